@@ -1,0 +1,25 @@
+//! How Headwater reaches the outside world: sources, sinks, their options and their formats.
+//!
+//! A **source** produces *frames* (the bytes of one message) or Arrow batches into an [`Output`];
+//! a **sink** takes Arrow batches. Everything in between that a connector could get wrong (options,
+//! lifecycle, decoding, backpressure, batching) is done once, here, around every connector:
+//!
+//! ```text
+//!   WITH list -> options walker -> Source::run -> Output -> decoder -> Lane -> engine
+//! ```
+//!
+//! This crate knows Arrow and the client libraries. It does not know DataFusion, timely or the
+//! ring: the engine hands it a [`Lane`], and that is all it sees of what comes after.
+
+mod error;
+pub mod formats;
+mod lane;
+mod output;
+mod sink;
+mod source;
+
+pub use error::{Error, Result, Retry};
+pub use lane::{Bad, Cursor, Delivery, Gap, Item, Lane, LaneClosed, Lifecycle};
+pub use output::Output;
+pub use sink::Sink;
+pub use source::{End, Source};
