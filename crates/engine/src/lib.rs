@@ -1,1 +1,3 @@
-//! stub
+//! Headwater: every stream starts at a source.
+
+pub mod dataflow;

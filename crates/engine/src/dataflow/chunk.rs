@@ -1,0 +1,104 @@
+//! What flows through a dataflow: batches of rows, and the watermarks between them.
+
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, Int8Array, RecordBatch};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use arrow::ipc::{reader::StreamReader, writer::StreamWriter};
+use serde::de::Error as _;
+use serde::ser::Error as _;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+/// The last column of a changing stream: `1` for a row that appears, `-1` for one that goes.
+pub const DIFF_COLUMN: &str = "_diff";
+
+/// "No rows earlier than this will come."
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Watermark {
+    /// Microseconds since 1970-01-01 UTC; `i64::MAX` once the input has ended.
+    pub at_us: i64,
+    /// Nothing comes at the moment, so whoever waits for the slowest of several inputs need not
+    /// wait for this one.
+    pub idle: bool,
+}
+
+impl Watermark {
+    /// Nothing is known yet.
+    pub const START: Self = Self {
+        at_us: i64::MIN,
+        idle: false,
+    };
+    /// Nothing will come any more.
+    pub const END: Self = Self {
+        at_us: i64::MAX,
+        idle: false,
+    };
+
+    /// What is known after `next` has been said too. A watermark never goes back.
+    #[must_use]
+    pub fn later(self, next: Self) -> Self {
+        Self {
+            at_us: self.at_us.max(next.at_us),
+            idle: next.idle,
+        }
+    }
+}
+
+/// One message of a dataflow.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub enum Chunk {
+    /// Rows of the stream; with [`DIFF_COLUMN`] at the end if the stream changes.
+    Rows(#[serde(with = "ipc")] RecordBatch),
+    /// What one worker knows about a group: keys, then accumulator states.
+    Partial {
+        /// The start of the window the groups belong to, in the unit of the event time column.
+        window: i64,
+        /// Keys, then states.
+        #[serde(with = "ipc")]
+        rows: RecordBatch,
+    },
+    /// Rows that came after every window they belong to had closed.
+    Late {
+        /// Which stage of the query found them late, counted from its inputs.
+        stage: usize,
+        /// The rows as that stage got them.
+        #[serde(with = "ipc")]
+        rows: RecordBatch,
+    },
+    /// Progress of event time.
+    Watermark(Watermark),
+}
+
+/// The schema of a changing stream: `schema` and [`DIFF_COLUMN`].
+pub fn with_diff(schema: &Schema) -> SchemaRef {
+    let diff = Arc::new(Field::new(DIFF_COLUMN, DataType::Int8, false));
+    let fields: Vec<_> = schema.fields().iter().cloned().chain([diff]).collect();
+    Arc::new(Schema::new(fields))
+}
+
+/// A diff column with `diff` in each of `rows` rows.
+pub(super) fn diffs(diff: i8, rows: usize) -> ArrayRef {
+    Arc::new(Int8Array::from_value(diff, rows))
+}
+
+/// Batches as Arrow IPC streams, for workers in other processes.
+mod ipc {
+    use super::*;
+
+    pub fn serialize<S: Serializer>(batch: &RecordBatch, to: S) -> Result<S::Ok, S::Error> {
+        let mut bytes = Vec::new();
+        let written = StreamWriter::try_new(&mut bytes, batch.schema_ref())
+            .and_then(|mut writer| writer.write(batch).and_then(|()| writer.finish()));
+        written.map_err(S::Error::custom)?;
+        to.serialize_bytes(&bytes)
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<RecordBatch, D::Error> {
+        let bytes = <Vec<u8>>::deserialize(from)?;
+        let mut reader = StreamReader::try_new(bytes.as_slice(), None).map_err(D::Error::custom)?;
+        let batch = reader
+            .next()
+            .ok_or_else(|| D::Error::custom("an IPC stream without a batch"))?;
+        batch.map_err(D::Error::custom)
+    }
+}

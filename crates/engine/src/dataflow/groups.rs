@@ -1,0 +1,355 @@
+//! Groups and their accumulators: the state behind every GROUP BY.
+//!
+//! [`Grouping`] says how (keys, aggregates); [`Groups`] is one live set of groups. Both are made of
+//! DataFusion's own parts (`GroupValues`, `GroupsAccumulator`), so an aggregate gives here what it
+//! gives in a batch query. A set can be taken out whole, as results or as a [`Run`]: immutable
+//! arrays of keys and accumulator states, which any other set can merge.
+
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, BooleanArray, Int64Array, RecordBatch, RecordBatchOptions};
+use arrow::compute::{cast, prep_null_mask_filter};
+use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
+use datafusion::common::cast::as_boolean_array;
+use datafusion::common::internal_err;
+use datafusion::error::Result;
+use datafusion::logical_expr::{EmitTo, GroupsAccumulator};
+use datafusion::physical_expr::aggregate::AggregateFunctionExpr;
+use datafusion::physical_expr::{GroupsAccumulatorAdapter, PhysicalExpr};
+use datafusion::physical_plan::aggregates::group_values::{GroupValues, new_group_values};
+use datafusion::physical_plan::aggregates::order::GroupOrdering;
+
+use super::plan::OutputColumn;
+
+/// One aggregate of a GROUP BY, with its own FILTER.
+#[derive(Debug, Clone)]
+pub struct Aggregate {
+    /// The function, its arguments and its type.
+    pub function: Arc<AggregateFunctionExpr>,
+    /// Only rows for which this is true count.
+    pub filter: Option<Arc<dyn PhysicalExpr>>,
+}
+
+impl Aggregate {
+    /// What the accumulator is fed: the arguments, then the expressions of its ORDER BY.
+    fn arguments(&self) -> Vec<Arc<dyn PhysicalExpr>> {
+        let order = self
+            .function
+            .order_bys()
+            .iter()
+            .map(|by| Arc::clone(&by.expr));
+        self.function
+            .expressions()
+            .into_iter()
+            .chain(order)
+            .collect()
+    }
+
+    fn accumulator(&self) -> Result<Box<dyn GroupsAccumulator>> {
+        if self.function.groups_accumulator_supported() {
+            return self.function.create_groups_accumulator();
+        }
+        let function = Arc::clone(&self.function);
+        Ok(Box::new(GroupsAccumulatorAdapter::new(move || {
+            function.create_accumulator()
+        })))
+    }
+}
+
+/// Keys and aggregates of a GROUP BY.
+#[derive(Debug, Clone)]
+pub struct Grouping {
+    keys: Vec<Arc<dyn PhysicalExpr>>,
+    key_schema: SchemaRef,
+    aggregates: Vec<Aggregate>,
+    arguments: Vec<Vec<Arc<dyn PhysicalExpr>>>,
+    run_schema: SchemaRef,
+    states: Vec<usize>,
+}
+
+impl Grouping {
+    /// `key_fields` are the names and types of `keys`.
+    ///
+    /// # Errors
+    /// If an aggregate cannot say what its state looks like.
+    pub fn new(
+        keys: Vec<Arc<dyn PhysicalExpr>>,
+        key_fields: Vec<FieldRef>,
+        aggregates: Vec<Aggregate>,
+    ) -> Result<Self> {
+        let mut run_fields: Vec<FieldRef> = key_fields.iter().enumerate().map(rename_key).collect();
+        let mut states = Vec::with_capacity(aggregates.len());
+        for (number, aggregate) in aggregates.iter().enumerate() {
+            let fields = aggregate.function.state_fields()?;
+            states.push(fields.len());
+            run_fields.extend(fields.iter().enumerate().map(|(part, field)| {
+                let name = format!("a{number}_{part}");
+                Arc::new(Field::new(name, field.data_type().clone(), true))
+            }));
+        }
+        Ok(Self {
+            key_schema: Arc::new(Schema::new(key_fields)),
+            arguments: aggregates.iter().map(Aggregate::arguments).collect(),
+            run_schema: Arc::new(Schema::new(run_fields)),
+            keys,
+            aggregates,
+            states,
+        })
+    }
+
+    /// The number of keys.
+    pub fn key_count(&self) -> usize {
+        self.keys.len()
+    }
+
+    /// An empty map from keys to numbers of groups.
+    pub(super) fn new_keys(&self) -> Result<Box<dyn GroupValues>> {
+        new_group_values(Arc::clone(&self.key_schema), &GroupOrdering::None)
+    }
+
+    /// Evaluates the keys over `rows`.
+    pub(super) fn keys_of(&self, rows: &RecordBatch) -> Result<Vec<ArrayRef>> {
+        evaluate_all(&self.keys, rows)
+    }
+
+    /// The keys as columns of a run.
+    pub(super) fn run_keys<'a>(&self, run: &'a RecordBatch) -> &'a [ArrayRef] {
+        &run.columns()[..self.keys.len()]
+    }
+}
+
+/// Two keys may have the same name (`a.x`, `b.x`); columns of a run have their numbers.
+fn rename_key((number, field): (usize, &FieldRef)) -> FieldRef {
+    Arc::new(Field::new(
+        format!("k{number}"),
+        field.data_type().clone(),
+        true,
+    ))
+}
+
+fn evaluate_all(exprs: &[Arc<dyn PhysicalExpr>], rows: &RecordBatch) -> Result<Vec<ArrayRef>> {
+    exprs
+        .iter()
+        .map(|expr| expr.evaluate(rows)?.into_array(rows.num_rows()))
+        .collect()
+}
+
+/// Results of a set of groups, one row a group.
+pub(super) struct Results {
+    /// How many groups.
+    pub count: usize,
+    /// The keys.
+    pub keys: Vec<ArrayRef>,
+    /// The value of each aggregate.
+    pub values: Vec<ArrayRef>,
+}
+
+impl Results {
+    /// Puts keys, values and the bounds of the window into the order of the result.
+    pub fn arrange(
+        &self,
+        output: &[OutputColumn],
+        window: Option<(ArrayRef, ArrayRef)>,
+        schema: &SchemaRef,
+    ) -> Result<RecordBatch> {
+        let bounds = || match &window {
+            Some(bounds) => Ok(bounds),
+            None => internal_err!("a window column in a result without windows"),
+        };
+        let columns = output.iter().map(|column| match column {
+            OutputColumn::Key(number) => Ok(Arc::clone(&self.keys[*number])),
+            OutputColumn::Aggregate(number) => Ok(Arc::clone(&self.values[*number])),
+            OutputColumn::WindowStart => Ok(Arc::clone(&bounds()?.0)),
+            OutputColumn::WindowEnd => Ok(Arc::clone(&bounds()?.1)),
+        });
+        let columns = columns.collect::<Result<Vec<_>>>()?;
+        let options = RecordBatchOptions::new().with_row_count(Some(self.count));
+        Ok(RecordBatch::try_new_with_options(
+            Arc::clone(schema),
+            columns,
+            &options,
+        )?)
+    }
+}
+
+/// The same instant, in the unit of `data_type`, in every row.
+pub(super) fn instants(data_type: &DataType, at: i64, rows: usize) -> Result<ArrayRef> {
+    Ok(cast(&Int64Array::from_value(at, rows), data_type)?)
+}
+
+/// A live set of groups.
+pub(super) struct Groups {
+    grouping: Grouping,
+    /// `None` if there are no keys: then there is one group.
+    values: Option<Box<dyn GroupValues>>,
+    accumulators: Vec<Box<dyn GroupsAccumulator>>,
+    count: usize,
+    /// Scratch: the group of each row of the batch at hand.
+    indices: Vec<usize>,
+}
+
+impl Groups {
+    pub fn new(grouping: &Grouping) -> Result<Self> {
+        let values = match grouping.keys.is_empty() {
+            true => None,
+            false => Some(grouping.new_keys()?),
+        };
+        let accumulators = grouping.aggregates.iter().map(Aggregate::accumulator);
+        Ok(Self {
+            values,
+            accumulators: accumulators.collect::<Result<_>>()?,
+            grouping: grouping.clone(),
+            count: 0,
+            indices: Vec::new(),
+        })
+    }
+
+    /// Whether there is no group yet.
+    pub fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    /// Adds rows.
+    pub fn update(&mut self, rows: &RecordBatch) -> Result<()> {
+        let keys = self.grouping.keys_of(rows)?;
+        self.intern(&keys, rows.num_rows())?;
+        for (number, accumulator) in self.accumulators.iter_mut().enumerate() {
+            let arguments = evaluate_all(&self.grouping.arguments[number], rows)?;
+            let filter = match &self.grouping.aggregates[number].filter {
+                Some(filter) => Some(truth(filter, rows)?),
+                None => None,
+            };
+            accumulator.update_batch(&arguments, &self.indices, filter.as_ref(), self.count)?;
+        }
+        Ok(())
+    }
+
+    /// Adds what another set knew.
+    pub fn merge(&mut self, run: &RecordBatch) -> Result<()> {
+        let grouping = self.grouping.clone();
+        self.intern(grouping.run_keys(run), run.num_rows())?;
+        self.merge_states(run)
+    }
+
+    /// Adds the states of `run` to the groups given for each of its rows, whatever their keys.
+    ///
+    /// Only for sets that never see [`Self::update`]: such groups have no keys.
+    pub fn merge_into(&mut self, run: &RecordBatch, indices: &[usize], count: usize) -> Result<()> {
+        self.indices.clear();
+        self.indices.extend_from_slice(indices);
+        self.count = self.count.max(count);
+        self.merge_states(run)
+    }
+
+    fn merge_states(&mut self, run: &RecordBatch) -> Result<()> {
+        let mut from = self.grouping.keys.len();
+        for (accumulator, width) in self.accumulators.iter_mut().zip(&self.grouping.states) {
+            let states = &run.columns()[from..from + width];
+            accumulator.merge_batch(states, &self.indices, self.count)?;
+            from += width;
+        }
+        Ok(())
+    }
+
+    fn intern(&mut self, keys: &[ArrayRef], rows: usize) -> Result<()> {
+        match &mut self.values {
+            Some(values) => {
+                values.intern(keys, &mut self.indices)?;
+                self.count = values.len();
+            }
+            None => {
+                self.indices.clear();
+                self.indices.resize(rows, 0);
+                self.count = self.count.max(usize::from(rows > 0));
+            }
+        }
+        Ok(())
+    }
+
+    /// The run of the one group of a GROUP BY without keys before any row has come.
+    pub fn take_empty_total(&mut self) -> Result<RecordBatch> {
+        let nothing = RecordBatch::new_empty(Arc::clone(&self.grouping.run_schema));
+        self.merge_into(&nothing, &[], 1)?;
+        self.take_states(&[])
+    }
+
+    /// Takes the results out and starts anew.
+    pub fn take_results(&mut self) -> Result<Results> {
+        let count = std::mem::take(&mut self.count);
+        let values = self
+            .accumulators
+            .iter_mut()
+            .map(|accumulator| accumulator.evaluate(EmitTo::All));
+        let values = values.collect::<Result<_>>()?;
+        Ok(Results {
+            count,
+            values,
+            keys: self.take_keys()?,
+        })
+    }
+
+    /// Takes keys and states out, as a run, and starts anew.
+    pub fn take_run(&mut self) -> Result<RecordBatch> {
+        let count = std::mem::take(&mut self.count);
+        let mut columns = self.take_keys()?;
+        for accumulator in &mut self.accumulators {
+            columns.extend(accumulator.state(EmitTo::All)?);
+        }
+        run_of(&self.grouping, columns, count)
+    }
+
+    /// Takes only the states out, for sets filled by [`Self::merge_into`]; `keys` become the keys.
+    pub fn take_states(&mut self, keys: &[ArrayRef]) -> Result<RecordBatch> {
+        let count = std::mem::take(&mut self.count);
+        let mut columns = keys.to_vec();
+        for accumulator in &mut self.accumulators {
+            columns.extend(accumulator.state(EmitTo::All)?);
+        }
+        run_of(&self.grouping, columns, count)
+    }
+
+    /// Takes only the values out, for sets filled by [`Self::merge_into`].
+    pub fn take_values(&mut self) -> Result<Vec<ArrayRef>> {
+        self.count = 0;
+        self.accumulators
+            .iter_mut()
+            .map(|it| it.evaluate(EmitTo::All))
+            .collect()
+    }
+
+    fn take_keys(&mut self) -> Result<Vec<ArrayRef>> {
+        match &mut self.values {
+            Some(values) if !values.is_empty() => values.emit(EmitTo::All),
+            _ => Ok(self
+                .grouping
+                .key_schema
+                .fields()
+                .iter()
+                .map(empty_column)
+                .collect()),
+        }
+    }
+}
+
+fn empty_column(field: &FieldRef) -> ArrayRef {
+    arrow::array::new_empty_array(field.data_type())
+}
+
+fn run_of(grouping: &Grouping, columns: Vec<ArrayRef>, count: usize) -> Result<RecordBatch> {
+    let options = RecordBatchOptions::new().with_row_count(Some(count));
+    let schema = Arc::clone(&grouping.run_schema);
+    Ok(RecordBatch::try_new_with_options(
+        schema, columns, &options,
+    )?)
+}
+
+/// A filter as accumulators want it: NULL is false.
+fn truth(filter: &Arc<dyn PhysicalExpr>, rows: &RecordBatch) -> Result<BooleanArray> {
+    let array = filter.evaluate(rows)?.into_array(rows.num_rows())?;
+    let filter = as_boolean_array(&array)?;
+    Ok(if filter.null_count() > 0 {
+        prep_null_mask_filter(filter)
+    } else {
+        filter.clone()
+    })
+}

@@ -1,0 +1,305 @@
+//! GROUP BY without a window: a result that changes as rows come.
+//!
+//! ```text
+//!   rows --Delta--> what this step adds to each group --(by key)--> Keyed --> -old row, +new row
+//! ```
+//!
+//! [`Delta`] aggregates one step on the worker that read the rows. [`Keyed`] keeps the state of each
+//! group as a row of immutable run arrays, finds the groups that a step touched, merges old state
+//! and delta, and emits the old result with diff -1 and the new one with +1, if they differ. So a
+//! step costs what it touches, and any aggregate works whose states can be merged.
+
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, BooleanArray, RecordBatch, UInt32Array};
+use arrow::compute::kernels::cmp::distinct;
+use arrow::compute::{concat_batches, interleave_record_batch, or, take, take_record_batch};
+use datafusion::error::Result;
+use datafusion::physical_plan::aggregates::group_values::GroupValues;
+
+use super::chunk::{Chunk, Watermark, diffs, with_diff};
+use super::groups::{Groups, Results};
+use super::plan::KeyedSpec;
+use super::stage::Stage;
+
+/// Rows that no group points to any more are kept until there are this many more than groups.
+const MAX_GARBAGE: usize = 65_536;
+
+/// Aggregates each step by itself.
+pub(super) struct Delta {
+    groups: Groups,
+}
+
+impl Delta {
+    pub fn new(spec: &KeyedSpec) -> Result<Self> {
+        Ok(Self {
+            groups: Groups::new(&spec.grouping)?,
+        })
+    }
+}
+
+impl Stage for Delta {
+    fn rows(&mut self, rows: RecordBatch, _out: &mut Vec<Chunk>) -> Result<()> {
+        self.groups.update(&rows)
+    }
+
+    fn end_of_step(&mut self, _watermark: Watermark, out: &mut Vec<Chunk>) -> Result<()> {
+        if !self.groups.is_empty() {
+            out.push(Chunk::Partial {
+                window: 0,
+                rows: self.groups.take_run()?,
+            });
+        }
+        Ok(())
+    }
+}
+
+/// Where the state of a group is.
+#[derive(Debug, Clone, Copy)]
+struct Place {
+    run: usize,
+    row: usize,
+}
+
+/// Keeps the current value of every group.
+pub(super) struct Keyed {
+    spec: Arc<KeyedSpec>,
+    /// Key to number of group; `None` if there are no keys.
+    keys: Option<Box<dyn GroupValues>>,
+    /// The state of each group, by its number.
+    places: Vec<Place>,
+    runs: Vec<RecordBatch>,
+    /// What came in the step at hand.
+    deltas: Vec<RecordBatch>,
+    scratch: Groups,
+}
+
+impl Keyed {
+    /// `owns_total` says whether this worker keeps the one group of a GROUP BY without keys, which
+    /// has a result before any row has come.
+    pub fn new(spec: Arc<KeyedSpec>, owns_total: bool) -> Result<Self> {
+        let mut scratch = Groups::new(&spec.grouping)?;
+        let has_keys = spec.grouping.key_count() > 0;
+        let deltas = match !has_keys && owns_total {
+            true => vec![scratch.take_empty_total()?],
+            false => Vec::new(),
+        };
+        let keys = if has_keys {
+            Some(spec.grouping.new_keys()?)
+        } else {
+            None
+        };
+        Ok(Self {
+            spec,
+            keys,
+            places: Vec::new(),
+            runs: Vec::new(),
+            deltas,
+            scratch,
+        })
+    }
+
+    /// The groups that the deltas touch.
+    fn touched(&mut self, deltas: &[RecordBatch]) -> Result<Touched> {
+        let mut touched = Touched::default();
+        let mut numbers = Vec::new();
+        // The local number of each group, shifted by one; 0 means not touched yet.
+        let mut locals: Vec<u32> = vec![0; self.places.len()];
+        for (delta, rows) in deltas.iter().enumerate() {
+            match &mut self.keys {
+                Some(keys) => {
+                    keys.intern(self.spec.grouping.run_keys(rows), &mut numbers)?;
+                    locals.resize(locals.len().max(keys.len()), 0);
+                }
+                None => {
+                    numbers = vec![0; rows.num_rows()];
+                    locals.resize(1, 0);
+                }
+            }
+            let local = numbers.iter().enumerate().map(|(row, &group)| {
+                if locals[group] == 0 {
+                    touched.groups.push(group);
+                    touched.first.push((delta, row));
+                    locals[group] = touched.groups.len() as u32;
+                }
+                locals[group] as usize - 1
+            });
+            let local = local.collect();
+            touched.local.push(local);
+        }
+        Ok(touched)
+    }
+
+    /// The states that touched groups had before, and their local numbers.
+    fn old_states(&self, touched: &Touched) -> Result<Option<(RecordBatch, Vec<usize>)>> {
+        let known = touched.groups.iter().enumerate();
+        let known = known.filter_map(|(local, &group)| Some((local, *self.places.get(group)?)));
+        let (locals, places): (Vec<_>, Vec<_>) = known
+            .map(|(local, place)| (local, (place.run, place.row)))
+            .unzip();
+        if locals.is_empty() {
+            return Ok(None);
+        }
+        let runs: Vec<&RecordBatch> = self.runs.iter().collect();
+        Ok(Some((interleave_record_batch(&runs, &places)?, locals)))
+    }
+
+    fn update(&mut self, out: &mut Vec<Chunk>) -> Result<()> {
+        let deltas = std::mem::take(&mut self.deltas);
+        let touched = self.touched(&deltas)?;
+        let count = touched.groups.len();
+        let old = self.old_states(&touched)?;
+        if let Some((states, locals)) = &old {
+            self.scratch.merge_into(states, locals, count)?;
+        }
+        for (delta, locals) in deltas.iter().zip(&touched.local) {
+            self.scratch.merge_into(delta, locals, count)?;
+        }
+        let sources: Vec<&RecordBatch> = deltas.iter().collect();
+        let first = interleave_record_batch(&sources, &touched.first)?;
+        let keys = self.spec.grouping.run_keys(&first);
+        let states = self.scratch.take_states(keys)?;
+        let new = self.results(&states)?;
+        let old = match old {
+            Some((states, locals)) => Some((self.results(&states)?, locals)),
+            None => None,
+        };
+        self.remember(&touched, states)?;
+        self.emit(old, new, out)
+    }
+
+    fn results(&mut self, states: &RecordBatch) -> Result<RecordBatch> {
+        let count = states.num_rows();
+        let locals: Vec<usize> = (0..count).collect();
+        self.scratch.merge_into(states, &locals, count)?;
+        let values = self.scratch.take_values()?;
+        let keys = self.spec.grouping.run_keys(states).to_vec();
+        Results {
+            count,
+            keys,
+            values,
+        }
+        .arrange(&self.spec.output, None, &self.spec.schema)
+    }
+
+    fn remember(&mut self, touched: &Touched, states: RecordBatch) -> Result<()> {
+        let run = self.runs.len();
+        for (row, &group) in touched.groups.iter().enumerate() {
+            let place = Place { run, row };
+            match self.places.get_mut(group) {
+                Some(known) => *known = place,
+                // Groups are numbered in the order in which they first came.
+                None => self.places.push(place),
+            }
+        }
+        self.runs.push(states);
+        self.compact()
+    }
+
+    fn compact(&mut self) -> Result<()> {
+        let kept: usize = self.runs.iter().map(RecordBatch::num_rows).sum();
+        let too_many_runs = self.runs.len() > 256;
+        if kept <= 2 * self.places.len() + MAX_GARBAGE && !too_many_runs {
+            return Ok(());
+        }
+        let places: Vec<_> = self.places.iter().map(|at| (at.run, at.row)).collect();
+        let runs: Vec<&RecordBatch> = self.runs.iter().collect();
+        self.runs = vec![interleave_record_batch(&runs, &places)?];
+        for (row, place) in self.places.iter_mut().enumerate() {
+            *place = Place { run: 0, row };
+        }
+        Ok(())
+    }
+
+    fn emit(
+        &self,
+        old: Option<(RecordBatch, Vec<usize>)>,
+        new: RecordBatch,
+        out: &mut Vec<Chunk>,
+    ) -> Result<()> {
+        let schema = with_diff(&self.spec.schema);
+        let (old, new) = match old {
+            Some((old, locals)) => drop_unchanged(old, new, &locals)?,
+            None => (None, new),
+        };
+        let with = |rows: RecordBatch, diff| -> Result<RecordBatch> {
+            let mut columns = rows.columns().to_vec();
+            columns.push(diffs(diff, rows.num_rows()));
+            Ok(RecordBatch::try_new(Arc::clone(&schema), columns)?)
+        };
+        let mut parts = Vec::with_capacity(2);
+        for (rows, diff) in [(old, -1), (Some(new), 1)] {
+            if let Some(rows) = rows.filter(|rows| rows.num_rows() > 0) {
+                parts.push(with(rows, diff)?);
+            }
+        }
+        if !parts.is_empty() {
+            out.push(Chunk::Rows(concat_batches(&schema, &parts)?));
+        }
+        Ok(())
+    }
+}
+
+/// Which groups a step touches, numbered locally in the order in which they come.
+#[derive(Default)]
+struct Touched {
+    /// Local number to group.
+    groups: Vec<usize>,
+    /// Local number to the first delta row of the group.
+    first: Vec<(usize, usize)>,
+    /// For each delta, the local number of each row.
+    local: Vec<Vec<usize>>,
+}
+
+/// Leaves out the groups whose result is as before. `locals` says which row of `new` each row of
+/// `old` became.
+fn drop_unchanged(
+    old: RecordBatch,
+    new: RecordBatch,
+    locals: &[usize],
+) -> Result<(Option<RecordBatch>, RecordBatch)> {
+    let paired = UInt32Array::from_iter_values(locals.iter().map(|&local| local as u32));
+    let mut changed = BooleanArray::from(vec![false; old.num_rows()]);
+    for (before, after) in old.columns().iter().zip(new.columns()) {
+        changed = or(&changed, &differs(before, &take(after, &paired, None)?))?;
+    }
+    if changed.true_count() == changed.len() {
+        return Ok((Some(old), new));
+    }
+    let mut keep = vec![true; new.num_rows()];
+    for (row, &local) in locals.iter().enumerate() {
+        keep[local] = changed.value(row);
+    }
+    let old = arrow::compute::filter_record_batch(&old, &changed)?;
+    let kept = (0u32..)
+        .zip(&keep)
+        .filter(|(_, keep)| **keep)
+        .map(|(row, _)| row);
+    let new = take_record_batch(&new, &UInt32Array::from_iter_values(kept))?;
+    Ok((Some(old), new))
+}
+
+/// Row by row, NULL equal to NULL; columns that cannot be compared count as different.
+fn differs(before: &ArrayRef, after: &ArrayRef) -> BooleanArray {
+    distinct(before, after).unwrap_or_else(|_| BooleanArray::from(vec![true; before.len()]))
+}
+
+impl Stage for Keyed {
+    fn rows(&mut self, rows: RecordBatch, out: &mut Vec<Chunk>) -> Result<()> {
+        out.push(Chunk::Rows(rows));
+        Ok(())
+    }
+
+    fn partial(&mut self, _window: i64, rows: RecordBatch) -> Result<()> {
+        self.deltas.push(rows);
+        Ok(())
+    }
+
+    fn end_of_step(&mut self, _watermark: Watermark, out: &mut Vec<Chunk>) -> Result<()> {
+        if self.deltas.is_empty() {
+            Ok(())
+        } else {
+            self.update(out)
+        }
+    }
+}

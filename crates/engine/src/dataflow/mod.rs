@@ -1,0 +1,34 @@
+//! Continuous queries as timely dataflows over Arrow batches.
+//!
+//! ```text
+//!   Plan (a tree of nodes)  --build-->  timely operators, one dataflow a query
+//!
+//!   Input -> [spread] -> Transform -> Window | Session | Keyed -> Transform -> [gather] -> outlet
+//! ```
+//!
+//! A dataflow's time is the **epoch**: the number of the step. Rows and watermarks of one step travel
+//! as [`Chunk`]s at that epoch; a stateful stage acts when the epoch is complete everywhere, so what
+//! it emits does not depend on how the step was cut into batches. Event time never is dataflow time:
+//! it is data ([`Chunk::Watermark`]).
+//!
+//! Nothing here knows SQL, sources or sinks. The planner makes a [`Plan`]; the engine feeds inputs
+//! and takes what the outlet collected. Operators do not share memory with their peers on other
+//! workers: what crosses workers are chunks.
+
+mod build;
+mod chunk;
+mod groups;
+mod keyed;
+mod pane;
+mod plan;
+mod session;
+mod stage;
+mod transform;
+mod union;
+mod window;
+
+pub use build::{Built, Failure, Input, build};
+pub use chunk::{Chunk, DIFF_COLUMN, Watermark, with_diff};
+pub use groups::{Aggregate, Grouping};
+pub use plan::{EventTime, KeyedSpec, Node, OutputColumn, Plan, SessionSpec, WindowSpec};
+pub use transform::Transform;

@@ -1,0 +1,168 @@
+//! Panes: slices of event time, each with its own groups.
+//!
+//! A pane is as long as the slide of its windows, so a row is in exactly one pane and a window is a
+//! whole number of panes. [`split`] sorts the rows of a batch into panes; it is where out-of-order
+//! input costs, so the usual cases (all rows in one pane; a few runs) copy nothing.
+
+use std::collections::HashMap;
+
+use arrow::array::{Array, ArrayRef, Int64Array, RecordBatch, UInt32Array};
+use arrow::compute::{cast, max, min, take_record_batch};
+use arrow::datatypes::DataType;
+use datafusion::common::cast::as_int64_array;
+use datafusion::error::Result;
+
+use super::groups::Groups;
+
+/// Above this many changes of pane in a batch, rows are gathered by pane instead of sliced.
+const MAX_SLICES: usize = 32;
+
+/// The start of the pane that holds `time`; panes are aligned to 1970-01-01.
+pub(super) fn start_of(time: i64, length: i64) -> i64 {
+    time.saturating_sub(time.rem_euclid(length))
+}
+
+/// Event times as integers in the unit of their column.
+pub(super) fn times(array: &ArrayRef) -> Result<Int64Array> {
+    let times = cast(array, &DataType::Int64)?;
+    Ok(as_int64_array(&times)?.clone())
+}
+
+/// The rows of a batch that share a pane.
+pub(super) struct Part {
+    /// The start of the pane; `None` for rows without an event time.
+    pub pane: Option<i64>,
+    /// The rows.
+    pub rows: RecordBatch,
+}
+
+/// Sorts rows into panes of `length`. A pane may come in several parts; rows of one pane keep
+/// their order.
+pub(super) fn split(rows: RecordBatch, times: &Int64Array, length: i64) -> Result<Vec<Part>> {
+    if let (0, Some(first), Some(last)) = (times.null_count(), min(times), max(times)) {
+        let pane = start_of(first, length);
+        if last.saturating_sub(pane) < length {
+            return Ok(vec![Part {
+                pane: Some(pane),
+                rows,
+            }]);
+        }
+    }
+    let panes: Vec<Option<i64>> = times
+        .iter()
+        .map(|time| time.map(|time| start_of(time, length)))
+        .collect();
+    let slices = panes.chunk_by(|a, b| a == b).count();
+    if slices <= MAX_SLICES {
+        Ok(slice(&rows, &panes))
+    } else {
+        gather(&rows, &panes)
+    }
+}
+
+fn slice(rows: &RecordBatch, panes: &[Option<i64>]) -> Vec<Part> {
+    let mut from = 0;
+    let runs = panes.chunk_by(|a, b| a == b);
+    runs.map(|run| {
+        let part = Part {
+            pane: run[0],
+            rows: rows.slice(from, run.len()),
+        };
+        from += run.len();
+        part
+    })
+    .collect()
+}
+
+fn gather(rows: &RecordBatch, panes: &[Option<i64>]) -> Result<Vec<Part>> {
+    let mut places: HashMap<Option<i64>, usize> = HashMap::new();
+    let mut members: Vec<(Option<i64>, Vec<u32>)> = Vec::new();
+    for (row, &pane) in (0u32..).zip(panes) {
+        let place = *places.entry(pane).or_insert_with(|| {
+            members.push((pane, Vec::new()));
+            members.len() - 1
+        });
+        members[place].1.push(row);
+    }
+    let parts = members.into_iter().map(|(pane, members)| {
+        Ok(Part {
+            pane,
+            rows: take_record_batch(rows, &UInt32Array::from(members))?,
+        })
+    });
+    parts.collect()
+}
+
+/// The groups of one pane: those still growing, and what was taken out of them before.
+pub(super) struct Pane {
+    pub live: Groups,
+    pub runs: Vec<RecordBatch>,
+}
+
+impl Pane {
+    pub fn new(live: Groups) -> Self {
+        Self {
+            live,
+            runs: Vec::new(),
+        }
+    }
+
+    /// Moves what is live into a run, so that all of the pane can be read and read again.
+    pub fn seal(&mut self) -> Result<&[RecordBatch]> {
+        if !self.live.is_empty() {
+            self.runs.push(self.live.take_run()?);
+        }
+        Ok(&self.runs)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Arc;
+
+    fn panes_of(times: Vec<Option<i64>>, length: i64) -> Vec<(Option<i64>, usize)> {
+        let times = Int64Array::from(times);
+        let rows =
+            RecordBatch::try_from_iter([("t", Arc::new(times.clone()) as ArrayRef)]).unwrap();
+        let parts = split(rows, &times, length).unwrap();
+        parts
+            .into_iter()
+            .map(|part| (part.pane, part.rows.num_rows()))
+            .collect()
+    }
+
+    #[test]
+    fn one_pane_is_not_split() {
+        assert_eq!(
+            panes_of(vec![Some(10), Some(19), Some(15)], 10),
+            [(Some(10), 3)]
+        );
+    }
+
+    #[test]
+    fn runs_are_sliced_in_order() {
+        let times = vec![Some(-1), Some(0), None, Some(9), Some(10)];
+        let expected = [
+            (Some(-10), 1),
+            (Some(0), 1),
+            (None, 1),
+            (Some(0), 1),
+            (Some(10), 1),
+        ];
+        assert_eq!(panes_of(times, 10), expected);
+    }
+
+    #[test]
+    fn many_runs_are_gathered() {
+        let times = (0..100).map(|row| Some((row % 2) * 10)).collect();
+        assert_eq!(panes_of(times, 10), [(Some(0), 50), (Some(10), 50)]);
+    }
+
+    #[test]
+    fn extreme_times_do_not_overflow() {
+        assert_eq!(start_of(i64::MIN, 60), i64::MIN);
+        assert!(start_of(i64::MAX, 60) <= i64::MAX - i64::MAX % 60);
+        assert_eq!(panes_of(vec![Some(i64::MIN), Some(i64::MAX)], 60).len(), 2);
+    }
+}

@@ -1,0 +1,317 @@
+//! SESSION: rows of a key belong together as long as less than the gap lies between them.
+//!
+//! A session is `[first row, last row + gap)`; a row exactly at the end starts a new one. Rows are
+//! first grouped by key within **panes** one gap long: two rows of a key in the same pane are
+//! always in the same session, so the hot path is that of TUMBLE. The groups of a pane become
+//! **clusters**: one row each of keys, accumulator states, first and last event time (the last two
+//! aggregates of the grouping, which the planner adds). [`Sessions::sweep`] joins clusters of a key
+//! that are less than a gap apart, and those that ended before the watermark are results.
+//!
+//! A row behind the watermark still counts if it falls into an open session of its key, at or after
+//! that session's first row; otherwise it is late. So no row that counts can touch a closed session.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, BooleanArray, Int64Array, RecordBatch, UInt32Array};
+use arrow::compute::kernels::cmp::{gt_eq, lt};
+use arrow::compute::kernels::numeric::add_wrapping;
+use arrow::compute::{cast, concat_batches, filter_record_batch, not, take};
+use datafusion::error::Result;
+
+use super::chunk::{Chunk, Watermark};
+use super::groups::{Groups, Results};
+use super::pane::{self, Pane};
+use super::plan::SessionSpec;
+use super::stage::Stage;
+
+/// How many open sessions for each row of the last steps are looked at in every step; with more,
+/// sessions are closed only each time that a sixteenth of the gap has passed.
+const EAGER: usize = 8;
+
+pub(super) struct Sessions {
+    spec: Arc<SessionSpec>,
+    panes: BTreeMap<i64, Pane>,
+    /// What sweeps left open.
+    open: Vec<RecordBatch>,
+    /// No row earlier than this will come, as of the end of the last step.
+    bound: i64,
+    /// The bound of the last sweep.
+    swept: i64,
+    /// No session ends before this.
+    earliest_end: i64,
+    /// Rows since the last sweep.
+    rows_since: usize,
+}
+
+impl Sessions {
+    pub fn new(spec: Arc<SessionSpec>) -> Self {
+        Self {
+            spec,
+            panes: BTreeMap::new(),
+            open: Vec::new(),
+            bound: i64::MIN,
+            swept: i64::MIN,
+            earliest_end: i64::MAX,
+            rows_since: 0,
+        }
+    }
+
+    /// Adds rows that are known to count.
+    fn add(&mut self, rows: RecordBatch, times: &Int64Array) -> Result<()> {
+        let gap = self.spec.gap;
+        if let Some(first) = arrow::compute::min(times) {
+            self.earliest_end = self.earliest_end.min(first.saturating_add(gap));
+        }
+        self.rows_since += rows.num_rows();
+        for part in pane::split(rows, times, gap)? {
+            let Some(start) = part.pane else { continue };
+            use std::collections::btree_map::Entry;
+            let pane = match self.panes.entry(start) {
+                Entry::Occupied(found) => found.into_mut(),
+                Entry::Vacant(free) => free.insert(Pane::new(Groups::new(&self.spec.grouping)?)),
+            };
+            pane.live.update(&part.rows)?;
+        }
+        Ok(())
+    }
+
+    /// Rows behind the watermark: those that fall into an open session count, the rest is late.
+    fn add_behind(&mut self, rows: RecordBatch, out: &mut Vec<Chunk>) -> Result<()> {
+        self.sweep(out)?;
+        let times = self.times(&rows)?;
+        let counts = self.in_open_session(&rows, &times)?;
+        let late = filter_record_batch(&rows, &not(&counts)?)?;
+        if late.num_rows() > 0 {
+            out.push(Chunk::Late {
+                stage: self.spec.stage,
+                rows: late,
+            });
+        }
+        let rows = filter_record_batch(&rows, &counts)?;
+        let times = self.times(&rows)?;
+        self.add(rows, &times)
+    }
+
+    fn times(&self, rows: &RecordBatch) -> Result<Int64Array> {
+        let times = self
+            .spec
+            .time
+            .expr
+            .evaluate(rows)?
+            .into_array(rows.num_rows())?;
+        pane::times(&times)
+    }
+
+    fn in_open_session(&self, rows: &RecordBatch, times: &Int64Array) -> Result<BooleanArray> {
+        let Some(first) = self.open.first() else {
+            return Ok(BooleanArray::from(vec![false; rows.num_rows()]));
+        };
+        let open = concat_batches(first.schema_ref(), &self.open)?;
+        let mut keys = KeyNumbers::new(&self.spec)?;
+        let spans = Spans::of(&open)?;
+        let mut by_key: HashMap<usize, Vec<usize>> = HashMap::new();
+        let numbers = keys.number(self.spec.grouping.run_keys(&open), open.num_rows())?;
+        for (cluster, &key) in numbers.iter().enumerate() {
+            by_key.entry(key).or_default().push(cluster);
+        }
+        let numbers = keys.number(&self.spec.grouping.keys_of(rows)?, rows.num_rows())?;
+        let inside = numbers.iter().zip(times).map(|(key, time)| {
+            let (Some(time), Some(clusters)) = (time, by_key.get(key)) else {
+                return false;
+            };
+            clusters.iter().any(|&cluster| {
+                let end = spans.last.value(cluster).saturating_add(self.spec.gap);
+                spans.first.value(cluster) <= time && time < end
+            })
+        });
+        Ok(BooleanArray::from(inside.collect::<Vec<_>>()))
+    }
+
+    fn must_sweep(&self) -> bool {
+        let open: usize = self.open.iter().map(RecordBatch::num_rows).sum();
+        let few = open <= EAGER * self.rows_since + 4_096;
+        let passed = self.bound.saturating_sub(self.swept) >= self.spec.gap / 16;
+        self.earliest_end <= self.bound && (few || passed || self.bound == i64::MAX)
+    }
+
+    /// Joins clusters, closes the sessions that have ended.
+    fn sweep(&mut self, out: &mut Vec<Chunk>) -> Result<()> {
+        if !self.must_sweep() && self.swept == self.bound && self.rows_since == 0 {
+            return Ok(());
+        }
+        self.swept = self.bound;
+        self.rows_since = 0;
+        let ahead = self.panes.split_off(&self.bound);
+        for pane in std::mem::replace(&mut self.panes, ahead).into_values() {
+            let mut pane = pane;
+            self.open.extend_from_slice(pane.seal()?);
+        }
+        let open = std::mem::take(&mut self.open);
+        let Some(first) = open.first() else {
+            return Ok(());
+        };
+        let clusters = concat_batches(first.schema_ref(), &open)?;
+        let sessions = self.join(&clusters)?;
+        self.close(sessions, out)?;
+        self.earliest_end = self.find_earliest_end()?;
+        Ok(())
+    }
+
+    /// One row for each session.
+    fn join(&self, clusters: &RecordBatch) -> Result<RecordBatch> {
+        let count = clusters.num_rows();
+        let keys = self.spec.grouping.run_keys(clusters);
+        let numbers = KeyNumbers::new(&self.spec)?.number(keys, count)?;
+        let spans = Spans::of(clusters)?;
+        let mut order: Vec<usize> = (0..count).collect();
+        order.sort_unstable_by_key(|&row| (numbers[row], spans.first.value(row)));
+        let mut session_of = vec![0; count];
+        let mut leaders: Vec<u32> = Vec::new();
+        let mut end = i64::MIN;
+        for (place, &row) in order.iter().enumerate() {
+            let same_key = place > 0 && numbers[order[place - 1]] == numbers[row];
+            if !same_key || spans.first.value(row) >= end {
+                leaders.push(row as u32);
+                end = i64::MIN;
+            }
+            end = end.max(spans.last.value(row).saturating_add(self.spec.gap));
+            session_of[row] = leaders.len() - 1;
+        }
+        if leaders.len() == count {
+            return Ok(clusters.clone());
+        }
+        let leaders = UInt32Array::from(leaders);
+        let keys = keys.iter().map(|key| take(key, &leaders, None));
+        let keys = keys.collect::<Result<Vec<_>, _>>()?;
+        let mut groups = Groups::new(&self.spec.grouping)?;
+        groups.merge_into(clusters, &session_of, leaders.len())?;
+        groups.take_states(&keys)
+    }
+
+    fn close(&mut self, sessions: RecordBatch, out: &mut Vec<Chunk>) -> Result<()> {
+        let last = Spans::of(&sessions)?.last;
+        let end =
+            last.unary::<_, arrow::datatypes::Int64Type>(|last| last.saturating_add(self.spec.gap));
+        let open = arrow::compute::kernels::cmp::gt(&end, &Int64Array::new_scalar(self.bound))?;
+        let closed = filter_record_batch(&sessions, &not(&open)?)?;
+        if closed.num_rows() > 0 {
+            out.push(Chunk::Rows(self.results(&closed)?));
+        }
+        let open = filter_record_batch(&sessions, &open)?;
+        if open.num_rows() > 0 {
+            self.open.push(open);
+        }
+        Ok(())
+    }
+
+    fn results(&self, sessions: &RecordBatch) -> Result<RecordBatch> {
+        let count = sessions.num_rows();
+        let mut groups = Groups::new(&self.spec.grouping)?;
+        groups.merge_into(sessions, &(0..count).collect::<Vec<_>>(), count)?;
+        let values = groups.take_values()?;
+        let keys = self.spec.grouping.run_keys(sessions).to_vec();
+        let spans = Spans::of(sessions)?;
+        let end = add_wrapping(&spans.last, &Int64Array::new_scalar(self.spec.gap))?;
+        let time = &self.spec.time.data_type;
+        let first: ArrayRef = Arc::new(spans.first);
+        let window = Some((cast(&first, time)?, cast(&end, time)?));
+        Results {
+            count,
+            keys,
+            values,
+        }
+        .arrange(&self.spec.output, window, &self.spec.schema)
+    }
+
+    fn find_earliest_end(&self) -> Result<i64> {
+        let mut earliest = i64::MAX;
+        for open in &self.open {
+            if let Some(last) = arrow::compute::min(&Spans::of(open)?.last) {
+                earliest = earliest.min(last.saturating_add(self.spec.gap));
+            }
+        }
+        let ahead = self
+            .panes
+            .keys()
+            .next()
+            .map(|start| start.saturating_add(self.spec.gap));
+        Ok(earliest.min(ahead.unwrap_or(i64::MAX)))
+    }
+}
+
+impl Stage for Sessions {
+    fn rows(&mut self, rows: RecordBatch, out: &mut Vec<Chunk>) -> Result<()> {
+        let times = self.times(&rows)?;
+        let behind = match (times.null_count(), arrow::compute::min(&times)) {
+            (0, Some(first)) if first >= self.bound => return self.add(rows, &times),
+            _ => lt(&times, &Int64Array::new_scalar(self.bound))?,
+        };
+        let ahead = gt_eq(&times, &Int64Array::new_scalar(self.bound))?;
+        let timeless = arrow::compute::is_null(&times)?;
+        if timeless.true_count() > 0 {
+            let rows = filter_record_batch(&rows, &timeless)?;
+            out.push(Chunk::Late {
+                stage: self.spec.stage,
+                rows,
+            });
+        }
+        let behind = filter_record_batch(&rows, &behind)?;
+        if behind.num_rows() > 0 {
+            self.add_behind(behind, out)?;
+        }
+        let ahead = filter_record_batch(&rows, &ahead)?;
+        let times = self.times(&ahead)?;
+        self.add(ahead, &times)
+    }
+
+    fn end_of_step(&mut self, watermark: Watermark, out: &mut Vec<Chunk>) -> Result<()> {
+        self.bound = self.bound.max(self.spec.time.bound(watermark.at_us));
+        if self.must_sweep() {
+            self.sweep(out)
+        } else {
+            Ok(())
+        }
+    }
+}
+
+/// First and last event time of each cluster.
+struct Spans {
+    first: Int64Array,
+    last: Int64Array,
+}
+
+impl Spans {
+    fn of(clusters: &RecordBatch) -> Result<Self> {
+        let columns = clusters.columns();
+        let (first, last) = (columns.len() - 2, columns.len() - 1);
+        Ok(Self {
+            first: pane::times(&columns[first])?,
+            last: pane::times(&columns[last])?,
+        })
+    }
+}
+
+/// Numbers keys in the order in which they first come.
+struct KeyNumbers(
+    Option<Box<dyn datafusion::physical_plan::aggregates::group_values::GroupValues>>,
+);
+
+impl KeyNumbers {
+    fn new(spec: &SessionSpec) -> Result<Self> {
+        let has_keys = spec.grouping.key_count() > 0;
+        Ok(Self(if has_keys {
+            Some(spec.grouping.new_keys()?)
+        } else {
+            None
+        }))
+    }
+
+    fn number(&mut self, keys: &[ArrayRef], rows: usize) -> Result<Vec<usize>> {
+        let mut numbers = vec![0; rows];
+        if let Some(values) = &mut self.0 {
+            values.intern(keys, &mut numbers)?;
+        }
+        Ok(numbers)
+    }
+}

@@ -1,0 +1,68 @@
+//! Filters and projections: what happens to a batch row by row, without state.
+
+use std::sync::Arc;
+
+use arrow::array::{RecordBatch, RecordBatchOptions};
+use arrow::compute::filter_record_batch;
+use arrow::datatypes::SchemaRef;
+use datafusion::common::cast::as_boolean_array;
+use datafusion::error::Result;
+use datafusion::physical_expr::PhysicalExpr;
+
+/// One step of a stateless chain.
+#[derive(Debug, Clone)]
+pub enum Transform {
+    /// Keeps the rows for which the predicate is true.
+    Filter(Arc<dyn PhysicalExpr>),
+    /// Computes each column anew.
+    Project {
+        /// One expression a column.
+        exprs: Vec<Arc<dyn PhysicalExpr>>,
+        /// The columns they make.
+        schema: SchemaRef,
+    },
+}
+
+impl Transform {
+    /// What becomes of `rows`; `None` if none are left.
+    fn apply(&self, rows: RecordBatch) -> Result<Option<RecordBatch>> {
+        match self {
+            Self::Filter(predicate) => {
+                let keep = predicate.evaluate(&rows)?.into_array(rows.num_rows())?;
+                let kept = filter_record_batch(&rows, as_boolean_array(&keep)?)?;
+                Ok((kept.num_rows() > 0).then_some(kept))
+            }
+            Self::Project { exprs, schema } => project(exprs, schema, &rows).map(Some),
+        }
+    }
+}
+
+fn project(
+    exprs: &[Arc<dyn PhysicalExpr>],
+    schema: &SchemaRef,
+    rows: &RecordBatch,
+) -> Result<RecordBatch> {
+    let count = rows.num_rows();
+    let columns = exprs
+        .iter()
+        .map(|expr| expr.evaluate(rows)?.into_array(count))
+        .collect::<Result<Vec<_>>>()?;
+    let options = RecordBatchOptions::new().with_row_count(Some(count));
+    Ok(RecordBatch::try_new_with_options(
+        Arc::clone(schema),
+        columns,
+        &options,
+    )?)
+}
+
+/// Applies a chain; `None` if no row is left.
+pub(super) fn apply(steps: &[Transform], rows: RecordBatch) -> Result<Option<RecordBatch>> {
+    let mut rows = rows;
+    for step in steps {
+        match step.apply(rows)? {
+            Some(next) => rows = next,
+            None => return Ok(None),
+        }
+    }
+    Ok(Some(rows))
+}

@@ -1,0 +1,189 @@
+//! TUMBLE and HOP: groups per pane, results per window.
+//!
+//! ```text
+//!   time   |--p0--|--p1--|--p2--|--p3--|        a pane is one slide long
+//!   w(p0)  [=============]                      here size = 2 slides
+//!   w(p1)         [=============]
+//! ```
+//!
+//! A row updates the groups of its one pane. When the watermark passes the end of a window, the
+//! window's result is the merge of its panes; a pane is dropped with the last window that holds it.
+//! TUMBLE is the case of one pane a window, and then nothing is merged: the groups are the result.
+//! A row is late when every window it belongs to has closed.
+//!
+//! With several workers, each keeps the panes of the rows it read and hands on [`Chunk::Partial`]s
+//! when a window closes; [`Merge`] puts them together where their keys belong.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use datafusion::error::Result;
+
+use super::chunk::{Chunk, Watermark};
+use super::groups::{Groups, instants};
+use super::pane::{self, Pane};
+use super::plan::WindowSpec;
+use super::stage::Stage;
+
+/// What becomes of a closed window.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Close {
+    /// Its results.
+    Results,
+    /// What this worker knows of it.
+    Partials,
+}
+
+pub(super) struct Windows {
+    spec: Arc<WindowSpec>,
+    close: Close,
+    panes: BTreeMap<i64, Pane>,
+    /// No row earlier than this will come, as of the end of the last step.
+    bound: i64,
+    /// Windows that start before this have been closed.
+    next: i64,
+}
+
+impl Windows {
+    pub fn new(spec: Arc<WindowSpec>, close: Close) -> Self {
+        Self {
+            spec,
+            close,
+            panes: BTreeMap::new(),
+            bound: i64::MIN,
+            next: i64::MIN,
+        }
+    }
+
+    fn is_late(&self, pane: Option<i64>) -> bool {
+        pane.is_none_or(|pane| pane.saturating_add(self.spec.size) <= self.bound)
+    }
+
+    fn pane(&mut self, start: i64) -> Result<&mut Pane> {
+        use std::collections::btree_map::Entry;
+        match self.panes.entry(start) {
+            Entry::Occupied(found) => Ok(found.into_mut()),
+            Entry::Vacant(free) => Ok(free.insert(Pane::new(Groups::new(&self.spec.grouping)?))),
+        }
+    }
+
+    /// The first window after those closed that has rows.
+    fn first_open(&self) -> Option<i64> {
+        let (&first, _) = self.panes.first_key_value()?;
+        let earliest = first.saturating_sub(self.spec.size - self.spec.slide);
+        Some(earliest.max(self.next))
+    }
+
+    fn close(&mut self, start: i64, out: &mut Vec<Chunk>) -> Result<()> {
+        let spec = Arc::clone(&self.spec);
+        let end = start.saturating_add(spec.size);
+        let mut groups = match spec.size == spec.slide {
+            true => self.panes.remove(&start).map(|pane| pane.live),
+            false => self.merge_panes(start, end)?,
+        };
+        if let Some(groups) = groups.as_mut().filter(|groups| !groups.is_empty()) {
+            out.push(match self.close {
+                Close::Results => Chunk::Rows(finish(&spec, groups, start)?),
+                Close::Partials => Chunk::Partial {
+                    window: start,
+                    rows: groups.take_run()?,
+                },
+            });
+        }
+        let after = start.saturating_add(spec.slide);
+        self.panes = self.panes.split_off(&after);
+        self.next = after;
+        Ok(())
+    }
+
+    fn merge_panes(&mut self, start: i64, end: i64) -> Result<Option<Groups>> {
+        let mut merged: Option<Groups> = None;
+        for (_, pane) in self.panes.range_mut(start..end) {
+            for run in pane.seal()? {
+                let groups = match &mut merged {
+                    Some(groups) => groups,
+                    None => merged.insert(Groups::new(&self.spec.grouping)?),
+                };
+                groups.merge(run)?;
+            }
+        }
+        Ok(merged)
+    }
+}
+
+impl Stage for Windows {
+    fn rows(&mut self, rows: RecordBatch, out: &mut Vec<Chunk>) -> Result<()> {
+        let count = rows.num_rows();
+        let times = self.spec.time.expr.evaluate(&rows)?.into_array(count)?;
+        let times = pane::times(&times)?;
+        for part in pane::split(rows, &times, self.spec.slide)? {
+            match part.pane.filter(|_| !self.is_late(part.pane)) {
+                Some(start) => self.pane(start)?.live.update(&part.rows)?,
+                None => out.push(Chunk::Late {
+                    stage: self.spec.stage,
+                    rows: part.rows,
+                }),
+            }
+        }
+        Ok(())
+    }
+
+    fn end_of_step(&mut self, watermark: Watermark, out: &mut Vec<Chunk>) -> Result<()> {
+        self.bound = self.bound.max(self.spec.time.bound(watermark.at_us));
+        while let Some(start) = self.first_open() {
+            if start.saturating_add(self.spec.size) > self.bound {
+                break;
+            }
+            self.close(start, out)?;
+        }
+        Ok(())
+    }
+}
+
+/// Puts the partial results of all workers together.
+pub(super) struct Merge {
+    spec: Arc<WindowSpec>,
+    windows: BTreeMap<i64, Groups>,
+}
+
+impl Merge {
+    pub fn new(spec: Arc<WindowSpec>) -> Self {
+        Self {
+            spec,
+            windows: BTreeMap::new(),
+        }
+    }
+}
+
+impl Stage for Merge {
+    fn rows(&mut self, rows: RecordBatch, out: &mut Vec<Chunk>) -> Result<()> {
+        out.push(Chunk::Rows(rows));
+        Ok(())
+    }
+
+    fn partial(&mut self, window: i64, rows: RecordBatch) -> Result<()> {
+        use std::collections::btree_map::Entry;
+        let groups = match self.windows.entry(window) {
+            Entry::Occupied(found) => found.into_mut(),
+            Entry::Vacant(free) => free.insert(Groups::new(&self.spec.grouping)?),
+        };
+        groups.merge(&rows)
+    }
+
+    fn end_of_step(&mut self, _watermark: Watermark, out: &mut Vec<Chunk>) -> Result<()> {
+        // Every worker closes a window in the same step, so all that was known of it is here.
+        for (start, mut groups) in std::mem::take(&mut self.windows) {
+            out.push(Chunk::Rows(finish(&self.spec, &mut groups, start)?));
+        }
+        Ok(())
+    }
+}
+
+fn finish(spec: &WindowSpec, groups: &mut Groups, start: i64) -> Result<RecordBatch> {
+    let end = start.saturating_add(spec.size);
+    let results = groups.take_results()?;
+    let bound = |at| instants(&spec.time.data_type, at, results.count);
+    let window = Some((bound(start)?, bound(end)?));
+    results.arrange(&spec.output, window, &spec.schema)
+}
