@@ -1,0 +1,3 @@
+//! stub
+pub mod error;
+pub mod plan;

@@ -1,0 +1,191 @@
+//! From a query to a continuous plan.
+//!
+//! ```text
+//!   Query --SqlToRel--> logical plan --supported?--> analyzer, optimizer --convert--> dataflow::Plan
+//! ```
+//!
+//! Planning is DataFusion's: names, types, coercion and optimization are what they are in a batch
+//! query. Ours are the two ends: [`relation`] says which streams there are, [`supported`] refuses
+//! what is not incremental before anything is built, [`window`] keeps windowed aggregates in one
+//! piece on their way through the optimizer, and [`convert`] turns the rest into operators. A
+//! statement that gets through is right; one that would not be is refused.
+
+mod convert;
+mod relation;
+mod supported;
+mod window;
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use datafusion::common::tree_node::TreeNode;
+use datafusion::error::DataFusionError;
+use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
+use datafusion::logical_expr::{LogicalPlan, ScalarUDF};
+use datafusion::optimizer::Optimizer;
+use datafusion::prelude::SessionConfig;
+use datafusion::sql::planner::{ParserOptions, SqlToRel};
+use datafusion::sql::sqlparser::ast::{Query, Statement};
+
+use crate::dataflow;
+use crate::sql::error::{SqlError, sqlstate};
+
+use relation::Relations;
+pub use relation::{EventColumn, Relation};
+use window::WindowBound;
+
+/// A planned continuous query.
+#[derive(Debug, Clone)]
+pub struct Planned {
+    /// What runs.
+    pub plan: dataflow::Plan,
+    /// The relations it reads, in the order of its inputs.
+    pub inputs: Vec<String>,
+    /// The columns of its result that carry event time.
+    pub event_time: Vec<EventColumn>,
+    /// The optimized logical plan, for EXPLAIN.
+    pub logical: String,
+}
+
+/// Plans queries. Cheap to share; holds the functions that queries may call.
+pub struct Planner {
+    state: SessionState,
+}
+
+impl Default for Planner {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Planner {
+    /// A planner with all of DataFusion's functions.
+    pub fn new() -> Self {
+        let config = SessionConfig::new().with_target_partitions(1);
+        let mut state = SessionStateBuilder::new()
+            .with_config(config)
+            .with_default_features()
+            .with_optimizer_rules(incremental_rules())
+            .build();
+        for bound in [WindowBound::Start, WindowBound::End] {
+            let function = Arc::new(ScalarUDF::from(bound.function()));
+            // The name is ours alone, so nothing is replaced.
+            let _ = datafusion::execution::FunctionRegistry::register_udf(&mut state, function);
+        }
+        Self { state }
+    }
+
+    /// Plans `query`, in which windows have been rewritten and names resolved, over `relations`.
+    ///
+    /// # Errors
+    /// Whatever is wrong with the query, and 0A000 for what is not incremental.
+    pub fn plan(&self, query: Query, relations: &[Relation]) -> Result<Planned, SqlError> {
+        let relations = Relations::new(&self.state, relations);
+        let planner = SqlToRel::new_with_options(&relations, parser_options());
+        let query = Statement::Query(Box::new(query));
+        let plan = planner.sql_statement_to_plan(query).map_err(explain)?;
+        supported::check(&plan)?;
+        let plan = plan
+            .transform_up(window::keep_together)
+            .map_err(explain)?
+            .data;
+        let plan = self.state.optimize(&plan).map_err(explain)?;
+        let inputs = scanned(&plan)?;
+        let converted = convert::convert(&plan, &inputs, &relations, &self.state)?;
+        Ok(Planned {
+            plan: converted.plan,
+            event_time: converted.event_time,
+            inputs,
+            logical: plan.display_indent().to_string(),
+        })
+    }
+}
+
+/// DataFusion's optimizer rules, without those that make one incremental operator into several
+/// that are not: a single DISTINCT aggregate becomes two nested GROUP BYs.
+fn incremental_rules() -> Vec<Arc<dyn datafusion::optimizer::OptimizerRule + Send + Sync>> {
+    let mut rules = Optimizer::new().rules;
+    rules.retain(|rule| rule.name() != "single_distinct_aggregation_to_group_by");
+    rules
+}
+
+fn parser_options() -> ParserOptions {
+    ParserOptions {
+        enable_ident_normalization: false,
+        collect_spans: true,
+        map_string_types_to_utf8view: false,
+        ..ParserOptions::default()
+    }
+}
+
+/// The names of all relations that the plan reads, each once, in order.
+fn scanned(plan: &LogicalPlan) -> Result<Vec<String>, SqlError> {
+    let mut names = BTreeSet::new();
+    plan.apply(|node| {
+        if let LogicalPlan::TableScan(scan) = node {
+            names.insert(scan.table_name.table().to_owned());
+        }
+        Ok(datafusion::common::tree_node::TreeNodeRecursion::Continue)
+    })
+    .map_err(explain)?;
+    Ok(names.into_iter().collect())
+}
+
+/// An error of DataFusion as one of ours.
+pub(crate) fn explain(error: DataFusionError) -> SqlError {
+    use datafusion::common::SchemaError;
+    let diagnostic = error.diagnostic().map(|found| found.message.clone());
+    match error.find_root() {
+        DataFusionError::SchemaError(inner, _) => {
+            let state = match inner.as_ref() {
+                SchemaError::FieldNotFound { .. } => sqlstate::UNDEFINED_COLUMN,
+                SchemaError::AmbiguousReference { .. } => sqlstate::AMBIGUOUS_COLUMN,
+                _ => sqlstate::DUPLICATE_COLUMN,
+            };
+            SqlError::new(state, sentence(&inner.to_string()))
+        }
+        DataFusionError::NotImplemented(what) => {
+            SqlError::new(sqlstate::FEATURE_NOT_SUPPORTED, sentence(what))
+        }
+        DataFusionError::SQL(inner, _) => SqlError::syntax(sentence(&inner.to_string())),
+        other => {
+            let message = diagnostic.unwrap_or_else(|| other.message().into_owned());
+            SqlError::new(state_of(&message), sentence(&message))
+        }
+    }
+}
+
+/// DataFusion puts most mistakes into one kind of error; the text is all there is to tell them by.
+fn state_of(message: &str) -> &'static str {
+    const UNDEFINED_FUNCTION: &str = "42883";
+    const UNDEFINED_TABLE: &str = "42P01";
+    let lower = message.to_lowercase();
+    if lower.contains("invalid function") || lower.contains("no function matches") {
+        UNDEFINED_FUNCTION
+    } else if lower.contains("table") && lower.contains("not found") {
+        UNDEFINED_TABLE
+    } else if lower.contains("group by") {
+        sqlstate::GROUPING_ERROR
+    } else if lower.contains("coerc") || lower.contains("type") {
+        sqlstate::DATATYPE_MISMATCH
+    } else {
+        sqlstate::SYNTAX_ERROR
+    }
+}
+
+/// The first line, lower case, without a full stop.
+fn sentence(text: &str) -> String {
+    let line = text
+        .lines()
+        .next()
+        .unwrap_or_default()
+        .trim()
+        .trim_end_matches('.');
+    let line = line.strip_prefix("Error during planning: ").unwrap_or(line);
+    let line = line.strip_prefix("Schema error: ").unwrap_or(line);
+    let mut letters = line.chars();
+    match letters.next() {
+        Some(first) => first.to_lowercase().chain(letters).collect(),
+        None => String::new(),
+    }
+}

@@ -1,0 +1,216 @@
+//! Windowed GROUP BYs on their way through the optimizer.
+//!
+//! The parser leaves `GROUP BY TUMBLE(ts, ...)` as two group keys, `__window_start(ts, kind, size,
+//! slide)` and `__window_end(...)`. They are no ordinary keys: with HOP a row has several. So the
+//! aggregate becomes an extension node, which the optimizer does not look into, and filters on
+//! the window stay above it.
+
+use std::cmp::Ordering;
+
+use arrow::datatypes::{DataType, TimeUnit};
+use datafusion::common::tree_node::Transformed;
+use datafusion::common::{DFSchemaRef, exec_err, plan_err};
+use datafusion::error::Result;
+use datafusion::logical_expr::{
+    ColumnarValue, Expr, Extension, LogicalPlan, ScalarFunctionArgs, ScalarUDFImpl, Signature,
+    UserDefinedLogicalNodeCore, Volatility,
+};
+use datafusion::scalar::ScalarValue;
+
+/// Which end of the window a group key is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum WindowBound {
+    Start,
+    End,
+}
+
+impl WindowBound {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Start => "__window_start",
+            Self::End => "__window_end",
+        }
+    }
+
+    /// The placeholder function; it is planned, never called.
+    pub fn function(self) -> BoundFunction {
+        BoundFunction {
+            bound: self,
+            signature: Signature::any(4, Volatility::Immutable),
+        }
+    }
+}
+
+#[derive(Debug, PartialEq, Eq, Hash)]
+pub(super) struct BoundFunction {
+    bound: WindowBound,
+    signature: Signature,
+}
+
+impl ScalarUDFImpl for BoundFunction {
+    fn name(&self) -> &str {
+        self.bound.name()
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn return_type(&self, arguments: &[DataType]) -> Result<DataType> {
+        match &arguments[0] {
+            time @ DataType::Timestamp(..) => Ok(time.clone()),
+            other => plan_err!("a window needs a TIMESTAMP, not {other}"),
+        }
+    }
+
+    fn invoke_with_args(&self, _: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        exec_err!("a window outside of GROUP BY")
+    }
+}
+
+/// Which windows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Windows {
+    /// TUMBLE and HOP; lengths in microseconds.
+    Equal { size_us: i64, slide_us: i64 },
+    /// SESSION; the gap in microseconds.
+    Session { gap_us: i64 },
+}
+
+/// A group key that is a bound of the window.
+pub(super) struct WindowKey {
+    pub bound: WindowBound,
+    pub time: Expr,
+    pub windows: Windows,
+}
+
+/// Reads a group key as a bound of the window, if it is one.
+pub(super) fn window_key(key: &Expr) -> Result<Option<WindowKey>> {
+    let Expr::ScalarFunction(call) = key.clone().unalias() else {
+        return Ok(None);
+    };
+    let bound = match call.func.name() {
+        "__window_start" => WindowBound::Start,
+        "__window_end" => WindowBound::End,
+        _ => return Ok(None),
+    };
+    let [time, kind, size, slide] = call.args.as_slice() else {
+        return plan_err!("a window needs four arguments");
+    };
+    let (size_us, slide_us) = (microseconds(size)?, microseconds(slide)?);
+    let windows = match kind {
+        Expr::Literal(ScalarValue::Utf8(Some(kind)), _) if kind == "session" => {
+            Windows::Session { gap_us: size_us }
+        }
+        _ => Windows::Equal { size_us, slide_us },
+    };
+    Ok(Some(WindowKey {
+        bound,
+        time: time.clone().unalias(),
+        windows,
+    }))
+}
+
+fn microseconds(literal: &Expr) -> Result<i64> {
+    match literal {
+        Expr::Literal(ScalarValue::Int64(Some(us)), _) => Ok(*us),
+        other => plan_err!("a window needs a constant length, not {other}"),
+    }
+}
+
+/// A length of `us` in units of a timestamp column; `None` if it is no whole number of them.
+pub(super) fn in_units(us: i64, unit: TimeUnit) -> Option<i64> {
+    let (factor, divisor) = match unit {
+        TimeUnit::Second => (1, 1_000_000),
+        TimeUnit::Millisecond => (1, 1_000),
+        TimeUnit::Microsecond => (1, 1),
+        TimeUnit::Nanosecond => (1_000, 1),
+    };
+    let length = us.checked_mul(factor)?;
+    (length % divisor == 0).then_some(length / divisor)
+}
+
+/// A windowed GROUP BY, opaque to the optimizer.
+#[derive(Debug, PartialEq, Eq, Hash)]
+pub(super) struct WindowAggregate {
+    pub input: LogicalPlan,
+    pub keys: Vec<Expr>,
+    pub aggregates: Vec<Expr>,
+    pub schema: DFSchemaRef,
+}
+
+impl PartialOrd for WindowAggregate {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        (&self.keys, &self.aggregates).partial_cmp(&(&other.keys, &other.aggregates))
+    }
+}
+
+impl UserDefinedLogicalNodeCore for WindowAggregate {
+    fn name(&self) -> &str {
+        "WindowAggregate"
+    }
+
+    fn inputs(&self) -> Vec<&LogicalPlan> {
+        vec![&self.input]
+    }
+
+    fn schema(&self) -> &DFSchemaRef {
+        &self.schema
+    }
+
+    fn expressions(&self) -> Vec<Expr> {
+        self.keys.iter().chain(&self.aggregates).cloned().collect()
+    }
+
+    fn fmt_for_explain(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let list = |exprs: &[Expr]| {
+            exprs
+                .iter()
+                .map(ToString::to_string)
+                .collect::<Vec<_>>()
+                .join(", ")
+        };
+        write!(
+            f,
+            "WindowAggregate: {} | {}",
+            list(&self.keys),
+            list(&self.aggregates)
+        )
+    }
+
+    fn with_exprs_and_inputs(&self, exprs: Vec<Expr>, inputs: Vec<LogicalPlan>) -> Result<Self> {
+        let [input] = <[LogicalPlan; 1]>::try_from(inputs)
+            .or_else(|inputs| plan_err!("a window over {} inputs", inputs.len()))?;
+        let mut keys = exprs;
+        let aggregates = keys.split_off(self.keys.len());
+        Ok(Self {
+            input,
+            keys,
+            aggregates,
+            schema: self.schema.clone(),
+        })
+    }
+}
+
+/// Makes a windowed aggregate one opaque node.
+pub(super) fn keep_together(plan: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
+    let LogicalPlan::Aggregate(aggregate) = &plan else {
+        return Ok(Transformed::no(plan));
+    };
+    let mut windowed = false;
+    for key in &aggregate.group_expr {
+        windowed |= window_key(key)?.is_some();
+    }
+    if !windowed {
+        return Ok(Transformed::no(plan));
+    }
+    let node = WindowAggregate {
+        input: aggregate.input.as_ref().clone(),
+        keys: aggregate.group_expr.clone(),
+        aggregates: aggregate.aggr_expr.clone(),
+        schema: aggregate.schema.clone(),
+    };
+    Ok(Transformed::yes(LogicalPlan::Extension(Extension {
+        node: std::sync::Arc::new(node),
+    })))
+}
