@@ -13,10 +13,12 @@ use arrow::array::{ArrayRef, RecordBatch, UInt32Array};
 use arrow::compute::take_record_batch;
 use datafusion::common::hash_utils::{RandomState, create_hashes};
 use datafusion::error::Result;
+use datafusion::physical_expr::expressions::Literal;
+use datafusion::scalar::ScalarValue;
 use serde::{Deserialize, Serialize};
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::channels::pact::{Exchange, Pipeline};
-use timely::dataflow::operators::generic::operator::{Operator, empty};
+use timely::dataflow::operators::generic::operator::Operator;
 use timely::dataflow::operators::probe::{Handle as Probe, Probe as _};
 use timely::dataflow::operators::vec::{Input as _, Map};
 use timely::dataflow::{InputHandle, Scope};
@@ -86,7 +88,7 @@ impl<'scope> Builder<'scope> {
     fn node(&mut self, node: &Node) -> Result<Chunks<'scope>> {
         Ok(match node {
             Node::Input { input } => self.inputs[*input].clone(),
-            Node::Empty => empty(self.scope),
+            Node::Empty => transform(self.inputs[0].clone(), vec![nothing()], self.failure.clone()),
             Node::Transform { from, steps } => {
                 let from = self.node(from)?;
                 transform(from, steps.clone(), self.failure.clone())
@@ -173,6 +175,11 @@ fn transform<'scope>(
             });
         }
     })
+}
+
+/// Lets no row through, only the time.
+fn nothing() -> Transform {
+    Transform::Filter(Arc::new(Literal::new(ScalarValue::Boolean(Some(false)))))
 }
 
 /// Keeps what arrives for the engine to take.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, Int8Array, RecordBatch};
+use arrow::array::{ArrayRef, Int8Array, RecordBatch, RecordBatchOptions};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::ipc::{reader::StreamReader, writer::StreamWriter};
 use serde::de::Error as _;
@@ -79,6 +79,16 @@ pub fn with_diff(schema: &Schema) -> SchemaRef {
 /// A diff column with `diff` in each of `rows` rows.
 pub(super) fn diffs(diff: i8, rows: usize) -> ArrayRef {
     Arc::new(Int8Array::from_value(diff, rows))
+}
+
+/// The rows of a changing stream as rows that appear: each with diff `1`.
+pub fn appearing(rows: RecordBatch) -> RecordBatch {
+    let schema = with_diff(rows.schema_ref());
+    let count = rows.num_rows();
+    let columns = rows.columns().iter().cloned().chain([diffs(1, count)]).collect();
+    let options = RecordBatchOptions::new().with_row_count(Some(count));
+    RecordBatch::try_new_with_options(schema, columns, &options)
+        .expect("the columns of a batch, and one more of the same length")
 }
 
 /// Batches as Arrow IPC streams, for workers in other processes.

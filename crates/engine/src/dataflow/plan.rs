@@ -31,7 +31,7 @@ pub enum Node {
         /// Its number, counted from 0.
         input: usize,
     },
-    /// Nothing, ever.
+    /// No rows, ever; the first input tells the time.
     Empty,
     /// Filters and projections, row by row.
     Transform {

@@ -22,7 +22,7 @@ use crate::dataflow::{
     Aggregate, DIFF_COLUMN, EventTime, Grouping, KeyedSpec, Node, OutputColumn, Plan, SessionSpec,
     Transform, WindowSpec, with_diff,
 };
-use crate::sql::error::{SqlError, sqlstate};
+use crate::sql::{SqlError, sqlstate};
 
 type Result<T, E = SqlError> = std::result::Result<T, E>;
 

@@ -11,6 +11,7 @@
 //! statement that gets through is right; one that would not be is refused.
 
 mod convert;
+mod insert;
 mod relation;
 mod supported;
 mod window;
@@ -18,6 +19,7 @@ mod window;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use arrow::datatypes::SchemaRef;
 use datafusion::common::tree_node::TreeNode;
 use datafusion::error::DataFusionError;
 use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
@@ -25,10 +27,11 @@ use datafusion::logical_expr::{LogicalPlan, ScalarUDF};
 use datafusion::optimizer::Optimizer;
 use datafusion::prelude::SessionConfig;
 use datafusion::sql::planner::{ParserOptions, SqlToRel};
-use datafusion::sql::sqlparser::ast::{Query, Statement};
+use datafusion::sql::sqlparser::ast::Statement;
+use datafusion::sql::sqlparser::tokenizer::{Location, Span};
 
 use crate::dataflow;
-use crate::sql::error::{SqlError, sqlstate};
+use crate::sql::{SqlError, SqlQuery, sqlstate};
 
 use relation::Relations;
 pub use relation::{EventColumn, Relation};
@@ -45,6 +48,17 @@ pub struct Planned {
     pub event_time: Vec<EventColumn>,
     /// The optimized logical plan, for EXPLAIN.
     pub logical: String,
+}
+
+impl Planned {
+    /// The same query with its columns cast to those of a sink: by position, or by the names of
+    /// `order` where they are given.
+    ///
+    /// # Errors
+    /// If the numbers of columns differ, a name is unknown, or a type cannot be cast.
+    pub fn insert_into(self, sink: &SchemaRef, order: &[&str]) -> Result<Self, SqlError> {
+        insert::insert_into(self, sink, order)
+    }
 }
 
 /// Plans queries. Cheap to share; holds the functions that queries may call.
@@ -79,18 +93,28 @@ impl Planner {
     ///
     /// # Errors
     /// Whatever is wrong with the query, and 0A000 for what is not incremental.
-    pub fn plan(&self, query: Query, relations: &[Relation]) -> Result<Planned, SqlError> {
+    pub fn plan(&self, query: SqlQuery, relations: &[Relation]) -> Result<Planned, SqlError> {
+        let whole = query.span.clone();
+        self.plan_within(query, relations).map_err(|error| match error.position {
+            Some(_) => error,
+            None => error.at(whole),
+        })
+    }
+
+    fn plan_within(&self, query: SqlQuery, relations: &[Relation]) -> Result<Planned, SqlError> {
         let relations = Relations::new(&self.state, relations);
         let planner = SqlToRel::new_with_options(&relations, parser_options());
-        let query = Statement::Query(Box::new(query));
-        let plan = planner.sql_statement_to_plan(query).map_err(explain)?;
+        let statement = Statement::Query(query.ast.clone());
+        let plan = planner.sql_statement_to_plan(statement);
+        let plan = plan.map_err(|error| explain_in(error, &query))?;
         supported::check(&plan)?;
         let plan = plan
             .transform_up(window::keep_together)
             .map_err(explain)?
             .data;
-        let plan = self.state.optimize(&plan).map_err(explain)?;
+        // Before the optimizer may find that a stream cannot contribute: it still tells the time.
         let inputs = scanned(&plan)?;
+        let plan = self.state.optimize(&plan).map_err(explain)?;
         let converted = convert::convert(&plan, &inputs, &relations, &self.state)?;
         Ok(Planned {
             plan: converted.plan,
@@ -129,6 +153,16 @@ fn scanned(plan: &LogicalPlan) -> Result<Vec<String>, SqlError> {
     })
     .map_err(explain)?;
     Ok(names.into_iter().collect())
+}
+
+/// An error of DataFusion as one of ours, with its place if it knows one.
+fn explain_in(error: DataFusionError, query: &SqlQuery) -> SqlError {
+    let span = error.diagnostic().and_then(|found| found.span);
+    let place = span.and_then(|span| {
+        let at = |at: datafusion::common::Location| Location { line: at.line, column: at.column };
+        query.position(Span { start: at(span.start), end: at(span.end) })
+    });
+    explain(error).at(place)
 }
 
 /// An error of DataFusion as one of ours.

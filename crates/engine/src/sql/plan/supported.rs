@@ -7,7 +7,7 @@ use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::error::Result;
 use datafusion::logical_expr::{Distinct, Expr, LogicalPlan, Volatility};
 
-use crate::sql::error::SqlError;
+use crate::sql::SqlError;
 
 /// Whether every operator and expression of the plan, as the query wrote it, is incremental.
 pub(super) fn check(plan: &LogicalPlan) -> Result<(), SqlError> {

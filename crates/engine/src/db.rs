@@ -1,0 +1,376 @@
+//! [`Db`]: the engine as a library.
+//!
+//! ```text
+//!   execute(sql) ─► statements ─► catalog ─► commands to the workers
+//!   source::<T>() ─► a handle to push rows through
+//!   subscribe(name) ─► results as they come        query(sql) ─► results as they are
+//! ```
+//!
+//! A `Db` is a cheap handle; clones share the engine, which ends when the last one goes. Statements
+//! run one at a time and block until they are done. Connectors and sinks run on a tokio runtime of
+//! the database's own, so it may be used from any thread, within another runtime or without one.
+
+mod catalog;
+mod connect;
+mod explain;
+mod options;
+mod select;
+mod statements;
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::sync_channel;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use arrow::array::RecordBatch;
+use headwater_connect::Connectors;
+use headwater_ring::{Config as RingConfig, WaitStrategy, channel_with_bell};
+use timely::communication::WorkerGuards;
+
+use crate::error::{Error, Result};
+use crate::ingest::Typed;
+use crate::record::{Record, matches};
+use crate::source::{Source, SourceConfig};
+use crate::sql::plan::Planner;
+use crate::subscription::{QUEUE_ROWS, Queue, Subscription, TypedSubscription};
+use crate::topic::Topic;
+use crate::turns::Turns;
+use crate::worker::{Command, Once, Worker};
+use catalog::Catalog;
+
+pub use catalog::Kind;
+pub use statements::Outcome;
+
+/// How long closing waits for connectors to stop.
+const STOP_DEADLINE: Duration = Duration::from_secs(5);
+
+/// How a database is opened.
+#[derive(Clone)]
+pub struct Builder {
+    workers: usize,
+    wait: WaitStrategy,
+    connectors: Connectors,
+    start_connectors: bool,
+}
+
+impl Default for Builder {
+    fn default() -> Self {
+        let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        Self {
+            workers: cores.min(4),
+            wait: WaitStrategy::default(),
+            connectors: Connectors::builtin(),
+            start_connectors: true,
+        }
+    }
+}
+
+impl Builder {
+    /// The number of worker threads, from 1 to 64. Default: the cores, at most 4.
+    #[must_use]
+    pub fn workers(mut self, workers: usize) -> Self {
+        self.workers = workers;
+        self
+    }
+
+    /// How workers wait for rows. Default: `SpinYield(100)`; `Spin` takes a core for each worker.
+    #[must_use]
+    pub fn wait_strategy(mut self, wait: WaitStrategy) -> Self {
+        self.wait = wait;
+        self
+    }
+
+    /// The connectors that statements can name. Default: those that Headwater brings.
+    #[must_use]
+    pub fn connectors(mut self, connectors: Connectors) -> Self {
+        self.connectors = connectors;
+        self
+    }
+
+    /// Whether sources and sinks are started. With `false` statements are checked and planned, and
+    /// nothing outside is touched.
+    #[must_use]
+    pub fn start_connectors(mut self, start: bool) -> Self {
+        self.start_connectors = start;
+        self
+    }
+
+    /// Opens a database that keeps everything in memory.
+    ///
+    /// # Errors
+    /// If the number of workers is out of range, or the machine refuses the threads.
+    pub fn in_memory(self) -> Result<Db> {
+        Db::start(self)
+    }
+}
+
+/// A streaming database. See the [crate] for an example.
+#[derive(Clone)]
+pub struct Db {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    turns: Arc<Turns<Command>>,
+    catalog: Mutex<Catalog>,
+    next_topic: AtomicU64,
+    planner: Planner,
+    connectors: Connectors,
+    start_connectors: bool,
+    workers: usize,
+    closed: AtomicBool,
+    guards: Mutex<Option<WorkerGuards<()>>>,
+    runtime: Mutex<Option<tokio::runtime::Runtime>>,
+    tokio: tokio::runtime::Handle,
+}
+
+impl Db {
+    /// A database that keeps everything in memory, with the default settings.
+    ///
+    /// # Errors
+    /// If the machine refuses the threads.
+    pub fn in_memory() -> Result<Self> {
+        Self::builder().in_memory()
+    }
+
+    /// Settings to choose before opening.
+    pub fn builder() -> Builder {
+        Builder::default()
+    }
+
+    fn start(builder: Builder) -> Result<Self> {
+        let workers = builder.workers;
+        if !(1..=64).contains(&workers) {
+            let what = format!("workers must be from 1 to 64, not {workers}");
+            return Err(Error::Config { what });
+        }
+        let turns = Arc::new(Turns::new(workers));
+        let config = match workers {
+            1 => timely::Config::thread(),
+            several => timely::Config::process(several),
+        };
+        let (shared, wait) = (Arc::clone(&turns), builder.wait);
+        let guards = timely::execute(config, move |timely| {
+            Worker::new(timely, Arc::clone(&shared), wait).run();
+        });
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .thread_name("headwater-io")
+            .enable_all()
+            .build()
+            .map_err(|error| Error::Start(error.to_string()))?;
+        let inner = Inner {
+            turns,
+            catalog: Mutex::new(Catalog::default()),
+            next_topic: AtomicU64::new(0),
+            planner: Planner::new(),
+            connectors: builder.connectors,
+            start_connectors: builder.start_connectors,
+            workers,
+            closed: AtomicBool::new(false),
+            guards: Mutex::new(Some(guards.map_err(Error::Start)?)),
+            tokio: runtime.handle().clone(),
+            runtime: Mutex::new(Some(runtime)),
+        };
+        Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// Runs the statements of a script in order, and starts the connectors that they create once all
+    /// have run, so that no stream misses the first rows. Blocks.
+    ///
+    /// # Errors
+    /// The first that is wrong; the statements before it have run.
+    pub fn execute(&self, sql: &str) -> Result<Vec<Outcome>> {
+        self.inner.execute(sql)
+    }
+
+    /// A handle to push rows of `T` into a source.
+    ///
+    /// # Errors
+    /// If there is no such source, or its columns are not those of `T`.
+    pub fn source<T: Record>(&self, name: &str) -> Result<Source<T>> {
+        self.open_source(name, None)
+    }
+
+    /// As [`source`](Self::source), with settings of its own instead of those of CREATE SOURCE.
+    ///
+    /// # Errors
+    /// As `source`, and if a setting is out of range or not built.
+    pub fn source_with_config<T: Record>(
+        &self,
+        name: &str,
+        config: SourceConfig,
+    ) -> Result<Source<T>> {
+        self.open_source(name, Some(config))
+    }
+
+    fn open_source<T: Record>(&self, name: &str, config: Option<SourceConfig>) -> Result<Source<T>> {
+        self.inner.check_open()?;
+        let mut catalog = self.inner.catalog();
+        let source = catalog.source_mut(name)?;
+        matches(&source.topic.relation.schema, &T::schema())?;
+        let config = config.unwrap_or_else(|| source.config.clone());
+        options::refuse_unbuilt(&config)?;
+        if let Some(watermark) = &config.watermark {
+            let command = source.set_event_time(watermark)?;
+            self.inner.turns.command(command);
+        }
+        let ring = RingConfig {
+            capacity: config.buffer_size,
+            backpressure: config.backpressure,
+            wait: config.wait_strategy,
+        };
+        let bell = Arc::clone(self.inner.turns.bell(source.topic.home));
+        let (producer, consumer) = channel_with_bell(ring, bell)
+            .map_err(|error| Error::Config { what: error.to_string() })?;
+        let channel = Once::new(Box::new(Typed::<T>::new(consumer)) as _);
+        self.inner.turns.command(Command::AddChannel { source: source.topic.id, channel });
+        Ok(Source::new(producer, Arc::clone(&source.shared)))
+    }
+
+    /// The rows of a source, stream or view as structs, from now on; a view first gives what it
+    /// holds. A row of a changing stream comes without its diff: use
+    /// [`subscribe_batches`](Self::subscribe_batches) for those.
+    ///
+    /// # Errors
+    /// If there is nothing of this name, or its columns are not those of `T`.
+    pub fn subscribe<T: Record>(&self, name: &str) -> Result<TypedSubscription<T>> {
+        let events = self.subscribe_batches(name)?;
+        T::from_columns(&RecordBatch::new_empty(Arc::clone(events.schema())))?;
+        Ok(TypedSubscription::new(events))
+    }
+
+    /// The rows of a source, stream or view as Arrow batches, from now on; a view first gives what
+    /// it holds. A changing stream has the column `_diff` at the end.
+    ///
+    /// # Errors
+    /// If there is nothing of this name.
+    pub fn subscribe_batches(&self, name: &str) -> Result<Subscription> {
+        self.inner.check_open()?;
+        let topic = self.inner.catalog().topic(name)?;
+        Ok(self.inner.subscribe(&topic, Queue::new(QUEUE_ROWS, None)))
+    }
+
+    /// The answer to a SELECT over views: what they hold after all rows pushed before, as long as
+    /// no more than one step's worth is waiting. Blocks.
+    ///
+    /// # Errors
+    /// Whatever is wrong with the statement.
+    pub fn query(&self, sql: &str) -> Result<Vec<RecordBatch>> {
+        self.inner.query(sql)
+    }
+
+    /// Checks that everything outside can be reached with the options given, without reading or
+    /// writing data. Blocks. One entry for each source and sink with a connector.
+    pub fn validate(&self) -> Vec<(String, Result<(), headwater_connect::Error>)> {
+        self.inner.validate()
+    }
+
+    /// Waits until all rows that have arrived are processed and published. Blocks; while rows keep
+    /// coming it may take long.
+    ///
+    /// # Errors
+    /// If the database is closed.
+    pub fn settle(&self) -> Result<()> {
+        while self.inner.step_and_look()? {}
+        Ok(())
+    }
+
+    /// Closes a source: no more rows; those that have arrived are processed, then its windows close.
+    ///
+    /// # Errors
+    /// If there is no such source.
+    pub fn close_source(&self, name: &str) -> Result<()> {
+        let catalog = self.inner.catalog();
+        catalog.source(name)?.shared.close();
+        Ok(())
+    }
+
+    /// Whether every source with a connector has ended, by itself or by failing.
+    pub fn sources_ended(&self) -> bool {
+        self.inner.catalog().sources().all(catalog::SourceEntry::has_ended)
+    }
+
+    /// Ends the engine: connectors are stopped (at most 5 s), what has arrived is processed,
+    /// subscriptions and sinks end. Blocks. Later calls fail with [`Error::Closed`].
+    pub fn close(&self) {
+        self.inner.close();
+    }
+}
+
+impl Inner {
+    fn check_open(&self) -> Result<()> {
+        if self.closed.load(Ordering::Acquire) { Err(Error::Closed) } else { Ok(()) }
+    }
+
+    fn catalog(&self) -> MutexGuard<'_, Catalog> {
+        self.catalog.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn next_topic(&self) -> u64 {
+        self.next_topic.fetch_add(1, Ordering::Relaxed)
+    }
+
+    fn subscribe(&self, topic: &Arc<Topic>, queue: Arc<Queue>) -> Subscription {
+        let subscription = Subscription::new(Arc::clone(&queue), topic.published_schema());
+        self.turns.command(Command::Subscribe { topic: Arc::clone(topic), queue });
+        subscription
+    }
+
+    /// Runs `visit` on the home of a topic, after a step, and waits for what it gives.
+    fn visit<T: Send + 'static>(
+        &self,
+        home: usize,
+        visit: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T> {
+        let (answer, answered) = sync_channel(1);
+        let visit = Box::new(move || {
+            // Whoever asked may have given up.
+            let _ = answer.send(visit());
+        });
+        self.turns.command(Command::Visit { home, visit: Once::new(visit) });
+        answered.recv().map_err(|_| Error::Closed)
+    }
+
+    /// One step on every worker; tells whether rows are still waiting.
+    fn step_and_look(&self) -> Result<bool> {
+        self.check_open()?;
+        self.turns.step();
+        let (answer, answers) = sync_channel(self.workers);
+        self.turns.command(Command::Look { answer });
+        let mut waiting = false;
+        for _ in 0..self.workers {
+            waiting |= answers.recv().map_err(|_| Error::Closed)?;
+        }
+        Ok(waiting)
+    }
+
+    fn close(&self) {
+        if self.closed.load(Ordering::Acquire) {
+            return;
+        }
+        self.stop_sources();
+        while matches!(self.step_and_look(), Ok(true)) {}
+        self.closed.store(true, Ordering::Release);
+        self.turns.command(Command::Shutdown);
+        let guards = self.guards.lock().unwrap_or_else(PoisonError::into_inner).take();
+        drop(guards);
+        self.stop_sinks();
+        let runtime = self.runtime.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(runtime) = runtime {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+impl std::fmt::Debug for Db {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Db").field("workers", &self.inner.workers).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,242 @@
+//! What exists: sources, streams, views and sinks by name, and what reads what.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use headwater_connect::{SinkSpec, SourceHandle, SourceSpec};
+use tokio_util::sync::CancellationToken;
+
+use crate::error::{Error, Result};
+use crate::ingest::EventTimeColumn;
+use crate::source::{SourceConfig, WatermarkConfig};
+use crate::sources::SourceShared;
+use crate::sql::Tables;
+use crate::sql::plan::{EventColumn, Relation};
+use crate::topic::Topic;
+use crate::worker::Command;
+
+pub use crate::sql::Kind;
+
+/// Something that was created.
+pub(super) enum Entry {
+    Source(SourceEntry),
+    /// A stream or a view.
+    Query(QueryEntry),
+    Sink(SinkEntry),
+}
+
+pub(super) struct SourceEntry {
+    pub topic: Arc<Topic>,
+    pub bad: Arc<Topic>,
+    pub shared: Arc<SourceShared>,
+    /// The settings of CREATE SOURCE, for handles that bring none of their own.
+    pub config: SourceConfig,
+    pub time: Option<EventTimeColumn>,
+    pub connector: Option<SourceConnector>,
+}
+
+pub(super) struct SourceConnector {
+    pub spec: SourceSpec,
+    pub handle: Arc<SourceHandle>,
+}
+
+pub(super) struct QueryEntry {
+    pub kind: Kind,
+    pub topic: Arc<Topic>,
+    pub late: Vec<Arc<Topic>>,
+    pub inputs: Vec<String>,
+    pub text: String,
+    pub logical: String,
+}
+
+pub(super) struct SinkEntry {
+    /// The topic it writes; empty until INSERT INTO feeds a declared sink.
+    pub input: String,
+    /// The columns it takes.
+    pub declared: arrow::datatypes::SchemaRef,
+    pub spec: SinkSpec,
+    pub stop: CancellationToken,
+    pub status: Arc<super::connect::SinkStatus>,
+    /// Set once the sink's task runs.
+    pub task: Option<tokio::task::JoinHandle<()>>,
+}
+
+impl SourceEntry {
+    /// Whether nothing more will come of its connector, if it has one.
+    pub fn has_ended(&self) -> bool {
+        use headwater_connect::State;
+        self.connector.as_ref().is_none_or(|connector| {
+            matches!(connector.handle.status().state, State::Stopped | State::Failed)
+        })
+    }
+
+    /// Takes the event time that a handle brings, if the source has none yet.
+    pub fn set_event_time(&mut self, watermark: &WatermarkConfig) -> Result<Command> {
+        let refused = |what: String| Err(Error::Config { what });
+        let relation = &self.topic.relation;
+        if self.time.is_some() {
+            let name = &relation.name;
+            return refused(format!("source {name:?} has its watermark from CREATE SOURCE already"));
+        }
+        let Ok(column) = relation.schema.index_of(&watermark.column) else {
+            return refused(format!("{:?} is no column of {:?}", watermark.column, relation.name));
+        };
+        let time = EventTimeColumn { column, delay: watermark.delay };
+        self.time = Some(time.clone());
+        Ok(Command::SetEventTime { source: self.topic.id, time })
+    }
+}
+
+impl Entry {
+    pub fn kind(&self) -> Kind {
+        match self {
+            Self::Source(_) => Kind::Source,
+            Self::Query(query) => query.kind,
+            Self::Sink(_) => Kind::Sink,
+        }
+    }
+
+    /// The names it reads.
+    fn inputs(&self) -> Vec<&str> {
+        match self {
+            Self::Source(_) => Vec::new(),
+            Self::Query(query) => query.inputs.iter().map(String::as_str).collect(),
+            Self::Sink(sink) => vec![&sink.input],
+        }
+    }
+
+    /// Its topics, the main one first.
+    pub fn topics(&self) -> Vec<&Arc<Topic>> {
+        match self {
+            Self::Source(source) => vec![&source.topic, &source.bad],
+            Self::Query(query) => std::iter::once(&query.topic).chain(&query.late).collect(),
+            Self::Sink(_) => Vec::new(),
+        }
+    }
+}
+
+/// Everything that was created, by name.
+#[derive(Default)]
+pub(super) struct Catalog {
+    pub entries: BTreeMap<String, Entry>,
+    /// In the order of their creation.
+    pub order: Vec<String>,
+}
+
+impl Catalog {
+    pub fn insert(&mut self, name: &str, entry: Entry) {
+        self.entries.insert(name.to_owned(), entry);
+        self.order.push(name.to_owned());
+    }
+
+    pub fn remove(&mut self, name: &str) -> Option<Entry> {
+        self.order.retain(|other| other != name);
+        self.entries.remove(name)
+    }
+
+    /// The declared spelling of a name: exact, or the only one that differs in case.
+    pub fn spelling(&self, name: &str) -> Option<&str> {
+        if let Some((exact, _)) = self.entries.get_key_value(name) {
+            return Some(exact);
+        }
+        let mut similar = self.entries.keys().filter(|other| other.eq_ignore_ascii_case(name));
+        let only = similar.next()?;
+        similar.next().is_none().then_some(only)
+    }
+
+    pub fn get(&self, name: &str) -> Option<&Entry> {
+        self.entries.get(self.spelling(name)?)
+    }
+
+    pub fn source(&self, name: &str) -> Result<&SourceEntry> {
+        match self.get(name) {
+            Some(Entry::Source(source)) => Ok(source),
+            _ => Err(Error::SourceNotFound { name: name.to_owned() }),
+        }
+    }
+
+    pub fn source_mut(&mut self, name: &str) -> Result<&mut SourceEntry> {
+        let name = self.spelling(name).unwrap_or(name).to_owned();
+        match self.entries.get_mut(&name) {
+            Some(Entry::Source(source)) => Ok(source),
+            _ => Err(Error::SourceNotFound { name }),
+        }
+    }
+
+    pub fn sources(&self) -> impl Iterator<Item = &SourceEntry> {
+        self.entries.values().filter_map(|entry| match entry {
+            Entry::Source(source) => Some(source),
+            Entry::Query(_) | Entry::Sink(_) => None,
+        })
+    }
+
+    /// All topics: of sources, streams and views, and their bad and late rows.
+    pub fn topics(&self) -> impl Iterator<Item = &Arc<Topic>> {
+        self.entries.values().flat_map(Entry::topics)
+    }
+
+    /// The topic of this name; the exact spelling is preferred.
+    pub fn topic(&self, name: &str) -> Result<Arc<Topic>> {
+        let exact = self.topics().find(|topic| topic.relation.name == name);
+        let same = |topic: &&Arc<Topic>| topic.relation.name.eq_ignore_ascii_case(name);
+        let found = exact.or_else(|| {
+            let mut similar = self.topics().filter(same);
+            similar.next().filter(|_| similar.next().is_none())
+        });
+        found.cloned().ok_or_else(|| Error::NotFound { name: name.to_owned() })
+    }
+
+    /// All relations that a query can read.
+    pub fn relations(&self) -> Vec<Relation> {
+        let mut relations: Vec<_> = self.topics().map(|topic| topic.relation.clone()).collect();
+        for source in self.sources() {
+            let name = &source.topic.relation.name;
+            if let Some(relation) = relations.iter_mut().find(|it| it.name == *name) {
+                relation.event_time = event_time(source.time.as_ref());
+            }
+        }
+        relations
+    }
+
+    /// The names of what reads any topic of `name`.
+    pub fn readers(&self, name: &str) -> Vec<String> {
+        let Some(entry) = self.entries.get(name) else { return Vec::new() };
+        let topics: Vec<_> = entry.topics().iter().map(|it| it.relation.name.clone()).collect();
+        let reads = |entry: &Entry| entry.inputs().iter().any(|it| topics.iter().any(|t| t == it));
+        let readers = self.order.iter().filter(|other| {
+            self.entries.get(*other).is_some_and(reads)
+        });
+        readers.cloned().collect()
+    }
+
+    /// The sources that a topic's rows come from.
+    pub fn sources_of(&self, topic: &str) -> Vec<Arc<Topic>> {
+        let owner = self.entries.values().find(|entry| {
+            entry.topics().iter().any(|owned| owned.relation.name == topic)
+        });
+        match owner {
+            Some(Entry::Source(source)) => vec![Arc::clone(&source.topic)],
+            Some(Entry::Query(query)) => {
+                query.inputs.iter().flat_map(|input| self.sources_of(input)).collect()
+            }
+            Some(Entry::Sink(_)) | None => Vec::new(),
+        }
+    }
+}
+
+impl Tables for Catalog {
+    fn names(&self) -> Vec<String> {
+        self.topics().map(|topic| topic.relation.name.clone()).collect()
+    }
+
+    fn columns(&self, table: &str) -> Option<Vec<String>> {
+        let topic = self.topics().find(|topic| topic.relation.name == table)?;
+        let fields = topic.relation.schema.fields();
+        Some(fields.iter().map(|field| field.name().clone()).collect())
+    }
+}
+
+/// The event time of a source, for those that plan.
+pub(super) fn event_time(time: Option<&EventTimeColumn>) -> Vec<EventColumn> {
+    time.map(|time| EventColumn { column: time.column, lag_us: 0 }).into_iter().collect()
+}

@@ -1,0 +1,178 @@
+//! The options that every source and every query has, and how problems with options are told.
+
+use headwater_connect::options::{Duration, Fault, Given, Objection, Options, Problem, Value};
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use crate::error::{Error, Result};
+use crate::source::{Backpressure, SourceConfig, WaitStrategy};
+use crate::sql::{OptionEntry, OptionValue, SqlError, sqlstate};
+
+/// The bytes of a script that an option stands in.
+pub(super) type Place = std::ops::Range<usize>;
+
+/// What every source can be told.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct SourceOptions {
+    /// Rows that wait to be processed, for each handle or connector; a power of two.
+    #[serde(default = "buffer_size")]
+    #[schemars(range(min = 2, max = 1_073_741_824))]
+    buffer_size: u64,
+    /// What happens to new rows when the buffer is full.
+    #[serde(default)]
+    backpressure: BackpressureOption,
+    /// How a program that pushes rows waits for space.
+    #[serde(default)]
+    wait_strategy: WaitOption,
+    /// A producer that has sent nothing for this long does not hold back the watermark.
+    #[serde(default = "idle_timeout")]
+    idle_timeout: Duration,
+    /// Whether rows are written to a log; only `off` can be had.
+    #[serde(default)]
+    #[allow(dead_code)] // The one value there is changes nothing.
+    wal_mode: WalOption,
+}
+
+fn buffer_size() -> u64 {
+    65_536
+}
+
+fn idle_timeout() -> Duration {
+    Duration::from_secs(10)
+}
+
+#[derive(Debug, Default, Clone, Copy, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+enum BackpressureOption {
+    #[default]
+    Block,
+    DropOldest,
+    Reject,
+}
+
+#[derive(Debug, Default, Clone, Copy, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+enum WaitOption {
+    Spin,
+    #[default]
+    SpinYield,
+    Park,
+}
+
+#[derive(Debug, Default, Clone, Copy, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+enum WalOption {
+    #[default]
+    Off,
+}
+
+impl Options for SourceOptions {
+    fn objections(&self) -> Vec<Objection> {
+        if self.buffer_size.is_power_of_two() {
+            return Vec::new();
+        }
+        let next = self.buffer_size.next_power_of_two();
+        let reason = format!("must be a power of two, such as {next}, not {}", self.buffer_size);
+        vec![Objection { options: vec!["buffer_size"], reason }]
+    }
+}
+
+impl SourceOptions {
+    pub fn idle_timeout(&self) -> std::time::Duration {
+        self.idle_timeout.0
+    }
+
+    pub fn config(&self) -> SourceConfig {
+        SourceConfig {
+            buffer_size: usize::try_from(self.buffer_size).unwrap_or(usize::MAX),
+            backpressure: match self.backpressure {
+                BackpressureOption::Block => Backpressure::Block,
+                BackpressureOption::DropOldest => Backpressure::DropOldest,
+                BackpressureOption::Reject => Backpressure::Reject,
+            },
+            wait_strategy: match self.wait_strategy {
+                WaitOption::Spin => WaitStrategy::Spin,
+                WaitOption::SpinYield => WaitStrategy::default(),
+                WaitOption::Park => WaitStrategy::Park,
+            },
+            ..SourceConfig::default()
+        }
+    }
+}
+
+/// Settings that would need what is not there.
+pub(super) fn refuse_unbuilt(config: &SourceConfig) -> Result<()> {
+    let refused = |what: &str| Err(Error::Config { what: what.to_owned() });
+    if config.wal_mode.is_some() {
+        return refused("wal_mode: the log is not built yet; leave it at None");
+    }
+    if config.checkpoint_interval.is_some() {
+        return refused("checkpoint_interval: checkpoints are not built yet; leave it at None");
+    }
+    Ok(())
+}
+
+/// Options by name that are known and not built, and what each waits for.
+const UNBUILT: &[(&str, &str)] = &[
+    ("checkpoint_interval", "checkpoints are"),
+    ("start", "the log is"),
+    ("error.strategy", "error strategies are"),
+    ("error.retry", "error strategies are"),
+    ("error.dlq", "error strategies are"),
+];
+
+/// Refuses what is known and not built.
+pub(super) fn refuse_unbuilt_options(options: &[OptionEntry]) -> Result<()> {
+    for option in options {
+        let key = option.key.to_lowercase();
+        let hit = UNBUILT.iter().find(|(name, _)| {
+            key == *name || key.ends_with(&format!(".{name}")) || key.starts_with(&format!("{name}."))
+        });
+        if let Some((_, what)) = hit {
+            let error = SqlError::not_built(format!("option {:?}", option.key))
+                .hint(format!("Leave it out: {what} not built yet."))
+                .at(option.key_span.clone());
+            return Err(error.into());
+        }
+    }
+    Ok(())
+}
+
+/// A `WITH` list for the walker. `connector` is taken out.
+pub(super) fn given(options: &[OptionEntry]) -> (Option<&OptionEntry>, Vec<Given<Place>>) {
+    let is_connector = |option: &&OptionEntry| option.key.eq_ignore_ascii_case("connector");
+    let connector = options.iter().find(is_connector);
+    let others = options.iter().filter(|option| !is_connector(option));
+    let given = others.map(|option| Given {
+        key: option.key.clone(),
+        value: value(&option.value),
+        span: option.key_span.start..option.value_span.end,
+    });
+    (connector, given.collect())
+}
+
+fn value(value: &OptionValue) -> Value {
+    match value {
+        OptionValue::String(text) => Value::Text(text.clone()),
+        OptionValue::Bool(truth) => Value::Bool(*truth),
+        OptionValue::Number(digits) => match digits.parse::<i64>() {
+            Ok(number) => Value::Integer(number),
+            Err(_) => digits.parse().map_or(Value::Text(digits.clone()), Value::Number),
+        },
+    }
+}
+
+/// All that is wrong with a list of options.
+pub(super) fn rejected(problems: Vec<Problem<Place>>, statement: &Place) -> Error {
+    let errors = problems.into_iter().map(|problem| {
+        let state = match problem.fault {
+            Fault::Unknown { .. } => sqlstate::UNDEFINED_OBJECT,
+            Fault::Missing { .. } | Fault::Duplicate { .. } => sqlstate::SYNTAX_ERROR,
+            _ => sqlstate::INVALID_PARAMETER,
+        };
+        let place = problem.span.clone().unwrap_or_else(|| statement.clone());
+        SqlError::new(state, problem.to_string()).at(place)
+    });
+    Error::Statement(errors.collect())
+}

@@ -1,0 +1,122 @@
+//! SELECT over views: an ordinary batch query over what they hold at one moment.
+
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
+use datafusion::datasource::MemTable;
+use datafusion::error::DataFusionError;
+use datafusion::prelude::{SessionConfig, SessionContext};
+use datafusion::sql::sqlparser::ast::{Query, Statement, visit_relations};
+
+use super::Inner;
+use super::catalog::Catalog;
+use crate::error::{Error, Result};
+use crate::sql::plan::explain;
+use crate::sql::{SqlError, SqlQuery, Statement as OurStatement, parse, resolve_identifiers, sqlstate};
+use crate::topic::Topic;
+
+impl Inner {
+    pub(super) fn query(&self, sql: &str) -> Result<Vec<RecordBatch>> {
+        self.check_open()?;
+        let mut statements = parse(sql)?;
+        match (statements.pop(), statements.is_empty()) {
+            (Some(only), true) => match only.node {
+                OurStatement::Query(query) => self.select(query).map(|(_, batches)| batches),
+                _ => Err(not_one_query()),
+            },
+            _ => Err(not_one_query()),
+        }
+    }
+
+    /// Answers a query over views.
+    pub(super) fn select(&self, query: SqlQuery) -> Result<(SchemaRef, Vec<RecordBatch>)> {
+        let mut query = query;
+        let place = query.span.clone();
+        let topics = self.views_of(&mut query)?;
+        self.step_and_look()?;
+        let context = batch_context();
+        for topic in topics {
+            let name = topic.relation.name.clone();
+            let schema = Arc::clone(&topic.relation.schema);
+            let rows = self.visit(topic.home, move || topic.snapshot())??;
+            let table = MemTable::try_new(schema, vec![rows]).map_err(explain)?;
+            let quoted = datafusion::common::TableReference::bare(name);
+            context.register_table(quoted, Arc::new(table)).map_err(explain)?;
+        }
+        let ast = *query.ast;
+        let answer = self.block_on(async move { run(&context, ast).await });
+        let answer = answer.ok_or(Error::Closed)?;
+        answer.map_err(|error| Error::from(explain(error).at(place)))
+    }
+
+    /// Resolves the names of a query, all of which must be views.
+    fn views_of(&self, query: &mut SqlQuery) -> Result<Vec<Arc<Topic>>> {
+        let catalog = self.catalog();
+        resolve_identifiers(query, &*catalog)?;
+        let mut views: Vec<Arc<Topic>> = Vec::new();
+        for name in relations(&query.ast) {
+            let Ok(topic) = catalog.topic(&name) else { continue };
+            if !topic.is_kept() {
+                return Err(not_a_view(&catalog, &name, query).into());
+            }
+            if !views.iter().any(|view| view.id == topic.id) {
+                views.push(topic);
+            }
+        }
+        Ok(views)
+    }
+}
+
+/// Runs one query to its end. The result's schema is known even if there are no rows.
+async fn run(
+    context: &SessionContext,
+    query: Query,
+) -> Result<(SchemaRef, Vec<RecordBatch>), DataFusionError> {
+    let state = context.state();
+    let statement = Statement::Query(Box::new(query));
+    let statement = datafusion::sql::parser::Statement::Statement(Box::new(statement));
+    let plan = state.statement_to_plan(statement).await?;
+    let frame = context.execute_logical_plan(plan).await?;
+    let schema = Arc::new(frame.schema().as_arrow().clone());
+    Ok((schema, frame.collect().await?))
+}
+
+/// A session that plans as the continuous queries are planned: names as declared, text as Utf8.
+pub(crate) fn batch_context() -> SessionContext {
+    let mut config = SessionConfig::new().with_target_partitions(1).with_information_schema(false);
+    let parser = &mut config.options_mut().sql_parser;
+    parser.enable_ident_normalization = false;
+    parser.map_string_types_to_utf8view = false;
+    SessionContext::new_with_config(config)
+}
+
+/// The names after FROM and JOIN.
+fn relations(query: &Query) -> Vec<String> {
+    let mut names = Vec::new();
+    let _ = visit_relations(query, |relation| {
+        let parts: Vec<String> = relation
+            .0
+            .iter()
+            .filter_map(|part| part.as_ident().map(|ident| ident.value.clone()))
+            .collect();
+        names.push(parts.join("."));
+        std::ops::ControlFlow::<()>::Continue(())
+    });
+    names
+}
+
+fn not_one_query() -> Error {
+    SqlError::new(sqlstate::SYNTAX_ERROR, "query() takes one SELECT")
+        .hint("Run other statements with execute().")
+        .into()
+}
+
+fn not_a_view(catalog: &Catalog, name: &str, query: &SqlQuery) -> SqlError {
+    let kind = catalog.get(name).map_or("topic".to_owned(), |entry| entry.kind().to_string());
+    SqlError::not_built(format!("SELECT on {name:?}, which is a {kind} and keeps no rows,"))
+        .hint(format!(
+            "CREATE VIEW v AS SELECT ... FROM {name}, then SELECT from v; or SUBSCRIBE TO {name}."
+        ))
+        .at(query.span.clone())
+}

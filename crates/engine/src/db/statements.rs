@@ -1,0 +1,532 @@
+//! What each statement does.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::{Field, Schema, SchemaRef};
+use headwater_connect::options::{OptionSet, check};
+use headwater_connect::{Care, Rejection, SinkSpec, SourceHandle, SourceSpec};
+use tokio_util::sync::CancellationToken;
+
+use super::Inner;
+use super::catalog::{
+    Catalog, Entry, Kind, QueryEntry, SinkEntry, SourceConnector, SourceEntry, event_time,
+};
+use super::options::{Place, SourceOptions, given, refuse_unbuilt_options, rejected};
+use crate::dataflow::Failure;
+use crate::error::{Error, Result};
+use crate::ingest::{EventTimeColumn, bad_schema};
+use crate::sources::SourceShared;
+use crate::sql::plan::{Planned, Relation};
+use crate::sql::{
+    Column, CreateSink, CreateSource, Drop, Emit, Name, OptionEntry, SinkInput, Spanned, SqlError,
+    SqlQuery, Statement, parse, resolve_identifiers, sqlstate, windows,
+};
+use crate::subscription::{QUEUE_ROWS, Queue, Subscription};
+use crate::topic::Topic;
+use crate::worker::{Command, NewQuery, NewSource};
+
+/// SQLSTATE: something of this name exists.
+const DUPLICATE: &str = "42P07";
+/// SQLSTATE: nothing of this name exists.
+const UNDEFINED: &str = "42P01";
+/// SQLSTATE: something else still needs it.
+const DEPENDENT: &str = "2BP01";
+
+/// What a statement gave.
+#[derive(Debug)]
+pub enum Outcome {
+    /// Something was created.
+    Created {
+        /// What kind of thing.
+        kind: Kind,
+        /// Its name.
+        name: String,
+    },
+    /// It existed already, and IF NOT EXISTS was said; or it did not, and IF EXISTS was.
+    Unchanged {
+        /// The name.
+        name: String,
+    },
+    /// Things were dropped, in this order.
+    Dropped {
+        /// Their names.
+        names: Vec<String>,
+    },
+    /// An answer that ends.
+    Rows {
+        /// Its columns.
+        schema: SchemaRef,
+        /// Its rows.
+        batches: Vec<RecordBatch>,
+    },
+    /// An answer that does not end.
+    Subscribed(Subscription),
+}
+
+/// Whether something is there already that IF NOT EXISTS lets pass.
+enum Existing {
+    Free,
+    Unchanged,
+}
+
+impl Inner {
+    pub(super) fn execute(&self, sql: &str) -> Result<Vec<Outcome>> {
+        self.check_open()?;
+        let statements = parse(sql)?;
+        let mut outcomes = Vec::with_capacity(statements.len());
+        for statement in statements {
+            match self.statement(statement) {
+                Ok(outcome) => outcomes.push(outcome),
+                Err(error) => {
+                    // What was created before stays, so it runs.
+                    self.start_connectors()?;
+                    return Err(error);
+                }
+            }
+        }
+        self.start_connectors()?;
+        Ok(outcomes)
+    }
+
+    fn statement(&self, statement: Spanned<Statement>) -> Result<Outcome> {
+        let place = statement.span;
+        match statement.node {
+            Statement::CreateSource(create) => self.create_source(create, &place),
+            Statement::CreateStream(create) => {
+                refuse_unbuilt_options(&create.options)?;
+                refuse_options(&create.options)?;
+                if create.emit == Some(Emit::OnUpdate) {
+                    let error = SqlError::not_built("EMIT ON UPDATE")
+                        .hint("Leave it out: a window gives its result when it closes.");
+                    return Err(error.at(create.query.span).into());
+                }
+                let if_not_exists = create.if_not_exists;
+                self.create_query(Kind::Stream, &create.name, if_not_exists, create.query)
+            }
+            Statement::CreateView(create) => {
+                refuse_unbuilt_options(&create.options)?;
+                refuse_options(&create.options)?;
+                let if_not_exists = create.if_not_exists;
+                self.create_query(Kind::View, &create.name, if_not_exists, create.query)
+            }
+            Statement::CreateSink(create) => self.create_sink(create, &place),
+            Statement::InsertInto { target, columns, query } => {
+                self.insert_into(&target, &columns, query)
+            }
+            Statement::Query(query) => {
+                let (schema, batches) = self.select(query)?;
+                Ok(Outcome::Rows { schema, batches })
+            }
+            Statement::Subscribe(name) => {
+                let topic = self.topic(&name)?;
+                let queue = Queue::new(QUEUE_ROWS, None);
+                Ok(Outcome::Subscribed(self.subscribe(&topic, queue)))
+            }
+            Statement::Show(shown) => self.show(shown),
+            Statement::Describe(name) => self.describe(&name),
+            Statement::Explain(explain) => self.explain(explain, &place),
+            Statement::Drop(drop) => self.drop_entry(&drop),
+        }
+    }
+
+    /// The topic of this name, or an error that points at it.
+    pub(super) fn topic(&self, name: &Name) -> Result<Arc<Topic>> {
+        self.catalog().topic(&name.value).map_err(|_| undefined(name).into())
+    }
+
+    fn create_source(&self, create: CreateSource, place: &Place) -> Result<Outcome> {
+        let name = create.name.value.clone();
+        if let Existing::Unchanged = self.existing(&create.name, create.if_not_exists)? {
+            return Ok(Outcome::Unchanged { name });
+        }
+        refuse_unbuilt_options(&create.options)?;
+        let declared = (!create.columns.is_empty()).then(|| schema_of(&create.columns));
+        let (options, spec) = self.source_options(&create.options, declared.clone(), place)?;
+        let schema = match (&spec, declared) {
+            (Some(spec), _) => headwater_connect::Blueprint::schema(spec),
+            (None, Some(declared)) => declared,
+            (None, None) => return Err(no_columns(&create.name).into()),
+        };
+        let time = create.watermark.as_ref().map(|watermark| {
+            let column = schema.index_of(&watermark.column.value);
+            column.map(|column| EventTimeColumn { column, delay: watermark.delay })
+        });
+        let time = time.transpose().map_err(|_| undefined(&create.name))?;
+        let mut catalog = self.catalog();
+        let home = catalog.sources().count() % self.workers;
+        let (topic, bad) = self.source_topics(&name, home, schema, time.as_ref())?;
+        let (turns, id) = (Arc::clone(&self.turns), topic.id);
+        let close = Box::new(move || turns.command(Command::CloseSource { source: id }));
+        let schema = Arc::clone(&topic.relation.schema);
+        let shared = Arc::new(SourceShared::new(name.clone(), schema, close));
+        self.turns.command(Command::AddSource(NewSource {
+            topic: Arc::clone(&topic),
+            bad: Arc::clone(&bad),
+            shared: Arc::clone(&shared),
+            time: time.clone(),
+            idle_timeout: options.idle_timeout(),
+        }));
+        let connector = spec.map(|spec| {
+            let blueprint = Arc::new(spec.clone());
+            let handle = Arc::new(SourceHandle::new(blueprint, None, Care::default()));
+            SourceConnector { spec, handle }
+        });
+        let config = options.config();
+        let entry = SourceEntry { topic, bad, shared, config, time, connector };
+        catalog.insert(&name, Entry::Source(entry));
+        Ok(Outcome::Created { kind: Kind::Source, name })
+    }
+
+    fn source_options(
+        &self,
+        options: &[OptionEntry],
+        declared: Option<SchemaRef>,
+        place: &Place,
+    ) -> Result<(SourceOptions, Option<SourceSpec>)> {
+        let (connector, given) = given(options);
+        let own = OptionSet::of::<SourceOptions>();
+        let (checked, spec) = match connector {
+            None => {
+                let checked = check("source", &[own], &given);
+                (checked.map_err(|problems| rejected(problems, place))?, None)
+            }
+            Some(entry) => {
+                let name = entry.value.to_string();
+                let spec = self.connectors.source(&name, &given, declared, &[own]);
+                let spec = spec.map_err(|error| refused(error, entry, place))?;
+                (spec.options().clone(), Some(spec))
+            }
+        };
+        let read = checked.get::<SourceOptions>();
+        let options = read.map_err(|error| Error::Config { what: error.to_string() })?;
+        Ok((options, spec))
+    }
+
+    fn source_topics(
+        &self,
+        name: &str,
+        home: usize,
+        schema: SchemaRef,
+        time: Option<&EventTimeColumn>,
+    ) -> Result<(Arc<Topic>, Arc<Topic>)> {
+        let relation = Relation {
+            name: name.to_owned(),
+            schema,
+            event_time: event_time(time),
+            changes: false,
+        };
+        let topic = Topic::new(self.next_topic(), home, relation, false)?;
+        let bad = Relation {
+            name: format!("{name}__bad"),
+            schema: bad_schema(),
+            event_time: Vec::new(),
+            changes: false,
+        };
+        let bad = Topic::new(self.next_topic(), home, bad, false)?;
+        Ok((Arc::new(topic), Arc::new(bad)))
+    }
+
+    fn create_query(
+        &self,
+        kind: Kind,
+        name: &Name,
+        if_not_exists: bool,
+        query: SqlQuery,
+    ) -> Result<Outcome> {
+        if let Existing::Unchanged = self.existing(name, if_not_exists)? {
+            return Ok(Outcome::Unchanged { name: name.value.clone() });
+        }
+        let text = query.text.clone();
+        let planned = self.plan(query)?;
+        self.install(kind, &name.value, text, planned)?;
+        Ok(Outcome::Created { kind, name: name.value.clone() })
+    }
+
+    /// Plans a continuous query over what exists.
+    pub(super) fn plan(&self, query: SqlQuery) -> Result<Planned> {
+        let mut query = query;
+        let catalog = self.catalog();
+        windows::rewrite(&mut query)?;
+        resolve_identifiers(&mut query, &*catalog)?;
+        let place = query.span.clone();
+        let planned = self.planner.plan(query, &catalog.relations())?;
+        for input in &planned.inputs {
+            let topic = catalog.topic(input)?;
+            if topic.relation.changes && !topic.is_kept() {
+                let error = SqlError::not_built(format!("reading from {input:?}, which changes and is not kept,"))
+                    .hint(format!("Create {input:?} as a VIEW, and read from that."))
+                    .at(place);
+                return Err(error.into());
+            }
+        }
+        Ok(planned)
+    }
+
+    fn install(&self, kind: Kind, name: &str, text: String, planned: Planned) -> Result<()> {
+        let mut catalog = self.catalog();
+        let inputs = planned.inputs.iter().map(|input| catalog.topic(input));
+        let inputs = inputs.collect::<Result<Vec<_>>>()?;
+        let home = inputs.first().map_or(0, |topic| topic.home);
+        let relation = Relation {
+            name: name.to_owned(),
+            schema: Arc::clone(&planned.plan.schema),
+            event_time: planned.event_time,
+            changes: planned.plan.changes,
+        };
+        let kept = kind == Kind::View;
+        let output = Arc::new(Topic::new(self.next_topic(), home, relation, kept)?);
+        let mut late = Vec::with_capacity(planned.plan.late.len());
+        for (number, schema) in planned.plan.late.iter().enumerate() {
+            let relation = Relation {
+                name: late_name(name, number),
+                schema: Arc::clone(schema),
+                event_time: Vec::new(),
+                changes: false,
+            };
+            late.push(Arc::new(Topic::new(self.next_topic(), home, relation, false)?));
+        }
+        self.turns.command(Command::AddQuery(NewQuery {
+            plan: planned.plan,
+            inputs,
+            output: Arc::clone(&output),
+            late: late.clone(),
+            failure: Failure::default(),
+        }));
+        let (inputs, logical) = (planned.inputs, planned.logical);
+        let entry = QueryEntry { kind, topic: output, late, inputs, text, logical };
+        catalog.insert(name, Entry::Query(entry));
+        Ok(())
+    }
+
+    fn create_sink(&self, create: CreateSink, place: &Place) -> Result<Outcome> {
+        let name = create.name.value.clone();
+        if let Existing::Unchanged = self.existing(&create.name, create.if_not_exists)? {
+            return Ok(Outcome::Unchanged { name });
+        }
+        refuse_unbuilt_options(&create.options)?;
+        let (input, schema) = match create.input {
+            SinkInput::Named(input) => {
+                let topic = self.topic(&input)?;
+                (Some(topic.relation.name.clone()), topic.published_schema())
+            }
+            SinkInput::Query(query) => {
+                let text = query.text.clone();
+                let planned = self.plan(query)?;
+                let schema = published(&planned);
+                // The options are checked before anything is created.
+                self.sink_spec(&create.options, Arc::clone(&schema), place)?;
+                let input = query_name(&name);
+                self.install(Kind::Stream, &input, text, planned)?;
+                (Some(input), schema)
+            }
+            SinkInput::Declared(columns) => (None, schema_of(&columns)),
+        };
+        let spec = self.sink_spec(&create.options, Arc::clone(&schema), place)?;
+        let entry = SinkEntry {
+            input: input.unwrap_or_default(),
+            declared: schema,
+            spec,
+            stop: CancellationToken::new(),
+            status: Arc::default(),
+            task: None,
+        };
+        self.catalog().insert(&name, Entry::Sink(entry));
+        Ok(Outcome::Created { kind: Kind::Sink, name })
+    }
+
+    fn sink_spec(
+        &self,
+        options: &[OptionEntry],
+        schema: SchemaRef,
+        place: &Place,
+    ) -> Result<SinkSpec> {
+        let (connector, given) = given(options);
+        let Some(entry) = connector else {
+            let error = SqlError::syntax("a sink needs the option connector")
+                .hint("Say where the rows go: WITH (connector = 'stdout').")
+                .at(place.clone());
+            return Err(error.into());
+        };
+        let spec = self.connectors.sink(&entry.value.to_string(), &given, schema, &[]);
+        spec.map_err(|error| refused(error, entry, place))
+    }
+
+    /// Feeds a sink that was declared with its columns.
+    fn insert_into(&self, target: &Name, columns: &[Name], query: SqlQuery) -> Result<Outcome> {
+        let (name, declared) = {
+            let catalog = self.catalog();
+            let name = catalog.spelling(&target.value).unwrap_or(&target.value).to_owned();
+            match catalog.entries.get(&name) {
+                Some(Entry::Sink(sink)) if sink.input.is_empty() => {
+                    (name, Arc::clone(&sink.declared))
+                }
+                Some(Entry::Sink(_)) => {
+                    let error = SqlError::not_built(format!("a second query into sink {name:?}"))
+                        .hint("Bring the queries together with UNION ALL.");
+                    return Err(error.at(target.span.clone()).into());
+                }
+                Some(_) => {
+                    let error = SqlError::not_built(format!("INSERT INTO {name:?}, which is no sink,"))
+                        .hint("Rows are pushed into a source by a program, or come from a connector.");
+                    return Err(error.at(target.span.clone()).into());
+                }
+                None => return Err(undefined(target).into()),
+            }
+        };
+        let (text, place) = (query.text.clone(), query.span.clone());
+        let order = columns.iter().map(|column| column.value.as_str());
+        let planned = self.plan(query)?;
+        let order: Vec<&str> = order.collect();
+        let planned = planned.insert_into(&declared, &order).map_err(|error| error.at(place))?;
+        let input = query_name(&name);
+        self.install(Kind::Stream, &input, text, planned)?;
+        if let Some(Entry::Sink(sink)) = self.catalog().entries.get_mut(&name) {
+            sink.input = input;
+        }
+        Ok(Outcome::Created { kind: Kind::Stream, name: query_name(&name) })
+    }
+
+    fn existing(&self, name: &Name, if_not_exists: bool) -> Result<Existing> {
+        let catalog = self.catalog();
+        let taken = catalog.entries.contains_key(&name.value)
+            || catalog.topics().any(|topic| topic.relation.name == name.value);
+        match (taken, if_not_exists) {
+            (false, _) => Ok(Existing::Free),
+            (true, true) => Ok(Existing::Unchanged),
+            (true, false) => {
+                let message = format!("{:?} exists already", name.value);
+                let hint = "Choose another name, DROP it first, or say IF NOT EXISTS.";
+                let error = SqlError::new(DUPLICATE, message).hint(hint);
+                Err(error.at(name.span.clone()).into())
+            }
+        }
+    }
+
+    fn drop_entry(&self, drop: &Drop) -> Result<Outcome> {
+        let mut catalog = self.catalog();
+        let name = catalog.spelling(&drop.name.value).map(str::to_owned);
+        let entry = name.as_ref().and_then(|name| catalog.entries.get(name));
+        let Some((name, entry)) = name.as_ref().zip(entry) else {
+            return match drop.if_exists {
+                true => Ok(Outcome::Unchanged { name: drop.name.value.clone() }),
+                false => Err(undefined(&drop.name).into()),
+            };
+        };
+        if entry.kind() != drop.kind {
+            let (is, not) = (entry.kind(), drop.kind);
+            let error = SqlError::new("42809", format!("{name:?} is a {is}, not a {not}"))
+                .hint(format!("Write DROP {}.", is.to_string().to_uppercase()));
+            return Err(error.at(drop.name.span.clone()).into());
+        }
+        let mut names = Vec::new();
+        collect_readers(&catalog, name, &mut names);
+        if names.len() > 1 && !drop.cascade && names[1..].iter().any(|it| *it != query_name(name)) {
+            let readers = names[1..].join(", ");
+            let error = SqlError::new(DEPENDENT, format!("{name:?} is read by {readers}"))
+                .hint("DROP them first, or say CASCADE.");
+            return Err(error.at(drop.name.span.clone()).into());
+        }
+        // Readers go before what they read; a sink's own query goes with it.
+        names.reverse();
+        let own = query_name(name);
+        if drop.kind == Kind::Sink && catalog.entries.contains_key(&own) {
+            names.push(own);
+        }
+        for name in &names {
+            if let Some(entry) = catalog.remove(name) {
+                self.end_entry(entry);
+            }
+        }
+        Ok(Outcome::Dropped { names })
+    }
+
+    fn end_entry(&self, entry: Entry) {
+        match entry {
+            Entry::Source(source) => {
+                self.turns.command(Command::Remove { topic: source.topic.id });
+                if let Some(connector) = source.connector {
+                    self.tokio.spawn(async move { connector.handle.stop().await });
+                }
+            }
+            Entry::Query(query) => self.turns.command(Command::Remove { topic: query.topic.id }),
+            Entry::Sink(sink) => sink.stop.cancel(),
+        }
+    }
+}
+
+/// `name`, then all that reads it, directly or not.
+fn collect_readers(catalog: &Catalog, name: &str, into: &mut Vec<String>) {
+    if into.iter().any(|known| known == name) {
+        return;
+    }
+    into.push(name.to_owned());
+    for reader in catalog.readers(name) {
+        collect_readers(catalog, &reader, into);
+    }
+}
+
+/// The stream behind a sink that has a query of its own.
+fn query_name(sink: &str) -> String {
+    format!("{sink}__query")
+}
+
+fn late_name(query: &str, number: usize) -> String {
+    match number {
+        0 => format!("{query}__late"),
+        more => format!("{query}__late_{}", more + 1),
+    }
+}
+
+fn published(planned: &Planned) -> SchemaRef {
+    match planned.plan.changes {
+        true => crate::dataflow::with_diff(&planned.plan.schema),
+        false => Arc::clone(&planned.plan.schema),
+    }
+}
+
+fn schema_of(columns: &[Column]) -> SchemaRef {
+    let field = |column: &Column| {
+        Field::new(&column.name.value, column.data_type.clone(), column.nullable)
+    };
+    Arc::new(Schema::new(columns.iter().map(field).collect::<Vec<_>>()))
+}
+
+fn refuse_options(options: &[OptionEntry]) -> Result<()> {
+    match options.first() {
+        None => Ok(()),
+        Some(option) => {
+            let message = format!("there is no option {:?} of a stream or view", option.key);
+            let error = SqlError::new(sqlstate::UNDEFINED_OBJECT, message);
+            Err(error.at(option.key_span.clone()).into())
+        }
+    }
+}
+
+fn refused(rejection: Rejection<Place>, connector: &OptionEntry, place: &Place) -> Error {
+    match rejection {
+        Rejection::Options(problems) => rejected(problems, place),
+        Rejection::Error(error) => {
+            let error = SqlError::new(sqlstate::UNDEFINED_OBJECT, error.to_string());
+            error.at(connector.value_span.clone()).into()
+        }
+    }
+}
+
+fn undefined(name: &Name) -> SqlError {
+    SqlError::new(UNDEFINED, format!("there is no {:?}", name.value))
+        .hint("SHOW SOURCES, SHOW STREAMS, SHOW VIEWS and SHOW SINKS list what there is.")
+        .at(name.span.clone())
+}
+
+fn no_columns(name: &Name) -> SqlError {
+    SqlError::syntax(format!("source {:?} has no columns", name.value))
+        .hint("List its columns, or name a connector that knows them.")
+        .at(name.span.clone())
+}
+
+/// Rows that the policy of a source has dropped, for people.
+pub(super) fn dropped(shared: &SourceShared) -> u64 {
+    shared.dropped.load(Ordering::Relaxed)
+}

@@ -1,0 +1,77 @@
+//! What the library's functions can refuse or fail with.
+
+use crate::record::{Mismatch, RecordError};
+use crate::sql::SqlError;
+
+/// The result of the library's functions.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Why the library refused or failed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A statement is wrong; see its position, detail and hint.
+    #[error(transparent)]
+    Sql(#[from] SqlError),
+    /// Several things are wrong with one statement; each has its own place.
+    #[error("{}", several(.0))]
+    Statement(Vec<SqlError>),
+    /// There is no source of this name.
+    #[error("there is no source {name:?}; create it with CREATE SOURCE")]
+    SourceNotFound {
+        /// The name asked for.
+        name: String,
+    },
+    /// There is no source, stream or view of this name.
+    #[error("there is no source, stream or view {name:?}")]
+    NotFound {
+        /// The name asked for.
+        name: String,
+    },
+    /// The type's columns are not those of the source or stream.
+    #[error(transparent)]
+    SchemaMismatch(#[from] Mismatch),
+    /// Rows could not become structs, or structs rows.
+    #[error(transparent)]
+    Record(#[from] RecordError),
+    /// A setting is out of range.
+    #[error("{what}")]
+    Config {
+        /// Which, and the limit.
+        what: String,
+    },
+    /// The query met an error while it ran; it has no further results.
+    #[error("the query failed: {reason}")]
+    QueryFailed {
+        /// What it met.
+        reason: String,
+    },
+    /// A subscriber was too slow, and rows were dropped.
+    #[error("{rows} rows were missed: the subscriber was too slow")]
+    Missed {
+        /// How many.
+        rows: u64,
+    },
+    /// The database is closed.
+    #[error("the database is closed")]
+    Closed,
+    /// The machine refused a thread, a file or the like.
+    #[error("cannot start: {0}")]
+    Start(String),
+}
+
+impl Error {
+    /// What is wrong with the SQL, if this error is about SQL: at least one entry then.
+    pub fn sql_errors(&self) -> &[SqlError] {
+        match self {
+            Self::Sql(error) => std::slice::from_ref(error),
+            Self::Statement(errors) => errors,
+            _ => &[],
+        }
+    }
+}
+
+fn several(errors: &[SqlError]) -> String {
+    let messages: Vec<_> = errors.iter().map(|error| error.message.as_str()).collect();
+    messages.join("; ")
+}

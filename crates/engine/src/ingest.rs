@@ -1,0 +1,439 @@
+//! From lanes to batches: what a worker does with a source at the beginning of a step.
+//!
+//! A source has one or more **channels** (one for each typed handle that was asked for, or one for
+//! its connector), each with one or more **lanes** (one for each clone of the handle). [`Intake`]
+//! drains them all, makes batches, and keeps the source's watermark: the least over its lanes of
+//! the greatest event time seen, less the delay. A lane from which nothing has come for the idle
+//! timeout is not waited for.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use arrow::array::{ArrayRef, BinaryArray, RecordBatch, StringArray, TimestampMicrosecondArray};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
+use headwater_connect::{Bad, Item};
+use headwater_ring::{Consumer, LaneId};
+
+use crate::dataflow::Watermark;
+use crate::record::Record;
+use crate::source::Message;
+use crate::sources::{LaneQueue, SourceShared};
+
+/// Rows that a worker takes from one source in one step, at most.
+pub(crate) const STEP_ROWS: usize = 65_536;
+
+/// Where the event time of a source is.
+#[derive(Debug, Clone)]
+pub(crate) struct EventTimeColumn {
+    pub column: usize,
+    /// How far rows may come out of order.
+    pub delay: Duration,
+}
+
+/// The reading end of one channel, whatever it carries.
+pub(crate) trait Channel: Send {
+    /// Whether there is nothing to read now.
+    fn is_empty(&mut self) -> bool;
+
+    /// Reads up to `max` values; returns how many.
+    fn drain(&mut self, max: usize, step: &mut Step) -> usize;
+
+    /// The lanes from which values may still come.
+    fn lanes(&mut self) -> Vec<u64>;
+
+    /// Whether everything was read and nothing will come.
+    fn is_finished(&mut self) -> bool;
+
+    /// No further value can be pushed; what is left can be read.
+    fn close(&mut self);
+
+    /// Values dropped by the policy so far.
+    fn dropped(&mut self) -> u64;
+}
+
+/// What one step takes from a source.
+#[derive(Default)]
+pub(crate) struct Step {
+    pub rows: Vec<RecordBatch>,
+    pub bad: Vec<Bad>,
+    seen: Vec<Seen>,
+    /// A producer's word that nothing earlier will come, in microseconds.
+    promised: Option<i64>,
+    /// The input has ended.
+    ended: bool,
+}
+
+/// What a lane brought: rows `from..to` of batch number `batch`.
+struct Seen {
+    lane: u64,
+    batch: usize,
+    from: usize,
+    to: usize,
+}
+
+impl Step {
+    fn add(&mut self, lane: u64, batch: RecordBatch) {
+        let to = batch.num_rows();
+        self.seen.push(Seen { lane, batch: self.rows.len(), from: 0, to });
+        self.rows.push(batch);
+    }
+
+    fn promise(&mut self, at_us: i64) {
+        self.promised = Some(self.promised.unwrap_or(i64::MIN).max(at_us));
+    }
+}
+
+/// The channel of a typed handle.
+pub(crate) struct Typed<T> {
+    consumer: Consumer<Message<T>>,
+    rows: Vec<T>,
+    parts: Vec<(u64, usize, usize)>,
+}
+
+impl<T: Record> Typed<T> {
+    pub fn new(consumer: Consumer<Message<T>>) -> Self {
+        Self { consumer, rows: Vec::new(), parts: Vec::new() }
+    }
+
+    /// Makes one batch of the records gathered so far.
+    fn convert(rows: &mut Vec<T>, parts: &mut Vec<(u64, usize, usize)>, step: &mut Step) {
+        if rows.is_empty() {
+            return;
+        }
+        match T::to_columns(rows) {
+            Ok(batch) => {
+                let number = step.rows.len();
+                step.rows.push(batch);
+                let seen = parts.drain(..);
+                let seen = seen.map(|(lane, from, to)| Seen { lane, batch: number, from, to });
+                step.seen.extend(seen);
+            }
+            Err(_) => Self::convert_each(rows, parts, step),
+        }
+        rows.clear();
+        parts.clear();
+    }
+
+    /// Some record fits no column: the others still count.
+    fn convert_each(rows: &[T], parts: &[(u64, usize, usize)], step: &mut Step) {
+        for &(lane, from, to) in parts {
+            for row in &rows[from..to] {
+                match T::to_columns(std::slice::from_ref(row)) {
+                    Ok(batch) => step.add(lane, batch),
+                    Err(error) => {
+                        step.bad.push(Bad { bytes: Vec::new(), reason: error.to_string() });
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl<T: Record> Channel for Typed<T> {
+    fn is_empty(&mut self) -> bool {
+        self.consumer.is_empty()
+    }
+
+    fn drain(&mut self, max: usize, step: &mut Step) -> usize {
+        let (rows, parts) = (&mut self.rows, &mut self.parts);
+        let taken = self.consumer.drain_runs(max, |lane, run| {
+            let lane = lane.get();
+            let mut from = rows.len();
+            for message in run {
+                match message {
+                    Message::Record(record) => rows.push(record),
+                    Message::Watermark(at_us) => step.promise(at_us),
+                    Message::Arrow(batch) => {
+                        if rows.len() > from {
+                            parts.push((lane, from, rows.len()));
+                        }
+                        Self::convert(rows, parts, step);
+                        step.add(lane, *batch);
+                        from = 0;
+                    }
+                }
+            }
+            if rows.len() > from {
+                parts.push((lane, from, rows.len()));
+            }
+        });
+        Self::convert(rows, parts, step);
+        taken
+    }
+
+    fn lanes(&mut self) -> Vec<u64> {
+        self.consumer.lanes().map(LaneId::get).collect()
+    }
+
+    fn is_finished(&mut self) -> bool {
+        self.consumer.is_finished()
+    }
+
+    fn close(&mut self) {
+        self.consumer.close();
+    }
+
+    fn dropped(&mut self) -> u64 {
+        self.consumer.dropped()
+    }
+}
+
+/// The channel of a connector: one lane.
+pub(crate) struct Connected {
+    queue: Arc<LaneQueue>,
+    shared: Arc<SourceShared>,
+}
+
+impl Connected {
+    pub fn new(queue: Arc<LaneQueue>, shared: Arc<SourceShared>) -> Self {
+        Self { queue, shared }
+    }
+}
+
+impl Channel for Connected {
+    fn is_empty(&mut self) -> bool {
+        self.queue.is_empty()
+    }
+
+    fn drain(&mut self, max: usize, step: &mut Step) -> usize {
+        let mut rows = 0;
+        while rows < max {
+            match self.queue.pop() {
+                Some(Item::Rows(delivery)) => {
+                    rows += delivery.rows.num_rows();
+                    step.bad.extend(delivery.bad);
+                    if delivery.rows.num_rows() > 0 {
+                        step.add(0, delivery.rows);
+                    }
+                }
+                Some(Item::Gap(gap)) => self.shared.note_gap(gap),
+                Some(Item::Lifecycle(event)) => self.shared.note_lifecycle(&event),
+                None => break,
+            }
+        }
+        rows
+    }
+
+    fn lanes(&mut self) -> Vec<u64> {
+        if self.queue.is_finished() { Vec::new() } else { vec![0] }
+    }
+
+    fn is_finished(&mut self) -> bool {
+        self.queue.is_finished()
+    }
+
+    fn close(&mut self) {
+        self.queue.close();
+    }
+
+    fn dropped(&mut self) -> u64 {
+        self.queue.dropped()
+    }
+}
+
+/// What is known of a lane.
+struct Lane {
+    /// Greatest event time less the delay, in microseconds.
+    at_us: i64,
+    last_active: Instant,
+    idle: bool,
+}
+
+/// All channels of one source, and its watermark. Belongs to the worker that is its home.
+pub(crate) struct Intake {
+    channels: Vec<Box<dyn Channel>>,
+    time: Option<EventTimeColumn>,
+    idle_timeout: Duration,
+    lanes: HashMap<(usize, u64), Lane>,
+    watermark: Watermark,
+    promised: i64,
+    /// The source was closed: when its channels are read, its input has ended.
+    closed: bool,
+}
+
+impl Intake {
+    pub fn new(time: Option<EventTimeColumn>, idle_timeout: Duration) -> Self {
+        Self {
+            channels: Vec::new(),
+            time,
+            idle_timeout,
+            lanes: HashMap::new(),
+            watermark: Watermark::START,
+            promised: i64::MIN,
+            closed: false,
+        }
+    }
+
+    pub fn add(&mut self, mut channel: Box<dyn Channel>) {
+        if self.closed {
+            channel.close();
+        }
+        self.channels.push(channel);
+    }
+
+    pub fn set_time(&mut self, time: EventTimeColumn) {
+        self.time = Some(time);
+    }
+
+    /// Closes all channels; what was pushed before is still read.
+    pub fn close(&mut self) {
+        self.closed = true;
+        self.channels.iter_mut().for_each(|channel| channel.close());
+    }
+
+    /// Whether a step would bring anything: rows, or the end.
+    pub fn has_work(&mut self) -> bool {
+        if self.channels.iter_mut().any(|channel| !channel.is_empty()) {
+            return true;
+        }
+        self.at_end() && self.watermark != Watermark::END
+    }
+
+    fn at_end(&mut self) -> bool {
+        self.closed && self.channels.iter_mut().all(|channel| channel.is_finished())
+    }
+
+    /// Takes what has arrived. Returns the watermark if it has moved.
+    pub fn take(&mut self, step: &mut Step, now: Instant) -> Option<Watermark> {
+        let mut left = STEP_ROWS;
+        for number in 0..self.channels.len() {
+            let first = step.seen.len();
+            left = left.saturating_sub(self.channels[number].drain(left, step));
+            if self.time.is_some() {
+                self.note_lanes(number, now);
+                self.note_times(number, first, step, now);
+            }
+            if left == 0 {
+                break;
+            }
+        }
+        step.ended = self.at_end();
+        self.forget_finished();
+        self.advance(step, now)
+    }
+
+    /// A lane counts from when it is first there, rows or not.
+    fn note_lanes(&mut self, channel: usize, now: Instant) {
+        let live = self.channels[channel].lanes();
+        for &lane in &live {
+            self.lanes.entry((channel, lane)).or_insert(Lane {
+                at_us: i64::MIN,
+                last_active: now,
+                idle: false,
+            });
+        }
+        self.lanes.retain(|(other, lane), _| *other != channel || live.contains(lane));
+    }
+
+    fn note_times(&mut self, channel: usize, first: usize, step: &Step, now: Instant) {
+        let Some(time) = &self.time else { return };
+        let delay = i64::try_from(time.delay.as_micros()).unwrap_or(i64::MAX);
+        for Seen { lane, batch, from, to } in &step.seen[first..] {
+            let column = step.rows[*batch].column(time.column).slice(*from, to - from);
+            let latest = latest_us(&column);
+            let lane = self.lanes.entry((channel, *lane)).or_insert(Lane {
+                at_us: i64::MIN,
+                last_active: now,
+                idle: false,
+            });
+            lane.last_active = now;
+            lane.idle = false;
+            if let Some(latest) = latest {
+                lane.at_us = lane.at_us.max(latest.saturating_sub(delay));
+            }
+        }
+    }
+
+    /// A channel that has given everything is let go; its place in the numbering stays.
+    fn forget_finished(&mut self) {
+        while self.channels.last_mut().is_some_and(|channel| channel.is_finished()) {
+            self.channels.pop();
+        }
+    }
+
+    fn advance(&mut self, step: &Step, now: Instant) -> Option<Watermark> {
+        if let Some(promised) = step.promised {
+            self.promised = self.promised.max(promised);
+        }
+        let before = self.watermark;
+        if step.ended {
+            self.watermark = Watermark::END;
+        } else {
+            for lane in self.lanes.values_mut() {
+                lane.idle = lane.idle || now.duration_since(lane.last_active) >= self.idle_timeout;
+            }
+            let active = self.lanes.values().filter(|lane| !lane.idle);
+            let slowest = active.map(|lane| lane.at_us).min();
+            let at_us = slowest.unwrap_or(i64::MIN).max(self.promise_in_force());
+            let idle = slowest.is_none() && !self.lanes.is_empty();
+            self.watermark = before.later(Watermark { at_us, idle });
+        }
+        (self.watermark != before).then_some(self.watermark)
+    }
+
+    /// A promise speaks of rows already pushed too, so it holds once all lanes have been read.
+    fn promise_in_force(&mut self) -> i64 {
+        if self.promised > self.watermark.at_us
+            && self.channels.iter_mut().any(|channel| !channel.is_empty())
+        {
+            return i64::MIN;
+        }
+        self.promised
+    }
+
+    /// When the next lane becomes idle, if that could matter.
+    pub fn next_idle(&self) -> Option<Instant> {
+        self.time.as_ref()?;
+        let waiting = self.lanes.values().filter(|lane| !lane.idle);
+        waiting.map(|lane| lane.last_active + self.idle_timeout).min()
+    }
+
+    /// Values that the policy has dropped.
+    pub fn dropped(&mut self) -> u64 {
+        self.channels.iter_mut().map(|channel| channel.dropped()).sum()
+    }
+}
+
+/// The latest time of a timestamp column, in whole microseconds.
+fn latest_us(column: &ArrayRef) -> Option<i64> {
+    use arrow::array::cast::AsArray;
+    use arrow::compute::max;
+    use arrow::datatypes::{
+        TimestampMicrosecondType, TimestampMillisecondType, TimestampNanosecondType,
+        TimestampSecondType,
+    };
+    match column.data_type() {
+        DataType::Timestamp(TimeUnit::Second, _) => {
+            max(column.as_primitive::<TimestampSecondType>()).map(|at| at.saturating_mul(1_000_000))
+        }
+        DataType::Timestamp(TimeUnit::Millisecond, _) => {
+            max(column.as_primitive::<TimestampMillisecondType>()).map(|at| at.saturating_mul(1_000))
+        }
+        DataType::Timestamp(TimeUnit::Microsecond, _) => {
+            max(column.as_primitive::<TimestampMicrosecondType>())
+        }
+        DataType::Timestamp(TimeUnit::Nanosecond, _) => {
+            max(column.as_primitive::<TimestampNanosecondType>()).map(|at| at.div_euclid(1_000))
+        }
+        _ => None,
+    }
+}
+
+/// The columns of `<source>__bad`.
+pub(crate) fn bad_schema() -> SchemaRef {
+    Arc::new(Schema::new(vec![
+        Field::new("bytes", DataType::Binary, false),
+        Field::new("reason", DataType::Utf8, false),
+        Field::new("arrival", DataType::Timestamp(TimeUnit::Microsecond, None), false),
+    ]))
+}
+
+/// Bad rows as a batch of [`bad_schema`].
+pub(crate) fn bad_rows(bad: &[Bad], arrival_us: i64) -> RecordBatch {
+    let bytes: BinaryArray = bad.iter().map(|bad| Some(bad.bytes.as_slice())).collect();
+    let reasons: StringArray = bad.iter().map(|bad| Some(bad.reason.as_str())).collect();
+    let arrival = TimestampMicrosecondArray::from_value(arrival_us, bad.len());
+    let columns: Vec<ArrayRef> = vec![Arc::new(bytes), Arc::new(reasons), Arc::new(arrival)];
+    RecordBatch::try_new(bad_schema(), columns).expect("three columns of one row for each bad row")
+}

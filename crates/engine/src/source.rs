@@ -1,0 +1,275 @@
+//! [`Source`]: the handle through which a program pushes rows.
+//!
+//! ```text
+//!   push(T) -> lane of this handle -> worker: rows become columns, a batch at a time
+//! ```
+//!
+//! A push writes the value itself into the handle's own lane: no lock, no allocation, no
+//! conversion. Cloning a handle adds a lane, so producers never wait for each other; there is no
+//! channel type to choose. What the rows mean for queries is decided on the worker's side.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
+pub use headwater_ring::{Backpressure, WaitStrategy};
+use headwater_ring::{Producer, PushError};
+
+use crate::record::{Mismatch, Record, matches};
+use crate::sources::SourceShared;
+
+/// How a handle's lanes are made.
+#[derive(Debug, Clone)]
+pub struct SourceConfig {
+    /// Rows that a lane holds, a power of two. Default: 65,536.
+    pub buffer_size: usize,
+    /// What `push` does when the lane is full. Default: block.
+    pub backpressure: Backpressure,
+    /// How a push waits for space. Default: `SpinYield(100)`.
+    pub wait_strategy: WaitStrategy,
+    /// How often the source's queries are checkpointed; `None` for the database's own interval.
+    /// Only `None` can be had until checkpoints are built.
+    pub checkpoint_interval: Option<Duration>,
+    /// Durability of what is pushed; `None` for the database's own mode. Only `None` can be had
+    /// until the log is built.
+    pub wal_mode: Option<WalMode>,
+    /// Event time, where CREATE SOURCE does not say it.
+    pub watermark: Option<WatermarkConfig>,
+}
+
+impl Default for SourceConfig {
+    fn default() -> Self {
+        Self {
+            buffer_size: 65_536,
+            backpressure: Backpressure::Block,
+            wait_strategy: WaitStrategy::SpinYield(100),
+            checkpoint_interval: None,
+            wal_mode: None,
+            watermark: None,
+        }
+    }
+}
+
+/// Which column is event time.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WatermarkConfig {
+    /// The column's name.
+    pub column: String,
+    /// How far rows may come out of order.
+    pub delay: Duration,
+}
+
+/// When a pushed row is durable.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WalMode {
+    /// Soon after the push.
+    Async,
+    /// When the push returns.
+    Sync,
+}
+
+/// What goes through a lane.
+pub(crate) enum Message<T> {
+    Record(T),
+    Arrow(Box<RecordBatch>),
+    Watermark(i64),
+}
+
+/// Why rows were not taken.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum SourceError {
+    /// The source was closed.
+    #[error("the source is closed")]
+    Closed,
+    /// The lane is full, and the source's backpressure is `reject`.
+    #[error("the source's buffer is full")]
+    Full,
+    /// The batch has other columns than the source.
+    #[error("{mismatch}")]
+    SchemaMismatch {
+        /// The source's columns.
+        expected: SchemaRef,
+        /// The batch's columns.
+        got: SchemaRef,
+        /// What differs.
+        mismatch: Mismatch,
+    },
+}
+
+/// Why [`Source::try_push`] did not take a row; it is in the error.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TryPushError<T> {
+    /// The lane is full; a later push may succeed.
+    Full(T),
+    /// The source was closed.
+    Closed(T),
+}
+
+/// A handle for pushing rows of type `T`.
+///
+/// `Send` but not `Sync`: each thread has its own. Cloning costs the other handles nothing.
+pub struct Source<T> {
+    lane: Producer<Message<T>>,
+    shared: Arc<SourceShared>,
+    /// The greatest watermark said by any handle.
+    watermark: Arc<AtomicI64>,
+}
+
+impl<T: Record> Source<T> {
+    pub(crate) fn new(lane: Producer<Message<T>>, shared: Arc<SourceShared>) -> Self {
+        shared.producer_added();
+        let watermark = shared.said_watermark();
+        Self { lane, shared, watermark }
+    }
+
+    /// Pushes one row. When the lane is full: waits, drops the oldest unread row, or fails, as the
+    /// source's backpressure says. Allocates nothing.
+    ///
+    /// # Errors
+    /// [`SourceError::Closed`]; [`SourceError::Full`] with `Reject`.
+    #[inline]
+    pub fn push(&self, record: T) -> Result<(), SourceError> {
+        self.lane.push(Message::Record(record)).map_err(refused)
+    }
+
+    /// Pushes one row if there is space now, whatever the backpressure.
+    ///
+    /// # Errors
+    /// The row, if there is no space or the source is closed.
+    #[inline]
+    pub fn try_push(&self, record: T) -> Result<(), TryPushError<T>> {
+        self.lane.try_push(Message::Record(record)).map_err(|error| match error {
+            PushError::Full(Message::Record(record)) => TryPushError::Full(record),
+            PushError::Closed(Message::Record(record)) => TryPushError::Closed(record),
+            PushError::Full(_) | PushError::Closed(_) => {
+                unreachable!("the message that comes back is the record that was pushed")
+            }
+        })
+    }
+
+    /// Pushes clones of all rows, in order. Not atomic: on an error the rows before it are in.
+    ///
+    /// # Errors
+    /// As [`push`](Self::push).
+    pub fn push_batch(&self, records: &[T]) -> Result<(), SourceError>
+    where
+        T: Clone,
+    {
+        for record in records {
+            self.push(record.clone())?;
+        }
+        Ok(())
+    }
+
+    /// Pushes a batch as it is, without copying it.
+    ///
+    /// # Errors
+    /// [`SourceError::SchemaMismatch`] if it has other columns; else as [`push`](Self::push).
+    pub fn push_arrow(&self, batch: RecordBatch) -> Result<(), SourceError> {
+        if let Err(mismatch) = matches(self.schema(), batch.schema_ref()) {
+            return Err(SourceError::SchemaMismatch {
+                expected: Arc::clone(self.schema()),
+                got: batch.schema(),
+                mismatch,
+            });
+        }
+        self.lane.push(Message::Arrow(Box::new(batch))).map_err(refused)
+    }
+
+    /// Says that no row with an event time before `timestamp` (microseconds since 1970-01-01 UTC)
+    /// will be pushed to this source any more, through any handle. Lower values than before are
+    /// ignored. Waits for space like [`push`](Self::push) with `Block`.
+    pub fn watermark(&self, timestamp: i64) {
+        if self.watermark.fetch_max(timestamp, Ordering::AcqRel) >= timestamp {
+            return;
+        }
+        let mut message = Message::Watermark(timestamp);
+        // A watermark must not push out a row, so it waits whatever the backpressure.
+        while let Err(PushError::Full(back)) = self.lane.try_push(message) {
+            message = back;
+            std::thread::yield_now();
+        }
+    }
+
+    /// Whether a push would find space now. Stays true until this handle pushes.
+    #[inline]
+    pub fn has_capacity(&self) -> bool {
+        self.lane.has_capacity()
+    }
+
+    /// The greatest watermark that was said, in microseconds; `i64::MIN` before the first.
+    #[inline]
+    pub fn current_watermark(&self) -> i64 {
+        self.watermark.load(Ordering::Acquire)
+    }
+
+    /// The source's name.
+    #[inline]
+    pub fn name(&self) -> &str {
+        self.shared.name()
+    }
+
+    /// The source's columns.
+    #[inline]
+    pub fn schema(&self) -> &SchemaRef {
+        self.shared.schema()
+    }
+
+    /// How many handles there are; other threads may change it at any time.
+    #[inline]
+    pub fn producer_count(&self) -> usize {
+        self.shared.producers()
+    }
+
+    /// Whether there are several handles.
+    #[inline]
+    pub fn is_mpsc(&self) -> bool {
+        self.producer_count() > 1
+    }
+
+    /// Rows of this handle's lane that were dropped by `DropOldest`.
+    pub fn dropped(&self) -> u64 {
+        self.lane.dropped()
+    }
+
+    /// Closes the source for all handles: later pushes fail. Rows already pushed are processed, and
+    /// then all windows close, since nothing more will come.
+    pub fn close(&self) {
+        self.lane.close();
+        self.shared.close();
+    }
+}
+
+fn refused<T>(error: PushError<T>) -> SourceError {
+    match error {
+        PushError::Closed(_) => SourceError::Closed,
+        PushError::Full(_) => SourceError::Full,
+    }
+}
+
+/// A clone has a lane of its own.
+impl<T> Clone for Source<T> {
+    fn clone(&self) -> Self {
+        self.shared.producer_added();
+        Self {
+            lane: self.lane.clone(),
+            shared: Arc::clone(&self.shared),
+            watermark: Arc::clone(&self.watermark),
+        }
+    }
+}
+
+impl<T> Drop for Source<T> {
+    fn drop(&mut self) {
+        self.shared.producer_removed();
+    }
+}
+
+impl<T> std::fmt::Debug for Source<T> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Source").field("name", &self.shared.name()).finish_non_exhaustive()
+    }
+}

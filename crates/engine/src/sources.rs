@@ -1,0 +1,231 @@
+//! What all parts of a source share: its counters, and the queue between its connector and the
+//! worker that reads it.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use arrow::datatypes::SchemaRef;
+use async_trait::async_trait;
+use headwater_connect::{Gap, Item, Lane, LaneClosed, Lifecycle};
+use headwater_ring::{Backpressure, Bell};
+use tokio::sync::Notify;
+
+/// Gaps that are kept to be shown, the newest.
+const KEPT_GAPS: usize = 1_000;
+
+/// Told when a handle closes its source.
+type Closer = Box<dyn Fn() + Send + Sync>;
+
+/// Shared by the handles of a source, its connector and its worker.
+pub(crate) struct SourceShared {
+    name: String,
+    schema: SchemaRef,
+    producers: AtomicUsize,
+    said_watermark: Arc<AtomicI64>,
+    close: Closer,
+    /// Counters for people: any thread may change them at any time.
+    pub bad: AtomicU64,
+    pub dropped: AtomicU64,
+    gaps: Mutex<VecDeque<Gap>>,
+    pub gap_count: AtomicU64,
+}
+
+impl SourceShared {
+    pub fn new(name: String, schema: SchemaRef, close: Closer) -> Self {
+        Self {
+            name,
+            schema,
+            producers: AtomicUsize::new(0),
+            said_watermark: Arc::new(AtomicI64::new(i64::MIN)),
+            close,
+            bad: AtomicU64::new(0),
+            dropped: AtomicU64::new(0),
+            gaps: Mutex::default(),
+            gap_count: AtomicU64::new(0),
+        }
+    }
+
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    pub fn schema(&self) -> &SchemaRef {
+        &self.schema
+    }
+
+    pub fn said_watermark(&self) -> Arc<AtomicI64> {
+        Arc::clone(&self.said_watermark)
+    }
+
+    pub fn producer_added(&self) {
+        self.producers.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub fn producer_removed(&self) {
+        self.producers.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    pub fn producers(&self) -> usize {
+        self.producers.load(Ordering::Relaxed)
+    }
+
+    pub fn close(&self) {
+        (self.close)();
+    }
+
+    pub fn note_gap(&self, gap: Gap) {
+        tracing::warn!(source = self.name, reason = gap.reason, "rows may be missing");
+        self.gap_count.fetch_add(1, Ordering::Relaxed);
+        let mut gaps = self.gaps.lock().unwrap_or_else(PoisonError::into_inner);
+        gaps.push_back(gap);
+        while gaps.len() > KEPT_GAPS {
+            gaps.pop_front();
+        }
+    }
+
+    pub fn note_lifecycle(&self, event: &Lifecycle) {
+        tracing::info!(source = self.name, ?event, "source");
+    }
+}
+
+/// The queue between a connector's task and the worker, bounded in rows.
+pub(crate) struct LaneQueue {
+    state: Mutex<Queued>,
+    limit: usize,
+    policy: Backpressure,
+    bell: Arc<Bell>,
+    space: Notify,
+}
+
+#[derive(Default)]
+struct Queued {
+    items: VecDeque<Item>,
+    weight: usize,
+    dropped: u64,
+    closed: bool,
+    /// The connector has let go of its end.
+    finished: bool,
+}
+
+/// What an item counts against the limit.
+fn weight(item: &Item) -> usize {
+    match item {
+        Item::Rows(delivery) => (delivery.rows.num_rows() + delivery.bad.len()).max(1),
+        Item::Gap(_) | Item::Lifecycle(_) => 1,
+    }
+}
+
+/// What is lost if the item is dropped.
+fn rows(item: &Item) -> u64 {
+    match item {
+        Item::Rows(delivery) => (delivery.rows.num_rows() + delivery.bad.len()) as u64,
+        Item::Gap(_) | Item::Lifecycle(_) => 0,
+    }
+}
+
+impl LaneQueue {
+    /// `limit` is in rows; an item that exceeds it alone is taken when the queue is empty.
+    pub fn new(limit: usize, policy: Backpressure, bell: Arc<Bell>) -> Self {
+        Self { state: Mutex::default(), limit, policy, bell, space: Notify::new() }
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.lock().items.is_empty()
+    }
+
+    pub fn is_finished(&self) -> bool {
+        let state = self.lock();
+        state.items.is_empty() && (state.finished || state.closed)
+    }
+
+    pub fn pop(&self) -> Option<Item> {
+        let mut state = self.lock();
+        let item = state.items.pop_front()?;
+        state.weight -= weight(&item);
+        drop(state);
+        self.space.notify_one();
+        Some(item)
+    }
+
+    pub fn close(&self) {
+        self.lock().closed = true;
+        self.space.notify_one();
+    }
+
+    pub fn dropped(&self) -> u64 {
+        self.lock().dropped
+    }
+
+    /// Takes the item, or gives it back if the queue is full and the policy is to wait.
+    fn offer(&self, item: Item) -> Result<(), Offered> {
+        let mut state = self.lock();
+        if state.closed {
+            return Err(Offered::Closed);
+        }
+        let weight = weight(&item);
+        let fits = |state: &Queued| state.items.is_empty() || state.weight + weight <= self.limit;
+        match (fits(&state), self.policy) {
+            (true, _) => {}
+            (false, Backpressure::Block) => return Err(Offered::Full(item)),
+            (false, Backpressure::Reject) => {
+                state.dropped += rows(&item);
+                return Ok(());
+            }
+            (false, Backpressure::DropOldest) => {
+                while !fits(&state) {
+                    state.drop_oldest();
+                }
+            }
+        }
+        state.weight += weight;
+        state.items.push_back(item);
+        drop(state);
+        self.bell.ring();
+        Ok(())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Queued> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Queued {
+    fn drop_oldest(&mut self) {
+        if let Some(oldest) = self.items.pop_front() {
+            self.weight -= weight(&oldest);
+            self.dropped += rows(&oldest);
+        }
+    }
+}
+
+enum Offered {
+    Full(Item),
+    Closed,
+}
+
+/// The connector's end of a [`LaneQueue`].
+pub(crate) struct ConnectorLane(pub Arc<LaneQueue>);
+
+#[async_trait]
+impl Lane for ConnectorLane {
+    async fn send(&mut self, item: Item) -> Result<(), LaneClosed> {
+        let mut item = item;
+        loop {
+            let space = self.0.space.notified();
+            match self.0.offer(item) {
+                Ok(()) => return Ok(()),
+                Err(Offered::Closed) => return Err(LaneClosed),
+                Err(Offered::Full(back)) => item = back,
+            }
+            space.await;
+        }
+    }
+}
+
+impl Drop for ConnectorLane {
+    fn drop(&mut self) {
+        self.0.lock().finished = true;
+        self.0.bell.ring();
+    }
+}

@@ -1,0 +1,85 @@
+//! INSERT INTO a sink that was declared with its columns: the query's columns are cast to them.
+
+use std::sync::Arc;
+
+use arrow::compute::can_cast_types;
+use arrow::datatypes::{Field, Schema, SchemaRef};
+use datafusion::physical_expr::PhysicalExpr;
+use datafusion::physical_expr::expressions::{CastExpr, Column, Literal};
+use datafusion::scalar::ScalarValue;
+
+use super::Planned;
+use crate::dataflow::{Node, Transform};
+use crate::sql::{SqlError, sqlstate};
+
+pub(super) fn insert_into(
+    planned: Planned,
+    sink: &SchemaRef,
+    order: &[&str],
+) -> Result<Planned, SqlError> {
+    if planned.plan.changes {
+        return Err(SqlError::not_built("INSERT INTO a sink from a result that changes")
+            .hint("Group by a window, or use CREATE SINK ... FROM, whose rows carry their diff."));
+    }
+    let query = Arc::clone(&planned.plan.schema);
+    let named = named_columns(sink, order)?;
+    if named.len() != query.fields().len() {
+        let message = format!(
+            "the query has {} columns, the sink takes {}",
+            query.fields().len(),
+            named.len()
+        );
+        return Err(SqlError::new(sqlstate::SYNTAX_ERROR, message));
+    }
+    let mut exprs: Vec<Arc<dyn PhysicalExpr>> = Vec::with_capacity(sink.fields().len());
+    for (target, field) in sink.fields().iter().enumerate() {
+        exprs.push(match named.iter().position(|&column| column == target) {
+            Some(from) => cast(&query, from, field)?,
+            None => null(field)?,
+        });
+    }
+    let mut plan = planned.plan;
+    // The casts may give NULL wherever the query does, whatever the sink declared.
+    let fields = sink.fields().iter().map(|it| it.as_ref().clone().with_nullable(true));
+    plan.schema = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
+    let step = Transform::Project { exprs, schema: Arc::clone(&plan.schema) };
+    plan.root = Node::Transform { from: Box::new(plan.root), steps: vec![step] };
+    Ok(Planned { plan, event_time: Vec::new(), ..planned })
+}
+
+/// The sink's columns that the query's columns go to, in the order of the query.
+fn named_columns(sink: &SchemaRef, order: &[&str]) -> Result<Vec<usize>, SqlError> {
+    if order.is_empty() {
+        return Ok((0..sink.fields().len()).collect());
+    }
+    let find = |name: &&str| {
+        sink.index_of(name).map_err(|_| {
+            SqlError::new(sqlstate::UNDEFINED_COLUMN, format!("the sink has no column {name:?}"))
+        })
+    };
+    order.iter().map(find).collect()
+}
+
+fn cast(query: &SchemaRef, from: usize, to: &Field) -> Result<Arc<dyn PhysicalExpr>, SqlError> {
+    let field = query.field(from);
+    let column = Arc::new(Column::new(field.name(), from));
+    if field.data_type() == to.data_type() {
+        return Ok(column);
+    }
+    if !can_cast_types(field.data_type(), to.data_type()) {
+        let message = format!(
+            "column {:?} is {}, and the sink's {:?} is {}",
+            field.name(),
+            field.data_type(),
+            to.name(),
+            to.data_type()
+        );
+        return Err(SqlError::new(sqlstate::DATATYPE_MISMATCH, message));
+    }
+    Ok(Arc::new(CastExpr::new(column, to.data_type().clone(), None)))
+}
+
+fn null(field: &Field) -> Result<Arc<dyn PhysicalExpr>, SqlError> {
+    let null = ScalarValue::try_from(field.data_type()).map_err(super::explain)?;
+    Ok(Arc::new(Literal::new(null)))
+}

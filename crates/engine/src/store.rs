@@ -1,0 +1,102 @@
+//! The current result of a view.
+//!
+//! A view whose rows only ever appear keeps the batches as they came. A view whose rows may be
+//! taken back keeps each distinct row with its count, so that `-1` finds what `+1` brought.
+
+use std::collections::HashMap;
+
+use arrow::array::{Array, Int8Array, RecordBatch};
+use arrow::compute::concat_batches;
+use arrow::datatypes::SchemaRef;
+use arrow::row::{OwnedRow, RowConverter, SortField};
+use datafusion::common::cast::as_int8_array;
+use datafusion::error::{DataFusionError, Result};
+
+/// Batches are put together when there are this many.
+const MAX_BATCHES: usize = 1_024;
+
+/// The rows of a view.
+pub(crate) enum Store {
+    /// Rows only appear.
+    Appended { schema: SchemaRef, batches: Vec<RecordBatch> },
+    /// Rows appear and go.
+    Changing(Changing),
+}
+
+pub(crate) struct Changing {
+    schema: SchemaRef,
+    rows: RowConverter,
+    counts: HashMap<OwnedRow, i64>,
+}
+
+impl Store {
+    /// An empty store for rows of `schema` (without the diff).
+    pub fn new(schema: SchemaRef, changes: bool) -> Result<Self> {
+        if !changes {
+            return Ok(Self::Appended { schema, batches: Vec::new() });
+        }
+        let fields = schema.fields().iter().map(|field| SortField::new(field.data_type().clone()));
+        let rows = RowConverter::new(fields.collect())?;
+        Ok(Self::Changing(Changing { schema, rows, counts: HashMap::new() }))
+    }
+
+    /// Adds what a step brought; batches of a changing view end with the diff.
+    pub fn apply(&mut self, batch: &RecordBatch) -> Result<()> {
+        match self {
+            Self::Appended { schema, batches } => {
+                batches.push(batch.clone());
+                if batches.len() >= MAX_BATCHES {
+                    *batches = vec![concat_batches(schema, batches.iter())?];
+                }
+                Ok(())
+            }
+            Self::Changing(changing) => changing.apply(batch),
+        }
+    }
+
+    /// All rows as they are now.
+    pub fn snapshot(&self) -> Result<Vec<RecordBatch>> {
+        match self {
+            Self::Appended { batches, .. } => Ok(batches.clone()),
+            Self::Changing(changing) => changing.snapshot().map(|batch| vec![batch]),
+        }
+    }
+}
+
+impl Changing {
+    fn apply(&mut self, batch: &RecordBatch) -> Result<()> {
+        let (columns, diff) = split_diff(batch)?;
+        let rows = self.rows.convert_columns(columns)?;
+        for (row, diff) in rows.iter().zip(diff.values()) {
+            let row = row.owned();
+            let count = self.counts.entry(row).or_insert(0);
+            *count += i64::from(*diff);
+        }
+        // A row may go before it comes within one batch, so zeros are only known now.
+        for row in rows.iter() {
+            let row = row.owned();
+            if self.counts.get(&row) == Some(&0) {
+                self.counts.remove(&row);
+            }
+        }
+        Ok(())
+    }
+
+    fn snapshot(&self) -> Result<RecordBatch> {
+        let rows = self.counts.iter().flat_map(|(row, count)| {
+            std::iter::repeat_n(row.row(), usize::try_from(*count).unwrap_or(0))
+        });
+        let rows: Vec<_> = rows.collect();
+        let count = rows.len();
+        let columns = self.rows.convert_rows(rows)?;
+        let options = arrow::array::RecordBatchOptions::new().with_row_count(Some(count));
+        Ok(RecordBatch::try_new_with_options(self.schema.clone(), columns, &options)?)
+    }
+}
+
+fn split_diff(batch: &RecordBatch) -> Result<(&[arrow::array::ArrayRef], &Int8Array)> {
+    match batch.columns().split_last() {
+        Some((diff, columns)) => Ok((columns, as_int8_array(diff)?)),
+        None => Err(DataFusionError::Internal("a change without a diff".into())),
+    }
+}

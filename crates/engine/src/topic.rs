@@ -1,0 +1,175 @@
+//! Topics: everything that has a name and produces rows.
+//!
+//! A source, the bad rows of a source, a stream, a view and the late rows of a stream are topics.
+//! Each lives on one worker, its **home**; that worker publishes to it once a step.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
+
+use crate::dataflow::{Chunk, Watermark, with_diff};
+use crate::error::{Error, Result};
+use crate::sql::plan::Relation;
+use crate::store::Store;
+use crate::subscription::Queue;
+
+/// The number of a topic; never used again.
+pub(crate) type TopicId = u64;
+
+/// Something with a name that produces rows.
+pub(crate) struct Topic {
+    pub id: TopicId,
+    /// The worker that publishes to it.
+    pub home: usize,
+    /// Name, columns, event time.
+    pub relation: Relation,
+    state: Mutex<State>,
+    rows: AtomicU64,
+}
+
+#[derive(Default)]
+struct State {
+    queues: Vec<Arc<Queue>>,
+    /// The current result, if this is a view.
+    store: Option<Store>,
+    failure: Option<String>,
+    watermark: Option<Watermark>,
+}
+
+impl Topic {
+    pub fn new(id: TopicId, home: usize, relation: Relation, kept: bool) -> Result<Self> {
+        let store = match kept {
+            true => Some(new_store(&relation)?),
+            false => None,
+        };
+        let state = Mutex::new(State { store, ..State::default() });
+        Ok(Self { id, home, relation, state, rows: AtomicU64::new(0) })
+    }
+
+    /// The columns as subscribers see them: with the diff if rows may be taken back.
+    pub fn published_schema(&self) -> SchemaRef {
+        match self.relation.changes {
+            true => with_diff(&self.relation.schema),
+            false => Arc::clone(&self.relation.schema),
+        }
+    }
+
+    /// Rows published so far.
+    pub fn rows(&self) -> u64 {
+        self.rows.load(Ordering::Relaxed)
+    }
+
+    /// The watermark as of the last step.
+    pub fn watermark(&self) -> Watermark {
+        self.lock().watermark.unwrap_or(Watermark::START)
+    }
+
+    /// Whether this is a view.
+    pub fn is_kept(&self) -> bool {
+        self.lock().store.is_some()
+    }
+
+    /// Why the query behind it has failed, if it has.
+    pub fn failure(&self) -> Option<String> {
+        self.lock().failure.clone()
+    }
+
+    /// Hands a step's rows to the view and the subscribers. On the home worker only.
+    pub fn publish(&self, chunks: &[Chunk]) {
+        let mut state = self.lock();
+        for chunk in chunks {
+            let batch = match chunk {
+                Chunk::Rows(batch) => batch,
+                Chunk::Watermark(watermark) => {
+                    state.watermark = Some(*watermark);
+                    continue;
+                }
+                Chunk::Late { .. } | Chunk::Partial { .. } => continue,
+            };
+            self.rows.fetch_add(batch.num_rows() as u64, Ordering::Relaxed);
+            if let Some(store) = &mut state.store
+                && let Err(error) = store.apply(batch)
+            {
+                state.fail(error.strip_backtrace());
+            }
+            state.queues.retain(|queue| queue.push(batch.clone()));
+        }
+    }
+
+    /// Adds a subscriber; a view first sends what it holds. Between steps, on the home worker.
+    pub fn subscribe(&self, queue: Arc<Queue>) {
+        let mut state = self.lock();
+        match state.store.as_ref().map(Store::snapshot) {
+            Some(Ok(batches)) => {
+                for batch in batches.into_iter().filter(|batch| batch.num_rows() > 0) {
+                    queue.push(self.as_published(batch));
+                }
+            }
+            Some(Err(error)) => queue.end(Some(error.strip_backtrace())),
+            None => {}
+        }
+        if let Some(failure) = &state.failure {
+            queue.end(Some(failure.clone()));
+        }
+        state.queues.push(queue);
+    }
+
+    /// The rows that a view holds now. Between steps.
+    pub fn snapshot(&self) -> Result<Vec<RecordBatch>> {
+        let state = self.lock();
+        if let Some(reason) = &state.failure {
+            return Err(Error::QueryFailed { reason: reason.clone() });
+        }
+        let snapshot = state.store.as_ref().map(Store::snapshot).unwrap_or(Ok(Vec::new()));
+        snapshot.map_err(|error| Error::QueryFailed { reason: error.strip_backtrace() })
+    }
+
+    /// A snapshot as chunks for a query that begins to read this view.
+    pub fn snapshot_chunks(&self) -> Vec<Chunk> {
+        let batches = self.snapshot().unwrap_or_default().into_iter();
+        let batches = batches.filter(|batch| batch.num_rows() > 0);
+        batches.map(|batch| Chunk::Rows(self.as_published(batch))).collect()
+    }
+
+    fn as_published(&self, batch: RecordBatch) -> RecordBatch {
+        if !self.relation.changes {
+            return batch;
+        }
+        crate::dataflow::appearing(batch)
+    }
+
+    /// The query behind it has failed: subscribers are told, and nothing more comes.
+    pub fn fail(&self, reason: &str) {
+        self.lock().fail(reason.to_owned());
+    }
+
+    /// Nothing will be published any more.
+    pub fn end(&self) {
+        let mut state = self.lock();
+        state.queues.drain(..).for_each(|queue| queue.end(None));
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn fail(&mut self, reason: String) {
+        if self.failure.is_some() {
+            return;
+        }
+        self.queues.iter().for_each(|queue| queue.end(Some(reason.clone())));
+        self.failure = Some(reason);
+    }
+}
+
+fn new_store(relation: &Relation) -> Result<Store> {
+    let store = Store::new(Arc::clone(&relation.schema), relation.changes);
+    store.map_err(|error| {
+        let what = format!("view {:?} cannot be kept: {}", relation.name, error.strip_backtrace());
+        Error::Config { what }
+    })
+}

@@ -1,0 +1,156 @@
+//! The order of everything that happens: one log of turns that all workers follow.
+//!
+//! ```text
+//!   turn    0        1      2      3        4
+//!           install  step   step   read     step   ...
+//!   worker 0 ─────────────────────────▲
+//!   worker 1 ───────────────▲
+//! ```
+//!
+//! A turn is a step (take what has arrived, run it to the end, publish) or a command (install a
+//! query, read a view, ...). A worker whose lanes have rows appends a step; whoever wants something
+//! of the engine appends a command. All workers do the same turns in the same order, so a command
+//! falls between the same two steps everywhere. The epoch of a step is its place in the log.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use headwater_ring::Bell;
+
+/// What all workers do at one place of the log.
+#[derive(Debug)]
+pub(crate) enum Turn<C> {
+    /// Take what has arrived and run it to the end.
+    Step,
+    /// Do this.
+    Command(Arc<C>),
+}
+
+impl<C> Clone for Turn<C> {
+    fn clone(&self) -> Self {
+        match self {
+            Self::Step => Self::Step,
+            Self::Command(command) => Self::Command(Arc::clone(command)),
+        }
+    }
+}
+
+/// The log of turns.
+#[derive(Debug)]
+pub(crate) struct Turns<C> {
+    log: Mutex<Log<C>>,
+    /// The number of turns so far; what workers look at without the lock.
+    len: AtomicU64,
+    bells: Vec<Arc<Bell>>,
+}
+
+#[derive(Debug)]
+struct Log<C> {
+    /// The number of the first turn that is kept: all workers have taken those before.
+    first: u64,
+    turns: VecDeque<Turn<C>>,
+    /// How many turns each worker has taken.
+    taken: Vec<u64>,
+}
+
+impl<C> Turns<C> {
+    /// A log for `workers` workers, each with a bell of its own.
+    pub fn new(workers: usize) -> Self {
+        let log = Log { first: 0, turns: VecDeque::new(), taken: vec![0; workers] };
+        Self {
+            log: Mutex::new(log),
+            len: AtomicU64::new(0),
+            bells: (0..workers).map(|_| Arc::new(Bell::new())).collect(),
+        }
+    }
+
+    /// The bell of a worker.
+    pub fn bell(&self, worker: usize) -> &Arc<Bell> {
+        &self.bells[worker]
+    }
+
+    /// Appends a command.
+    pub fn command(&self, command: C) {
+        self.append(&mut self.lock(), Turn::Command(Arc::new(command)));
+    }
+
+    /// Appends a step.
+    pub fn step(&self) {
+        self.append(&mut self.lock(), Turn::Step);
+    }
+
+    /// Appends a step, unless there is a turn at `position` already.
+    pub fn open_step(&self, position: u64) {
+        let mut log = self.lock();
+        if log.len() == position {
+            self.append(&mut log, Turn::Step);
+        }
+    }
+
+    /// Whether there is a turn at `position`.
+    pub fn has(&self, position: u64) -> bool {
+        // Acquire: pairs with the Release of `append`; the turn itself is read under the lock.
+        self.len.load(Ordering::Acquire) > position
+    }
+
+    /// Takes the turn at `position` for `worker`, if there is one.
+    pub fn take(&self, worker: usize, position: u64) -> Option<Turn<C>> {
+        if !self.has(position) {
+            return None;
+        }
+        let mut log = self.lock();
+        let turn = log.turns.get((position - log.first) as usize).cloned();
+        log.taken[worker] = position + 1;
+        log.forget_taken();
+        turn
+    }
+
+    fn append(&self, log: &mut Log<C>, turn: Turn<C>) {
+        log.turns.push_back(turn);
+        // Release: pairs with the Acquire of `has`.
+        self.len.store(log.len(), Ordering::Release);
+        for bell in &self.bells {
+            bell.ring();
+        }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Log<C>> {
+        self.log.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<C> Log<C> {
+    fn len(&self) -> u64 {
+        self.first + self.turns.len() as u64
+    }
+
+    fn forget_taken(&mut self) {
+        let by_all = self.taken.iter().copied().min().unwrap_or(self.first);
+        while self.first < by_all {
+            self.turns.pop_front();
+            self.first += 1;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_workers_take_the_same_turns() {
+        let turns = Turns::new(2);
+        turns.command("a");
+        turns.open_step(1);
+        turns.open_step(1);
+        turns.command("b");
+        for worker in 0..2 {
+            assert!(matches!(turns.take(worker, 0), Some(Turn::Command(c)) if *c == "a"));
+            assert!(matches!(turns.take(worker, 1), Some(Turn::Step)));
+            assert!(matches!(turns.take(worker, 2), Some(Turn::Command(c)) if *c == "b"));
+            assert!(turns.take(worker, 3).is_none());
+        }
+        assert!(turns.lock().turns.is_empty(), "turns that all have taken are forgotten");
+    }
+}

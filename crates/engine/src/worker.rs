@@ -1,0 +1,423 @@
+//! A worker: the thread that does the turns.
+//!
+//! ```text
+//!   step:  drain the lanes of the sources at home here
+//!          -> run every query, in the order of their creation, each to the end
+//!          -> publish to views, subscribers and sinks
+//! ```
+//!
+//! Queries are in the order in which they were created, so what a query produces in a step is there
+//! when the queries that read it run in the same step. With several workers each runs its part of
+//! every query, and a query's results are at its home worker once its probe has passed the step.
+//! Rows start steps; there is no timer in the data path, and an idle worker sleeps.
+
+use std::collections::HashMap;
+use std::sync::mpsc::SyncSender;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use headwater_ring::WaitStrategy;
+use timely::dataflow::operators::probe::Handle as Probe;
+
+use crate::dataflow::{self, Built, Chunk, Failure, Input, Plan};
+use crate::ingest::{Channel, EventTimeColumn, Intake, Step, bad_rows};
+use crate::sources::SourceShared;
+use crate::subscription::{Gate, Queue};
+use crate::topic::{Topic, TopicId};
+use crate::turns::{Turn, Turns};
+
+/// How long a worker of several sleeps at most while it waits for its peers within a step.
+const PEER_WAIT: Duration = Duration::from_micros(200);
+
+/// What can be asked of the workers.
+pub(crate) enum Command {
+    /// A source begins.
+    AddSource(NewSource),
+    /// A channel of a source begins; its home takes it.
+    AddChannel { source: TopicId, channel: Once<Box<dyn Channel>> },
+    /// Event time that CREATE SOURCE did not say.
+    SetEventTime { source: TopicId, time: EventTimeColumn },
+    /// No more rows for a source.
+    CloseSource { source: TopicId },
+    /// A query begins.
+    AddQuery(NewQuery),
+    /// A source or query ends, with its topics.
+    Remove { topic: TopicId },
+    /// A subscriber begins.
+    Subscribe { topic: Arc<Topic>, queue: Arc<Queue> },
+    /// Keep a source from being read while this gate is closed.
+    AddGate { source: TopicId, gate: Arc<Gate> },
+    /// Do this on the home of a topic, between steps.
+    Visit { home: usize, visit: Once<Box<dyn FnOnce() + Send>> },
+    /// Tell, on every worker, whether rows are waiting.
+    Look { answer: SyncSender<bool> },
+    /// End.
+    Shutdown,
+}
+
+/// Something for one worker to take.
+pub(crate) struct Once<T>(Mutex<Option<T>>);
+
+impl<T> Once<T> {
+    pub fn new(value: T) -> Self {
+        Self(Mutex::new(Some(value)))
+    }
+
+    fn take(&self) -> Option<T> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
+/// A source as workers need to know it.
+pub(crate) struct NewSource {
+    pub topic: Arc<Topic>,
+    pub bad: Arc<Topic>,
+    pub shared: Arc<SourceShared>,
+    pub time: Option<EventTimeColumn>,
+    pub idle_timeout: Duration,
+}
+
+/// A query as workers need to know it.
+pub(crate) struct NewQuery {
+    pub plan: Plan,
+    pub inputs: Vec<Arc<Topic>>,
+    pub output: Arc<Topic>,
+    pub late: Vec<Arc<Topic>>,
+    pub failure: Failure,
+}
+
+struct SourceSlot {
+    topic: Arc<Topic>,
+    bad: Arc<Topic>,
+    shared: Arc<SourceShared>,
+    intake: Intake,
+    gates: Vec<Arc<Gate>>,
+}
+
+impl SourceSlot {
+    fn is_ready(&mut self) -> bool {
+        !self.gates.iter().any(|gate| gate.is_closed()) && self.intake.has_work()
+    }
+
+    fn end(&self) {
+        self.topic.end();
+        self.bad.end();
+    }
+}
+
+struct QuerySlot {
+    inputs: Vec<(TopicId, Input)>,
+    probe: Probe<u64>,
+    outlet: std::rc::Rc<std::cell::RefCell<Vec<Chunk>>>,
+    output: Arc<Topic>,
+    late: Vec<Arc<Topic>>,
+    failure: Failure,
+    failed: bool,
+}
+
+impl QuerySlot {
+    fn end(&self) {
+        self.output.end();
+        self.late.iter().for_each(|topic| topic.end());
+    }
+}
+
+/// What topics produced in the step at hand.
+#[derive(Default)]
+struct Fresh(HashMap<TopicId, (Arc<Topic>, Vec<Chunk>)>);
+
+impl Fresh {
+    fn of(&mut self, topic: &Arc<Topic>) -> &mut Vec<Chunk> {
+        &mut self.0.entry(topic.id).or_insert_with(|| (Arc::clone(topic), Vec::new())).1
+    }
+
+    fn get(&self, topic: TopicId) -> &[Chunk] {
+        self.0.get(&topic).map_or(&[], |(_, chunks)| chunks)
+    }
+
+    fn publish(&mut self) {
+        for (_, (topic, chunks)) in self.0.drain() {
+            topic.publish(&chunks);
+        }
+    }
+}
+
+/// One worker thread.
+pub(crate) struct Worker<'a> {
+    timely: &'a mut timely::worker::Worker,
+    turns: Arc<Turns<Command>>,
+    wait: WaitStrategy,
+    position: u64,
+    sources: Vec<SourceSlot>,
+    queries: Vec<QuerySlot>,
+    fresh: Fresh,
+}
+
+impl<'a> Worker<'a> {
+    pub fn new(
+        timely: &'a mut timely::worker::Worker,
+        turns: Arc<Turns<Command>>,
+        wait: WaitStrategy,
+    ) -> Self {
+        Self {
+            timely,
+            turns,
+            wait,
+            position: 0,
+            sources: Vec::new(),
+            queries: Vec::new(),
+            fresh: Fresh::default(),
+        }
+    }
+
+    /// Does turns until told to end.
+    pub fn run(mut self) {
+        loop {
+            match self.turns.take(self.timely.index(), self.position) {
+                Some(turn) => {
+                    self.position += 1;
+                    match turn {
+                        Turn::Step => self.step(),
+                        Turn::Command(command) => {
+                            if let Command::Shutdown = *command {
+                                return self.end();
+                            }
+                            self.command(&command);
+                        }
+                    }
+                }
+                None if self.has_work() => self.turns.open_step(self.position),
+                None => self.sleep(),
+            }
+        }
+    }
+
+    fn has_work(&mut self) -> bool {
+        self.sources.iter_mut().any(SourceSlot::is_ready)
+    }
+
+    /// Until there is a turn, rows, or a lane that has become idle.
+    fn sleep(&mut self) {
+        let idle = self.sources.iter().filter_map(|source| source.intake.next_idle()).min();
+        let timeout = idle.map(|at| at.saturating_duration_since(Instant::now()));
+        let bell = Arc::clone(self.turns.bell(self.timely.index()));
+        let woken = bell.wait_as(
+            self.wait,
+            || self.turns.has(self.position) || self.sources.iter_mut().any(SourceSlot::is_ready),
+            timeout,
+        );
+        if !woken && idle.is_some_and(|at| at <= Instant::now()) {
+            self.turns.open_step(self.position);
+        }
+    }
+
+    fn step(&mut self) {
+        let epoch = self.position - 1;
+        self.take_in();
+        for number in 0..self.queries.len() {
+            self.run_query(number, epoch);
+        }
+        self.fresh.publish();
+    }
+
+    fn take_in(&mut self) {
+        let now = Instant::now();
+        for source in &mut self.sources {
+            if source.gates.iter().any(|gate| gate.is_closed()) {
+                continue;
+            }
+            let mut step = Step::default();
+            let watermark = source.intake.take(&mut step, now);
+            if !step.bad.is_empty() {
+                source.shared.bad.fetch_add(step.bad.len() as u64, std::sync::atomic::Ordering::Relaxed);
+                let rows = bad_rows(&step.bad, now_us());
+                self.fresh.of(&source.bad).push(Chunk::Rows(rows));
+            }
+            if step.rows.is_empty() && watermark.is_none() {
+                continue;
+            }
+            let dropped = source.intake.dropped();
+            source.shared.dropped.store(dropped, std::sync::atomic::Ordering::Relaxed);
+            let chunks = self.fresh.of(&source.topic);
+            chunks.extend(step.rows.into_iter().map(Chunk::Rows));
+            chunks.extend(watermark.map(Chunk::Watermark));
+        }
+    }
+
+    fn run_query(&mut self, number: usize, epoch: u64) {
+        let peers = self.timely.peers();
+        let query = &mut self.queries[number];
+        let mut fed = false;
+        for (topic, input) in &mut query.inputs {
+            for chunk in self.fresh.get(*topic) {
+                input.send(chunk.clone());
+                fed = true;
+            }
+        }
+        // With one worker, a query that got nothing has nothing to say.
+        if !fed && peers == 1 {
+            return;
+        }
+        for (_, input) in &mut query.inputs {
+            input.advance_to(epoch + 1);
+        }
+        let wait = if peers == 1 { Duration::ZERO } else { PEER_WAIT };
+        while query.probe.less_equal(&epoch) {
+            self.timely.step_or_park(Some(wait));
+        }
+        self.take_out(number);
+    }
+
+    fn take_out(&mut self, number: usize) {
+        let query = &mut self.queries[number];
+        if query.failed {
+            return;
+        }
+        if let Some(reason) = query.failure.get() {
+            query.failed = true;
+            query.outlet.borrow_mut().clear();
+            query.output.fail(reason);
+            return;
+        }
+        for chunk in query.outlet.borrow_mut().drain(..) {
+            match &chunk {
+                Chunk::Late { stage, rows } => {
+                    let rows = rows.clone();
+                    self.fresh.of(&query.late[*stage]).push(Chunk::Rows(rows));
+                }
+                Chunk::Rows(_) | Chunk::Watermark(_) => self.fresh.of(&query.output).push(chunk),
+                Chunk::Partial { .. } => unreachable!("partial results end in the stage that merges them"),
+            }
+        }
+    }
+
+    fn command(&mut self, command: &Command) {
+        let here = self.timely.index();
+        match command {
+            Command::AddSource(source) if source.topic.home == here => self.add_source(source),
+            Command::AddSource(_) => {}
+            Command::AddChannel { source, channel } => {
+                if let Some(slot) = self.source(*source)
+                    && let Some(channel) = channel.take()
+                {
+                    slot.intake.add(channel);
+                }
+            }
+            Command::SetEventTime { source, time } => {
+                if let Some(slot) = self.source(*source) {
+                    slot.intake.set_time(time.clone());
+                }
+            }
+            Command::CloseSource { source } => {
+                if let Some(slot) = self.source(*source) {
+                    slot.intake.close();
+                }
+            }
+            Command::AddQuery(query) => self.add_query(query),
+            Command::Remove { topic } => self.remove(*topic),
+            Command::Subscribe { topic, queue } if topic.home == here => {
+                topic.subscribe(Arc::clone(queue));
+            }
+            Command::Subscribe { .. } => {}
+            Command::AddGate { source, gate } => {
+                if let Some(slot) = self.source(*source) {
+                    slot.gates.push(Arc::clone(gate));
+                }
+            }
+            Command::Visit { home, visit } => {
+                if *home == here
+                    && let Some(visit) = visit.take()
+                {
+                    visit();
+                }
+            }
+            Command::Look { answer } => {
+                let waiting = self.has_work();
+                // Whoever asked may have given up.
+                let _ = answer.try_send(waiting);
+            }
+            Command::Shutdown => {}
+        }
+    }
+
+    fn source(&mut self, topic: TopicId) -> Option<&mut SourceSlot> {
+        self.sources.iter_mut().find(|source| source.topic.id == topic)
+    }
+
+    fn add_source(&mut self, source: &NewSource) {
+        self.sources.push(SourceSlot {
+            topic: Arc::clone(&source.topic),
+            bad: Arc::clone(&source.bad),
+            shared: Arc::clone(&source.shared),
+            intake: Intake::new(source.time.clone(), source.idle_timeout),
+            gates: Vec::new(),
+        });
+    }
+
+    fn remove(&mut self, topic: TopicId) {
+        let (gone, kept) = std::mem::take(&mut self.sources)
+            .into_iter()
+            .partition(|source| source.topic.id == topic);
+        self.sources = kept;
+        gone.iter().for_each(SourceSlot::end);
+        let (gone, kept) = std::mem::take(&mut self.queries)
+            .into_iter()
+            .partition(|query| query.output.id == topic);
+        self.queries = kept;
+        gone.iter().for_each(QuerySlot::end);
+    }
+
+    fn add_query(&mut self, query: &NewQuery) {
+        let epoch = self.position - 1;
+        let (inputs, home) = (query.inputs.len(), query.output.home);
+        let built = self.timely.dataflow::<u64, _, _>(|scope| {
+            dataflow::build(scope, &query.plan, inputs, home, &query.failure)
+        });
+        let Built { inputs, probe, outlet } = match built {
+            Ok(built) => built,
+            Err(error) => return query.output.fail(&error.strip_backtrace()),
+        };
+        let inputs = query.inputs.iter().map(|topic| topic.id).zip(inputs);
+        self.queries.push(QuerySlot {
+            inputs: inputs.collect(),
+            probe,
+            outlet,
+            output: Arc::clone(&query.output),
+            late: query.late.clone(),
+            failure: query.failure.clone(),
+            failed: false,
+        });
+        self.begin_query(query, epoch);
+    }
+
+    /// The first step of a query: what its views hold already, and the result of nothing at all.
+    fn begin_query(&mut self, query: &NewQuery, epoch: u64) {
+        let here = self.timely.index();
+        for topic in &query.inputs {
+            if topic.home == here {
+                self.fresh.of(topic).extend(topic.snapshot_chunks());
+                self.fresh.of(topic).push(Chunk::Watermark(topic.watermark()));
+            }
+        }
+        if query.inputs.is_empty() {
+            return;
+        }
+        self.run_query(self.queries.len() - 1, epoch);
+        // What was fed here is no news to others.
+        for topic in &query.inputs {
+            self.fresh.0.remove(&topic.id);
+        }
+        self.fresh.publish();
+    }
+
+    fn end(self) {
+        self.sources.iter().for_each(SourceSlot::end);
+        self.queries.iter().for_each(QuerySlot::end);
+    }
+}
+
+/// Arrival time, in microseconds since 1970-01-01 UTC.
+fn now_us() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_micros()).unwrap_or(i64::MAX)
+}
