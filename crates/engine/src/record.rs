@@ -33,7 +33,8 @@ pub use time::Timestamp;
 /// What the generated code needs; not for use by hand, and free to change.
 #[doc(hidden)]
 pub mod __private {
-    pub use super::derived::{array, batch, event_time, field, open, refusal, schema, single};
+    pub use super::codec::{InUnit, Plain};
+    pub use super::derived::{array, batch, event_time, field, get, open, refusal, schema, single};
     pub use arrow::array::{RecordBatch, types};
     pub use arrow::datatypes::SchemaRef;
     pub use std::sync::OnceLock;

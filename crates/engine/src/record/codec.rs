@@ -58,13 +58,6 @@ pub enum Refusal {
 ///     }
 /// }
 /// ```
-#[diagnostic::on_unimplemented(
-    message = "`{Self}` cannot be a column of a record",
-    label = "no column type",
-    note = "columns are integers up to 64 bits, f32, f64, bool, String, Arc<str>, Box<str>, Symbol<N>, Vec<u8>, \
-            Timestamp, SystemTime, Option of these, and types that implement `headwater::record::Scalar`",
-    note = "`#[record(skip)]` leaves a field out"
-)]
 pub trait Scalar: Sized + 'static {
     /// The one array type that [`get`](Scalar::get) reads.
     type Array: Array + 'static;
@@ -99,9 +92,12 @@ pub trait Scalar: Sized + 'static {
 
 /// A way to store fields of type `F` in a column; implemented by [`Plain`] and [`InUnit`].
 #[diagnostic::on_unimplemented(
-    message = "a field of type `{F}` cannot be stored in this way",
+    message = "`{F}` cannot be a column of a record",
     label = "no column type",
-    note = "`Option` goes once around a column type; `#[record(timestamp)]` goes with i64 or Option<i64>"
+    note = "columns are integers up to 64 bits, f32, f64, bool, String, Arc<str>, Box<str>, Symbol<N>, Vec<u8>, \
+            Timestamp, SystemTime, one Option around any of these, and types that implement \
+            `headwater::record::Scalar`",
+    note = "`#[record(timestamp)]` goes with i64 and Option<i64>, `#[record(skip)]` leaves a field out"
 )]
 pub trait Codec<F> {
     /// What [`get`](Codec::get) reads.
@@ -159,6 +155,7 @@ pub struct Plain;
 #[derive(Debug)]
 pub struct InUnit<U>(std::marker::PhantomData<U>);
 
+#[diagnostic::do_not_recommend]
 impl<T: Scalar> Codec<T> for Plain {
     type Array = T::Array;
     const NULLABLE: bool = false;
@@ -186,6 +183,7 @@ impl<T: Scalar> Codec<T> for Plain {
     }
 }
 
+#[diagnostic::do_not_recommend]
 impl<T: Scalar> Codec<Option<T>> for Plain {
     type Array = T::Array;
     const NULLABLE: bool = true;

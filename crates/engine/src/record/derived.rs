@@ -53,24 +53,18 @@ pub fn event_time<C: Moment<F>, F>(field: &F) -> Option<i64> {
     C::micros(field)
 }
 
-/// A column that can be read as fields of type `F`.
-pub struct Opened<C: Codec<F>, F> {
+/// A column whose type and NULLs have been checked. It has no bound of its own: where a field is
+/// no column, the compiler then says so once and not again for each use of this.
+pub struct Opened<A> {
     name: &'static str,
-    array: C::Array,
-}
-
-impl<C: Codec<F>, F> Opened<C, F> {
-    /// The field of a row of the batch.
-    pub fn get(&self, row: usize) -> Result<F, RecordError> {
-        C::get(&self.array, row).map_err(|refusal| misfit(self.name, refusal))
-    }
+    array: A,
 }
 
 /// Finds a column and checks its type and its NULLs.
 pub fn open<C: Codec<F>, F>(
     batch: &RecordBatch,
     name: &'static str,
-) -> Result<Opened<C, F>, RecordError> {
+) -> Result<Opened<C::Array>, RecordError> {
     let Some(column) = batch.column_by_name(name) else {
         let missing = Difference::missing(name, &C::data_type(), batch.schema_ref());
         return Err(differs(missing));
@@ -90,6 +84,11 @@ pub fn open<C: Codec<F>, F>(
         }),
         None => Ok(Opened { name, array }),
     }
+}
+
+/// The field of a row of the batch.
+pub fn get<C: Codec<F>, F>(column: &Opened<C::Array>, row: usize) -> Result<F, RecordError> {
+    C::get(&column.array, row).map_err(|refusal| misfit(column.name, refusal))
 }
 
 /// All differences as one error if there are any, else the first other error.
