@@ -396,6 +396,11 @@ struct Long {
 }
 
 #[derive(Record, Debug, PartialEq)]
+struct Natural {
+    v: u32,
+}
+
+#[derive(Record, Debug, PartialEq)]
 struct Real {
     v: f64,
 }
@@ -458,6 +463,7 @@ fn numbers_widen_only_without_loss() {
         Ok(vec![Long { v: 4_294_967_295 }])
     );
     assert!(is_refused(one::<Real>(Int64Array::from(vec![1]))));
+    assert!(is_refused(one::<Natural>(Int16Array::from(vec![1]))));
     assert!(is_refused(one::<Long>(UInt64Array::from(vec![1]))));
     assert!(is_refused(one::<Long>(Float32Array::from(vec![1.0]))));
     assert!(is_refused(one::<Long>(StringArray::from(vec!["1"]))));
