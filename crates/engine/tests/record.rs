@@ -4,7 +4,7 @@
 
 use std::borrow::Cow;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use arrow::array::{
     Array, ArrayRef, BinaryViewArray, DictionaryArray, Float32Array, Float64Array, Int16Array,
@@ -13,7 +13,7 @@ use arrow::array::{
     TimestampSecondArray, UInt32Array, UInt64Array,
 };
 use arrow::datatypes::{DataType, Field, Int8Type, Schema, SchemaRef, TimeUnit};
-use headwater::record::{Difference, Mismatch, matches};
+use headwater::record::matches;
 use headwater::{Record, RecordError, Symbol, Timestamp};
 use proptest::prelude::*;
 
@@ -296,17 +296,6 @@ proptest! {
         let from = cut.index(rows.len());
         let batch = Maybe::to_columns(&rows).unwrap().slice(from, rows.len() - from);
         prop_assert_eq!(&Maybe::from_columns(&batch).unwrap(), &rows[from..]);
-    }
-
-    #[test]
-    fn system_times_round_down_to_microseconds(nanos in -1_000_000_000_000_i64..1_000_000_000_000) {
-        let distance = Duration::from_nanos(nanos.unsigned_abs());
-        let time = match nanos < 0 {
-            true => SystemTime::UNIX_EPOCH - distance,
-            false => SystemTime::UNIX_EPOCH + distance,
-        };
-        let micros = Timestamp::from_system_time(time).map(Timestamp::as_micros);
-        prop_assert_eq!(micros, Some(nanos.div_euclid(1_000)));
     }
 }
 
@@ -591,60 +580,6 @@ fn a_record_may_be_written_by_hand() {
     );
 }
 
-fn schema(columns: &[(&str, DataType, bool)]) -> Schema {
-    let field = |(name, data_type, nullable): &(&str, DataType, bool)| {
-        Field::new(*name, data_type.clone(), *nullable)
-    };
-    Schema::new(columns.iter().map(field).collect::<Vec<_>>())
-}
-
-fn mismatch(expected: &Schema, got: &Schema) -> String {
-    let Err(mismatch) = matches(expected, got) else {
-        return String::new();
-    };
-    mismatch.to_string()
-}
-
-#[test]
-fn schemas_match_up_to_stricter_columns() {
-    use DataType::{Float64, Int64, Utf8};
-    let strict = schema(&[("a", Int64, false), ("b", Utf8, false)]);
-    let loose = schema(&[("a", Int64, true), ("b", Utf8, false)]);
-    assert_eq!(mismatch(&strict, &strict), "");
-    assert_eq!(mismatch(&loose, &strict), "");
-    assert_eq!(
-        mismatch(&strict, &loose),
-        "column \"a\" may be NULL where NOT NULL is expected"
-    );
-
-    let other = schema(&[
-        ("A", Int64, false),
-        ("b", Float64, true),
-        ("b", Utf8, false),
-    ]);
-    let expected = Mismatch {
-        differences: vec![
-            Difference::Missing {
-                column: "a".into(),
-                expected: Int64,
-                similar: Some("A".into()),
-            },
-            Difference::Unexpected { column: "A".into() },
-            Difference::Unexpected { column: "b".into() },
-            Difference::Type {
-                column: "b".into(),
-                expected: Utf8,
-                got: Float64,
-            },
-        ],
-    };
-    assert_eq!(matches(&strict, &other), Err(expected));
-    let turned = schema(&[("b", Utf8, false), ("a", Int64, false)]);
-    let expected = "column \"a\" is number 2 where it is expected as number 1; \
-                    column \"b\" is number 1 where it is expected as number 2";
-    assert_eq!(mismatch(&strict, &turned), expected);
-}
-
 #[test]
 fn a_matching_batch_takes_the_declared_schema() {
     let declared: Vec<_> = Trade::schema()
@@ -658,36 +593,5 @@ fn a_matching_batch_takes_the_declared_schema() {
     assert_eq!(
         columns.with_schema(declared.clone()).unwrap().schema(),
         declared
-    );
-}
-
-#[test]
-fn symbols_behave_as_their_text() {
-    let symbol: Symbol<8> = "AAPL".parse().unwrap();
-    assert_eq!(format!("{symbol:>6}|{symbol:?}"), "  AAPL|\"AAPL\"");
-    assert!(symbol == *"AAPL" && symbol != "AAP" && symbol.starts_with("AA"));
-    assert_eq!(Symbol::<8>::default(), "");
-    assert!(Symbol::<8>::new("AA").unwrap() < symbol && symbol < Symbol::new("B").unwrap());
-    assert_eq!(Symbol::<3>::new("€").unwrap(), "€");
-    let expected = "\"NINELETTR\" has 9 bytes, the symbol holds 8";
-    assert_eq!(
-        Symbol::<8>::new("NINELETTR").unwrap_err().to_string(),
-        expected
-    );
-}
-
-#[test]
-fn timestamps_are_shown_in_iso_8601() {
-    assert_eq!(
-        Timestamp::from_micros(1_700_000_000_250_000).to_string(),
-        "2023-11-14T22:13:20.250Z"
-    );
-    assert_eq!(
-        Timestamp::from_micros(-1).to_string(),
-        "1969-12-31T23:59:59.999999Z"
-    );
-    assert_eq!(
-        Timestamp::from_micros(i64::MIN).to_string(),
-        "-9223372036854775808us"
     );
 }

@@ -180,3 +180,62 @@ fn changed(expected: &Schema, got: &Schema) -> Vec<Difference> {
     }
     differences
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn schema(columns: &[(&str, DataType, bool)]) -> Schema {
+        let field = |(name, data_type, nullable): &(&str, DataType, bool)| {
+            Field::new(*name, data_type.clone(), *nullable)
+        };
+        Schema::new(columns.iter().map(field).collect::<Vec<_>>())
+    }
+
+    fn mismatch(expected: &Schema, got: &Schema) -> String {
+        let Err(mismatch) = matches(expected, got) else {
+            return String::new();
+        };
+        mismatch.to_string()
+    }
+
+    #[test]
+    fn schemas_match_up_to_stricter_columns() {
+        use DataType::{Float64, Int64, Utf8};
+        let strict = schema(&[("a", Int64, false), ("b", Utf8, false)]);
+        let loose = schema(&[("a", Int64, true), ("b", Utf8, false)]);
+        assert_eq!(mismatch(&strict, &strict), "");
+        assert_eq!(mismatch(&loose, &strict), "");
+        assert_eq!(
+            mismatch(&strict, &loose),
+            "column \"a\" may be NULL where NOT NULL is expected"
+        );
+
+        let other = schema(&[
+            ("A", Int64, false),
+            ("b", Float64, true),
+            ("b", Utf8, false),
+        ]);
+        let expected = Mismatch {
+            differences: vec![
+                Difference::Missing {
+                    column: "a".into(),
+                    expected: Int64,
+                    similar: Some("A".into()),
+                },
+                Difference::Unexpected { column: "A".into() },
+                Difference::Unexpected { column: "b".into() },
+                Difference::Type {
+                    column: "b".into(),
+                    expected: Utf8,
+                    got: Float64,
+                },
+            ],
+        };
+        assert_eq!(matches(&strict, &other), Err(expected));
+        let turned = schema(&[("b", Utf8, false), ("a", Int64, false)]);
+        let expected = "column \"a\" is number 2 where it is expected as number 1; \
+                    column \"b\" is number 1 where it is expected as number 2";
+        assert_eq!(mismatch(&strict, &turned), expected);
+    }
+}

@@ -158,3 +158,23 @@ impl<const N: usize> fmt::Display for Symbol<N> {
         f.pad(self.as_str())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn symbols_behave_as_their_text() {
+        let symbol: Symbol<8> = "AAPL".parse().unwrap();
+        assert_eq!(format!("{symbol:>6}|{symbol:?}"), "  AAPL|\"AAPL\"");
+        assert!(symbol == *"AAPL" && symbol != "AAP" && symbol.starts_with("AA"));
+        assert_eq!(Symbol::<8>::default(), "");
+        assert!(Symbol::<8>::new("AA").unwrap() < symbol && symbol < Symbol::new("B").unwrap());
+        assert_eq!(Symbol::<3>::new("€").unwrap(), "€");
+        let expected = "\"NINELETTR\" has 9 bytes, the symbol holds 8";
+        assert_eq!(
+            Symbol::<8>::new("NINELETTR").unwrap_err().to_string(),
+            expected
+        );
+    }
+}

@@ -266,3 +266,39 @@ const fn per_second(unit: TimeUnit) -> i64 {
 fn out_of_range(row: usize, what: &str) -> Refusal {
     Refusal::Row(row, format!("{what} is out of range"))
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn system_times_round_down_to_microseconds(nanos in -1_000_000_000_000_i64..1_000_000_000_000) {
+            let distance = Duration::from_nanos(nanos.unsigned_abs());
+            let time = match nanos < 0 {
+                true => SystemTime::UNIX_EPOCH - distance,
+                false => SystemTime::UNIX_EPOCH + distance,
+            };
+            let micros = Timestamp::from_system_time(time).map(Timestamp::as_micros);
+            prop_assert_eq!(micros, Some(nanos.div_euclid(1_000)));
+        }
+    }
+
+    #[test]
+    fn timestamps_are_shown_in_iso_8601() {
+        assert_eq!(
+            Timestamp::from_micros(1_700_000_000_250_000).to_string(),
+            "2023-11-14T22:13:20.250Z"
+        );
+        assert_eq!(
+            Timestamp::from_micros(-1).to_string(),
+            "1969-12-31T23:59:59.999999Z"
+        );
+        assert_eq!(
+            Timestamp::from_micros(i64::MIN).to_string(),
+            "-9223372036854775808us"
+        );
+    }
+}
