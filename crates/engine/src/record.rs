@@ -9,7 +9,7 @@
 //!
 //! `#[derive(Record)]` writes both directions; what a field may be is decided by [`Scalar`] and
 //! [`Codec`], not by the macro, so aliases and types of your own work too. This module checks that
-//! columns fit ([`matches`]) and explains where they do not; what to do with rows that do not fit
+//! columns fit ([`matches()`]) and explains where they do not; what to do with rows that do not fit
 //! is left to the engine.
 
 mod codec;
