@@ -1,0 +1,243 @@
+//! How one field becomes one column, and back.
+//!
+//! A [`Scalar`] is a value that is never NULL; [`Codec`] adds `Option` for nullable columns and
+//! the attribute `timestamp`, which stores an `i64` in another way than an `i64` alone:
+//!
+//! ```text
+//!   field: T          Plain: Codec<T>            T: Scalar     no null bits
+//!   field: Option<T>  Plain: Codec<Option<T>>    T: Scalar     null bits from is_some()
+//!   #[record(timestamp = "ms")] i64   InUnit<Milliseconds>: Codec<i64>
+//! ```
+//!
+//! The derive names only the codec and lets the compiler find the field's type. Numbers are in
+//! `number`, text in `text`, times in `time`; this file holds the traits and what is common.
+
+use arrow::array::{Array, ArrayRef, new_null_array};
+use arrow::buffer::NullBuffer;
+use arrow::datatypes::DataType;
+
+/// The values of one field, in the order of the rows; `None` where the column is NULL.
+pub trait Values<'a, T: 'a>: ExactSizeIterator<Item = Option<&'a T>> + Clone {}
+
+impl<'a, T: 'a, I: ExactSizeIterator<Item = Option<&'a T>> + Clone> Values<'a, T> for I {}
+
+/// Why a column could not be written or read; the caller adds the column's name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Refusal {
+    /// The array's type is none that this field can be read from.
+    Type,
+    /// The values have this many bytes together, more than a column can address.
+    TooLarge(usize),
+    /// This row does not fit, for this reason.
+    Row(usize, String),
+}
+
+/// A type whose values are cells of a NOT NULL column.
+///
+/// A newtype joins by delegating to what it wraps:
+///
+/// ```
+/// use headwater::record::{Refusal, Scalar, Values};
+/// use arrow::{array::ArrayRef, buffer::NullBuffer, datatypes::DataType};
+///
+/// struct Price(f64);
+///
+/// impl Scalar for Price {
+///     type Array = <f64 as Scalar>::Array;
+///     fn data_type() -> DataType {
+///         f64::data_type()
+///     }
+///     fn write<'a>(values: impl Values<'a, Self>, nulls: Option<NullBuffer>) -> Result<ArrayRef, Refusal> {
+///         f64::write(values.map(|value| value.map(|price| &price.0)), nulls)
+///     }
+///     fn open(array: &ArrayRef) -> Result<Self::Array, Refusal> {
+///         f64::open(array)
+///     }
+///     fn get(array: &Self::Array, row: usize) -> Result<Self, Refusal> {
+///         f64::get(array, row).map(Price)
+///     }
+/// }
+/// ```
+pub trait Scalar: Sized + 'static {
+    /// The one array type that [`get`](Scalar::get) reads.
+    type Array: Array + 'static;
+
+    /// The column's type.
+    fn data_type() -> DataType;
+
+    /// The values as an array of [`data_type`](Scalar::data_type), NULL where `nulls` says so.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal::TooLarge`] or [`Refusal::Row`].
+    fn write<'a>(
+        values: impl Values<'a, Self>,
+        nulls: Option<NullBuffer>,
+    ) -> Result<ArrayRef, Refusal>;
+
+    /// Brings an array of any type that can be read without loss into the one form for `get`.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal::Type`] for all other types; [`Refusal::Row`] for a value out of range.
+    fn open(array: &ArrayRef) -> Result<Self::Array, Refusal>;
+
+    /// The value in a row that exists and is not NULL.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal::Row`] when this type cannot hold it.
+    fn get(array: &Self::Array, row: usize) -> Result<Self, Refusal>;
+}
+
+/// A way to store fields of type `F` in a column; implemented by [`Plain`] and [`InUnit`].
+#[diagnostic::on_unimplemented(
+    message = "`{F}` cannot be a column of a record",
+    label = "no column type",
+    note = "columns are integers up to 64 bits, f32, f64, bool, String, Arc<str>, Box<str>, Symbol<N>, Vec<u8>, \
+            Timestamp, SystemTime, one Option around any of these, and types that implement \
+            `headwater::record::Scalar`",
+    note = "`#[record(timestamp)]` goes with i64 and Option<i64>, `#[record(skip)]` leaves a field out"
+)]
+pub trait Codec<F> {
+    /// What [`get`](Codec::get) reads.
+    type Array: Array + 'static;
+
+    /// Whether the column may hold NULL.
+    const NULLABLE: bool;
+
+    /// The column's type.
+    fn data_type() -> DataType;
+
+    /// One pass over the rows, taking one field of each.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Scalar::write`].
+    fn write<'a, R>(
+        rows: &'a [R],
+        field: impl Fn(&'a R) -> &'a F + Copy,
+    ) -> Result<ArrayRef, Refusal>
+    where
+        F: 'a;
+
+    /// See [`Scalar::open`].
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Scalar::open`].
+    fn open(array: &ArrayRef) -> Result<Self::Array, Refusal>;
+
+    /// The value in a row that exists, and is not NULL unless the codec is nullable.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Scalar::get`].
+    fn get(array: &Self::Array, row: usize) -> Result<F, Refusal>;
+}
+
+/// A field that `#[record(event_time)]` may stand on.
+#[diagnostic::on_unimplemented(
+    message = "`{F}` is no time: `#[record(event_time)]` cannot stand on it",
+    label = "no time",
+    note = "event times are Timestamp, SystemTime, i64 with `#[record(timestamp)]`, or Option of these"
+)]
+pub trait Moment<F>: Codec<F> {
+    /// Microseconds since 1970-01-01 UTC, rounded down; `None` if absent or beyond the range.
+    fn micros(field: &F) -> Option<i64>;
+}
+
+/// Each type as itself: what a field without `timestamp` uses.
+#[derive(Debug)]
+pub struct Plain;
+
+/// An `i64` as a timestamp that counts the units of `U` since 1970-01-01 UTC.
+#[derive(Debug)]
+pub struct InUnit<U>(std::marker::PhantomData<U>);
+
+#[diagnostic::do_not_recommend]
+impl<T: Scalar> Codec<T> for Plain {
+    type Array = T::Array;
+    const NULLABLE: bool = false;
+
+    fn data_type() -> DataType {
+        T::data_type()
+    }
+
+    fn write<'a, R>(
+        rows: &'a [R],
+        field: impl Fn(&'a R) -> &'a T + Copy,
+    ) -> Result<ArrayRef, Refusal>
+    where
+        T: 'a,
+    {
+        T::write(dense(rows, field), None)
+    }
+
+    fn open(array: &ArrayRef) -> Result<T::Array, Refusal> {
+        T::open(&typed(array, T::data_type()))
+    }
+
+    fn get(array: &T::Array, row: usize) -> Result<T, Refusal> {
+        T::get(array, row)
+    }
+}
+
+#[diagnostic::do_not_recommend]
+impl<T: Scalar> Codec<Option<T>> for Plain {
+    type Array = T::Array;
+    const NULLABLE: bool = true;
+
+    fn data_type() -> DataType {
+        T::data_type()
+    }
+
+    fn write<'a, R>(
+        rows: &'a [R],
+        field: impl Fn(&'a R) -> &'a Option<T> + Copy,
+    ) -> Result<ArrayRef, Refusal>
+    where
+        T: 'a,
+    {
+        let values = sparse(rows, field);
+        T::write(values.clone(), nulls(values))
+    }
+
+    fn open(array: &ArrayRef) -> Result<T::Array, Refusal> {
+        T::open(&typed(array, T::data_type()))
+    }
+
+    fn get(array: &T::Array, row: usize) -> Result<Option<T>, Refusal> {
+        array.is_valid(row).then(|| T::get(array, row)).transpose()
+    }
+}
+
+/// The field of every row, none of them NULL.
+pub(super) fn dense<'a, R, T: 'a>(
+    rows: &'a [R],
+    field: impl Fn(&'a R) -> &'a T + Copy,
+) -> impl Values<'a, T> {
+    rows.iter().map(move |row| Some(field(row)))
+}
+
+/// The field of every row, NULL where it is `None`.
+pub(super) fn sparse<'a, R, T: 'a>(
+    rows: &'a [R],
+    field: impl Fn(&'a R) -> &'a Option<T> + Copy,
+) -> impl Values<'a, T> {
+    rows.iter().map(move |row| field(row).as_ref())
+}
+
+/// The null bits of the values; `None` when there is no NULL.
+pub(super) fn nulls<'a, T: 'a>(values: impl Values<'a, T>) -> Option<NullBuffer> {
+    let nulls: NullBuffer = values.map(|value| value.is_some()).collect();
+    (nulls.null_count() > 0).then_some(nulls)
+}
+
+/// A column of SQL's bare NULL has no type of its own and takes the one that is wanted.
+pub(super) fn typed(array: &ArrayRef, wanted: DataType) -> ArrayRef {
+    match array.data_type() {
+        DataType::Null => new_null_array(&wanted, array.len()),
+        _ => array.clone(),
+    }
+}

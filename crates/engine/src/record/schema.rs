@@ -1,0 +1,241 @@
+//! Whether columns fit where they are to go, and every reason why not.
+//!
+//! Columns are compared by name, type and nullability; metadata plays no part. The report is
+//! complete: a person who mends all that it names is done, and need not try again to find the
+//! next. Values are not looked at; see [`RecordError`](super::RecordError) for those.
+
+use std::fmt;
+
+use arrow::datatypes::{DataType, Field, Schema};
+
+/// Columns that do not fit; never empty.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mismatch {
+    /// In the order of the expected columns, then what was not expected.
+    pub differences: Vec<Difference>,
+}
+
+/// One column that does not fit.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Difference {
+    /// It is expected and absent.
+    #[error("column {column:?} of type {expected} is missing{}", did_you_mean(.similar))]
+    Missing {
+        /// The column's name.
+        column: String,
+        /// Its type.
+        expected: DataType,
+        /// A column that is there and differs in case only.
+        similar: Option<String>,
+    },
+    /// It is there and not expected.
+    #[error("column {column:?} is not expected")]
+    Unexpected {
+        /// The column's name.
+        column: String,
+    },
+    /// It has another type.
+    #[error("column {column:?} is {got} where {expected} is expected")]
+    Type {
+        /// The column's name.
+        column: String,
+        /// The type that is wanted.
+        expected: DataType,
+        /// The type that is there.
+        got: DataType,
+    },
+    /// It may hold NULL, and must not.
+    #[error("column {column:?} may be NULL where NOT NULL is expected")]
+    Nullable {
+        /// The column's name.
+        column: String,
+    },
+    /// All columns are there, but this one in another place.
+    #[error("column {column:?} is number {got} where it is expected as number {expected}")]
+    Moved {
+        /// The column's name.
+        column: String,
+        /// Counted from 1.
+        expected: usize,
+        /// Counted from 1.
+        got: usize,
+    },
+}
+
+/// Whether rows of the schema `got` may go where `expected` is declared.
+///
+/// Names, types and order must be the same. A NOT NULL column fits a nullable one, not the other
+/// way round. Where this is `Ok`, `RecordBatch::with_schema` turns one into the other for free.
+///
+/// # Errors
+///
+/// Every column that does not fit.
+pub fn matches(expected: &Schema, got: &Schema) -> Result<(), Mismatch> {
+    if expected.fields() == got.fields() {
+        return Ok(());
+    }
+    let mut differences = missing(expected, got);
+    differences.extend(unexpected(expected, got));
+    if differences.is_empty() {
+        differences = moved(expected, got);
+    }
+    differences.extend(changed(expected, got));
+    Mismatch::check(differences)
+}
+
+impl Mismatch {
+    /// Fails if there is any difference.
+    pub(super) fn check(differences: Vec<Difference>) -> Result<(), Self> {
+        match differences.is_empty() {
+            true => Ok(()),
+            false => Err(Self { differences }),
+        }
+    }
+}
+
+impl fmt::Display for Mismatch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (i, difference) in self.differences.iter().enumerate() {
+            let separator = if i == 0 { "" } else { "; " };
+            write!(f, "{separator}{difference}")?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for Mismatch {}
+
+impl Difference {
+    /// The column `name` is not among those of `got`.
+    pub(super) fn missing(name: &str, expected: &DataType, got: &Schema) -> Self {
+        let similar = |field: &&std::sync::Arc<Field>| field.name().eq_ignore_ascii_case(name);
+        Self::Missing {
+            column: name.to_owned(),
+            expected: expected.clone(),
+            similar: got.fields().iter().find(similar).map(|f| f.name().clone()),
+        }
+    }
+}
+
+fn did_you_mean(similar: &Option<String>) -> String {
+    match similar {
+        Some(name) => format!(", there is {name:?}"),
+        None => String::new(),
+    }
+}
+
+fn missing(expected: &Schema, got: &Schema) -> Vec<Difference> {
+    let absent = expected
+        .fields()
+        .iter()
+        .filter(|f| got.index_of(f.name()).is_err());
+    absent
+        .map(|f| Difference::missing(f.name(), f.data_type(), got))
+        .collect()
+}
+
+/// Columns of `got` that no name of `expected` asks for, and those whose name came before.
+fn unexpected(expected: &Schema, got: &Schema) -> Vec<Difference> {
+    let is_first = |i: usize, f: &Field| got.index_of(f.name()).is_ok_and(|first| first == i);
+    let fields = got.fields().iter().enumerate();
+    fields
+        .filter(|(i, f)| expected.index_of(f.name()).is_err() || !is_first(*i, f))
+        .map(|(_, f)| Difference::Unexpected {
+            column: f.name().clone(),
+        })
+        .collect()
+}
+
+fn moved(expected: &Schema, got: &Schema) -> Vec<Difference> {
+    let places = expected.fields().iter().enumerate();
+    places
+        .filter_map(|(i, f)| Some((i, f, got.index_of(f.name()).ok()?)))
+        .filter(|(i, _, place)| i != place)
+        .map(|(i, f, place)| Difference::Moved {
+            column: f.name().clone(),
+            expected: i + 1,
+            got: place + 1,
+        })
+        .collect()
+}
+
+/// Columns that both have under one name, but not the same.
+fn changed(expected: &Schema, got: &Schema) -> Vec<Difference> {
+    let mut differences = Vec::new();
+    for want in expected.fields() {
+        let Ok(have) = got.field_with_name(want.name()) else {
+            continue;
+        };
+        let column = want.name().clone();
+        if want.data_type() != have.data_type() {
+            differences.push(Difference::Type {
+                column,
+                expected: want.data_type().clone(),
+                got: have.data_type().clone(),
+            });
+        } else if have.is_nullable() && !want.is_nullable() {
+            differences.push(Difference::Nullable { column });
+        }
+    }
+    differences
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn schema(columns: &[(&str, DataType, bool)]) -> Schema {
+        let field = |(name, data_type, nullable): &(&str, DataType, bool)| {
+            Field::new(*name, data_type.clone(), *nullable)
+        };
+        Schema::new(columns.iter().map(field).collect::<Vec<_>>())
+    }
+
+    fn mismatch(expected: &Schema, got: &Schema) -> String {
+        let Err(mismatch) = matches(expected, got) else {
+            return String::new();
+        };
+        mismatch.to_string()
+    }
+
+    #[test]
+    fn schemas_match_up_to_stricter_columns() {
+        use DataType::{Float64, Int64, Utf8};
+        let strict = schema(&[("a", Int64, false), ("b", Utf8, false)]);
+        let loose = schema(&[("a", Int64, true), ("b", Utf8, false)]);
+        assert_eq!(mismatch(&strict, &strict), "");
+        assert_eq!(mismatch(&loose, &strict), "");
+        assert_eq!(
+            mismatch(&strict, &loose),
+            "column \"a\" may be NULL where NOT NULL is expected"
+        );
+
+        let other = schema(&[
+            ("A", Int64, false),
+            ("b", Float64, true),
+            ("b", Utf8, false),
+        ]);
+        let expected = Mismatch {
+            differences: vec![
+                Difference::Missing {
+                    column: "a".into(),
+                    expected: Int64,
+                    similar: Some("A".into()),
+                },
+                Difference::Unexpected { column: "A".into() },
+                Difference::Unexpected { column: "b".into() },
+                Difference::Type {
+                    column: "b".into(),
+                    expected: Utf8,
+                    got: Float64,
+                },
+            ],
+        };
+        assert_eq!(matches(&strict, &other), Err(expected));
+        let turned = schema(&[("b", Utf8, false), ("a", Int64, false)]);
+        let expected = "column \"a\" is number 2 where it is expected as number 1; \
+                    column \"b\" is number 1 where it is expected as number 2";
+        assert_eq!(mismatch(&strict, &turned), expected);
+    }
+}
