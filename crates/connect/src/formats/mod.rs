@@ -39,6 +39,33 @@ impl Frames {
             .map(|(start, &end)| &self.bytes[start..end])
     }
 
+    /// The length of the longest frame in bytes, 0 if there is none.
+    pub fn longest(&self) -> usize {
+        let mut start = 0;
+        let length = |&end: &usize| end - std::mem::replace(&mut start, end);
+        self.ends.iter().map(length).max().unwrap_or(0)
+    }
+
+    /// Moves all frames of `other` behind those here.
+    pub fn append(&mut self, other: &mut Frames) {
+        let offset = self.bytes.len();
+        self.bytes.append(&mut other.bytes);
+        self.ends
+            .extend(other.ends.drain(..).map(|end| end + offset));
+    }
+
+    /// Keeps the first `at` frames (all, if there are fewer) and returns the others.
+    pub fn split_off(&mut self, at: usize) -> Frames {
+        if at >= self.len() {
+            return Frames::default();
+        }
+        let offset = if at == 0 { 0 } else { self.ends[at - 1] };
+        let mut ends = self.ends.split_off(at);
+        ends.iter_mut().for_each(|end| *end -= offset);
+        let bytes = self.bytes.split_off(offset);
+        Frames { bytes, ends }
+    }
+
     /// Forgets the frames, keeps the memory.
     pub fn clear(&mut self) {
         self.bytes.clear();
@@ -67,4 +94,48 @@ pub trait Decoder: Send {
 pub trait Encoder: Send {
     /// Appends one frame for each row to `out`.
     fn encode(&mut self, rows: &RecordBatch, out: &mut Frames) -> crate::Result<()>;
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use std::sync::Arc;
+
+    use arrow::datatypes::{DataType, Field, Schema};
+
+    use super::*;
+
+    pub(crate) fn text_schema(name: &str) -> SchemaRef {
+        Arc::new(Schema::new(vec![Field::new(name, DataType::Utf8, true)]))
+    }
+
+    fn frames(list: &[&str]) -> Frames {
+        let mut frames = Frames::default();
+        list.iter().for_each(|frame| frames.push(frame.as_bytes()));
+        frames
+    }
+
+    fn texts(frames: &Frames) -> Vec<&str> {
+        frames
+            .iter()
+            .map(|frame| std::str::from_utf8(frame).unwrap())
+            .collect()
+    }
+
+    #[test]
+    fn frames_are_cut_and_joined() {
+        for at in 0..5 {
+            let mut head = frames(&["one", "", "three"]);
+            let mut tail = head.split_off(at);
+            assert_eq!(head.len(), at.min(3));
+            head.append(&mut tail);
+            assert_eq!(texts(&head), ["one", "", "three"]);
+            assert!(tail.is_empty() && tail.bytes.is_empty());
+        }
+    }
+
+    #[test]
+    fn the_longest_frame() {
+        assert_eq!(frames(&[]).longest(), 0);
+        assert_eq!(frames(&["", "abc", "de"]).longest(), 3);
+    }
 }
