@@ -122,7 +122,7 @@ impl SourceHandle {
             stop: stop.clone(),
             lane,
         };
-        let abort = tokio::spawn(run.to_the_end()).abort_handle();
+        let abort = tokio::spawn(run.until_ended()).abort_handle();
         *task = Some(Task { stop, abort });
         Ok(())
     }
@@ -201,7 +201,7 @@ struct Run {
 }
 
 impl Run {
-    async fn to_the_end(mut self) {
+    async fn until_ended(mut self) {
         let (stop, status, deadline) = (
             self.stop.clone(),
             self.status.clone(),

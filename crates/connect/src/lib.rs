@@ -13,13 +13,17 @@
 
 mod backoff;
 mod clock;
+mod connector;
+mod connectors;
 mod drive;
 mod error;
 pub mod formats;
 mod gather;
 mod handle;
 mod lane;
+pub mod options;
 mod output;
+mod registry;
 #[cfg(test)]
 mod scripted;
 mod sink;
@@ -28,10 +32,12 @@ mod status;
 
 pub use backoff::{Attempts, Backoff};
 pub use clock::{Clock, SystemClock};
+pub use connector::{Connector, SinkArgs, SinkKind, SourceArgs, SourceKind};
 pub use error::{Error, Result, Retry};
 pub use handle::{Blueprint, Care, SourceHandle};
 pub use lane::{Bad, Cursor, Delivery, Gap, Item, Lane, LaneClosed, Lifecycle};
 pub use output::{BAD_COPY_MAX, Output, OutputParts, Tap, overlong};
+pub use registry::{Connectors, Rejection, SinkSpec, SourceSpec};
 pub use sink::Sink;
 pub use source::{End, Source};
 pub use status::{State, Status};

@@ -1,9 +1,50 @@
 //! Formats: how the bytes of a frame become columns, and how rows become bytes again.
+//!
+//! A format is one file with a `pub const FORMAT` and a line in [`FORMATS`]: its name, its options, and
+//! what makes a decoder or an encoder for given columns. Connectors name the formats they can carry;
+//! the registry puts the two together. A decoder sees many frames at once and answers for each of
+//! them with a row or a bad one.
+
+mod text;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 
-use crate::Bad;
+use crate::options::{Checked, OptionSet};
+use crate::{Bad, Result};
+
+/// Every format there is.
+pub const FORMATS: &[Format] = &[text::FORMAT];
+
+/// Makes a decoder for columns, or says why it cannot fill one of them.
+pub type MakeDecoder = fn(SchemaRef, &Checked) -> Result<Box<dyn Decoder>>;
+
+/// Makes an encoder for columns, or says why it cannot write one of them.
+pub type MakeEncoder = fn(SchemaRef, &Checked) -> Result<Box<dyn Encoder>>;
+
+/// What a format is called and what it can do.
+#[derive(Clone, Copy)]
+pub struct Format {
+    /// Its name in `format = '...'`.
+    pub name: &'static str,
+    /// What it is, in one line without a full stop.
+    pub summary: &'static str,
+    /// Options of its own.
+    pub options: Option<OptionSet>,
+    /// The columns of a source that was declared without any; `None` if they must be declared.
+    pub columns: Option<fn() -> SchemaRef>,
+    /// Reads; `None` if it is only written.
+    pub decoder: Option<MakeDecoder>,
+    /// Writes; `None` if it is only read.
+    pub encoder: Option<MakeEncoder>,
+}
+
+/// The format of this name, in any case.
+pub fn format(name: &str) -> Option<&'static Format> {
+    FORMATS
+        .iter()
+        .find(|format| format.name.eq_ignore_ascii_case(name))
+}
 
 /// Frames gathered for one decode: their bytes back to back, and where each ends.
 #[derive(Debug, Clone, Default)]
@@ -93,7 +134,7 @@ pub trait Decoder: Send {
 /// Turns rows into the bytes of messages: one frame a row.
 pub trait Encoder: Send {
     /// Appends one frame for each row to `out`.
-    fn encode(&mut self, rows: &RecordBatch, out: &mut Frames) -> crate::Result<()>;
+    fn encode(&mut self, rows: &RecordBatch, out: &mut Frames) -> Result<()>;
 }
 
 #[cfg(test)]
