@@ -32,16 +32,17 @@ pub struct SourceKind {
     pub formats: &'static [&'static str],
     /// The largest frame taken unless the user says otherwise; of no meaning without formats.
     pub max_frame: ByteSize,
-    /// The columns that it knows by itself when the user declared none.
-    pub columns: fn(&Checked) -> Result<Option<SchemaRef>>,
+    /// Settles the columns: takes those that the user declared, if any, and returns them, or those
+    /// that it knows by itself, or none; or says which one it cannot fill.
+    pub columns: fn(&Checked, Option<SchemaRef>) -> Result<Option<SchemaRef>>,
     /// Makes it. Reaches for nothing outside: that is for `validate` and `run`.
     pub create: fn(SourceArgs<'_>) -> Result<Box<dyn Source>>,
 }
 
 impl SourceKind {
-    /// For [`columns`](Self::columns): it knows none.
-    pub fn no_columns(_: &Checked) -> Result<Option<SchemaRef>> {
-        Ok(None)
+    /// For [`columns`](Self::columns): it knows none by itself and takes any that its format can fill.
+    pub fn declared_columns(_: &Checked, declared: Option<SchemaRef>) -> Result<Option<SchemaRef>> {
+        Ok(declared)
     }
 }
 

@@ -151,6 +151,18 @@ pub enum Error {
         /// The rule.
         reason: String,
     },
+    /// A saved cursor that this connector cannot have written.
+    #[error("the saved cursor is not one of this connector: {reason}")]
+    BadCursor {
+        /// What does not fit.
+        reason: String,
+    },
+    /// Rows could not be made.
+    #[error("cannot make rows: {reason}")]
+    Generate {
+        /// Why.
+        reason: String,
+    },
     /// Options that were checked before no longer fit; the message says which.
     #[error("{0}")]
     Options(String),
@@ -185,6 +197,8 @@ impl Error {
             | Self::WrongRole { .. }
             | Self::DuplicateConnector { .. }
             | Self::BadConnector { .. }
+            | Self::BadCursor { .. }
+            | Self::Generate { .. }
             | Self::Options(_)
             | Self::Encode { .. } => Retry::Fatal,
         }

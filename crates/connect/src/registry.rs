@@ -12,6 +12,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::connector::{Connector, SinkArgs, SinkKind, SourceArgs, SourceKind};
+use crate::connectors;
 use crate::formats::{self, Decoder, Format};
 use crate::options::{
     ByteSize, Checked, Fault, Given, OptionSet, Options, Problem, Value, check, nearest,
@@ -19,7 +20,7 @@ use crate::options::{
 use crate::{Blueprint, Cursor, Error, Result, Sink, Source};
 
 /// Every connector that Headwater brings.
-const BUILTIN: &[Connector] = &[];
+const BUILTIN: &[Connector] = &[connectors::generate::CONNECTOR];
 
 /// What every source of frames can be told about them.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -149,10 +150,7 @@ impl Connectors {
         let mut sets = source_sets(&kind, chosen.format);
         sets.extend_from_slice(extra);
         let options = chosen.check(connector.name, &sets, given)?;
-        let columns = match columns {
-            Some(columns) => columns,
-            None => own_columns(connector, &kind, chosen.format, &options)?,
-        };
+        let columns = settle(connector, &kind, chosen.format, &options, columns)?;
         let spec = SourceSpec {
             connector: connector.name,
             kind,
@@ -225,19 +223,20 @@ fn wrong_role(connector: &Connector, role: &'static str) -> Error {
     }
 }
 
-/// The columns of a source that was declared without any.
-fn own_columns(
+/// The columns of a source: the connector has the first say, its format the last.
+fn settle(
     connector: &Connector,
     kind: &SourceKind,
     format: Option<&Format>,
     options: &Checked,
+    declared: Option<SchemaRef>,
 ) -> Result<SchemaRef> {
     let of_format = || {
         format
             .and_then(|format| format.columns)
             .map(|columns| columns())
     };
-    let columns = (kind.columns)(options)?.or_else(of_format);
+    let columns = (kind.columns)(options, declared)?.or_else(of_format);
     columns.ok_or_else(|| Error::ColumnsMissing {
         connector: connector.name.to_owned(),
     })

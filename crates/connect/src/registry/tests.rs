@@ -47,7 +47,7 @@ const PARROT: Connector = Connector {
         options: OptionSet::of::<ParrotOptions>(),
         formats: &["text"],
         max_frame: ByteSize::mib(1),
-        columns: SourceKind::no_columns,
+        columns: SourceKind::declared_columns,
         create: |args| Ok(Box::new(Parrot(args.options.get()?))),
     }),
     sink: None,
