@@ -22,8 +22,8 @@ use crate::drive::drive;
 use crate::formats::Decoder;
 use crate::status::StatusCell;
 use crate::{
-    Backoff, Clock, Cursor, End, Error, Lane, OutputParts, Result, Retry, Source, State, Status,
-    SystemClock, Tap,
+    Backoff, Clock, Cursor, End, Error, Gap, Item, Lane, OutputParts, Result, Retry, Source, State,
+    Status, SystemClock, Tap,
 };
 
 /// Makes a source and its decoder, as often as it is started.
@@ -96,6 +96,11 @@ impl SourceHandle {
     pub async fn validate(&self) -> Result<()> {
         let source = self.blueprint.source(self.status.get().cursor)?;
         source.validate().await
+    }
+
+    /// What the source is made of.
+    pub fn blueprint(&self) -> Arc<dyn Blueprint> {
+        self.blueprint.clone()
     }
 
     /// Starts the source and returns at once; must be called within a tokio runtime. The source runs
@@ -232,17 +237,13 @@ impl Run {
     /// Runs the source again and again until it ends, fails for good or is told to stop.
     async fn attempts(&mut self) -> Result<End> {
         let mut attempts = Attempts::new(self.care.backoff.clone(), self.care.seed);
-        let mut source = None;
         loop {
             let started = Instant::now();
-            let error = match self.attempt(&mut source).await {
+            let error = match self.attempt().await {
                 Ok(end) => return Ok(end),
                 Err(_) if self.stop.is_cancelled() => return Ok(End::Stopped),
                 Err(error) => error,
             };
-            if let Error::Panicked { .. } = error {
-                source = None;
-            }
             let Some(wait) = attempts.next(started.elapsed(), error.retry()) else {
                 return Err(self.given_up(error, &attempts));
             };
@@ -257,12 +258,10 @@ impl Run {
         }
     }
 
-    /// Runs the source once. It is made anew when there is none, from the last cursor delivered.
-    async fn attempt(&mut self, source: &mut Option<Box<dyn Source>>) -> Result<End> {
-        let source = match source {
-            Some(source) => source,
-            None => source.insert(self.blueprint.source(self.status.get().cursor)?),
-        };
+    /// Makes the source anew, from the last cursor delivered, and runs it once. One that loses its
+    /// connection and cannot go back leaves a gap.
+    async fn attempt(&mut self) -> Result<End> {
+        let mut source = self.blueprint.source(self.status.get().cursor)?;
         let parts = OutputParts {
             decoder: self.blueprint.decoder()?,
             schema: self.blueprint.schema(),
@@ -270,15 +269,24 @@ impl Run {
             tap: self.care.tap.clone(),
             clock: self.care.clock.clone(),
         };
-        let stop = self.stop.clone();
-        drive(
-            source.as_mut(),
-            parts,
-            self.lane.as_mut(),
-            &self.status,
-            stop,
-        )
-        .await
+        let (stop, lane) = (self.stop.clone(), self.lane.as_mut());
+        let ended = drive(source.as_mut(), parts, lane, &self.status, stop).await;
+        let was_running = matches!(self.status.get().state, State::Running | State::Degraded);
+        match &ended {
+            Err(Error::LaneClosed(_)) | Ok(_) => {}
+            Err(_) if self.stop.is_cancelled() => {}
+            Err(error) if was_running && !source.supports_incremental() => {
+                let gap = Gap {
+                    reason: error.to_string(),
+                    from: None,
+                    to: None,
+                };
+                self.lane.send(Item::Gap(gap)).await?;
+                self.status.gap();
+            }
+            Err(_) => {}
+        }
+        ended
     }
 
     fn given_up(&self, error: Error, attempts: &Attempts) -> Error {

@@ -13,6 +13,7 @@
 
 mod backoff;
 mod clock;
+pub mod conform;
 mod connector;
 mod connectors;
 mod drive;

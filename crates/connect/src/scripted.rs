@@ -16,27 +16,20 @@ use crate::{
     Bad, Blueprint, Care, Clock, Cursor, Delivery, End, Item, Output, Result, Source, SourceHandle,
 };
 
-pub(crate) type Script = dyn for<'a> Fn(Start, &'a mut Output, CancellationToken) -> BoxFuture<'a, Result<End>>
+pub(crate) type Script = dyn for<'a> Fn(Option<Cursor>, &'a mut Output, CancellationToken) -> BoxFuture<'a, Result<End>>
     + Send
     + Sync;
 
-/// What the closure is told about the source it plays.
-#[derive(Clone)]
-pub(crate) struct Start {
-    /// What the source was made with.
-    pub cursor: Option<Cursor>,
-    /// How often `run` was called on this source before.
-    pub before: u32,
-}
-
 #[derive(Clone)]
 pub(crate) struct Scripted {
-    pub script: Arc<Script>,
+    incremental: bool,
+    script: Arc<Script>,
 }
 
 struct ScriptedSource {
     script: Arc<Script>,
-    start: Start,
+    cursor: Option<Cursor>,
+    incremental: bool,
 }
 
 #[async_trait]
@@ -46,18 +39,20 @@ impl Source for ScriptedSource {
     }
 
     async fn run(&mut self, out: &mut Output, stop: CancellationToken) -> Result<End> {
-        let start = self.start.clone();
-        self.start.before += 1;
-        (self.script)(start, out, stop).await
+        (self.script)(self.cursor.clone(), out, stop).await
+    }
+
+    fn supports_incremental(&self) -> bool {
+        self.incremental
     }
 }
 
 impl Blueprint for Scripted {
     fn source(&self, cursor: Option<Cursor>) -> Result<Box<dyn Source>> {
-        let start = Start { cursor, before: 0 };
         Ok(Box::new(ScriptedSource {
             script: self.script.clone(),
-            start,
+            cursor,
+            incremental: self.incremental,
         }))
     }
 
@@ -118,20 +113,33 @@ pub(crate) fn care() -> Care {
     }
 }
 
+impl Scripted {
+    pub fn new<F>(incremental: bool, script: F) -> Self
+    where
+        F: for<'a> Fn(
+                Option<Cursor>,
+                &'a mut Output,
+                CancellationToken,
+            ) -> BoxFuture<'a, Result<End>>
+            + Send
+            + Sync
+            + 'static,
+    {
+        Self {
+            incremental,
+            script: Arc::new(script),
+        }
+    }
+}
+
 pub(crate) fn handle<F>(script: F) -> SourceHandle
 where
-    F: for<'a> Fn(Start, &'a mut Output, CancellationToken) -> BoxFuture<'a, Result<End>>
+    F: for<'a> Fn(Option<Cursor>, &'a mut Output, CancellationToken) -> BoxFuture<'a, Result<End>>
         + Send
         + Sync
         + 'static,
 {
-    SourceHandle::new(
-        Arc::new(Scripted {
-            script: Arc::new(script),
-        }),
-        None,
-        care(),
-    )
+    SourceHandle::new(Arc::new(Scripted::new(true, script)), None, care())
 }
 
 /// Starts `handle` with a lane that holds one item.

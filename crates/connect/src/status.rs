@@ -220,6 +220,11 @@ impl StatusCell {
         }
     }
 
+    /// Counts a gap that the engine has accepted.
+    pub(crate) fn gap(&self) {
+        self.modify(|status| status.gaps += 1);
+    }
+
     /// Counts an item that the engine has accepted.
     pub(crate) fn count(&self, taken: Taken) {
         if taken.rows + taken.bad > 0 && self.get().state == State::Starting {

@@ -2,11 +2,13 @@
 
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
+use futures_util::future::BoxFuture;
 use tokio::sync::mpsc;
 
 use super::*;
-use crate::scripted::{HOUR, handle, rest, show, start};
-use crate::{Item, Lifecycle};
+use crate::Lifecycle;
+use crate::Output;
+use crate::scripted::{HOUR, Scripted, handle, rest, show, start};
 
 /// Emits `hello` and then waits to be told to stop.
 fn patient() -> SourceHandle {
@@ -205,12 +207,13 @@ async fn a_source_that_fails_too_often_is_given_up() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_was_emitted_before_a_failure_is_delivered_and_the_same_source_goes_on() {
-    let source = handle(|start, out, _| {
+async fn what_was_emitted_before_a_failure_is_delivered_and_the_next_goes_on_from_the_cursor() {
+    let source = handle(|cursor, out, _| {
         Box::pin(async move {
-            out.frame(format!("run {}", start.before).as_bytes())
-                .await?;
-            if start.before == 2 {
+            let run = cursor.map_or(0, |Cursor(at)| at.as_i64().unwrap());
+            out.frame(format!("run {run}").as_bytes()).await?;
+            out.cursor(Cursor((run + 1).into())).await?;
+            if run == 2 {
                 return Ok(End::Finished);
             }
             let what = "cannot read".into();
@@ -221,21 +224,50 @@ async fn what_was_emitted_before_a_failure_is_delivered_and_the_same_source_goes
         })
     });
     let mut items = start(&source);
-    assert_eq!(rest(&mut items).await, ["run 0", "run 1", "run 2"]);
+    assert_eq!(rest(&mut items).await, ["run 0 @1", "run 1 @2", "run 2 @3"]);
     let status = ended(&source).await;
     assert_eq!(
         (status.state, status.end),
         (State::Stopped, Some(End::Finished))
     );
-    assert_eq!(status.restarts, 2);
+    assert_eq!((status.restarts, status.gaps), (2, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_source_that_cannot_go_back_leaves_a_gap_when_it_fails() {
+    let runs = AtomicU32::new(0);
+    let blueprint = Arc::new(Scripted::new(false, move |_, out, _| {
+        failing_twice(runs.fetch_add(1, Relaxed), out)
+    }));
+    let source = SourceHandle::new(blueprint, None, crate::scripted::care());
+    let mut items = start(&source);
+    let all = rest(&mut items).await;
+    assert_eq!(all, ["run 0", "gap: cannot read: broken pipe", "run 2"]);
+    assert_eq!(source.status().gaps, 1, "run 1 had no connection to lose");
+}
+
+/// Run 0 fails after a row, run 1 at once, run 2 ends well.
+fn failing_twice<'a>(run: u32, out: &'a mut Output) -> BoxFuture<'a, Result<End>> {
+    Box::pin(async move {
+        if run != 1 {
+            out.frame(format!("run {run}").as_bytes()).await?;
+        }
+        if run == 2 {
+            return Ok(End::Finished);
+        }
+        let what = "cannot read".into();
+        Err(Error::Io {
+            what,
+            source: std::io::ErrorKind::BrokenPipe.into(),
+        })
+    })
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_panic_is_contained_and_the_source_made_anew_from_its_cursor() {
-    let source = handle(|start, out, _| {
+    let source = handle(|cursor, out, _| {
         Box::pin(async move {
-            assert_eq!(start.before, 0, "never run again after a panic");
-            if let Some(Cursor(at)) = start.cursor {
+            if let Some(Cursor(at)) = cursor {
                 out.frame(format!("from {at}").as_bytes()).await?;
                 return Ok(End::Finished);
             }
@@ -256,9 +288,9 @@ async fn a_panic_is_contained_and_the_source_made_anew_from_its_cursor() {
 
 #[tokio::test(start_paused = true)]
 async fn a_panic_of_the_decoder_makes_bad_rows_and_a_restart() {
-    let source = handle(|start, out, stop| {
+    let source = handle(|cursor, out, stop| {
         Box::pin(async move {
-            if start.cursor.is_some() {
+            if cursor.is_some() {
                 return Ok(End::Finished);
             }
             out.frame(b"panic").await?;
@@ -341,9 +373,9 @@ async fn a_source_that_ignores_stop_is_cut_off() {
 
 #[tokio::test(start_paused = true)]
 async fn a_stopped_source_starts_again_from_its_cursor() {
-    let source = handle(|start, out, stop| {
+    let source = handle(|cursor, out, stop| {
         Box::pin(async move {
-            let from = start.cursor.map_or(0, |Cursor(at)| at.as_i64().unwrap());
+            let from = cursor.map_or(0, |Cursor(at)| at.as_i64().unwrap());
             out.frame(format!("row {from}").as_bytes()).await?;
             out.cursor(Cursor((from + 1).into())).await?;
             stop.cancelled().await;
