@@ -195,9 +195,7 @@ impl Connectors {
 /// The sets of options that a source of this kind and format has.
 pub(crate) fn source_sets(kind: &SourceKind, format: Option<&Format>) -> Vec<OptionSet> {
     let frames = (!kind.formats.is_empty()).then(OptionSet::of::<FrameOptions>);
-    let format = format
-        .filter(|format| format.decoder.is_some())
-        .and_then(|found| found.options);
+    let format = format.and_then(|format| format.decoder_options);
     [Some(kind.options), frames, format]
         .into_iter()
         .flatten()
@@ -207,9 +205,7 @@ pub(crate) fn source_sets(kind: &SourceKind, format: Option<&Format>) -> Vec<Opt
 /// The sets of options that a sink of this kind and format has.
 pub(crate) fn sink_sets(kind: &SinkKind, format: Option<&Format>) -> Vec<OptionSet> {
     let formats = (!kind.formats.is_empty()).then(OptionSet::of::<FormatOptions>);
-    let format = format
-        .filter(|format| format.encoder.is_some())
-        .and_then(|found| found.options);
+    let format = format.and_then(|format| format.encoder_options);
     [Some(kind.options), formats, format]
         .into_iter()
         .flatten()

@@ -29,8 +29,10 @@ pub struct Format {
     pub name: &'static str,
     /// What it is, in one line without a full stop.
     pub summary: &'static str,
-    /// Options of its own.
-    pub options: Option<OptionSet>,
+    /// Options of its decoder.
+    pub decoder_options: Option<OptionSet>,
+    /// Options of its encoder.
+    pub encoder_options: Option<OptionSet>,
     /// The columns of a source that was declared without any; `None` if they must be declared.
     pub columns: Option<fn() -> SchemaRef>,
     /// Reads; `None` if it is only written.

@@ -15,7 +15,8 @@ use crate::{Bad, Error, Result};
 pub const FORMAT: Format = Format {
     name: "text",
     summary: "each frame is the text of one column",
-    options: None,
+    decoder_options: None,
+    encoder_options: None,
     columns: Some(columns),
     decoder: Some(decoder),
     encoder: None,
