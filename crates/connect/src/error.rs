@@ -1,4 +1,10 @@
 //! What can go wrong between Headwater and the outside.
+//!
+//! One enum for the crate. A variant says what happened in the user's world and carries the values;
+//! the sentence is made in one place, here. [`Error::retry`] answers whether the same thing, tried
+//! again, can end differently: a connector decides that where the error arises, and the lifecycle
+//! wrapper acts on it. Problems with options have their own type, `options::Problem`, because they
+//! carry places in the user's text and are reported all at once.
 
 use std::time::Duration;
 
@@ -41,6 +47,16 @@ pub enum Error {
         /// Whether to try again.
         retry: Retry,
     },
+    /// The outside system answered, and what it said ends this attempt.
+    #[error("{target} refused: {reason}")]
+    Refused {
+        /// Who answered.
+        target: String,
+        /// What it said.
+        reason: String,
+        /// Whether to try again.
+        retry: Retry,
+    },
     /// Reading or writing failed.
     #[error("{what}: {source}")]
     Io {
@@ -49,15 +65,152 @@ pub enum Error {
         /// The system's answer.
         source: std::io::Error,
     },
+    /// `start` was called with a token that was cancelled before.
+    #[error("the source was told to stop before it was started")]
+    Cancelled,
+    /// `start` was called without anything to write to.
+    #[error("the source has no output to write to")]
+    NoOutput,
+    /// `start` was called on a source that has not ended.
+    #[error("the source is already {state}")]
+    AlreadyRunning {
+        /// The state it is in.
+        state: crate::State,
+    },
+    /// The source went on emitting after it was told to stop.
+    #[error("the source was told to stop")]
+    Stopped,
+    /// Code of a connector or format panicked; the panic was contained.
+    #[error("the {what} panicked: {message}")]
+    Panicked {
+        /// `source` or `decoder`.
+        what: &'static str,
+        /// The panic's message.
+        message: String,
+    },
+    /// A source that fails again and again was given up.
+    #[error("given up after {failures} failures without a healthy period: {last}")]
+    TooManyRestarts {
+        /// Failures since the last healthy period.
+        failures: u32,
+        /// The last failure.
+        last: Box<Error>,
+    },
+    /// A source emitted frames although it was declared to emit rows.
+    #[error("the source emits frames, but has no format to decode them with")]
+    NoDecoder,
+    /// A source emitted rows of other columns than it was declared with.
+    #[error("the source emitted columns ({found}), declared are ({declared})")]
+    ColumnsDiffer {
+        /// The names and types emitted.
+        found: String,
+        /// The names and types declared.
+        declared: String,
+    },
+    /// Columns that the connector or the format cannot fill or write.
+    #[error("column {column:?} cannot be used here: {reason}")]
+    UnusableColumn {
+        /// Its name.
+        column: String,
+        /// Why.
+        reason: String,
+    },
+    /// A source without columns.
+    #[error("connector {connector} needs columns: it does not know any of its own")]
+    ColumnsMissing {
+        /// The connector.
+        connector: String,
+    },
+    /// No connector has this name.
+    #[error("there is no connector {name:?}")]
+    UnknownConnector {
+        /// As asked for.
+        name: String,
+        /// The most similar name there is.
+        nearest: Option<String>,
+    },
+    /// The connector cannot do this.
+    #[error("connector {connector} is no {role}")]
+    WrongRole {
+        /// The connector.
+        connector: String,
+        /// `source` or `sink`.
+        role: &'static str,
+    },
+    /// A connector of this name exists already.
+    #[error("there is already a connector {name:?}")]
+    DuplicateConnector {
+        /// The name.
+        name: String,
+    },
+    /// A connector whose declaration breaks a rule that every connector keeps.
+    #[error("connector {connector} is declared wrongly: {reason}")]
+    BadConnector {
+        /// The connector.
+        connector: String,
+        /// The rule.
+        reason: String,
+    },
+    /// A saved cursor that this connector cannot have written.
+    #[error("the saved cursor is not one of this connector: {reason}")]
+    BadCursor {
+        /// What does not fit.
+        reason: String,
+    },
+    /// Rows could not be made.
+    #[error("cannot make rows: {reason}")]
+    Generate {
+        /// Why.
+        reason: String,
+    },
+    /// Options that were checked before no longer fit; the message says which.
+    #[error("{0}")]
+    Options(String),
+    /// Rows could not be turned into bytes.
+    #[error("cannot write rows as {format}: {reason}")]
+    Encode {
+        /// The format.
+        format: &'static str,
+        /// Why.
+        reason: String,
+    },
 }
 
 impl Error {
     /// Whether trying again can help; decided where the error arises.
     pub fn retry(&self) -> Retry {
         match self {
-            Self::LaneClosed(_) | Self::InvalidUrl { .. } => Retry::Fatal,
-            Self::Unreachable { retry, .. } => *retry,
-            Self::Io { .. } => Retry::Backoff,
+            Self::Unreachable { retry, .. } | Self::Refused { retry, .. } => *retry,
+            Self::Io { .. } | Self::Panicked { .. } => Retry::Backoff,
+            Self::LaneClosed(_)
+            | Self::InvalidUrl { .. }
+            | Self::Cancelled
+            | Self::NoOutput
+            | Self::AlreadyRunning { .. }
+            | Self::Stopped
+            | Self::TooManyRestarts { .. }
+            | Self::NoDecoder
+            | Self::ColumnsDiffer { .. }
+            | Self::UnusableColumn { .. }
+            | Self::ColumnsMissing { .. }
+            | Self::UnknownConnector { .. }
+            | Self::WrongRole { .. }
+            | Self::DuplicateConnector { .. }
+            | Self::BadConnector { .. }
+            | Self::BadCursor { .. }
+            | Self::Generate { .. }
+            | Self::Options(_)
+            | Self::Encode { .. } => Retry::Fatal,
+        }
+    }
+
+    /// What a person can do about it, where we know.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::UnknownConnector { nearest, .. } => nearest
+                .as_ref()
+                .map(|name| format!("did you mean {name:?}?")),
+            _ => None,
         }
     }
 }

@@ -1,5 +1,9 @@
 //! What leaves a source: deliveries of decoded rows, gaps and lifecycle events, and the [`Lane`]
 //! that carries them to the engine.
+//!
+//! Everything a source sends is an [`Item`], in the order in which it happened. Rows travel with the
+//! cursor that covers them, so that whoever saves one saves the other. The engine gives its own
+//! lane; the sending half of a tokio channel is one too, for tests and small programs.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -103,4 +107,13 @@ pub struct LaneClosed;
 pub trait Lane: Send {
     /// Hands over one item; waits while the lane is full.
     async fn send(&mut self, item: Item) -> Result<(), LaneClosed>;
+}
+
+#[async_trait]
+impl Lane for tokio::sync::mpsc::Sender<Item> {
+    async fn send(&mut self, item: Item) -> Result<(), LaneClosed> {
+        tokio::sync::mpsc::Sender::send(self, item)
+            .await
+            .map_err(|_| LaneClosed)
+    }
 }

@@ -11,15 +11,34 @@
 //! This crate knows Arrow and the client libraries. It does not know DataFusion, timely or the
 //! ring: the engine hands it a [`Lane`], and that is all it sees of what comes after.
 
+mod backoff;
+mod clock;
+pub mod conform;
+mod connector;
+mod connectors;
+mod drive;
 mod error;
 pub mod formats;
+mod gather;
+mod handle;
 mod lane;
+pub mod options;
 mod output;
+mod registry;
+#[cfg(test)]
+mod scripted;
 mod sink;
 mod source;
+mod status;
 
+pub use backoff::{Attempts, Backoff};
+pub use clock::{Clock, SystemClock};
+pub use connector::{Connector, SinkArgs, SinkKind, SourceArgs, SourceKind};
 pub use error::{Error, Result, Retry};
+pub use handle::{Blueprint, Care, SourceHandle};
 pub use lane::{Bad, Cursor, Delivery, Gap, Item, Lane, LaneClosed, Lifecycle};
-pub use output::Output;
+pub use output::{BAD_COPY_MAX, Output, OutputParts, Tap, overlong};
+pub use registry::{Connectors, Rejection, SinkSpec, SourceSpec};
 pub use sink::Sink;
 pub use source::{End, Source};
+pub use status::{State, Status};

@@ -1,38 +1,228 @@
 //! Where a source puts what it read: frames are gathered, decoded a batch at a time, and handed on.
+//!
+//! A source calls [`Output`] from its `run`. Nothing is handed on at once: frames collect until there
+//! are 8,192 of them or 1 MiB, or until `run` itself waits for the outside. So a busy source makes
+//! large batches and a quiet one adds no delay, and there is no timer.
+//!
+//! Backpressure: at most one batch is being handed to the engine, one waits, one is gathered. A call
+//! that would exceed that waits. Everything keeps the order in which the source emitted it.
+
+use std::future::poll_fn;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
+use tokio_util::sync::CancellationToken;
 
-use crate::{Cursor, Gap, Lifecycle, Result};
+use crate::formats::{Decoder, Frames};
+use crate::gather::Gather;
+use crate::status::StatusCell;
+use crate::{Bad, Clock, Cursor, Error, Gap, Item, Lifecycle, Result};
+
+/// Sees the raw bytes of every frame, one call a frame, before they are decoded. Must be quick.
+pub type Tap = Arc<dyn Fn(&[u8]) + Send + Sync>;
+
+/// The largest copy of an overlong frame that is kept, in bytes.
+pub const BAD_COPY_MAX: usize = 64 << 10;
+
+/// How many items may pile up after the source was told to stop.
+const QUEUED_AFTER_STOP_MAX: usize = 16;
+
+/// What an [`Output`] is made of.
+pub struct OutputParts {
+    /// Makes rows of frames; `None` for a source that emits rows.
+    pub decoder: Option<Box<dyn Decoder>>,
+    /// The columns of the source.
+    pub schema: SchemaRef,
+    /// The largest frame taken, in bytes.
+    pub max_frame: usize,
+    /// Sees the raw bytes.
+    pub tap: Option<Tap>,
+    /// Tells arrival times.
+    pub clock: Arc<dyn Clock>,
+}
 
 /// The writing end that a running source holds.
 ///
-/// Every method waits when the lane is full; that is the backpressure. Frames gathered so far are
-/// decoded and sent when there are enough of them, and as soon as the source itself has to wait.
-pub struct Output {}
+/// Every method waits when the engine does not keep up; that is the backpressure. The wait comes
+/// *before* anything is taken: a call that is dropped while it waits has taken nothing. A source that
+/// waits for several things at once calls [`ready`](Self::ready) in its `select!` and emits after it.
+pub struct Output {
+    gather: Arc<Mutex<Gather>>,
+    status: StatusCell,
+    stop: CancellationToken,
+    max_frame: usize,
+    tap: Option<Tap>,
+}
 
 impl Output {
-    /// One message from outside, before decoding.
-    pub async fn frame(&mut self, _bytes: &[u8]) -> Result<()> {
+    pub(crate) fn new(parts: OutputParts, status: StatusCell, stop: CancellationToken) -> Self {
+        Self {
+            gather: Arc::new(Mutex::new(Gather::new(
+                parts.decoder,
+                parts.schema,
+                parts.clock,
+            ))),
+            status,
+            stop,
+            max_frame: parts.max_frame,
+            tap: parts.tap,
+        }
+    }
+
+    pub(crate) fn gather(&self) -> Arc<Mutex<Gather>> {
+        self.gather.clone()
+    }
+
+    /// The largest frame taken, in bytes. A source need not hold more of a frame than one byte over
+    /// this, and reports the rest with [`bad`](Self::bad).
+    pub fn max_frame(&self) -> usize {
+        self.max_frame
+    }
+
+    /// Waits until the next call will not wait. Losing this future loses nothing.
+    pub async fn ready(&mut self) -> Result<()> {
+        if self.lock().is_full() {
+            self.make_room().await
+        } else {
+            Ok(())
+        }
+    }
+
+    /// One message from outside, before decoding. A frame above `max_frame` becomes a bad row.
+    pub async fn frame(&mut self, bytes: &[u8]) -> Result<()> {
+        self.ready().await?;
+        self.tap(bytes);
+        let mut gather = self.lock();
+        if !gather.has_decoder() {
+            return Err(Error::NoDecoder);
+        }
+        if bytes.len() > self.max_frame {
+            gather.bad(overlong(bytes, bytes.len(), self.max_frame));
+        } else {
+            gather.frame(bytes);
+        }
+        Ok(())
+    }
+
+    /// Many messages at once, for a source that splits a large buffer. Leaves `frames` empty, with
+    /// memory to be used again.
+    pub async fn frames(&mut self, frames: &mut Frames) -> Result<()> {
+        if frames.longest() > self.max_frame {
+            for frame in frames.iter() {
+                self.frame(frame).await?;
+            }
+            frames.clear();
+            return Ok(());
+        }
+        self.ready().await?;
+        if let Some(tap) = &self.tap {
+            frames.iter().for_each(|frame| tap(frame));
+        }
+        let mut gather = self.lock();
+        if !gather.has_decoder() {
+            return Err(Error::NoDecoder);
+        }
+        gather.frames(frames);
+        Ok(())
+    }
+
+    /// A frame of which the source knows that it can be no row, with as much of it as is at hand.
+    pub async fn bad(&mut self, bad: Bad) -> Result<()> {
+        self.ready().await?;
+        self.tap(&bad.bytes);
+        self.lock().bad(bad);
         Ok(())
     }
 
     /// Rows that need no decoding, in the source's schema.
-    pub async fn rows(&mut self, _batch: RecordBatch) -> Result<()> {
-        Ok(())
+    pub async fn rows(&mut self, batch: RecordBatch) -> Result<()> {
+        self.make_room().await?;
+        self.lock().rows(batch)
     }
 
-    /// Everything emitted so far is covered by this cursor.
-    pub async fn cursor(&mut self, _cursor: Cursor) -> Result<()> {
+    /// Everything emitted so far is covered by this cursor. If nothing was awaited since the rows
+    /// were emitted, the cursor is saved in one record with them. Never waits.
+    pub async fn cursor(&mut self, cursor: Cursor) -> Result<()> {
+        self.lock().cursor(cursor);
         Ok(())
     }
 
     /// Rows may have been missed here.
-    pub async fn gap(&mut self, _gap: Gap) -> Result<()> {
+    pub async fn gap(&mut self, gap: Gap) -> Result<()> {
+        self.item(Item::Gap(gap)).await
+    }
+
+    /// Tells what happened besides rows. `Connected` makes the source's state running,
+    /// `Disconnected` backing off.
+    pub async fn lifecycle(&mut self, event: Lifecycle) -> Result<()> {
+        self.status.lifecycle(&event);
+        self.item(Item::Lifecycle(event)).await
+    }
+
+    /// Where the following frames and rows come from: a path, URL or topic. Never waits.
+    pub async fn origin(&mut self, origin: Option<Arc<str>>) -> Result<()> {
+        self.lock().origin(origin);
         Ok(())
     }
 
-    /// Tells what happened besides rows.
-    pub async fn lifecycle(&mut self, _event: Lifecycle) -> Result<()> {
+    /// The source works, but only in part, and why; `None` when it is whole again. Shown as the
+    /// state `degraded`. Never waits.
+    pub fn degraded(&mut self, reason: Option<String>) {
+        self.status.degraded(reason);
+    }
+
+    async fn item(&mut self, item: Item) -> Result<()> {
+        self.make_room().await?;
+        self.lock().item(item);
         Ok(())
     }
+
+    /// Waits until the queue is empty, then seals what is gathered if it is full. A source that was
+    /// told to stop no longer waits, but neither may it pile up much more.
+    async fn make_room(&mut self) -> Result<()> {
+        let gather = &self.gather;
+        tokio::select! {
+            biased;
+            room = poll_fn(|cx| lock(gather).poll_room(cx)) => room?,
+            () = self.stop.cancelled() => {
+                if self.lock().queued() > QUEUED_AFTER_STOP_MAX {
+                    return Err(Error::Stopped);
+                }
+            }
+        }
+        let mut gather = self.lock();
+        if gather.is_full() {
+            gather.seal();
+        }
+        Ok(())
+    }
+
+    fn tap(&self, bytes: &[u8]) {
+        if let Some(tap) = &self.tap {
+            tap(bytes);
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Gather> {
+        lock(&self.gather)
+    }
 }
+
+/// A panic while the lock was held leaves a gather whose every field is still valid.
+pub(crate) fn lock(gather: &Mutex<Gather>) -> MutexGuard<'_, Gather> {
+    gather.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The bad row for a frame of `length` bytes, of which `start` is at hand.
+///
+/// For a source that did not keep the whole frame; [`Output::frame`] does it by itself.
+pub fn overlong(start: &[u8], length: usize, max_frame: usize) -> Bad {
+    Bad {
+        bytes: start[..start.len().min(BAD_COPY_MAX)].to_vec(),
+        reason: format!("the frame has {length} bytes, the largest taken has {max_frame}"),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -13,6 +13,10 @@ pub trait Source: Send + 'static {
 
     /// Emits frames or batches into `out`. Every wait inside must end promptly when `stop` is
     /// cancelled.
+    ///
+    /// Called once: after an error that may be tried again the source is made anew, from the last
+    /// cursor that the engine took. One that does not support that, and reconnects by itself, tells
+    /// of the gap itself; if it returns the error, the gap is told for it.
     async fn run(&mut self, out: &mut Output, stop: CancellationToken) -> Result<End>;
 
     /// Whether `run` continues from a saved cursor.

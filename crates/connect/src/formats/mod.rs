@@ -1,9 +1,52 @@
 //! Formats: how the bytes of a frame become columns, and how rows become bytes again.
+//!
+//! A format is one file with a `pub const FORMAT` and a line in [`FORMATS`]: its name, its options, and
+//! what makes a decoder or an encoder for given columns. Connectors name the formats they can carry;
+//! the registry puts the two together. A decoder sees many frames at once and answers for each of
+//! them with a row or a bad one.
+
+mod text;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 
-use crate::Bad;
+use crate::options::{Checked, OptionSet};
+use crate::{Bad, Result};
+
+/// Every format there is.
+pub const FORMATS: &[Format] = &[text::FORMAT];
+
+/// Makes a decoder for columns, or says why it cannot fill one of them.
+pub type MakeDecoder = fn(SchemaRef, &Checked) -> Result<Box<dyn Decoder>>;
+
+/// Makes an encoder for columns, or says why it cannot write one of them.
+pub type MakeEncoder = fn(SchemaRef, &Checked) -> Result<Box<dyn Encoder>>;
+
+/// What a format is called and what it can do.
+#[derive(Clone, Copy)]
+pub struct Format {
+    /// Its name in `format = '...'`.
+    pub name: &'static str,
+    /// What it is, in one line without a full stop.
+    pub summary: &'static str,
+    /// Options of its decoder.
+    pub decoder_options: Option<OptionSet>,
+    /// Options of its encoder.
+    pub encoder_options: Option<OptionSet>,
+    /// The columns of a source that was declared without any; `None` if they must be declared.
+    pub columns: Option<fn() -> SchemaRef>,
+    /// Reads; `None` if it is only written.
+    pub decoder: Option<MakeDecoder>,
+    /// Writes; `None` if it is only read.
+    pub encoder: Option<MakeEncoder>,
+}
+
+/// The format of this name, in any case.
+pub fn format(name: &str) -> Option<&'static Format> {
+    FORMATS
+        .iter()
+        .find(|format| format.name.eq_ignore_ascii_case(name))
+}
 
 /// Frames gathered for one decode: their bytes back to back, and where each ends.
 #[derive(Debug, Clone, Default)]
@@ -39,6 +82,33 @@ impl Frames {
             .map(|(start, &end)| &self.bytes[start..end])
     }
 
+    /// The length of the longest frame in bytes, 0 if there is none.
+    pub fn longest(&self) -> usize {
+        let mut start = 0;
+        let length = |&end: &usize| end - std::mem::replace(&mut start, end);
+        self.ends.iter().map(length).max().unwrap_or(0)
+    }
+
+    /// Moves all frames of `other` behind those here.
+    pub fn append(&mut self, other: &mut Frames) {
+        let offset = self.bytes.len();
+        self.bytes.append(&mut other.bytes);
+        self.ends
+            .extend(other.ends.drain(..).map(|end| end + offset));
+    }
+
+    /// Keeps the first `at` frames (all, if there are fewer) and returns the others.
+    pub fn split_off(&mut self, at: usize) -> Frames {
+        if at >= self.len() {
+            return Frames::default();
+        }
+        let offset = if at == 0 { 0 } else { self.ends[at - 1] };
+        let mut ends = self.ends.split_off(at);
+        ends.iter_mut().for_each(|end| *end -= offset);
+        let bytes = self.bytes.split_off(offset);
+        Frames { bytes, ends }
+    }
+
     /// Forgets the frames, keeps the memory.
     pub fn clear(&mut self) {
         self.bytes.clear();
@@ -66,5 +136,49 @@ pub trait Decoder: Send {
 /// Turns rows into the bytes of messages: one frame a row.
 pub trait Encoder: Send {
     /// Appends one frame for each row to `out`.
-    fn encode(&mut self, rows: &RecordBatch, out: &mut Frames) -> crate::Result<()>;
+    fn encode(&mut self, rows: &RecordBatch, out: &mut Frames) -> Result<()>;
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use std::sync::Arc;
+
+    use arrow::datatypes::{DataType, Field, Schema};
+
+    use super::*;
+
+    pub(crate) fn text_schema(name: &str) -> SchemaRef {
+        Arc::new(Schema::new(vec![Field::new(name, DataType::Utf8, true)]))
+    }
+
+    fn frames(list: &[&str]) -> Frames {
+        let mut frames = Frames::default();
+        list.iter().for_each(|frame| frames.push(frame.as_bytes()));
+        frames
+    }
+
+    fn texts(frames: &Frames) -> Vec<&str> {
+        frames
+            .iter()
+            .map(|frame| std::str::from_utf8(frame).unwrap())
+            .collect()
+    }
+
+    #[test]
+    fn frames_are_cut_and_joined() {
+        for at in 0..5 {
+            let mut head = frames(&["one", "", "three"]);
+            let mut tail = head.split_off(at);
+            assert_eq!(head.len(), at.min(3));
+            head.append(&mut tail);
+            assert_eq!(texts(&head), ["one", "", "three"]);
+            assert!(tail.is_empty() && tail.bytes.is_empty());
+        }
+    }
+
+    #[test]
+    fn the_longest_frame() {
+        assert_eq!(frames(&[]).longest(), 0);
+        assert_eq!(frames(&["", "abc", "de"]).longest(), 3);
+    }
 }

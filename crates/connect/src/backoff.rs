@@ -1,0 +1,220 @@
+//! How long to wait before trying again.
+//!
+//! Exponential with a cap and jitter. The number of attempts is forgotten only after a healthy period:
+//! a server that accepts every connection and closes it at once must still be backed off from. A
+//! thing that fails too often within a window is given up.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+use tokio::time::Instant;
+
+use crate::Retry;
+
+/// When to try again, and when to give up.
+#[derive(Debug, Clone)]
+pub struct Backoff {
+    /// The first wait.
+    pub base: Duration,
+    /// Each wait is this many times the one before; at least 1.
+    pub factor: f64,
+    /// No wait is longer, jitter aside.
+    pub cap: Duration,
+    /// Each wait is made longer or shorter by up to this part of it, in 0 ..= 1.
+    pub jitter: f64,
+    /// After running this long the next failure counts as the first.
+    pub healthy: Duration,
+    /// Given up when restarted more often than this ...
+    pub restarts_max: u32,
+    /// ... within this time.
+    pub window: Duration,
+    /// Give up after this many failures in a row without a healthy period; `None` is never.
+    pub attempts_max: Option<u32>,
+}
+
+impl Default for Backoff {
+    /// 1 s, doubling up to 30 s, each 20 % longer or shorter; healthy after 60 s; given up after more
+    /// than 10 restarts in 60 s.
+    fn default() -> Self {
+        Self {
+            base: Duration::from_secs(1),
+            factor: 2.0,
+            cap: Duration::from_secs(30),
+            jitter: 0.2,
+            healthy: Duration::from_secs(60),
+            restarts_max: 10,
+            window: Duration::from_secs(60),
+            attempts_max: None,
+        }
+    }
+}
+
+/// Counts the attempts of one thing that is tried again and again.
+#[derive(Debug)]
+pub struct Attempts {
+    policy: Backoff,
+    rng: StdRng,
+    /// Failures since the last healthy period.
+    failures: u32,
+    /// When it was restarted, within the window.
+    restarts: VecDeque<Instant>,
+}
+
+impl Attempts {
+    /// `seed` decides the jitter.
+    pub fn new(policy: Backoff, seed: u64) -> Self {
+        let rng = StdRng::seed_from_u64(seed);
+        Self {
+            policy,
+            rng,
+            failures: 0,
+            restarts: VecDeque::new(),
+        }
+    }
+
+    /// How long to wait after a failure of something that ran for `ran_for`, and whose error said
+    /// `retry`. `None`: do not try again.
+    pub fn next(&mut self, ran_for: Duration, retry: Retry) -> Option<Duration> {
+        if ran_for >= self.policy.healthy {
+            self.failures = 0;
+        }
+        self.failures += 1;
+        let asked = match retry {
+            Retry::Fatal => return None,
+            Retry::Backoff => Duration::ZERO,
+            Retry::After(at_least) => at_least,
+        };
+        if self
+            .policy
+            .attempts_max
+            .is_some_and(|max| self.failures > max)
+            || self.too_often()
+        {
+            return None;
+        }
+        Some(self.delay().max(asked))
+    }
+
+    /// Failures since the last healthy period.
+    pub fn failures(&self) -> u32 {
+        self.failures
+    }
+
+    fn too_often(&mut self) -> bool {
+        let now = Instant::now();
+        let window = self.policy.window;
+        while self
+            .restarts
+            .front()
+            .is_some_and(|&then| now - then >= window)
+        {
+            self.restarts.pop_front();
+        }
+        if self.restarts.len() >= self.policy.restarts_max as usize {
+            return true;
+        }
+        self.restarts.push_back(now);
+        false
+    }
+
+    fn delay(&mut self) -> Duration {
+        let growth = self
+            .policy
+            .factor
+            .max(1.0)
+            .powi(self.failures.min(1_000) as i32 - 1);
+        let cap = self.policy.cap.as_secs_f64();
+        let seconds = (self.policy.base.as_secs_f64() * growth).min(cap);
+        let jitter = self.policy.jitter.clamp(0.0, 1.0);
+        let factor = 1.0 + jitter * self.rng.random_range(-1.0..=1.0);
+        Duration::try_from_secs_f64(seconds * factor).unwrap_or(self.policy.cap)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn exact() -> Backoff {
+        Backoff {
+            jitter: 0.0,
+            ..Backoff::default()
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn doubles_up_to_the_cap() {
+        let mut attempts = Attempts::new(exact(), 0);
+        let mut waits = Vec::new();
+        for _ in 0..7 {
+            let wait = attempts.next(Duration::ZERO, Retry::Backoff).unwrap();
+            tokio::time::advance(wait).await;
+            waits.push(wait.as_secs());
+        }
+        assert_eq!(waits, [1, 2, 4, 8, 16, 30, 30]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn only_a_healthy_period_resets_the_count() {
+        let mut attempts = Attempts::new(exact(), 0);
+        attempts.next(Duration::ZERO, Retry::Backoff);
+        assert_eq!(attempts.next(59 * SECOND, Retry::Backoff), Some(2 * SECOND));
+        assert_eq!(attempts.next(60 * SECOND, Retry::Backoff), Some(SECOND));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn follows_what_the_server_asks() {
+        let mut attempts = Attempts::new(exact(), 0);
+        assert_eq!(
+            attempts.next(SECOND, Retry::After(9 * SECOND)),
+            Some(9 * SECOND)
+        );
+        assert_eq!(
+            attempts.next(SECOND, Retry::After(SECOND / 9)),
+            Some(2 * SECOND)
+        );
+        assert_eq!(attempts.next(SECOND, Retry::Fatal), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn gives_up_when_it_fails_too_often() {
+        let quick = Backoff {
+            cap: SECOND,
+            ..exact()
+        };
+        let mut attempts = Attempts::new(quick, 0);
+        let mut restarts = 0;
+        while let Some(wait) = attempts.next(Duration::ZERO, Retry::Backoff) {
+            tokio::time::advance(wait).await;
+            restarts += 1;
+        }
+        assert_eq!(restarts, 10);
+        tokio::time::advance(60 * SECOND).await;
+        assert!(attempts.next(Duration::ZERO, Retry::Backoff).is_some());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn jitter_stays_in_its_range_and_follows_the_seed() {
+        let waits = |seed| {
+            let policy = Backoff {
+                restarts_max: 1_000,
+                ..Backoff::default()
+            };
+            let mut attempts = Attempts::new(policy, seed);
+            (0..100)
+                .map(|_| attempts.next(SECOND * 60, Retry::Backoff).unwrap())
+                .collect::<Vec<_>>()
+        };
+        assert!(
+            waits(1)
+                .iter()
+                .all(|wait| (0.8..=1.2).contains(&wait.as_secs_f64()))
+        );
+        assert_eq!(waits(1), waits(1));
+        assert_ne!(waits(1), waits(2));
+    }
+}

@@ -1,0 +1,133 @@
+//! What is asked of a sink.
+
+use super::{SinkCase, within};
+use crate::Sink;
+
+/// Runs the whole suite against a sink.
+///
+/// # Panics
+///
+/// If the sink fails a check; the message names the check.
+pub async fn sink(case: &dyn SinkCase) {
+    validating_writes_nothing(case).await;
+    writes_everything_in_order(case).await;
+    what_is_flushed_is_outside(case).await;
+    closes_without_a_row(case).await;
+    delivers_after_a_cut(case).await;
+}
+
+async fn open(check: &str, case: &dyn SinkCase) -> Box<dyn Sink> {
+    let mut sink = case.fresh().await;
+    let opened = within("an answer of open", sink.open()).await;
+    opened.unwrap_or_else(|error| panic!("{check}: does not open: {error}"));
+    sink
+}
+
+/// Waits until the outside has this many rows: it may be slower than the sink.
+async fn received(check: &str, case: &dyn SinkCase, count: usize) -> Vec<u64> {
+    let arrive = async {
+        loop {
+            let received = case.received().await;
+            if received.len() >= count {
+                return received;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
+    };
+    within(&format!("{check}: {count} rows"), arrive).await
+}
+
+async fn validating_writes_nothing(case: &dyn SinkCase) {
+    let check = "validating writes nothing";
+    let sink = case.fresh().await;
+    let valid = within("an answer of validate", sink.validate()).await;
+    valid.unwrap_or_else(|error| panic!("{check}: {error}"));
+    let received = case.received().await;
+    assert!(
+        received.is_empty(),
+        "{check}: {} rows are outside",
+        received.len()
+    );
+}
+
+async fn writes_everything_in_order(case: &dyn SinkCase) {
+    let check = "writes everything in order";
+    let mut sink = open(check, case).await;
+    for batch in [0..1, 1..1, 1..9_000, 9_000..9_001] {
+        let written = within("a write", sink.write(&case.rows(batch))).await;
+        written.unwrap_or_else(|error| panic!("{check}: {error}"));
+    }
+    let closed = within("the close", sink.close()).await;
+    closed.unwrap_or_else(|error| panic!("{check}: does not close: {error}"));
+    let received = received(check, case, 9_001).await;
+    assert!(
+        received.into_iter().eq(0..9_001),
+        "{check}: other rows are outside"
+    );
+}
+
+async fn what_is_flushed_is_outside(case: &dyn SinkCase) {
+    let check = "what is flushed is outside";
+    let mut sink = open(check, case).await;
+    for at in 0..3 {
+        let written = sink.write(&case.rows(at..at + 1)).await;
+        written.unwrap_or_else(|error| panic!("{check}: {error}"));
+        let flushed = within("a flush", sink.flush()).await;
+        flushed.unwrap_or_else(|error| panic!("{check}: does not flush: {error}"));
+        let received = received(check, case, at as usize + 1).await;
+        assert!(
+            received.into_iter().eq(0..=at),
+            "{check}: other rows are outside"
+        );
+    }
+    let closed = sink.close().await;
+    closed.unwrap_or_else(|error| panic!("{check}: does not close: {error}"));
+}
+
+async fn closes_without_a_row(case: &dyn SinkCase) {
+    let check = "closes without a row";
+    let mut sink = open(check, case).await;
+    let flushed = sink.flush().await;
+    flushed.unwrap_or_else(|error| panic!("{check}: does not flush: {error}"));
+    let closed = within("the close", sink.close()).await;
+    closed.unwrap_or_else(|error| panic!("{check}: does not close: {error}"));
+    assert!(
+        case.received().await.is_empty(),
+        "{check}: rows are outside"
+    );
+}
+
+/// A batch that could not be written is given again; a row may come twice, never not at all.
+async fn delivers_after_a_cut(case: &dyn SinkCase) {
+    let check = "delivers after a cut";
+    let mut sink = open(check, case).await;
+    let written = sink.write(&case.rows(0..1)).await;
+    written.unwrap_or_else(|error| panic!("{check}: {error}"));
+    let flushed = sink.flush().await;
+    flushed.unwrap_or_else(|error| panic!("{check}: does not flush: {error}"));
+    received(check, case, 1).await;
+    if case.cut().await {
+        for at in 1..10 {
+            let deliver = async {
+                while sink.write(&case.rows(at..at + 1)).await.is_err()
+                    || sink.flush().await.is_err()
+                {
+                    tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+                }
+            };
+            within(&format!("{check}: row {at}"), deliver).await;
+        }
+        let everything = async {
+            loop {
+                let received = case.received().await;
+                if (0..10).all(|number| received.contains(&number)) {
+                    return;
+                }
+                tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+            }
+        };
+        within(&format!("{check}: all rows"), everything).await;
+    }
+    // Closing may tell that the cut connection is gone.
+    let _ = within("the close", sink.close()).await;
+}

@@ -1,0 +1,325 @@
+//! What a source has emitted and the engine has not yet taken.
+//!
+//! ```text
+//!   Output::frame --> frames --seal (decode)--> queue --take--> in flight --> Lane
+//!   Output::rows, gap, lifecycle -------------> queue
+//! ```
+//!
+//! One `Gather` is shared by the [`Output`](crate::Output) that the source writes to and the driver
+//! that empties it. Both run in one task, so its mutex is never contended. Sealing decodes the
+//! gathered frames into one delivery, or two when frames follow the last cursor: a cursor covers
+//! exactly the delivery that carries it and all before, never a row more and never one less.
+
+use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
+
+use crate::formats::{Decoded, Decoder, Frames};
+use crate::{Bad, Clock, Cursor, Delivery, Error, Item, Result};
+
+/// This many frames are decoded at once.
+pub(crate) const FRAMES_MAX: usize = 8_192;
+/// This many bytes of frames are decoded at once.
+pub(crate) const BYTES_MAX: usize = 1 << 20;
+
+pub(crate) struct Gather {
+    decoder: Option<Box<dyn Decoder>>,
+    schema: SchemaRef,
+    clock: Arc<dyn Clock>,
+    origin: Option<Arc<str>>,
+    /// Came before everything in `frames`.
+    bad: Vec<Bad>,
+    frames: Frames,
+    /// The latest cursor, and how many of `frames` it covers: in `0 ..= frames.len()`.
+    cursor: Option<(Cursor, usize)>,
+    /// When the first of `bad` and `frames` came.
+    arrival_us: i64,
+    queue: VecDeque<Item>,
+    /// Whether the driver is handing an item to the lane.
+    in_flight: bool,
+    /// Whether the source has returned: nothing follows what is here.
+    ended: bool,
+    /// A decoder that panicked; reported by the next call of the source.
+    failure: Option<Error>,
+    /// The source, waiting for room.
+    waiting: Option<Waker>,
+}
+
+impl Gather {
+    pub(crate) fn new(
+        decoder: Option<Box<dyn Decoder>>,
+        schema: SchemaRef,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
+        Self {
+            decoder,
+            schema,
+            clock,
+            origin: None,
+            bad: Vec::new(),
+            frames: Frames::default(),
+            cursor: None,
+            arrival_us: 0,
+            queue: VecDeque::new(),
+            in_flight: false,
+            ended: false,
+            failure: None,
+            waiting: None,
+        }
+    }
+
+    // What the source does.
+
+    pub(crate) fn has_decoder(&self) -> bool {
+        self.decoder.is_some()
+    }
+
+    /// Whether so much is gathered that it should be sealed before more comes.
+    pub(crate) fn is_full(&self) -> bool {
+        self.frames.len() >= FRAMES_MAX || self.frames.bytes.len() >= BYTES_MAX
+    }
+
+    pub(crate) fn queued(&self) -> usize {
+        self.queue.len()
+    }
+
+    /// Ready when the queue is empty, or with the failure that ends this attempt.
+    pub(crate) fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<Result<()>> {
+        if let Some(failure) = self.failure.take() {
+            return Poll::Ready(Err(failure));
+        }
+        if self.queue.is_empty() {
+            return Poll::Ready(Ok(()));
+        }
+        self.waiting = Some(cx.waker().clone());
+        Poll::Pending
+    }
+
+    pub(crate) fn frame(&mut self, frame: &[u8]) {
+        self.stamp();
+        self.frames.push(frame);
+    }
+
+    /// Takes all frames out of `from`, without a copy when nothing is gathered.
+    pub(crate) fn frames(&mut self, from: &mut Frames) {
+        self.stamp();
+        if self.frames.is_empty() {
+            std::mem::swap(&mut self.frames, from);
+        } else {
+            self.frames.append(from);
+        }
+        from.clear();
+    }
+
+    pub(crate) fn bad(&mut self, bad: Bad) {
+        if !self.frames.is_empty() || self.cursor.is_some() {
+            self.seal();
+        }
+        self.stamp();
+        self.bad.push(bad);
+    }
+
+    pub(crate) fn rows(&mut self, rows: RecordBatch) -> Result<()> {
+        let rows = self.fit(rows)?;
+        self.seal();
+        let delivery = self.delivery(rows, Vec::new(), None, self.clock.now_us());
+        self.queue.push_back(Item::Rows(delivery));
+        Ok(())
+    }
+
+    pub(crate) fn cursor(&mut self, cursor: Cursor) {
+        let gathered = !self.frames.is_empty() || !self.bad.is_empty() || self.cursor.is_some();
+        match self.queue.back_mut() {
+            Some(Item::Rows(last)) if !gathered => last.cursor = Some(cursor),
+            _ => {
+                self.stamp();
+                self.cursor = Some((cursor, self.frames.len()));
+            }
+        }
+    }
+
+    /// Something other than rows, in its place among them.
+    pub(crate) fn item(&mut self, item: Item) {
+        self.seal();
+        self.queue.push_back(item);
+    }
+
+    pub(crate) fn origin(&mut self, origin: Option<Arc<str>>) {
+        if self.origin != origin {
+            self.seal();
+            self.origin = origin;
+        }
+    }
+
+    // What the driver does.
+
+    /// The source has returned; what it left behind is sealed.
+    pub(crate) fn end(&mut self) {
+        self.seal();
+        self.ended = true;
+    }
+
+    /// Seals if the driver has nothing else to do.
+    pub(crate) fn seal_if_idle(&mut self) {
+        if self.queue.is_empty() && !self.in_flight {
+            self.seal();
+        }
+    }
+
+    /// The next item; `Ready(None)` after the last one. The item before is done with.
+    pub(crate) fn poll_take(&mut self) -> Poll<Option<Item>> {
+        self.in_flight = false;
+        self.seal_if_idle();
+        let Some(item) = self.queue.pop_front() else {
+            return if self.ended {
+                Poll::Ready(None)
+            } else {
+                Poll::Pending
+            };
+        };
+        self.in_flight = true;
+        if self.queue.is_empty()
+            && let Some(waker) = self.waiting.take()
+        {
+            waker.wake();
+        }
+        Poll::Ready(Some(item))
+    }
+
+    /// A decoder that panicked while the driver sealed.
+    pub(crate) fn take_failure(&mut self) -> Option<Error> {
+        self.failure.take()
+    }
+
+    // Sealing.
+
+    /// Moves everything gathered into the queue.
+    pub(crate) fn seal(&mut self) {
+        let (cursor, tail) = match self.cursor.take() {
+            Some((cursor, covered)) => (Some(cursor), self.frames.split_off(covered)),
+            None => (None, Frames::default()),
+        };
+        self.seal_run(cursor);
+        if !tail.is_empty() {
+            self.frames = tail;
+            self.seal_run(None);
+        }
+    }
+
+    fn seal_run(&mut self, cursor: Option<Cursor>) {
+        if self.frames.is_empty() && self.bad.is_empty() && cursor.is_none() {
+            return;
+        }
+        let mut bad = std::mem::take(&mut self.bad);
+        let decoded = self.decode();
+        bad.extend(decoded.bad);
+        self.frames.clear();
+        let delivery = self.delivery(decoded.rows, bad, cursor, self.arrival_us);
+        self.queue.push_back(Item::Rows(delivery));
+    }
+
+    /// Decodes `frames`. If the decoder panics every frame is bad and the attempt ends: nothing of
+    /// what it has half done is used again.
+    fn decode(&mut self) -> Decoded {
+        let nothing = || Decoded {
+            rows: RecordBatch::new_empty(self.schema.clone()),
+            bad: Vec::new(),
+        };
+        let Some(decoder) = self.decoder.as_mut().filter(|_| !self.frames.is_empty()) else {
+            return nothing();
+        };
+        let frames = &self.frames;
+        match catch_unwind(AssertUnwindSafe(|| decoder.decode(frames))) {
+            Ok(decoded) => decoded,
+            Err(panic) => {
+                let failure = Error::Panicked {
+                    what: "decoder",
+                    message: panic_message(&*panic),
+                };
+                let bad = |frame: &[u8]| Bad {
+                    bytes: frame.to_vec(),
+                    reason: failure.to_string(),
+                };
+                let decoded = Decoded {
+                    bad: frames.iter().map(bad).collect(),
+                    ..nothing()
+                };
+                self.failure = Some(failure);
+                decoded
+            }
+        }
+    }
+
+    fn delivery(
+        &self,
+        rows: RecordBatch,
+        bad: Vec<Bad>,
+        cursor: Option<Cursor>,
+        arrival_us: i64,
+    ) -> Delivery {
+        Delivery {
+            rows,
+            bad,
+            cursor,
+            origin: self.origin.clone(),
+            arrival_us,
+        }
+    }
+
+    /// Notes the time if this is the first thing gathered.
+    fn stamp(&mut self) {
+        if self.frames.is_empty() && self.bad.is_empty() && self.cursor.is_none() {
+            self.arrival_us = self.clock.now_us();
+        }
+    }
+
+    /// The rows under the declared schema; refused when names or types differ.
+    fn fit(&self, rows: RecordBatch) -> Result<RecordBatch> {
+        if Arc::ptr_eq(&rows.schema(), &self.schema) {
+            return Ok(rows);
+        }
+        let differ = |found: &SchemaRef| Error::ColumnsDiffer {
+            found: describe(found),
+            declared: describe(&self.schema),
+        };
+        let found = rows.schema();
+        let same = found.fields().len() == self.schema.fields().len()
+            && found
+                .fields()
+                .iter()
+                .zip(self.schema.fields())
+                .all(|(have, want)| {
+                    have.name() == want.name() && have.data_type() == want.data_type()
+                });
+        if !same {
+            return Err(differ(&found));
+        }
+        RecordBatch::try_new(self.schema.clone(), rows.columns().to_vec())
+            .map_err(|_| differ(&found))
+    }
+}
+
+/// `name type, name type NOT NULL`.
+fn describe(schema: &SchemaRef) -> String {
+    let column = |field: &Arc<arrow::datatypes::Field>| {
+        let not_null = if field.is_nullable() { "" } else { " NOT NULL" };
+        format!("{} {}{not_null}", field.name(), field.data_type())
+    };
+    schema
+        .fields()
+        .iter()
+        .map(column)
+        .collect::<Vec<_>>()
+        .join(", ")
+}
+
+/// What a panic said.
+pub(crate) fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    text.or_else(|| panic.downcast_ref::<String>().cloned())
+        .unwrap_or_else(|| "no message".to_owned())
+}

@@ -1,0 +1,195 @@
+//! For the tests of this crate: a source that does what a closure says, and the pieces around it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
+use std::time::Duration;
+
+use arrow::array::{RecordBatch, StringArray};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use async_trait::async_trait;
+use futures_util::future::BoxFuture;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use crate::formats::{Decoded, Decoder, Frames};
+use crate::{
+    Bad, Blueprint, Care, Clock, Cursor, Delivery, End, Item, Output, Result, Source, SourceHandle,
+};
+
+pub(crate) type Script = dyn for<'a> Fn(Option<Cursor>, &'a mut Output, CancellationToken) -> BoxFuture<'a, Result<End>>
+    + Send
+    + Sync;
+
+#[derive(Clone)]
+pub(crate) struct Scripted {
+    incremental: bool,
+    script: Arc<Script>,
+}
+
+struct ScriptedSource {
+    script: Arc<Script>,
+    cursor: Option<Cursor>,
+    incremental: bool,
+}
+
+#[async_trait]
+impl Source for ScriptedSource {
+    async fn validate(&self) -> Result<()> {
+        Ok(())
+    }
+
+    async fn run(&mut self, out: &mut Output, stop: CancellationToken) -> Result<End> {
+        (self.script)(self.cursor.clone(), out, stop).await
+    }
+
+    fn supports_incremental(&self) -> bool {
+        self.incremental
+    }
+}
+
+impl Blueprint for Scripted {
+    fn source(&self, cursor: Option<Cursor>) -> Result<Box<dyn Source>> {
+        Ok(Box::new(ScriptedSource {
+            script: self.script.clone(),
+            cursor,
+            incremental: self.incremental,
+        }))
+    }
+
+    fn decoder(&self) -> Result<Option<Box<dyn Decoder>>> {
+        Ok(Some(Box::new(Lines(self.schema()))))
+    }
+
+    fn schema(&self) -> SchemaRef {
+        Arc::new(Schema::new(vec![Field::new("line", DataType::Utf8, false)]))
+    }
+
+    fn max_frame(&self) -> usize {
+        100
+    }
+}
+
+/// One column of text; `bad` is a bad frame, `panic` makes it panic.
+struct Lines(SchemaRef);
+
+impl Decoder for Lines {
+    fn schema(&self) -> &SchemaRef {
+        &self.0
+    }
+
+    fn decode(&mut self, frames: &Frames) -> Decoded {
+        assert!(
+            !frames.iter().any(|frame| frame == b"panic"),
+            "no panic please"
+        );
+        let is_bad = |frame: &&[u8]| *frame == b"bad";
+        let good = frames.iter().filter(|frame| !is_bad(frame));
+        let column: StringArray = good.map(|frame| std::str::from_utf8(frame).ok()).collect();
+        let bad = |frame: &[u8]| Bad {
+            bytes: frame.to_vec(),
+            reason: "it is bad".into(),
+        };
+        Decoded {
+            rows: RecordBatch::try_new(self.0.clone(), vec![Arc::new(column)]).unwrap(),
+            bad: frames.iter().filter(is_bad).map(bad).collect(),
+        }
+    }
+}
+
+/// Each look at it is a microsecond later.
+pub(crate) struct Steps(AtomicI64);
+
+impl Clock for Steps {
+    fn now_us(&self) -> i64 {
+        self.0.fetch_add(1, Relaxed)
+    }
+}
+
+pub(crate) fn care() -> Care {
+    Care {
+        seed: 1,
+        clock: Arc::new(Steps(AtomicI64::new(1_000))),
+        ..Care::default()
+    }
+}
+
+impl Scripted {
+    pub fn new<F>(incremental: bool, script: F) -> Self
+    where
+        F: for<'a> Fn(
+                Option<Cursor>,
+                &'a mut Output,
+                CancellationToken,
+            ) -> BoxFuture<'a, Result<End>>
+            + Send
+            + Sync
+            + 'static,
+    {
+        Self {
+            incremental,
+            script: Arc::new(script),
+        }
+    }
+}
+
+pub(crate) fn handle<F>(script: F) -> SourceHandle
+where
+    F: for<'a> Fn(Option<Cursor>, &'a mut Output, CancellationToken) -> BoxFuture<'a, Result<End>>
+        + Send
+        + Sync
+        + 'static,
+{
+    SourceHandle::new(Arc::new(Scripted::new(true, script)), None, care())
+}
+
+/// Starts `handle` with a lane that holds one item.
+pub(crate) fn start(handle: &SourceHandle) -> mpsc::Receiver<Item> {
+    let (lane, items) = mpsc::channel(1);
+    handle
+        .start(&CancellationToken::new(), Some(Box::new(lane)))
+        .unwrap();
+    items
+}
+
+/// The lines of a delivery, a bad one in brackets.
+pub(crate) fn lines(delivery: &Delivery) -> Vec<String> {
+    use arrow::array::AsArray;
+    let rows = delivery.rows.column(0).as_string::<i32>().iter().flatten();
+    let bad = delivery
+        .bad
+        .iter()
+        .map(|bad| format!("<{}>", String::from_utf8_lossy(&bad.bytes)));
+    rows.map(str::to_owned).chain(bad).collect()
+}
+
+/// What a lane got, as text: lines separated by blanks, the cursor after `@`, other items in words.
+pub(crate) fn show(item: &Item) -> String {
+    match item {
+        Item::Rows(delivery) => {
+            let cursor = delivery.cursor.as_ref().map(|Cursor(at)| format!("@{at}"));
+            let origin = delivery
+                .origin
+                .as_ref()
+                .map(|origin| format!("from {origin}"));
+            lines(delivery)
+                .into_iter()
+                .chain(origin)
+                .chain(cursor)
+                .collect::<Vec<_>>()
+                .join(" ")
+        }
+        Item::Gap(gap) => format!("gap: {}", gap.reason),
+        Item::Lifecycle(event) => format!("{event:?}"),
+    }
+}
+
+/// Everything until the lane is dropped.
+pub(crate) async fn rest(items: &mut mpsc::Receiver<Item>) -> Vec<String> {
+    let mut shown = Vec::new();
+    while let Some(item) = items.recv().await {
+        shown.push(show(&item));
+    }
+    shown
+}
+
+pub(crate) const HOUR: Duration = Duration::from_secs(3600);

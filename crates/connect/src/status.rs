@@ -1,0 +1,274 @@
+//! How a source is doing: its state, why, and since when.
+//!
+//! ```text
+//!   initial -> starting -> running <-> degraded
+//!                 ^           |  \
+//!                 |           v   `-> paused, stopped, failed
+//!                 `----- backing_off
+//! ```
+//!
+//! A [`StatusCell`] is the one place where the state of a source is written. Anyone may read it or
+//! wait for its changes; a reader sees whole statuses, never a half-written one.
+
+use std::fmt;
+use std::sync::Arc;
+
+use tokio::sync::watch;
+
+use crate::{Clock, Cursor, End, Error, Item, Lifecycle};
+
+/// The state of a source.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum State {
+    /// Never started.
+    Initial,
+    /// Started; not yet connected and nothing received.
+    Starting,
+    /// Connected, or receiving.
+    Running,
+    /// Waits before it tries again.
+    BackingOff,
+    /// Stopped for a while, to be started again from its cursor.
+    Paused,
+    /// Running, but only in part.
+    Degraded,
+    /// Ended because it was told to, or because its input ended.
+    Stopped,
+    /// Ended by an error that trying again does not help against.
+    Failed,
+}
+
+impl State {
+    /// Whether a task is at work for the source.
+    pub fn is_active(self) -> bool {
+        match self {
+            Self::Starting | Self::Running | Self::BackingOff | Self::Degraded => true,
+            Self::Initial | Self::Paused | Self::Stopped | Self::Failed => false,
+        }
+    }
+
+    /// The name used in SQL and on the dashboard.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Initial => "initial",
+            Self::Starting => "starting",
+            Self::Running => "running",
+            Self::BackingOff => "backing_off",
+            Self::Paused => "paused",
+            Self::Degraded => "degraded",
+            Self::Stopped => "stopped",
+            Self::Failed => "failed",
+        }
+    }
+}
+
+impl fmt::Display for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// How a source is doing, at one moment.
+#[derive(Debug, Clone)]
+pub struct Status {
+    /// The state.
+    pub state: State,
+    /// Why it is in that state: the last failure while backing off or failed, what is missing while
+    /// degraded, what was lost while stopping.
+    pub reason: Option<Arc<str>>,
+    /// The failure behind `reason`, if it was one.
+    pub error: Option<Arc<Error>>,
+    /// How the last run ended, if it ended without failure.
+    pub end: Option<End>,
+    /// Since when it is in this state, in microseconds since 1970-01-01 UTC.
+    pub since_us: i64,
+    /// How often it was run, or connected by itself, again after a failure. Only grows.
+    pub restarts: u64,
+    /// When the last row or bad frame came, in microseconds since 1970-01-01 UTC.
+    pub last_row_us: Option<i64>,
+    /// Rows handed to the engine. Only grows.
+    pub rows: u64,
+    /// Frames that were no rows. Only grows.
+    pub bad: u64,
+    /// Intervals in which rows may have been missed. Only grows.
+    pub gaps: u64,
+    /// The last cursor that was handed to the engine.
+    pub cursor: Option<Cursor>,
+    /// Counts the starts. Only the task of the latest start may write.
+    start: u64,
+}
+
+/// A status that many may read and wait for, and the source's wrapper writes.
+#[derive(Clone)]
+pub(crate) struct StatusCell {
+    cell: watch::Sender<Status>,
+    clock: Arc<dyn Clock>,
+    /// The start on whose behalf this one writes.
+    start: u64,
+}
+
+impl StatusCell {
+    pub(crate) fn new(clock: Arc<dyn Clock>, cursor: Option<Cursor>) -> Self {
+        let status = Status {
+            state: State::Initial,
+            reason: None,
+            error: None,
+            end: None,
+            since_us: clock.now_us(),
+            restarts: 0,
+            last_row_us: None,
+            rows: 0,
+            bad: 0,
+            gaps: 0,
+            cursor,
+            start: 0,
+        };
+        Self {
+            cell: watch::Sender::new(status),
+            clock,
+            start: 0,
+        }
+    }
+
+    pub(crate) fn get(&self) -> Status {
+        self.cell.borrow().clone()
+    }
+
+    pub(crate) fn watch(&self) -> watch::Receiver<Status> {
+        self.cell.subscribe()
+    }
+
+    /// Enters `starting`, and takes the pen from whatever is left of earlier starts.
+    pub(crate) fn next_start(&self) -> Self {
+        let start = self.get().start + 1;
+        self.cell.send_modify(|status| status.start = start);
+        let next = Self {
+            start,
+            ..self.clone()
+        };
+        next.enter(State::Starting, |status| status.end = None);
+        next
+    }
+
+    /// The pen of the latest start.
+    pub(crate) fn latest(&self) -> Self {
+        Self {
+            start: self.get().start,
+            ..self.clone()
+        }
+    }
+
+    fn modify(&self, change: impl FnOnce(&mut Status)) {
+        self.cell.send_if_modified(|status| {
+            let current = status.start == self.start;
+            if current {
+                change(status);
+            }
+            current
+        });
+    }
+
+    /// Enters `state`; `also` changes the rest along with it.
+    pub(crate) fn enter(&self, state: State, also: impl FnOnce(&mut Status)) {
+        let now = self.clock.now_us();
+        self.modify(|status| {
+            if status.state != state {
+                status.since_us = now;
+            }
+            status.state = state;
+            status.reason = None;
+            status.error = None;
+            also(status);
+        });
+    }
+
+    /// Enters `state` because of `error`.
+    pub(crate) fn fail(&self, state: State, error: Error) {
+        self.enter(state, |status| {
+            status.reason = Some(error.to_string().into());
+            status.error = Some(Arc::new(error));
+        });
+    }
+
+    pub(crate) fn degraded(&self, reason: Option<String>) {
+        let now = self.get().state;
+        match reason {
+            Some(reason) if now.is_active() => {
+                self.enter(State::Degraded, |status| {
+                    status.reason = Some(reason.into())
+                });
+            }
+            None if now == State::Degraded => self.enter(State::Running, |_| {}),
+            _ => {}
+        }
+    }
+
+    /// Takes note of what a source tells about itself, at once.
+    pub(crate) fn lifecycle(&self, event: &Lifecycle) {
+        match event {
+            Lifecycle::Connected { .. } => match self.get().state {
+                // A connector that connects again by itself counts as restarted.
+                State::BackingOff => self.enter(State::Running, |status| status.restarts += 1),
+                State::Starting => self.enter(State::Running, |_| {}),
+                _ => {}
+            },
+            Lifecycle::Disconnected { reason, .. } => {
+                let reason = reason.as_str().into();
+                self.enter(State::BackingOff, |status| status.reason = Some(reason));
+            }
+            Lifecycle::Exited { .. } | Lifecycle::Changed { .. } => {}
+        }
+    }
+
+    /// Counts a gap that the engine has accepted.
+    pub(crate) fn gap(&self) {
+        self.modify(|status| status.gaps += 1);
+    }
+
+    /// Counts an item that the engine has accepted.
+    pub(crate) fn count(&self, taken: Taken) {
+        if taken.rows + taken.bad > 0 && self.get().state == State::Starting {
+            self.enter(State::Running, |_| {});
+        }
+        self.modify(|status| {
+            status.rows += taken.rows;
+            status.bad += taken.bad;
+            status.gaps += taken.gaps;
+            if taken.rows + taken.bad > 0 {
+                status.last_row_us = Some(taken.arrival_us);
+            }
+            if taken.cursor.is_some() {
+                status.cursor = taken.cursor;
+            }
+        });
+    }
+}
+
+/// What an item adds to the status.
+#[derive(Default)]
+pub(crate) struct Taken {
+    rows: u64,
+    bad: u64,
+    gaps: u64,
+    arrival_us: i64,
+    cursor: Option<Cursor>,
+}
+
+impl Taken {
+    pub(crate) fn of(item: &Item) -> Self {
+        match item {
+            Item::Rows(delivery) => Self {
+                rows: delivery.rows.num_rows() as u64,
+                bad: delivery.bad.len() as u64,
+                gaps: 0,
+                arrival_us: delivery.arrival_us,
+                cursor: delivery.cursor.clone(),
+            },
+            Item::Gap(_) => Self {
+                gaps: 1,
+                ..Self::default()
+            },
+            Item::Lifecycle(_) => Self::default(),
+        }
+    }
+}
