@@ -172,7 +172,9 @@ impl Db {
             tokio: runtime.handle().clone(),
             runtime: Mutex::new(Some(runtime)),
         };
-        Ok(Self { inner: Arc::new(inner) })
+        Ok(Self {
+            inner: Arc::new(inner),
+        })
     }
 
     /// Runs the statements of a script in order, and starts the connectors that they create once all
@@ -204,7 +206,11 @@ impl Db {
         self.open_source(name, Some(config))
     }
 
-    fn open_source<T: Record>(&self, name: &str, config: Option<SourceConfig>) -> Result<Source<T>> {
+    fn open_source<T: Record>(
+        &self,
+        name: &str,
+        config: Option<SourceConfig>,
+    ) -> Result<Source<T>> {
         self.inner.check_open()?;
         let mut catalog = self.inner.catalog();
         let source = catalog.source_mut(name)?;
@@ -221,10 +227,15 @@ impl Db {
             wait: config.wait_strategy,
         };
         let bell = Arc::clone(self.inner.turns.bell(source.topic.home));
-        let (producer, consumer) = channel_with_bell(ring, bell)
-            .map_err(|error| Error::Config { what: error.to_string() })?;
+        let (producer, consumer) =
+            channel_with_bell(ring, bell).map_err(|error| Error::Config {
+                what: error.to_string(),
+            })?;
         let channel = Once::new(Box::new(Typed::<T>::new(consumer)) as _);
-        self.inner.turns.command(Command::AddChannel { source: source.topic.id, channel });
+        self.inner.turns.command(Command::AddChannel {
+            source: source.topic.id,
+            channel,
+        });
         Ok(Source::new(producer, Arc::clone(&source.shared)))
     }
 
@@ -288,7 +299,10 @@ impl Db {
 
     /// Whether every source with a connector has ended, by itself or by failing.
     pub fn sources_ended(&self) -> bool {
-        self.inner.catalog().sources().all(catalog::SourceEntry::has_ended)
+        self.inner
+            .catalog()
+            .sources()
+            .all(catalog::SourceEntry::has_ended)
     }
 
     /// Ends the engine: connectors are stopped (at most 5 s), what has arrived is processed,
@@ -300,7 +314,11 @@ impl Db {
 
 impl Inner {
     fn check_open(&self) -> Result<()> {
-        if self.closed.load(Ordering::Acquire) { Err(Error::Closed) } else { Ok(()) }
+        if self.closed.load(Ordering::Acquire) {
+            Err(Error::Closed)
+        } else {
+            Ok(())
+        }
     }
 
     fn catalog(&self) -> MutexGuard<'_, Catalog> {
@@ -313,7 +331,10 @@ impl Inner {
 
     fn subscribe(&self, topic: &Arc<Topic>, queue: Arc<Queue>) -> Subscription {
         let subscription = Subscription::new(Arc::clone(&queue), topic.published_schema());
-        self.turns.command(Command::Subscribe { topic: Arc::clone(topic), queue });
+        self.turns.command(Command::Subscribe {
+            topic: Arc::clone(topic),
+            queue,
+        });
         subscription
     }
 
@@ -328,7 +349,10 @@ impl Inner {
             // Whoever asked may have given up.
             let _ = answer.send(visit());
         });
-        self.turns.command(Command::Visit { home, visit: Once::new(visit) });
+        self.turns.command(Command::Visit {
+            home,
+            visit: Once::new(visit),
+        });
         answered.recv().map_err(|_| Error::Closed)
     }
 
@@ -353,10 +377,18 @@ impl Inner {
         while matches!(self.step_and_look(), Ok(true)) {}
         self.closed.store(true, Ordering::Release);
         self.turns.command(Command::Shutdown);
-        let guards = self.guards.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let guards = self
+            .guards
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
         drop(guards);
         self.stop_sinks();
-        let runtime = self.runtime.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let runtime = self
+            .runtime
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
         if let Some(runtime) = runtime {
             runtime.shutdown_background();
         }
@@ -371,6 +403,8 @@ impl Drop for Inner {
 
 impl std::fmt::Debug for Db {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Db").field("workers", &self.inner.workers).finish_non_exhaustive()
+        f.debug_struct("Db")
+            .field("workers", &self.inner.workers)
+            .finish_non_exhaustive()
     }
 }

@@ -75,7 +75,12 @@ struct Seen {
 impl Step {
     fn add(&mut self, lane: u64, batch: RecordBatch) {
         let to = batch.num_rows();
-        self.seen.push(Seen { lane, batch: self.rows.len(), from: 0, to });
+        self.seen.push(Seen {
+            lane,
+            batch: self.rows.len(),
+            from: 0,
+            to,
+        });
         self.rows.push(batch);
     }
 
@@ -93,7 +98,11 @@ pub(crate) struct Typed<T> {
 
 impl<T: Record> Typed<T> {
     pub fn new(consumer: Consumer<Message<T>>) -> Self {
-        Self { consumer, rows: Vec::new(), parts: Vec::new() }
+        Self {
+            consumer,
+            rows: Vec::new(),
+            parts: Vec::new(),
+        }
     }
 
     /// Makes one batch of the records gathered so far.
@@ -106,7 +115,12 @@ impl<T: Record> Typed<T> {
                 let number = step.rows.len();
                 step.rows.push(batch);
                 let seen = parts.drain(..);
-                let seen = seen.map(|(lane, from, to)| Seen { lane, batch: number, from, to });
+                let seen = seen.map(|(lane, from, to)| Seen {
+                    lane,
+                    batch: number,
+                    from,
+                    to,
+                });
                 step.seen.extend(seen);
             }
             Err(_) => Self::convert_each(rows, parts, step),
@@ -122,7 +136,10 @@ impl<T: Record> Typed<T> {
                 match T::to_columns(std::slice::from_ref(row)) {
                     Ok(batch) => step.add(lane, batch),
                     Err(error) => {
-                        step.bad.push(Bad { bytes: Vec::new(), reason: error.to_string() });
+                        step.bad.push(Bad {
+                            bytes: Vec::new(),
+                            reason: error.to_string(),
+                        });
                     }
                 }
             }
@@ -216,7 +233,11 @@ impl Channel for Connected {
     }
 
     fn lanes(&mut self) -> Vec<u64> {
-        if self.queue.is_finished() { Vec::new() } else { vec![0] }
+        if self.queue.is_finished() {
+            Vec::new()
+        } else {
+            vec![0]
+        }
     }
 
     fn is_finished(&mut self) -> bool {
@@ -291,7 +312,11 @@ impl Intake {
     }
 
     fn at_end(&mut self) -> bool {
-        self.closed && self.channels.iter_mut().all(|channel| channel.is_finished())
+        self.closed
+            && self
+                .channels
+                .iter_mut()
+                .all(|channel| channel.is_finished())
     }
 
     /// Takes what has arrived. Returns the watermark if it has moved.
@@ -323,14 +348,23 @@ impl Intake {
                 idle: false,
             });
         }
-        self.lanes.retain(|(other, lane), _| *other != channel || live.contains(lane));
+        self.lanes
+            .retain(|(other, lane), _| *other != channel || live.contains(lane));
     }
 
     fn note_times(&mut self, channel: usize, first: usize, step: &Step, now: Instant) {
         let Some(time) = &self.time else { return };
         let delay = i64::try_from(time.delay.as_micros()).unwrap_or(i64::MAX);
-        for Seen { lane, batch, from, to } in &step.seen[first..] {
-            let column = step.rows[*batch].column(time.column).slice(*from, to - from);
+        for Seen {
+            lane,
+            batch,
+            from,
+            to,
+        } in &step.seen[first..]
+        {
+            let column = step.rows[*batch]
+                .column(time.column)
+                .slice(*from, to - from);
             let latest = latest_us(&column);
             let lane = self.lanes.entry((channel, *lane)).or_insert(Lane {
                 at_us: i64::MIN,
@@ -347,7 +381,11 @@ impl Intake {
 
     /// A channel that has given everything is let go; its place in the numbering stays.
     fn forget_finished(&mut self) {
-        while self.channels.last_mut().is_some_and(|channel| channel.is_finished()) {
+        while self
+            .channels
+            .last_mut()
+            .is_some_and(|channel| channel.is_finished())
+        {
             self.channels.pop();
         }
     }
@@ -386,12 +424,17 @@ impl Intake {
     pub fn next_idle(&self) -> Option<Instant> {
         self.time.as_ref()?;
         let waiting = self.lanes.values().filter(|lane| !lane.idle);
-        waiting.map(|lane| lane.last_active + self.idle_timeout).min()
+        waiting
+            .map(|lane| lane.last_active + self.idle_timeout)
+            .min()
     }
 
     /// Values that the policy has dropped.
     pub fn dropped(&mut self) -> u64 {
-        self.channels.iter_mut().map(|channel| channel.dropped()).sum()
+        self.channels
+            .iter_mut()
+            .map(|channel| channel.dropped())
+            .sum()
     }
 }
 
@@ -408,7 +451,8 @@ fn latest_us(column: &ArrayRef) -> Option<i64> {
             max(column.as_primitive::<TimestampSecondType>()).map(|at| at.saturating_mul(1_000_000))
         }
         DataType::Timestamp(TimeUnit::Millisecond, _) => {
-            max(column.as_primitive::<TimestampMillisecondType>()).map(|at| at.saturating_mul(1_000))
+            max(column.as_primitive::<TimestampMillisecondType>())
+                .map(|at| at.saturating_mul(1_000))
         }
         DataType::Timestamp(TimeUnit::Microsecond, _) => {
             max(column.as_primitive::<TimestampMicrosecondType>())
@@ -425,7 +469,11 @@ pub(crate) fn bad_schema() -> SchemaRef {
     Arc::new(Schema::new(vec![
         Field::new("bytes", DataType::Binary, false),
         Field::new("reason", DataType::Utf8, false),
-        Field::new("arrival", DataType::Timestamp(TimeUnit::Microsecond, None), false),
+        Field::new(
+            "arrival",
+            DataType::Timestamp(TimeUnit::Microsecond, None),
+            false,
+        ),
     ]))
 }
 

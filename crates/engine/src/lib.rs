@@ -1,7 +1,26 @@
 //! Headwater: every stream starts at a source.
 
 pub mod dataflow;
+mod db;
+mod error;
+mod ingest;
 pub mod record;
+mod source;
+mod sources;
 pub mod sql;
+mod store;
+mod subscription;
+mod topic;
+mod turns;
+mod worker;
 
+pub use arrow;
+pub use db::{Builder, Db, Kind, Outcome};
+pub use error::{Error, Result};
+pub use headwater_connect as connect;
 pub use record::{Record, RecordError, Symbol, SymbolTooLong, Timestamp};
+pub use source::{
+    Backpressure, Source, SourceConfig, SourceError, TryPushError, WaitStrategy, WalMode,
+    WatermarkConfig,
+};
+pub use subscription::{Event, Subscription, TypedSubscription};

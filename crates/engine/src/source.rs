@@ -122,7 +122,11 @@ impl<T: Record> Source<T> {
     pub(crate) fn new(lane: Producer<Message<T>>, shared: Arc<SourceShared>) -> Self {
         shared.producer_added();
         let watermark = shared.said_watermark();
-        Self { lane, shared, watermark }
+        Self {
+            lane,
+            shared,
+            watermark,
+        }
     }
 
     /// Pushes one row. When the lane is full: waits, drops the oldest unread row, or fails, as the
@@ -141,13 +145,15 @@ impl<T: Record> Source<T> {
     /// The row, if there is no space or the source is closed.
     #[inline]
     pub fn try_push(&self, record: T) -> Result<(), TryPushError<T>> {
-        self.lane.try_push(Message::Record(record)).map_err(|error| match error {
-            PushError::Full(Message::Record(record)) => TryPushError::Full(record),
-            PushError::Closed(Message::Record(record)) => TryPushError::Closed(record),
-            PushError::Full(_) | PushError::Closed(_) => {
-                unreachable!("the message that comes back is the record that was pushed")
-            }
-        })
+        self.lane
+            .try_push(Message::Record(record))
+            .map_err(|error| match error {
+                PushError::Full(Message::Record(record)) => TryPushError::Full(record),
+                PushError::Closed(Message::Record(record)) => TryPushError::Closed(record),
+                PushError::Full(_) | PushError::Closed(_) => {
+                    unreachable!("the message that comes back is the record that was pushed")
+                }
+            })
     }
 
     /// Pushes clones of all rows, in order. Not atomic: on an error the rows before it are in.
@@ -176,7 +182,9 @@ impl<T: Record> Source<T> {
                 mismatch,
             });
         }
-        self.lane.push(Message::Arrow(Box::new(batch))).map_err(refused)
+        self.lane
+            .push(Message::Arrow(Box::new(batch)))
+            .map_err(refused)
     }
 
     /// Says that no row with an event time before `timestamp` (microseconds since 1970-01-01 UTC)
@@ -270,6 +278,8 @@ impl<T> Drop for Source<T> {
 
 impl<T> std::fmt::Debug for Source<T> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Source").field("name", &self.shared.name()).finish_non_exhaustive()
+        f.debug_struct("Source")
+            .field("name", &self.shared.name())
+            .finish_non_exhaustive()
     }
 }

@@ -75,7 +75,11 @@ impl SourceShared {
     }
 
     pub fn note_gap(&self, gap: Gap) {
-        tracing::warn!(source = self.name, reason = gap.reason, "rows may be missing");
+        tracing::warn!(
+            source = self.name,
+            reason = gap.reason,
+            "rows may be missing"
+        );
         self.gap_count.fetch_add(1, Ordering::Relaxed);
         let mut gaps = self.gaps.lock().unwrap_or_else(PoisonError::into_inner);
         gaps.push_back(gap);
@@ -127,7 +131,13 @@ fn rows(item: &Item) -> u64 {
 impl LaneQueue {
     /// `limit` is in rows; an item that exceeds it alone is taken when the queue is empty.
     pub fn new(limit: usize, policy: Backpressure, bell: Arc<Bell>) -> Self {
-        Self { state: Mutex::default(), limit, policy, bell, space: Notify::new() }
+        Self {
+            state: Mutex::default(),
+            limit,
+            policy,
+            bell,
+            space: Notify::new(),
+        }
     }
 
     pub fn is_empty(&self) -> bool {

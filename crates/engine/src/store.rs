@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 
-use arrow::array::{Array, Int8Array, RecordBatch};
+use arrow::array::{Int8Array, RecordBatch};
 use arrow::compute::concat_batches;
 use arrow::datatypes::SchemaRef;
 use arrow::row::{OwnedRow, RowConverter, SortField};
@@ -18,7 +18,10 @@ const MAX_BATCHES: usize = 1_024;
 /// The rows of a view.
 pub(crate) enum Store {
     /// Rows only appear.
-    Appended { schema: SchemaRef, batches: Vec<RecordBatch> },
+    Appended {
+        schema: SchemaRef,
+        batches: Vec<RecordBatch>,
+    },
     /// Rows appear and go.
     Changing(Changing),
 }
@@ -33,11 +36,21 @@ impl Store {
     /// An empty store for rows of `schema` (without the diff).
     pub fn new(schema: SchemaRef, changes: bool) -> Result<Self> {
         if !changes {
-            return Ok(Self::Appended { schema, batches: Vec::new() });
+            return Ok(Self::Appended {
+                schema,
+                batches: Vec::new(),
+            });
         }
-        let fields = schema.fields().iter().map(|field| SortField::new(field.data_type().clone()));
+        let fields = schema
+            .fields()
+            .iter()
+            .map(|field| SortField::new(field.data_type().clone()));
         let rows = RowConverter::new(fields.collect())?;
-        Ok(Self::Changing(Changing { schema, rows, counts: HashMap::new() }))
+        Ok(Self::Changing(Changing {
+            schema,
+            rows,
+            counts: HashMap::new(),
+        }))
     }
 
     /// Adds what a step brought; batches of a changing view end with the diff.
@@ -90,7 +103,11 @@ impl Changing {
         let count = rows.len();
         let columns = self.rows.convert_rows(rows)?;
         let options = arrow::array::RecordBatchOptions::new().with_row_count(Some(count));
-        Ok(RecordBatch::try_new_with_options(self.schema.clone(), columns, &options)?)
+        Ok(RecordBatch::try_new_with_options(
+            self.schema.clone(),
+            columns,
+            &options,
+        )?)
     }
 }
 

@@ -42,7 +42,10 @@ pub(crate) struct Gate {
 
 impl Gate {
     pub fn new(bells: Vec<Arc<Bell>>) -> Self {
-        Self { full: AtomicUsize::new(0), bells }
+        Self {
+            full: AtomicUsize::new(0),
+            bells,
+        }
     }
 
     /// Whether some queue behind this gate is full.
@@ -121,7 +124,9 @@ impl Queue {
             Some(_) => {}
             None => {
                 while state.rows > self.limit && state.batches.len() > 1 {
-                    let Some(oldest) = state.batches.pop_front() else { break };
+                    let Some(oldest) = state.batches.pop_front() else {
+                        break;
+                    };
                     state.rows -= oldest.num_rows();
                     state.missed += oldest.num_rows() as u64;
                 }
@@ -154,7 +159,9 @@ impl Queue {
 
     fn take(&self, state: &mut State) -> Option<Result<Event, Error>> {
         if state.missed > 0 {
-            return Some(Ok(Event::Missed { rows: std::mem::take(&mut state.missed) }));
+            return Some(Ok(Event::Missed {
+                rows: std::mem::take(&mut state.missed),
+            }));
         }
         if let Some(batch) = state.batches.pop_front() {
             state.rows -= batch.num_rows();
@@ -238,7 +245,10 @@ impl Subscription {
             state = match until.map(|until| until.saturating_duration_since(Instant::now())) {
                 Some(Duration::ZERO) => return Ok(None),
                 Some(left) => {
-                    changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0
+                    changed
+                        .wait_timeout(state, left)
+                        .unwrap_or_else(PoisonError::into_inner)
+                        .0
                 }
                 None => changed.wait(state).unwrap_or_else(PoisonError::into_inner),
             };
@@ -293,7 +303,10 @@ pub struct TypedSubscription<T> {
 
 impl<T: Record> TypedSubscription<T> {
     pub(crate) fn new(events: Subscription) -> Self {
-        Self { events, rows: Vec::new().into_iter() }
+        Self {
+            events,
+            rows: Vec::new().into_iter(),
+        }
     }
 
     fn unpack(&mut self, event: Result<Event, Error>) -> Option<Result<T, Error>> {
@@ -320,7 +333,9 @@ impl<T: Record> TypedSubscription<T> {
             if let Some(row) = self.rows.next() {
                 return Ok(Some(row));
             }
-            let Some(event) = self.events.try_next()? else { return Ok(None) };
+            let Some(event) = self.events.try_next()? else {
+                return Ok(None);
+            };
             if let Some(row) = self.unpack(Ok(event)) {
                 return row.map(Some);
             }

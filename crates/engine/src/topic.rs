@@ -44,8 +44,17 @@ impl Topic {
             true => Some(new_store(&relation)?),
             false => None,
         };
-        let state = Mutex::new(State { store, ..State::default() });
-        Ok(Self { id, home, relation, state, rows: AtomicU64::new(0) })
+        let state = Mutex::new(State {
+            store,
+            ..State::default()
+        });
+        Ok(Self {
+            id,
+            home,
+            relation,
+            state,
+            rows: AtomicU64::new(0),
+        })
     }
 
     /// The columns as subscribers see them: with the diff if rows may be taken back.
@@ -88,7 +97,8 @@ impl Topic {
                 }
                 Chunk::Late { .. } | Chunk::Partial { .. } => continue,
             };
-            self.rows.fetch_add(batch.num_rows() as u64, Ordering::Relaxed);
+            self.rows
+                .fetch_add(batch.num_rows() as u64, Ordering::Relaxed);
             if let Some(store) = &mut state.store
                 && let Err(error) = store.apply(batch)
             {
@@ -120,17 +130,27 @@ impl Topic {
     pub fn snapshot(&self) -> Result<Vec<RecordBatch>> {
         let state = self.lock();
         if let Some(reason) = &state.failure {
-            return Err(Error::QueryFailed { reason: reason.clone() });
+            return Err(Error::QueryFailed {
+                reason: reason.clone(),
+            });
         }
-        let snapshot = state.store.as_ref().map(Store::snapshot).unwrap_or(Ok(Vec::new()));
-        snapshot.map_err(|error| Error::QueryFailed { reason: error.strip_backtrace() })
+        let snapshot = state
+            .store
+            .as_ref()
+            .map(Store::snapshot)
+            .unwrap_or(Ok(Vec::new()));
+        snapshot.map_err(|error| Error::QueryFailed {
+            reason: error.strip_backtrace(),
+        })
     }
 
     /// A snapshot as chunks for a query that begins to read this view.
     pub fn snapshot_chunks(&self) -> Vec<Chunk> {
         let batches = self.snapshot().unwrap_or_default().into_iter();
         let batches = batches.filter(|batch| batch.num_rows() > 0);
-        batches.map(|batch| Chunk::Rows(self.as_published(batch))).collect()
+        batches
+            .map(|batch| Chunk::Rows(self.as_published(batch)))
+            .collect()
     }
 
     fn as_published(&self, batch: RecordBatch) -> RecordBatch {
@@ -161,7 +181,9 @@ impl State {
         if self.failure.is_some() {
             return;
         }
-        self.queues.iter().for_each(|queue| queue.end(Some(reason.clone())));
+        self.queues
+            .iter()
+            .for_each(|queue| queue.end(Some(reason.clone())));
         self.failure = Some(reason);
     }
 }
@@ -169,7 +191,11 @@ impl State {
 fn new_store(relation: &Relation) -> Result<Store> {
     let store = Store::new(Arc::clone(&relation.schema), relation.changes);
     store.map_err(|error| {
-        let what = format!("view {:?} cannot be kept: {}", relation.name, error.strip_backtrace());
+        let what = format!(
+            "view {:?} cannot be kept: {}",
+            relation.name,
+            error.strip_backtrace()
+        );
         Error::Config { what }
     })
 }

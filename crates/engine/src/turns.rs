@@ -57,7 +57,11 @@ struct Log<C> {
 impl<C> Turns<C> {
     /// A log for `workers` workers, each with a bell of its own.
     pub fn new(workers: usize) -> Self {
-        let log = Log { first: 0, turns: VecDeque::new(), taken: vec![0; workers] };
+        let log = Log {
+            first: 0,
+            turns: VecDeque::new(),
+            taken: vec![0; workers],
+        };
         Self {
             log: Mutex::new(log),
             len: AtomicU64::new(0),
@@ -151,6 +155,9 @@ mod tests {
             assert!(matches!(turns.take(worker, 2), Some(Turn::Command(c)) if *c == "b"));
             assert!(turns.take(worker, 3).is_none());
         }
-        assert!(turns.lock().turns.is_empty(), "turns that all have taken are forgotten");
+        assert!(
+            turns.lock().turns.is_empty(),
+            "turns that all have taken are forgotten"
+        );
     }
 }

@@ -34,9 +34,15 @@ pub(crate) enum Command {
     /// A source begins.
     AddSource(NewSource),
     /// A channel of a source begins; its home takes it.
-    AddChannel { source: TopicId, channel: Once<Box<dyn Channel>> },
+    AddChannel {
+        source: TopicId,
+        channel: Once<Box<dyn Channel>>,
+    },
     /// Event time that CREATE SOURCE did not say.
-    SetEventTime { source: TopicId, time: EventTimeColumn },
+    SetEventTime {
+        source: TopicId,
+        time: EventTimeColumn,
+    },
     /// No more rows for a source.
     CloseSource { source: TopicId },
     /// A query begins.
@@ -44,11 +50,17 @@ pub(crate) enum Command {
     /// A source or query ends, with its topics.
     Remove { topic: TopicId },
     /// A subscriber begins.
-    Subscribe { topic: Arc<Topic>, queue: Arc<Queue> },
+    Subscribe {
+        topic: Arc<Topic>,
+        queue: Arc<Queue>,
+    },
     /// Keep a source from being read while this gate is closed.
     AddGate { source: TopicId, gate: Arc<Gate> },
     /// Do this on the home of a topic, between steps.
-    Visit { home: usize, visit: Once<Box<dyn FnOnce() + Send>> },
+    Visit {
+        home: usize,
+        visit: Once<Box<dyn FnOnce() + Send>>,
+    },
     /// Tell, on every worker, whether rows are waiting.
     Look { answer: SyncSender<bool> },
     /// End.
@@ -128,7 +140,11 @@ struct Fresh(HashMap<TopicId, (Arc<Topic>, Vec<Chunk>)>);
 
 impl Fresh {
     fn of(&mut self, topic: &Arc<Topic>) -> &mut Vec<Chunk> {
-        &mut self.0.entry(topic.id).or_insert_with(|| (Arc::clone(topic), Vec::new())).1
+        &mut self
+            .0
+            .entry(topic.id)
+            .or_insert_with(|| (Arc::clone(topic), Vec::new()))
+            .1
     }
 
     fn get(&self, topic: TopicId) -> &[Chunk] {
@@ -198,7 +214,11 @@ impl<'a> Worker<'a> {
 
     /// Until there is a turn, rows, or a lane that has become idle.
     fn sleep(&mut self) {
-        let idle = self.sources.iter().filter_map(|source| source.intake.next_idle()).min();
+        let idle = self
+            .sources
+            .iter()
+            .filter_map(|source| source.intake.next_idle())
+            .min();
         let timeout = idle.map(|at| at.saturating_duration_since(Instant::now()));
         let bell = Arc::clone(self.turns.bell(self.timely.index()));
         let woken = bell.wait_as(
@@ -229,7 +249,10 @@ impl<'a> Worker<'a> {
             let mut step = Step::default();
             let watermark = source.intake.take(&mut step, now);
             if !step.bad.is_empty() {
-                source.shared.bad.fetch_add(step.bad.len() as u64, std::sync::atomic::Ordering::Relaxed);
+                source
+                    .shared
+                    .bad
+                    .fetch_add(step.bad.len() as u64, std::sync::atomic::Ordering::Relaxed);
                 let rows = bad_rows(&step.bad, now_us());
                 self.fresh.of(&source.bad).push(Chunk::Rows(rows));
             }
@@ -237,7 +260,10 @@ impl<'a> Worker<'a> {
                 continue;
             }
             let dropped = source.intake.dropped();
-            source.shared.dropped.store(dropped, std::sync::atomic::Ordering::Relaxed);
+            source
+                .shared
+                .dropped
+                .store(dropped, std::sync::atomic::Ordering::Relaxed);
             let chunks = self.fresh.of(&source.topic);
             chunks.extend(step.rows.into_iter().map(Chunk::Rows));
             chunks.extend(watermark.map(Chunk::Watermark));
@@ -261,7 +287,11 @@ impl<'a> Worker<'a> {
         for (_, input) in &mut query.inputs {
             input.advance_to(epoch + 1);
         }
-        let wait = if peers == 1 { Duration::ZERO } else { PEER_WAIT };
+        let wait = if peers == 1 {
+            Duration::ZERO
+        } else {
+            PEER_WAIT
+        };
         while query.probe.less_equal(&epoch) {
             self.timely.step_or_park(Some(wait));
         }
@@ -286,7 +316,9 @@ impl<'a> Worker<'a> {
                     self.fresh.of(&query.late[*stage]).push(Chunk::Rows(rows));
                 }
                 Chunk::Rows(_) | Chunk::Watermark(_) => self.fresh.of(&query.output).push(chunk),
-                Chunk::Partial { .. } => unreachable!("partial results end in the stage that merges them"),
+                Chunk::Partial { .. } => {
+                    unreachable!("partial results end in the stage that merges them")
+                }
             }
         }
     }
@@ -341,7 +373,9 @@ impl<'a> Worker<'a> {
     }
 
     fn source(&mut self, topic: TopicId) -> Option<&mut SourceSlot> {
-        self.sources.iter_mut().find(|source| source.topic.id == topic)
+        self.sources
+            .iter_mut()
+            .find(|source| source.topic.id == topic)
     }
 
     fn add_source(&mut self, source: &NewSource) {
@@ -373,7 +407,11 @@ impl<'a> Worker<'a> {
         let built = self.timely.dataflow::<u64, _, _>(|scope| {
             dataflow::build(scope, &query.plan, inputs, home, &query.failure)
         });
-        let Built { inputs, probe, outlet } = match built {
+        let Built {
+            inputs,
+            probe,
+            outlet,
+        } = match built {
             Ok(built) => built,
             Err(error) => return query.output.fail(&error.strip_backtrace()),
         };
@@ -396,7 +434,9 @@ impl<'a> Worker<'a> {
         for topic in &query.inputs {
             if topic.home == here {
                 self.fresh.of(topic).extend(topic.snapshot_chunks());
-                self.fresh.of(topic).push(Chunk::Watermark(topic.watermark()));
+                self.fresh
+                    .of(topic)
+                    .push(Chunk::Watermark(topic.watermark()));
             }
         }
         if query.inputs.is_empty() {
@@ -418,6 +458,8 @@ impl<'a> Worker<'a> {
 
 /// Arrival time, in microseconds since 1970-01-01 UTC.
 fn now_us() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let since = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
     i64::try_from(since.as_micros()).unwrap_or(i64::MAX)
 }

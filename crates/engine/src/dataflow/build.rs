@@ -88,7 +88,11 @@ impl<'scope> Builder<'scope> {
     fn node(&mut self, node: &Node) -> Result<Chunks<'scope>> {
         Ok(match node {
             Node::Input { input } => self.inputs[*input].clone(),
-            Node::Empty => transform(self.inputs[0].clone(), vec![nothing()], self.failure.clone()),
+            Node::Empty => transform(
+                self.inputs[0].clone(),
+                vec![nothing()],
+                self.failure.clone(),
+            ),
             Node::Transform { from, steps } => {
                 let from = self.node(from)?;
                 transform(from, steps.clone(), self.failure.clone())

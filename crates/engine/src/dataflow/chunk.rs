@@ -85,7 +85,12 @@ pub(super) fn diffs(diff: i8, rows: usize) -> ArrayRef {
 pub fn appearing(rows: RecordBatch) -> RecordBatch {
     let schema = with_diff(rows.schema_ref());
     let count = rows.num_rows();
-    let columns = rows.columns().iter().cloned().chain([diffs(1, count)]).collect();
+    let columns = rows
+        .columns()
+        .iter()
+        .cloned()
+        .chain([diffs(1, count)])
+        .collect();
     let options = RecordBatchOptions::new().with_row_count(Some(count));
     RecordBatch::try_new_with_options(schema, columns, &options)
         .expect("the columns of a batch, and one more of the same length")

@@ -66,7 +66,10 @@ impl SourceEntry {
     pub fn has_ended(&self) -> bool {
         use headwater_connect::State;
         self.connector.as_ref().is_none_or(|connector| {
-            matches!(connector.handle.status().state, State::Stopped | State::Failed)
+            matches!(
+                connector.handle.status().state,
+                State::Stopped | State::Failed
+            )
         })
     }
 
@@ -76,14 +79,25 @@ impl SourceEntry {
         let relation = &self.topic.relation;
         if self.time.is_some() {
             let name = &relation.name;
-            return refused(format!("source {name:?} has its watermark from CREATE SOURCE already"));
+            return refused(format!(
+                "source {name:?} has its watermark from CREATE SOURCE already"
+            ));
         }
         let Ok(column) = relation.schema.index_of(&watermark.column) else {
-            return refused(format!("{:?} is no column of {:?}", watermark.column, relation.name));
+            return refused(format!(
+                "{:?} is no column of {:?}",
+                watermark.column, relation.name
+            ));
         };
-        let time = EventTimeColumn { column, delay: watermark.delay };
+        let time = EventTimeColumn {
+            column,
+            delay: watermark.delay,
+        };
         self.time = Some(time.clone());
-        Ok(Command::SetEventTime { source: self.topic.id, time })
+        Ok(Command::SetEventTime {
+            source: self.topic.id,
+            time,
+        })
     }
 }
 
@@ -139,7 +153,10 @@ impl Catalog {
         if let Some((exact, _)) = self.entries.get_key_value(name) {
             return Some(exact);
         }
-        let mut similar = self.entries.keys().filter(|other| other.eq_ignore_ascii_case(name));
+        let mut similar = self
+            .entries
+            .keys()
+            .filter(|other| other.eq_ignore_ascii_case(name));
         let only = similar.next()?;
         similar.next().is_none().then_some(only)
     }
@@ -151,7 +168,9 @@ impl Catalog {
     pub fn source(&self, name: &str) -> Result<&SourceEntry> {
         match self.get(name) {
             Some(Entry::Source(source)) => Ok(source),
-            _ => Err(Error::SourceNotFound { name: name.to_owned() }),
+            _ => Err(Error::SourceNotFound {
+                name: name.to_owned(),
+            }),
         }
     }
 
@@ -183,7 +202,9 @@ impl Catalog {
             let mut similar = self.topics().filter(same);
             similar.next().filter(|_| similar.next().is_none())
         });
-        found.cloned().ok_or_else(|| Error::NotFound { name: name.to_owned() })
+        found.cloned().ok_or_else(|| Error::NotFound {
+            name: name.to_owned(),
+        })
     }
 
     /// All relations that a query can read.
@@ -200,25 +221,42 @@ impl Catalog {
 
     /// The names of what reads any topic of `name`.
     pub fn readers(&self, name: &str) -> Vec<String> {
-        let Some(entry) = self.entries.get(name) else { return Vec::new() };
-        let topics: Vec<_> = entry.topics().iter().map(|it| it.relation.name.clone()).collect();
-        let reads = |entry: &Entry| entry.inputs().iter().any(|it| topics.iter().any(|t| t == it));
-        let readers = self.order.iter().filter(|other| {
-            self.entries.get(*other).is_some_and(reads)
-        });
+        let Some(entry) = self.entries.get(name) else {
+            return Vec::new();
+        };
+        let topics: Vec<_> = entry
+            .topics()
+            .iter()
+            .map(|it| it.relation.name.clone())
+            .collect();
+        let reads = |entry: &Entry| {
+            entry
+                .inputs()
+                .iter()
+                .any(|it| topics.iter().any(|t| t == it))
+        };
+        let readers = self
+            .order
+            .iter()
+            .filter(|other| self.entries.get(*other).is_some_and(reads));
         readers.cloned().collect()
     }
 
     /// The sources that a topic's rows come from.
     pub fn sources_of(&self, topic: &str) -> Vec<Arc<Topic>> {
         let owner = self.entries.values().find(|entry| {
-            entry.topics().iter().any(|owned| owned.relation.name == topic)
+            entry
+                .topics()
+                .iter()
+                .any(|owned| owned.relation.name == topic)
         });
         match owner {
             Some(Entry::Source(source)) => vec![Arc::clone(&source.topic)],
-            Some(Entry::Query(query)) => {
-                query.inputs.iter().flat_map(|input| self.sources_of(input)).collect()
-            }
+            Some(Entry::Query(query)) => query
+                .inputs
+                .iter()
+                .flat_map(|input| self.sources_of(input))
+                .collect(),
             Some(Entry::Sink(_)) | None => Vec::new(),
         }
     }
@@ -226,7 +264,9 @@ impl Catalog {
 
 impl Tables for Catalog {
     fn names(&self) -> Vec<String> {
-        self.topics().map(|topic| topic.relation.name.clone()).collect()
+        self.topics()
+            .map(|topic| topic.relation.name.clone())
+            .collect()
     }
 
     fn columns(&self, table: &str) -> Option<Vec<String>> {
@@ -238,5 +278,10 @@ impl Tables for Catalog {
 
 /// The event time of a source, for those that plan.
 pub(super) fn event_time(time: Option<&EventTimeColumn>) -> Vec<EventColumn> {
-    time.map(|time| EventColumn { column: time.column, lag_us: 0 }).into_iter().collect()
+    time.map(|time| EventColumn {
+        column: time.column,
+        lag_us: 0,
+    })
+    .into_iter()
+    .collect()
 }

@@ -43,7 +43,10 @@ impl SinkStatus {
     }
 
     pub fn get(&self) -> SinkState {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.state
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 }
 
@@ -63,20 +66,31 @@ impl Inner {
 
     fn start_source(&self, source: &SourceEntry) {
         use headwater_connect::State;
-        let Some(connector) = &source.connector else { return };
+        let Some(connector) = &source.connector else {
+            return;
+        };
         if connector.handle.status().state != State::Initial {
             return;
         }
         let home = source.topic.home;
         let bell = Arc::clone(self.turns.bell(home));
         let config = &source.config;
-        let queue = Arc::new(LaneQueue::new(config.buffer_size, config.backpressure, bell));
+        let queue = Arc::new(LaneQueue::new(
+            config.buffer_size,
+            config.backpressure,
+            bell,
+        ));
         let channel = Connected::new(Arc::clone(&queue), Arc::clone(&source.shared));
         let channel = Once::new(Box::new(channel) as _);
-        self.turns.command(Command::AddChannel { source: source.topic.id, channel });
+        self.turns.command(Command::AddChannel {
+            source: source.topic.id,
+            channel,
+        });
         let _runtime = self.tokio.enter();
         let lane = Box::new(ConnectorLane(queue));
-        let started = connector.handle.start(&CancellationToken::new(), Some(lane));
+        let started = connector
+            .handle
+            .start(&CancellationToken::new(), Some(lane));
         if let Err(error) = started {
             tracing::error!(source = source.shared.name(), %error, "cannot start");
         }
@@ -88,7 +102,9 @@ impl Inner {
         use headwater_connect::End;
         let (mut status, shared) = (handle.watch(), Arc::clone(&source.shared));
         self.tokio.spawn(async move {
-            let ended = status.wait_for(|status| status.end == Some(End::Finished)).await;
+            let ended = status
+                .wait_for(|status| status.end == Some(End::Finished))
+                .await;
             if ended.is_ok() {
                 shared.close();
             }
@@ -98,7 +114,9 @@ impl Inner {
     fn start_sinks(&self, catalog: &mut Catalog) -> Result<()> {
         let names: Vec<String> = catalog.order.clone();
         for name in names {
-            let Some(Entry::Sink(sink)) = catalog.entries.get(&name) else { continue };
+            let Some(Entry::Sink(sink)) = catalog.entries.get(&name) else {
+                continue;
+            };
             if sink.task.is_some() || sink.input.is_empty() {
                 continue;
             }
@@ -110,13 +128,20 @@ impl Inner {
         Ok(())
     }
 
-    fn start_sink(&self, catalog: &Catalog, sink: &SinkEntry) -> Result<tokio::task::JoinHandle<()>> {
+    fn start_sink(
+        &self,
+        catalog: &Catalog,
+        sink: &SinkEntry,
+    ) -> Result<tokio::task::JoinHandle<()>> {
         let topic = catalog.topic(&sink.input)?;
         let bells = (0..self.workers).map(|worker| Arc::clone(self.turns.bell(worker)));
         let gate = Arc::new(Gate::new(bells.collect()));
         for source in catalog.sources_of(&sink.input) {
             let gate = Arc::clone(&gate);
-            self.turns.command(Command::AddGate { source: source.id, gate });
+            self.turns.command(Command::AddGate {
+                source: source.id,
+                gate,
+            });
         }
         let rows = self.subscribe(&topic, Queue::new(SINK_QUEUE_ROWS, Some(gate)));
         let feeder = Feeder {
@@ -254,7 +279,7 @@ impl Feeder {
                     self.status.set("degraded", Some(error.to_string()));
                 }
                 tokio::select! {
-                    event = self.rows.next() => event,
+                    event = StreamExt::next(&mut self.rows) => event,
                     () = self.stop.cancelled() => None,
                 }
             }
@@ -271,12 +296,16 @@ impl Feeder {
 
     /// Writes one event; false if the sink is lost.
     async fn deliver(&mut self, sink: &mut dyn Sink, event: Event) -> bool {
-        let Event::Rows(batch) = event else { return true };
+        let Event::Rows(batch) = event else {
+            return true;
+        };
         loop {
             let began = Instant::now();
             match sink.write(&batch).await {
                 Ok(()) => {
-                    self.status.rows.fetch_add(batch.num_rows() as u64, Ordering::Relaxed);
+                    self.status
+                        .rows
+                        .fetch_add(batch.num_rows() as u64, Ordering::Relaxed);
                     return true;
                 }
                 Err(error) if self.may_retry(&error, began.elapsed()).await => {}
@@ -290,7 +319,9 @@ impl Feeder {
 
     /// Waits before another attempt; false if there is to be none.
     async fn may_retry(&mut self, error: &headwater_connect::Error, ran_for: Duration) -> bool {
-        let Some(delay) = self.attempts.next(ran_for, error.retry()) else { return false };
+        let Some(delay) = self.attempts.next(ran_for, error.retry()) else {
+            return false;
+        };
         self.status.set("backing_off", Some(error.to_string()));
         tokio::select! {
             () = tokio::time::sleep(delay) => {

@@ -25,13 +25,15 @@ struct Table {
 impl Table {
     fn text(mut self, name: &str, values: impl IntoIterator<Item = Option<String>>) -> Self {
         self.fields.push(Field::new(name, DataType::Utf8, true));
-        self.columns.push(Arc::new(values.into_iter().collect::<StringArray>()));
+        self.columns
+            .push(Arc::new(values.into_iter().collect::<StringArray>()));
         self
     }
 
     fn number(mut self, name: &str, values: impl IntoIterator<Item = u64>) -> Self {
         self.fields.push(Field::new(name, DataType::UInt64, false));
-        self.columns.push(Arc::new(UInt64Array::from_iter_values(values)));
+        self.columns
+            .push(Arc::new(UInt64Array::from_iter_values(values)));
         self
     }
 
@@ -39,7 +41,10 @@ impl Table {
         let schema = Arc::new(Schema::new(self.fields));
         let batch = RecordBatch::try_new(Arc::clone(&schema), self.columns)
             .expect("each column has one value for each thing shown");
-        Outcome::Rows { schema, batches: vec![batch] }
+        Outcome::Rows {
+            schema,
+            batches: vec![batch],
+        }
     }
 }
 
@@ -59,20 +64,39 @@ impl Inner {
         let sources: Vec<&SourceEntry> = catalog.sources().collect();
         let each = || sources.iter();
         let status = |source: &&SourceEntry| {
-            source.connector.as_ref().map(|connector| connector.handle.status())
+            source
+                .connector
+                .as_ref()
+                .map(|connector| connector.handle.status())
         };
         Table::default()
             .text("name", each().map(|it| Some(it.shared.name().to_owned())))
             .text(
                 "connector",
-                each().map(|it| it.connector.as_ref().map(|it| it.spec.connector().to_owned())),
+                each().map(|it| {
+                    it.connector
+                        .as_ref()
+                        .map(|it| it.spec.connector().to_owned())
+                }),
             )
-            .text("state", each().map(|it| status(it).map(|it| it.state.name().to_owned())))
-            .text("reason", each().map(|it| status(it)?.reason.map(|it| it.to_string())))
+            .text(
+                "state",
+                each().map(|it| status(it).map(|it| it.state.name().to_owned())),
+            )
+            .text(
+                "reason",
+                each().map(|it| status(it)?.reason.map(|it| it.to_string())),
+            )
             .number("rows", each().map(|it| it.topic.rows()))
-            .number("bad", each().map(|it| it.shared.bad.load(Ordering::Relaxed)))
+            .number(
+                "bad",
+                each().map(|it| it.shared.bad.load(Ordering::Relaxed)),
+            )
             .number("dropped", each().map(|it| dropped(&it.shared)))
-            .number("gaps", each().map(|it| it.shared.gap_count.load(Ordering::Relaxed)))
+            .number(
+                "gaps",
+                each().map(|it| it.shared.gap_count.load(Ordering::Relaxed)),
+            )
             .outcome()
     }
 
@@ -92,11 +116,17 @@ impl Inner {
             None => "running",
         };
         Table::default()
-            .text("name", each().map(|it| Some(it.topic.relation.name.clone())))
+            .text(
+                "name",
+                each().map(|it| Some(it.topic.relation.name.clone())),
+            )
             .text("state", each().map(|it| Some(state(it).to_owned())))
             .text("reason", each().map(|it| it.topic.failure()))
             .number("rows", each().map(|it| it.topic.rows()))
-            .number("late", each().map(|it| it.late.iter().map(|late| late.rows()).sum()))
+            .number(
+                "late",
+                each().map(|it| it.late.iter().map(|late| late.rows()).sum()),
+            )
             .text("query", each().map(|it| Some(it.text.clone())))
             .outcome()
     }
@@ -114,17 +144,30 @@ impl Inner {
         let each = || sinks.iter().copied();
         Table::default()
             .text("name", each().map(|(name, _)| Some(name.clone())))
-            .text("connector", each().map(|(_, it)| Some(it.spec.connector().to_owned())))
+            .text(
+                "connector",
+                each().map(|(_, it)| Some(it.spec.connector().to_owned())),
+            )
             .text("input", each().map(|(_, it)| Some(it.input.clone())))
-            .text("state", each().map(|(_, it)| Some(it.status.get().name.to_owned())))
+            .text(
+                "state",
+                each().map(|(_, it)| Some(it.status.get().name.to_owned())),
+            )
             .text("reason", each().map(|(_, it)| it.status.get().reason))
-            .number("rows", each().map(|(_, it)| it.status.rows.load(Ordering::Relaxed)))
+            .number(
+                "rows",
+                each().map(|(_, it)| it.status.rows.load(Ordering::Relaxed)),
+            )
             .outcome()
     }
 
     fn show_connectors(&self) -> Outcome {
         let names: Vec<&str> = self.connectors.names().collect();
-        let found = || names.iter().filter_map(|name| self.connectors.get(name).ok());
+        let found = || {
+            names
+                .iter()
+                .filter_map(|name| self.connectors.get(name).ok())
+        };
         let role = |there: bool| Some(if there { "yes" } else { "no" }.to_owned());
         Table::default()
             .text("name", found().map(|it| Some(it.name.to_owned())))
@@ -143,7 +186,10 @@ impl Inner {
         Ok(Table::default()
             .text("column", each().map(|it| Some(it.name().clone())))
             .text("type", each().map(|it| Some(it.data_type().to_string())))
-            .text("nullable", each().map(|it| Some(if it.is_nullable() { "yes" } else { "no" }.to_owned())))
+            .text(
+                "nullable",
+                each().map(|it| Some(if it.is_nullable() { "yes" } else { "no" }.to_owned())),
+            )
             .text(
                 "event_time",
                 (0..schema.fields().len()).map(|it| is_time(it).then(|| "yes".to_owned())),

@@ -73,8 +73,14 @@ impl Options for SourceOptions {
             return Vec::new();
         }
         let next = self.buffer_size.next_power_of_two();
-        let reason = format!("must be a power of two, such as {next}, not {}", self.buffer_size);
-        vec![Objection { options: vec!["buffer_size"], reason }]
+        let reason = format!(
+            "must be a power of two, such as {next}, not {}",
+            self.buffer_size
+        );
+        vec![Objection {
+            options: vec!["buffer_size"],
+            reason,
+        }]
     }
 }
 
@@ -103,7 +109,11 @@ impl SourceOptions {
 
 /// Settings that would need what is not there.
 pub(super) fn refuse_unbuilt(config: &SourceConfig) -> Result<()> {
-    let refused = |what: &str| Err(Error::Config { what: what.to_owned() });
+    let refused = |what: &str| {
+        Err(Error::Config {
+            what: what.to_owned(),
+        })
+    };
     if config.wal_mode.is_some() {
         return refused("wal_mode: the log is not built yet; leave it at None");
     }
@@ -127,7 +137,9 @@ pub(super) fn refuse_unbuilt_options(options: &[OptionEntry]) -> Result<()> {
     for option in options {
         let key = option.key.to_lowercase();
         let hit = UNBUILT.iter().find(|(name, _)| {
-            key == *name || key.ends_with(&format!(".{name}")) || key.starts_with(&format!("{name}."))
+            key == *name
+                || key.ends_with(&format!(".{name}"))
+                || key.starts_with(&format!("{name}."))
         });
         if let Some((_, what)) = hit {
             let error = SqlError::not_built(format!("option {:?}", option.key))
@@ -158,7 +170,9 @@ fn value(value: &OptionValue) -> Value {
         OptionValue::Bool(truth) => Value::Bool(*truth),
         OptionValue::Number(digits) => match digits.parse::<i64>() {
             Ok(number) => Value::Integer(number),
-            Err(_) => digits.parse().map_or(Value::Text(digits.clone()), Value::Number),
+            Err(_) => digits
+                .parse()
+                .map_or(Value::Text(digits.clone()), Value::Number),
         },
     }
 }

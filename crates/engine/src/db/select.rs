@@ -13,7 +13,9 @@ use super::Inner;
 use super::catalog::Catalog;
 use crate::error::{Error, Result};
 use crate::sql::plan::explain;
-use crate::sql::{SqlError, SqlQuery, Statement as OurStatement, parse, resolve_identifiers, sqlstate};
+use crate::sql::{
+    SqlError, SqlQuery, Statement as OurStatement, parse, resolve_identifiers, sqlstate,
+};
 use crate::topic::Topic;
 
 impl Inner {
@@ -42,7 +44,9 @@ impl Inner {
             let rows = self.visit(topic.home, move || topic.snapshot())??;
             let table = MemTable::try_new(schema, vec![rows]).map_err(explain)?;
             let quoted = datafusion::common::TableReference::bare(name);
-            context.register_table(quoted, Arc::new(table)).map_err(explain)?;
+            context
+                .register_table(quoted, Arc::new(table))
+                .map_err(explain)?;
         }
         let ast = *query.ast;
         let answer = self.block_on(async move { run(&context, ast).await });
@@ -56,7 +60,9 @@ impl Inner {
         resolve_identifiers(query, &*catalog)?;
         let mut views: Vec<Arc<Topic>> = Vec::new();
         for name in relations(&query.ast) {
-            let Ok(topic) = catalog.topic(&name) else { continue };
+            let Ok(topic) = catalog.topic(&name) else {
+                continue;
+            };
             if !topic.is_kept() {
                 return Err(not_a_view(&catalog, &name, query).into());
             }
@@ -84,7 +90,9 @@ async fn run(
 
 /// A session that plans as the continuous queries are planned: names as declared, text as Utf8.
 pub(crate) fn batch_context() -> SessionContext {
-    let mut config = SessionConfig::new().with_target_partitions(1).with_information_schema(false);
+    let mut config = SessionConfig::new()
+        .with_target_partitions(1)
+        .with_information_schema(false);
     let parser = &mut config.options_mut().sql_parser;
     parser.enable_ident_normalization = false;
     parser.map_string_types_to_utf8view = false;
@@ -113,10 +121,14 @@ fn not_one_query() -> Error {
 }
 
 fn not_a_view(catalog: &Catalog, name: &str, query: &SqlQuery) -> SqlError {
-    let kind = catalog.get(name).map_or("topic".to_owned(), |entry| entry.kind().to_string());
-    SqlError::not_built(format!("SELECT on {name:?}, which is a {kind} and keeps no rows,"))
-        .hint(format!(
-            "CREATE VIEW v AS SELECT ... FROM {name}, then SELECT from v; or SUBSCRIBE TO {name}."
-        ))
-        .at(query.span.clone())
+    let kind = catalog
+        .get(name)
+        .map_or("topic".to_owned(), |entry| entry.kind().to_string());
+    SqlError::not_built(format!(
+        "SELECT on {name:?}, which is a {kind} and keeps no rows,"
+    ))
+    .hint(format!(
+        "CREATE VIEW v AS SELECT ... FROM {name}, then SELECT from v; or SUBSCRIBE TO {name}."
+    ))
+    .at(query.span.clone())
 }

@@ -112,9 +112,11 @@ impl Inner {
                 self.create_query(Kind::View, &create.name, if_not_exists, create.query)
             }
             Statement::CreateSink(create) => self.create_sink(create, &place),
-            Statement::InsertInto { target, columns, query } => {
-                self.insert_into(&target, &columns, query)
-            }
+            Statement::InsertInto {
+                target,
+                columns,
+                query,
+            } => self.insert_into(&target, &columns, query),
             Statement::Query(query) => {
                 let (schema, batches) = self.select(query)?;
                 Ok(Outcome::Rows { schema, batches })
@@ -133,7 +135,9 @@ impl Inner {
 
     /// The topic of this name, or an error that points at it.
     pub(super) fn topic(&self, name: &Name) -> Result<Arc<Topic>> {
-        self.catalog().topic(&name.value).map_err(|_| undefined(name).into())
+        self.catalog()
+            .topic(&name.value)
+            .map_err(|_| undefined(name).into())
     }
 
     fn create_source(&self, create: CreateSource, place: &Place) -> Result<Outcome> {
@@ -151,7 +155,10 @@ impl Inner {
         };
         let time = create.watermark.as_ref().map(|watermark| {
             let column = schema.index_of(&watermark.column.value);
-            column.map(|column| EventTimeColumn { column, delay: watermark.delay })
+            column.map(|column| EventTimeColumn {
+                column,
+                delay: watermark.delay,
+            })
         });
         let time = time.transpose().map_err(|_| undefined(&create.name))?;
         let mut catalog = self.catalog();
@@ -174,9 +181,19 @@ impl Inner {
             SourceConnector { spec, handle }
         });
         let config = options.config();
-        let entry = SourceEntry { topic, bad, shared, config, time, connector };
+        let entry = SourceEntry {
+            topic,
+            bad,
+            shared,
+            config,
+            time,
+            connector,
+        };
         catalog.insert(&name, Entry::Source(entry));
-        Ok(Outcome::Created { kind: Kind::Source, name })
+        Ok(Outcome::Created {
+            kind: Kind::Source,
+            name,
+        })
     }
 
     fn source_options(
@@ -200,7 +217,9 @@ impl Inner {
             }
         };
         let read = checked.get::<SourceOptions>();
-        let options = read.map_err(|error| Error::Config { what: error.to_string() })?;
+        let options = read.map_err(|error| Error::Config {
+            what: error.to_string(),
+        })?;
         Ok((options, spec))
     }
 
@@ -236,12 +255,17 @@ impl Inner {
         query: SqlQuery,
     ) -> Result<Outcome> {
         if let Existing::Unchanged = self.existing(name, if_not_exists)? {
-            return Ok(Outcome::Unchanged { name: name.value.clone() });
+            return Ok(Outcome::Unchanged {
+                name: name.value.clone(),
+            });
         }
         let text = query.text.clone();
         let planned = self.plan(query)?;
         self.install(kind, &name.value, text, planned)?;
-        Ok(Outcome::Created { kind, name: name.value.clone() })
+        Ok(Outcome::Created {
+            kind,
+            name: name.value.clone(),
+        })
     }
 
     /// Plans a continuous query over what exists.
@@ -255,9 +279,11 @@ impl Inner {
         for input in &planned.inputs {
             let topic = catalog.topic(input)?;
             if topic.relation.changes && !topic.is_kept() {
-                let error = SqlError::not_built(format!("reading from {input:?}, which changes and is not kept,"))
-                    .hint(format!("Create {input:?} as a VIEW, and read from that."))
-                    .at(place);
+                let error = SqlError::not_built(format!(
+                    "reading from {input:?}, which changes and is not kept,"
+                ))
+                .hint(format!("Create {input:?} as a VIEW, and read from that."))
+                .at(place);
                 return Err(error.into());
             }
         }
@@ -285,7 +311,12 @@ impl Inner {
                 event_time: Vec::new(),
                 changes: false,
             };
-            late.push(Arc::new(Topic::new(self.next_topic(), home, relation, false)?));
+            late.push(Arc::new(Topic::new(
+                self.next_topic(),
+                home,
+                relation,
+                false,
+            )?));
         }
         self.turns.command(Command::AddQuery(NewQuery {
             plan: planned.plan,
@@ -295,7 +326,14 @@ impl Inner {
             failure: Failure::default(),
         }));
         let (inputs, logical) = (planned.inputs, planned.logical);
-        let entry = QueryEntry { kind, topic: output, late, inputs, text, logical };
+        let entry = QueryEntry {
+            kind,
+            topic: output,
+            late,
+            inputs,
+            text,
+            logical,
+        };
         catalog.insert(name, Entry::Query(entry));
         Ok(())
     }
@@ -333,7 +371,10 @@ impl Inner {
             task: None,
         };
         self.catalog().insert(&name, Entry::Sink(entry));
-        Ok(Outcome::Created { kind: Kind::Sink, name })
+        Ok(Outcome::Created {
+            kind: Kind::Sink,
+            name,
+        })
     }
 
     fn sink_spec(
@@ -349,7 +390,9 @@ impl Inner {
                 .at(place.clone());
             return Err(error.into());
         };
-        let spec = self.connectors.sink(&entry.value.to_string(), &given, schema, &[]);
+        let spec = self
+            .connectors
+            .sink(&entry.value.to_string(), &given, schema, &[]);
         spec.map_err(|error| refused(error, entry, place))
     }
 
@@ -357,7 +400,10 @@ impl Inner {
     fn insert_into(&self, target: &Name, columns: &[Name], query: SqlQuery) -> Result<Outcome> {
         let (name, declared) = {
             let catalog = self.catalog();
-            let name = catalog.spelling(&target.value).unwrap_or(&target.value).to_owned();
+            let name = catalog
+                .spelling(&target.value)
+                .unwrap_or(&target.value)
+                .to_owned();
             match catalog.entries.get(&name) {
                 Some(Entry::Sink(sink)) if sink.input.is_empty() => {
                     (name, Arc::clone(&sink.declared))
@@ -368,8 +414,10 @@ impl Inner {
                     return Err(error.at(target.span.clone()).into());
                 }
                 Some(_) => {
-                    let error = SqlError::not_built(format!("INSERT INTO {name:?}, which is no sink,"))
-                        .hint("Rows are pushed into a source by a program, or come from a connector.");
+                    let error = SqlError::not_built(format!(
+                        "INSERT INTO {name:?}, which is no sink,"
+                    ))
+                    .hint("Rows are pushed into a source by a program, or come from a connector.");
                     return Err(error.at(target.span.clone()).into());
                 }
                 None => return Err(undefined(target).into()),
@@ -379,19 +427,26 @@ impl Inner {
         let order = columns.iter().map(|column| column.value.as_str());
         let planned = self.plan(query)?;
         let order: Vec<&str> = order.collect();
-        let planned = planned.insert_into(&declared, &order).map_err(|error| error.at(place))?;
+        let planned = planned
+            .insert_into(&declared, &order)
+            .map_err(|error| error.at(place))?;
         let input = query_name(&name);
         self.install(Kind::Stream, &input, text, planned)?;
         if let Some(Entry::Sink(sink)) = self.catalog().entries.get_mut(&name) {
             sink.input = input;
         }
-        Ok(Outcome::Created { kind: Kind::Stream, name: query_name(&name) })
+        Ok(Outcome::Created {
+            kind: Kind::Stream,
+            name: query_name(&name),
+        })
     }
 
     fn existing(&self, name: &Name, if_not_exists: bool) -> Result<Existing> {
         let catalog = self.catalog();
         let taken = catalog.entries.contains_key(&name.value)
-            || catalog.topics().any(|topic| topic.relation.name == name.value);
+            || catalog
+                .topics()
+                .any(|topic| topic.relation.name == name.value);
         match (taken, if_not_exists) {
             (false, _) => Ok(Existing::Free),
             (true, true) => Ok(Existing::Unchanged),
@@ -410,7 +465,9 @@ impl Inner {
         let entry = name.as_ref().and_then(|name| catalog.entries.get(name));
         let Some((name, entry)) = name.as_ref().zip(entry) else {
             return match drop.if_exists {
-                true => Ok(Outcome::Unchanged { name: drop.name.value.clone() }),
+                true => Ok(Outcome::Unchanged {
+                    name: drop.name.value.clone(),
+                }),
                 false => Err(undefined(&drop.name).into()),
             };
         };
@@ -445,12 +502,17 @@ impl Inner {
     fn end_entry(&self, entry: Entry) {
         match entry {
             Entry::Source(source) => {
-                self.turns.command(Command::Remove { topic: source.topic.id });
+                self.turns.command(Command::Remove {
+                    topic: source.topic.id,
+                });
                 if let Some(connector) = source.connector {
-                    self.tokio.spawn(async move { connector.handle.stop().await });
+                    self.tokio
+                        .spawn(async move { connector.handle.stop().await });
                 }
             }
-            Entry::Query(query) => self.turns.command(Command::Remove { topic: query.topic.id }),
+            Entry::Query(query) => self.turns.command(Command::Remove {
+                topic: query.topic.id,
+            }),
             Entry::Sink(sink) => sink.stop.cancel(),
         }
     }
@@ -488,7 +550,11 @@ fn published(planned: &Planned) -> SchemaRef {
 
 fn schema_of(columns: &[Column]) -> SchemaRef {
     let field = |column: &Column| {
-        Field::new(&column.name.value, column.data_type.clone(), column.nullable)
+        Field::new(
+            &column.name.value,
+            column.data_type.clone(),
+            column.nullable,
+        )
     };
     Arc::new(Schema::new(columns.iter().map(field).collect::<Vec<_>>()))
 }

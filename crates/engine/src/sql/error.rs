@@ -27,6 +27,8 @@ pub mod sqlstate {
     pub const UNDEFINED_COLUMN: &str = "42703";
     /// Two columns of one name.
     pub const DUPLICATE_COLUMN: &str = "42701";
+    /// A function that is not there, or not with these arguments.
+    pub const UNDEFINED_FUNCTION: &str = "42883";
     /// A data type that is not there.
     pub const UNDEFINED_OBJECT: &str = "42704";
     /// A value of the wrong type.

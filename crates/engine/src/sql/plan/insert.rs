@@ -18,8 +18,11 @@ pub(super) fn insert_into(
     order: &[&str],
 ) -> Result<Planned, SqlError> {
     if planned.plan.changes {
-        return Err(SqlError::not_built("INSERT INTO a sink from a result that changes")
-            .hint("Group by a window, or use CREATE SINK ... FROM, whose rows carry their diff."));
+        return Err(
+            SqlError::not_built("INSERT INTO a sink from a result that changes").hint(
+                "Group by a window, or use CREATE SINK ... FROM, whose rows carry their diff.",
+            ),
+        );
     }
     let query = Arc::clone(&planned.plan.schema);
     let named = named_columns(sink, order)?;
@@ -40,11 +43,24 @@ pub(super) fn insert_into(
     }
     let mut plan = planned.plan;
     // The casts may give NULL wherever the query does, whatever the sink declared.
-    let fields = sink.fields().iter().map(|it| it.as_ref().clone().with_nullable(true));
+    let fields = sink
+        .fields()
+        .iter()
+        .map(|it| it.as_ref().clone().with_nullable(true));
     plan.schema = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
-    let step = Transform::Project { exprs, schema: Arc::clone(&plan.schema) };
-    plan.root = Node::Transform { from: Box::new(plan.root), steps: vec![step] };
-    Ok(Planned { plan, event_time: Vec::new(), ..planned })
+    let step = Transform::Project {
+        exprs,
+        schema: Arc::clone(&plan.schema),
+    };
+    plan.root = Node::Transform {
+        from: Box::new(plan.root),
+        steps: vec![step],
+    };
+    Ok(Planned {
+        plan,
+        event_time: Vec::new(),
+        ..planned
+    })
 }
 
 /// The sink's columns that the query's columns go to, in the order of the query.
@@ -54,7 +70,10 @@ fn named_columns(sink: &SchemaRef, order: &[&str]) -> Result<Vec<usize>, SqlErro
     }
     let find = |name: &&str| {
         sink.index_of(name).map_err(|_| {
-            SqlError::new(sqlstate::UNDEFINED_COLUMN, format!("the sink has no column {name:?}"))
+            SqlError::new(
+                sqlstate::UNDEFINED_COLUMN,
+                format!("the sink has no column {name:?}"),
+            )
         })
     };
     order.iter().map(find).collect()
@@ -76,7 +95,11 @@ fn cast(query: &SchemaRef, from: usize, to: &Field) -> Result<Arc<dyn PhysicalEx
         );
         return Err(SqlError::new(sqlstate::DATATYPE_MISMATCH, message));
     }
-    Ok(Arc::new(CastExpr::new(column, to.data_type().clone(), None)))
+    Ok(Arc::new(CastExpr::new(
+        column,
+        to.data_type().clone(),
+        None,
+    )))
 }
 
 fn null(field: &Field) -> Result<Arc<dyn PhysicalExpr>, SqlError> {

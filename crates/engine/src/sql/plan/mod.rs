@@ -95,10 +95,11 @@ impl Planner {
     /// Whatever is wrong with the query, and 0A000 for what is not incremental.
     pub fn plan(&self, query: SqlQuery, relations: &[Relation]) -> Result<Planned, SqlError> {
         let whole = query.span.clone();
-        self.plan_within(query, relations).map_err(|error| match error.position {
-            Some(_) => error,
-            None => error.at(whole),
-        })
+        self.plan_within(query, relations)
+            .map_err(|error| match error.position {
+                Some(_) => error,
+                None => error.at(whole),
+            })
     }
 
     fn plan_within(&self, query: SqlQuery, relations: &[Relation]) -> Result<Planned, SqlError> {
@@ -159,8 +160,14 @@ fn scanned(plan: &LogicalPlan) -> Result<Vec<String>, SqlError> {
 fn explain_in(error: DataFusionError, query: &SqlQuery) -> SqlError {
     let span = error.diagnostic().and_then(|found| found.span);
     let place = span.and_then(|span| {
-        let at = |at: datafusion::common::Location| Location { line: at.line, column: at.column };
-        query.position(Span { start: at(span.start), end: at(span.end) })
+        let at = |at: datafusion::common::Location| Location {
+            line: at.line,
+            column: at.column,
+        };
+        query.position(Span {
+            start: at(span.start),
+            end: at(span.end),
+        })
     });
     explain(error).at(place)
 }

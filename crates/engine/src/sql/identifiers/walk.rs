@@ -1,0 +1,662 @@
+//! The walk over a query that gives every name its declared spelling.
+//!
+//! Queries, their `FROM` and their clauses are walked here by hand, for the order in which names
+//! come into sight is theirs; within an expression `sqlparser`'s visitor finds the names. A query
+//! inside an expression is walked when the visitor meets it, and what the visitor then finds in it
+//! is passed over.
+
+use std::ops::ControlFlow;
+
+use datafusion::sql::sqlparser::ast::{ExcludeSelectItem, Spanned as _};
+use datafusion::sql::sqlparser::ast::{
+    Expr, Ident, JoinConstraint, JoinOperator, ObjectName, ObjectNamePart, OrderBy, Query, Select,
+    SelectItem, SelectItemQualifiedWildcardKind, SetExpr, TableAlias, TableFactor, TableWithJoins,
+    VisitMut, VisitorMut, WildcardAdditionalOptions,
+};
+use datafusion::sql::sqlparser::tokenizer::{Location, Span};
+
+use super::Tables;
+use super::scope::{Ctes, Meaning, Relation, Scope, pick};
+use crate::sql::error::{Result, SqlError, sqlstate};
+use crate::sql::script::locate;
+use crate::sql::statement::SqlQuery;
+
+/// Gives every name in the query, and in the queries in it, the spelling of what it means.
+///
+/// # Errors
+///
+/// A name that fits several things by all but case, and none exactly.
+pub fn resolve_identifiers(query: &mut SqlQuery, tables: &dyn Tables) -> Result<()> {
+    let SqlQuery {
+        ast,
+        text,
+        span,
+        origin,
+    } = query;
+    let names = tables.names();
+    let walk = Walk {
+        tables,
+        names,
+        text,
+        start: span.start,
+        origin: *origin,
+    };
+    walk.query(ast, &[], &Ctes::default()).map(|_| ())
+}
+
+/// The names of a query's columns, those without a name left out; none when they cannot be known.
+type Columns = Option<Vec<String>>;
+
+struct Walk<'a> {
+    tables: &'a dyn Tables,
+    /// The names of all tables.
+    names: Vec<String>,
+    text: &'a str,
+    start: usize,
+    origin: Location,
+}
+
+/// Where an expression stands: what its names can mean.
+#[derive(Clone, Copy)]
+struct Site<'a> {
+    /// The scopes of the queries around, outermost first; the innermost last.
+    scopes: &'a [Scope],
+    /// The aliases of the select list, where they are visible.
+    aliases: &'a [String],
+    /// Whether an alias goes before a column, as in `ORDER BY`.
+    aliases_first: bool,
+    ctes: &'a Ctes,
+    /// Whether queries met here have been walked before.
+    queries_done: bool,
+}
+
+impl Walk<'_> {
+    fn query(&self, query: &mut Query, outer: &[Scope], ctes: &Ctes) -> Result<Columns> {
+        let mut ctes = ctes.clone();
+        if let Some(with) = &mut query.with {
+            for cte in &mut with.cte_tables {
+                let name = cte.alias.name.value.clone();
+                let mut within = ctes.clone();
+                if with.recursive {
+                    within.push(name.clone(), None);
+                }
+                let columns = self.query(&mut cte.query, outer, &within)?;
+                ctes.push(name, renamed(columns, &cte.alias));
+            }
+        }
+        match &mut *query.body {
+            SetExpr::Select(select) => self.select(select, query.order_by.as_mut(), outer, &ctes),
+            body => {
+                let columns = self.set_expr(body, outer, &ctes)?;
+                let of_all = Relation {
+                    name: None,
+                    columns: columns.clone(),
+                };
+                let scopes = [Scope {
+                    relations: vec![of_all],
+                }];
+                if let Some(order_by) = &mut query.order_by {
+                    self.visit(order_by, Site::plain(&scopes, &ctes))?;
+                }
+                Ok(columns)
+            }
+        }
+    }
+
+    /// The columns of a set operation are those of its first arm.
+    fn set_expr(&self, body: &mut SetExpr, outer: &[Scope], ctes: &Ctes) -> Result<Columns> {
+        match body {
+            SetExpr::Select(select) => self.select(select, None, outer, ctes),
+            SetExpr::Query(query) => self.query(query, outer, ctes),
+            SetExpr::SetOperation { left, right, .. } => {
+                let columns = self.set_expr(left, outer, ctes)?;
+                self.set_expr(right, outer, ctes)?;
+                Ok(columns)
+            }
+            SetExpr::Values(values) => {
+                let width = values.rows.first().map_or(0, |row| row.len());
+                self.visit(values, Site::plain(outer, ctes))?;
+                Ok(Some((1..=width).map(|n| format!("column{n}")).collect()))
+            }
+            SetExpr::Insert(_)
+            | SetExpr::Update(_)
+            | SetExpr::Delete(_)
+            | SetExpr::Merge(_)
+            | SetExpr::Table(_) => Ok(None),
+        }
+    }
+
+    fn select(
+        &self,
+        select: &mut Select,
+        order_by: Option<&mut OrderBy>,
+        outer: &[Scope],
+        ctes: &Ctes,
+    ) -> Result<Columns> {
+        let mut scope = Scope::default();
+        for tables in &mut select.from {
+            self.from(tables, &mut scope, outer, ctes)?;
+        }
+        let scopes = [outer, std::slice::from_ref(&scope)].concat();
+        let plain = Site::plain(&scopes, ctes);
+        self.visit(
+            &mut select.from,
+            Site {
+                queries_done: true,
+                ..plain
+            },
+        )?;
+        for tables in &mut select.from {
+            self.using(tables, &scope)?;
+        }
+        self.visit(&mut select.projection, plain)?;
+        for item in &mut select.projection {
+            self.wildcard(item, &scope)?;
+        }
+        self.visit(&mut select.selection, plain)?;
+        self.visit(&mut select.lateral_views, plain)?;
+
+        let aliases = aliases(&select.projection);
+        let grouped = Site {
+            aliases: &aliases,
+            ..plain
+        };
+        self.visit(&mut select.group_by, grouped)?;
+        self.visit(&mut select.having, grouped)?;
+        self.visit(&mut select.named_window, grouped)?;
+        self.visit(&mut select.qualify, grouped)?;
+        let ordered = Site {
+            aliases_first: true,
+            ..grouped
+        };
+        self.visit(&mut select.distinct, ordered)?;
+        self.visit(&mut select.sort_by, ordered)?;
+        if let Some(order_by) = order_by {
+            self.visit(order_by, ordered)?;
+        }
+        Ok(output(&select.projection, &scope))
+    }
+
+    fn from(
+        &self,
+        tables: &mut TableWithJoins,
+        scope: &mut Scope,
+        outer: &[Scope],
+        ctes: &Ctes,
+    ) -> Result<()> {
+        self.relation(&mut tables.relation, scope, outer, ctes)?;
+        for join in &mut tables.joins {
+            self.relation(&mut join.relation, scope, outer, ctes)?;
+        }
+        Ok(())
+    }
+
+    /// Adds what a part of `FROM` gives to the scope.
+    fn relation(
+        &self,
+        factor: &mut TableFactor,
+        scope: &mut Scope,
+        outer: &[Scope],
+        ctes: &Ctes,
+    ) -> Result<()> {
+        let (name, columns, alias) = match factor {
+            TableFactor::Table {
+                name,
+                alias,
+                args: None,
+                ..
+            } => {
+                let columns = self.table(name, ctes)?;
+                (Some(joined(name)), columns, alias.as_ref())
+            }
+            TableFactor::Derived {
+                lateral,
+                subquery,
+                alias,
+                ..
+            } => {
+                let columns = if *lateral {
+                    let around = [outer, std::slice::from_ref(scope)].concat();
+                    self.query(subquery, &around, ctes)?
+                } else {
+                    self.query(subquery, outer, ctes)?
+                };
+                (None, columns, alias.as_ref())
+            }
+            TableFactor::NestedJoin {
+                table_with_joins,
+                alias,
+            } => {
+                let mut inner = Scope::default();
+                self.from(table_with_joins, &mut inner, outer, ctes)?;
+                let Some(alias) = alias else {
+                    scope.relations.extend(inner.relations);
+                    return Ok(());
+                };
+                let columns = inner.is_complete().then(|| owned(&inner.columns()));
+                (None, columns, Some(&*alias))
+            }
+            TableFactor::Pivot { table, alias, .. }
+            | TableFactor::Unpivot { table, alias, .. }
+            | TableFactor::MatchRecognize { table, alias, .. } => {
+                self.relation(table, &mut Scope::default(), outer, ctes)?;
+                (None, None, alias.as_ref())
+            }
+            other => (None, None, alias_of(other)),
+        };
+        let relation = match alias {
+            None => Relation { name, columns },
+            Some(alias) => Relation {
+                name: Some(alias.name.value.clone()),
+                columns: renamed(columns, alias),
+            },
+        };
+        scope.relations.push(relation);
+        Ok(())
+    }
+
+    /// Spells the name of a table as it is declared and gives its columns.
+    fn table(&self, name: &mut ObjectName, ctes: &Ctes) -> Result<Columns> {
+        let Some(written) = plain_parts(name) else {
+            return Ok(None);
+        };
+        let quoted = written.iter().any(|part| part.quote_style.is_some());
+        let full = joined(name);
+        let bare = written.len() == 1;
+        let tiers = [
+            if bare { ctes.names() } else { Vec::new() },
+            self.names.iter().map(String::as_str).collect(),
+        ];
+        let found = if quoted {
+            full
+        } else {
+            self.unambiguous(
+                pick(&full, &tiers),
+                sqlstate::AMBIGUOUS_TABLE,
+                &full,
+                name.span(),
+            )?
+            .unwrap_or(full)
+        };
+        respell(name, &found);
+        if bare && let Some(columns) = ctes.columns(&found) {
+            return Ok(columns);
+        }
+        Ok(self.tables.columns(&found))
+    }
+
+    /// The columns of `USING (...)`.
+    fn using(&self, tables: &mut TableWithJoins, scope: &Scope) -> Result<()> {
+        if let TableFactor::NestedJoin {
+            table_with_joins, ..
+        } = &mut tables.relation
+        {
+            self.using(table_with_joins, scope)?;
+        }
+        for join in &mut tables.joins {
+            if let TableFactor::NestedJoin {
+                table_with_joins, ..
+            } = &mut join.relation
+            {
+                self.using(table_with_joins, scope)?;
+            }
+            let Some(JoinConstraint::Using(names)) = constraint(&mut join.join_operator) else {
+                continue;
+            };
+            for name in names {
+                if let [ObjectNamePart::Identifier(ident)] = &mut name.0[..] {
+                    self.column(ident, &[scope.columns()])?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The names in and behind `*`.
+    fn wildcard(&self, item: &mut SelectItem, scope: &Scope) -> Result<()> {
+        let (options, columns) = match item {
+            SelectItem::Wildcard(options) => (options, scope.columns()),
+            SelectItem::QualifiedWildcard(
+                SelectItemQualifiedWildcardKind::ObjectName(name),
+                options,
+            ) => {
+                let full = joined(name);
+                let (meaning, relation) = scope.relation(&full);
+                let columns = relation.and_then(|relation| relation.columns.as_ref());
+                let columns = columns.into_iter().flatten().map(String::as_str).collect();
+                let quoted = name.0.iter().filter_map(ObjectNamePart::as_ident);
+                if quoted.clone().all(|part| part.quote_style.is_none()) {
+                    let span = name.span();
+                    let found =
+                        self.unambiguous(meaning, sqlstate::AMBIGUOUS_TABLE, &full, span)?;
+                    respell(name, &found.unwrap_or(full));
+                }
+                (options, columns)
+            }
+            _ => return Ok(()),
+        };
+        for ident in named_in(options) {
+            self.column(ident, &[columns.clone()])?;
+        }
+        Ok(())
+    }
+
+    /// Spells a column as it is declared, if it is among the candidates. Says whether it is.
+    fn column(&self, ident: &mut Ident, tiers: &[Vec<&str>]) -> Result<bool> {
+        if ident.quote_style.is_some() {
+            return Ok(tiers
+                .iter()
+                .flatten()
+                .any(|candidate| *candidate == ident.value));
+        }
+        let meaning = pick(&ident.value, tiers);
+        let code = sqlstate::AMBIGUOUS_COLUMN;
+        match self.unambiguous(meaning, code, &ident.value, ident.span)? {
+            None => Ok(false),
+            Some(spelling) => {
+                ident.value = spelling;
+                Ok(true)
+            }
+        }
+    }
+
+    fn unambiguous(
+        &self,
+        meaning: Meaning,
+        code: &'static str,
+        name: &str,
+        span: Span,
+    ) -> Result<Option<String>> {
+        match meaning {
+            Meaning::Unknown => Ok(None),
+            Meaning::Is(spelling) => Ok(Some(spelling)),
+            Meaning::Ambiguous(candidates) => {
+                let message = format!("name {name:?} is ambiguous: {}", candidates.join(", "));
+                Err(SqlError::new(code, message)
+                    .hint("Write the name in the case in which it is declared.")
+                    .at(locate(self.text, self.start, self.origin, span)))
+            }
+        }
+    }
+
+    /// `name`, looked for from the inside out.
+    fn identifier(&self, ident: &mut Ident, site: Site) -> Result<()> {
+        let Some((inner, around)) = site.scopes.split_last() else {
+            return Ok(());
+        };
+        let aliases: Vec<&str> = site.aliases.iter().map(String::as_str).collect();
+        let mut tiers = [inner.columns(), aliases];
+        if site.aliases_first {
+            tiers.reverse();
+        }
+        if self.column(ident, &tiers)? || !inner.is_complete() {
+            return Ok(());
+        }
+        for scope in around.iter().rev() {
+            if self.column(ident, &[scope.columns()])? || !scope.is_complete() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// `relation.column`, `schema.table.column`, or a column and a field of it.
+    fn compound(&self, parts: &mut [Ident], site: Site) -> Result<()> {
+        for scope in site.scopes.iter().rev() {
+            for qualifier in (1..parts.len()).rev() {
+                if self.qualified(parts, qualifier, scope)? {
+                    return Ok(());
+                }
+            }
+        }
+        match parts.first_mut() {
+            Some(column) => self.identifier(column, site),
+            None => Ok(()),
+        }
+    }
+
+    /// Takes the first `count` parts for the name of a relation of the scope, if they are.
+    fn qualified(&self, parts: &mut [Ident], count: usize, scope: &Scope) -> Result<bool> {
+        let (qualifier, columns) = parts.split_at_mut(count);
+        let written: Vec<&str> = qualifier.iter().map(|part| part.value.as_str()).collect();
+        let written = written.join(".");
+        let (meaning, _) = scope.relation(&written);
+        let quoted = qualifier.iter().any(|part| part.quote_style.is_some());
+        let span = Span::union_iter(qualifier.iter().map(|part| part.span));
+        let spelling = match meaning {
+            Meaning::Is(spelling) if !quoted || spelling == written => spelling,
+            _ if quoted => return Ok(false),
+            other => {
+                let code = sqlstate::AMBIGUOUS_TABLE;
+                match self.unambiguous(other, code, &written, span)? {
+                    Some(spelling) => spelling,
+                    None => return Ok(false),
+                }
+            }
+        };
+        let (_, relation) = scope.relation(&spelling);
+        let known = relation
+            .and_then(|relation| relation.columns.as_deref())
+            .unwrap_or_default();
+        if let [part] = qualifier {
+            part.value = spelling;
+        } else {
+            for (part, spelling) in qualifier.iter_mut().zip(spelling.split('.')) {
+                part.value = spelling.into();
+            }
+        }
+        if let Some(column) = columns.first_mut() {
+            self.column(column, &[known.iter().map(String::as_str).collect()])?;
+        }
+        Ok(true)
+    }
+
+    fn visit(&self, node: &mut impl VisitMut, site: Site) -> Result<()> {
+        match node.visit(&mut Names {
+            walk: self,
+            site,
+            inside: 0,
+        }) {
+            ControlFlow::Continue(()) => Ok(()),
+            ControlFlow::Break(error) => Err(*error),
+        }
+    }
+}
+
+impl<'a> Site<'a> {
+    /// Where the aliases of the select list are not visible.
+    fn plain(scopes: &'a [Scope], ctes: &'a Ctes) -> Self {
+        Self {
+            scopes,
+            aliases: &[],
+            aliases_first: false,
+            ctes,
+            queries_done: false,
+        }
+    }
+}
+
+/// Finds the names in an expression.
+struct Names<'a> {
+    walk: &'a Walk<'a>,
+    site: Site<'a>,
+    /// How many queries deep the visitor is.
+    inside: usize,
+}
+
+type Found = ControlFlow<Box<SqlError>>;
+
+impl VisitorMut for Names<'_> {
+    type Break = Box<SqlError>;
+
+    fn pre_visit_query(&mut self, query: &mut Query) -> Found {
+        self.inside += 1;
+        if self.inside > 1 || self.site.queries_done {
+            return ControlFlow::Continue(());
+        }
+        match self.walk.query(query, self.site.scopes, self.site.ctes) {
+            Ok(_) => ControlFlow::Continue(()),
+            Err(error) => ControlFlow::Break(Box::new(error)),
+        }
+    }
+
+    fn post_visit_query(&mut self, _query: &mut Query) -> Found {
+        self.inside -= 1;
+        ControlFlow::Continue(())
+    }
+
+    fn pre_visit_expr(&mut self, expr: &mut Expr) -> Found {
+        if self.inside > 0 {
+            return ControlFlow::Continue(());
+        }
+        let done = match expr {
+            Expr::Identifier(ident) => self.walk.identifier(ident, self.site),
+            Expr::CompoundIdentifier(parts) => self.walk.compound(parts, self.site),
+            _ => Ok(()),
+        };
+        match done {
+            Ok(()) => ControlFlow::Continue(()),
+            Err(error) => ControlFlow::Break(Box::new(error)),
+        }
+    }
+}
+
+/// The names that the select list gives and that another clause can use.
+fn aliases(projection: &[SelectItem]) -> Vec<String> {
+    projection.iter().filter_map(item_name).collect()
+}
+
+/// The name of one item; none for an expression without an alias.
+fn item_name(item: &SelectItem) -> Option<String> {
+    match item {
+        SelectItem::ExprWithAlias { alias, .. } => Some(alias.value.clone()),
+        SelectItem::UnnamedExpr(Expr::Identifier(ident)) => Some(ident.value.clone()),
+        SelectItem::UnnamedExpr(Expr::CompoundIdentifier(parts)) => {
+            parts.last().map(|part| part.value.clone())
+        }
+        _ => None,
+    }
+}
+
+/// The columns that a select list makes of a scope.
+fn output(projection: &[SelectItem], scope: &Scope) -> Columns {
+    let mut columns = Vec::new();
+    for item in projection {
+        match item {
+            SelectItem::Wildcard(_) if !scope.is_complete() => return None,
+            SelectItem::Wildcard(_) => columns.extend(owned(&scope.columns())),
+            SelectItem::QualifiedWildcard(kind, _) => {
+                let SelectItemQualifiedWildcardKind::ObjectName(name) = kind else {
+                    return None;
+                };
+                let (_, relation) = scope.relation(&joined(name));
+                columns.extend(relation?.columns.clone()?);
+            }
+            other => columns.extend(item_name(other)),
+        }
+    }
+    Some(columns)
+}
+
+fn owned(names: &[&str]) -> Vec<String> {
+    names.iter().map(|&name| name.to_owned()).collect()
+}
+
+/// The columns under the names that an alias gives them: `AS t (a, b)`.
+fn renamed(columns: Columns, alias: &TableAlias) -> Columns {
+    if alias.columns.is_empty() {
+        return columns;
+    }
+    Some(
+        alias
+            .columns
+            .iter()
+            .map(|column| column.name.value.clone())
+            .collect(),
+    )
+}
+
+fn alias_of(factor: &TableFactor) -> Option<&TableAlias> {
+    match factor {
+        TableFactor::Table { alias, .. }
+        | TableFactor::Function { alias, .. }
+        | TableFactor::TableFunction { alias, .. }
+        | TableFactor::UNNEST { alias, .. }
+        | TableFactor::JsonTable { alias, .. }
+        | TableFactor::OpenJsonTable { alias, .. }
+        | TableFactor::XmlTable { alias, .. }
+        | TableFactor::SemanticView { alias, .. } => alias.as_ref(),
+        _ => None,
+    }
+}
+
+/// The columns named behind `*`, as in `* EXCEPT (a, b)`.
+fn named_in(options: &mut WildcardAdditionalOptions) -> Vec<&mut Ident> {
+    let mut named = Vec::new();
+    if let Some(except) = &mut options.opt_except {
+        named.push(&mut except.first_element);
+        named.extend(&mut except.additional_elements);
+    }
+    let excluded = match &mut options.opt_exclude {
+        Some(ExcludeSelectItem::Single(name)) => std::slice::from_mut(name),
+        Some(ExcludeSelectItem::Multiple(names)) => &mut names[..],
+        None => &mut [],
+    };
+    for name in excluded {
+        if let [ObjectNamePart::Identifier(ident)] = &mut name.0[..] {
+            named.push(ident);
+        }
+    }
+    if let Some(replace) = &mut options.opt_replace {
+        named.extend(replace.items.iter_mut().map(|item| &mut item.column_name));
+    }
+    named
+}
+
+fn constraint(operator: &mut JoinOperator) -> Option<&mut JoinConstraint> {
+    match operator {
+        JoinOperator::Join(constraint)
+        | JoinOperator::Inner(constraint)
+        | JoinOperator::Left(constraint)
+        | JoinOperator::LeftOuter(constraint)
+        | JoinOperator::Right(constraint)
+        | JoinOperator::RightOuter(constraint)
+        | JoinOperator::FullOuter(constraint)
+        | JoinOperator::CrossJoin(constraint)
+        | JoinOperator::Semi(constraint)
+        | JoinOperator::LeftSemi(constraint)
+        | JoinOperator::RightSemi(constraint)
+        | JoinOperator::Anti(constraint)
+        | JoinOperator::LeftAnti(constraint)
+        | JoinOperator::RightAnti(constraint) => Some(constraint),
+        JoinOperator::AsOf { constraint, .. } => Some(constraint),
+        _ => None,
+    }
+}
+
+/// The parts of a name, if all of them are names.
+fn plain_parts(name: &ObjectName) -> Option<Vec<&Ident>> {
+    name.0.iter().map(ObjectNamePart::as_ident).collect()
+}
+
+/// `schema.table` without quotes.
+fn joined(name: &ObjectName) -> String {
+    let parts = name.0.iter().filter_map(ObjectNamePart::as_ident);
+    parts
+        .map(|part| part.value.as_str())
+        .collect::<Vec<_>>()
+        .join(".")
+}
+
+/// Writes a spelling into a name of as many parts.
+fn respell(name: &mut ObjectName, spelling: &str) {
+    if let [ObjectNamePart::Identifier(ident)] = &mut name.0[..] {
+        ident.value = spelling.to_owned();
+        return;
+    }
+    for (part, spelling) in name.0.iter_mut().zip(spelling.split('.')) {
+        if let ObjectNamePart::Identifier(ident) = part {
+            ident.value = spelling.to_owned();
+        }
+    }
+}

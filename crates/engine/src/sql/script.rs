@@ -1,0 +1,266 @@
+//! A script as tokens: read once, cut at its semicolons, measured before it is parsed.
+//!
+//! `sqlparser` gives every token a line and a column; here each also gets its bytes, so that an
+//! error can point into the text and a query can be cut out of it. White space and comments are
+//! dropped.
+//!
+//! Measuring is what keeps deep text from exhausting the stack. A parser that descends once per
+//! parenthesis, and a tree that is as deep as a chain `a + b + c + ...` is long, both overflow on a
+//! text of a few kilobytes. So [`Lexemes::measure`] bounds the nesting by [`NESTING_MAX`] and the
+//! depth of the operator tree by [`DEPTH_MAX`] from the tokens alone, before a tree exists.
+
+use std::ops::Range;
+
+use datafusion::sql::sqlparser::dialect::GenericDialect;
+use datafusion::sql::sqlparser::tokenizer::{Location, Span, Token, TokenWithSpan, Tokenizer};
+
+use super::error::{Result, SqlError, sqlstate};
+use super::parser_error::lower_first;
+
+/// How deep parentheses, brackets and angle brackets may nest.
+pub(super) const NESTING_MAX: usize = 32;
+
+/// How deep a tree of operators may be.
+pub(super) const DEPTH_MAX: usize = 256;
+
+/// The dialect in which everything is read: DataFusion's own default.
+pub(super) const DIALECT: GenericDialect = GenericDialect {};
+
+/// A token with its place in the script.
+#[derive(Debug, Clone)]
+pub(super) struct Lexeme {
+    /// The token with its line and column.
+    pub token: TokenWithSpan,
+    /// Its bytes in the script. Ranges ascend and do not overlap.
+    pub range: Range<usize>,
+}
+
+/// The tokens of a whole script, without white space and comments.
+pub(super) fn lex(script: &str) -> Result<Vec<Lexeme>> {
+    let tokens = Tokenizer::new(&DIALECT, script)
+        .tokenize_with_location()
+        .map_err(|error| {
+            let start = Walk::new(script, 0, FIRST).seek(error.location);
+            let end = script[start..]
+                .chars()
+                .next()
+                .map_or(start, |c| start + c.len_utf8());
+            let message = lower_first(&error.message);
+            SqlError::syntax(message).at(start..end)
+        })?;
+    let mut walk = Walk::new(script, 0, FIRST);
+    let lexemes = tokens.into_iter().map(|token| {
+        let start = walk.seek(token.span.start);
+        let end = walk.seek(token.span.end);
+        Lexeme {
+            token,
+            range: start..end,
+        }
+    });
+    Ok(lexemes
+        .filter(|lexeme| !matches!(lexeme.token.token, Token::Whitespace(_) | Token::EOF))
+        .collect())
+}
+
+/// The statements of a script: the runs of tokens between semicolons, empty ones left out.
+pub(super) fn statements(lexemes: &[Lexeme]) -> impl Iterator<Item = &[Lexeme]> {
+    lexemes
+        .split(|lexeme| lexeme.token.token == Token::SemiColon)
+        .filter(|statement| !statement.is_empty())
+}
+
+/// Refuses a statement that is nested or chained deeper than the stack allows.
+pub(super) fn measure(statement: &[Lexeme]) -> Result<()> {
+    let mut shape = Shape::default();
+    for (index, lexeme) in statement.iter().enumerate() {
+        let before = index
+            .checked_sub(1)
+            .map(|index| &statement[index].token.token);
+        shape.token(&lexeme.token.token, before);
+        let (what, found, limit) = if shape.nesting() > NESTING_MAX {
+            ("parentheses nested", shape.nesting(), NESTING_MAX)
+        } else if shape.depth() > DEPTH_MAX {
+            ("operators chained", shape.depth(), DEPTH_MAX)
+        } else {
+            continue;
+        };
+        let message = format!("statement is too complex: {what} {found} deep, at most {limit}");
+        return Err(SqlError::new(sqlstate::STATEMENT_TOO_COMPLEX, message)
+            .hint("Cut it into several views or streams, or replace a chain of OR by IN (...).")
+            .at(lexeme.range.clone()));
+    }
+    Ok(())
+}
+
+/// The depth of the tree that the tokens so far will make, never below the true one.
+#[derive(Default)]
+struct Shape {
+    /// Outer levels first; the innermost open one is `level`.
+    open: Vec<Level>,
+    level: Level,
+    /// Open `ARRAY<` and `STRUCT<`, which nest without parentheses.
+    angles: usize,
+    /// `INTERVAL INTERVAL ...`, which descends without parentheses.
+    prefixes: usize,
+}
+
+#[derive(Default)]
+struct Level {
+    /// Depth of the expression being read; begins anew behind a comma.
+    depth: usize,
+    /// The deepest of those before it.
+    deepest: usize,
+    /// Joins and set operations, which no comma ends.
+    chained: usize,
+}
+
+impl Level {
+    fn total(&self) -> usize {
+        self.depth.max(self.deepest) + self.chained
+    }
+}
+
+impl Shape {
+    fn nesting(&self) -> usize {
+        self.open.len() + self.angles + self.prefixes
+    }
+
+    fn depth(&self) -> usize {
+        self.level.total()
+    }
+
+    fn token(&mut self, token: &Token, before: Option<&Token>) {
+        self.prefixes = match (word(token), before.and_then(word)) {
+            (Some("INTERVAL"), Some("INTERVAL")) => self.prefixes + 1,
+            _ => 0,
+        };
+        match token {
+            Token::LParen | Token::LBracket | Token::LBrace => {
+                self.open.push(std::mem::take(&mut self.level));
+            }
+            Token::RParen | Token::RBracket | Token::RBrace => self.close(),
+            Token::Comma => self.next_expression(),
+            Token::Lt if opens_type(before) => self.angles += 1,
+            Token::Gt if self.angles > 0 => self.angles -= 1,
+            Token::ShiftRight if self.angles > 0 => self.angles = self.angles.saturating_sub(2),
+            Token::Period => {}
+            Token::Word(word) if word.quote_style.is_some() => {}
+            Token::Word(word) => self.word(&word.value),
+            other if is_operand(other) => {}
+            _ => self.level.depth += 1,
+        }
+    }
+
+    fn word(&mut self, word: &str) {
+        match word.to_ascii_uppercase().as_str() {
+            "WHEN" | "THEN" | "ELSE" => self.next_expression(),
+            "AND" | "OR" | "XOR" | "NOT" | "IS" | "IN" | "LIKE" | "ILIKE" | "RLIKE" | "REGEXP"
+            | "SIMILAR" | "BETWEEN" | "OVERLAPS" | "COLLATE" | "DIV" | "AT" | "MEMBER"
+            | "OPERATOR" | "NOTNULL" => self.level.depth += 1,
+            "UNION" | "EXCEPT" | "INTERSECT" | "MINUS" | "JOIN" | "APPLY" | "PIVOT" | "UNPIVOT"
+            | "MATCH_RECOGNIZE" => self.level.chained += 1,
+            _ => {}
+        }
+    }
+
+    fn next_expression(&mut self) {
+        self.level.deepest = self.level.deepest.max(self.level.depth);
+        self.level.depth = 0;
+    }
+
+    fn close(&mut self) {
+        let inner = self.level.total() + 1;
+        if let Some(outer) = self.open.pop() {
+            self.level = outer;
+            self.level.depth = self.level.depth.max(inner);
+        }
+    }
+}
+
+fn word(token: &Token) -> Option<&'static str> {
+    match token {
+        Token::Word(word) if word.value.eq_ignore_ascii_case("INTERVAL") => Some("INTERVAL"),
+        _ => None,
+    }
+}
+
+fn opens_type(before: Option<&Token>) -> bool {
+    let Some(Token::Word(word)) = before else {
+        return false;
+    };
+    ["ARRAY", "STRUCT", "MAP"]
+        .iter()
+        .any(|name| word.value.eq_ignore_ascii_case(name))
+}
+
+fn is_operand(token: &Token) -> bool {
+    use Token::*;
+    matches!(
+        token,
+        Number(..)
+            | Char(_)
+            | SingleQuotedString(_)
+            | DoubleQuotedString(_)
+            | DollarQuotedString(_)
+            | SingleQuotedByteStringLiteral(_)
+            | NationalStringLiteral(_)
+            | EscapedStringLiteral(_)
+            | UnicodeStringLiteral(_)
+            | HexStringLiteral(_)
+            | Placeholder(_)
+    )
+}
+
+/// The first place of a script.
+pub(super) const FIRST: Location = Location { line: 1, column: 1 };
+
+/// The bytes of a script that `span` covers, given a part of it that begins at byte `start` and at
+/// `origin`; none for the empty span.
+pub(super) fn locate(
+    text: &str,
+    start: usize,
+    origin: Location,
+    span: Span,
+) -> Option<Range<usize>> {
+    if span.start.line == 0 {
+        return None;
+    }
+    let mut walk = Walk::new(text, start, origin);
+    let from = walk.seek(span.start);
+    Some(from..walk.seek(span.end))
+}
+
+/// Walks forward through a text, counting lines and columns as `sqlparser` does: both from 1, a
+/// column for each character, a line for each `\n`.
+struct Walk<'a> {
+    rest: std::str::Chars<'a>,
+    byte: usize,
+    at: Location,
+}
+
+impl<'a> Walk<'a> {
+    fn new(text: &'a str, byte: usize, at: Location) -> Self {
+        Self {
+            rest: text.chars(),
+            byte,
+            at,
+        }
+    }
+
+    /// The byte at which `location` begins; where the walk stands when that lies behind it.
+    fn seek(&mut self, location: Location) -> usize {
+        while (self.at.line, self.at.column) < (location.line, location.column) {
+            let Some(c) = self.rest.next() else { break };
+            self.byte += c.len_utf8();
+            if c == '\n' {
+                self.at = Location {
+                    line: self.at.line + 1,
+                    column: 1,
+                };
+            } else {
+                self.at.column += 1;
+            }
+        }
+        self.byte
+    }
+}
