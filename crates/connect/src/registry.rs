@@ -83,6 +83,8 @@ impl<S> std::fmt::Display for Rejection<S> {
     }
 }
 
+impl<S: std::fmt::Debug> std::error::Error for Rejection<S> {}
+
 /// The connectors that can be named.
 #[derive(Clone)]
 pub struct Connectors {
