@@ -16,6 +16,9 @@ use crate::{Bad, Result};
 /// Every format there is.
 pub const FORMATS: &[Format] = &[text::FORMAT];
 
+/// The formats whose frames are lines: they can be written into a file or a pipe, a line a row.
+pub const LINES: &[&str] = &["text"];
+
 /// Makes a decoder for columns, or says why it cannot fill one of them.
 pub type MakeDecoder = fn(SchemaRef, &Checked) -> Result<Box<dyn Decoder>>;
 
@@ -109,6 +112,15 @@ impl Frames {
         Frames { bytes, ends }
     }
 
+    /// Appends every frame to `out`, each with a line end behind it.
+    pub fn write_lines(&self, out: &mut Vec<u8>) {
+        out.reserve(self.bytes.len() + self.len());
+        for frame in self.iter() {
+            out.extend_from_slice(frame);
+            out.push(b'\n');
+        }
+    }
+
     /// Forgets the frames, keeps the memory.
     pub fn clear(&mut self) {
         self.bytes.clear();
@@ -134,7 +146,7 @@ pub trait Decoder: Send {
 }
 
 /// Turns rows into the bytes of messages: one frame a row.
-pub trait Encoder: Send {
+pub trait Encoder: Send + Sync {
     /// Appends one frame for each row to `out`.
     fn encode(&mut self, rows: &RecordBatch, out: &mut Frames) -> Result<()>;
 }

@@ -4,10 +4,10 @@
 
 use std::sync::Arc;
 
-use arrow::array::{RecordBatch, StringBuilder};
+use arrow::array::{Array, AsArray, RecordBatch, StringBuilder};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 
-use super::{Decoded, Decoder, Format, Frames};
+use super::{Decoded, Decoder, Encoder, Format, Frames};
 use crate::options::Checked;
 use crate::{Bad, Error, Result};
 
@@ -19,7 +19,7 @@ pub const FORMAT: Format = Format {
     encoder_options: None,
     columns: Some(columns),
     decoder: Some(decoder),
-    encoder: None,
+    encoder: Some(encoder),
 };
 
 fn columns() -> SchemaRef {
@@ -27,8 +27,18 @@ fn columns() -> SchemaRef {
 }
 
 fn decoder(schema: SchemaRef, _: &Checked) -> Result<Box<dyn Decoder>> {
+    fits(&schema)?;
+    Ok(Box::new(Text { schema }))
+}
+
+fn encoder(schema: SchemaRef, _: &Checked) -> Result<Box<dyn Encoder>> {
+    fits(&schema)?;
+    Ok(Box::new(Text { schema }))
+}
+
+fn fits(schema: &SchemaRef) -> Result<()> {
     match schema.fields().iter().as_slice() {
-        [only] if *only.data_type() == DataType::Utf8 => Ok(Box::new(Text { schema })),
+        [only] if *only.data_type() == DataType::Utf8 => Ok(()),
         [] => Err(unusable("", "text needs one column of text, there is none")),
         [only] => Err(unusable(only.name(), "text needs a column of type VARCHAR")),
         [_, second, ..] => Err(unusable(second.name(), "text has one column")),
@@ -67,5 +77,20 @@ impl Decoder for Text {
         let rows = RecordBatch::try_new(self.schema.clone(), vec![column])
             .unwrap_or_else(|_| RecordBatch::new_empty(self.schema.clone()));
         Decoded { rows, bad }
+    }
+}
+
+impl Encoder for Text {
+    /// NULL is an empty frame.
+    fn encode(&mut self, rows: &RecordBatch, out: &mut Frames) -> Result<()> {
+        let column = rows.column(0).as_string_opt::<i32>().ok_or(Error::Encode {
+            format: "text",
+            reason: "the column is not text".to_owned(),
+        })?;
+        (0..column.len()).for_each(|row| match column.is_null(row) {
+            true => out.push(b""),
+            false => out.push(column.value(row).as_bytes()),
+        });
+        Ok(())
     }
 }
