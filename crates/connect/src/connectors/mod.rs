@@ -7,3 +7,5 @@
 pub(crate) mod file;
 pub(crate) mod generate;
 pub(crate) mod stdout;
+#[allow(dead_code)] // Registered along with the formats that it needs.
+pub(crate) mod websocket;

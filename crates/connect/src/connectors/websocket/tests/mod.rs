@@ -1,0 +1,261 @@
+//! The websocket source and sink against a real server on loopback, well-behaved and not.
+//!
+//! [`Feed`] runs a source as the engine does, under its lifecycle and into a lane, and lets a test
+//! wait for what comes out, item by item. Every wait has a deadline that only a broken connector
+//! reaches; no test sleeps.
+
+mod options;
+mod server;
+mod sinks;
+mod sources;
+mod tls;
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arrow::array::{AsArray, RecordBatch, StringArray};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use async_trait::async_trait;
+use serde_json::{Value, json};
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+
+use super::options::{SinkOptions, SourceOptions};
+use super::sink::WebsocketSink;
+use super::source::WebsocketSource;
+use crate::formats::{Decoded, Decoder, Encoder, Frames};
+use crate::options::{Given, read};
+use crate::{
+    Bad, Blueprint, Care, Cursor, Gap, Item, Lane, LaneClosed, Lifecycle, Result, Source,
+    SourceHandle, State, Status,
+};
+
+/// Only a broken connector takes this long.
+const DEADLINE: Duration = Duration::from_secs(20);
+/// Small enough for any test but the one about large messages.
+const MAX_FRAME: usize = 64 << 20;
+
+/// Waits for something that must happen.
+async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
+    match timeout(DEADLINE, future).await {
+        Ok(done) => done,
+        Err(_) => panic!("{what} did not happen within {} s", DEADLINE.as_secs()),
+    }
+}
+
+/// `base` and what `more` has besides.
+fn with(base: Value, more: Value) -> Value {
+    let (Value::Object(mut base), Value::Object(more)) = (base, more) else {
+        panic!("options are objects");
+    };
+    base.extend(more);
+    Value::Object(base)
+}
+
+/// Options that make a test quick.
+fn quick(url: &str) -> Value {
+    json!({"url": url, "reconnect.delay.ms": 1, "reconnect.max.delay.ms": 5})
+}
+
+/// The options as a `WITH` list.
+fn given(options: &Value) -> Vec<Given<()>> {
+    let of = |key: &str, value: &Value| match value {
+        Value::String(text) => Given::new(key, text.as_str()),
+        Value::Number(number) => Given::new(key, number.as_i64().expect("a whole number")),
+        Value::Bool(truth) => Given::new(key, *truth),
+        other => Given::new(key, other.to_string().as_str()),
+    };
+    let options = options.as_object().expect("options are an object");
+    let pairs = options.iter().flat_map(|(key, value)| match value {
+        Value::Object(map) => {
+            let entry = |(entry, value)| of(&format!("{key}.{entry}"), value);
+            map.iter().map(entry).collect()
+        }
+        value => vec![of(key, value)],
+    });
+    pairs.collect()
+}
+
+fn source(options: &Value) -> WebsocketSource {
+    let options: SourceOptions = read("websocket", &given(options)).expect("fine options");
+    WebsocketSource::new(options.settings().expect("fine options"))
+}
+
+fn sink(options: &Value) -> WebsocketSink {
+    let options: SinkOptions = read("websocket", &given(options)).expect("fine options");
+    WebsocketSink::new(options.settings().expect("fine options"), Box::new(Text))
+}
+
+/// One column of text; a frame is a row.
+struct Text;
+
+fn text_schema() -> SchemaRef {
+    Arc::new(Schema::new(vec![Field::new("line", DataType::Utf8, false)]))
+}
+
+fn rows(lines: &[&str]) -> RecordBatch {
+    let column = StringArray::from(lines.to_vec());
+    RecordBatch::try_new(text_schema(), vec![Arc::new(column)]).expect("one column of text")
+}
+
+impl Encoder for Text {
+    fn encode(&mut self, rows: &RecordBatch, out: &mut Frames) -> Result<()> {
+        let lines = rows.column(0).as_string::<i32>();
+        lines
+            .iter()
+            .flatten()
+            .for_each(|line| out.push(line.as_bytes()));
+        Ok(())
+    }
+}
+
+struct TextDecoder(SchemaRef);
+
+impl Decoder for TextDecoder {
+    fn schema(&self) -> &SchemaRef {
+        &self.0
+    }
+
+    fn decode(&mut self, frames: &Frames) -> Decoded {
+        let lines: Vec<_> = frames.iter().map(String::from_utf8_lossy).collect();
+        let lines: Vec<_> = lines.iter().map(AsRef::as_ref).collect();
+        Decoded {
+            rows: rows(&lines),
+            bad: Vec::new(),
+        }
+    }
+}
+
+struct Plan(Value);
+
+impl Blueprint for Plan {
+    fn source(&self, _: Option<Cursor>) -> Result<Box<dyn Source>> {
+        Ok(Box::new(source(&self.0)))
+    }
+
+    fn decoder(&self) -> Result<Option<Box<dyn Decoder>>> {
+        Ok(Some(Box::new(TextDecoder(text_schema()))))
+    }
+
+    fn schema(&self) -> SchemaRef {
+        text_schema()
+    }
+
+    fn max_frame(&self) -> usize {
+        MAX_FRAME
+    }
+}
+
+struct Pipe(mpsc::Sender<Item>);
+
+#[async_trait]
+impl Lane for Pipe {
+    async fn send(&mut self, item: Item) -> Result<(), LaneClosed> {
+        self.0.send(item).await.map_err(|_| LaneClosed)
+    }
+}
+
+/// A running source and what came out of it.
+struct Feed {
+    handle: SourceHandle,
+    items: mpsc::Receiver<Item>,
+    seen: VecDeque<Seen>,
+}
+
+/// What a source told, one thing at a time.
+#[derive(Debug, Clone, PartialEq)]
+enum Seen {
+    Line(String),
+    Bad(Bad),
+    Gap(Gap),
+    Connected,
+    Disconnected(String),
+}
+
+impl Feed {
+    fn start(options: Value) -> Self {
+        let (sender, items) = mpsc::channel(4);
+        let handle = SourceHandle::new(Arc::new(Plan(options)), None, Care::default());
+        let lane: Box<dyn Lane> = Box::new(Pipe(sender));
+        handle
+            .start(&CancellationToken::new(), Some(lane))
+            .expect("a fresh source");
+        Self {
+            handle,
+            items,
+            seen: VecDeque::new(),
+        }
+    }
+
+    /// The next thing that it told; `None` when it has ended.
+    async fn next(&mut self) -> Option<Seen> {
+        while self.seen.is_empty() {
+            let item = soon("an item", self.items.recv()).await?;
+            self.take(item);
+        }
+        self.seen.pop_front()
+    }
+
+    fn take(&mut self, item: Item) {
+        match item {
+            Item::Rows(delivery) => {
+                self.seen.extend(delivery.bad.into_iter().map(Seen::Bad));
+                let lines = delivery.rows.column(0).as_string::<i32>().clone();
+                let line = |line: &str| Seen::Line(line.to_owned());
+                self.seen.extend(lines.iter().flatten().map(line));
+            }
+            Item::Gap(gap) => self.seen.push_back(Seen::Gap(gap)),
+            Item::Lifecycle(Lifecycle::Connected { .. }) => self.seen.push_back(Seen::Connected),
+            Item::Lifecycle(Lifecycle::Disconnected { reason, .. }) => {
+                self.seen.push_back(Seen::Disconnected(reason));
+            }
+            Item::Lifecycle(other) => panic!("not of a websocket: {other:?}"),
+        }
+    }
+
+    async fn expect(&mut self, expected: &[Seen]) {
+        for expected in expected {
+            assert_eq!(self.next().await.as_ref(), Some(expected));
+        }
+    }
+
+    async fn line(&mut self, expected: &str) {
+        self.expect(&[Seen::Line(expected.to_owned())]).await;
+    }
+
+    async fn disconnected(&mut self) -> String {
+        match self.next().await {
+            Some(Seen::Disconnected(reason)) => reason,
+            other => panic!("not a disconnect: {other:?}"),
+        }
+    }
+
+    async fn gap(&mut self) -> Gap {
+        match self.next().await {
+            Some(Seen::Gap(gap)) => gap,
+            other => panic!("not a gap: {other:?}"),
+        }
+    }
+
+    /// Waits for the end, and tells how it is. What was told until then can still be read.
+    async fn ended(&mut self) -> Status {
+        while let Some(item) = soon("an item", self.items.recv()).await {
+            self.take(item);
+        }
+        let mut status = self.handle.watch();
+        let ended = status.wait_for(|status| !status.state.is_active());
+        soon("the end", ended)
+            .await
+            .expect("the handle lives")
+            .clone()
+    }
+
+    /// Waits for a failure, and tells its reason.
+    async fn failed(&mut self) -> String {
+        let status = self.ended().await;
+        assert_eq!(status.state, State::Failed);
+        status.reason.expect("a failure has a reason").to_string()
+    }
+}

@@ -1,0 +1,318 @@
+//! The sink: what reaches the server, and that nothing is lost or silent when the server goes away.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use serde_json::json;
+use tokio::net::TcpListener;
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+use tokio_tungstenite::tungstenite::Message;
+
+use super::server::{Server, accept, answer, next_data, read_close, until_closed};
+use super::{Feed, Seen, quick, rows, sink, soon, with};
+use crate::{Retry, Sink};
+
+/// A server that tells every data message and every Close.
+async fn collector() -> (Server, mpsc::UnboundedReceiver<Message>) {
+    let (told, messages) = mpsc::unbounded_channel();
+    let server = Server::start(move |_, stream| {
+        let told = told.clone();
+        async move {
+            let (mut socket, ..) = accept(stream).await;
+            while let Some(Ok(message)) = socket.next().await {
+                if !message.is_ping() {
+                    told.send(message).ok();
+                }
+            }
+        }
+    })
+    .await;
+    (server, messages)
+}
+
+/// A port on which nobody listens yet.
+async fn nobody() -> (TcpListener, String) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback");
+    let url = format!("ws://{}/", listener.local_addr().expect("bound"));
+    (listener, url)
+}
+
+#[tokio::test]
+async fn test_websocket_sink_publish() {
+    let (server, mut messages) = collector().await;
+    let mut sink = sink(&quick(&server.url()));
+    sink.open().await.expect("a server");
+    sink.write(&rows(&["a", "", "c"])).await.expect("room");
+    soon("the flush", sink.flush())
+        .await
+        .expect("a server that confirms");
+    for expected in ["a", "", "c"] {
+        let message = messages.try_recv().expect("confirmed means received");
+        assert_eq!(message, Message::text(expected));
+    }
+    soon("the close", sink.close()).await.expect("nothing left");
+    let close = soon("a Close", messages.recv()).await.expect("a Close");
+    let Message::Close(Some(frame)) = close else {
+        panic!("{close:?}")
+    };
+    assert_eq!(u16::from(frame.code), 1000);
+}
+
+#[tokio::test]
+async fn headers_and_subprotocol_reach_the_server() {
+    let (told, mut requests) = mpsc::unbounded_channel();
+    let server = Server::start(move |_, stream| {
+        let told = told.clone();
+        async move {
+            let (mut socket, _, headers) = accept(stream).await;
+            told.send(headers).ok();
+            read_close(&mut socket).await;
+        }
+    })
+    .await;
+    let more = json!({"headers": {"Authorization": "Bearer abc"}, "subprotocol": "mqtt, amqp"});
+    sink(&with(quick(&server.url()), more))
+        .open()
+        .await
+        .expect("a server");
+    let headers = soon("a request", requests.recv()).await.expect("a request");
+    assert_eq!(headers["authorization"], "Bearer abc");
+    assert_eq!(headers["sec-websocket-protocol"], "mqtt, amqp");
+}
+
+#[tokio::test]
+async fn binary_messages_are_binary() {
+    let (server, mut messages) = collector().await;
+    let mut sink = sink(&with(
+        quick(&server.url()),
+        json!({"message.type": "binary"}),
+    ));
+    sink.open().await.expect("a server");
+    sink.write(&rows(&["a"])).await.expect("room");
+    soon("the flush", sink.flush())
+        .await
+        .expect("a server that confirms");
+    assert_eq!(messages.try_recv(), Ok(Message::binary(&b"a"[..])));
+}
+
+#[tokio::test]
+async fn what_a_broken_connection_did_not_confirm_is_sent_again() {
+    const ROWS: usize = 2_000;
+    let (told, mut received) = mpsc::unbounded_channel();
+    let server = Server::start(move |number, stream| {
+        let told = told.clone();
+        async move {
+            let (mut socket, ..) = accept(stream).await;
+            // Each of the first connections takes a few hundred and then breaks off, with more
+            // unread in its buffers.
+            let most = if number < 5 { 300 } else { usize::MAX };
+            for _ in 0..most {
+                let Some(message) = next_data(&mut socket).await else {
+                    return;
+                };
+                told.send((number, message.to_string())).ok();
+            }
+        }
+    })
+    .await;
+    let mut sink = sink(&quick(&server.url()));
+    sink.open().await.expect("a server");
+    let lines: Vec<_> = (0..ROWS).map(|number| number.to_string()).collect();
+    for part in lines.chunks(50) {
+        let part: Vec<_> = part.iter().map(String::as_str).collect();
+        soon("room", sink.write(&rows(&part))).await.expect("room");
+    }
+    soon("the flush", sink.flush())
+        .await
+        .expect("a server that confirms in the end");
+    let mut all = BTreeSet::new();
+    let mut last = (0, 0);
+    while let Ok((connection, line)) = received.try_recv() {
+        let line: usize = line.parse().expect("a number");
+        if connection == last.0 {
+            assert!(
+                all.is_empty() || line == last.1 + 1,
+                "in order: {line} after {}",
+                last.1
+            );
+        } else {
+            assert!(line <= last.1 + 1, "no hole: {line} after {}", last.1);
+        }
+        last = (connection, line);
+        all.insert(line);
+    }
+    assert_eq!(all.len(), ROWS);
+    assert!(last.0 >= 5, "all breaks were met");
+}
+
+#[tokio::test]
+async fn a_server_that_comes_late_gets_everything() {
+    let (listener, url) = nobody().await;
+    let address = listener.local_addr().expect("bound");
+    drop(listener);
+    let mut sink = sink(&quick(&url));
+    sink.open().await.expect("away is not fatal");
+    sink.write(&rows(&["early"]))
+        .await
+        .expect("room in the queue");
+    let (told, mut received) = mpsc::unbounded_channel();
+    let listener = TcpListener::bind(address)
+        .await
+        .expect("the port is still free");
+    let _server = Server::on(listener, move |_, stream| {
+        let told = told.clone();
+        async move {
+            let (mut socket, ..) = accept(stream).await;
+            while let Some(message) = next_data(&mut socket).await {
+                told.send(message).ok();
+            }
+        }
+    });
+    soon("the flush", sink.flush())
+        .await
+        .expect("a server in the end");
+    assert_eq!(received.try_recv(), Ok(Message::text("early")));
+}
+
+#[tokio::test]
+async fn a_full_queue_blocks_or_drops_by_its_policy() {
+    let full = |url: &str, overflow: &str| {
+        let more = json!({
+            "reconnect.delay.ms": 60_000, "reconnect.max.delay.ms": 60_000,
+            "queue.rows": 2, "overflow": overflow,
+        });
+        sink(&with(quick(url), more))
+    };
+    let (listener, url) = nobody().await;
+    drop(listener);
+    let mut blocked = full(&url, "block");
+    blocked.open().await.expect("away is not fatal");
+    let rows = rows(&["1", "2", "3"]);
+    let waited = timeout(Duration::from_millis(50), blocked.write(&rows)).await;
+    waited.expect_err("there is room for two");
+
+    for (overflow, kept) in [("drop_oldest", ["2", "3"]), ("reject", ["1", "2"])] {
+        let mut sink = full(&url, overflow);
+        sink.open().await.expect("away is not fatal");
+        soon("the write", sink.write(&rows))
+            .await
+            .expect("it never blocks");
+        soon("the flush", sink.flush())
+            .await
+            .expect("it never blocks while the server is away");
+        assert_eq!(sink.dropped(), 1);
+        let kept: Vec<_> = kept.map(Message::text).into();
+        assert_eq!(sink.waiting(), kept, "{overflow}");
+    }
+}
+
+#[tokio::test]
+async fn closing_while_the_server_is_away_tells_what_is_lost() {
+    let (listener, url) = nobody().await;
+    drop(listener);
+    let mut sink = sink(&quick(&url));
+    sink.open().await.expect("away is not fatal");
+    sink.write(&rows(&["1", "2"])).await.expect("room");
+    let error = soon("the close", sink.close())
+        .await
+        .expect_err("two rows")
+        .to_string();
+    assert!(error.contains("2 messages not delivered"), "{error}");
+}
+
+#[tokio::test]
+async fn a_fatal_answer_ends_the_sink_and_a_break_without_reconnect_too() {
+    let server = Server::start(|_, stream| answer(stream, "HTTP/1.1 403 Forbidden\r\n\r\n")).await;
+    let error = sink(&quick(&server.url())).open().await.expect_err("403");
+    assert_eq!(error.retry(), Retry::Fatal);
+    assert!(error.to_string().contains("HTTP 403"), "{error}");
+
+    let server = Server::start(|_, stream| async move {
+        let (mut socket, ..) = accept(stream).await;
+        next_data(&mut socket).await;
+    })
+    .await;
+    let mut sink = sink(&with(quick(&server.url()), json!({"reconnect": false})));
+    sink.open().await.expect("a server");
+    sink.write(&rows(&["1"])).await.expect("room");
+    let error = soon("the flush", sink.flush()).await.expect_err("it broke");
+    assert_eq!(error.retry(), Retry::Fatal);
+    assert!(
+        error.to_string().contains("1 messages are not delivered"),
+        "{error}"
+    );
+    soon("the write", sink.write(&rows(&["2"])))
+        .await
+        .expect_err("it stays broken");
+}
+
+#[tokio::test]
+async fn it_reads_all_the_time_pings_and_notices_a_dead_server() {
+    let (told, mut pongs) = mpsc::unbounded_channel();
+    let server = Server::start(move |number, stream| {
+        let told = told.clone();
+        async move {
+            if number == 0 {
+                return until_closed(super::server::accept_raw(stream).await).await;
+            }
+            let (mut socket, ..) = accept(stream).await;
+            use futures_util::SinkExt;
+            socket
+                .send(Message::Ping(b"are you there"[..].into()))
+                .await
+                .expect("a client");
+            while let Some(Ok(message)) = socket.next().await {
+                if let Message::Pong(payload) = message {
+                    told.send(payload).ok();
+                }
+            }
+        }
+    })
+    .await;
+    let more = json!({"ping_interval": "10 ms", "ping_timeout": "200 ms"});
+    let mut sink = sink(&with(quick(&server.url()), more));
+    sink.open().await.expect("a server");
+    // The first connection is silent. The second asks, while the sink has nothing to write.
+    let pong = soon("a pong", pongs.recv()).await.expect("a pong");
+    assert_eq!(&pong[..], b"are you there");
+    sink.close().await.expect("nothing left");
+}
+
+#[tokio::test]
+async fn test_websocket_round_trip() {
+    let (out, mut received) = collector().await;
+    let trades = [
+        r#"{"e":"trade","s":"BTCUSDT","p":"50000.00"}"#,
+        r#"{"e":"trade","s":"ETHUSDT"}"#,
+    ];
+    let feed = Server::start(move |_, stream| async move {
+        let (mut socket, ..) = accept(stream).await;
+        use futures_util::SinkExt;
+        for trade in trades {
+            socket.send(Message::text(trade)).await.expect("a client");
+        }
+        read_close(&mut socket).await;
+    })
+    .await;
+    let mut source = Feed::start(quick(&feed.url()));
+    let mut sink = sink(&quick(&out.url()));
+    sink.open().await.expect("a server");
+    source.expect(&[Seen::Connected]).await;
+    for trade in trades {
+        let Some(Seen::Line(line)) = source.next().await else {
+            panic!("no line")
+        };
+        assert_eq!(line, trade);
+        sink.write(&rows(&[&line])).await.expect("room");
+    }
+    soon("the flush", sink.flush())
+        .await
+        .expect("a server that confirms");
+    for trade in trades {
+        assert_eq!(received.try_recv(), Ok(Message::text(trade)));
+    }
+    sink.close().await.expect("nothing left");
+    source.handle.stop().await;
+}
