@@ -29,6 +29,8 @@ pub(super) type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
 
 /// How long to wait for the other side to answer our Close.
 const FAREWELL: Duration = Duration::from_secs(1);
+/// Who we say we are, unless the user says otherwise: some servers refuse the nameless.
+const USER_AGENT: &str = concat!("headwater/", env!("CARGO_PKG_VERSION"));
 /// How much of a refusal's body is shown.
 const BODY_SHOWN_MAX: usize = 200;
 
@@ -151,7 +153,9 @@ impl Dialer {
             .into_client_request()
             .map_err(|error| Trouble::lasting(error.to_string()))?;
         let headers = self.headers.iter().cloned();
-        headers.for_each(|(name, value)| drop(request.headers_mut().insert(name, value)));
+        let all = request.headers_mut();
+        all.insert(header::USER_AGENT, HeaderValue::from_static(USER_AGENT));
+        headers.for_each(|(name, value)| drop(all.insert(name, value)));
         Ok(request)
     }
 

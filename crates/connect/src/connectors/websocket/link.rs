@@ -3,7 +3,8 @@
 //! While the sink fills the queue, the link empties it: it writes, it reads (so that pings are
 //! answered, pongs confirm, and a Close is seen at once), it pings, and it reconnects. Reading and
 //! writing are two futures over the two halves of one socket; the first to end takes the other with
-//! it. Behind every run of messages goes a ping with the number of the last; see `queue`.
+//! it. Behind every run of messages goes a ping with the number of the last; see `queue`. So only a
+//! pong proves that the server is well: one that sends other things but no pong confirms nothing.
 //!
 //! The link ends when it is told to, or for ever when reconnecting is off, pointless or was tried
 //! too often; it then marks the queue as broken, and that is how the sink learns of it.
@@ -109,9 +110,11 @@ impl Link {
                 }
                 () = beat.changed.notified() => continue,
             };
-            beat.with(Pulse::heard);
             match message {
-                Some(Ok(Message::Pong(number))) => self.confirm(&number),
+                Some(Ok(Message::Pong(number))) => {
+                    beat.with(Pulse::heard);
+                    self.confirm(&number);
+                }
                 Some(Ok(Message::Close(frame))) => return closed(frame.as_ref()),
                 Some(Ok(_)) => {}
                 Some(Err(error)) => return loss(&error).0,

@@ -2,8 +2,8 @@
 //!
 //! A TCP connection whose other end has vanished looks exactly like a silent one. So we ping every
 //! `interval`, and when nothing at all has been heard for `timeout` after a ping, the connection
-//! counts as dead. Any frame proves life, not only a pong: a server that is busy sending data has
-//! no need to be dropped for a late pong.
+//! counts as dead. What counts as hearing is up to the owner: to the source any frame proves life,
+//! for a server that is busy sending need not be dropped for a late pong; to the sink only a pong.
 //!
 //! This is arithmetic on instants; whoever owns the socket does the sleeping and the sending.
 
@@ -32,7 +32,7 @@ impl Pulse {
         }
     }
 
-    /// A frame came.
+    /// The server gave a sign of life.
     pub fn heard(&mut self) {
         self.unanswered = None;
     }

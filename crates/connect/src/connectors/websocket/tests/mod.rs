@@ -4,6 +4,7 @@
 //! wait for what comes out, item by item. Every wait has a deadline that only a broken connector
 //! reaches; no test sleeps.
 
+mod messages;
 mod options;
 mod server;
 mod sinks;
@@ -22,14 +23,14 @@ use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use super::options::{SinkOptions, SourceOptions};
+use super::CONNECTOR;
+use super::options::SinkOptions;
 use super::sink::WebsocketSink;
-use super::source::WebsocketSource;
 use crate::formats::{Decoded, Decoder, Encoder, Frames};
-use crate::options::{Given, read};
+use crate::options::{Checked, Given, check, read};
 use crate::{
     Bad, Blueprint, Care, Cursor, Gap, Item, Lane, LaneClosed, Lifecycle, Result, Source,
-    SourceHandle, State, Status,
+    SourceArgs, SourceHandle, State, Status,
 };
 
 /// Only a broken connector takes this long.
@@ -78,9 +79,8 @@ fn given(options: &Value) -> Vec<Given<()>> {
     pairs.collect()
 }
 
-fn source(options: &Value) -> WebsocketSource {
-    let options: SourceOptions = read("websocket", &given(options)).expect("fine options");
-    WebsocketSource::new(options.settings().expect("fine options"))
+fn source(options: &Value) -> Box<dyn Source> {
+    Plan::new(options).source(None).expect("fine options")
 }
 
 fn sink(options: &Value) -> WebsocketSink {
@@ -128,11 +128,25 @@ impl Decoder for TextDecoder {
     }
 }
 
-struct Plan(Value);
+/// A source as the registry makes it, with a decoder of ours.
+struct Plan(Checked);
+
+impl Plan {
+    fn new(options: &Value) -> Self {
+        let kind = CONNECTOR.source.expect("it is a source");
+        let checked = check("websocket", &[kind.options], &given(options));
+        Self(checked.unwrap_or_else(|problems| panic!("{problems:?}")))
+    }
+}
 
 impl Blueprint for Plan {
-    fn source(&self, _: Option<Cursor>) -> Result<Box<dyn Source>> {
-        Ok(Box::new(source(&self.0)))
+    fn source(&self, cursor: Option<Cursor>) -> Result<Box<dyn Source>> {
+        let kind = CONNECTOR.source.expect("it is a source");
+        (kind.create)(SourceArgs {
+            options: &self.0,
+            schema: text_schema(),
+            cursor,
+        })
     }
 
     fn decoder(&self) -> Result<Option<Box<dyn Decoder>>> {
@@ -176,8 +190,12 @@ enum Seen {
 
 impl Feed {
     fn start(options: Value) -> Self {
+        Self::of(Arc::new(Plan::new(&options)))
+    }
+
+    fn of(plan: Arc<Plan>) -> Self {
         let (sender, items) = mpsc::channel(4);
-        let handle = SourceHandle::new(Arc::new(Plan(options)), None, Care::default());
+        let handle = SourceHandle::new(plan, None, Care::default());
         let lane: Box<dyn Lane> = Box::new(Pipe(sender));
         handle
             .start(&CancellationToken::new(), Some(lane))

@@ -9,7 +9,7 @@ use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
-use futures_util::StreamExt;
+use futures_util::{SinkExt, StreamExt};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
@@ -151,4 +151,16 @@ where
         }
     }
     None
+}
+
+/// A text message.
+pub fn text(text: &str) -> Message {
+    Message::text(text)
+}
+
+/// Sends one message, then keeps the connection until the client closes it.
+pub async fn serve(stream: TcpStream, message: Message) {
+    let (mut socket, ..) = accept(stream).await;
+    socket.send(message).await.expect("a client that listens");
+    read_close(&mut socket).await;
 }

@@ -10,9 +10,12 @@ use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::Message;
 
+use super::super::CONNECTOR;
 use super::server::{Server, accept, answer, next_data, read_close, until_closed};
-use super::{Feed, Seen, quick, rows, sink, soon, with};
-use crate::{Retry, Sink};
+use super::{Feed, Seen, Text, given, quick, rows, sink, soon, text_schema, with};
+use crate::formats::Encoder;
+use crate::options::check;
+use crate::{Retry, Sink, SinkArgs};
 
 /// A server that tells every data message and every Close.
 async fn collector() -> (Server, mpsc::UnboundedReceiver<Message>) {
@@ -208,7 +211,8 @@ async fn a_full_queue_blocks_or_drops_by_its_policy() {
     }
 }
 
-#[tokio::test]
+// Nothing is listening, so no socket is hurried by the clock that runs ahead.
+#[tokio::test(start_paused = true)]
 async fn closing_while_the_server_is_away_tells_what_is_lost() {
     let (listener, url) = nobody().await;
     drop(listener);
@@ -315,4 +319,50 @@ async fn test_websocket_round_trip() {
     }
     sink.close().await.expect("nothing left");
     source.handle.stop().await;
+}
+
+/// Two sinks of the same options know nothing of each other: what elsewhere is cloning.
+#[tokio::test]
+async fn test_sink_clone() {
+    let (server, mut messages) = collector().await;
+    let mut sinks = [created(&server), created(&server)];
+    for sink in &mut sinks {
+        sink.open().await.expect("a server");
+        sink.write(&rows(&["x"])).await.expect("room");
+    }
+    let [mut first, mut second] = sinks;
+    first.close().await.expect("nothing left");
+    second.write(&rows(&["y"])).await.expect("room");
+    soon("the flush", second.flush())
+        .await
+        .expect("a server that confirms");
+    let mut texts = Vec::new();
+    while let Ok(message) = messages.try_recv() {
+        texts.extend(message.is_text().then(|| message.to_string()));
+    }
+    assert_eq!(texts, ["x", "x", "y"]);
+}
+
+#[tokio::test]
+async fn test_factory_create() {
+    let (server, _messages) = collector().await;
+    created(&server).validate().await.expect("a server");
+}
+
+/// A sink as the registry makes it.
+fn created(server: &Server) -> Box<dyn Sink> {
+    let kind = CONNECTOR.sink.expect("it is a sink");
+    let given = given(&quick(&server.url()));
+    let options = &check("websocket", &[kind.options], &given)
+        .ok()
+        .expect("fine options");
+    let encoder = Some(Box::new(Text) as Box<dyn Encoder>);
+    let (schema, format) = (text_schema(), Some("text"));
+    (kind.create)(SinkArgs {
+        options,
+        schema,
+        encoder,
+        format,
+    })
+    .expect("fine options")
 }

@@ -1,26 +1,25 @@
 //! The source: what it asks of a server, what it makes of messages, and how it takes every way in
 //! which a server can let it down.
 
-use std::io::Write;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::SinkExt;
 use serde_json::json;
-use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
+use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::http::HeaderMap;
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
-use tokio_tungstenite::tungstenite::{Bytes, Message};
 
-use super::server::{Server, accept, accept_raw, answer, next_data, read_close, until_closed};
-use super::{Feed, Seen, quick, soon, source, with};
-use crate::{End, Source, State};
-
-fn text(text: &str) -> Message {
-    Message::text(text)
-}
+use super::super::CONNECTOR;
+use super::server::{
+    Server, accept, accept_raw, answer, next_data, read_close, serve, text, until_closed,
+};
+use super::{Feed, Plan, Seen, quick, soon, source, with};
+use crate::options::{Given, check};
+use crate::{End, State};
 
 async fn close(stream: TcpStream, code: u16, reason: &'static str) {
     let (mut socket, ..) = accept(stream).await;
@@ -32,13 +31,6 @@ async fn close(stream: TcpStream, code: u16, reason: &'static str) {
         .send(Message::Close(Some(frame)))
         .await
         .expect("a client that listens");
-    read_close(&mut socket).await;
-}
-
-/// Sends one message, then keeps the connection until the client closes it.
-async fn serve(stream: TcpStream, message: Message) {
-    let (mut socket, ..) = accept(stream).await;
-    socket.send(message).await.expect("a client that listens");
     read_close(&mut socket).await;
 }
 
@@ -370,149 +362,6 @@ async fn a_server_that_answers_pings_but_sends_nothing_is_left_after_data_timeou
 }
 
 #[tokio::test]
-async fn half_a_frame_is_an_outage_not_a_row() {
-    let server = Server::start(|number, stream| async move {
-        if number == 0 {
-            let mut raw = accept_raw(stream).await;
-            // A whole text frame, then one that promises 100 bytes and has 3.
-            raw.write_all(b"\x81\x05whole\x81\x64abc")
-                .await
-                .expect("a client");
-        } else {
-            serve(stream, text("again")).await;
-        }
-    })
-    .await;
-    let mut feed = Feed::start(quick(&server.url()));
-    feed.expect(&[Seen::Connected]).await;
-    feed.line("whole").await;
-    feed.disconnected().await;
-    feed.gap().await;
-    feed.expect(&[Seen::Connected]).await;
-    feed.line("again").await;
-}
-
-#[tokio::test]
-async fn a_ping_storm_is_answered_and_holds_nothing_up() {
-    let server = Server::start(|_, stream| async move {
-        let (mut socket, ..) = accept(stream).await;
-        for _ in 0..20_000 {
-            socket
-                .feed(Message::Ping(Bytes::from_static(&[7; 100])))
-                .await
-                .expect("a client");
-        }
-        socket
-            .send(text("after the storm"))
-            .await
-            .expect("a client");
-        read_close(&mut socket).await;
-    })
-    .await;
-    let mut feed = Feed::start(quick(&server.url()));
-    feed.expect(&[Seen::Connected]).await;
-    feed.line("after the storm").await;
-}
-
-#[tokio::test]
-async fn a_message_that_is_too_large_is_told_and_left_behind() {
-    const SIZE: usize = 65 << 20;
-    let server = Server::start(|number, stream| async move {
-        if number == 0 {
-            let (mut socket, ..) = accept(stream).await;
-            socket.send(text("small")).await.expect("a client");
-            // The client closes in the middle of it.
-            socket.send(Message::binary(vec![0; SIZE])).await.ok();
-            read_close(&mut socket).await;
-        } else {
-            serve(stream, text("small again")).await;
-        }
-    })
-    .await;
-    let mut feed = Feed::start(quick(&server.url()));
-    feed.expect(&[Seen::Connected]).await;
-    feed.line("small").await;
-    let Some(Seen::Bad(bad)) = feed.next().await else {
-        panic!("no bad row")
-    };
-    assert!(bad.reason.contains(&SIZE.to_string()), "{}", bad.reason);
-    let reason = feed.disconnected().await;
-    assert!(
-        reason.contains("the largest taken has 67108864"),
-        "{reason}"
-    );
-    feed.gap().await;
-    feed.expect(&[Seen::Connected]).await;
-    feed.line("small again").await;
-}
-
-#[tokio::test]
-async fn text_that_is_no_utf8_is_told_and_left_behind() {
-    let server = Server::start(|number, stream| async move {
-        if number == 0 {
-            let mut raw = accept_raw(stream).await;
-            raw.write_all(b"\x81\x02\xff\xfe").await.expect("a client");
-            until_closed(raw).await;
-        } else {
-            serve(stream, text("fine")).await;
-        }
-    })
-    .await;
-    let mut feed = Feed::start(quick(&server.url()));
-    feed.expect(&[Seen::Connected]).await;
-    let Some(Seen::Bad(bad)) = feed.next().await else {
-        panic!("no bad row")
-    };
-    assert!(bad.reason.contains("UTF-8"), "{}", bad.reason);
-    feed.disconnected().await;
-    feed.gap().await;
-    feed.expect(&[Seen::Connected]).await;
-    feed.line("fine").await;
-}
-
-#[tokio::test]
-async fn compressed_payloads_are_inflated_and_a_bomb_is_a_bad_row() {
-    fn gzip(parts: impl Iterator<Item = &'static [u8]>) -> Vec<u8> {
-        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
-        parts.for_each(|part| encoder.write_all(part).expect("a Vec takes everything"));
-        encoder.finish().expect("a Vec takes everything")
-    }
-    let server = Server::start(|_, stream| async move {
-        let (mut socket, ..) = accept(stream).await;
-        let zeros: &[u8] = &[0; 1 << 20];
-        let plain = gzip([&b"inflated"[..]].into_iter());
-        let bomb = gzip(std::iter::repeat_n(zeros, 101));
-        let cut = plain[..plain.len() - 4].to_vec();
-        for message in [bomb, cut, plain] {
-            socket
-                .send(Message::binary(message))
-                .await
-                .expect("a client");
-        }
-        socket.send(text("plain text")).await.expect("a client");
-        read_close(&mut socket).await;
-    })
-    .await;
-    let mut feed = Feed::start(with(quick(&server.url()), json!({"compression": "gzip"})));
-    feed.expect(&[Seen::Connected]).await;
-    let mut reasons = Vec::new();
-    let mut lines = Vec::new();
-    while lines.len() < 2 {
-        match feed.next().await {
-            Some(Seen::Bad(bad)) => reasons.push(bad.reason),
-            Some(Seen::Line(line)) => lines.push(line),
-            other => panic!("{other:?}"),
-        }
-    }
-    assert_eq!(lines, ["inflated", "plain text"]);
-    assert!(
-        reasons[0].contains("limit of 104857600 bytes"),
-        "{reasons:?}"
-    );
-    assert!(reasons[1].contains("no valid gzip"), "{reasons:?}");
-}
-
-#[tokio::test]
 async fn a_stop_does_not_wait_for_a_silent_handshake() {
     let (told, mut connected) = mpsc::unbounded_channel();
     let server = Server::start(move |_, stream| {
@@ -612,4 +461,40 @@ async fn validate_is_content_with_any_answer_and_closes_politely() {
         .to_string();
     assert!(error.starts_with("cannot reach ws://127.0.0.1:"), "{error}");
     assert!(!error.contains("secret"), "{error}");
+}
+
+/// A source is made anew for every start, and from the same options as often as one likes: what
+/// elsewhere is cloning.
+#[tokio::test]
+async fn test_source_clone() {
+    let server = Server::start(|_, stream| serve(stream, text("one each"))).await;
+    let plan = Arc::new(Plan::new(&quick(&server.url())));
+    let mut feeds = [Feed::of(plan.clone()), Feed::of(plan)];
+    for feed in &mut feeds {
+        feed.expect(&[Seen::Connected]).await;
+        feed.line("one each").await;
+    }
+    let [first, second] = feeds;
+    soon("the stop", first.handle.stop()).await;
+    assert_eq!(first.handle.status().state, State::Stopped);
+    assert_eq!(second.handle.status().state, State::Running);
+}
+
+#[tokio::test]
+async fn test_factory_create() {
+    let server = Server::start(|_, stream| serve(stream, text("here"))).await;
+    source(&quick(&server.url()))
+        .validate()
+        .await
+        .expect("a server");
+    let given = [Given::new("websocket.url", "localhost")];
+    let kind = CONNECTOR.source.expect("it is a source");
+    let problems = check("websocket", &[kind.options], &given)
+        .err()
+        .expect("no URL");
+    let told = problems[0].to_string();
+    assert!(
+        told.contains("\"websocket.url\"") && told.contains("ws:// or wss://"),
+        "{told}"
+    );
 }

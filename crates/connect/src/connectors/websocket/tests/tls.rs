@@ -15,7 +15,6 @@ use tokio_tungstenite::tungstenite::Message;
 
 use super::server::{Server, accept, read_close};
 use super::{Feed, Seen, quick, source, with};
-use crate::Source;
 
 /// A certificate authority, and a folder for what the options name.
 struct Authority {
