@@ -39,7 +39,7 @@ pub const CONNECTOR: Connector = Connector {
         options: OptionSet::of::<SourceOptions>(),
         formats: FORMATS,
         max_frame: ByteSize::mib(64),
-        columns: SourceKind::no_columns,
+        columns: SourceKind::declared_columns,
         create: create_source,
     }),
     sink: Some(SinkKind {
