@@ -353,9 +353,8 @@ async fn test_factory_create() {
 fn created(server: &Server) -> Box<dyn Sink> {
     let kind = CONNECTOR.sink.expect("it is a sink");
     let given = given(&quick(&server.url()));
-    let options = &check("websocket", &[kind.options], &given)
-        .ok()
-        .expect("fine options");
+    let checked = check("websocket", &[kind.options], &given);
+    let options = &checked.unwrap_or_else(|problems| panic!("{problems:?}"));
     let encoder = Some(Box::new(Text) as Box<dyn Encoder>);
     let (schema, format) = (text_schema(), Some("text"));
     (kind.create)(SinkArgs {
