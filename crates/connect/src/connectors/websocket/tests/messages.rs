@@ -59,7 +59,6 @@ async fn a_message_that_is_too_large_is_told_and_left_behind() {
     let server = Server::start(|number, stream| async move {
         if number == 0 {
             let (mut socket, ..) = accept(stream).await;
-            socket.send(text("small")).await.expect("a client");
             // The client closes in the middle of it.
             socket.send(Message::binary(vec![0; SIZE])).await.ok();
             read_close(&mut socket).await;
@@ -69,19 +68,7 @@ async fn a_message_that_is_too_large_is_told_and_left_behind() {
     })
     .await;
     let mut feed = Feed::start(quick(&server.url()));
-    feed.expect(&[Seen::Connected]).await;
-    feed.line("small").await;
-    let Some(Seen::Bad(bad)) = feed.next().await else {
-        panic!("no bad row")
-    };
-    assert!(bad.reason.contains(&SIZE.to_string()), "{}", bad.reason);
-    let reason = feed.disconnected().await;
-    assert!(
-        reason.contains("the largest taken has 67108864"),
-        "{reason}"
-    );
-    feed.gap().await;
-    feed.expect(&[Seen::Connected]).await;
+    refused_for_its_size(&mut feed, SIZE).await;
     feed.line("small again").await;
 }
 
@@ -144,4 +131,63 @@ async fn compressed_payloads_are_inflated_and_a_bomb_is_a_bad_row() {
         "{reasons:?}"
     );
     assert!(reasons[1].contains("no valid zstd"), "{reasons:?}");
+}
+
+#[tokio::test]
+async fn a_message_that_is_too_large_in_many_parts_is_refused_too() {
+    let server = Server::start(|number, stream| async move {
+        if number == 0 {
+            let mut raw = accept_raw(stream).await;
+            let part = vec![0; 1 << 20];
+            // The first is binary, the others go on with it; none is the last. The client hangs up.
+            for first_byte in std::iter::once(0x02).chain(std::iter::repeat_n(0x00, 64)) {
+                let head = [first_byte, 127, 0, 0, 0, 0, 0, 16, 0, 0];
+                raw.write_all(&head).await.ok();
+                raw.write_all(&part).await.ok();
+            }
+            until_closed(raw).await;
+        } else {
+            serve(stream, text("next")).await;
+        }
+    })
+    .await;
+    let mut feed = Feed::start(quick(&server.url()));
+    refused_for_its_size(&mut feed, 65 << 20).await;
+    feed.line("next").await;
+}
+
+#[tokio::test]
+async fn the_announcement_of_a_large_message_is_enough_to_refuse_it() {
+    let server = Server::start(|number, stream| async move {
+        if number == 0 {
+            let mut raw = accept_raw(stream).await;
+            // 2^40 bytes will follow, it says.
+            raw.write_all(&[0x82, 127, 0, 0, 1, 0, 0, 0, 0, 0])
+                .await
+                .expect("a client");
+            until_closed(raw).await;
+        } else {
+            serve(stream, text("next")).await;
+        }
+    })
+    .await;
+    let mut feed = Feed::start(quick(&server.url()));
+    refused_for_its_size(&mut feed, 1 << 40).await;
+    feed.line("next").await;
+}
+
+/// From the first connection to the second.
+async fn refused_for_its_size(feed: &mut Feed, size: usize) {
+    feed.expect(&[Seen::Connected]).await;
+    let Some(Seen::Bad(bad)) = feed.next().await else {
+        panic!("no bad row")
+    };
+    assert!(bad.reason.contains(&size.to_string()), "{}", bad.reason);
+    let reason = feed.disconnected().await;
+    assert!(
+        reason.contains("the largest taken has 67108864"),
+        "{reason}"
+    );
+    feed.gap().await;
+    feed.expect(&[Seen::Connected]).await;
 }

@@ -350,15 +350,17 @@ async fn a_server_that_answers_pings_but_sends_nothing_is_left_after_data_timeou
         }
     })
     .await;
-    let more = json!({"ping_interval": "10 ms", "data_timeout": "100 ms"});
-    let mut feed = Feed::start(with(quick(&server.url()), more));
-    feed.expect(&[Seen::Connected]).await;
-    assert_eq!(feed.disconnected().await, "no message within 100ms");
-    let close = soon("a Close", closes.recv())
-        .await
-        .flatten()
-        .expect("a Close with a code");
-    assert_eq!(u16::from(close.code), 1001);
+    for ping_interval in ["10 ms", "1 hour"] {
+        let more = json!({"ping_interval": ping_interval, "data_timeout": "100 ms"});
+        let mut feed = Feed::start(with(quick(&server.url()), more));
+        feed.expect(&[Seen::Connected]).await;
+        assert_eq!(feed.disconnected().await, "no message within 100ms");
+        let close = soon("a Close", closes.recv())
+            .await
+            .flatten()
+            .expect("a Close with a code");
+        assert_eq!(u16::from(close.code), 1001);
+    }
 }
 
 #[tokio::test]
@@ -413,9 +415,11 @@ async fn our_own_slowness_is_not_taken_for_a_dead_server() {
         }
     })
     .await;
-    let more = json!({"ping_interval": "50 ms", "ping_timeout": "500 ms"});
+    let more = json!({
+        "ping_interval": "50 ms", "ping_timeout": "500 ms", "data_timeout": "500 ms",
+    });
     let mut feed = Feed::start(with(quick(&server.url()), more));
-    // We take nothing for three times as long as a ping may stay unanswered.
+    // We take nothing for three times as long as the server may be silent.
     let held = timeout(Duration::from_millis(1_500), written.recv()).await;
     held.expect_err("backpressure reaches the server");
     feed.expect(&[Seen::Connected]).await;
