@@ -58,9 +58,7 @@ fn create_source(args: SourceArgs<'_>) -> Result<Box<dyn Source>> {
 
 fn create_sink(args: SinkArgs<'_>) -> Result<Box<dyn Sink>> {
     let options: SinkOptions = args.options.get()?;
-    let encoder = args
-        .encoder
-        .ok_or_else(|| Error::Options("websocket writes in a format, there is none".to_owned()))?;
+    let encoder = args.encoder.ok_or(Error::NoEncoder)?;
     Ok(Box::new(sink::WebsocketSink::new(
         options.settings()?,
         encoder,

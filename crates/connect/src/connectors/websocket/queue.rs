@@ -228,3 +228,74 @@ impl Queue {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn queue(overflow: Overflow) -> Queue {
+        Queue::new(Bounds {
+            rows: 2,
+            bytes: 10,
+            overflow,
+        })
+    }
+
+    #[tokio::test]
+    async fn no_more_is_unconfirmed_than_may_wait() {
+        let queue = queue(Overflow::DropOldest);
+        for text in ["1", "2"] {
+            queue.push(Message::text(text)).await.expect("room");
+            queue.try_take().expect("it waits");
+        }
+        queue.push(Message::text("3")).await.expect("room");
+        assert_eq!(queue.try_take(), None, "two are on their way");
+        queue.confirm(1);
+        assert_eq!(queue.try_take(), Some((3, Message::text("3"))));
+        queue.confirm(3);
+        assert_eq!(queue.unconfirmed(), 0);
+    }
+
+    #[tokio::test]
+    async fn what_was_lost_goes_first_and_in_order() {
+        let queue = queue(Overflow::Block);
+        for text in ["1", "2"] {
+            queue.push(Message::text(text)).await.expect("room");
+            queue.try_take().expect("it waits");
+        }
+        queue.push(Message::text("3")).await.expect("room");
+        queue.requeue();
+        for text in ["1", "2"] {
+            assert_eq!(queue.take().await.1, Message::text(text));
+        }
+        // A late pong of the connection before confirms nothing of this one.
+        queue.confirm(2);
+        assert_eq!(queue.unconfirmed(), 3);
+    }
+
+    #[tokio::test]
+    async fn a_message_larger_than_the_queue_passes_when_it_is_alone() {
+        let queue = queue(Overflow::Reject);
+        queue
+            .push(Message::text("more than ten bytes"))
+            .await
+            .expect("it is alone");
+        queue.push(Message::text("x")).await.expect("it is dropped");
+        assert_eq!((queue.unconfirmed(), queue.dropped()), (1, 1));
+    }
+
+    #[tokio::test]
+    async fn a_broken_queue_says_why_for_ever() {
+        let queue = queue(Overflow::Block);
+        queue.push(Message::text("x")).await.expect("room");
+        queue.break_off(Trouble::lasting("first"));
+        queue.break_off(Trouble::lasting("second"));
+        let reason = |broken: Broken| broken.0.reason;
+        assert_eq!(
+            queue.drained(true).await.map_err(reason),
+            Err("first".to_owned())
+        );
+        let pushed = queue.push(Message::text("y")).await;
+        assert_eq!(pushed.map_err(reason), Err("first".to_owned()));
+    }
+}

@@ -10,7 +10,7 @@
 //! sink, and nothing is lost; with the other policies it does not, and what no longer fits is
 //! dropped and counted. The connection lives in a task of its own, the link.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use arrow::array::RecordBatch;
@@ -30,7 +30,7 @@ use crate::formats::{Encoder, Frames};
 use crate::{Backoff, Error, Result, Retry, Sink};
 
 /// How long `close` waits for the server to confirm what is left.
-const CLOSE_WAIT: Duration = Duration::from_secs(3);
+const CLOSE_WAIT: Duration = Duration::from_secs(4);
 
 /// The kind of message a row becomes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -58,8 +58,7 @@ pub(super) struct Settings {
 /// Writes rows to a websocket server.
 pub(super) struct WebsocketSink {
     settings: Settings,
-    /// In a mutex only because a sink is shared while it is validated.
-    encoder: Mutex<Box<dyn Encoder>>,
+    encoder: Box<dyn Encoder>,
     queue: Arc<Queue>,
     /// Encoded rows of one `write`; kept for its memory.
     frames: Frames,
@@ -77,7 +76,6 @@ struct Running {
 impl WebsocketSink {
     pub fn new(settings: Settings, encoder: Box<dyn Encoder>) -> Self {
         let queue = Arc::new(Queue::new(settings.bounds));
-        let encoder = Mutex::new(encoder);
         Self {
             settings,
             encoder,
@@ -185,11 +183,7 @@ impl Sink for WebsocketSink {
 
     async fn write(&mut self, rows: &RecordBatch) -> Result<()> {
         self.frames.clear();
-        let encoder = self
-            .encoder
-            .get_mut()
-            .unwrap_or_else(PoisonError::into_inner);
-        encoder.encode(rows, &mut self.frames)?;
+        self.encoder.encode(rows, &mut self.frames)?;
         for message in self.messages()? {
             let pushed = self.queue.push(message).await;
             pushed.map_err(|broken| self.broken(broken))?;

@@ -157,10 +157,6 @@ impl Source for WebsocketSource {
                 Ended::Stopped => break,
                 Ended::Lost(loss) => loss,
             };
-            if let (None, Some(since)) = (&outage, loss.heard) {
-                let reason = loss.trouble.reason.clone();
-                outage = Some(Outage { since, reason });
-            }
             let next = attempts
                 .as_mut()
                 .and_then(|a| a.next(loss.up, loss.trouble.retry));
@@ -168,6 +164,10 @@ impl Source for WebsocketSource {
                 tell(outage, out).await?;
                 return self.give_up(loss, attempts.map_or(1, |a| a.failures()));
             };
+            if let (None, Some(since)) = (&outage, loss.heard) {
+                let reason = loss.trouble.reason.clone();
+                outage = Some(Outage { since, reason });
+            }
             let reason = loss.trouble.reason;
             out.lifecycle(Lifecycle::Disconnected { reason, retry_in })
                 .await?;
@@ -181,7 +181,8 @@ impl Source for WebsocketSource {
     }
 }
 
-/// Tells an outage whose end we do not see.
+/// Tells an outage whose end we do not see. Of a connection that was up until `run` failed, the
+/// lifecycle wrapper tells.
 async fn tell(outage: Option<Outage>, out: &mut Output) -> Result<()> {
     match outage {
         Some(outage) => out.gap(outage.until(None)).await,

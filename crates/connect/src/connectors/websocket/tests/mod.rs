@@ -4,6 +4,7 @@
 //! wait for what comes out, item by item. Every wait has a deadline that only a broken connector
 //! reaches; no test sleeps.
 
+mod conform;
 mod messages;
 mod options;
 mod server;

@@ -285,6 +285,37 @@ async fn it_reads_all_the_time_pings_and_notices_a_dead_server() {
 }
 
 #[tokio::test]
+async fn pings_stand_between_the_messages_so_that_a_slow_server_is_heard() {
+    let (told, mut between) = mpsc::unbounded_channel();
+    let server = Server::start(move |_, stream| {
+        let told = told.clone();
+        async move {
+            let (mut socket, ..) = accept(stream).await;
+            let mut bytes = 0;
+            while let Some(Ok(message)) = socket.next().await {
+                if message.is_ping() {
+                    told.send(std::mem::take(&mut bytes)).ok();
+                }
+                bytes += message.len();
+            }
+        }
+    })
+    .await;
+    let mut sink = sink(&quick(&server.url()));
+    sink.open().await.expect("a server");
+    let line = "x".repeat(1_000);
+    sink.write(&rows(&[line.as_str(); 1_000]))
+        .await
+        .expect("room");
+    soon("the flush", sink.flush())
+        .await
+        .expect("a server that confirms");
+    let between: Vec<usize> = std::iter::from_fn(|| between.try_recv().ok()).collect();
+    assert!(between.iter().sum::<usize>() >= 1_000_000);
+    assert!(between.iter().all(|&bytes| bytes < 70_000), "{between:?}");
+}
+
+#[tokio::test]
 async fn test_websocket_round_trip() {
     let (out, mut received) = collector().await;
     let trades = [

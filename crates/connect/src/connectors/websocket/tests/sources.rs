@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::SinkExt;
+use futures_util::{SinkExt, StreamExt};
 use serde_json::json;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
@@ -244,7 +244,10 @@ async fn each_close_code_has_its_policy() {
         let mut feed = Feed::start(quick(&server.url()));
         feed.expect(&[Seen::Connected]).await;
         let gap = feed.gap().await;
-        assert!(gap.from.is_some() && gap.to.is_none(), "{gap:?}");
+        assert!(
+            gap.reason.contains(&format!("code {code}")) && gap.to.is_none(),
+            "{gap:?}"
+        );
         let reason = feed.failed().await;
         assert!(
             reason.contains(&format!("code {code}: go away")),
@@ -395,6 +398,30 @@ async fn a_handshake_has_a_deadline() {
         json!({"connect_timeout": "50 ms"}),
     ));
     assert_eq!(feed.disconnected().await, "no connection within 50ms");
+}
+
+#[tokio::test]
+async fn data_now_and_then_is_enough_for_data_timeout() {
+    let server = Server::start(|_, stream| async move {
+        let (mut socket, ..) = accept(stream).await;
+        // One message for each ping, text and binary in turn: three times as long as the timeout.
+        for number in 0..30 {
+            while !matches!(socket.next().await, Some(Ok(Message::Ping(_)))) {}
+            let message = match number % 2 {
+                0 => text("tick"),
+                _ => Message::binary(&b"tick"[..]),
+            };
+            socket.send(message).await.expect("a client that stays");
+        }
+        read_close(&mut socket).await;
+    })
+    .await;
+    let more = json!({"ping_interval": "50 ms", "data_timeout": "500 ms"});
+    let mut feed = Feed::start(with(quick(&server.url()), more));
+    feed.expect(&[Seen::Connected]).await;
+    for _ in 0..30 {
+        feed.line("tick").await;
+    }
 }
 
 #[tokio::test]
