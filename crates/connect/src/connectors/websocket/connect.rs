@@ -22,7 +22,7 @@ use tokio_tungstenite::{Connector, MaybeTlsStream, WebSocketStream};
 
 use super::policy::{Trouble, retry_after_close, retry_after_status};
 use super::tls::{self, Tls};
-use crate::{Error, Result, Retry};
+use crate::{Error, Result};
 
 /// An open connection.
 pub(super) type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
@@ -370,11 +370,6 @@ pub(super) async fn farewell(socket: &mut Socket, code: CloseCode, reason: &str)
     };
     // A server that does not answer in time has been told enough.
     timeout(FAREWELL, polite).await.ok();
-}
-
-/// Whether the server may be asked again.
-pub(super) fn is_fatal(trouble: &Trouble) -> bool {
-    trouble.retry == Retry::Fatal
 }
 
 /// A duration as people write it.

@@ -52,11 +52,6 @@ impl Pulse {
     pub fn dead_at(&self) -> Option<Instant> {
         self.unanswered.map(|since| since + self.timeout)
     }
-
-    /// How long a ping may stay unanswered.
-    pub fn timeout(&self) -> Duration {
-        self.timeout
-    }
 }
 
 /// Sleeps until `at`; for ever if that is `None`.
