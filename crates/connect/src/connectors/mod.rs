@@ -7,5 +7,4 @@
 pub(crate) mod file;
 pub(crate) mod generate;
 pub(crate) mod stdout;
-#[allow(dead_code)] // Registered along with the formats that it needs.
 pub(crate) mod websocket;
