@@ -12,7 +12,7 @@ use tokio_tungstenite::tungstenite::Message;
 use tokio_util::sync::CancellationToken;
 
 use super::server::{Server, accept, next_data};
-use super::{Plan, quick, rows, sink};
+use super::{quick, rows, sink, spec};
 use crate::conform::{self, SinkCase, SourceCase};
 use crate::{Blueprint, Sink};
 
@@ -107,7 +107,7 @@ impl Case {
 #[async_trait]
 impl SourceCase for Case {
     async fn fresh(&self) -> Arc<dyn Blueprint> {
-        Arc::new(Plan::new(&quick(&self.renew().await)))
+        spec(&quick(&self.renew().await))
     }
 
     async fn produce(&self, mut rows: Range<u64>) {

@@ -18,26 +18,22 @@ use std::time::Duration;
 
 use arrow::array::{AsArray, RecordBatch, StringArray};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
-use async_trait::async_trait;
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use super::CONNECTOR;
 use super::options::SinkOptions;
 use super::sink::WebsocketSink;
-use crate::formats::{Decoded, Decoder, Encoder, Frames};
-use crate::options::{Checked, Given, check, read};
+use crate::formats::{Encoder, Frames};
+use crate::options::{Given, read};
 use crate::{
-    Bad, Blueprint, Care, Cursor, Gap, Item, Lane, LaneClosed, Lifecycle, Result, Source,
-    SourceArgs, SourceHandle, State, Status,
+    Bad, Blueprint, Care, Connectors, Gap, Item, Lifecycle, Result, Source, SourceHandle,
+    SourceSpec, State, Status,
 };
 
 /// Only a broken connector takes this long.
 const DEADLINE: Duration = Duration::from_secs(20);
-/// Small enough for any test but the one about large messages.
-const MAX_FRAME: usize = 64 << 20;
 
 /// Waits for something that must happen.
 async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
@@ -81,7 +77,7 @@ fn given(options: &Value) -> Vec<Given<()>> {
 }
 
 fn source(options: &Value) -> Box<dyn Source> {
-    Plan::new(options).source(None).expect("fine options")
+    spec(options).source(None).expect("fine options")
 }
 
 fn sink(options: &Value) -> WebsocketSink {
@@ -112,64 +108,11 @@ impl Encoder for Text {
     }
 }
 
-struct TextDecoder(SchemaRef);
-
-impl Decoder for TextDecoder {
-    fn schema(&self) -> &SchemaRef {
-        &self.0
-    }
-
-    fn decode(&mut self, frames: &Frames) -> Decoded {
-        let lines: Vec<_> = frames.iter().map(String::from_utf8_lossy).collect();
-        let lines: Vec<_> = lines.iter().map(AsRef::as_ref).collect();
-        Decoded {
-            rows: rows(&lines),
-            bad: Vec::new(),
-        }
-    }
-}
-
-/// A source as the registry makes it, with a decoder of ours.
-struct Plan(Checked);
-
-impl Plan {
-    fn new(options: &Value) -> Self {
-        let kind = CONNECTOR.source.expect("it is a source");
-        let checked = check("websocket", &[kind.options], &given(options));
-        Self(checked.unwrap_or_else(|problems| panic!("{problems:?}")))
-    }
-}
-
-impl Blueprint for Plan {
-    fn source(&self, cursor: Option<Cursor>) -> Result<Box<dyn Source>> {
-        let kind = CONNECTOR.source.expect("it is a source");
-        (kind.create)(SourceArgs {
-            options: &self.0,
-            schema: text_schema(),
-            cursor,
-        })
-    }
-
-    fn decoder(&self) -> Result<Option<Box<dyn Decoder>>> {
-        Ok(Some(Box::new(TextDecoder(text_schema()))))
-    }
-
-    fn schema(&self) -> SchemaRef {
-        text_schema()
-    }
-
-    fn max_frame(&self) -> usize {
-        MAX_FRAME
-    }
-}
-
-struct Pipe(mpsc::Sender<Item>);
-
-#[async_trait]
-impl Lane for Pipe {
-    async fn send(&mut self, item: Item) -> Result<(), LaneClosed> {
-        self.0.send(item).await.map_err(|_| LaneClosed)
-    }
+/// A source as the registry makes it, each frame a row of text.
+fn spec(options: &Value) -> Arc<SourceSpec> {
+    let given = given(&with(options.clone(), json!({"format": "text"})));
+    let spec = Connectors::builtin().source("websocket", &given, Some(text_schema()), &[]);
+    Arc::new(spec.unwrap_or_else(|rejection| panic!("{rejection}")))
 }
 
 /// A running source and what came out of it.
@@ -191,15 +134,14 @@ enum Seen {
 
 impl Feed {
     fn start(options: Value) -> Self {
-        Self::of(Arc::new(Plan::new(&options)))
+        Self::of(spec(&options))
     }
 
-    fn of(plan: Arc<Plan>) -> Self {
+    fn of(plan: Arc<dyn Blueprint>) -> Self {
         let (sender, items) = mpsc::channel(4);
         let handle = SourceHandle::new(plan, None, Care::default());
-        let lane: Box<dyn Lane> = Box::new(Pipe(sender));
         handle
-            .start(&CancellationToken::new(), Some(lane))
+            .start(&CancellationToken::new(), Some(Box::new(sender)))
             .expect("a fresh source");
         Self {
             handle,

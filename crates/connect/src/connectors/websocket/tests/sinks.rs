@@ -1,21 +1,22 @@
 //! The sink: what reaches the server, and that nothing is lost or silent when the server goes away.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::StreamExt;
-use serde_json::json;
+use arrow::datatypes::{DataType, Field, Schema};
+use futures_util::{SinkExt, StreamExt};
+use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::Message;
 
-use super::super::CONNECTOR;
-use super::server::{Server, accept, answer, next_data, read_close, until_closed};
-use super::{Feed, Seen, Text, given, quick, rows, sink, soon, text_schema, with};
-use crate::formats::Encoder;
-use crate::options::check;
-use crate::{Retry, Sink, SinkArgs};
+use super::server::{
+    Server, accept, accept_raw, answer, next_data, read_close, text, until_closed,
+};
+use super::{Feed, given, quick, rows, sink, soon, text_schema, with};
+use crate::{Connectors, Item, Retry, Sink};
 
 /// A server that tells every data message and every Close.
 async fn collector() -> (Server, mpsc::UnboundedReceiver<Message>) {
@@ -259,10 +260,9 @@ async fn it_reads_all_the_time_pings_and_notices_a_dead_server() {
         let told = told.clone();
         async move {
             if number == 0 {
-                return until_closed(super::server::accept_raw(stream).await).await;
+                return until_closed(accept_raw(stream).await).await;
             }
             let (mut socket, ..) = accept(stream).await;
-            use futures_util::SinkExt;
             socket
                 .send(Message::Ping(b"are you there"[..].into()))
                 .await
@@ -317,36 +317,62 @@ async fn pings_stand_between_the_messages_so_that_a_slow_server_is_heard() {
 
 #[tokio::test]
 async fn test_websocket_round_trip() {
-    let (out, mut received) = collector().await;
     let trades = [
-        r#"{"e":"trade","s":"BTCUSDT","p":"50000.00"}"#,
-        r#"{"e":"trade","s":"ETHUSDT"}"#,
+        r#"{"e":"trade","s":"BTCUSDT","p":"50000.00","t":7,"T":1700000000001,"ignored":[]}"#,
+        r#"{"e":"trade","s":"ETHUSDT","p":"2000.50","t":8,"T":1700000000002}"#,
     ];
+    let (out, mut received) = collector().await;
     let feed = Server::start(move |_, stream| async move {
         let (mut socket, ..) = accept(stream).await;
-        use futures_util::SinkExt;
         for trade in trades {
-            socket.send(Message::text(trade)).await.expect("a client");
+            socket.send(text(trade)).await.expect("a client");
         }
         read_close(&mut socket).await;
     })
     .await;
-    let mut source = Feed::start(quick(&feed.url()));
-    let mut sink = sink(&quick(&out.url()));
+    let text_of = |name| Field::new(name, DataType::Utf8, true);
+    let time = Field::new("T", DataType::Int64, true);
+    let columns = Arc::new(Schema::new(vec![
+        text_of("e"),
+        text_of("s"),
+        text_of("p"),
+        time,
+    ]));
+    let connectors = Connectors::builtin();
+    let given_to = |server: &Server| given(&with(quick(&server.url()), json!({"format": "json"})));
+    let source = connectors.source("websocket", &given_to(&feed), Some(columns.clone()), &[]);
+    let mut source = Feed::of(Arc::new(
+        source.unwrap_or_else(|rejection| panic!("{rejection}")),
+    ));
+    let sink = connectors.sink("websocket", &given_to(&out), columns, &[]);
+    let sink = sink
+        .unwrap_or_else(|rejection| panic!("{rejection}"))
+        .sink();
+    let mut sink = sink.expect("fine options");
     sink.open().await.expect("a server");
-    source.expect(&[Seen::Connected]).await;
-    for trade in trades {
-        let Some(Seen::Line(line)) = source.next().await else {
-            panic!("no line")
-        };
-        assert_eq!(line, trade);
-        sink.write(&rows(&[&line])).await.expect("room");
+    let mut written = 0;
+    while written < trades.len() {
+        let item = soon("rows", source.items.recv()).await;
+        if let Some(Item::Rows(delivery)) = item {
+            written += delivery.rows.num_rows();
+            sink.write(&delivery.rows).await.expect("room");
+        }
     }
     soon("the flush", sink.flush())
         .await
         .expect("a server that confirms");
     for trade in trades {
-        assert_eq!(received.try_recv(), Ok(Message::text(trade)));
+        let message = received.try_recv().expect("confirmed means received");
+        let [out, came] = [message.to_string().as_str(), trade]
+            .map(|json| serde_json::from_str::<Value>(json).expect("an object"));
+        for name in ["e", "s", "p", "T"] {
+            assert_eq!(out[name], came[name], "{name} of {message}");
+        }
+        assert_eq!(
+            out.as_object().map(|object| object.len()),
+            Some(4),
+            "{message}"
+        );
     }
     sink.close().await.expect("nothing left");
     source.handle.stop().await;
@@ -382,17 +408,8 @@ async fn test_factory_create() {
 
 /// A sink as the registry makes it.
 fn created(server: &Server) -> Box<dyn Sink> {
-    let kind = CONNECTOR.sink.expect("it is a sink");
-    let given = given(&quick(&server.url()));
-    let checked = check("websocket", &[kind.options], &given);
-    let options = &checked.unwrap_or_else(|problems| panic!("{problems:?}"));
-    let encoder = Some(Box::new(Text) as Box<dyn Encoder>);
-    let (schema, format) = (text_schema(), Some("text"));
-    (kind.create)(SinkArgs {
-        options,
-        schema,
-        encoder,
-        format,
-    })
-    .expect("fine options")
+    let given = given(&with(quick(&server.url()), json!({"format": "text"})));
+    let spec = Connectors::builtin().sink("websocket", &given, text_schema(), &[]);
+    let spec = spec.unwrap_or_else(|rejection| panic!("{rejection}"));
+    spec.sink().expect("fine options")
 }

@@ -1,7 +1,6 @@
 //! The source: what it asks of a server, what it makes of messages, and how it takes every way in
 //! which a server can let it down.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::{SinkExt, StreamExt};
@@ -17,7 +16,7 @@ use super::super::CONNECTOR;
 use super::server::{
     Server, accept, accept_raw, answer, next_data, read_close, serve, text, until_closed,
 };
-use super::{Feed, Plan, Seen, quick, soon, source, with};
+use super::{Feed, Seen, quick, soon, source, spec, with};
 use crate::options::{Given, check};
 use crate::{End, State};
 
@@ -499,7 +498,7 @@ async fn validate_is_content_with_any_answer_and_closes_politely() {
 #[tokio::test]
 async fn test_source_clone() {
     let server = Server::start(|_, stream| serve(stream, text("one each"))).await;
-    let plan = Arc::new(Plan::new(&quick(&server.url())));
+    let plan = spec(&quick(&server.url()));
     let mut feeds = [Feed::of(plan.clone()), Feed::of(plan)];
     for feed in &mut feeds {
         feed.expect(&[Seen::Connected]).await;
