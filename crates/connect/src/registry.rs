@@ -24,6 +24,7 @@ const BUILTIN: &[Connector] = &[
     connectors::file::CONNECTOR,
     connectors::generate::CONNECTOR,
     connectors::stdout::CONNECTOR,
+    connectors::websocket::CONNECTOR,
 ];
 
 /// What every source of frames can be told about them.
