@@ -94,7 +94,7 @@ impl Bell {
             WaitStrategy::Spin => spin_until(&mut ready, deadline),
             WaitStrategy::SpinYield(turns) => {
                 look(&mut ready, turns, spin)
-                    || look(&mut ready, turns, yield_now)
+                    || look(&mut ready, turns.div_ceil(10), yield_now)
                     || self.sleep_until(&mut ready, deadline)
             }
             WaitStrategy::Park => self.sleep_until(&mut ready, deadline),

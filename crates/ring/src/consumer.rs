@@ -178,6 +178,9 @@ impl<T> Consumer<T> {
 
     /// Waits, as the strategy says, until there is something to read or nothing will come; true if there is something.
     pub fn wait(&mut self) -> bool {
+        if !self.is_empty() {
+            return true;
+        }
         let (bell, strategy) = (Arc::clone(&self.shared.bell), self.shared.config.wait);
         bell.wait_as(strategy, || !self.is_empty() || self.is_closed(), None);
         // A close may have come between the two looks; what was pushed before it is found by a third.
