@@ -156,6 +156,8 @@ impl Db {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
             .thread_name("headwater-io")
+            // SELECT is planned on these threads.
+            .thread_stack_size(crate::sql::STACK)
             .enable_all()
             .build()
             .map_err(|error| Error::Start(error.to_string()))?;
