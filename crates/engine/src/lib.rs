@@ -23,7 +23,7 @@ pub use error::{Error, Result};
 pub use headwater_connect as connect;
 pub use record::{Record, RecordError, Symbol, SymbolTooLong, Timestamp};
 pub use source::{
-    Backpressure, Source, SourceConfig, SourceError, TryPushError, WaitStrategy, WalMode,
-    WatermarkConfig,
+    ArrowSource, Backpressure, Source, SourceConfig, SourceError, TryPushError, WaitStrategy,
+    WalMode, WatermarkConfig,
 };
 pub use subscription::{Event, Subscription, TypedSubscription};
