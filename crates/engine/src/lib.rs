@@ -10,6 +10,7 @@ mod sources;
 pub mod sql;
 mod store;
 mod subscription;
+mod tap;
 mod topic;
 mod turns;
 mod worker;
@@ -18,6 +19,7 @@ pub use arrow;
 pub use db::{Builder, Db, Kind, Outcome};
 pub use error::{Error, Result};
 pub use headwater_connect as connect;
+pub use headwater_ring::{ByteRead, ByteReader};
 pub use record::{Record, RecordError, Symbol, SymbolTooLong, Timestamp};
 pub use source::{
     Backpressure, Source, SourceConfig, SourceError, TryPushError, WaitStrategy, WalMode,
