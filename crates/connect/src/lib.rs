@@ -47,6 +47,7 @@ mod error;
 pub mod formats;
 mod gather;
 mod handle;
+pub mod help;
 mod lane;
 pub mod options;
 mod output;

@@ -39,6 +39,7 @@ use crate::worker::{Command, Once, Worker};
 use catalog::Catalog;
 
 pub use catalog::Kind;
+pub use options::source_options;
 pub use statements::Outcome;
 
 /// How long closing waits for connectors to stop.
@@ -343,6 +344,15 @@ impl Db {
             .all(catalog::SourceEntry::has_ended)
     }
 
+    /// Stops the sources (at most 5 s), processes what has arrived and closes the windows of sources
+    /// whose input has ended. Views can still be asked, and rows still be pushed. Blocks.
+    ///
+    /// # Errors
+    /// If the database is closed.
+    pub fn drain(&self) -> Result<()> {
+        self.inner.drain()
+    }
+
     /// What has failed for good, and why: sources, streams, views and sinks by name. Also after
     /// [`close`](Self::close).
     pub fn failures(&self) -> Vec<(Kind, String, String)> {
@@ -413,12 +423,19 @@ impl Inner {
         Ok(waiting)
     }
 
+    fn drain(&self) -> Result<()> {
+        self.check_open()?;
+        self.stop_sources();
+        while self.step_and_look()? {}
+        Ok(())
+    }
+
     fn close(&self) {
         if self.closed.load(Ordering::Acquire) {
             return;
         }
-        self.stop_sources();
-        while matches!(self.step_and_look(), Ok(true)) {}
+        // The only error is that it is closed.
+        let _ = self.drain();
         self.closed.store(true, Ordering::Release);
         self.turns.command(Command::Shutdown);
         let guards = self

@@ -19,7 +19,7 @@ mod turns;
 mod worker;
 
 pub use arrow;
-pub use db::{Builder, Db, Kind, Outcome};
+pub use db::{Builder, Db, Kind, Outcome, source_options};
 pub use error::{Error, Result};
 pub use headwater_connect as connect;
 pub use headwater_ring::{ByteRead, ByteReader};
