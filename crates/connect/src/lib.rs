@@ -49,6 +49,7 @@ mod gather;
 mod handle;
 pub mod help;
 mod lane;
+mod lines;
 pub mod options;
 mod output;
 mod registry;
