@@ -40,6 +40,7 @@ use crate::worker::{Command, Once, Worker};
 use catalog::Catalog;
 
 pub use catalog::Kind;
+pub use options::source_options;
 pub use statements::Outcome;
 
 /// How long closing waits for connectors to stop.
@@ -88,8 +89,8 @@ impl Builder {
         self
     }
 
-    /// Whether sources and sinks are started. With `false` statements are checked and planned, and
-    /// nothing outside is touched.
+    /// Whether `execute` starts the sources and sinks that it created. With `false` statements are
+    /// checked and planned, and nothing outside is touched before [`Db::start_connectors`].
     #[must_use]
     pub fn start_connectors(mut self, start: bool) -> Self {
         self.start_connectors = start;
@@ -277,6 +278,35 @@ impl Db {
         Ok(self.inner.subscribe(&topic, Queue::new(QUEUE_ROWS, None)))
     }
 
+    /// As [`subscribe_batches`](Self::subscribe_batches), for a subscriber that must see every row: it
+    /// misses none, and while 256 Ki rows wait for it the sources before it are not read.
+    ///
+    /// # Errors
+    /// If there is nothing of this name.
+    pub fn subscribe_lossless(&self, name: &str) -> Result<Subscription> {
+        self.inner.check_open()?;
+        let catalog = self.inner.catalog();
+        let topic = catalog.topic(name)?;
+        Ok(self.inner.subscribe_lossless(&catalog, &topic))
+    }
+
+    /// The raw bytes that a source reads from outside, from the first call on: the last 1 MiB is kept
+    /// for readers, who are told what they missed. A format of text has each message on its own line.
+    ///
+    /// # Errors
+    /// If there is no such source, or it has no connector.
+    pub fn tap(&self, name: &str) -> Result<headwater_ring::ByteReader> {
+        self.inner.check_open()?;
+        let catalog = self.inner.catalog();
+        let source = catalog.source(name)?;
+        match &source.connector {
+            Some(connector) => Ok(connector.tap.reader()),
+            None => Err(Error::Config {
+                what: format!("source {name:?} has no connector: your code pushes its rows"),
+            }),
+        }
+    }
+
     /// The answer to a SELECT over views: what they hold after all rows pushed before, as long as
     /// no more than one step's worth is waiting. Blocks.
     ///
@@ -284,6 +314,15 @@ impl Db {
     /// Whatever is wrong with the statement.
     pub fn query(&self, sql: &str) -> Result<Vec<RecordBatch>> {
         self.inner.query(sql)
+    }
+
+    /// Starts the sources and sinks created so far, where the builder said that `execute` should not.
+    ///
+    /// # Errors
+    /// If the database is closed.
+    pub fn start_connectors(&self) -> Result<()> {
+        self.inner.check_open()?;
+        self.inner.start_connectors()
     }
 
     /// Checks that everything outside can be reached with the options given, without reading or
@@ -320,8 +359,23 @@ impl Db {
             .all(catalog::SourceEntry::has_ended)
     }
 
-    /// Ends the engine: connectors are stopped (at most 5 s), what has arrived is processed,
-    /// subscriptions and sinks end. Blocks. Later calls fail with [`Error::Closed`].
+    /// Stops the sources (at most 5 s), processes what has arrived and closes the windows of sources
+    /// whose input has ended. Views can still be asked, and rows still be pushed. Blocks.
+    ///
+    /// # Errors
+    /// If the database is closed.
+    pub fn drain(&self) -> Result<()> {
+        self.inner.drain()
+    }
+
+    /// What has failed for good, and why: sources, streams, views and sinks by name. Also after
+    /// [`close`](Self::close).
+    pub fn failures(&self) -> Vec<(Kind, String, String)> {
+        self.inner.failures()
+    }
+
+    /// Ends the engine: connectors are stopped (at most 5 s), what has arrived is processed, the
+    /// windows of sources whose input has ended close, subscriptions and sinks end. Blocks. Later calls fail with [`Error::Closed`].
     pub fn close(&self) {
         self.inner.close();
     }
@@ -384,12 +438,19 @@ impl Inner {
         Ok(waiting)
     }
 
+    fn drain(&self) -> Result<()> {
+        self.check_open()?;
+        self.stop_sources();
+        while self.step_and_look()? {}
+        Ok(())
+    }
+
     fn close(&self) {
         if self.closed.load(Ordering::Acquire) {
             return;
         }
-        self.stop_sources();
-        while matches!(self.step_and_look(), Ok(true)) {}
+        // The only error is that it is closed.
+        let _ = self.drain();
         self.closed.store(true, Ordering::Release);
         self.turns.command(Command::Shutdown);
         let guards = self

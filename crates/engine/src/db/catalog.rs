@@ -12,6 +12,7 @@ use crate::source::{SourceConfig, WatermarkConfig};
 use crate::sources::SourceShared;
 use crate::sql::Tables;
 use crate::sql::plan::{EventColumn, Relation};
+use crate::tap::SourceTap;
 use crate::topic::Topic;
 use crate::worker::Command;
 
@@ -38,6 +39,7 @@ pub(super) struct SourceEntry {
 pub(super) struct SourceConnector {
     pub spec: SourceSpec,
     pub handle: Arc<SourceHandle>,
+    pub tap: SourceTap,
 }
 
 pub(super) struct QueryEntry {

@@ -5,16 +5,17 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures_util::StreamExt;
-use headwater_connect::{Attempts, Backoff, Sink, SourceHandle};
+use headwater_connect::{Attempts, Backoff, Sink, Status};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::catalog::{Catalog, Entry, SinkEntry, SourceEntry};
+use super::catalog::{Catalog, Entry, Kind, SinkEntry, SourceConnector, SourceEntry};
 use super::{Inner, STOP_DEADLINE};
 use crate::error::Result;
 use crate::ingest::Connected;
 use crate::sources::{ConnectorLane, LaneQueue};
 use crate::subscription::{Event, Gate, Queue, Subscription};
+use crate::topic::Topic;
 use crate::worker::{Command, Once};
 
 /// Rows that wait for a sink before the sources behind it are held back.
@@ -53,9 +54,6 @@ impl SinkStatus {
 impl Inner {
     /// Starts every connector that has not been started: sinks first, so that they miss nothing.
     pub(super) fn start_connectors(&self) -> Result<()> {
-        if !self.start_connectors {
-            return Ok(());
-        }
         let mut catalog = self.catalog();
         self.start_sinks(&mut catalog)?;
         for source in catalog.sources() {
@@ -94,20 +92,25 @@ impl Inner {
         if let Err(error) = started {
             tracing::error!(source = source.shared.name(), %error, "cannot start");
         }
-        self.close_when_ended(&connector.handle, source);
+        self.close_when_ended(connector, source);
     }
 
-    /// When the connector's input ends for good, so does the source: its windows close.
-    fn close_when_ended(&self, handle: &Arc<SourceHandle>, source: &SourceEntry) {
-        use headwater_connect::End;
-        let (mut status, shared) = (handle.watch(), Arc::clone(&source.shared));
+    /// When the connector's input ends for good, so does the source: its windows close. When the
+    /// connector stops for whatever reason, so do those who tap it.
+    fn close_when_ended(&self, connector: &SourceConnector, source: &SourceEntry) {
+        use headwater_connect::{End, State};
+        let (mut status, tap) = (connector.handle.watch(), connector.tap.clone());
+        let shared = Arc::clone(&source.shared);
         self.tokio.spawn(async move {
-            let ended = status
-                .wait_for(|status| status.end == Some(End::Finished))
-                .await;
-            if ended.is_ok() {
+            let ended = |status: &Status| matches!(status.state, State::Stopped | State::Failed);
+            let finished = match status.wait_for(ended).await {
+                Ok(status) => status.end == Some(End::Finished),
+                Err(_) => false,
+            };
+            if finished {
                 shared.close();
             }
+            tap.close();
         });
     }
 
@@ -134,16 +137,7 @@ impl Inner {
         sink: &SinkEntry,
     ) -> Result<tokio::task::JoinHandle<()>> {
         let topic = catalog.topic(&sink.input)?;
-        let bells = (0..self.workers).map(|worker| Arc::clone(self.turns.bell(worker)));
-        let gate = Arc::new(Gate::new(bells.collect()));
-        for source in catalog.sources_of(&sink.input) {
-            let gate = Arc::clone(&gate);
-            self.turns.command(Command::AddGate {
-                source: source.id,
-                gate,
-            });
-        }
-        let rows = self.subscribe(&topic, Queue::new(SINK_QUEUE_ROWS, Some(gate)));
+        let rows = self.subscribe_lossless(catalog, &topic);
         let feeder = Feeder {
             rows,
             stop: sink.stop.clone(),
@@ -159,17 +153,61 @@ impl Inner {
         }))
     }
 
-    /// Stops all sources that have connectors. Blocks.
+    /// A subscription that holds back the sources before it while its queue is full.
+    pub(super) fn subscribe_lossless(&self, catalog: &Catalog, topic: &Arc<Topic>) -> Subscription {
+        let bells = (0..self.workers).map(|worker| Arc::clone(self.turns.bell(worker)));
+        let gate = Arc::new(Gate::new(bells.collect()));
+        for source in catalog.sources_of(&topic.relation.name) {
+            let gate = Arc::clone(&gate);
+            self.turns.command(Command::AddGate {
+                source: source.id,
+                gate,
+            });
+        }
+        self.subscribe(topic, Queue::new(SINK_QUEUE_ROWS, Some(gate)))
+    }
+
+    /// Stops all sources that have connectors, and closes those whose input has ended, so that their
+    /// windows close. Blocks.
     pub(super) fn stop_sources(&self) {
-        let handles: Vec<_> = self
-            .catalog()
-            .sources()
-            .filter_map(|source| Some(Arc::clone(&source.connector.as_ref()?.handle)))
-            .collect();
+        use headwater_connect::End;
+        let connected = |source: &SourceEntry| {
+            let handle = Arc::clone(&source.connector.as_ref()?.handle);
+            Some((handle, Arc::clone(&source.shared)))
+        };
+        let sources: Vec<_> = self.catalog().sources().filter_map(connected).collect();
         self.block_on(async move {
-            let stops = handles.iter().map(|handle| handle.stop());
+            let stops = sources.iter().map(|(handle, shared)| async move {
+                handle.stop().await;
+                if handle.status().end == Some(End::Finished) {
+                    shared.close();
+                }
+            });
             futures_util::future::join_all(stops).await;
         });
+    }
+
+    /// What has failed for good: sources, queries, sinks.
+    pub(super) fn failures(&self) -> Vec<(Kind, String, String)> {
+        use headwater_connect::State;
+        let failure = |entry: &Entry| match entry {
+            Entry::Source(source) => {
+                let status = source.connector.as_ref()?.handle.status();
+                let failed = status.state == State::Failed;
+                failed.then(|| status.reason.map(|it| it.to_string()).unwrap_or_default())
+            }
+            Entry::Query(query) => query.topic.failure(),
+            Entry::Sink(sink) => {
+                let state = sink.status.get();
+                (state.name == "failed").then(|| state.reason.unwrap_or_default())
+            }
+        };
+        let catalog = self.catalog();
+        let failed = catalog.entries.iter().filter_map(|(name, entry)| {
+            let reason = failure(entry)?;
+            Some((entry.kind(), name.clone(), reason))
+        });
+        failed.collect()
     }
 
     /// Waits for the sinks, whose subscriptions have ended, to write what they have. Blocks.

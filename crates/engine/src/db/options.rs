@@ -1,6 +1,8 @@
 //! The options that every source and every query has, and how problems with options are told.
 
-use headwater_connect::options::{Duration, Fault, Given, Objection, Options, Problem, Value};
+use headwater_connect::options::{
+    Duration, Fault, Given, Objection, OptionSet, Options, Problem, Row, Value,
+};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -105,6 +107,11 @@ impl SourceOptions {
             ..SourceConfig::default()
         }
     }
+}
+
+/// What every source can be told in `WITH`, for help and docs.
+pub fn source_options() -> Vec<Row> {
+    OptionSet::of::<SourceOptions>().rows()
 }
 
 /// Settings that would need what is not there.

@@ -24,6 +24,7 @@ use crate::sql::{
     SqlQuery, Statement, deep, parse, resolve_identifiers, sqlstate, windows,
 };
 use crate::subscription::{QUEUE_ROWS, Queue, Subscription};
+use crate::tap::SourceTap;
 use crate::topic::Topic;
 use crate::worker::{Command, NewQuery, NewSource};
 
@@ -84,13 +85,20 @@ impl Inner {
                 Ok(outcome) => outcomes.push(outcome),
                 Err(error) => {
                     // What was created before stays, so it runs.
-                    self.start_connectors()?;
+                    self.start_connectors_if_wanted()?;
                     return Err(error);
                 }
             }
         }
-        self.start_connectors()?;
+        self.start_connectors_if_wanted()?;
         Ok(outcomes)
+    }
+
+    fn start_connectors_if_wanted(&self) -> Result<()> {
+        match self.start_connectors {
+            true => self.start_connectors(),
+            false => Ok(()),
+        }
     }
 
     fn statement(&self, statement: Spanned<Statement>) -> Result<Outcome> {
@@ -180,8 +188,13 @@ impl Inner {
         }));
         let connector = spec.map(|spec| {
             let blueprint = Arc::new(spec.clone());
-            let handle = Arc::new(SourceHandle::new(blueprint, None, Care::default()));
-            SourceConnector { spec, handle }
+            let tap = SourceTap::new(spec.format());
+            let care = Care {
+                tap: Some(tap.tap()),
+                ..Care::default()
+            };
+            let handle = Arc::new(SourceHandle::new(blueprint, None, care));
+            SourceConnector { spec, handle, tap }
         });
         let config = options.config();
         let entry = SourceEntry {
