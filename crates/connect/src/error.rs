@@ -180,6 +180,16 @@ pub enum Error {
         /// Why.
         reason: String,
     },
+    /// A format that reads or writes another number of columns.
+    #[error("format {format} takes {needs} column, not {has}")]
+    ColumnCount {
+        /// The format.
+        format: &'static str,
+        /// How many it takes.
+        needs: usize,
+        /// How many there are.
+        has: usize,
+    },
 }
 
 impl Error {
@@ -208,7 +218,8 @@ impl Error {
             | Self::BadCursor { .. }
             | Self::Generate { .. }
             | Self::Options(_)
-            | Self::Encode { .. } => Retry::Fatal,
+            | Self::Encode { .. }
+            | Self::ColumnCount { .. } => Retry::Fatal,
         }
     }
 

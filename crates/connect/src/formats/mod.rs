@@ -4,20 +4,38 @@
 //! what makes a decoder or an encoder for given columns. Connectors name the formats they can carry;
 //! the registry puts the two together. A decoder sees many frames at once and answers for each of
 //! them with a row or a bad one.
+//!
+//! The files named for no format are what formats share: a column being filled, numbers and times in
+//! text, and why a value cannot be decoded.
 
+mod column;
+mod csv;
+mod fault;
+mod json;
+mod number;
 mod text;
+mod time;
 
 use arrow::array::RecordBatch;
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{SchemaRef, TimeUnit};
+use arrow::error::ArrowError;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 use crate::options::{Checked, OptionSet};
 use crate::{Bad, Result};
 
 /// Every format there is.
-pub const FORMATS: &[Format] = &[text::FORMAT];
+pub const FORMATS: &[Format] = &[
+    json::FORMAT,
+    json::NDJSON,
+    text::FORMAT,
+    text::BYTES,
+    csv::FORMAT,
+];
 
-/// The formats whose frames are lines: they can be written into a file or a pipe, a line a row.
-pub const LINES: &[&str] = &["text"];
+/// The formats that can be written into a file or a pipe, a line a row; the default first.
+pub const LINES: &[&str] = &["json", "ndjson", "csv", "text"];
 
 /// Makes a decoder for columns, or says why it cannot fill one of them.
 pub type MakeDecoder = fn(SchemaRef, &Checked) -> Result<Box<dyn Decoder>>;
@@ -149,6 +167,41 @@ pub trait Decoder: Send {
 pub trait Encoder: Send + Sync {
     /// Appends one frame for each row to `out`.
     fn encode(&mut self, rows: &RecordBatch, out: &mut Frames) -> Result<()>;
+}
+
+/// What a number that stands for an instant counts, since 1970-01-01 UTC.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+enum EpochUnit {
+    S,
+    #[default]
+    Ms,
+    Us,
+    Ns,
+}
+
+impl EpochUnit {
+    fn unit(self) -> TimeUnit {
+        match self {
+            Self::S => TimeUnit::Second,
+            Self::Ms => TimeUnit::Millisecond,
+            Self::Us => TimeUnit::Microsecond,
+            Self::Ns => TimeUnit::Nanosecond,
+        }
+    }
+}
+
+/// Everything bad, for a run that Arrow refused as a whole: more than 2 GiB in one column.
+fn undecoded(frames: &Frames, schema: &SchemaRef, error: &ArrowError) -> Decoded {
+    let reason = format!("the run it came in could not be decoded: {error}");
+    let bad = |frame: &[u8]| Bad {
+        bytes: frame.to_vec(),
+        reason: reason.clone(),
+    };
+    Decoded {
+        rows: RecordBatch::new_empty(schema.clone()),
+        bad: frames.iter().map(bad).collect(),
+    }
 }
 
 #[cfg(test)]
