@@ -572,3 +572,6 @@ impl<'a> Cells<'a> {
         Ok(true)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -211,6 +211,40 @@ pub(crate) mod tests {
     use arrow::datatypes::{DataType, Field, Schema};
 
     use super::*;
+    use crate::options::{Given, check};
+
+    /// A decoder with options such as `{"header": true}`.
+    pub(crate) fn decoder(
+        name: &str,
+        schema: SchemaRef,
+        options: &serde_json::Value,
+    ) -> Result<Box<dyn Decoder>> {
+        let format = format(name).unwrap();
+        (format.decoder.unwrap())(schema, &checked(format.decoder_options, options)?)
+    }
+
+    /// An encoder with options such as `{"header": true}`.
+    pub(crate) fn encoder(
+        name: &str,
+        schema: &SchemaRef,
+        options: &serde_json::Value,
+    ) -> Result<Box<dyn Encoder>> {
+        let format = format(name).unwrap();
+        (format.encoder.unwrap())(schema.clone(), &checked(format.encoder_options, options)?)
+    }
+
+    fn checked(set: Option<OptionSet>, options: &serde_json::Value) -> Result<Checked> {
+        let given = options
+            .as_object()
+            .into_iter()
+            .flatten()
+            .map(|(key, value)| match value {
+                serde_json::Value::Bool(truth) => Given::new(key, *truth),
+                value => Given::new(key, value.as_str().unwrap()),
+            });
+        let checked = check("", set.as_slice(), &given.collect::<Vec<_>>());
+        checked.map_err(|problems| crate::Error::Options(crate::options::joined(&problems)))
+    }
 
     pub(crate) fn text_schema(name: &str) -> SchemaRef {
         Arc::new(Schema::new(vec![Field::new(name, DataType::Utf8, true)]))

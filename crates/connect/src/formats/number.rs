@@ -469,6 +469,27 @@ mod tests {
         assert_eq!(number("1e39").float32(), Err(Fault::Range));
     }
 
+    proptest::proptest! {
+        #[test]
+        fn random_floats_are_the_nearest(
+            digits in proptest::prop_oneof![0..100_000_u64, proptest::num::u64::ANY, (1 << 52)..(1_u64 << 55)],
+            point in 0..20_usize,
+            exponent in -40..40_i32,
+        ) {
+            let mut text = digits.to_string();
+            if point > 0 && point < text.len() {
+                text.insert(point, '.');
+            }
+            for text in [text.clone(), format!("-{text}e{exponent}")] {
+                let found = number(&text).float64().unwrap();
+                proptest::prop_assert_eq!(found.to_bits(), text.parse::<f64>().unwrap().to_bits());
+                if let Ok(found) = number(&text).float32() {
+                    proptest::prop_assert_eq!(found.to_bits(), text.parse::<f32>().unwrap().to_bits());
+                }
+            }
+        }
+    }
+
     #[test]
     fn scaling_rounds_as_asked() {
         let scaled = |text, scale, rounding| number(text).scaled(scale, rounding).unwrap();

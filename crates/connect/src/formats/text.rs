@@ -221,3 +221,117 @@ fn only_column(schema: &Schema, bytes: bool) -> Result<&DataType> {
         reason,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use arrow::datatypes::Field;
+    use serde_json::Value;
+
+    use super::super::tests::{decoder, encoder};
+    use super::*;
+
+    fn schema(data_type: DataType) -> SchemaRef {
+        Arc::new(Schema::new(vec![Field::new("line", data_type, false)]))
+    }
+
+    fn frames(texts: &[&[u8]]) -> Frames {
+        let mut frames = Frames::default();
+        texts.iter().for_each(|text| frames.push(text));
+        frames
+    }
+
+    fn values(rows: &RecordBatch) -> Vec<Vec<u8>> {
+        let column = cast(rows.column(0), &DataType::Binary).unwrap();
+        column
+            .as_binary::<i32>()
+            .iter()
+            .map(|value| value.unwrap().to_vec())
+            .collect()
+    }
+
+    #[test]
+    fn every_frame_is_a_value_of_every_fitting_type() {
+        let texts: &[&[u8]] = &[b"one", b"", "zw\u{f6}lf".as_bytes()];
+        for (format, data_type) in [
+            ("text", DataType::Utf8),
+            ("text", DataType::LargeUtf8),
+            ("text", DataType::Utf8View),
+            ("text", DataType::Binary),
+            ("bytes", DataType::Binary),
+            ("bytes", DataType::BinaryView),
+        ] {
+            let schema = schema(data_type);
+            let decoded = decoder(format, schema.clone(), &Value::Null)
+                .unwrap()
+                .decode(&frames(texts));
+            assert_eq!(decoded.bad, []);
+            assert_eq!(decoded.rows.schema(), schema);
+            assert_eq!(values(&decoded.rows), texts);
+            let mut out = Frames::default();
+            encoder(format, &schema, &Value::Null)
+                .unwrap()
+                .encode(&decoded.rows, &mut out)
+                .unwrap();
+            assert_eq!(out.iter().collect::<Vec<_>>(), texts);
+        }
+    }
+
+    #[test]
+    fn invalid_utf8_is_bad_in_text_and_fine_in_binary() {
+        // The last two are halves of one character: valid together, not apart.
+        let texts: &[&[u8]] = &[b"one", b"a\xffb", b"two", b"\xc3", b"\xa9"];
+        let decoded = decoder("text", schema(DataType::Utf8), &Value::Null)
+            .unwrap()
+            .decode(&frames(texts));
+        assert_eq!(values(&decoded.rows), [b"one", b"two"]);
+        let bad: Vec<_> = decoded
+            .bad
+            .iter()
+            .map(|bad| (&bad.bytes[..], &bad.reason[..]))
+            .collect();
+        let reason = [
+            "not UTF-8 at byte 1",
+            "not UTF-8 at byte 0",
+            "not UTF-8 at byte 0",
+        ];
+        assert_eq!(
+            bad,
+            [
+                (texts[1], reason[0]),
+                (texts[3], reason[1]),
+                (texts[4], reason[2])
+            ]
+        );
+        let halves = decoder("text", schema(DataType::Utf8), &Value::Null).unwrap();
+        let halves = { halves }.decode(&frames(&texts[3..]));
+        assert_eq!((halves.rows.num_rows(), halves.bad.len()), (0, 2));
+        let binary = decoder("text", schema(DataType::Binary), &Value::Null).unwrap();
+        assert_eq!({ binary }.decode(&frames(texts)).rows.num_rows(), 5);
+    }
+
+    #[test]
+    fn other_columns_are_refused() {
+        let refuse = |format: &str, schema: SchemaRef| {
+            decoder(format, schema, &Value::Null)
+                .err()
+                .unwrap()
+                .to_string()
+        };
+        let two = Schema::new(vec![
+            Field::new("a", DataType::Utf8, true),
+            Field::new("b", DataType::Utf8, true),
+        ]);
+        assert_eq!(
+            refuse("text", Arc::new(two)),
+            "format text takes 1 column, not 2"
+        );
+        assert_eq!(
+            refuse("text", schema(DataType::Int64)),
+            "column \"line\" cannot be used here: format text fills one column, VARCHAR or BINARY"
+        );
+        assert_eq!(
+            refuse("bytes", schema(DataType::Utf8)),
+            "column \"line\" cannot be used here: format bytes fills one column, BINARY"
+        );
+    }
+}

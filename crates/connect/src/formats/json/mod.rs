@@ -240,3 +240,8 @@ impl Decoder for JsonDecoder {
         }
     }
 }
+
+#[cfg(test)]
+mod differential;
+#[cfg(test)]
+mod tests;

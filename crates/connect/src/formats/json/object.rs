@@ -181,7 +181,13 @@ impl Object {
                     };
                     missed = true;
                     next = self.template.find(next, &key).map_or(next, |at| at + 1);
-                    self.names.slot(&key)
+                    match self.names.slot(&key) {
+                        // Filled under its exact name or under another: reading will tell.
+                        Slot::Folded(column) if self.columns[column].len() > row => {
+                            return Err(Fault::Missing);
+                        }
+                        slot => slot,
+                    }
                 }
             };
             let (Slot::Exact(index) | Slot::Alone(index)) = slot else {
