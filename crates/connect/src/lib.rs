@@ -48,6 +48,7 @@ pub mod formats;
 mod gather;
 mod handle;
 mod lane;
+mod lines;
 pub mod options;
 mod output;
 mod registry;

@@ -23,6 +23,7 @@ use crate::{Blueprint, Cursor, Error, Result, Sink, Source};
 const BUILTIN: &[Connector] = &[
     connectors::file::CONNECTOR,
     connectors::generate::CONNECTOR,
+    connectors::process::CONNECTOR,
     connectors::stdout::CONNECTOR,
 ];
 

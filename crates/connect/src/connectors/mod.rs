@@ -6,4 +6,5 @@
 
 pub(crate) mod file;
 pub(crate) mod generate;
+pub(crate) mod process;
 pub(crate) mod stdout;
