@@ -325,7 +325,13 @@ impl Groups {
 
     fn take_keys(&mut self) -> Result<Vec<ArrayRef>> {
         match &mut self.values {
-            Some(values) if !values.is_empty() => values.emit(EmitTo::All),
+            Some(values) if !values.is_empty() => {
+                let count = values.len();
+                let keys = values.emit(EmitTo::All)?;
+                // Several keys leave their hashes behind, which would lead to rows that are gone.
+                values.clear_shrink(count);
+                Ok(keys)
+            }
             _ => Ok(self
                 .grouping
                 .key_schema
