@@ -57,6 +57,7 @@ mod registry;
 mod scripted;
 mod sink;
 mod source;
+mod stamp;
 mod status;
 
 pub use backoff::{Attempts, Backoff};

@@ -10,8 +10,6 @@ pub enum Failure {
     Input(String),
     /// Something failed while it ran. Exit code 3.
     Runtime(String),
-    /// As `Runtime`, and the user has been told. Exit code 3.
-    Told,
 }
 
 impl Failure {
@@ -36,7 +34,6 @@ impl Failure {
                 eprintln!("{}", text.trim_end());
                 ExitCode::from(3)
             }
-            Self::Told => ExitCode::from(3),
         }
     }
 }
