@@ -168,3 +168,44 @@ fn numbers(rows: &RecordBatch) -> Vec<u64> {
     let lines = rows.column(0).as_string::<i32>().iter().flatten();
     lines.map(|line| line.parse().unwrap()).collect()
 }
+
+/// Follows a file that grows, another one for each check.
+struct FileSource {
+    folder: tempfile::TempDir,
+    files: AtomicU32,
+}
+
+impl FileSource {
+    fn path(&self) -> PathBuf {
+        let file = self.files.load(Relaxed);
+        self.folder.path().join(format!("{file}.log"))
+    }
+}
+
+#[async_trait]
+impl SourceCase for FileSource {
+    async fn fresh(&self) -> Arc<dyn Blueprint> {
+        self.files.fetch_add(1, Relaxed);
+        let path = self.path();
+        let options = [Given::new("path", path.to_str().unwrap())];
+        let spec = Connectors::builtin().source("file", &options, None, &[]);
+        Arc::new(spec.unwrap_or_else(|rejection| panic!("{rejection}")))
+    }
+
+    async fn produce(&self, rows: Range<u64>) {
+        append(&self.path(), rows);
+    }
+
+    fn numbers(&self, rows: &RecordBatch) -> Vec<u64> {
+        numbers(rows)
+    }
+}
+
+#[tokio::test]
+async fn file_source() {
+    conform::source(&FileSource {
+        folder: tempfile::tempdir().unwrap(),
+        files: AtomicU32::new(0),
+    })
+    .await;
+}

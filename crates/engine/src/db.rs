@@ -23,6 +23,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
 use headwater_connect::Connectors;
 use headwater_ring::{Config as RingConfig, WaitStrategy, channel_with_bell};
 use timely::communication::WorkerGuards;
@@ -30,7 +31,7 @@ use timely::communication::WorkerGuards;
 use crate::error::{Error, Result};
 use crate::ingest::Typed;
 use crate::record::{Record, matches};
-use crate::source::{Source, SourceConfig};
+use crate::source::{ArrowSource, Source, SourceConfig};
 use crate::sql::plan::Planner;
 use crate::subscription::{QUEUE_ROWS, Queue, Subscription, TypedSubscription};
 use crate::topic::Topic;
@@ -157,6 +158,8 @@ impl Db {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
             .thread_name("headwater-io")
+            // SELECT is planned on these threads.
+            .thread_stack_size(crate::sql::STACK)
             .enable_all()
             .build()
             .map_err(|error| Error::Start(error.to_string()))?;
@@ -192,7 +195,16 @@ impl Db {
     /// # Errors
     /// If there is no such source, or its columns are not those of `T`.
     pub fn source<T: Record>(&self, name: &str) -> Result<Source<T>> {
-        self.open_source(name, None)
+        self.open_source(name, Some(&T::schema()), None)
+    }
+
+    /// A handle to push Arrow batches into a source whose columns the program does not know at
+    /// compile time.
+    ///
+    /// # Errors
+    /// If there is no such source.
+    pub fn source_untyped(&self, name: &str) -> Result<ArrowSource> {
+        self.open_source(name, None, None).map(ArrowSource::new)
     }
 
     /// As [`source`](Self::source), with settings of its own instead of those of CREATE SOURCE.
@@ -204,18 +216,21 @@ impl Db {
         name: &str,
         config: SourceConfig,
     ) -> Result<Source<T>> {
-        self.open_source(name, Some(config))
+        self.open_source(name, Some(&T::schema()), Some(config))
     }
 
     fn open_source<T: Record>(
         &self,
         name: &str,
+        columns: Option<&SchemaRef>,
         config: Option<SourceConfig>,
     ) -> Result<Source<T>> {
         self.inner.check_open()?;
         let mut catalog = self.inner.catalog();
         let source = catalog.source_mut(name)?;
-        matches(&source.topic.relation.schema, &T::schema())?;
+        if let Some(columns) = columns {
+            matches(&source.topic.relation.schema, columns)?;
+        }
         let config = config.unwrap_or_else(|| source.config.clone());
         options::refuse_unbuilt(&config)?;
         if let Some(watermark) = &config.watermark {

@@ -25,7 +25,7 @@ pub use headwater_connect as connect;
 pub use headwater_ring::{ByteRead, ByteReader};
 pub use record::{Record, RecordError, Symbol, SymbolTooLong, Timestamp};
 pub use source::{
-    Backpressure, Source, SourceConfig, SourceError, TryPushError, WaitStrategy, WalMode,
-    WatermarkConfig,
+    ArrowSource, Backpressure, Source, SourceConfig, SourceError, TryPushError, WaitStrategy,
+    WalMode, WatermarkConfig,
 };
 pub use subscription::{Event, Subscription, TypedSubscription};

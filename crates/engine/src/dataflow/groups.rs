@@ -107,6 +107,19 @@ impl Grouping {
         new_group_values(Arc::clone(&self.key_schema), &GroupOrdering::None)
     }
 
+    /// The run of the one group of a GROUP BY without keys before any row has come.
+    ///
+    /// Made by single accumulators: one for many groups takes a group without rows for one with.
+    pub(super) fn empty_total(&self) -> Result<RecordBatch> {
+        let mut columns = Vec::with_capacity(self.run_schema.fields().len());
+        for aggregate in &self.aggregates {
+            for state in aggregate.function.create_accumulator()?.state()? {
+                columns.push(state.to_array()?);
+            }
+        }
+        run_of(self, columns, 1)
+    }
+
     /// Evaluates the keys over `rows`.
     pub(super) fn keys_of(&self, rows: &RecordBatch) -> Result<Vec<ArrayRef>> {
         evaluate_all(&self.keys, rows)
@@ -266,13 +279,6 @@ impl Groups {
         Ok(())
     }
 
-    /// The run of the one group of a GROUP BY without keys before any row has come.
-    pub fn take_empty_total(&mut self) -> Result<RecordBatch> {
-        let nothing = RecordBatch::new_empty(Arc::clone(&self.grouping.run_schema));
-        self.merge_into(&nothing, &[], 1)?;
-        self.take_states(&[])
-    }
-
     /// Takes the results out and starts anew.
     pub fn take_results(&mut self) -> Result<Results> {
         let count = std::mem::take(&mut self.count);
@@ -319,7 +325,13 @@ impl Groups {
 
     fn take_keys(&mut self) -> Result<Vec<ArrayRef>> {
         match &mut self.values {
-            Some(values) if !values.is_empty() => values.emit(EmitTo::All),
+            Some(values) if !values.is_empty() => {
+                let count = values.len();
+                let keys = values.emit(EmitTo::All)?;
+                // Several keys leave their hashes behind, which would lead to rows that are gone.
+                values.clear_shrink(count);
+                Ok(keys)
+            }
             _ => Ok(self
                 .grouping
                 .key_schema

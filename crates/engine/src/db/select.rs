@@ -14,13 +14,17 @@ use super::catalog::Catalog;
 use crate::error::{Error, Result};
 use crate::sql::plan::explain;
 use crate::sql::{
-    SqlError, SqlQuery, Statement as OurStatement, parse, resolve_identifiers, sqlstate,
+    SqlError, SqlQuery, Statement as OurStatement, deep, parse, resolve_identifiers, sqlstate,
 };
 use crate::topic::Topic;
 
 impl Inner {
     pub(super) fn query(&self, sql: &str) -> Result<Vec<RecordBatch>> {
         self.check_open()?;
+        deep(|| self.query_alone(sql))
+    }
+
+    fn query_alone(&self, sql: &str) -> Result<Vec<RecordBatch>> {
         let mut statements = parse(sql)?;
         match (statements.pop(), statements.is_empty()) {
             (Some(only), true) => match only.node {

@@ -21,7 +21,7 @@ use crate::sources::SourceShared;
 use crate::sql::plan::{Planned, Relation};
 use crate::sql::{
     Column, CreateSink, CreateSource, Drop, Emit, Name, OptionEntry, SinkInput, Spanned, SqlError,
-    SqlQuery, Statement, parse, resolve_identifiers, sqlstate, windows,
+    SqlQuery, Statement, deep, parse, resolve_identifiers, sqlstate, windows,
 };
 use crate::subscription::{QUEUE_ROWS, Queue, Subscription};
 use crate::tap::SourceTap;
@@ -75,7 +75,10 @@ enum Existing {
 impl Inner {
     pub(super) fn execute(&self, sql: &str) -> Result<Vec<Outcome>> {
         self.check_open()?;
-        let statements = parse(sql)?;
+        deep(|| self.execute_all(parse(sql)?))
+    }
+
+    fn execute_all(&self, statements: Vec<Spanned<Statement>>) -> Result<Vec<Outcome>> {
         let mut outcomes = Vec::with_capacity(statements.len());
         for statement in statements {
             match self.statement(statement) {

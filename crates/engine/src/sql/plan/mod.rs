@@ -31,6 +31,7 @@ use datafusion::sql::sqlparser::ast::Statement;
 use datafusion::sql::sqlparser::tokenizer::{Location, Span};
 
 use crate::dataflow;
+use crate::sql::parser_error::lower_first;
 use crate::sql::{SqlError, SqlQuery, sqlstate};
 
 use relation::Relations;
@@ -214,7 +215,7 @@ fn state_of(message: &str) -> &'static str {
     }
 }
 
-/// The first line, lower case, without a full stop.
+/// The first line, beginning small, without a full stop.
 fn sentence(text: &str) -> String {
     let line = text
         .lines()
@@ -224,9 +225,5 @@ fn sentence(text: &str) -> String {
         .trim_end_matches('.');
     let line = line.strip_prefix("Error during planning: ").unwrap_or(line);
     let line = line.strip_prefix("Schema error: ").unwrap_or(line);
-    let mut letters = line.chars();
-    match letters.next() {
-        Some(first) => first.to_lowercase().chain(letters).collect(),
-        None => String::new(),
-    }
+    lower_first(line)
 }
