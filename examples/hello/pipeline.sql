@@ -52,8 +52,6 @@ SELECT
     interface,
     max(received) - min(received) AS received_bytes,
     max(sent) - min(sent) AS sent_bytes,
-    max(received) AS received_in_all,
-    max(sent) AS sent_in_all,
     count(*) AS readings
 FROM counters
 GROUP BY TUMBLE(_arrival, INTERVAL '1 second'), interface;

@@ -294,16 +294,21 @@ impl Db {
     /// for readers, who are told what they missed. A format of text has each message on its own line.
     ///
     /// # Errors
-    /// If there is no such source, or it has no connector.
+    /// If there is no such source, or it reads no bytes: it has no connector, or one that makes rows.
     pub fn tap(&self, name: &str) -> Result<headwater_ring::ByteReader> {
         self.inner.check_open()?;
         let catalog = self.inner.catalog();
         let source = catalog.source(name)?;
+        let refused = |why: &str| {
+            let what = format!("source {name:?} has no raw bytes: {why}");
+            Err(Error::Config { what })
+        };
         match &source.connector {
+            None => refused("your code pushes its rows"),
+            Some(connector) if connector.spec.format().is_none() => {
+                refused("its connector makes rows")
+            }
             Some(connector) => Ok(connector.tap.reader()),
-            None => Err(Error::Config {
-                what: format!("source {name:?} has no connector: your code pushes its rows"),
-            }),
         }
     }
 

@@ -21,6 +21,9 @@ const LOOK: Duration = Duration::from_millis(100);
 /// How often the bottom line is renewed, and queries that end are asked again.
 const RENEW: Duration = Duration::from_secs(1);
 
+/// Stands at the end of the bottom line as long as it is true.
+const HOW_TO_END: &str = " | Ctrl-C ends";
+
 /// Everything that is shown.
 pub struct Screen {
     db: Db,
@@ -83,7 +86,8 @@ impl Screen {
                 changed = true;
             }
             if changed {
-                self.draw(&bottom)?;
+                let hint = if over { "" } else { HOW_TO_END };
+                self.draw(&format!("{bottom}{hint}"))?;
             }
             if over && self.ended() {
                 return Ok(());
@@ -160,7 +164,6 @@ impl Screen {
                 }
             }
         }
-        parts.push("Ctrl-C ends".to_owned());
         Some(parts.join(" | "))
     }
 

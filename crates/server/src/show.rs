@@ -53,7 +53,7 @@ pub type Row = Vec<String>;
 /// Some rows of a batch as texts.
 pub fn cells(batch: &RecordBatch, rows: std::ops::Range<usize>) -> Result<Vec<Row>, ArrowError> {
     let options = FormatOptions::new()
-        .with_timestamp_format(Some("%Y-%m-%d %H:%M:%S%.3f"))
+        .with_timestamp_format(Some("%Y-%m-%d %H:%M:%S%.f"))
         .with_null("");
     let columns = batch.columns().iter();
     let columns = columns.map(|column| ArrayFormatter::try_new(column, &options));

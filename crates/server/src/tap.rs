@@ -52,7 +52,7 @@ fn command_source(command: &[String]) -> Result<Script, Failure> {
     let words = words.replace('\'', "''");
     let text = format!(
         "CREATE SOURCE {COMMAND} WITH (connector = 'process', command = '{words}', \
-         restart = 'never', format = 'bytes')"
+         mode = 'once', stream = 'both', format = 'text')"
     );
     let name = "<command>".to_owned();
     Ok(Script { name, text })
