@@ -13,10 +13,14 @@
 mod catalog;
 mod connect;
 mod explain;
+mod feeder;
 mod options;
 mod select;
+mod sinks;
 mod statements;
 
+use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::sync_channel;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -121,6 +125,8 @@ struct Inner {
     start_connectors: bool,
     workers: usize,
     closed: AtomicBool,
+    /// Held by each statement that creates or drops, so that they run one at a time.
+    statements: Mutex<()>,
     guards: Mutex<Option<WorkerGuards<()>>>,
     runtime: Mutex<Option<tokio::runtime::Runtime>>,
     tokio: tokio::runtime::Handle,
@@ -153,7 +159,9 @@ impl Db {
         };
         let (shared, wait) = (Arc::clone(&turns), builder.wait);
         let guards = timely::execute(config, move |timely| {
-            Worker::new(timely, Arc::clone(&shared), wait).run();
+            let worker = Worker::new(timely, Arc::clone(&shared), wait);
+            // Its drop has told everybody; the panic itself was reported by the hook.
+            let _ = catch_unwind(AssertUnwindSafe(|| worker.run()));
         });
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
@@ -172,6 +180,7 @@ impl Db {
             start_connectors: builder.start_connectors,
             workers,
             closed: AtomicBool::new(false),
+            statements: Mutex::new(()),
             guards: Mutex::new(Some(guards.map_err(Error::Start)?)),
             tokio: runtime.handle().clone(),
             runtime: Mutex::new(Some(runtime)),
@@ -412,22 +421,23 @@ impl Inner {
         subscription
     }
 
-    /// Runs `visit` on the home of a topic, after a step, and waits for what it gives.
-    fn visit<T: Send + 'static>(
-        &self,
-        home: usize,
-        visit: impl FnOnce() -> T + Send + 'static,
-    ) -> Result<T> {
-        let (answer, answered) = sync_channel(1);
-        let visit = Box::new(move || {
-            // Whoever asked may have given up.
-            let _ = answer.send(visit());
+    /// What these views hold, all at one moment, in their order.
+    fn read(&self, views: &[Arc<Topic>]) -> Result<Vec<Vec<RecordBatch>>> {
+        let (answer, answers) = sync_channel(views.len().max(1));
+        let views = views.to_vec();
+        self.turns.command(Command::Read {
+            views: views.clone(),
+            answer,
         });
-        self.turns.command(Command::Visit {
-            home,
-            visit: Once::new(visit),
-        });
-        answered.recv().map_err(|_| Error::Closed)
+        let mut held = HashMap::new();
+        for _ in &views {
+            let (view, rows) = answers.recv().map_err(|_| Error::Closed)?;
+            held.insert(view, rows?);
+        }
+        Ok(views
+            .iter()
+            .map(|view| held.remove(&view.id).unwrap_or_default())
+            .collect())
     }
 
     /// One step on every worker; tells whether rows are still waiting.
@@ -451,13 +461,18 @@ impl Inner {
     }
 
     fn close(&self) {
+        let _one_at_a_time = self
+            .statements
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         if self.closed.load(Ordering::Acquire) {
             return;
         }
-        // The only error is that it is closed.
-        let _ = self.drain();
+        self.stop_sources();
+        self.turns.command(Command::Seal);
+        while matches!(self.step_and_look(), Ok(true)) {}
         self.closed.store(true, Ordering::Release);
-        self.turns.command(Command::Shutdown);
+        self.turns.end(Command::Shutdown);
         let guards = self
             .guards
             .lock()

@@ -130,7 +130,7 @@ impl Sessions {
 
     fn must_sweep(&self) -> bool {
         let open: usize = self.open.iter().map(RecordBatch::num_rows).sum();
-        let few = open <= EAGER * self.rows_since + 4_096;
+        let few = open <= EAGER * self.rows_since + 4_096 || self.rows_since == 0;
         let passed = self.bound.saturating_sub(self.swept) >= self.spec.gap / 16;
         self.earliest_end <= self.bound && (few || passed || self.bound == i64::MAX)
     }

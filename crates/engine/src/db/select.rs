@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
+use datafusion::common::TableReference;
 use datafusion::datasource::MemTable;
 use datafusion::error::DataFusionError;
 use datafusion::prelude::{SessionConfig, SessionContext};
@@ -42,14 +43,13 @@ impl Inner {
         let topics = self.views_of(&mut query)?;
         self.step_and_look()?;
         let context = batch_context();
-        for topic in topics {
-            let name = topic.relation.name.clone();
+        let held = self.read(&topics)?;
+        for (topic, rows) in topics.iter().zip(held) {
             let schema = Arc::clone(&topic.relation.schema);
-            let rows = self.visit(topic.home, move || topic.snapshot())??;
             let table = MemTable::try_new(schema, vec![rows]).map_err(explain)?;
-            let quoted = datafusion::common::TableReference::bare(name);
+            let name = TableReference::bare(topic.relation.name.clone());
             context
-                .register_table(quoted, Arc::new(table))
+                .register_table(name, Arc::new(table))
                 .map_err(explain)?;
         }
         let ast = *query.ast;

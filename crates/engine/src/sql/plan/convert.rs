@@ -367,7 +367,12 @@ fn event_lag(expr: &Expr, part: &Part) -> Option<i64> {
 fn window_event_time(output: &[OutputColumn], windows: &Windows, lag_us: i64) -> Vec<EventColumn> {
     let columns = output.iter().enumerate();
     let lags = columns.filter_map(|(column, kind)| match (kind, windows) {
-        (OutputColumn::WindowEnd, _) => Some(EventColumn { column, lag_us }),
+        (OutputColumn::WindowEnd, Windows::Equal { .. }) => Some(EventColumn { column, lag_us }),
+        // With many sessions open, those that ended are given out up to a sixteenth of a gap later.
+        (OutputColumn::WindowEnd, Windows::Session { gap_us }) => {
+            let lag_us = lag_us.saturating_add(gap_us / 16 + 1);
+            Some(EventColumn { column, lag_us })
+        }
         (OutputColumn::WindowStart, Windows::Equal { size_us, .. }) => Some(EventColumn {
             column,
             lag_us: lag_us.saturating_add(*size_us),
