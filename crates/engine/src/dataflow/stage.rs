@@ -5,9 +5,11 @@
 //! the steps before, so a stage sees whole steps, in order.
 
 use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, OnceLock};
 
 use arrow::array::RecordBatch;
+use datafusion::common::exec_err;
 use datafusion::error::{DataFusionError, Result};
 use timely::dataflow::channels::pact::Pipeline;
 use timely::dataflow::operators::Capability;
@@ -32,6 +34,21 @@ impl Failure {
     /// Notes the error if it is the first, and gives the value if there is none.
     pub(super) fn check<T>(&self, result: Result<T>) -> Option<T> {
         result.map_err(|error| self.set(&error)).ok()
+    }
+
+    /// As [`check`](Self::check) for what `work` gives; a panic in it (a function of DataFusion on a
+    /// value that it did not expect) fails the query and nothing else. What `work` was changing
+    /// must not be used after a failure.
+    pub(super) fn contain<T>(&self, work: impl FnOnce() -> Result<T>) -> Option<T> {
+        match catch_unwind(AssertUnwindSafe(work)) {
+            Ok(result) => self.check(result),
+            Err(panic) => {
+                let what = panic.downcast_ref::<&str>().map(ToString::to_string);
+                let what = what.or_else(|| panic.downcast_ref::<String>().cloned());
+                let what = what.unwrap_or_else(|| "a panic without a message".to_owned());
+                self.check(exec_err!("an operator panicked: {what}"))
+            }
+        }
     }
 
     fn set(&self, error: &DataFusionError) {
@@ -101,8 +118,8 @@ pub(super) fn run<'scope, S: Stage>(
                 if failure.get().is_some() {
                     continue;
                 }
-                let done = step(&mut stage, chunks, &mut watermark, &mut out);
-                if failure.check(done).is_some() {
+                let work = || step(&mut stage, chunks, &mut watermark, &mut out);
+                if failure.contain(work).is_some() {
                     output.session(&capability).give_iterator(out.drain(..));
                 }
             }

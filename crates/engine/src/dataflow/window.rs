@@ -91,10 +91,25 @@ impl Windows {
                 },
             });
         }
-        let after = start.saturating_add(spec.slide);
-        self.panes = self.panes.split_off(&after);
-        self.next = after;
+        // Not by the start of the next window: the last window of all time has none.
+        while self
+            .panes
+            .first_key_value()
+            .is_some_and(|(pane, _)| *pane <= start)
+        {
+            self.panes.pop_first();
+        }
+        self.next = start.saturating_add(spec.slide);
         Ok(())
+    }
+
+    /// Windows without rows close too: what comes for them later must not open them again, on one
+    /// worker and not on another.
+    fn close_empty(&mut self) {
+        if self.bound > i64::MIN {
+            let last = pane::start_of(self.bound.saturating_sub(self.spec.size), self.spec.slide);
+            self.next = self.next.max(last.saturating_add(self.spec.slide));
+        }
     }
 
     fn merge_panes(&mut self, start: i64, end: i64) -> Result<Option<Groups>> {
@@ -137,6 +152,7 @@ impl Stage for Windows {
             }
             self.close(start, out)?;
         }
+        self.close_empty();
         Ok(())
     }
 }
