@@ -198,9 +198,15 @@ impl Rows {
         }
     }
 
-    /// How many rows there are.
-    pub fn len(&self) -> i64 {
-        self.0.values().flatten().map(|(_, count)| count).sum()
+    #[allow(dead_code)] // Each test that has this module uses its part of it.
+    /// The rows as text, each as often as it is there.
+    pub fn lines(self) -> Vec<Vec<String>> {
+        let rows = self.0.into_values().flatten();
+        let rows = rows.flat_map(|(row, count)| {
+            let cells: Vec<_> = row.iter().map(Cell::to_string).collect();
+            std::iter::repeat_n(cells, usize::try_from(count).unwrap_or(0))
+        });
+        rows.collect()
     }
 
     /// What is in one and not in the other, line by line; `None` if nothing is.

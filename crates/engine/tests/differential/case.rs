@@ -31,7 +31,7 @@ pub struct Case {
     pub sources: Vec<Source>,
     pub queries: Vec<Query>,
     pub events: Vec<Event>,
-    /// Whether each push is a step of its own.
+    /// Whether each push is a step of its own, without a [`Event::Settle`].
     pub stepwise: bool,
 }
 
@@ -48,8 +48,8 @@ impl Case {
             }
             sources.push(Source::random(&format!("s{number}"), &time, &shape, rng));
         }
-        let queries = queries(&sources, rng);
         let stepwise = rng.random_bool(0.5);
+        let queries = queries(&sources, stepwise, rng);
         let events = events(&sources, stepwise, rng);
         let workers = rng.random_range(1..=2);
         Self {
@@ -90,7 +90,7 @@ fn relation(source: &Source) -> Relation {
     }
 }
 
-fn queries(sources: &[Source], rng: &mut StdRng) -> Vec<Query> {
+fn queries(sources: &[Source], stepwise: bool, rng: &mut StdRng) -> Vec<Query> {
     let mut relations: Vec<_> = sources.iter().map(relation).collect();
     let mut tables: Vec<_> = sources
         .iter()
@@ -104,6 +104,7 @@ fn queries(sources: &[Source], rng: &mut StdRng) -> Vec<Query> {
     for number in 0..rng.random_range(2..6) {
         let grammar = &mut Grammar {
             relations: &relations,
+            stepwise,
             rng,
         };
         let query = grammar.query(&format!("q{number}"));
@@ -177,7 +178,7 @@ fn events(sources: &[Source], stepwise: bool, rng: &mut StdRng) -> Vec<Event> {
             rows: rows.slice(0, cut),
         });
         left[source] = rows.slice(cut, rows.num_rows() - cut);
-        if stepwise || rng.random_bool(0.3) {
+        if !stepwise && rng.random_bool(0.3) {
             events.push(Event::Settle);
         }
     }

@@ -25,9 +25,12 @@ mod shrink;
 mod windows;
 
 use std::str::FromStr;
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
 
 use case::Case;
-use run::Tally;
+use run::{Tally, Wrong};
 
 fn setting<T: FromStr>(name: &str, default: T) -> T {
     match std::env::var(name) {
@@ -35,6 +38,20 @@ fn setting<T: FromStr>(name: &str, default: T) -> T {
             .parse()
             .unwrap_or_else(|_| panic!("{name} must be a number, not {text:?}")),
         Err(_) => default,
+    }
+}
+
+/// How long a case may take before it counts as one that never ends.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+fn run_in_time(case: &Case) -> Result<Tally, Wrong> {
+    let (done, waiting) = mpsc::channel();
+    let running = case.clone();
+    // If it never ends, neither does the thread; the process does.
+    thread::spawn(move || done.send(run::run(&running)));
+    match waiting.recv_timeout(PATIENCE) {
+        Ok(result) => result,
+        Err(error) => panic!("{error}: no result in {PATIENCE:?}\n{case}"),
     }
 }
 
@@ -47,7 +64,7 @@ fn a_stream_gives_what_a_batch_gives() {
     let mut wrong = Vec::new();
     for seed in first..first + cases {
         let case = Case::random(seed);
-        match run::run(&case) {
+        match run_in_time(&case) {
             Ok(counts) => tally.add(counts),
             Err(found) => {
                 let (case, found) = shrink::shrink(case, found);

@@ -40,6 +40,8 @@ pub struct Window {
     pub time_type: DataType,
     /// The rows that reach the windows: `id`, time, keys.
     pub rows: String,
+    /// All that stands behind FROM.
+    pub whole: String,
     /// Whether no row of it can be late.
     pub orderly: bool,
     /// The source, if its rows come as they are.
@@ -93,6 +95,7 @@ struct From {
 /// Makes queries over `relations`.
 pub struct Grammar<'a> {
     pub relations: &'a [Relation],
+    pub stepwise: bool,
     pub rng: &'a mut StdRng,
 }
 
@@ -440,6 +443,7 @@ impl Grammar<'_> {
                 windows,
                 time_type,
                 rows,
+                whole: format!("{}SELECT * FROM {}", from.with, from.text),
                 orderly: from.relation.orderly,
                 direct,
             }),
@@ -455,7 +459,8 @@ impl Grammar<'_> {
     fn windows(&mut self, time: &str, time_type: &DataType, from: &From) -> (Windows, String) {
         let second = per_second(time_type);
         let size = *[1, 5, 10, 60].choose(self.rng).expect("some");
-        let hop = from.relation.orderly || is_source(from);
+        // Which windows were open when a late row came is known only if each push is a step.
+        let hop = from.relation.orderly || self.stepwise && is_source(from);
         match self.rng.random_range(0..3) {
             0 if hop => {
                 let panes = *[1, 2, 3, 10].choose(self.rng).expect("some");
