@@ -205,13 +205,13 @@ impl Keyed {
 
     fn remember(&mut self, touched: &Touched, states: RecordBatch) -> Result<()> {
         let run = self.runs.len();
+        // New groups are all touched, but not met in the order of their numbers: keys of one hash
+        // are numbered after the others of their batch.
+        let groups = touched.groups.iter().map(|group| group + 1).max();
+        let groups = groups.unwrap_or(0).max(self.places.len());
+        self.places.resize(groups, Place { run, row: 0 });
         for (row, &group) in touched.groups.iter().enumerate() {
-            let place = Place { run, row };
-            match self.places.get_mut(group) {
-                Some(known) => *known = place,
-                // Groups are numbered in the order in which they first came.
-                None => self.places.push(place),
-            }
+            self.places[group] = Place { run, row };
         }
         self.runs.push(states);
         self.compact()
