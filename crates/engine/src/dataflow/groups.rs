@@ -112,8 +112,15 @@ impl Grouping {
         self.keys.len()
     }
 
-    /// The run of the one group of a GROUP BY without keys before any row has come.
-    pub(super) fn empty_total(&self) -> Result<RecordBatch> {
+    /// The run of the one group of a GROUP BY without keys before any row has come; `None` if there
+    /// are keys.
+    ///
+    /// # Errors
+    /// If an aggregate cannot be set up.
+    pub fn total_of_nothing(&self) -> Result<Option<RecordBatch>> {
+        if !self.keys.is_empty() {
+            return Ok(None);
+        }
         let mut columns = Vec::with_capacity(self.run_schema.fields().len());
         let nobody = BooleanArray::from(vec![false]);
         for (aggregate, types) in self.aggregates.iter().zip(&self.argument_types) {
@@ -122,7 +129,7 @@ impl Grouping {
             accumulator.update_batch(&row, &[0], Some(&nobody), 1)?;
             columns.extend(accumulator.state(EmitTo::All)?);
         }
-        run_of(self, columns, 1)
+        run_of(self, columns, 1).map(Some)
     }
 
     /// An empty map from keys to numbers of groups.

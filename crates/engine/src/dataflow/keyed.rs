@@ -80,10 +80,7 @@ impl Keyed {
     pub fn new(spec: Arc<KeyedSpec>, owns_total: bool) -> Result<Self> {
         let scratch = Groups::new(&spec.grouping)?;
         let has_keys = spec.grouping.key_count() > 0;
-        let deltas = match !has_keys && owns_total {
-            true => vec![spec.grouping.empty_total()?],
-            false => Vec::new(),
-        };
+        let total = spec.total.clone().filter(|_| owns_total);
         let keys = if has_keys {
             Some(spec.grouping.new_keys()?)
         } else {
@@ -94,7 +91,7 @@ impl Keyed {
             keys,
             places: Vec::new(),
             runs: Vec::new(),
-            deltas,
+            deltas: total.into_iter().collect(),
             scratch,
         })
     }

@@ -141,7 +141,11 @@ impl Sessions {
         }
         self.swept = self.bound;
         self.rows_since = 0;
-        let ahead = self.panes.split_off(&self.bound);
+        let ahead = match self.bound {
+            // The end of the input is behind the last instant too.
+            i64::MAX => BTreeMap::new(),
+            bound => self.panes.split_off(&bound),
+        };
         for pane in std::mem::replace(&mut self.panes, ahead).into_values() {
             let mut pane = pane;
             self.open.extend_from_slice(pane.seal()?);

@@ -77,10 +77,9 @@ impl Windows {
 
     fn close(&mut self, start: i64, out: &mut Vec<Chunk>) -> Result<()> {
         let spec = Arc::clone(&self.spec);
-        let end = start.saturating_add(spec.size);
         let mut groups = match spec.size == spec.slide {
             true => self.panes.remove(&start).map(|pane| pane.live),
-            false => self.merge_panes(start, end)?,
+            false => self.merge_panes(start)?,
         };
         if let Some(groups) = groups.as_mut().filter(|groups| !groups.is_empty()) {
             out.push(match self.close {
@@ -112,9 +111,10 @@ impl Windows {
         }
     }
 
-    fn merge_panes(&mut self, start: i64, end: i64) -> Result<Option<Groups>> {
+    fn merge_panes(&mut self, start: i64) -> Result<Option<Groups>> {
         let mut merged: Option<Groups> = None;
-        for (_, pane) in self.panes.range_mut(start..end) {
+        let last = start.saturating_add(self.spec.size - self.spec.slide);
+        for (_, pane) in self.panes.range_mut(start..=last) {
             for run in pane.seal()? {
                 let groups = match &mut merged {
                     Some(groups) => groups,

@@ -165,7 +165,7 @@ fn events(sources: &[Source], stepwise: bool, rng: &mut StdRng) -> Vec<Event> {
         } else {
             rng.random_range(1..most)
         };
-        left.push(source.rows(number as i64 * 1_000_000, count, rng));
+        left.push(source.rows(number as i64 * 10_000, count, rng));
     }
     let longest = if rng.random_bool(0.5) { 8 } else { 200 };
     let mut events = Vec::new();

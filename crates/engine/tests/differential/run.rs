@@ -121,11 +121,7 @@ fn create<'a>(db: &Db, query: &'a Query, oracle: &Oracle<'_>) -> Result<Created<
     }
     if let Err(error) = db.execute(&query.create()) {
         let not_built = |error: &Error| {
-            // DataFusion's own mistake: in its optimizer `TRY_CAST(x)` and `x` have one name. In a
-            // batch, a filter that is never true may hide it.
-            let known = error
-                .to_string()
-                .contains("projections require unique expression names");
+            let known = is_mistaken_name(&error.to_string());
             known || error.sql_errors().iter().all(|it| it.sqlstate == "0A000")
         };
         if not_built(&error) {
@@ -152,6 +148,14 @@ fn create<'a>(db: &Db, query: &'a Query, oracle: &Oracle<'_>) -> Result<Created<
         results,
         late,
     }))
+}
+
+/// A mistake of DataFusion itself: in its optimizer `CAST(x AS ...)` and `x` have one name. Whether
+/// it shows depends on rules that are not the same for a batch and for a stream.
+fn is_mistaken_name(reason: &str) -> bool {
+    reason
+        .to_lowercase()
+        .contains("projections require unique expression names")
 }
 
 fn play(db: &Db, case: &Case) {
@@ -299,6 +303,7 @@ impl<'a> Oracle<'a> {
         self.known.remove(&query.name);
         match &given.rows {
             Err(_) => Ok(Verdict::Failed),
+            Ok(_) if is_mistaken_name(&reason) => Ok(Verdict::Skipped),
             Ok(_) => Err(format!("  only the batch fails: {reason}")),
         }
     }

@@ -226,6 +226,7 @@ impl Converter<'_> {
             Grouping::new(part.schema.as_arrow(), keys, fields, aggregates).map_err(explain)?;
         let schema = Arc::new(aggregate.schema.as_arrow().clone());
         let spec = Arc::new(KeyedSpec {
+            total: grouping.total_of_nothing().map_err(explain)?,
             grouping,
             output,
             schema,
