@@ -202,7 +202,7 @@ impl Db {
     /// A handle to push rows of `T` into a source.
     ///
     /// # Errors
-    /// If there is no such source, or its columns are not those of `T`.
+    /// If there is no such source, it is closed, or its columns are not those of `T`.
     pub fn source<T: Record>(&self, name: &str) -> Result<Source<T>> {
         self.open_source(name, Some(&T::schema()), None)
     }
@@ -211,7 +211,7 @@ impl Db {
     /// compile time.
     ///
     /// # Errors
-    /// If there is no such source.
+    /// If there is no such source, or it is closed.
     pub fn source_untyped(&self, name: &str) -> Result<ArrowSource> {
         self.open_source(name, None, None).map(ArrowSource::new)
     }
@@ -237,6 +237,10 @@ impl Db {
         self.inner.check_open()?;
         let mut catalog = self.inner.catalog();
         let source = catalog.source_mut(name)?;
+        if source.shared.is_closed() {
+            let what = format!("source {:?} is closed", source.topic.relation.name);
+            return Err(Error::Config { what });
+        }
         if let Some(columns) = columns {
             matches(&source.topic.relation.schema, columns)?;
         }

@@ -78,6 +78,7 @@ impl SourceShared {
         self.closed.store(true, Ordering::Release);
     }
 
+    /// Whether it was closed; never false again after true.
     pub fn is_closed(&self) -> bool {
         self.closed.load(Ordering::Acquire)
     }

@@ -7,6 +7,7 @@ use arrow::datatypes::SchemaRef;
 use datafusion::common::TableReference;
 use datafusion::datasource::MemTable;
 use datafusion::error::DataFusionError;
+use datafusion::physical_plan::collect;
 use datafusion::prelude::{SessionConfig, SessionContext};
 use datafusion::sql::sqlparser::ast::{Query, Statement, visit_relations};
 
@@ -88,8 +89,10 @@ async fn run(
     let statement = datafusion::sql::parser::Statement::Statement(Box::new(statement));
     let plan = state.statement_to_plan(statement).await?;
     let frame = context.execute_logical_plan(plan).await?;
-    let schema = Arc::new(frame.schema().as_arrow().clone());
-    Ok((schema, frame.collect().await?))
+    let task = Arc::new(frame.task_ctx());
+    // The types of the logical plan are those before coercion; these are those of the rows.
+    let plan = frame.create_physical_plan().await?;
+    Ok((plan.schema(), collect(plan, task).await?))
 }
 
 /// A session that plans as the continuous queries are planned: names as declared, text as Utf8.
