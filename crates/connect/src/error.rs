@@ -99,6 +99,12 @@ pub enum Error {
     /// A source emitted frames although it was declared to emit rows.
     #[error("the source emits frames, but has no format to decode them with")]
     NoDecoder,
+    /// A sink that writes bytes was made without a format.
+    #[error("the sink writes bytes, but has no format to make them with")]
+    NoEncoder,
+    /// A sink was written to before it was opened, or after it was closed.
+    #[error("the sink is not open")]
+    NotOpen,
     /// A source emitted rows of other columns than it was declared with.
     #[error("the source emitted columns ({found}), declared are ({declared})")]
     ColumnsDiffer {
@@ -174,6 +180,16 @@ pub enum Error {
         /// Why.
         reason: String,
     },
+    /// A format that reads or writes another number of columns.
+    #[error("format {format} takes {needs} column, not {has}")]
+    ColumnCount {
+        /// The format.
+        format: &'static str,
+        /// How many it takes.
+        needs: usize,
+        /// How many there are.
+        has: usize,
+    },
 }
 
 impl Error {
@@ -190,6 +206,8 @@ impl Error {
             | Self::Stopped
             | Self::TooManyRestarts { .. }
             | Self::NoDecoder
+            | Self::NoEncoder
+            | Self::NotOpen
             | Self::ColumnsDiffer { .. }
             | Self::UnusableColumn { .. }
             | Self::ColumnsMissing { .. }
@@ -200,7 +218,8 @@ impl Error {
             | Self::BadCursor { .. }
             | Self::Generate { .. }
             | Self::Options(_)
-            | Self::Encode { .. } => Retry::Fatal,
+            | Self::Encode { .. }
+            | Self::ColumnCount { .. } => Retry::Fatal,
         }
     }
 

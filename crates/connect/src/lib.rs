@@ -16,6 +16,7 @@ mod clock;
 pub mod conform;
 mod connector;
 mod connectors;
+pub mod docs;
 mod drive;
 mod error;
 pub mod formats;

@@ -20,7 +20,11 @@ use crate::options::{
 use crate::{Blueprint, Cursor, Error, Result, Sink, Source};
 
 /// Every connector that Headwater brings.
-const BUILTIN: &[Connector] = &[connectors::generate::CONNECTOR];
+const BUILTIN: &[Connector] = &[
+    connectors::file::CONNECTOR,
+    connectors::generate::CONNECTOR,
+    connectors::stdout::CONNECTOR,
+];
 
 /// What every source of frames can be told about them.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -391,7 +395,8 @@ impl SinkSpec {
         (self.kind.create)(self.args()?)
     }
 
-    fn args(&self) -> Result<SinkArgs<'_>> {
+    /// What the sink is made of.
+    pub(crate) fn args(&self) -> Result<SinkArgs<'_>> {
         let make = self.format.and_then(|format| format.encoder);
         let encoder = make
             .map(|make| make(self.columns.clone(), &self.options))

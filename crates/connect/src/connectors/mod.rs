@@ -4,4 +4,6 @@
 //! private helpers and tests. It is known to the world by its line in `registry.rs` and by nothing
 //! else; connectors do not know each other.
 
+pub(crate) mod file;
 pub(crate) mod generate;
+pub(crate) mod stdout;

@@ -4,17 +4,38 @@
 //! what makes a decoder or an encoder for given columns. Connectors name the formats they can carry;
 //! the registry puts the two together. A decoder sees many frames at once and answers for each of
 //! them with a row or a bad one.
+//!
+//! The files named for no format are what formats share: a column being filled, numbers and times in
+//! text, and why a value cannot be decoded.
 
+mod column;
+mod csv;
+mod fault;
+mod json;
+mod number;
 mod text;
+mod time;
 
 use arrow::array::RecordBatch;
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{SchemaRef, TimeUnit};
+use arrow::error::ArrowError;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 use crate::options::{Checked, OptionSet};
 use crate::{Bad, Result};
 
 /// Every format there is.
-pub const FORMATS: &[Format] = &[text::FORMAT];
+pub const FORMATS: &[Format] = &[
+    json::FORMAT,
+    json::NDJSON,
+    text::FORMAT,
+    text::BYTES,
+    csv::FORMAT,
+];
+
+/// The formats that can be written into a file or a pipe, a line a row; the default first.
+pub const LINES: &[&str] = &["json", "ndjson", "csv", "text"];
 
 /// Makes a decoder for columns, or says why it cannot fill one of them.
 pub type MakeDecoder = fn(SchemaRef, &Checked) -> Result<Box<dyn Decoder>>;
@@ -109,6 +130,15 @@ impl Frames {
         Frames { bytes, ends }
     }
 
+    /// Appends every frame to `out`, each with a line end behind it.
+    pub fn write_lines(&self, out: &mut Vec<u8>) {
+        out.reserve(self.bytes.len() + self.len());
+        for frame in self.iter() {
+            out.extend_from_slice(frame);
+            out.push(b'\n');
+        }
+    }
+
     /// Forgets the frames, keeps the memory.
     pub fn clear(&mut self) {
         self.bytes.clear();
@@ -134,9 +164,44 @@ pub trait Decoder: Send {
 }
 
 /// Turns rows into the bytes of messages: one frame a row.
-pub trait Encoder: Send {
+pub trait Encoder: Send + Sync {
     /// Appends one frame for each row to `out`.
     fn encode(&mut self, rows: &RecordBatch, out: &mut Frames) -> Result<()>;
+}
+
+/// What a number that stands for an instant counts, since 1970-01-01 UTC.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+enum EpochUnit {
+    S,
+    #[default]
+    Ms,
+    Us,
+    Ns,
+}
+
+impl EpochUnit {
+    fn unit(self) -> TimeUnit {
+        match self {
+            Self::S => TimeUnit::Second,
+            Self::Ms => TimeUnit::Millisecond,
+            Self::Us => TimeUnit::Microsecond,
+            Self::Ns => TimeUnit::Nanosecond,
+        }
+    }
+}
+
+/// Everything bad, for a run that Arrow refused as a whole: more than 2 GiB in one column.
+fn undecoded(frames: &Frames, schema: &SchemaRef, error: &ArrowError) -> Decoded {
+    let reason = format!("the run it came in could not be decoded: {error}");
+    let bad = |frame: &[u8]| Bad {
+        bytes: frame.to_vec(),
+        reason: reason.clone(),
+    };
+    Decoded {
+        rows: RecordBatch::new_empty(schema.clone()),
+        bad: frames.iter().map(bad).collect(),
+    }
 }
 
 #[cfg(test)]
@@ -146,6 +211,40 @@ pub(crate) mod tests {
     use arrow::datatypes::{DataType, Field, Schema};
 
     use super::*;
+    use crate::options::{Given, check};
+
+    /// A decoder with options such as `{"header": true}`.
+    pub(crate) fn decoder(
+        name: &str,
+        schema: SchemaRef,
+        options: &serde_json::Value,
+    ) -> Result<Box<dyn Decoder>> {
+        let format = format(name).unwrap();
+        (format.decoder.unwrap())(schema, &checked(format.decoder_options, options)?)
+    }
+
+    /// An encoder with options such as `{"header": true}`.
+    pub(crate) fn encoder(
+        name: &str,
+        schema: &SchemaRef,
+        options: &serde_json::Value,
+    ) -> Result<Box<dyn Encoder>> {
+        let format = format(name).unwrap();
+        (format.encoder.unwrap())(schema.clone(), &checked(format.encoder_options, options)?)
+    }
+
+    fn checked(set: Option<OptionSet>, options: &serde_json::Value) -> Result<Checked> {
+        let given = options
+            .as_object()
+            .into_iter()
+            .flatten()
+            .map(|(key, value)| match value {
+                serde_json::Value::Bool(truth) => Given::new(key, *truth),
+                value => Given::new(key, value.as_str().unwrap()),
+            });
+        let checked = check("", set.as_slice(), &given.collect::<Vec<_>>());
+        checked.map_err(|problems| crate::Error::Options(crate::options::joined(&problems)))
+    }
 
     pub(crate) fn text_schema(name: &str) -> SchemaRef {
         Arc::new(Schema::new(vec![Field::new(name, DataType::Utf8, true)]))

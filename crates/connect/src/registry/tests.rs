@@ -142,7 +142,7 @@ fn a_format_that_cannot_fill_the_columns_is_refused() {
         .unwrap();
     assert_eq!(
         error.to_string(),
-        "column \"n\" cannot be used here: text needs a column of type VARCHAR"
+        "column \"n\" cannot be used here: format text fills one column, VARCHAR or BINARY"
     );
 }
 

@@ -1,0 +1,302 @@
+//! Writes rows into a file, a line a row.
+//!
+//! Rows are gathered and written 64 KiB at a time, and whenever no further batch waits. The file always
+//! ends with a whole line: what a failed write left behind is cut off before the next one, so a disk
+//! that was full for a while leaves no torn line. Closing syncs the file to the disk.
+
+use std::path::{Path, PathBuf};
+
+use arrow::array::RecordBatch;
+use async_trait::async_trait;
+use schemars::JsonSchema;
+use serde::Deserialize;
+use tokio::fs::{self, File, OpenOptions};
+use tokio::io::AsyncWriteExt;
+
+use crate::formats::{self, Encoder, Frames};
+use crate::options::{OptionSet, Options};
+use crate::{Error, Result, Sink, SinkArgs, SinkKind};
+
+pub(super) const KIND: SinkKind = SinkKind {
+    options: OptionSet::of::<FileSinkOptions>(),
+    formats: formats::LINES,
+    create,
+};
+
+/// So many bytes are written at once.
+const WRITE_AT: usize = 64 << 10;
+
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct FileSinkOptions {
+    /// The file; its folder must exist.
+    path: PathBuf,
+    /// Whether rows are added to a file that is there already; otherwise it is replaced.
+    #[serde(default = "yes")]
+    append: bool,
+}
+
+impl Options for FileSinkOptions {}
+
+fn yes() -> bool {
+    true
+}
+
+fn create(args: SinkArgs<'_>) -> Result<Box<dyn Sink>> {
+    let options = args.options.get()?;
+    let encoder = args.encoder.ok_or(Error::NoEncoder)?;
+    Ok(Box::new(FileSink {
+        options,
+        encoder,
+        frames: Frames::default(),
+        open: None,
+    }))
+}
+
+struct FileSink {
+    options: FileSinkOptions,
+    encoder: Box<dyn Encoder>,
+    /// Of the batch being encoded; empty between calls.
+    frames: Frames,
+    open: Option<Open>,
+}
+
+/// An open file.
+struct Open {
+    file: File,
+    /// Taken, and not yet in the file.
+    buffer: Vec<u8>,
+    /// The length of the file up to its last whole write.
+    length: u64,
+    /// Whether a failed write may have left something behind `length`.
+    torn: bool,
+}
+
+#[async_trait]
+impl Sink for FileSink {
+    async fn validate(&self) -> Result<()> {
+        let path = &self.options.path;
+        let folder = match path.parent() {
+            Some(folder) if !folder.as_os_str().is_empty() => folder,
+            _ => Path::new("."),
+        };
+        let found = fs::metadata(folder)
+            .await
+            .map_err(failed("cannot look into", folder))?;
+        let taken = fs::metadata(path).await.is_ok_and(|found| found.is_dir());
+        if !found.is_dir() || taken {
+            let source = std::io::ErrorKind::IsADirectory.into();
+            return Err(failed("cannot write", path)(source));
+        }
+        Ok(())
+    }
+
+    async fn open(&mut self) -> Result<()> {
+        let (path, append) = (&self.options.path, self.options.append);
+        let mut how = OpenOptions::new();
+        // Always in append mode: after a cut, writing goes on at the end.
+        how.create(true).append(true);
+        let file = how.open(path).await.map_err(failed("cannot open", path))?;
+        if !append {
+            file.set_len(0)
+                .await
+                .map_err(failed("cannot replace", path))?;
+        }
+        let length = file
+            .metadata()
+            .await
+            .map_err(failed("cannot open", path))?
+            .len();
+        self.open = Some(Open {
+            file,
+            buffer: Vec::new(),
+            length,
+            torn: false,
+        });
+        Ok(())
+    }
+
+    async fn write(&mut self, rows: &RecordBatch) -> Result<()> {
+        let open = self.open.as_mut().ok_or(Error::NotOpen)?;
+        // First make room, then take the batch: what fails has not been taken.
+        if open.buffer.len() >= WRITE_AT {
+            let written = open.write().await;
+            written.map_err(failed("cannot write", &self.options.path))?;
+        }
+        self.frames.clear();
+        self.encoder.encode(rows, &mut self.frames)?;
+        self.frames.write_lines(&mut open.buffer);
+        Ok(())
+    }
+
+    async fn flush(&mut self) -> Result<()> {
+        let open = self.open.as_mut().ok_or(Error::NotOpen)?;
+        open.write()
+            .await
+            .map_err(failed("cannot write", &self.options.path))
+    }
+
+    async fn close(&mut self) -> Result<()> {
+        self.flush().await?;
+        let open = self.open.as_mut().ok_or(Error::NotOpen)?;
+        let synced = open.file.sync_data().await;
+        self.open = None;
+        synced.map_err(failed("cannot sync", &self.options.path))
+    }
+}
+
+impl Open {
+    /// Puts everything into the file.
+    async fn write(&mut self) -> std::io::Result<()> {
+        if self.torn {
+            self.file.set_len(self.length).await?;
+        }
+        self.torn = true;
+        self.file.write_all(&self.buffer).await?;
+        self.file.flush().await?;
+        self.torn = false;
+        self.length += self.buffer.len() as u64;
+        self.buffer.clear();
+        Ok(())
+    }
+}
+
+fn failed(what: &str, path: &Path) -> impl Fn(std::io::Error) -> Error {
+    let what = format!("{what} {}", path.display());
+    move |source| Error::Io {
+        what: what.clone(),
+        source,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use arrow::datatypes::{DataType, Field, Schema};
+
+    use super::*;
+    use crate::Connectors;
+    use crate::options::Given;
+
+    fn sink(path: &Path, append: bool) -> Box<dyn Sink> {
+        let columns = Schema::new(vec![Field::new("line", DataType::Utf8, false)]);
+        let path = path.to_str().unwrap();
+        let given = [
+            Given::new("path", path),
+            Given::new("append", append),
+            Given::new("format", "text"),
+        ];
+        let spec = Connectors::builtin().sink("file", &given, Arc::new(columns), &[]);
+        spec.unwrap_or_else(|rejection| panic!("{rejection}"))
+            .sink()
+            .unwrap()
+    }
+
+    fn rows(line: &str) -> RecordBatch {
+        let column: arrow::array::ArrayRef = Arc::new(arrow::array::StringArray::from(vec![line]));
+        RecordBatch::try_from_iter([("line", column)]).unwrap()
+    }
+
+    async fn write(path: &Path, append: bool, line: &str) {
+        let mut sink = sink(path, append);
+        sink.open().await.unwrap();
+        sink.write(&rows(line)).await.unwrap();
+        sink.close().await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_file_is_added_to_or_replaced() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("out");
+        write(&path, true, "a").await;
+        write(&path, true, "b").await;
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "a\nb\n");
+        write(&path, false, "c").await;
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "c\n");
+    }
+
+    #[tokio::test]
+    async fn a_folder_that_is_not_there_is_told() {
+        let path = Path::new("/nowhere at all/out");
+        let error = sink(path, true).validate().await.unwrap_err().to_string();
+        assert!(
+            error.starts_with("cannot look into /nowhere at all: "),
+            "{error}"
+        );
+        let error = sink(path, true).open().await.unwrap_err().to_string();
+        assert!(
+            error.starts_with("cannot open /nowhere at all/out: "),
+            "{error}"
+        );
+        let error = sink(Path::new("/tmp"), true)
+            .validate()
+            .await
+            .unwrap_err()
+            .to_string();
+        assert!(error.starts_with("cannot write /tmp: "), "{error}");
+    }
+
+    /// A failed write leaves half a line behind; the next one begins where the last whole one ended.
+    #[tokio::test]
+    async fn a_torn_line_is_cut_off() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("out");
+        std::fs::write(&path, "whole\nto").unwrap();
+        let mut how = OpenOptions::new();
+        let file = how.append(true).open(&path).await.unwrap();
+        let mut open = Open {
+            file,
+            buffer: b"torn\n".to_vec(),
+            length: 6,
+            torn: true,
+        };
+        open.write().await.unwrap();
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "whole\ntorn\n");
+        assert_eq!((open.length, open.torn), (11, false));
+    }
+
+    #[tokio::test]
+    async fn a_batch_that_was_not_written_can_be_given_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("out");
+        std::fs::write(&path, "").unwrap();
+        let columns = Arc::new(Schema::new(vec![Field::new("line", DataType::Utf8, false)]));
+        let given = [
+            Given::new("path", path.to_str().unwrap()),
+            Given::new("format", "text"),
+        ];
+        let spec = Connectors::builtin().sink("file", &given, columns, &[]);
+        let spec = spec.unwrap_or_else(|rejection| panic!("{rejection}"));
+        let args = spec.args().unwrap();
+        let options = args.options.get().unwrap();
+        // A file opened for reading: every write fails.
+        let file = File::open(&path).await.unwrap();
+        let mut sink = FileSink {
+            options,
+            encoder: args.encoder.unwrap(),
+            frames: Frames::default(),
+            open: Some(Open {
+                file,
+                buffer: Vec::new(),
+                length: 0,
+                torn: false,
+            }),
+        };
+        let large = "x".repeat(WRITE_AT);
+        sink.write(&rows(&large)).await.unwrap();
+        for _ in 0..2 {
+            let error = sink.write(&rows("next")).await.unwrap_err();
+            assert_eq!(error.retry(), crate::Retry::Backoff);
+        }
+        let mut how = OpenOptions::new();
+        let writable = how.append(true).open(&path).await.unwrap();
+        sink.open.as_mut().unwrap().file = writable;
+        sink.write(&rows("next")).await.unwrap();
+        sink.close().await.unwrap();
+        assert_eq!(
+            std::fs::read_to_string(&path).unwrap(),
+            format!("{large}\nnext\n")
+        );
+    }
+}

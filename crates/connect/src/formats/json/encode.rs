@@ -1,0 +1,302 @@
+//! Rows into JSON: one object per row, one key per column, NULL written out.
+//!
+//! Numbers are written so that they read back as the same value. A float that is no number is null,
+//! for JSON has none; a DECIMAL is a number with all its digits; BINARY is base64; DATE is
+//! `YYYY-MM-DD`; TIMESTAMP is RFC 3339 in UTC, or a number if the options say so; lists and structs are
+//! arrays and objects. Any other type is written as the text that Arrow shows for it.
+
+use std::io::Write;
+
+use arrow::array::{
+    Array, ArrayRef, AsArray, BinaryArray, BooleanArray, Decimal128Array, ListArray,
+    PrimitiveArray, RecordBatch, StringArray, StructArray,
+};
+use arrow::compute::cast;
+use arrow::datatypes::{
+    DataType, Date32Type, Float32Type, Float64Type, Int64Type, TimeUnit, UInt64Type,
+};
+use arrow::error::ArrowError;
+use arrow::util::display::{ArrayFormatter, FormatOptions};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::super::time;
+use super::super::{Encoder, EpochUnit, Frames};
+use crate::options::Options;
+use crate::{Error, Result};
+
+/// How JSON is written.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct JsonEncoderOptions {
+    /// How timestamps are written: 'iso' is RFC 3339 text in UTC, the others a number of these units
+    /// since 1970-01-01 UTC.
+    timestamps: Timestamps,
+}
+
+impl Options for JsonEncoderOptions {}
+
+/// How a timestamp is written.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+enum Timestamps {
+    #[default]
+    Iso,
+    S,
+    Ms,
+    Us,
+    Ns,
+}
+
+impl Timestamps {
+    fn epoch(self) -> Option<EpochUnit> {
+        match self {
+            Self::Iso => None,
+            Self::S => Some(EpochUnit::S),
+            Self::Ms => Some(EpochUnit::Ms),
+            Self::Us => Some(EpochUnit::Us),
+            Self::Ns => Some(EpochUnit::Ns),
+        }
+    }
+}
+
+/// Encodes `json` and `ndjson`: a frame is an object without a line break in it.
+pub(super) struct JsonEncoder {
+    epoch: Option<EpochUnit>,
+}
+
+impl JsonEncoder {
+    pub(super) fn new(options: &JsonEncoderOptions) -> Self {
+        Self {
+            epoch: options.timestamps.epoch(),
+        }
+    }
+}
+
+impl Encoder for JsonEncoder {
+    fn encode(&mut self, rows: &RecordBatch, out: &mut Frames) -> Result<()> {
+        let failed = |error: ArrowError| Error::Encode {
+            format: "json",
+            reason: error.to_string(),
+        };
+        let columns = members(rows.schema_ref().fields(), rows.columns(), self.epoch);
+        let columns = columns.map_err(failed)?;
+        for row in 0..rows.num_rows() {
+            write_object(&columns, row, &mut out.bytes).map_err(failed)?;
+            out.ends.push(out.bytes.len());
+        }
+        Ok(())
+    }
+}
+
+/// A column of an object, with the text before each of its values: `,"price":`.
+struct Member {
+    before: Vec<u8>,
+    values: Values,
+}
+
+struct Values {
+    nulls: Option<arrow::buffer::NullBuffer>,
+    kind: Kind,
+}
+
+/// The values of a column, in the type they are written from.
+enum Kind {
+    Null,
+    Boolean(BooleanArray),
+    Integer(PrimitiveArray<Int64Type>),
+    Unsigned(PrimitiveArray<UInt64Type>),
+    Float32(PrimitiveArray<Float32Type>),
+    Float64(PrimitiveArray<Float64Type>),
+    Text(StringArray),
+    Binary(BinaryArray),
+    Date(PrimitiveArray<Date32Type>),
+    Timestamp(PrimitiveArray<Int64Type>, TimeUnit, Option<EpochUnit>),
+    Decimal(Decimal128Array),
+    List(ListArray, Box<Values>),
+    Struct(Vec<Member>),
+    /// Written as the text that Arrow shows.
+    Other(ArrayRef),
+}
+
+fn members(
+    fields: &arrow::datatypes::Fields,
+    columns: &[ArrayRef],
+    epoch: Option<EpochUnit>,
+) -> Result<Vec<Member>, ArrowError> {
+    let member = |(at, (field, column)): (usize, (&arrow::datatypes::FieldRef, &ArrayRef))| {
+        let mut before = vec![if at == 0 { b'{' } else { b',' }];
+        write_text(field.name(), &mut before)?;
+        before.push(b':');
+        Ok(Member {
+            before,
+            values: Values::new(column, epoch)?,
+        })
+    };
+    fields.iter().zip(columns).enumerate().map(member).collect()
+}
+
+impl Values {
+    fn new(array: &ArrayRef, epoch: Option<EpochUnit>) -> Result<Self, ArrowError> {
+        let nulls = array.logical_nulls();
+        Ok(Self {
+            nulls,
+            kind: Kind::new(array, epoch)?,
+        })
+    }
+
+    fn write(&self, row: usize, out: &mut Vec<u8>) -> Result<(), ArrowError> {
+        if self.nulls.as_ref().is_some_and(|nulls| nulls.is_null(row)) {
+            out.extend_from_slice(b"null");
+            return Ok(());
+        }
+        self.kind.write(row, out)
+    }
+}
+
+impl Kind {
+    fn new(array: &ArrayRef, epoch: Option<EpochUnit>) -> Result<Self, ArrowError> {
+        let as_type = |data_type: &DataType| cast(array, data_type);
+        Ok(match array.data_type() {
+            DataType::Null => Self::Null,
+            DataType::Boolean => Self::Boolean(array.as_boolean().clone()),
+            DataType::Int8 | DataType::Int16 | DataType::Int32 | DataType::Int64 => {
+                Self::Integer(as_type(&DataType::Int64)?.as_primitive().clone())
+            }
+            DataType::UInt8 | DataType::UInt16 | DataType::UInt32 | DataType::UInt64 => {
+                Self::Unsigned(as_type(&DataType::UInt64)?.as_primitive().clone())
+            }
+            DataType::Float16 | DataType::Float32 => {
+                Self::Float32(as_type(&DataType::Float32)?.as_primitive().clone())
+            }
+            DataType::Float64 => Self::Float64(array.as_primitive().clone()),
+            DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => {
+                Self::Text(as_type(&DataType::Utf8)?.as_string().clone())
+            }
+            DataType::Binary
+            | DataType::LargeBinary
+            | DataType::BinaryView
+            | DataType::FixedSizeBinary(_) => {
+                Self::Binary(as_type(&DataType::Binary)?.as_binary().clone())
+            }
+            DataType::Date32 => Self::Date(array.as_primitive().clone()),
+            DataType::Timestamp(unit, _) => {
+                let values = as_type(&DataType::Int64)?.as_primitive().clone();
+                Self::Timestamp(values, *unit, epoch)
+            }
+            DataType::Decimal128(..) => Self::Decimal(array.as_primitive().clone()),
+            DataType::List(_) => {
+                let list = array.as_list::<i32>().clone();
+                let items = Values::new(list.values(), epoch)?;
+                Self::List(list, Box::new(items))
+            }
+            DataType::LargeList(item)
+            | DataType::FixedSizeList(item, _)
+            | DataType::ListView(item)
+            | DataType::LargeListView(item) => {
+                return Self::new(&as_type(&DataType::List(item.clone()))?, epoch);
+            }
+            DataType::Struct(fields) => {
+                let columns: &StructArray = array.as_struct();
+                Self::Struct(members(fields, columns.columns(), epoch)?)
+            }
+            DataType::Dictionary(_, values) => return Self::new(&as_type(values)?, epoch),
+            _ => Self::Other(array.clone()),
+        })
+    }
+
+    fn write(&self, row: usize, out: &mut Vec<u8>) -> Result<(), ArrowError> {
+        match self {
+            Self::Null => out.extend_from_slice(b"null"),
+            Self::Boolean(values) => {
+                out.extend_from_slice(if values.value(row) { b"true" } else { b"false" });
+            }
+            Self::Integer(values) => write_plain(&values.value(row), out)?,
+            Self::Unsigned(values) => write_plain(&values.value(row), out)?,
+            Self::Float32(values) => write_plain(&values.value(row), out)?,
+            Self::Float64(values) => write_plain(&values.value(row), out)?,
+            Self::Text(values) => write_text(values.value(row), out)?,
+            Self::Binary(values) => {
+                out.push(b'"');
+                out.extend_from_slice(BASE64.encode(values.value(row)).as_bytes());
+                out.push(b'"');
+            }
+            Self::Date(values) => {
+                out.push(b'"');
+                time::write_date(values.value(row).into(), out);
+                out.push(b'"');
+            }
+            Self::Timestamp(values, unit, None) => {
+                out.push(b'"');
+                time::write_timestamp(values.value(row), *unit, out);
+                out.push(b'"');
+            }
+            Self::Timestamp(values, unit, Some(epoch)) => {
+                write_plain(&in_unit(values.value(row), *unit, epoch.unit()), out)?;
+            }
+            Self::Decimal(values) => {
+                out.extend_from_slice(values.value_as_string(row).as_bytes());
+            }
+            Self::List(list, items) => write_list(list, items, row, out)?,
+            Self::Struct(members) => write_object(members, row, out)?,
+            Self::Other(array) => {
+                let shown = ArrayFormatter::try_new(array, &FormatOptions::default())?;
+                write_text(&shown.value(row).try_to_string()?, out)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A timestamp in another unit, rounded towards the past.
+fn in_unit(value: i64, from: TimeUnit, to: TimeUnit) -> i128 {
+    let (from, to) = (time::unit_power(from), time::unit_power(to));
+    let value = i128::from(value);
+    match to.checked_sub(from) {
+        Some(up) => value * 10_i128.pow(up),
+        None => value.div_euclid(10_i128.pow(from - to)),
+    }
+}
+
+fn write_object(members: &[Member], row: usize, out: &mut Vec<u8>) -> Result<(), ArrowError> {
+    if members.is_empty() {
+        out.push(b'{');
+    }
+    for member in members {
+        out.extend_from_slice(&member.before);
+        member.values.write(row, out)?;
+    }
+    out.push(b'}');
+    Ok(())
+}
+
+fn write_list(
+    list: &ListArray,
+    items: &Values,
+    row: usize,
+    out: &mut Vec<u8>,
+) -> Result<(), ArrowError> {
+    let offsets = list.value_offsets();
+    out.push(b'[');
+    for item in offsets[row]..offsets[row + 1] {
+        if item > offsets[row] {
+            out.push(b',');
+        }
+        items.write(item as usize, out)?;
+    }
+    out.push(b']');
+    Ok(())
+}
+
+/// A number as the shortest text that reads back as the same; null for a float that is none.
+fn write_plain<T: Serialize>(value: &T, out: &mut Vec<u8>) -> Result<(), ArrowError> {
+    serde_json::to_writer(out.by_ref(), value)
+        .map_err(|error| ArrowError::ExternalError(error.into()))
+}
+
+/// Text in quotes, with what JSON does not allow in them escaped.
+fn write_text(text: &str, out: &mut Vec<u8>) -> Result<(), ArrowError> {
+    write_plain(&text, out)
+}

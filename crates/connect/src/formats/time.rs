@@ -1,0 +1,301 @@
+//! Dates and timestamps in text, read and written without a time zone database.
+//!
+//! Read are RFC 3339 (`2023-11-14T22:13:20.123Z`, `…+01:00`), the same with a blank for the `T`, with
+//! no offset, which then means UTC, and a date alone, which means its midnight. Years have four
+//! digits. A leap second (`:60`) is the first instant of the next minute. Fractions finer than the
+//! column are cut off, never rounded up into the future.
+//!
+//! Days are counted by the civil-calendar arithmetic of Howard Hinnant, "chrono-Compatible
+//! Low-Level Date Algorithms".
+
+use arrow::datatypes::TimeUnit;
+
+use super::fault::Fault;
+
+const DAY_SECONDS: i64 = 86_400;
+
+/// How many of a unit are in a second, as a power of ten.
+pub(super) fn unit_power(unit: TimeUnit) -> u32 {
+    match unit {
+        TimeUnit::Second => 0,
+        TimeUnit::Millisecond => 3,
+        TimeUnit::Microsecond => 6,
+        TimeUnit::Nanosecond => 9,
+    }
+}
+
+/// The days from 1970-01-01 to `YYYY-MM-DD`.
+pub(super) fn parse_date(text: &[u8]) -> Option<i32> {
+    let (days, rest) = date(text)?;
+    rest.is_empty().then_some(days)
+}
+
+/// The instant in `unit`s since 1970-01-01 UTC. `Type` if the text is no timestamp, `Range` if the
+/// unit cannot express it.
+pub(super) fn parse_timestamp(text: &[u8], unit: TimeUnit) -> Result<i64, Fault> {
+    let (seconds, nanos) = instant(text).ok_or(Fault::Type)?;
+    let power = unit_power(unit);
+    let scaled =
+        i128::from(seconds) * 10_i128.pow(power) + i128::from(nanos / 10_u32.pow(9 - power));
+    i64::try_from(scaled).map_err(|_| Fault::Range)
+}
+
+/// Seconds since 1970-01-01 UTC, and nanoseconds in `0 .. 1_000_000_000`.
+fn instant(text: &[u8]) -> Option<(i64, u32)> {
+    let (days, rest) = date(text)?;
+    let midnight = i64::from(days) * DAY_SECONDS;
+    let [b'T' | b't' | b' ', rest @ ..] = rest else {
+        return rest.is_empty().then_some((midnight, 0));
+    };
+    let (of_day, rest) = time_of_day(rest)?;
+    let (nanos, rest) = fraction(rest)?;
+    Some((midnight + of_day - offset(rest)?, nanos))
+}
+
+fn two(text: &[u8]) -> Option<i64> {
+    match text {
+        [a @ b'0'..=b'9', b @ b'0'..=b'9'] => Some(i64::from(a - b'0') * 10 + i64::from(b - b'0')),
+        _ => None,
+    }
+}
+
+fn date(text: &[u8]) -> Option<(i32, &[u8])> {
+    let (date, rest) = text.split_at_checked(10)?;
+    if date[4] != b'-' || date[7] != b'-' {
+        return None;
+    }
+    let year = two(&date[..2])? * 100 + two(&date[2..4])?;
+    let (month, day) = (two(&date[5..7])?, two(&date[8..])?);
+    if !(1..=12).contains(&month) || day < 1 || day > days_in_month(year, month) {
+        return None;
+    }
+    Some((days_from_civil(year, month, day), rest))
+}
+
+/// Seconds since midnight; the seconds may be absent.
+fn time_of_day(text: &[u8]) -> Option<(i64, &[u8])> {
+    let (hour_minute, rest) = text.split_at_checked(5)?;
+    let (hour, minute) = (two(&hour_minute[..2])?, two(&hour_minute[3..])?);
+    if hour_minute[2] != b':' || hour > 23 || minute > 59 {
+        return None;
+    }
+    let (second, rest) = match rest {
+        [b':', a, b, rest @ ..] => (two(&[*a, *b])?, rest),
+        rest => (0, rest),
+    };
+    (second <= 60).then_some((hour * 3600 + minute * 60 + second, rest))
+}
+
+/// Nanoseconds; digits beyond the ninth are cut off.
+fn fraction(text: &[u8]) -> Option<(u32, &[u8])> {
+    let [b'.' | b',', rest @ ..] = text else {
+        return Some((0, text));
+    };
+    let length = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
+    let digit = |place: usize| {
+        rest[..length]
+            .get(place)
+            .map_or(0, |byte| u32::from(byte - b'0'))
+    };
+    let nanos = (0..9).fold(0, |nanos, place| nanos * 10 + digit(place));
+    (length > 0).then_some((nanos, &rest[length..]))
+}
+
+/// Seconds east of UTC.
+fn offset(text: &[u8]) -> Option<i64> {
+    let text = text.strip_prefix(b" ").unwrap_or(text);
+    let (sign, rest) = match text {
+        b"" | b"Z" | b"z" | b"UTC" => return Some(0),
+        [b'+', rest @ ..] => (1, rest),
+        [b'-', rest @ ..] => (-1, rest),
+        _ => return None,
+    };
+    let (hours, minutes) = match rest.len() {
+        2 => (two(rest)?, 0),
+        4 => (two(&rest[..2])?, two(&rest[2..])?),
+        5 if rest[2] == b':' => (two(&rest[..2])?, two(&rest[3..])?),
+        _ => return None,
+    };
+    (hours <= 23 && minutes <= 59).then_some(sign * (hours * 3600 + minutes * 60))
+}
+
+fn days_in_month(year: i64, month: i64) -> i64 {
+    match month {
+        2 if year % 4 == 0 && (year % 100 != 0 || year % 400 == 0) => 29,
+        2 => 28,
+        4 | 6 | 9 | 11 => 30,
+        _ => 31,
+    }
+}
+
+/// For years 0 to 9999, which fit.
+fn days_from_civil(year: i64, month: i64, day: i64) -> i32 {
+    let year = year - i64::from(month <= 2);
+    let era = year.div_euclid(400);
+    let year_of_era = year.rem_euclid(400);
+    let day_of_year = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;
+    let day_of_era = year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year;
+    (era * 146_097 + day_of_era - 719_468) as i32
+}
+
+/// Year, month and day of a day counted from 1970-01-01.
+fn civil_from_days(days: i64) -> (i64, i64, i64) {
+    let days = days + 719_468;
+    let era = days.div_euclid(146_097);
+    let day_of_era = days.rem_euclid(146_097);
+    let year_of_era =
+        (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let shifted = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * shifted + 2) / 5 + 1;
+    let month = if shifted < 10 {
+        shifted + 3
+    } else {
+        shifted - 9
+    };
+    (year_of_era + era * 400 + i64::from(month <= 2), month, day)
+}
+
+/// Appends `YYYY-MM-DD`. Years beyond four digits are written with a sign, as ISO 8601 does.
+pub(super) fn write_date(days: i64, out: &mut Vec<u8>) {
+    let (year, month, day) = civil_from_days(days);
+    if (0..=9999).contains(&year) {
+        write_two(year / 100, out);
+        write_two(year % 100, out);
+    } else {
+        out.extend_from_slice(format!("{year:+05}").as_bytes());
+    }
+    out.push(b'-');
+    write_two(month, out);
+    out.push(b'-');
+    write_two(day, out);
+}
+
+/// Appends `YYYY-MM-DDTHH:MM:SS[.f]Z`, with 0, 3, 6 or 9 digits of fraction: as few as are needed.
+pub(super) fn write_timestamp(value: i64, unit: TimeUnit, out: &mut Vec<u8>) {
+    let power = unit_power(unit);
+    let per_second = 10_i64.pow(power);
+    let seconds = value.div_euclid(per_second);
+    let nanos = value.rem_euclid(per_second) * 10_i64.pow(9 - power);
+    write_date(seconds.div_euclid(DAY_SECONDS), out);
+    let of_day = seconds.rem_euclid(DAY_SECONDS);
+    for (mark, part) in [
+        (b'T', of_day / 3600),
+        (b':', of_day / 60 % 60),
+        (b':', of_day % 60),
+    ] {
+        out.push(mark);
+        write_two(part, out);
+    }
+    write_fraction(nanos, out);
+    out.push(b'Z');
+}
+
+fn write_fraction(nanos: i64, out: &mut Vec<u8>) {
+    if nanos == 0 {
+        return;
+    }
+    out.push(b'.');
+    let groups = [nanos / 1_000_000, nanos / 1_000 % 1_000, nanos % 1_000];
+    let last = groups.iter().rposition(|group| *group != 0).unwrap_or(0);
+    for group in &groups[..=last] {
+        out.push(b'0' + (group / 100) as u8);
+        write_two(group % 100, out);
+    }
+}
+
+/// Appends a number below 100.
+fn write_two(value: i64, out: &mut Vec<u8>) {
+    out.extend_from_slice(&[b'0' + (value / 10) as u8, b'0' + (value % 10) as u8]);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn millis(text: &str) -> Result<i64, Fault> {
+        parse_timestamp(text.as_bytes(), TimeUnit::Millisecond)
+    }
+
+    #[test]
+    fn every_day_of_ten_thousand_years_survives() {
+        let mut expected = days_from_civil(0, 1, 1);
+        for year in 0..=9999 {
+            for month in 1..=12 {
+                for day in [1, days_in_month(year, month)] {
+                    let text = format!("{year:04}-{month:02}-{day:02}");
+                    let days = parse_date(text.as_bytes()).unwrap();
+                    assert_eq!(days, expected + if day == 1 { 0 } else { day as i32 - 1 });
+                    let mut out = Vec::new();
+                    write_date(i64::from(days), &mut out);
+                    assert_eq!(out, text.as_bytes());
+                }
+                expected += days_in_month(year, month) as i32;
+            }
+        }
+        assert_eq!(parse_date(b"1970-01-01"), Some(0));
+    }
+
+    #[test]
+    fn timestamps_are_read_in_their_usual_forms() {
+        for text in [
+            "2023-11-14T22:13:20Z",
+            "2023-11-14 22:13:20",
+            "2023-11-14T23:13:20+01:00",
+            "2023-11-14t22:13:20z",
+            "2023-11-14T17:13:20-0500",
+            "2023-11-14 22:13:20.000000 UTC",
+        ] {
+            assert_eq!(millis(text), Ok(1_700_000_000_000), "{text}");
+        }
+        assert_eq!(millis("2023-11-14T22:12:60Z"), Ok(1_699_999_980_000));
+        assert_eq!(millis("2023-11-14"), Ok(1_699_920_000_000));
+        assert_eq!(millis("2023-11-14T22:13"), Ok(1_699_999_980_000));
+        assert_eq!(millis("1969-12-31T23:59:59.9999"), Ok(-1));
+    }
+
+    #[test]
+    fn what_is_no_timestamp_is_refused() {
+        for text in [
+            "",
+            "now",
+            "2023-13-01",
+            "2023-02-29",
+            "2023-11-14T24:00:00",
+            "2023-11-14T22:60:00",
+            "2023-11-14T22:13:61Z",
+            "2023-11-14T22:13:20.Z",
+            "2023-11-14T22:13:20X",
+            "2023-11-14T22:13:20+1",
+            "2023-11-14x22:13:20",
+            "23-11-14",
+            "2023-11-14T",
+        ] {
+            assert_eq!(millis(text), Err(Fault::Type), "{text:?}");
+        }
+        let far = parse_timestamp(b"9999-01-01", TimeUnit::Nanosecond);
+        assert_eq!(far, Err(Fault::Range));
+    }
+
+    #[test]
+    fn timestamps_are_written_as_short_as_they_are_exact() {
+        for (value, unit, expected) in [
+            (1_700_000_000, TimeUnit::Second, "2023-11-14T22:13:20Z"),
+            (
+                1_700_000_000_120,
+                TimeUnit::Millisecond,
+                "2023-11-14T22:13:20.120Z",
+            ),
+            (-1, TimeUnit::Microsecond, "1969-12-31T23:59:59.999999Z"),
+            (1, TimeUnit::Nanosecond, "1970-01-01T00:00:00.000000001Z"),
+        ] {
+            let mut out = Vec::new();
+            write_timestamp(value, unit, &mut out);
+            assert_eq!(String::from_utf8(out.clone()).unwrap(), expected);
+            assert_eq!(parse_timestamp(&out, unit), Ok(value));
+        }
+        let mut out = Vec::new();
+        write_timestamp(i64::MIN, TimeUnit::Second, &mut out);
+        assert!(!out.is_empty());
+    }
+}
