@@ -39,8 +39,6 @@ pub(crate) struct Gather {
     /// When the first of `bad` and `frames` came.
     arrival_us: i64,
     queue: VecDeque<Item>,
-    /// Whether the driver is handing an item to the lane.
-    in_flight: bool,
     /// Whether the source has returned: nothing follows what is here.
     ended: bool,
     /// A decoder that panicked; reported by the next call of the source.
@@ -65,7 +63,6 @@ impl Gather {
             cursor: None,
             arrival_us: 0,
             queue: VecDeque::new(),
-            in_flight: false,
             ended: false,
             failure: None,
             waiting: None,
@@ -163,17 +160,12 @@ impl Gather {
         self.ended = true;
     }
 
-    /// Seals if the driver has nothing else to do.
-    pub(crate) fn seal_if_idle(&mut self) {
-        if self.queue.is_empty() && !self.in_flight {
+    /// The next item; `Ready(None)` after the last one. Called when the item before is done with, and
+    /// when the source waits: if nothing else is to be sent, what is gathered is sealed.
+    pub(crate) fn poll_take(&mut self) -> Poll<Option<Item>> {
+        if self.queue.is_empty() {
             self.seal();
         }
-    }
-
-    /// The next item; `Ready(None)` after the last one. The item before is done with.
-    pub(crate) fn poll_take(&mut self) -> Poll<Option<Item>> {
-        self.in_flight = false;
-        self.seal_if_idle();
         let Some(item) = self.queue.pop_front() else {
             return if self.ended {
                 Poll::Ready(None)
@@ -181,7 +173,6 @@ impl Gather {
                 Poll::Pending
             };
         };
-        self.in_flight = true;
         if self.queue.is_empty()
             && let Some(waker) = self.waiting.take()
         {

@@ -8,6 +8,31 @@
 //!   WITH list -> options walker -> Source::run -> Output -> decoder -> Lane -> engine
 //! ```
 //!
+//! ```
+//! use std::sync::Arc;
+//! use arrow::datatypes::{DataType, Field, Schema};
+//! use headwater_connect::options::Given;
+//! use headwater_connect::{Care, Connectors, Item, SourceHandle};
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let columns = Arc::new(Schema::new(vec![Field::new("n", DataType::Int64, false)]));
+//! let options = [Given::new("rows", 3), Given::new("rows_per_second", 0)];
+//! let spec = Connectors::builtin().source("generate", &options, Some(columns), &[])?;
+//!
+//! let source = SourceHandle::new(Arc::new(spec), None, Care::default());
+//! let (lane, mut items) = tokio::sync::mpsc::channel(1);
+//! source.start(&Default::default(), Some(Box::new(lane)))?;
+//! let mut rows = 0;
+//! while let Some(item) = items.recv().await {
+//!     if let Item::Rows(delivery) = item {
+//!         rows += delivery.rows.num_rows();
+//!     }
+//! }
+//! assert_eq!(rows, 3);
+//! # Ok(()) }
+//! ```
+//!
 //! This crate knows Arrow and the client libraries. It does not know DataFusion, timely or the
 //! ring: the engine hands it a [`Lane`], and that is all it sees of what comes after.
 

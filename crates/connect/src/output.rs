@@ -91,16 +91,8 @@ impl Output {
 
     /// One message from outside, before decoding. A frame above `max_frame` becomes a bad row.
     pub async fn frame(&mut self, bytes: &[u8]) -> Result<()> {
-        self.ready().await?;
-        self.tap(bytes);
-        let mut gather = self.lock();
-        if !gather.has_decoder() {
-            return Err(Error::NoDecoder);
-        }
-        if bytes.len() > self.max_frame {
-            gather.bad(overlong(bytes, bytes.len(), self.max_frame));
-        } else {
-            gather.frame(bytes);
+        while !self.take(bytes)? {
+            self.make_room().await?;
         }
         Ok(())
     }
@@ -170,6 +162,24 @@ impl Output {
     /// state `degraded`. Never waits.
     pub fn degraded(&mut self, reason: Option<String>) {
         self.status.degraded(reason);
+    }
+
+    /// Gathers a frame; `false` if there is no room for it.
+    fn take(&mut self, bytes: &[u8]) -> Result<bool> {
+        let mut gather = lock(&self.gather);
+        if gather.is_full() {
+            return Ok(false);
+        }
+        if !gather.has_decoder() {
+            return Err(Error::NoDecoder);
+        }
+        self.tap(bytes);
+        if bytes.len() > self.max_frame {
+            gather.bad(overlong(bytes, bytes.len(), self.max_frame));
+        } else {
+            gather.frame(bytes);
+        }
+        Ok(true)
     }
 
     async fn item(&mut self, item: Item) -> Result<()> {

@@ -24,6 +24,7 @@ const BUILTIN: &[Connector] = &[
     connectors::file::CONNECTOR,
     connectors::generate::CONNECTOR,
     connectors::stdout::CONNECTOR,
+    connectors::websocket::CONNECTOR,
 ];
 
 /// What every source of frames can be told about them.
@@ -82,6 +83,8 @@ impl<S> std::fmt::Display for Rejection<S> {
         }
     }
 }
+
+impl<S: std::fmt::Debug> std::error::Error for Rejection<S> {}
 
 /// The connectors that can be named.
 #[derive(Clone)]

@@ -1,5 +1,8 @@
 //! Headwater: every stream starts at a source.
 
+#[cfg(test)]
+extern crate self as headwater;
+
 pub mod dataflow;
 mod db;
 mod error;

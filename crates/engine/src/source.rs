@@ -283,3 +283,6 @@ impl<T> std::fmt::Debug for Source<T> {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests;

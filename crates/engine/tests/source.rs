@@ -123,3 +123,108 @@ fn late_rows_are_a_stream() {
     let event = late.next_within(Duration::from_secs(10)).unwrap().unwrap();
     assert!(matches!(event, Event::Rows(rows) if rows.num_rows() == 1));
 }
+
+#[test]
+fn a_multi_producer_stress_loses_nothing() {
+    let db = db(2);
+    db.execute(TRADES).unwrap();
+    db.execute("CREATE VIEW total AS SELECT COUNT(*) AS n, SUM(qty) AS qty FROM trades")
+        .unwrap();
+    let source = db.source::<Trade>("trades").unwrap();
+    let pushers: Vec<_> = (0..4)
+        .map(|_| {
+            let source = source.clone();
+            std::thread::spawn(move || {
+                for qty in 0..25_000 {
+                    source.push(trade("A", 1.0, qty, 0.0)).unwrap();
+                }
+            })
+        })
+        .collect();
+    pushers
+        .into_iter()
+        .for_each(|pusher| pusher.join().unwrap());
+    db.settle().unwrap();
+    let rows = db.query("SELECT n, qty FROM total").unwrap();
+    let text = arrow::util::pretty::pretty_format_batches(&rows)
+        .unwrap()
+        .to_string();
+    assert!(text.contains("| 100000 | 1249950000 |"), "{text}");
+}
+
+#[test]
+fn a_watermark_said_by_the_program_closes_windows() {
+    let db = db(1);
+    db.execute(TRADES).unwrap();
+    db.execute("CREATE STREAM n AS SELECT COUNT(*) AS n FROM trades GROUP BY TUMBLE(ts, INTERVAL '1 second')")
+        .unwrap();
+    let mut results = db.subscribe_batches("n").unwrap();
+    let source = db.source::<Trade>("trades").unwrap();
+    source.push(trade("A", 1.0, 1, 0.5)).unwrap();
+    source.watermark(999_999);
+    db.settle().unwrap();
+    assert!(results.try_next().unwrap().is_none());
+    source.watermark(1_000_000);
+    let event = results.next_within(Duration::from_secs(10)).unwrap();
+    assert!(matches!(event, Some(Event::Rows(rows)) if rows.num_rows() == 1));
+}
+
+#[test]
+fn a_source_that_is_not_there_or_differs_is_told() {
+    let db = db(1);
+    db.execute(TRADES).unwrap();
+    let error = db.source::<Trade>("nowhere").unwrap_err().to_string();
+    assert!(error.contains("CREATE SOURCE"), "{error}");
+    let error = db.source::<Vwap>("trades").unwrap_err().to_string();
+    assert!(error.contains("vwap"), "{error}");
+}
+
+#[test]
+fn a_total_has_a_row_before_anything_came() {
+    for workers in [1, 2] {
+        let db = db(workers);
+        db.execute(TRADES).unwrap();
+        db.execute("CREATE VIEW total AS SELECT COUNT(*) AS n, SUM(qty) AS qty FROM trades")
+            .unwrap();
+        let rows = db.query("SELECT n, qty FROM total").unwrap();
+        let text = arrow::util::pretty::pretty_format_batches(&rows)
+            .unwrap()
+            .to_string();
+        assert!(text.contains("| 0 |     |"), "{text}");
+    }
+}
+
+#[test]
+fn sessions_close_after_the_gap_and_hops_overlap() {
+    for workers in [1, 2] {
+        let db = db(workers);
+        db.execute(TRADES).unwrap();
+        db.execute(
+            "CREATE VIEW s AS SELECT symbol, window_start, window_end, COUNT(*) AS n FROM trades
+                 GROUP BY SESSION(ts, INTERVAL '5 seconds'), symbol;
+             CREATE VIEW h AS SELECT window_end, SUM(qty) AS qty FROM trades
+                 GROUP BY HOP(ts, INTERVAL '1 second', INTERVAL '2 seconds');",
+        )
+        .unwrap();
+        let source = db.source::<Trade>("trades").unwrap();
+        for second in [0.0, 3.0, 7.0, 20.0, 24.0] {
+            source.push(trade("A", 1.0, 1, second)).unwrap();
+        }
+        source.close();
+        db.settle().unwrap();
+        let sessions = db
+            .query("SELECT COUNT(*) AS sessions, MAX(n) AS longest FROM s")
+            .unwrap();
+        let text = arrow::util::pretty::pretty_format_batches(&sessions)
+            .unwrap()
+            .to_string();
+        assert!(text.contains("| 2        | 3       |"), "{text}");
+        let hops = db
+            .query("SELECT COUNT(*) AS windows, SUM(qty) AS qty FROM h")
+            .unwrap();
+        let text = arrow::util::pretty::pretty_format_batches(&hops)
+            .unwrap()
+            .to_string();
+        assert!(text.contains("| 10      | 10  |"), "{text}");
+    }
+}

@@ -26,7 +26,8 @@ use crate::sync::{AtomicBool, CachePadded, Condvar, Mutex, lock, spin, yield_now
 
 /// Wakes a thread that sleeps until any of several channels has something. Shared in an `Arc`; thread-safe.
 pub struct Bell {
-    /// Some thread may be asleep, or about to sleep. Written only around a sleep, so ringers keep it in their cache.
+    /// Some thread may be asleep, or about to sleep. Written under the lock and only around a sleep, so ringers keep it
+    /// in their cache.
     armed: CachePadded<AtomicBool>,
     /// Counts the wake-ups; a sleeper sleeps as long as it does not change.
     generation: Mutex<u64>,
@@ -63,10 +64,12 @@ impl Bell {
 
     #[cold]
     fn wake(&self) {
-        // Relaxed: it only picks one ringer out of many; the lock below orders the rest. A waiter that arms after
-        // this had its heavy fence after our light one, and so sees our change.
-        if self.armed.swap(false, Ordering::Relaxed) {
-            *lock(&self.generation) += 1;
+        let mut generation = lock(&self.generation);
+        // Relaxed, both: written only under the lock.
+        if self.armed.load(Ordering::Relaxed) {
+            self.armed.store(false, Ordering::Relaxed);
+            *generation += 1;
+            drop(generation);
             self.changed.notify_all();
         }
     }
@@ -116,7 +119,7 @@ impl Bell {
     /// Asks to be woken by whatever rings from now on; returns the generation in which that was asked.
     fn arm(&self) -> u64 {
         let generation = lock(&self.generation);
-        // Relaxed: published by the heavy fence, which pairs with the light one of a ringer.
+        // Relaxed: written under the lock, and published by the heavy fence, which pairs with the light one of a ringer.
         self.armed.store(true, Ordering::Relaxed);
         let seen = *generation;
         drop(generation);

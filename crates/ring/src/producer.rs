@@ -41,11 +41,15 @@ impl<T> Producer<T> {
         if self.shared.is_closed() {
             return Err(PushError::Closed(value));
         }
-        if self.writer.has_room() {
-            self.write(value)
-        } else {
-            self.push_into_full(value)
+        // The value goes into no call but the write, so that it can be built in its slot.
+        if !self.writer.has_room() {
+            match self.make_room() {
+                Ok(()) => {}
+                Err(Refusal::Closed) => return Err(PushError::Closed(value)),
+                Err(Refusal::Full) => return Err(PushError::Full(value)),
+            }
         }
+        self.write(value)
     }
 
     /// Pushes a value if there is space; never waits and never drops another value, whatever the policy.
@@ -81,12 +85,15 @@ impl<T> Producer<T> {
                 return Err(PushSliceError::Closed { accepted });
             }
             let rest = &values[accepted..];
-            let room = self.writer.room(rest.len()).min(rest.len());
-            let _oldest = match (room, self.shared.config.backpressure) {
-                (1.., _) => None,
-                (0, Backpressure::Reject) => return Err(PushSliceError::Full { accepted }),
-                (0, _) => self.make_room(),
-            };
+            match if self.writer.room(rest.len()) == 0 {
+                self.make_room()
+            } else {
+                Ok(())
+            } {
+                Ok(()) => {}
+                Err(Refusal::Closed) => return Err(PushSliceError::Closed { accepted }),
+                Err(Refusal::Full) => return Err(PushSliceError::Full { accepted }),
+            }
             let fits = self.writer.room(rest.len()).min(rest.len());
             self.writer.write_clones(&rest[..fits]);
             accepted += fits;
@@ -168,46 +175,51 @@ impl<T> Producer<T> {
         }
     }
 
+    /// Makes room in a full lane, as the policy says.
     #[cold]
-    fn push_into_full(&self, value: T) -> Result<(), PushError<T>> {
-        if self.shared.config.backpressure == Backpressure::Reject {
-            return Err(PushError::Full(value));
+    #[inline(never)]
+    fn make_room(&self) -> Result<(), Refusal> {
+        match self.shared.config.backpressure {
+            Backpressure::Reject => return Err(Refusal::Full),
+            Backpressure::DropOldest => self.drop_oldest(),
+            Backpressure::Block => {
+                let room = || self.writer.has_room() || self.shared.is_closed();
+                self.writer
+                    .lane
+                    .space
+                    .wait_as(self.shared.config.wait, room, None);
+            }
         }
-        let _oldest = self.make_room();
         if self.writer.has_room() {
-            self.write(value)
+            Ok(())
         } else {
-            Err(PushError::Closed(value))
+            Err(Refusal::Closed)
         }
     }
 
-    /// Waits for space, or takes the oldest value; there is room afterwards unless the channel was closed.
-    ///
-    /// The value is returned so that it is dropped after the push: its `drop` is not our code.
-    fn make_room(&self) -> Option<T> {
-        if self.shared.config.backpressure == Backpressure::DropOldest {
-            return self.drop_oldest();
-        }
-        let room = || self.writer.has_room() || self.shared.is_closed();
-        self.writer
-            .lane
-            .space
-            .wait_as(self.shared.config.wait, room, None);
-        None
-    }
-
-    fn drop_oldest(&self) -> Option<T> {
+    /// Takes the oldest value and drops it. There is room afterwards unless the channel was closed.
+    fn drop_oldest(&self) {
         let mut turns = 0u32;
         // The reader is in the way only while it moves one value out, unless it was put to sleep right there.
         while !self.writer.has_room() && !self.shared.is_closed() {
             if let Some(oldest) = self.writer.take_oldest() {
-                return Some(oldest);
+                // There is room already, so a `drop` that panics leaves the lane whole.
+                return drop(oldest);
             }
             turns += 1;
-            if turns % 64 == 0 { yield_now() } else { spin() }
+            if turns.is_multiple_of(64) {
+                yield_now()
+            } else {
+                spin()
+            }
         }
-        None
     }
+}
+
+/// Why a value finds no room.
+enum Refusal {
+    Closed,
+    Full,
 }
 
 impl<T> Clone for Producer<T> {

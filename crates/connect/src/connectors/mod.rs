@@ -7,3 +7,4 @@
 pub(crate) mod file;
 pub(crate) mod generate;
 pub(crate) mod stdout;
+pub(crate) mod websocket;

@@ -3,6 +3,8 @@
 use std::sync::Mutex;
 use std::time::Duration;
 
+use proptest::prelude::*;
+
 use super::*;
 use crate::scripted::{handle, rest, show, start};
 use crate::{End, SourceHandle};
@@ -238,4 +240,170 @@ async fn arrival_is_when_the_first_frame_came() {
         arrivals.push(delivery.arrival_us);
     }
     assert!(arrivals[0] < arrivals[1]);
+}
+
+/// Something a source may do.
+#[derive(Debug, Clone, Copy)]
+enum Act {
+    Frame,
+    Frames(u8),
+    BadFrame,
+    Bad,
+    Rows(u8),
+    Cursor,
+    Gap,
+    Origin(bool),
+    Wait,
+}
+
+fn act() -> impl Strategy<Value = Act> {
+    prop_oneof![
+        4 => Just(Act::Frame),
+        2 => (0u8..5).prop_map(Act::Frames),
+        1 => Just(Act::BadFrame),
+        1 => Just(Act::Bad),
+        1 => (0u8..3).prop_map(Act::Rows),
+        3 => Just(Act::Cursor),
+        1 => Just(Act::Gap),
+        1 => any::<bool>().prop_map(Act::Origin),
+        2 => Just(Act::Wait),
+    ]
+}
+
+/// What there should be: texts in order, and how many were emitted before each cursor.
+#[derive(Debug, Default, PartialEq)]
+struct Account {
+    rows: Vec<String>,
+    bad: Vec<String>,
+    /// Rows and bad frames before each gap.
+    gaps: Vec<usize>,
+    /// By cursor: rows and bad frames before it.
+    cursors: Vec<usize>,
+    origins: Vec<bool>,
+}
+
+impl Account {
+    fn count(&self) -> usize {
+        self.rows.len() + self.bad.len()
+    }
+}
+
+async fn perform(acts: &[Act], out: &mut Output, account: &Mutex<Account>) -> Result<()> {
+    let mut origin = false;
+    for (at, act) in acts.iter().enumerate() {
+        let text = at.to_string();
+        let texts = |count: u8| (0..count).map(|_| text.clone()).collect::<Vec<_>>();
+        match *act {
+            Act::Frame => out.frame(text.as_bytes()).await?,
+            Act::Frames(count) => {
+                let mut frames = Frames::default();
+                texts(count)
+                    .iter()
+                    .for_each(|text| frames.push(text.as_bytes()));
+                out.frames(&mut frames).await?;
+            }
+            Act::BadFrame => out.frame(b"bad").await?,
+            Act::Bad => {
+                out.bad(Bad {
+                    bytes: b"bad".into(),
+                    reason: "torn".into(),
+                })
+                .await?
+            }
+            Act::Rows(count) => {
+                let column = Arc::new(arrow::array::StringArray::from(texts(count)));
+                let schema = crate::formats::tests::text_schema("line");
+                out.rows(RecordBatch::try_new(schema, vec![column]).unwrap())
+                    .await?;
+            }
+            Act::Cursor => {
+                let number = account.lock().unwrap().cursors.len() as i64;
+                out.cursor(cursor(number)).await?;
+            }
+            Act::Gap => {
+                out.gap(Gap {
+                    reason: "gap".into(),
+                    from: None,
+                    to: None,
+                })
+                .await?
+            }
+            Act::Origin(there) => {
+                out.origin(there.then(|| "there".into())).await?;
+                origin = there;
+            }
+            Act::Wait => tokio::time::sleep(MOMENT).await,
+        }
+        let mut account = account.lock().unwrap();
+        let emitted = match *act {
+            Act::Frame => 1,
+            Act::Frames(count) | Act::Rows(count) => count,
+            _ => 0,
+        };
+        account.rows.extend(texts(emitted));
+        account.origins.extend(vec![origin; emitted.into()]);
+        let count = account.count();
+        match act {
+            Act::BadFrame | Act::Bad => account.bad.push("<bad>".into()),
+            Act::Cursor => account.cursors.push(count),
+            Act::Gap => account.gaps.push(count),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// Checks what came against what was emitted, and the cursors by what came with and before them.
+async fn compare(acts: Vec<Act>) {
+    let emitted = Arc::new(Mutex::new(Account::default()));
+    let account = emitted.clone();
+    let source = handle(move |_, out, _| {
+        let (acts, account) = (acts.clone(), account.clone());
+        Box::pin(async move {
+            perform(&acts, out, &account).await?;
+            Ok(End::Finished)
+        })
+    });
+    let mut items = start(&source);
+    let (mut came, mut last) = (Account::default(), None);
+    while let Some(item) = items.recv().await {
+        match item {
+            Item::Rows(delivery) => {
+                let lines = crate::scripted::lines(&delivery);
+                let (bad, rows): (Vec<_>, Vec<_>) =
+                    lines.into_iter().partition(|line| line.starts_with('<'));
+                came.origins
+                    .extend(vec![delivery.origin.is_some(); rows.len()]);
+                came.rows.extend(rows);
+                came.bad.extend(bad);
+                if let Some(Cursor(at)) = delivery.cursor {
+                    let at = at.as_u64().unwrap() as usize;
+                    assert_eq!(
+                        emitted.lock().unwrap().cursors[at],
+                        came.count(),
+                        "cursor {at}"
+                    );
+                    last = Some(at);
+                }
+            }
+            Item::Gap(_) => came.gaps.push(came.count()),
+            Item::Lifecycle(event) => panic!("{event:?}"),
+        }
+    }
+    let mut emitted = emitted.lock().unwrap();
+    assert_eq!(
+        last.map(|at| at + 1).unwrap_or(0),
+        emitted.cursors.len(),
+        "the last cursor came"
+    );
+    emitted.cursors.clear();
+    assert_eq!(came, *emitted);
+}
+
+proptest! {
+    #[test]
+    fn whatever_a_source_does_its_account_is_kept(acts in proptest::collection::vec(act(), 0..60)) {
+        let mut runtime = tokio::runtime::Builder::new_current_thread();
+        runtime.enable_time().start_paused(true).build().unwrap().block_on(compare(acts));
+    }
 }

@@ -10,9 +10,10 @@ use std::ops::Range;
 use datafusion::sql::sqlparser::parser::{Parser, ParserError};
 use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan, Word};
 
+use super::dialect::Limited;
 use super::error::{Result, SqlError};
 use super::parser_error;
-use super::script::{DIALECT, Lexeme};
+use super::script::Lexeme;
 use super::statement::{Name, SqlQuery};
 use super::suggest::did_you_mean;
 
@@ -223,7 +224,8 @@ impl<'a> Cursor<'a> {
     ) -> Result<T> {
         let part = &self.tokens[self.next..self.limit];
         let tokens: Vec<TokenWithSpan> = part.iter().map(|lexeme| lexeme.token.clone()).collect();
-        let mut parser = Parser::new(&DIALECT)
+        let dialect = Limited::for_tokens(tokens.len());
+        let mut parser = Parser::new(&dialect)
             .with_recursion_limit(RECURSION_MAX)
             .with_tokens_with_locations(tokens);
         let read = read(&mut parser).map_err(|error| {

@@ -20,6 +20,7 @@
 mod annotated;
 mod columns;
 mod cursor;
+mod dialect;
 mod error;
 mod identifiers;
 mod interval;
@@ -29,6 +30,7 @@ mod parser_error;
 pub mod plan;
 mod refuse;
 mod script;
+mod stack;
 mod statement;
 mod suggest;
 mod types;
@@ -37,6 +39,7 @@ pub mod windows;
 pub use error::{Result, SqlError, sqlstate};
 pub use identifiers::{Tables, resolve_identifiers};
 pub use parse::{parse, parse_each};
+pub use stack::deep;
 pub use statement::{
     Column, CreateSink, CreateSource, CreateStream, CreateView, Drop, Emit, Explain, ExplainTarget,
     Kind, Name, OptionEntry, OptionValue, Shown, SinkInput, Spanned, SqlQuery, Statement,

@@ -10,6 +10,7 @@ use super::error::{Result, SqlError};
 use super::options::with_list;
 use super::refuse;
 use super::script;
+use super::stack::deep;
 use super::statement::{
     CreateSink, CreateSource, CreateStream, CreateView, Drop, Emit, Explain, ExplainTarget, Kind,
     Name, Shown, SinkInput, Spanned, SqlQuery, Statement,
@@ -31,6 +32,10 @@ pub fn parse(script: &str) -> Result<Vec<Spanned<Statement>>> {
 ///
 /// Text that cannot even be cut into words (a string that never ends) gives one error alone.
 pub fn parse_each(script: &str) -> Vec<Result<Spanned<Statement>>> {
+    deep(|| read(script))
+}
+
+fn read(script: &str) -> Vec<Result<Spanned<Statement>>> {
     let lexemes = match script::lex(script) {
         Ok(lexemes) => lexemes,
         Err(error) => return vec![Err(error)],

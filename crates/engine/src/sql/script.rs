@@ -11,9 +11,9 @@
 
 use std::ops::Range;
 
-use datafusion::sql::sqlparser::dialect::GenericDialect;
 use datafusion::sql::sqlparser::tokenizer::{Location, Span, Token, TokenWithSpan, Tokenizer};
 
+use super::dialect::Limited;
 use super::error::{Result, SqlError, sqlstate};
 use super::parser_error::lower_first;
 
@@ -21,10 +21,7 @@ use super::parser_error::lower_first;
 pub(super) const NESTING_MAX: usize = 32;
 
 /// How deep a tree of operators may be.
-pub(super) const DEPTH_MAX: usize = 256;
-
-/// The dialect in which everything is read: DataFusion's own default.
-pub(super) const DIALECT: GenericDialect = GenericDialect {};
+pub(super) const DEPTH_MAX: usize = 128;
 
 /// A token with its place in the script.
 #[derive(Debug, Clone)]
@@ -37,7 +34,7 @@ pub(super) struct Lexeme {
 
 /// The tokens of a whole script, without white space and comments.
 pub(super) fn lex(script: &str) -> Result<Vec<Lexeme>> {
-    let tokens = Tokenizer::new(&DIALECT, script)
+    let tokens = Tokenizer::new(&Limited::for_tokens(0), script)
         .tokenize_with_location()
         .map_err(|error| {
             let start = Walk::new(script, 0, FIRST).seek(error.location);
@@ -106,17 +103,34 @@ struct Shape {
 
 #[derive(Default)]
 struct Level {
-    /// Depth of the expression being read; begins anew behind a comma.
-    depth: usize,
-    /// The deepest of those before it.
-    deepest: usize,
+    /// The longest chain of `AND` and `OR` in an expression that has ended, with what hangs on it.
+    ended: usize,
+    /// `AND` and `OR` in the expression being read.
+    logic: usize,
+    /// Other operators in the longest operand of these so far, and in the one being read.
+    longest: usize,
+    operand: usize,
     /// Joins and set operations, which no comma ends.
     chained: usize,
 }
 
 impl Level {
     fn total(&self) -> usize {
-        self.depth.max(self.deepest) + self.chained
+        self.ended.max(self.expression()) + self.chained
+    }
+
+    fn expression(&self) -> usize {
+        self.logic + self.longest.max(self.operand)
+    }
+
+    fn next_operand(&mut self) {
+        self.longest = self.longest.max(self.operand);
+        self.operand = 0;
+    }
+
+    fn next_expression(&mut self) {
+        self.ended = self.ended.max(self.expression());
+        (self.logic, self.longest, self.operand) = (0, 0, 0);
     }
 }
 
@@ -139,7 +153,7 @@ impl Shape {
                 self.open.push(std::mem::take(&mut self.level));
             }
             Token::RParen | Token::RBracket | Token::RBrace => self.close(),
-            Token::Comma => self.next_expression(),
+            Token::Comma => self.level.next_expression(),
             Token::Lt if opens_type(before) => self.angles += 1,
             Token::Gt if self.angles > 0 => self.angles -= 1,
             Token::ShiftRight if self.angles > 0 => self.angles = self.angles.saturating_sub(2),
@@ -147,32 +161,31 @@ impl Shape {
             Token::Word(word) if word.quote_style.is_some() => {}
             Token::Word(word) => self.word(&word.value),
             other if is_operand(other) => {}
-            _ => self.level.depth += 1,
+            _ => self.level.operand += 1,
         }
     }
 
     fn word(&mut self, word: &str) {
         match word.to_ascii_uppercase().as_str() {
-            "WHEN" | "THEN" | "ELSE" => self.next_expression(),
-            "AND" | "OR" | "XOR" | "NOT" | "IS" | "IN" | "LIKE" | "ILIKE" | "RLIKE" | "REGEXP"
-            | "SIMILAR" | "BETWEEN" | "OVERLAPS" | "COLLATE" | "DIV" | "AT" | "MEMBER"
-            | "OPERATOR" | "NOTNULL" => self.level.depth += 1,
+            "WHEN" | "THEN" | "ELSE" => self.level.next_expression(),
+            "AND" | "OR" => {
+                self.level.logic += 1;
+                self.level.next_operand();
+            }
+            "XOR" | "NOT" | "IS" | "IN" | "LIKE" | "ILIKE" | "RLIKE" | "REGEXP" | "SIMILAR"
+            | "BETWEEN" | "OVERLAPS" | "COLLATE" | "DIV" | "AT" | "MEMBER" | "OPERATOR"
+            | "NOTNULL" => self.level.operand += 1,
             "UNION" | "EXCEPT" | "INTERSECT" | "MINUS" | "JOIN" | "APPLY" | "PIVOT" | "UNPIVOT"
             | "MATCH_RECOGNIZE" => self.level.chained += 1,
             _ => {}
         }
     }
 
-    fn next_expression(&mut self) {
-        self.level.deepest = self.level.deepest.max(self.level.depth);
-        self.level.depth = 0;
-    }
-
     fn close(&mut self) {
         let inner = self.level.total() + 1;
         if let Some(outer) = self.open.pop() {
             self.level = outer;
-            self.level.depth = self.level.depth.max(inner);
+            self.level.operand = self.level.operand.max(inner);
         }
     }
 }

@@ -27,6 +27,7 @@ use datafusion::sql::sqlparser::tokenizer::{Location, Span};
 use super::error::{Result, SqlError, sqlstate};
 use super::interval;
 use super::script::locate;
+use super::stack::deep;
 use super::statement::SqlQuery;
 use super::suggest::nearest;
 
@@ -86,7 +87,7 @@ pub fn rewrite(query: &mut SqlQuery) -> Result<()> {
         start: span.start,
         origin: *origin,
     };
-    match ast.visit(&mut Rewrite { place }) {
+    match deep(|| ast.visit(&mut Rewrite { place })) {
         ControlFlow::Continue(()) => Ok(()),
         ControlFlow::Break(error) => Err(*error),
     }

@@ -19,6 +19,7 @@ use super::Tables;
 use super::scope::{Ctes, Meaning, Relation, Scope, pick};
 use crate::sql::error::{Result, SqlError, sqlstate};
 use crate::sql::script::locate;
+use crate::sql::stack::deep;
 use crate::sql::statement::SqlQuery;
 
 /// Gives every name in the query, and in the queries in it, the spelling of what it means.
@@ -41,7 +42,7 @@ pub fn resolve_identifiers(query: &mut SqlQuery, tables: &dyn Tables) -> Result<
         start: span.start,
         origin: *origin,
     };
-    walk.query(ast, &[], &Ctes::default()).map(|_| ())
+    deep(|| walk.query(ast, &[], &Ctes::default())).map(|_| ())
 }
 
 /// The names of a query's columns, those without a name left out; none when they cannot be known.
@@ -336,7 +337,7 @@ impl Walk<'_> {
             _ => return Ok(()),
         };
         for ident in named_in(options) {
-            self.column(ident, &[columns.clone()])?;
+            self.column(ident, std::slice::from_ref(&columns))?;
         }
         Ok(())
     }

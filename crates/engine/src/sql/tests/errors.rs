@@ -138,10 +138,10 @@ fn a_misspelt_word_is_answered_with_the_right_one() {
             "Did you mean VARCHAR?",
         ),
         (
-            "CREATE SOURCE s (ts TIMESTAMP, WATERMARK FOR tss AS tss)",
+            "CREATE SOURCE s (ts TIMESTAMP, WATERMARK FOR when_ AS when_)",
             "42703",
-            "watermark column \"tss\" is not declared",
-            "tss",
+            "watermark column \"when_\" is not declared",
+            "when_",
             "",
         ),
         (

@@ -1,0 +1,460 @@
+//! Opening and closing websocket connections: the request, TCP, TLS, the handshake, the farewell.
+//!
+//! The request is built from the URL, so that everything a handshake needs is in it, and then the
+//! user's headers and subprotocol are added. One deadline covers all of dialling. What went wrong
+//! becomes a [`Trouble`], which says whether another attempt can help.
+//!
+//! A URL or an error shown to people never holds the query or the user part: those carry tokens.
+
+use std::time::Duration;
+
+use futures_util::{SinkExt, StreamExt};
+use jiff::Timestamp;
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+use tokio_tungstenite::tungstenite::client::IntoClientRequest;
+use tokio_tungstenite::tungstenite::handshake::client::{Request, Response};
+use tokio_tungstenite::tungstenite::http::{HeaderName, HeaderValue, Uri, header};
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
+use tokio_tungstenite::tungstenite::protocol::{CloseFrame, WebSocketConfig};
+use tokio_tungstenite::tungstenite::{self, Error as WsError, Message, error::CapacityError};
+use tokio_tungstenite::{Connector, MaybeTlsStream, WebSocketStream};
+
+use super::policy::{Trouble, retry_after_close, retry_after_status};
+use super::tls::{self, Tls};
+use crate::{Error, Result};
+
+/// An open connection.
+pub(super) type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
+
+/// How long to wait for the other side to answer our Close.
+const FAREWELL: Duration = Duration::from_secs(1);
+/// Who we say we are, unless the user says otherwise: some servers refuse the nameless.
+const USER_AGENT: &str = concat!("headwater/", env!("CARGO_PKG_VERSION"));
+/// How much of a refusal's body is shown.
+const BODY_SHOWN_MAX: usize = 200;
+
+/// Everything needed to open a connection, again and again.
+#[derive(Debug, Clone)]
+pub(super) struct Dialer {
+    url: Uri,
+    /// The URL without what may be secret.
+    target: String,
+    headers: Vec<(HeaderName, HeaderValue)>,
+    tls: Tls,
+    connect_timeout: Duration,
+    config: WebSocketConfig,
+}
+
+impl Dialer {
+    /// Checks the URL; opens nothing.
+    pub fn new(url: &str, tls: Tls, connect_timeout: Duration) -> Result<Self> {
+        let url = parse_url(url)?;
+        Ok(Self {
+            target: shown(&url),
+            url,
+            headers: Vec::new(),
+            tls,
+            connect_timeout,
+            config: WebSocketConfig::default(),
+        })
+    }
+
+    /// Adds headers to the handshake. Their names and values were checked by [`header`].
+    pub fn headers(mut self, headers: impl IntoIterator<Item = (HeaderName, HeaderValue)>) -> Self {
+        self.headers.extend(headers);
+        self
+    }
+
+    /// The largest message that is read, in bytes.
+    pub fn max_message(mut self, bytes: usize) -> Self {
+        self.config = self
+            .config
+            .max_message_size(Some(bytes))
+            .max_frame_size(Some(bytes));
+        self
+    }
+
+    /// The URL as people may see it.
+    pub fn target(&self) -> &str {
+        &self.target
+    }
+
+    /// Opens a connection, within the connect timeout.
+    pub async fn dial(&self) -> Result<Socket, Trouble> {
+        match timeout(self.connect_timeout, self.handshake()).await {
+            Ok(done) => done,
+            Err(_) => Err(Trouble::passing(format!(
+                "no connection within {}",
+                span(self.connect_timeout)
+            ))),
+        }
+    }
+
+    /// Whether the other side can be reached: any answer proves it, also a refusal.
+    pub async fn probe(&self) -> Result<()> {
+        match self.dial().await {
+            Ok(mut socket) => {
+                farewell(&mut socket, CloseCode::Normal, "").await;
+                Ok(())
+            }
+            Err(trouble) if trouble.answered => {
+                tracing::warn!(
+                    target = self.target,
+                    reason = trouble.reason,
+                    "answered, but refused"
+                );
+                Ok(())
+            }
+            Err(trouble) => Err(self.error(trouble)),
+        }
+    }
+
+    /// The trouble as an error about this connection.
+    pub fn error(&self, trouble: Trouble) -> Error {
+        let Trouble {
+            reason,
+            retry,
+            answered,
+        } = trouble;
+        let target = self.target.clone();
+        if answered {
+            Error::Refused {
+                target,
+                reason,
+                retry,
+            }
+        } else {
+            Error::Unreachable {
+                target,
+                reason,
+                retry,
+            }
+        }
+    }
+
+    async fn handshake(&self) -> Result<Socket, Trouble> {
+        let request = self.request()?;
+        let connector = self.connector().await?;
+        let stream = self.tcp().await?;
+        tokio_tungstenite::client_async_tls_with_config(
+            request,
+            stream,
+            Some(self.config),
+            Some(connector),
+        )
+        .await
+        .map(|(socket, _)| socket)
+        .map_err(refusal)
+    }
+
+    fn request(&self) -> Result<Request, Trouble> {
+        let mut request = (&self.url)
+            .into_client_request()
+            .map_err(|error| Trouble::lasting(error.to_string()))?;
+        let headers = self.headers.iter().cloned();
+        let all = request.headers_mut();
+        all.insert(header::USER_AGENT, HeaderValue::from_static(USER_AGENT));
+        headers.for_each(|(name, value)| drop(all.insert(name, value)));
+        Ok(request)
+    }
+
+    async fn connector(&self) -> Result<Connector, Trouble> {
+        if self.url.scheme_str() == Some("ws") {
+            return Ok(Connector::Plain);
+        }
+        let tls = self.tls.clone();
+        let read = tokio::task::spawn_blocking(move || tls.client_config()).await;
+        let config = read.map_err(|error| Trouble::passing(error.to_string()))??;
+        Ok(Connector::Rustls(config))
+    }
+
+    async fn tcp(&self) -> Result<TcpStream, Trouble> {
+        let host = self.url.host().unwrap_or_default();
+        let host = host.trim_start_matches('[').trim_end_matches(']');
+        let stream = TcpStream::connect((host, port(&self.url)))
+            .await
+            .map_err(|error| Trouble::passing(error.to_string()))?;
+        stream
+            .set_nodelay(true)
+            .map_err(|error| Trouble::passing(error.to_string()))?;
+        Ok(stream)
+    }
+}
+
+/// Checks one header of the user. The error names neither the header nor its value: the caller
+/// knows the first, and the second may be secret.
+pub(super) fn header(name: &str, value: &str) -> Result<(HeaderName, HeaderValue), String> {
+    let parsed =
+        HeaderName::try_from(name).map_err(|_| "this is no valid header name".to_owned())?;
+    let taken = [
+        header::CONNECTION,
+        header::UPGRADE,
+        header::SEC_WEBSOCKET_PROTOCOL,
+    ];
+    let ours = name.to_ascii_lowercase().starts_with("sec-websocket-") || taken.contains(&parsed);
+    if ours {
+        return Err("the handshake sets this header itself".to_owned());
+    }
+    let mut value = HeaderValue::try_from(value)
+        .map_err(|_| "the value holds a character that no header may have".to_owned())?;
+    value.set_sensitive(true);
+    Ok((parsed, value))
+}
+
+/// The header that asks for a subprotocol, or for one of several separated by commas.
+pub(super) fn subprotocol(name: &str) -> Result<(HeaderName, HeaderValue), String> {
+    let token = |name: &str| {
+        !name.is_empty()
+            && name
+                .bytes()
+                .all(|b| b.is_ascii_graphic() && !b"\"(),/:;<=>?@[\\]{}".contains(&b))
+    };
+    if !name.split(',').map(str::trim).all(token) {
+        return Err(format!("{name:?} is no subprotocol name"));
+    }
+    let value = HeaderValue::try_from(name).map_err(|_| format!("{name:?} is no header value"))?;
+    Ok((header::SEC_WEBSOCKET_PROTOCOL, value))
+}
+
+/// Checks a URL without looking anything up.
+pub(super) fn parse_url(url: &str) -> Result<Uri> {
+    let refuse = |reason: &str| {
+        let url = url.split(['?', '#']).next().unwrap_or_default();
+        let url = match (url.find("://"), url.rfind('@')) {
+            (Some(scheme), Some(at)) if scheme < at => {
+                format!("{}://***{}", &url[..scheme], &url[at..])
+            }
+            _ => url.to_owned(),
+        };
+        Error::InvalidUrl {
+            url,
+            reason: reason.to_owned(),
+        }
+    };
+    if url.contains('#') {
+        return Err(refuse("a websocket URL has no fragment (#)"));
+    }
+    let uri: Uri = url.parse().map_err(|error| refuse(&format!("{error}")))?;
+    if !matches!(uri.scheme_str(), Some("ws" | "wss")) {
+        return Err(refuse("it must begin with ws:// or wss://"));
+    }
+    let Some(authority) = uri.authority() else {
+        return Err(refuse("it names no host"));
+    };
+    if authority.as_str().contains('@') {
+        return Err(refuse("put user and password into headers.Authorization"));
+    }
+    if authority.host().is_empty() {
+        return Err(refuse("it names no host"));
+    }
+    if uri.port_u16().is_none() && authority.as_str() != authority.host() {
+        return Err(refuse("the port must be a number from 0 to 65535"));
+    }
+    Ok(uri)
+}
+
+fn port(url: &Uri) -> u16 {
+    let default = if url.scheme_str() == Some("wss") {
+        443
+    } else {
+        80
+    };
+    url.port_u16().unwrap_or(default)
+}
+
+/// Scheme, host, port and path.
+fn shown(url: &Uri) -> String {
+    let scheme = url.scheme_str().unwrap_or_default();
+    let authority = url.authority().map_or("", |authority| authority.as_str());
+    format!("{scheme}://{authority}{}", url.path())
+}
+
+/// What a failed handshake means.
+fn refusal(error: WsError) -> Trouble {
+    match error {
+        WsError::Http(response) => {
+            let retry = retry_after_status(response.status(), response.headers(), Timestamp::now());
+            let reason = describe(&response);
+            Trouble {
+                reason,
+                retry,
+                answered: true,
+            }
+        }
+        WsError::Protocol(tungstenite::error::ProtocolError::SecWebSocketSubProtocolError(
+            error,
+        )) => Trouble::lasting(format!("subprotocol: {}", lower(&error.to_string()))).answered(),
+        WsError::Io(error) => {
+            tls::trouble(&error).unwrap_or_else(|| Trouble::passing(error.to_string()))
+        }
+        WsError::Protocol(tungstenite::error::ProtocolError::HandshakeIncomplete) => {
+            Trouble::passing("closed during the handshake").answered()
+        }
+        error => Trouble::passing(lower(&error.to_string())).answered(),
+    }
+}
+
+/// Status, where it points to, and the beginning of what it says.
+fn describe(response: &Response) -> String {
+    let mut text = format!("HTTP {}", response.status());
+    if let Some(to) = response.headers().get(header::LOCATION) {
+        text.push_str(&format!(
+            ", it points to {}",
+            String::from_utf8_lossy(to.as_bytes())
+        ));
+    }
+    let body = response.body().as_deref().unwrap_or_default();
+    let body = String::from_utf8_lossy(&body[..body.len().min(BODY_SHOWN_MAX)]);
+    let body = body.split_whitespace().collect::<Vec<_>>().join(" ");
+    if !body.is_empty() {
+        text.push_str(&format!(": {body}"));
+    }
+    text
+}
+
+/// What the end of an open connection means, and the code to say goodbye with, if any is due.
+pub(super) fn loss(error: &WsError) -> (Trouble, Option<CloseCode>) {
+    match error {
+        WsError::Capacity(CapacityError::MessageTooLong { size, max_size }) => (
+            Trouble::passing(format!(
+                "the server sent a message of {size} bytes, the largest taken has {max_size}"
+            )),
+            Some(CloseCode::Size),
+        ),
+        WsError::Utf8(_) => (
+            Trouble::passing("the server sent a text message that is no UTF-8"),
+            Some(CloseCode::Invalid),
+        ),
+        WsError::Protocol(tungstenite::error::ProtocolError::ResetWithoutClosingHandshake) => {
+            (Trouble::passing("the connection broke off"), None)
+        }
+        WsError::Protocol(error) => (
+            Trouble::passing(lower(&error.to_string())),
+            Some(CloseCode::Protocol),
+        ),
+        WsError::ConnectionClosed | WsError::AlreadyClosed => {
+            (Trouble::passing("the connection was closed"), None)
+        }
+        error => (Trouble::passing(lower(&error.to_string())), None),
+    }
+}
+
+/// What a Close frame of the server means.
+pub(super) fn closed(frame: Option<&CloseFrame>) -> Trouble {
+    let Some(frame) = frame else {
+        return Trouble::passing("the server closed the connection").answered();
+    };
+    let code = u16::from(frame.code);
+    let mut reason = format!("the server closed the connection with code {code}");
+    if !frame.reason.is_empty() {
+        reason.push_str(&format!(": {}", frame.reason.as_str()));
+    }
+    Trouble {
+        reason,
+        retry: retry_after_close(frame.code),
+        answered: true,
+    }
+}
+
+/// Says goodbye and waits a moment for the answer, so that what we wrote is not cut off.
+pub(super) async fn farewell(socket: &mut Socket, code: CloseCode, reason: &str) {
+    let frame = CloseFrame {
+        code,
+        reason: reason.into(),
+    };
+    let polite = async {
+        if socket.send(Message::Close(Some(frame))).await.is_ok() {
+            while let Some(Ok(_)) = socket.next().await {}
+        }
+    };
+    // A server that does not answer in time has been told enough.
+    timeout(FAREWELL, polite).await.ok();
+}
+
+/// A duration as people write it.
+pub(super) fn span(duration: Duration) -> String {
+    format!(
+        "{:#}",
+        jiff::SignedDuration::try_from(duration).unwrap_or(jiff::SignedDuration::MAX)
+    )
+}
+
+/// The message of another crate in our style.
+fn lower(message: &str) -> String {
+    let mut chars = message.chars();
+    chars.next().map_or_else(String::new, |first| {
+        first.to_lowercase().chain(chars).collect()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn test_websocket_url_parsing() {
+        for url in [
+            "ws://localhost:9001/feed",
+            "wss://stream.binance.com:9443/stream?streams=btcusdt@trade/ethusdt@trade",
+            "ws://localhost",
+            "ws://[::1]:9001",
+            "wss://example.com?token=x",
+        ] {
+            parse_url(url).unwrap_or_else(|error| panic!("{url}: {error}"));
+        }
+        for (url, reason) in [
+            ("", "empty"),
+            ("localhost:9001", "ws:// or wss://"),
+            ("http://localhost/", "ws:// or wss://"),
+            ("ws:///path", "invalid"),
+            ("ws://:9001/", "no host"),
+            ("ws://host:99999/", "port"),
+            ("ws://host:/", "port"),
+            ("ws://user:secret@host/", "headers.Authorization"),
+            ("ws://host/#part", "fragment"),
+            ("ws://host name/", "invalid"),
+        ] {
+            let error = parse_url(url).expect_err(url).to_string();
+            assert!(error.contains(reason), "{url}: {error}");
+            assert!(!error.contains("secret"), "{error}");
+        }
+    }
+
+    #[test]
+    fn secrets_of_a_url_are_not_shown() {
+        let dialer = Dialer::new("wss://h:1/p/q?token=secret", Tls::default(), FAREWELL);
+        assert_eq!(dialer.expect("a fine URL").target(), "wss://h:1/p/q");
+        let error = parse_url("http://h/?token=secret")
+            .expect_err("http")
+            .to_string();
+        assert!(!error.contains("secret"), "{error}");
+    }
+
+    #[test]
+    fn the_default_port_is_that_of_the_scheme() {
+        let port_of = |url| port(&parse_url(url).expect("a fine URL"));
+        assert_eq!(port_of("ws://h/"), 80);
+        assert_eq!(port_of("wss://h/"), 443);
+        assert_eq!(port_of("wss://h:8/"), 8);
+    }
+
+    #[test]
+    fn headers_of_the_handshake_are_not_the_users() {
+        header("Authorization", "Bearer x").expect("a fine header");
+        header("Origin", "https://example.com").expect("a fine header");
+        for (name, value) in [
+            ("Upgrade", "h2c"),
+            ("sec-websocket-key", "x"),
+            ("Sec-WebSocket-Protocol", "x"),
+            ("bad name", "x"),
+            ("X", "two\nlines"),
+        ] {
+            header(name, value).expect_err(name);
+        }
+        subprotocol("graphql-ws, mqtt").expect("two subprotocols");
+        for name in ["", "a b", "a,,b", "ä"] {
+            subprotocol(name).expect_err(name);
+        }
+    }
+}

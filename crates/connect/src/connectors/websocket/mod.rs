@@ -1,0 +1,66 @@
+//! Connector `websocket`: messages of a websocket server come in as frames, rows go out as messages.
+//!
+//! ```text
+//!   source: Dialer --> Socket --> frames --> Output          sink: rows --> Queue --> Link --> server
+//! ```
+//!
+//! `connect` opens and closes connections for both directions, `policy` says whether a failure is
+//! worth another attempt, `pulse` when a silent server counts as dead. Both directions reconnect by
+//! themselves, by the user's `reconnect.*`: the source because it knows the interval it missed, the
+//! sink because it keeps what the server has not confirmed. The wrapper's own backoff never acts on
+//! them, for every error they return is fatal.
+//!
+//! There is no permessage-deflate (the library has none; `compression` is for payloads), and no
+//! server role.
+
+mod connect;
+mod link;
+mod options;
+mod payload;
+mod policy;
+mod pulse;
+mod queue;
+mod sink;
+mod source;
+#[cfg(test)]
+mod tests;
+mod tls;
+
+use crate::options::{ByteSize, OptionSet};
+use crate::{Connector, Error, Result, Sink, SinkArgs, SinkKind, Source, SourceArgs, SourceKind};
+
+use options::{SinkOptions, SourceOptions};
+
+/// The connector `websocket`.
+pub const CONNECTOR: Connector = Connector {
+    name: "websocket",
+    summary: "messages from and to a websocket server",
+    source: Some(SourceKind {
+        options: OptionSet::of::<SourceOptions>(),
+        formats: FORMATS,
+        max_frame: ByteSize::mib(64),
+        columns: SourceKind::declared_columns,
+        create: create_source,
+    }),
+    sink: Some(SinkKind {
+        options: OptionSet::of::<SinkOptions>(),
+        formats: FORMATS,
+        create: create_sink,
+    }),
+};
+
+const FORMATS: &[&str] = &["json", "text", "bytes"];
+
+fn create_source(args: SourceArgs<'_>) -> Result<Box<dyn Source>> {
+    let options: SourceOptions = args.options.get()?;
+    Ok(Box::new(source::WebsocketSource::new(options.settings()?)))
+}
+
+fn create_sink(args: SinkArgs<'_>) -> Result<Box<dyn Sink>> {
+    let options: SinkOptions = args.options.get()?;
+    let encoder = args.encoder.ok_or(Error::NoEncoder)?;
+    Ok(Box::new(sink::WebsocketSink::new(
+        options.settings()?,
+        encoder,
+    )))
+}

@@ -1,0 +1,347 @@
+//! The options of the websocket source and sink, and what they come to.
+//!
+//! Names and defaults are those that users of such connectors know (`websocket.url`,
+//! `reconnect.delay.ms`, `headers.*`, ...). Each option is declared once, here: its doc comment is
+//! its documentation, its type and default are its check. Source and sink share those of the
+//! connection, which one macro puts into both structs. What a type cannot check (a URL, the name of
+//! a header, two options that contradict each other) is an objection.
+
+use std::path::PathBuf;
+use std::time;
+
+use schemars::{JsonSchema, Schema, SchemaGenerator};
+use serde::{Deserialize, Deserializer};
+use serde_json::value::RawValue;
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
+use super::connect::{Dialer, header, parse_url, subprotocol};
+use super::payload::{Compression, Inflater};
+use super::queue::{Bounds, Overflow};
+use super::sink::MessageType;
+use super::tls::Tls;
+use super::{sink, source};
+use crate::options::{ByteSize, Duration, Objection, Options, Secret};
+use crate::{Backoff, Error, Result};
+
+/// The largest payload after decompression, in bytes.
+const INFLATED_MAX: u64 = 100 << 20;
+
+/// Declares a struct of options that begins with those of the connection.
+macro_rules! with_connection {
+    ($(#[$meta:meta])* pub struct $name:ident { $($own:tt)* }) => {
+        $(#[$meta])*
+        #[derive(Debug, Clone, Deserialize, JsonSchema)]
+        #[serde(deny_unknown_fields)]
+        pub struct $name {
+            /// Where to connect to: `ws://...` or `wss://...`.
+            url: String,
+            /// Connect again when the connection is lost. If not, its loss is the end.
+            #[serde(default = "yes")]
+            reconnect: bool,
+            /// The wait before the first attempt to reconnect, in milliseconds. It doubles with each
+            /// further attempt, and is made up to a fifth longer or shorter at random.
+            #[serde(rename = "reconnect.delay.ms", default = "delay_ms")]
+            reconnect_delay_ms: u64,
+            /// The longest wait between attempts to reconnect, in milliseconds. Only a server that
+            /// asks for more (`Retry-After`) gets it.
+            #[serde(rename = "reconnect.max.delay.ms", default = "max_delay_ms")]
+            reconnect_max_delay_ms: u64,
+            /// How many attempts to reconnect may fail in a row; -1 for any number.
+            #[serde(rename = "reconnect.max.attempts", default = "unlimited")]
+            #[schemars(range(min = -1, max = 4_294_967_295_i64))]
+            reconnect_max_attempts: i64,
+            /// How long a connection must stay up before earlier failures are forgotten.
+            #[serde(rename = "reconnect.healthy_after", default = "healthy_after")]
+            reconnect_healthy_after: Duration,
+            /// Headers of the handshake, such as `headers.Authorization`.
+            #[serde(default)]
+            headers: BTreeMap<String, Secret>,
+            /// The subprotocol to ask for, or several, separated by commas. The server must agree
+            /// to one of them.
+            subprotocol: Option<String>,
+            /// How long TCP, TLS and the handshake may take together.
+            #[serde(default = "connect_timeout")]
+            connect_timeout: Duration,
+            /// How often to ping the server; `'0 s'` for never.
+            #[serde(default = "ping_interval")]
+            ping_interval: Duration,
+            /// Reconnect when nothing is heard for this long after a ping.
+            #[serde(default = "ping_timeout")]
+            ping_timeout: Duration,
+            /// PEM file with the certificates to trust, instead of those of the machine.
+            #[serde(rename = "tls.ca_file")]
+            tls_ca_file: Option<PathBuf>,
+            /// PEM file with the certificate that shows the server who we are.
+            #[serde(rename = "tls.cert_file")]
+            tls_cert_file: Option<PathBuf>,
+            /// PEM file with the key of `tls.cert_file`.
+            #[serde(rename = "tls.key_file")]
+            tls_key_file: Option<PathBuf>,
+            $($own)*
+        }
+
+        impl $name {
+            fn connection(&self) -> Connection<'_> {
+                Connection {
+                    url: &self.url,
+                    reconnect: self.reconnect,
+                    delay_ms: self.reconnect_delay_ms,
+                    max_delay_ms: self.reconnect_max_delay_ms,
+                    max_attempts: self.reconnect_max_attempts,
+                    healthy_after: self.reconnect_healthy_after.0,
+                    headers: &self.headers,
+                    subprotocol: self.subprotocol.as_deref(),
+                    connect_timeout: self.connect_timeout.0,
+                    ping_interval: self.ping_interval.0,
+                    ping_timeout: self.ping_timeout.0,
+                    ca_file: self.tls_ca_file.as_ref(),
+                    cert_file: self.tls_cert_file.as_ref(),
+                    key_file: self.tls_key_file.as_ref(),
+                }
+            }
+        }
+
+        impl Options for $name {
+            fn objections(&self) -> Vec<Objection> {
+                self.connection().objections()
+            }
+        }
+    };
+}
+
+with_connection! {
+    /// What can be said about a websocket source.
+    pub struct SourceOptions {
+        /// What to send after every connect: one message, or several in order, as a list or as a
+        /// JSON array of strings and objects. A message that is itself an array stands in another.
+        #[serde(rename = "subscribe.message", default)]
+        subscribe_message: Messages,
+        /// How the server compresses the payload of each binary message. Text messages are taken as
+        /// they are. A payload may inflate to 100 MiB.
+        compression: Option<Compression>,
+        /// Reconnect when no message comes for this long, even if pings are answered.
+        data_timeout: Option<Duration>,
+    }
+}
+
+with_connection! {
+    /// What can be said about a websocket sink.
+    pub struct SinkOptions {
+        /// The kind of message that each row becomes.
+        #[serde(rename = "message.type", default)]
+        message_type: MessageType,
+        /// How many messages may wait to be sent.
+        #[serde(rename = "queue.rows", default = "queue_rows")]
+        #[schemars(range(min = 1))]
+        queue_rows: usize,
+        /// How many bytes of messages may wait to be sent. A single message may be larger.
+        #[serde(rename = "queue.bytes", default = "queue_bytes")]
+        queue_bytes: ByteSize,
+        /// What to do with a message when the queue is full.
+        #[serde(default)]
+        overflow: Overflow,
+    }
+}
+
+fn yes() -> bool {
+    true
+}
+
+fn delay_ms() -> u64 {
+    1_000
+}
+
+fn max_delay_ms() -> u64 {
+    30_000
+}
+
+fn unlimited() -> i64 {
+    -1
+}
+
+fn healthy_after() -> Duration {
+    Duration::from_secs(60)
+}
+
+fn connect_timeout() -> Duration {
+    Duration::from_secs(10)
+}
+
+fn ping_interval() -> Duration {
+    Duration::from_secs(20)
+}
+
+fn ping_timeout() -> Duration {
+    Duration::from_secs(20)
+}
+
+fn queue_rows() -> usize {
+    10_000
+}
+
+fn queue_bytes() -> ByteSize {
+    ByteSize::mib(64)
+}
+
+/// Messages in order.
+#[derive(Debug, Clone, Default)]
+struct Messages(Vec<Secret>);
+
+impl<'de> Deserialize<'de> for Messages {
+    /// From texts. A text that stands alone and is a JSON array is several messages: its strings as
+    /// they are, everything else as it is written.
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let texts = Vec::<String>::deserialize(deserializer)?;
+        let items = match texts.as_slice() {
+            [one] => serde_json::from_str::<Vec<Box<RawValue>>>(one).ok(),
+            _ => None,
+        };
+        let text = |item: Box<RawValue>| {
+            serde_json::from_str(item.get()).unwrap_or_else(|_| item.get().to_owned())
+        };
+        let texts = items.map_or(texts, |items| items.into_iter().map(text).collect());
+        Ok(Self(
+            texts
+                .iter()
+                .map(|text| Secret::from(text.as_str()))
+                .collect(),
+        ))
+    }
+}
+
+impl JsonSchema for Messages {
+    fn schema_name() -> Cow<'static, str> {
+        "Messages".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        Vec::<Secret>::json_schema(generator)
+    }
+}
+
+/// The options of the connection, of whichever struct.
+struct Connection<'a> {
+    url: &'a str,
+    reconnect: bool,
+    delay_ms: u64,
+    max_delay_ms: u64,
+    max_attempts: i64,
+    healthy_after: time::Duration,
+    headers: &'a BTreeMap<String, Secret>,
+    subprotocol: Option<&'a str>,
+    connect_timeout: time::Duration,
+    ping_interval: time::Duration,
+    ping_timeout: time::Duration,
+    ca_file: Option<&'a PathBuf>,
+    cert_file: Option<&'a PathBuf>,
+    key_file: Option<&'a PathBuf>,
+}
+
+impl Connection<'_> {
+    fn objections(&self) -> Vec<Objection> {
+        let object = |options: &[&'static str], reason: String| Objection {
+            options: options.to_vec(),
+            reason,
+        };
+        let mut all = Vec::new();
+        if let Err(error) = parse_url(self.url) {
+            all.push(object(&["url"], error.to_string()));
+        }
+        for (name, value) in self.headers {
+            let header = header(name, value.expose());
+            all.extend(
+                header
+                    .err()
+                    .map(|why| object(&["headers"], format!("{name}: {why}"))),
+            );
+        }
+        if let Some(Err(why)) = self.subprotocol.map(subprotocol) {
+            all.push(object(&["subprotocol"], why));
+        }
+        if self.delay_ms > self.max_delay_ms {
+            let why = format!(
+                "{} ms is more than the longest, {} ms",
+                self.delay_ms, self.max_delay_ms
+            );
+            all.push(object(
+                &["reconnect.delay.ms", "reconnect.max.delay.ms"],
+                why,
+            ));
+        }
+        match (self.cert_file, self.key_file) {
+            (Some(_), None) => all.push(object(&["tls.cert_file"], "it needs tls.key_file".into())),
+            (None, Some(_)) => all.push(object(&["tls.key_file"], "it needs tls.cert_file".into())),
+            _ => {}
+        }
+        all
+    }
+
+    fn dialer(&self) -> Result<Dialer> {
+        let headers = self
+            .headers
+            .iter()
+            .map(|(name, value)| header(name, value.expose()));
+        let headers = headers.chain(self.subprotocol.map(subprotocol));
+        let headers: Vec<_> = headers.collect::<Result<_, _>>().map_err(Error::Options)?;
+        let tls = Tls {
+            ca_file: self.ca_file.cloned(),
+            identity: self.cert_file.cloned().zip(self.key_file.cloned()),
+        };
+        Ok(Dialer::new(self.url, tls, self.connect_timeout)?.headers(headers))
+    }
+
+    /// `None`: never reconnect.
+    fn backoff(&self) -> Option<Backoff> {
+        self.reconnect.then(|| Backoff {
+            base: time::Duration::from_millis(self.delay_ms),
+            cap: time::Duration::from_millis(self.max_delay_ms),
+            healthy: self.healthy_after,
+            attempts_max: u32::try_from(self.max_attempts).ok(),
+            restarts_max: u32::MAX,
+            ..Backoff::default()
+        })
+    }
+
+    fn ping_interval(&self) -> Option<time::Duration> {
+        Some(self.ping_interval).filter(|interval| !interval.is_zero())
+    }
+}
+
+impl SourceOptions {
+    /// What these options come to.
+    pub(super) fn settings(&self) -> Result<source::Settings> {
+        let connection = self.connection();
+        Ok(source::Settings {
+            dialer: connection.dialer()?,
+            backoff: connection.backoff(),
+            subscribe: self.subscribe_message.0.clone(),
+            connect_timeout: connection.connect_timeout,
+            ping_interval: connection.ping_interval(),
+            ping_timeout: connection.ping_timeout,
+            data_timeout: self.data_timeout.map(|timeout| timeout.0),
+            inflater: self
+                .compression
+                .map(|kind| Inflater::new(kind, INFLATED_MAX)),
+        })
+    }
+}
+
+impl SinkOptions {
+    /// What these options come to.
+    pub(super) fn settings(&self) -> Result<sink::Settings> {
+        let connection = self.connection();
+        Ok(sink::Settings {
+            dialer: connection.dialer()?,
+            backoff: connection.backoff(),
+            message_type: self.message_type,
+            ping_interval: connection.ping_interval(),
+            ping_timeout: connection.ping_timeout,
+            bounds: Bounds {
+                rows: self.queue_rows,
+                bytes: self.queue_bytes.as_usize(),
+                overflow: self.overflow,
+            },
+        })
+    }
+}

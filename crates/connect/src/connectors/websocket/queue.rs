@@ -1,0 +1,301 @@
+//! The messages of a websocket sink that the server has not yet confirmed.
+//!
+//! ```text
+//!   push --> waiting --take--> sent --confirm--> gone
+//!               ^                |
+//!               `----requeue-----'   the connection was lost
+//! ```
+//!
+//! A message that was written to a socket may still be lost with it. So the link sends a ping
+//! behind what it wrote, and only the pong, which the server sends after it has read everything
+//! before the ping, confirms. What is not confirmed when a connection breaks is sent again on the
+//! next one: at least once, in order.
+//!
+//! `waiting` is bounded by rows and bytes. What happens at the bound is the [`Overflow`] policy.
+//! The queue is shared by two tasks, the sink and its link; each waits for the other with one
+//! `Notify`, which keeps the permit when nobody waits yet, so no wake-up is lost.
+
+use std::collections::VecDeque;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use tokio::sync::Notify;
+use tokio_tungstenite::tungstenite::Message;
+
+use super::policy::Trouble;
+
+/// What a sink does with a new message while its queue is full.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Overflow {
+    /// Wait until there is room: nothing is lost, the query behind it is held up.
+    #[default]
+    Block,
+    /// Drop the oldest waiting message, and count it.
+    DropOldest,
+    /// Drop the new message, and count it.
+    Reject,
+}
+
+/// The bounds of the waiting messages.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Bounds {
+    pub rows: usize,
+    pub bytes: usize,
+    pub overflow: Overflow,
+}
+
+/// Why nothing more will ever be sent.
+#[derive(Debug, Clone)]
+pub(super) struct Broken(pub Trouble);
+
+#[derive(Debug, Default)]
+struct State {
+    waiting: VecDeque<Message>,
+    /// The sum of the lengths in `waiting`.
+    waiting_bytes: usize,
+    /// Written, not confirmed; the number of the message is the ping that confirms it or later.
+    sent: VecDeque<(u64, Message)>,
+    sent_bytes: usize,
+    /// Messages ever taken.
+    taken: u64,
+    dropped: u64,
+    connected: bool,
+    broken: Option<Trouble>,
+}
+
+/// Messages on their way, in order.
+#[derive(Debug)]
+pub(super) struct Queue {
+    bounds: Bounds,
+    state: Mutex<State>,
+    /// Told to the link: there is something to take, or room among the sent.
+    work: Notify,
+    /// Told to the sink: something was taken, confirmed, or the link's state changed.
+    progress: Notify,
+}
+
+impl Queue {
+    pub fn new(bounds: Bounds) -> Self {
+        Self {
+            bounds,
+            state: Mutex::default(),
+            work: Notify::new(),
+            progress: Notify::new(),
+        }
+    }
+
+    /// Puts a message behind all others; waits for room if the policy is to block.
+    pub async fn push(&self, message: Message) -> Result<(), Broken> {
+        while !self.has_room_for(&message)? {
+            match self.bounds.overflow {
+                Overflow::Block => self.progress.notified().await,
+                Overflow::DropOldest => self.drop_oldest(),
+                Overflow::Reject => {
+                    self.lock().dropped += 1;
+                    return Ok(());
+                }
+            }
+        }
+        let mut state = self.lock();
+        state.waiting_bytes += message.len();
+        state.waiting.push_back(message);
+        drop(state);
+        self.work.notify_one();
+        Ok(())
+    }
+
+    /// Waits until everything is confirmed. Unless `patient`, a policy that may drop holds nobody up
+    /// while the server is away: then this returns at once.
+    pub async fn drained(&self, patient: bool) -> Result<(), Broken> {
+        loop {
+            {
+                let state = self.lock();
+                if state.waiting.is_empty() && state.sent.is_empty() {
+                    return Ok(());
+                }
+                if let Some(trouble) = &state.broken {
+                    return Err(Broken(trouble.clone()));
+                }
+                if !patient && !state.connected && self.bounds.overflow != Overflow::Block {
+                    return Ok(());
+                }
+            }
+            self.progress.notified().await;
+        }
+    }
+
+    /// Waits for the next message to send, and its number.
+    pub async fn take(&self) -> (u64, Message) {
+        loop {
+            if let Some(next) = self.try_take() {
+                return next;
+            }
+            self.work.notified().await;
+        }
+    }
+
+    /// The next message to send, if there is one and not too much is unconfirmed.
+    pub fn try_take(&self) -> Option<(u64, Message)> {
+        let mut state = self.lock();
+        let full = state.sent.len() >= self.bounds.rows || state.sent_bytes >= self.bounds.bytes;
+        if full && !state.sent.is_empty() {
+            return None;
+        }
+        let message = state.waiting.pop_front()?;
+        state.waiting_bytes -= message.len();
+        state.sent_bytes += message.len();
+        state.taken += 1;
+        let number = state.taken;
+        state.sent.push_back((number, message.clone()));
+        drop(state);
+        self.progress.notify_one();
+        Some((number, message))
+    }
+
+    /// The server has read everything up to and including this number.
+    pub fn confirm(&self, number: u64) {
+        let mut state = self.lock();
+        while state.sent.front().is_some_and(|(sent, _)| *sent <= number) {
+            let length = state
+                .sent
+                .pop_front()
+                .map_or(0, |(_, message)| message.len());
+            state.sent_bytes -= length;
+        }
+        drop(state);
+        self.work.notify_one();
+        self.progress.notify_one();
+    }
+
+    /// There is a connection.
+    pub fn connected(&self) {
+        self.lock().connected = true;
+    }
+
+    /// The connection was lost: what it did not confirm goes first on the next.
+    pub fn requeue(&self) {
+        let mut state = self.lock();
+        state.connected = false;
+        state.waiting_bytes += std::mem::take(&mut state.sent_bytes);
+        while let Some((_, message)) = state.sent.pop_back() {
+            state.waiting.push_front(message);
+        }
+        drop(state);
+        self.progress.notify_one();
+    }
+
+    /// There will never be a connection again. The first reason stays.
+    pub fn break_off(&self, trouble: Trouble) {
+        self.requeue();
+        self.lock().broken.get_or_insert(trouble);
+        self.progress.notify_one();
+    }
+
+    /// Messages that are neither confirmed nor dropped.
+    pub fn unconfirmed(&self) -> usize {
+        let state = self.lock();
+        state.waiting.len() + state.sent.len()
+    }
+
+    /// Messages dropped at the bound. Only grows.
+    pub fn dropped(&self) -> u64 {
+        self.lock().dropped
+    }
+
+    /// An empty queue takes any message, however large: it must go somewhere.
+    fn has_room_for(&self, message: &Message) -> Result<bool, Broken> {
+        let state = self.lock();
+        if let Some(trouble) = &state.broken {
+            return Err(Broken(trouble.clone()));
+        }
+        let fits = state.waiting.len() < self.bounds.rows
+            && state.waiting_bytes.saturating_add(message.len()) <= self.bounds.bytes;
+        Ok(fits || state.waiting.is_empty())
+    }
+
+    fn drop_oldest(&self) {
+        let mut state = self.lock();
+        if let Some(message) = state.waiting.pop_front() {
+            state.waiting_bytes -= message.len();
+            state.dropped += 1;
+        }
+    }
+
+    /// A panic while the lock was held leaves a state whose every field is still valid.
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn queue(overflow: Overflow) -> Queue {
+        Queue::new(Bounds {
+            rows: 2,
+            bytes: 10,
+            overflow,
+        })
+    }
+
+    #[tokio::test]
+    async fn no_more_is_unconfirmed_than_may_wait() {
+        let queue = queue(Overflow::DropOldest);
+        for text in ["1", "2"] {
+            queue.push(Message::text(text)).await.expect("room");
+            queue.try_take().expect("it waits");
+        }
+        queue.push(Message::text("3")).await.expect("room");
+        assert_eq!(queue.try_take(), None, "two are on their way");
+        queue.confirm(1);
+        assert_eq!(queue.try_take(), Some((3, Message::text("3"))));
+        queue.confirm(3);
+        assert_eq!(queue.unconfirmed(), 0);
+    }
+
+    #[tokio::test]
+    async fn what_was_lost_goes_first_and_in_order() {
+        let queue = queue(Overflow::Block);
+        for text in ["1", "2"] {
+            queue.push(Message::text(text)).await.expect("room");
+            queue.try_take().expect("it waits");
+        }
+        queue.push(Message::text("3")).await.expect("room");
+        queue.requeue();
+        for text in ["1", "2"] {
+            assert_eq!(queue.take().await.1, Message::text(text));
+        }
+        // A late pong of the connection before confirms nothing of this one.
+        queue.confirm(2);
+        assert_eq!(queue.unconfirmed(), 3);
+    }
+
+    #[tokio::test]
+    async fn a_message_larger_than_the_queue_passes_when_it_is_alone() {
+        let queue = queue(Overflow::Reject);
+        queue
+            .push(Message::text("more than ten bytes"))
+            .await
+            .expect("it is alone");
+        queue.push(Message::text("x")).await.expect("it is dropped");
+        assert_eq!((queue.unconfirmed(), queue.dropped()), (1, 1));
+    }
+
+    #[tokio::test]
+    async fn a_broken_queue_says_why_for_ever() {
+        let queue = queue(Overflow::Block);
+        queue.push(Message::text("x")).await.expect("room");
+        queue.break_off(Trouble::lasting("first"));
+        queue.break_off(Trouble::lasting("second"));
+        let reason = |broken: Broken| broken.0.reason;
+        assert_eq!(
+            queue.drained(true).await.map_err(reason),
+            Err("first".to_owned())
+        );
+        let pushed = queue.push(Message::text("y")).await;
+        assert_eq!(pushed.map_err(reason), Err("first".to_owned()));
+    }
+}

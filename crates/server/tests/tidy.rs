@@ -1,0 +1,192 @@
+//! The house is in order: what can be checked about the tree itself, without running anything.
+//!
+//! Each finding names the file, the line and the cure.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// The root of the repository.
+fn root() -> PathBuf {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    here.ancestors()
+        .nth(2)
+        .expect("crates/server lies two levels below the root")
+        .to_owned()
+}
+
+/// All files below `folder` with this ending, except what was built.
+fn files(folder: &Path, ending: &str) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    let mut folders = vec![folder.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(&folder).expect("a folder of the checkout") {
+            let path = entry.expect("an entry of the checkout").path();
+            let name = path
+                .file_name()
+                .unwrap_or_default()
+                .to_string_lossy()
+                .into_owned();
+            if path.is_dir() && name != "target" && !name.starts_with('.') {
+                folders.push(path);
+            } else if name.ends_with(ending) {
+                found.push(path);
+            }
+        }
+    }
+    found.sort();
+    found
+}
+
+fn read(path: &Path) -> String {
+    fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+fn shown(path: &Path) -> String {
+    path.strip_prefix(root())
+        .unwrap_or(path)
+        .display()
+        .to_string()
+}
+
+fn assert_none(findings: Vec<String>) {
+    assert!(findings.is_empty(), "\n{}\n", findings.join("\n"));
+}
+
+#[test]
+fn every_file_opens_by_telling_what_it_is() {
+    let heads = files(&root(), ".rs")
+        .into_iter()
+        .filter(|path| !read(path).starts_with("//!"));
+    let findings = heads.map(|path| {
+        format!(
+            "{}:1: open with `//!` and what this file is, in a sentence",
+            shown(&path)
+        )
+    });
+    assert_none(findings.collect());
+}
+
+#[test]
+fn nothing_is_left_for_later() {
+    // Put together here, so that this file does not find itself.
+    let marks: Vec<String> = ["todo", "unimplemented", "dbg"]
+        .map(|mark| format!("{mark}!("))
+        .into_iter()
+        .chain(["FIX".to_owned() + "ME"])
+        .collect();
+    let mut findings = Vec::new();
+    for path in files(&root(), ".rs") {
+        for (number, line) in read(&path).lines().enumerate() {
+            if let Some(mark) = marks.iter().find(|mark| line.contains(mark.as_str())) {
+                let place = format!("{}:{}", shown(&path), number + 1);
+                findings.push(format!(
+                    "{place}: {mark} must be built, or refused with a clear error"
+                ));
+            }
+        }
+    }
+    assert_none(findings);
+}
+
+#[test]
+fn unsafe_is_in_the_ring_only() {
+    let mut findings = Vec::new();
+    for path in files(&root().join("crates"), "Cargo.toml") {
+        let manifest = read(&path);
+        if !manifest.contains("name = \"headwater-ring\"")
+            && !manifest.contains("[lints]\nworkspace = true")
+        {
+            findings.push(format!(
+                "{}: add `[lints] workspace = true`, which forbids unsafe",
+                shown(&path)
+            ));
+        }
+    }
+    assert_none(findings);
+}
+
+#[test]
+fn the_dataflow_does_not_know_sql() {
+    let mut findings = Vec::new();
+    let folder = root().join("crates/engine/src/dataflow");
+    for path in files(&folder, ".rs") {
+        for (number, line) in read(&path).lines().enumerate() {
+            if line.contains("crate::sql") || line.contains("super::sql") {
+                let place = format!("{}:{}", shown(&path), number + 1);
+                findings.push(format!(
+                    "{place}: dataflow/ does not name sql; move this to sql/plan"
+                ));
+            }
+        }
+    }
+    assert_none(findings);
+}
+
+#[test]
+fn the_maps_show_what_is_there() {
+    let sources: Vec<String> = files(&root().join("crates"), ".rs")
+        .iter()
+        .map(|path| read(path))
+        .collect();
+    let mut findings = Vec::new();
+    for name in ["ARCHITECTURE.md", "CONTRIBUTING.md"] {
+        let path = root().join(name);
+        for (number, line) in read(&path).lines().enumerate() {
+            for word in backticked(line) {
+                if !exists(&word, &sources) {
+                    let place = format!("{name}:{}", number + 1);
+                    findings.push(format!(
+                        "{place}: `{word}` is neither a path nor a type of the tree"
+                    ));
+                }
+            }
+        }
+    }
+    assert_none(findings);
+}
+
+/// Words in backticks that look like a path or a type.
+fn backticked(line: &str) -> BTreeSet<String> {
+    let words = line.split('`').skip(1).step_by(2);
+    let is_path = |word: &str| {
+        !word.contains(' ')
+            && !word.starts_with('/')
+            && (word.ends_with('/')
+                || word.contains('/')
+                || word.ends_with(".rs")
+                || word.ends_with(".md"))
+    };
+    let is_type = |word: &str| {
+        word.len() > 3
+            && word.starts_with(char::is_uppercase)
+            && word.chars().any(char::is_lowercase)
+            && word.chars().all(char::is_alphanumeric)
+    };
+    words
+        .filter(|word| is_path(word) || is_type(word))
+        .map(str::to_owned)
+        .collect()
+}
+
+fn exists(word: &str, sources: &[String]) -> bool {
+    if word.contains('/') || word.contains('.') {
+        let below = [
+            "",
+            "crates/engine/src/",
+            "crates/connect/src/",
+            "crates/ring/src/",
+        ];
+        return below
+            .iter()
+            .any(|folder| root().join(folder).join(word).exists());
+    }
+    let declared = ["struct", "enum", "trait", "type"].map(|kind| format!("{kind} {word}"));
+    sources.iter().any(|source| {
+        declared.iter().any(|declaration| {
+            source.match_indices(declaration).any(|(at, found)| {
+                !source[at + found.len()..].starts_with(|next: char| next.is_alphanumeric())
+            })
+        })
+    })
+}

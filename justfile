@@ -1,0 +1,34 @@
+# What there is to run. `just` lists it.
+
+default:
+    @just --list
+
+# Every test.
+test:
+    cargo test --workspace
+
+# All that must hold before a change lands.
+ci:
+    .ci/run
+
+# The example on live data of this machine.
+hello:
+    cargo run --release -- run examples/hello/pipeline.sql
+
+# Speed, each beside its rival in the same run; see docs/benchmarks.md.
+bench:
+    cargo bench -p headwater-ring --bench ring
+    cargo bench -p headwater-connect --bench json
+    cargo bench -p headwater
+
+# Streaming equals batch, for as many random cases as given.
+differential cases="20000":
+    HEADWATER_DIFF_CASES={{cases}} cargo test --release -p headwater --test differential -- --nocapture
+
+# Every interleaving of the ring.
+loom:
+    RUSTFLAGS="--cfg loom" CARGO_TARGET_DIR=target/loom cargo test --release -p headwater-ring --test loom
+
+# The ring under miri; needs a nightly toolchain.
+miri:
+    cargo +nightly miri test -p headwater-ring --test stress
