@@ -2,7 +2,7 @@
 //! worker that reads it.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arrow::datatypes::SchemaRef;
@@ -24,6 +24,7 @@ pub(crate) struct SourceShared {
     producers: AtomicUsize,
     said_watermark: Arc<AtomicI64>,
     close: Closer,
+    closed: AtomicBool,
     /// Counters for people: any thread may change them at any time.
     pub bad: AtomicU64,
     pub dropped: AtomicU64,
@@ -39,6 +40,7 @@ impl SourceShared {
             producers: AtomicUsize::new(0),
             said_watermark: Arc::new(AtomicI64::new(i64::MIN)),
             close,
+            closed: AtomicBool::new(false),
             bad: AtomicU64::new(0),
             dropped: AtomicU64::new(0),
             gaps: Mutex::default(),
@@ -72,6 +74,12 @@ impl SourceShared {
 
     pub fn close(&self) {
         (self.close)();
+        // Release: whoever sees it finds the command in the log of turns.
+        self.closed.store(true, Ordering::Release);
+    }
+
+    pub fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Acquire)
     }
 
     pub fn note_gap(&self, gap: Gap) {

@@ -190,7 +190,7 @@ fn a_total_has_a_row_before_anything_came() {
         let text = arrow::util::pretty::pretty_format_batches(&rows)
             .unwrap()
             .to_string();
-        assert!(text.contains("| 0 |     |"), "{text}");
+        assert!(text.contains("| 0 |     |"), "{workers} workers: {text}");
     }
 }
 

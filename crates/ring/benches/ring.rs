@@ -111,17 +111,12 @@ fn rtrb_push(items: usize, _: usize) -> f64 {
     })
 }
 
-fn rtrb_chunks(items: usize, _: usize) -> f64 {
+fn rtrb_slice(items: usize, _: usize) -> f64 {
     let (mut producer, mut consumer) = rtrb::RingBuffer::<Value>::new(CAPACITY);
     let push = move |each| {
         let batch: Vec<Value> = (0..BATCH).map(value).collect();
         for _ in 0..each / BATCH {
-            let chunk = insist(|| (producer.slots() >= BATCH).then_some(()));
-            let () = chunk;
-            let chunk = producer
-                .write_chunk_uninit(BATCH)
-                .expect("there were as many slots");
-            chunk.fill_from_iter(batch.iter().copied());
+            insist(|| producer.push_entire_slice(&batch).ok());
         }
     };
     time(items, vec![Box::new(push)], |total| {
@@ -303,7 +298,7 @@ const RACES: [Race; 5] = [
         target: Some(10.0),
         contenders: &[
             ours("headwater", headwater_slice),
-            rival("rtrb chunks", rtrb_chunks),
+            rival("rtrb push_entire_slice", rtrb_slice),
         ],
     },
     Race {

@@ -21,10 +21,11 @@ pub enum Backpressure {
 /// How a thread waits, both a consumer with nothing to read and a producer without space.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum WaitStrategy {
-    /// Never sleeps: the least latency, and a whole core.
+    /// Never sleeps and never lets values gather: the least latency, and a whole core.
     Spin,
-    /// Looks this many times, then as many times while giving way to other threads, then sleeps as `Park` does.
-    /// So it answers fast when values flow and uses no CPU when they do not.
+    /// Looks this many times, then a tenth as often while giving way to other threads, then sleeps as `Park` does.
+    /// So it answers fast when values flow and uses no CPU when they do not. It gives way so seldom because on a busy
+    /// machine each time may cost a whole time slice, where a sleeper is woken at once.
     SpinYield(u32),
     /// Sleeps at once; the other side wakes it with a system call.
     Park,

@@ -70,6 +70,30 @@ mod flat {
             unsafe { self.slot(index).write(value) }
         }
 
+        /// Puts clones of `values` into the slots from `index` on, and calls `written` after each.
+        ///
+        /// # Safety
+        /// As [`write`](Self::write), for each of the slots; there are at most as many values as slots.
+        #[inline]
+        pub(crate) unsafe fn write_clones(
+            &self,
+            index: usize,
+            values: &[T],
+            mut written: impl FnMut(),
+        ) where
+            T: Clone,
+        {
+            let (front, back) =
+                values.split_at(values.len().min(self.capacity() - (index & self.mask)));
+            for (first, part) in [(self.slot(index), front), (self.slot(0), back)] {
+                for (offset, value) in part.iter().enumerate() {
+                    // SAFETY: the part ends before the memory does, and the slots are free by the contract.
+                    unsafe { first.add(offset).write(value.clone()) };
+                    written();
+                }
+            }
+        }
+
         /// Takes the value out of a slot.
         ///
         /// # Safety
@@ -140,6 +164,23 @@ mod watched {
                 // SAFETY: the cell gives a valid pointer, and loom fails the test when another thread holds it.
                 unsafe { (*slot).write(value) };
             });
+        }
+
+        /// # Safety
+        /// As in `flat`.
+        pub(crate) unsafe fn write_clones(
+            &self,
+            index: usize,
+            values: &[T],
+            mut written: impl FnMut(),
+        ) where
+            T: Clone,
+        {
+            for (offset, value) in values.iter().enumerate() {
+                // SAFETY: the same contract, slot by slot.
+                unsafe { self.write(index.wrapping_add(offset), value.clone()) };
+                written();
+            }
         }
 
         /// # Safety

@@ -168,8 +168,8 @@ fn transform<'scope>(
                 for chunk in batches.flat_map(|chunks| chunks.drain(..)) {
                     match chunk {
                         Chunk::Rows(rows) => {
-                            let done = transform::apply(&steps, rows);
-                            if let Some(Some(rows)) = failure.check(done) {
+                            let done = failure.guard(|| transform::apply(&steps, rows));
+                            if let Some(Some(rows)) = done {
                                 session.give(Chunk::Rows(rows));
                             }
                         }
@@ -241,7 +241,7 @@ fn exchange<'scope>(
             input.for_each_time(|time, batches| {
                 let mut session = output.session(&time);
                 for chunk in batches.flat_map(|chunks| chunks.drain(..)) {
-                    let parts = failure.check(address(chunk, here, peers, &route));
+                    let parts = failure.guard(|| address(chunk, here, peers, &route));
                     session.give_iterator(parts.unwrap_or_default().into_iter());
                 }
             });

@@ -107,6 +107,19 @@ impl Grouping {
         new_group_values(Arc::clone(&self.key_schema), &GroupOrdering::None)
     }
 
+    /// The run of the one group of a GROUP BY without keys before any row has come.
+    ///
+    /// Made by single accumulators: one for many groups takes a group without rows for one with.
+    pub(super) fn empty_total(&self) -> Result<RecordBatch> {
+        let mut columns = Vec::with_capacity(self.run_schema.fields().len());
+        for aggregate in &self.aggregates {
+            for state in aggregate.function.create_accumulator()?.state()? {
+                columns.push(state.to_array()?);
+            }
+        }
+        run_of(self, columns, 1)
+    }
+
     /// Evaluates the keys over `rows`.
     pub(super) fn keys_of(&self, rows: &RecordBatch) -> Result<Vec<ArrayRef>> {
         evaluate_all(&self.keys, rows)
@@ -264,13 +277,6 @@ impl Groups {
             }
         }
         Ok(())
-    }
-
-    /// The run of the one group of a GROUP BY without keys before any row has come.
-    pub fn take_empty_total(&mut self) -> Result<RecordBatch> {
-        let nothing = RecordBatch::new_empty(Arc::clone(&self.grouping.run_schema));
-        self.merge_into(&nothing, &[], 1)?;
-        self.take_states(&[])
     }
 
     /// Takes the results out and starts anew.

@@ -78,10 +78,10 @@ impl Keyed {
     /// `owns_total` says whether this worker keeps the one group of a GROUP BY without keys, which
     /// has a result before any row has come.
     pub fn new(spec: Arc<KeyedSpec>, owns_total: bool) -> Result<Self> {
-        let mut scratch = Groups::new(&spec.grouping)?;
+        let scratch = Groups::new(&spec.grouping)?;
         let has_keys = spec.grouping.key_count() > 0;
         let deltas = match !has_keys && owns_total {
-            true => vec![scratch.take_empty_total()?],
+            true => vec![spec.grouping.empty_total()?],
             false => Vec::new(),
         };
         let keys = if has_keys {

@@ -4,11 +4,13 @@
 //! and told when the step is complete. [`run`] holds back chunks until every worker has finished
 //! the steps before, so a stage sees whole steps, in order.
 
+use std::any::Any;
 use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, OnceLock};
 
 use arrow::array::RecordBatch;
-use datafusion::error::{DataFusionError, Result};
+use datafusion::error::Result;
 use timely::dataflow::channels::pact::Pipeline;
 use timely::dataflow::operators::Capability;
 use timely::dataflow::operators::generic::operator::Operator;
@@ -29,15 +31,35 @@ impl Failure {
         self.0.get().map(String::as_str)
     }
 
-    /// Notes the error if it is the first, and gives the value if there is none.
-    pub(super) fn check<T>(&self, result: Result<T>) -> Option<T> {
-        result.map_err(|error| self.set(&error)).ok()
+    /// Runs `work` and gives what it gives. An error or a panic is noted if it is the first, and
+    /// ends the query, never the worker.
+    pub(super) fn guard<T>(&self, work: impl FnOnce() -> Result<T>) -> Option<T> {
+        match catch_unwind(AssertUnwindSafe(work)) {
+            Ok(Ok(value)) => Some(value),
+            Ok(Err(error)) => {
+                self.set(error.strip_backtrace());
+                None
+            }
+            Err(panic) => {
+                self.set(format!(
+                    "an expression panicked: {}",
+                    panic_message(&*panic)
+                ));
+                None
+            }
+        }
     }
 
-    fn set(&self, error: &DataFusionError) {
+    fn set(&self, reason: String) {
         // Losing the race means that another error was first.
-        let _ = self.0.set(error.strip_backtrace());
+        let _ = self.0.set(reason);
     }
+}
+
+fn panic_message(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<&str>().copied();
+    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str))
+        .unwrap_or("no message")
 }
 
 /// A state machine that turns steps into steps.
@@ -101,8 +123,8 @@ pub(super) fn run<'scope, S: Stage>(
                 if failure.get().is_some() {
                     continue;
                 }
-                let done = step(&mut stage, chunks, &mut watermark, &mut out);
-                if failure.check(done).is_some() {
+                let done = failure.guard(|| step(&mut stage, chunks, &mut watermark, &mut out));
+                if done.is_some() {
                     output.session(&capability).give_iterator(out.drain(..));
                 }
             }

@@ -186,7 +186,9 @@ pub(super) fn rejected(problems: Vec<Problem<Place>>, statement: &Place) -> Erro
             _ => sqlstate::INVALID_PARAMETER,
         };
         let place = problem.span.clone().unwrap_or_else(|| statement.clone());
-        SqlError::new(state, problem.to_string()).at(place)
+        SqlError::new(state, problem.to_string())
+            .maybe_hint(problem.hint())
+            .at(place)
     });
     Error::Statement(errors.collect())
 }

@@ -21,7 +21,7 @@ pub(crate) struct LaneReader<T> {
     /// The last `tail` seen; the seal, once there is one.
     end: usize,
     sealed: bool,
-    /// Values handed out, in wrapping arithmetic; what was claimed beyond them was overwritten.
+    /// In a lane that overwrites, values handed out, in wrapping arithmetic; what was claimed beyond them was dropped.
     taken: usize,
 }
 
@@ -88,10 +88,9 @@ impl<T> LaneReader<T> {
         self.release();
     }
 
-    /// Counts the next `count` values as taken without touching them.
+    /// Counts the next `count` values as taken without touching them. Not for a lane that overwrites.
     fn skip(&mut self, count: usize) {
         self.next = self.next.wrapping_add(count);
-        self.taken = self.taken.wrapping_add(count);
     }
 
     /// Values between what was read and the last `tail` seen.
@@ -104,17 +103,27 @@ impl<T> LaneReader<T> {
     #[inline(always)]
     fn take(&mut self) -> T {
         if self.lane.overwrites {
-            self.claim();
+            self.take_claimed()
+        } else {
+            self.take_next()
         }
+    }
+
+    #[inline(always)]
+    fn take_next(&mut self) -> T {
         let index = self.next;
         self.next = index.wrapping_add(1);
+        // SAFETY: the value was promised: it was written before the `tail` that was acquired, and is not taken yet.
+        unsafe { self.lane.slots.read(index) }
+    }
+
+    /// Takes a value of a lane that overwrites, and gives its slot back at once.
+    #[inline]
+    fn take_claimed(&mut self) -> T {
+        self.claim();
         self.taken = self.taken.wrapping_add(1);
-        // SAFETY: the value was promised: it was written before the `tail` or `claim` that was acquired, and is not
-        // taken yet; in a lane that overwrites it is claimed for this end.
-        let value = unsafe { self.lane.slots.read(index) };
-        if self.lane.overwrites {
-            self.give_back();
-        }
+        let value = self.take_next();
+        self.give_back();
         value
     }
 
@@ -199,6 +208,22 @@ impl<T> Iterator for Run<'_, T> {
 
     fn size_hint(&self) -> (usize, Option<usize>) {
         (self.left, Some(self.left))
+    }
+
+    /// What `for_each` and its like use: asks once which kind of lane it is.
+    #[inline]
+    fn fold<B, F: FnMut(B, T) -> B>(mut self, mut folded: B, mut fold: F) -> B {
+        if self.reader.lane.overwrites {
+            for value in self.by_ref() {
+                folded = fold(folded, value);
+            }
+        } else {
+            while self.left > 0 {
+                self.left -= 1;
+                folded = fold(folded, self.reader.take_next());
+            }
+        }
+        folded
     }
 }
 

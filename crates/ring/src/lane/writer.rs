@@ -82,15 +82,17 @@ impl<T> LaneWriter<T> {
         T: Clone,
     {
         assert_room(values.len() <= self.known_room());
+        let start = self.tail.get();
         let mut run = Unpublished {
             writer: self,
-            tail: self.tail.get(),
+            tail: start,
         };
-        for value in values {
-            // SAFETY: there is room for all of them, so this slot's last value was taken; only this end writes.
-            unsafe { self.lane.slots.write(run.tail, value.clone()) };
-            run.tail = run.tail.wrapping_add(1);
-        }
+        // SAFETY: there is room for all of them, so their slots' last values were taken; only this end writes.
+        unsafe {
+            self.lane
+                .slots
+                .write_clones(start, values, || run.tail = run.tail.wrapping_add(1))
+        };
     }
 
     #[inline(always)]

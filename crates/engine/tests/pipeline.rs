@@ -1,0 +1,168 @@
+//! Whole pipelines: connectors in, SQL, sinks out; and what happens when something goes wrong.
+
+use std::time::Duration;
+
+use arrow::util::pretty::pretty_format_batches;
+use headwater::{Db, Error, Event, Outcome, Record};
+
+const PATIENCE: Duration = Duration::from_secs(30);
+
+#[derive(Record, Debug, Clone, PartialEq)]
+struct Line {
+    text: String,
+}
+
+fn db(workers: usize) -> Db {
+    Db::builder().workers(workers).in_memory().unwrap()
+}
+
+fn shown(db: &Db, query: &str) -> String {
+    pretty_format_batches(&db.query(query).unwrap())
+        .unwrap()
+        .to_string()
+}
+
+fn line(text: &str) -> Line {
+    Line { text: text.into() }
+}
+
+#[test]
+fn a_finite_source_ends_and_its_windows_close() {
+    for workers in [1, 2] {
+        let db = db(workers);
+        db.execute(
+            "CREATE SOURCE g (id BIGINT NOT NULL, ts TIMESTAMP NOT NULL, WATERMARK FOR ts AS ts)
+                 WITH (connector = 'generate', rows = 1000, rows_per_second = 0);
+             CREATE STREAM per_10_ms AS SELECT window_start, window_end, COUNT(*) AS n FROM g
+                 GROUP BY TUMBLE(ts, INTERVAL '10 milliseconds');
+             CREATE VIEW total AS SELECT COUNT(*) AS windows, SUM(n) AS n FROM per_10_ms
+                 GROUP BY TUMBLE(window_end, INTERVAL '1 day');",
+        )
+        .unwrap();
+        while !db.sources_ended() {
+            std::thread::yield_now();
+        }
+        db.settle().unwrap();
+        assert!(
+            shown(&db, "SELECT n FROM total").contains("| 1000 |"),
+            "{}",
+            shown(&db, "SELECT * FROM total")
+        );
+    }
+}
+
+#[test]
+fn a_query_that_fails_tells_its_subscribers_and_spares_the_others() {
+    for workers in [1, 2] {
+        let db = db(workers);
+        db.execute(
+            "CREATE SOURCE lines (text VARCHAR NOT NULL);
+             CREATE STREAM numbers AS SELECT CAST(text AS INT) AS n FROM lines;
+             CREATE VIEW all_lines AS SELECT COUNT(*) AS n FROM lines;",
+        )
+        .unwrap();
+        let mut numbers = db.subscribe_batches("numbers").unwrap();
+        let source = db.source::<Line>("lines").unwrap();
+        source.push(line("1")).unwrap();
+        assert!(matches!(
+            numbers.next_within(PATIENCE),
+            Ok(Some(Event::Rows(_)))
+        ));
+        source.push(line("one")).unwrap();
+        let error = numbers.next_within(PATIENCE).unwrap_err();
+        assert!(
+            matches!(&error, Error::QueryFailed { reason } if reason.contains("one")),
+            "{error}"
+        );
+        source.push(line("2")).unwrap();
+        db.settle().unwrap();
+        assert!(shown(&db, "SELECT n FROM all_lines").contains("| 3 |"));
+        let Ok(Outcome::Rows { batches, .. }) =
+            db.execute("SHOW STREAMS").map(|mut it| it.remove(0))
+        else {
+            panic!("SHOW STREAMS gives rows");
+        };
+        assert!(
+            pretty_format_batches(&batches)
+                .unwrap()
+                .to_string()
+                .contains("failed")
+        );
+    }
+}
+
+#[test]
+fn all_problems_with_options_are_told_at_once() {
+    let db = db(1);
+    let error = db
+        .execute(
+            "CREATE SOURCE g (id BIGINT) WITH (connector = 'generate', rws = 10, seed = 'x',
+                 buffer_size = 1000)",
+        )
+        .unwrap_err();
+    let errors = error.sql_errors();
+    assert_eq!(errors.len(), 3, "{error}");
+    assert!(errors.iter().all(|error| error.position.is_some()));
+    let hint = errors[0].hint.as_deref().unwrap_or_default();
+    assert!(hint.contains("rows"), "the nearest name: {hint}");
+    assert!(
+        error.to_string().contains("1024"),
+        "the next power of two is there: {error}"
+    );
+}
+
+#[test]
+fn a_changing_result_says_what_goes_and_what_comes() {
+    let db = db(1);
+    db.execute(
+        "CREATE SOURCE lines (text VARCHAR NOT NULL);
+         CREATE STREAM counts AS SELECT text, COUNT(*) AS n FROM lines GROUP BY text HAVING COUNT(*) < 3;",
+    )
+    .unwrap();
+    let mut counts = db.subscribe_batches("counts").unwrap();
+    let source = db.source::<Line>("lines").unwrap();
+    let mut seen = Vec::new();
+    for _ in 0..3 {
+        source.push(line("a")).unwrap();
+        if let Some(Event::Rows(rows)) = counts.next_within(PATIENCE).unwrap() {
+            seen.push(pretty_format_batches(&[rows]).unwrap().to_string());
+        }
+    }
+    assert!(seen[0].contains("| a    | 1 | 1     |"), "{}", seen[0]);
+    assert!(seen[1].contains("| a    | 1 | -1    |") && seen[1].contains("| a    | 2 | 1     |"));
+    assert!(seen[2].contains("| a    | 2 | -1    |") && !seen[2].contains("| 3 "));
+}
+
+#[test]
+fn what_others_read_is_dropped_only_with_them() {
+    let db = db(1);
+    db.execute(
+        "CREATE SOURCE lines (text VARCHAR NOT NULL);
+         CREATE STREAM a AS SELECT text FROM lines;
+         CREATE VIEW b AS SELECT COUNT(*) AS n FROM a;",
+    )
+    .unwrap();
+    let error = db.execute("DROP SOURCE lines").unwrap_err();
+    assert!(error.to_string().contains("is read by a"), "{error}");
+    let dropped = db.execute("DROP SOURCE lines CASCADE").unwrap().remove(0);
+    assert!(matches!(dropped, Outcome::Dropped { names } if names == ["b", "a", "lines"]));
+    assert!(db.query("SELECT * FROM b").is_err());
+}
+
+#[test]
+fn closing_ends_everything() {
+    let db = db(2);
+    db.execute("CREATE SOURCE lines (text VARCHAR NOT NULL)")
+        .unwrap();
+    let mut lines = db.subscribe_batches("lines").unwrap();
+    let source = db.source::<Line>("lines").unwrap();
+    source.push(line("last")).unwrap();
+    db.close();
+    assert!(
+        matches!(lines.next(), Some(Ok(Event::Rows(_)))),
+        "what was pushed is delivered"
+    );
+    assert!(lines.next().is_none());
+    assert!(source.push(line("later")).is_err());
+    assert!(matches!(db.execute("SHOW SOURCES"), Err(Error::Closed)));
+}
