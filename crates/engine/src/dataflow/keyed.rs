@@ -72,6 +72,8 @@ pub(super) struct Keyed {
     /// What came in the step at hand.
     deltas: Vec<RecordBatch>,
     scratch: Groups,
+    /// Within a step, the local number of each touched group, shifted by one; else 0 everywhere.
+    locals: Vec<u32>,
 }
 
 impl Keyed {
@@ -96,6 +98,7 @@ impl Keyed {
             runs: Vec::new(),
             deltas,
             scratch,
+            locals: Vec::new(),
         })
     }
 
@@ -103,13 +106,12 @@ impl Keyed {
     fn touched(&mut self, deltas: &[RecordBatch]) -> Result<Touched> {
         let mut touched = Touched::default();
         let mut numbers = Vec::new();
-        // The local number of each group, shifted by one; 0 means not touched yet.
-        let mut locals: Vec<u32> = vec![0; self.places.len()];
+        let locals = &mut self.locals;
         for (delta, rows) in deltas.iter().enumerate() {
             match &mut self.keys {
                 Some(keys) => {
                     keys.intern(self.spec.grouping.run_keys(rows), &mut numbers)?;
-                    locals.resize(locals.len().max(keys.len()), 0);
+                    locals.resize(keys.len(), 0);
                 }
                 None => {
                     numbers = vec![0; rows.num_rows()];
@@ -127,6 +129,7 @@ impl Keyed {
             let local = local.collect();
             touched.local.push(local);
         }
+        touched.groups.iter().for_each(|&group| locals[group] = 0);
         Ok(touched)
     }
 

@@ -130,7 +130,7 @@ pub struct WindowSpec {
     /// From the start of a window to the start of the next.
     pub slide: i64,
     /// Keys and aggregates.
-    pub grouping: Grouping,
+    pub grouping: Arc<Grouping>,
     /// The result, column by column.
     pub output: Vec<OutputColumn>,
     /// The schema of the result.
@@ -147,7 +147,7 @@ pub struct SessionSpec {
     /// Rows of a key at most this far apart are in one session; in the unit of the column.
     pub gap: i64,
     /// Keys and aggregates.
-    pub grouping: Grouping,
+    pub grouping: Arc<Grouping>,
     /// The result, column by column.
     pub output: Vec<OutputColumn>,
     /// The schema of the result.
@@ -158,7 +158,7 @@ pub struct SessionSpec {
 #[derive(Debug)]
 pub struct KeyedSpec {
     /// Keys and aggregates.
-    pub grouping: Grouping,
+    pub grouping: Arc<Grouping>,
     /// The result, column by column; no window columns.
     pub output: Vec<OutputColumn>,
     /// The schema of the result, without the diff.
