@@ -59,7 +59,7 @@ impl Aggregate {
 }
 
 /// Keys and aggregates of a GROUP BY.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Grouping {
     keys: Vec<Arc<dyn PhysicalExpr>>,
     key_schema: SchemaRef,
@@ -80,7 +80,7 @@ impl Grouping {
         keys: Vec<Arc<dyn PhysicalExpr>>,
         key_fields: Vec<FieldRef>,
         aggregates: Vec<Aggregate>,
-    ) -> Result<Self> {
+    ) -> Result<Arc<Self>> {
         let mut run_fields: Vec<FieldRef> = key_fields.iter().enumerate().map(rename_key).collect();
         let mut states = Vec::with_capacity(aggregates.len());
         for (number, aggregate) in aggregates.iter().enumerate() {
@@ -96,7 +96,7 @@ impl Grouping {
             let types = arguments.iter().map(|argument| argument.data_type(input));
             types.collect::<Result<Vec<_>>>()
         });
-        Ok(Self {
+        Ok(Arc::new(Self {
             key_schema: Arc::new(Schema::new(key_fields)),
             argument_types: types.collect::<Result<_>>()?,
             arguments,
@@ -104,7 +104,7 @@ impl Grouping {
             keys,
             aggregates,
             states,
-        })
+        }))
     }
 
     /// The number of keys.
@@ -135,19 +135,6 @@ impl Grouping {
     /// An empty map from keys to numbers of groups.
     pub(super) fn new_keys(&self) -> Result<Box<dyn GroupValues>> {
         new_group_values(Arc::clone(&self.key_schema), &GroupOrdering::None)
-    }
-
-    /// The run of the one group of a GROUP BY without keys before any row has come.
-    ///
-    /// Made by single accumulators: one for many groups takes a group without rows for one with.
-    pub(super) fn empty_total(&self) -> Result<RecordBatch> {
-        let mut columns = Vec::with_capacity(self.run_schema.fields().len());
-        for aggregate in &self.aggregates {
-            for state in aggregate.function.create_accumulator()?.state()? {
-                columns.push(state.to_array()?);
-            }
-        }
-        run_of(self, columns, 1)
     }
 
     /// Evaluates the keys over `rows`.
@@ -222,7 +209,7 @@ pub(super) fn instants(data_type: &DataType, at: i64, rows: usize) -> Result<Arr
 
 /// A live set of groups.
 pub(super) struct Groups {
-    grouping: Grouping,
+    grouping: Arc<Grouping>,
     /// `None` if there are no keys: then there is one group.
     values: Option<Box<dyn GroupValues>>,
     accumulators: Vec<Box<dyn GroupsAccumulator>>,
@@ -232,7 +219,7 @@ pub(super) struct Groups {
 }
 
 impl Groups {
-    pub fn new(grouping: &Grouping) -> Result<Self> {
+    pub fn new(grouping: &Arc<Grouping>) -> Result<Self> {
         let values = match grouping.keys.is_empty() {
             true => None,
             false => Some(grouping.new_keys()?),
@@ -241,7 +228,7 @@ impl Groups {
         Ok(Self {
             values,
             accumulators: accumulators.collect::<Result<_>>()?,
-            grouping: grouping.clone(),
+            grouping: Arc::clone(grouping),
             count: 0,
             indices: Vec::new(),
         })
@@ -269,7 +256,7 @@ impl Groups {
 
     /// Adds what another set knew.
     pub fn merge(&mut self, run: &RecordBatch) -> Result<()> {
-        let grouping = self.grouping.clone();
+        let grouping = Arc::clone(&self.grouping);
         self.intern(grouping.run_keys(run), run.num_rows())?;
         self.merge_states(run)
     }
