@@ -29,6 +29,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     done
 }
 
+/// Runs the example with its files in `folder` and prints into `out`.
 pub fn run(folder: &Path, out: &mut dyn Write) -> Result<(), Box<dyn Error>> {
     let (log, saved) = (folder.join("events.ndjson"), folder.join("cursor.json"));
     let runtime = tokio::runtime::Runtime::new()?;

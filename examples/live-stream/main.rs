@@ -87,8 +87,8 @@ struct Event {
 
 const STREAM: &str = r#"
     CREATE SOURCE tech_news (title VARCHAR NOT NULL, link VARCHAR NOT NULL)
-    WITH (connector = 'process', command = 'echo {"title":"Rust_2.0","link":"https://technews.example.com/1"}',
-          mode = 'once', format = 'json');
+    WITH (connector = 'process', mode = 'once', format = 'json',
+          command = '["echo", "{\"title\": \"Rust 2.0\", \"link\": \"https://news.example.com/1\"}"]');
 
     CREATE SOURCE my_repo WITH (connector = 'issues', repo_url = 'https://git.example.com/me/repo');
 
@@ -103,6 +103,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     run(&mut std::io::stdout())
 }
 
+/// Runs the example and prints into `out`.
 pub fn run(out: &mut dyn Write) -> Result<(), Box<dyn Error>> {
     let mut connectors = Connectors::builtin();
     connectors.register(ISSUES)?;

@@ -25,6 +25,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     run(&mut std::io::stdout())
 }
 
+/// Runs the example and prints into `out`.
 pub fn run(out: &mut dyn Write) -> Result<(), Box<dyn Error>> {
     tokio::runtime::Runtime::new()?.block_on(lifecycle(out))
 }

@@ -39,6 +39,7 @@ fn trade(symbol: &str, price: f64, qty: i64, second: i64) -> Result<Trade, Box<d
     })
 }
 
+/// Runs the example and prints into `out`.
 pub fn run(out: &mut dyn Write) -> Result<(), Box<dyn Error>> {
     let db = Db::in_memory()?;
     db.execute(
@@ -80,8 +81,10 @@ pub fn run(out: &mut dyn Write) -> Result<(), Box<dyn Error>> {
     source.watermark(60_100_000);
     source.close();
 
-    for volume in volumes.take(4) {
-        let volume = volume?;
+    let mut volumes = volumes.take(4).collect::<Result<Vec<Volume>, _>>()?;
+    // A window gives its rows in no particular order.
+    volumes.sort_by_key(|volume| (volume.window_start.as_micros(), volume.symbol.clone()));
+    for volume in volumes {
         writeln!(
             out,
             "{} minute {}: {} for {:.1} on average",

@@ -3,7 +3,8 @@
 //! A source that declares a column `_arrival` (a TIMESTAMP) or `_origin` (a VARCHAR) has it filled here,
 //! whatever the connector and the format: neither of them ever sees such a column. `_arrival` is when
 //! the first message of the delivery was received, so rows that arrived together have one time;
-//! `_origin` is the path, URL or stream that the connector names, NULL if it names none.
+//! `_origin` is the path, URL or stream that the connector names, NULL if it names none. `_stream` is the
+//! same by the name that reads better for a process: 'stdout' or 'stderr'.
 
 use std::sync::Arc;
 
@@ -16,10 +17,11 @@ use crate::{Error, Result};
 
 const ARRIVAL: &str = "_arrival";
 const ORIGIN: &str = "_origin";
+const STREAM: &str = "_stream";
 
 /// Whether a column is filled here.
 fn is_stamp(field: &Field) -> bool {
-    [ARRIVAL, ORIGIN].contains(&field.name().as_str())
+    [ARRIVAL, ORIGIN, STREAM].contains(&field.name().as_str())
 }
 
 /// The columns that the connector and its format are to fill: those of `columns` that are not filled
@@ -55,7 +57,7 @@ pub(crate) fn with(settled: &SchemaRef, declared: &SchemaRef) -> Result<SchemaRe
 fn usable(field: &Field) -> Result<()> {
     let reason = match (field.name().as_str(), field.data_type()) {
         (ARRIVAL, DataType::Timestamp(..)) => return Ok(()),
-        (ORIGIN, DataType::Utf8) if field.is_nullable() => return Ok(()),
+        (ORIGIN | STREAM, DataType::Utf8) if field.is_nullable() => return Ok(()),
         (ARRIVAL, _) => "it is when a row arrived, and needs the type TIMESTAMP",
         (_, DataType::Utf8) => "not every source knows where a row is from: leave out NOT NULL",
         _ => "it is where a row is from, and needs the type VARCHAR",
@@ -81,11 +83,11 @@ pub(crate) fn stamp(
                 let arrival = TimestampMicrosecondArray::from_value(arrival_us, count);
                 cast(&arrival, field.data_type())
             }
-            (ORIGIN, Some(origin)) => {
+            (ORIGIN | STREAM, Some(origin)) => {
                 let same = std::iter::repeat_n(origin, count);
                 Ok(Arc::new(StringArray::from_iter_values(same)))
             }
-            (ORIGIN, None) => Ok(new_null_array(&DataType::Utf8, count)),
+            (ORIGIN | STREAM, None) => Ok(new_null_array(&DataType::Utf8, count)),
             _ => others.next().cloned().ok_or_else(|| {
                 ArrowError::SchemaError(format!("no column fills {:?}", field.name()))
             }),
@@ -117,6 +119,7 @@ mod tests {
             (ORIGIN, DataType::Utf8, true),
             ("line", DataType::Utf8, false),
             (ARRIVAL, MILLIS, false),
+            (STREAM, DataType::Utf8, true),
         ]);
         let inner = without(&declared);
         assert_eq!(inner, schema(&[("line", DataType::Utf8, false)]));
@@ -128,8 +131,10 @@ mod tests {
         assert_eq!(stamped.column(1).as_string::<i32>().value(1), "b");
         let arrivals = stamped.column(2).as_primitive::<TimestampMillisecondType>();
         assert_eq!(arrivals.values(), &[1_234, 1_234]);
+        assert_eq!(stamped.column(3).as_string::<i32>().value(0), "here");
         let unknown = stamp(&rows, &declared, 0, None).unwrap();
         assert_eq!(unknown.column(0).null_count(), 2);
+        assert_eq!(unknown.column(3).null_count(), 2);
     }
 
     #[test]

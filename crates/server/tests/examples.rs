@@ -80,8 +80,19 @@ fn live_stream() {
     assert_prints("live-stream", |out| live_stream::run(out).unwrap());
 }
 
+/// A running program; killed if the test ends before it does.
+struct Program(Child);
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        // It has ended if all went well.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
 /// Runs a file with the program.
-fn pipeline(file: &Path) -> (Child, impl Iterator<Item = Value>) {
+fn pipeline(file: &Path) -> (Program, impl Iterator<Item = Value> + use<>) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_headwater"));
     command.arg("run").arg(file).stdout(Stdio::piped());
     let mut program = command.spawn().unwrap();
@@ -89,13 +100,13 @@ fn pipeline(file: &Path) -> (Child, impl Iterator<Item = Value>) {
     let rows = out
         .lines()
         .map(|line| serde_json::from_str(&line.unwrap()).unwrap());
-    (program, rows)
+    (Program(program), rows)
 }
 
 /// Ends the program as Ctrl-C does.
-fn end(mut program: Child) {
-    kill_process(Pid::from_child(&program), Signal::INT).unwrap();
-    assert_eq!(program.wait().unwrap().code(), Some(0));
+fn end(mut program: Program) {
+    kill_process(Pid::from_child(&program.0), Signal::INT).unwrap();
+    assert_eq!(program.0.wait().unwrap().code(), Some(0));
 }
 
 /// The columns of a row, and what kind of value each has.

@@ -64,15 +64,16 @@ pub(super) struct SinkEntry {
 }
 
 impl SourceEntry {
-    /// Whether nothing more will come of its connector, if it has one. A source whose input has ended
-    /// counts once it is closed.
+    /// Whether nothing more will come of its connector, if it has one: all it gave has been handed
+    /// to the worker, and at the end of its input the source is closed.
     pub fn has_ended(&self) -> bool {
         use headwater_connect::{End, State};
         self.connector.as_ref().is_none_or(|connector| {
             let status = connector.handle.status();
             match (status.state, status.end) {
                 (State::Stopped, Some(End::Finished)) => self.shared.is_closed(),
-                (state, _) => matches!(state, State::Stopped | State::Failed),
+                (State::Stopped | State::Failed, _) => true,
+                _ => false,
             }
         })
     }

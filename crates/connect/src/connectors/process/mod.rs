@@ -68,7 +68,7 @@ struct ProcessOptions {
     /// From one start to the next in mode 'interval'; starts that come due during a run are left out.
     #[serde(default)]
     interval: Option<Duration>,
-    /// Which of its outputs are rows. With 'both' the hidden column `_origin` tells them apart.
+    /// Which of its outputs are rows. A declared column `_stream VARCHAR` tells them apart.
     #[serde(default)]
     stream: Stream,
     /// When it is run again after it has ended: `always`, `on_failure` (an exit code other than 0, or
