@@ -13,10 +13,14 @@
 mod catalog;
 mod connect;
 mod explain;
+mod feeder;
 mod options;
 mod select;
+mod sinks;
 mod statements;
 
+use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::sync_channel;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -121,6 +125,8 @@ struct Inner {
     start_connectors: bool,
     workers: usize,
     closed: AtomicBool,
+    /// Held by each statement that creates or drops, so that they run one at a time.
+    statements: Mutex<()>,
     guards: Mutex<Option<WorkerGuards<()>>>,
     runtime: Mutex<Option<tokio::runtime::Runtime>>,
     tokio: tokio::runtime::Handle,
@@ -153,7 +159,9 @@ impl Db {
         };
         let (shared, wait) = (Arc::clone(&turns), builder.wait);
         let guards = timely::execute(config, move |timely| {
-            Worker::new(timely, Arc::clone(&shared), wait).run();
+            let worker = Worker::new(timely, Arc::clone(&shared), wait);
+            // Its drop has told everybody; the panic itself was reported by the hook.
+            let _ = catch_unwind(AssertUnwindSafe(|| worker.run()));
         });
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
@@ -172,6 +180,7 @@ impl Db {
             start_connectors: builder.start_connectors,
             workers,
             closed: AtomicBool::new(false),
+            statements: Mutex::new(()),
             guards: Mutex::new(Some(guards.map_err(Error::Start)?)),
             tokio: runtime.handle().clone(),
             runtime: Mutex::new(Some(runtime)),
@@ -193,7 +202,7 @@ impl Db {
     /// A handle to push rows of `T` into a source.
     ///
     /// # Errors
-    /// If there is no such source, or its columns are not those of `T`.
+    /// If there is no such source, it is closed, or its columns are not those of `T`.
     pub fn source<T: Record>(&self, name: &str) -> Result<Source<T>> {
         self.open_source(name, Some(&T::schema()), None)
     }
@@ -202,7 +211,7 @@ impl Db {
     /// compile time.
     ///
     /// # Errors
-    /// If there is no such source.
+    /// If there is no such source, or it is closed.
     pub fn source_untyped(&self, name: &str) -> Result<ArrowSource> {
         self.open_source(name, None, None).map(ArrowSource::new)
     }
@@ -228,6 +237,10 @@ impl Db {
         self.inner.check_open()?;
         let mut catalog = self.inner.catalog();
         let source = catalog.source_mut(name)?;
+        if source.shared.is_closed() {
+            let what = format!("source {:?} is closed", source.topic.relation.name);
+            return Err(Error::Config { what });
+        }
         if let Some(columns) = columns {
             matches(&source.topic.relation.schema, columns)?;
         }
@@ -412,22 +425,23 @@ impl Inner {
         subscription
     }
 
-    /// Runs `visit` on the home of a topic, after a step, and waits for what it gives.
-    fn visit<T: Send + 'static>(
-        &self,
-        home: usize,
-        visit: impl FnOnce() -> T + Send + 'static,
-    ) -> Result<T> {
-        let (answer, answered) = sync_channel(1);
-        let visit = Box::new(move || {
-            // Whoever asked may have given up.
-            let _ = answer.send(visit());
+    /// What these views hold, all at one moment, in their order.
+    fn read(&self, views: &[Arc<Topic>]) -> Result<Vec<Vec<RecordBatch>>> {
+        let (answer, answers) = sync_channel(views.len().max(1));
+        let views = views.to_vec();
+        self.turns.command(Command::Read {
+            views: views.clone(),
+            answer,
         });
-        self.turns.command(Command::Visit {
-            home,
-            visit: Once::new(visit),
-        });
-        answered.recv().map_err(|_| Error::Closed)
+        let mut held = HashMap::new();
+        for _ in &views {
+            let (view, rows) = answers.recv().map_err(|_| Error::Closed)?;
+            held.insert(view, rows?);
+        }
+        Ok(views
+            .iter()
+            .map(|view| held.remove(&view.id).unwrap_or_default())
+            .collect())
     }
 
     /// One step on every worker; tells whether rows are still waiting.
@@ -451,13 +465,18 @@ impl Inner {
     }
 
     fn close(&self) {
+        let _one_at_a_time = self
+            .statements
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         if self.closed.load(Ordering::Acquire) {
             return;
         }
-        // The only error is that it is closed.
-        let _ = self.drain();
+        self.stop_sources();
+        self.turns.command(Command::Seal);
+        while matches!(self.step_and_look(), Ok(true)) {}
         self.closed.store(true, Ordering::Release);
-        self.turns.command(Command::Shutdown);
+        self.turns.end(Command::Shutdown);
         let guards = self
             .guards
             .lock()

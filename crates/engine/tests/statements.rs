@@ -1,4 +1,4 @@
-//! Ordinary statements, each either right or refused: the files in `slt/`.
+//! Ordinary statements, each either right or refused: the files in `statements/`.
 //!
 //! A file is in the sqllogictest format. For every `query` three answers are compared: the rows
 //! written in the file, what DataFusion makes of the statement as a batch over the same rows, and
@@ -472,7 +472,7 @@ fn is_refusal(why: &str) -> bool {
 /// Runs one file, which must have at least so many statements.
 fn run(name: &str, least: usize) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("tests/slt")
+        .join("tests/statements")
         .join(name);
     let parts = read(&path);
     if std::env::var_os("HEADWATER_BLESS").is_some() {
@@ -506,7 +506,7 @@ fn run(name: &str, least: usize) {
 
 #[test]
 fn analytical_statements() {
-    run("statements.slt", 200);
+    run("ordinary.slt", 200);
 }
 
 #[test]

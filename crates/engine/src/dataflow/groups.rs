@@ -7,7 +7,9 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, BooleanArray, Int64Array, RecordBatch, RecordBatchOptions};
+use arrow::array::{
+    Array, ArrayRef, BooleanArray, Int64Array, RecordBatch, RecordBatchOptions, new_null_array,
+};
 use arrow::compute::{cast, prep_null_mask_filter};
 use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
 use datafusion::common::cast::as_boolean_array;
@@ -63,16 +65,18 @@ pub struct Grouping {
     key_schema: SchemaRef,
     aggregates: Vec<Aggregate>,
     arguments: Vec<Vec<Arc<dyn PhysicalExpr>>>,
+    argument_types: Vec<Vec<DataType>>,
     run_schema: SchemaRef,
     states: Vec<usize>,
 }
 
 impl Grouping {
-    /// `key_fields` are the names and types of `keys`.
+    /// `key_fields` are the names and types of `keys`, `input` the columns that rows have.
     ///
     /// # Errors
-    /// If an aggregate cannot say what its state looks like.
+    /// If an aggregate cannot say what its state or its arguments look like.
     pub fn new(
+        input: &Schema,
         keys: Vec<Arc<dyn PhysicalExpr>>,
         key_fields: Vec<FieldRef>,
         aggregates: Vec<Aggregate>,
@@ -87,9 +91,15 @@ impl Grouping {
                 Arc::new(Field::new(name, field.data_type().clone(), true))
             }));
         }
+        let arguments: Vec<_> = aggregates.iter().map(Aggregate::arguments).collect();
+        let types = arguments.iter().map(|arguments| {
+            let types = arguments.iter().map(|argument| argument.data_type(input));
+            types.collect::<Result<Vec<_>>>()
+        });
         Ok(Self {
             key_schema: Arc::new(Schema::new(key_fields)),
-            arguments: aggregates.iter().map(Aggregate::arguments).collect(),
+            argument_types: types.collect::<Result<_>>()?,
+            arguments,
             run_schema: Arc::new(Schema::new(run_fields)),
             keys,
             aggregates,
@@ -100,6 +110,26 @@ impl Grouping {
     /// The number of keys.
     pub fn key_count(&self) -> usize {
         self.keys.len()
+    }
+
+    /// The run of the one group of a GROUP BY without keys before any row has come; `None` if there
+    /// are keys.
+    ///
+    /// # Errors
+    /// If an aggregate cannot be set up.
+    pub fn total_of_nothing(&self) -> Result<Option<RecordBatch>> {
+        if !self.keys.is_empty() {
+            return Ok(None);
+        }
+        let mut columns = Vec::with_capacity(self.run_schema.fields().len());
+        let nobody = BooleanArray::from(vec![false]);
+        for (aggregate, types) in self.aggregates.iter().zip(&self.argument_types) {
+            let row: Vec<_> = types.iter().map(|of| new_null_array(of, 1)).collect();
+            let mut accumulator = aggregate.accumulator()?;
+            accumulator.update_batch(&row, &[0], Some(&nobody), 1)?;
+            columns.extend(accumulator.state(EmitTo::All)?);
+        }
+        run_of(self, columns, 1).map(Some)
     }
 
     /// An empty map from keys to numbers of groups.
@@ -245,6 +275,8 @@ impl Groups {
     }
 
     /// Adds the states of `run` to the groups given for each of its rows, whatever their keys.
+    /// `count` is how many groups have been met, with this run; each of them, since an accumulator
+    /// holds that a group below `count` has had a value if no value was NULL.
     ///
     /// Only for sets that never see [`Self::update`]: such groups have no keys.
     pub fn merge_into(&mut self, run: &RecordBatch, indices: &[usize], count: usize) -> Result<()> {
@@ -326,10 +358,10 @@ impl Groups {
     fn take_keys(&mut self) -> Result<Vec<ArrayRef>> {
         match &mut self.values {
             Some(values) if !values.is_empty() => {
-                let count = values.len();
+                let groups = values.len();
                 let keys = values.emit(EmitTo::All)?;
-                // Several keys leave their hashes behind, which would lead to rows that are gone.
-                values.clear_shrink(count);
+                // Taking the keys out leaves their hashes in the map of several columns.
+                values.clear_shrink(groups);
                 Ok(keys)
             }
             _ => Ok(self

@@ -127,11 +127,18 @@ impl Planner {
     }
 }
 
-/// DataFusion's optimizer rules, without those that make one incremental operator into several
-/// that are not: a single DISTINCT aggregate becomes two nested GROUP BYs.
+/// Rules of DataFusion's optimizer that are good for a batch and not for a stream.
+const BATCH_RULES: &[&str] = &[
+    // Makes one incremental operator into two that are not: nested GROUP BYs.
+    "single_distinct_aggregation_to_group_by",
+    // Take away streams that give no rows; yet they tell the time, and windows need it.
+    "eliminate_filter",
+    "propagate_empty_relation",
+];
+
 fn incremental_rules() -> Vec<Arc<dyn datafusion::optimizer::OptimizerRule + Send + Sync>> {
     let mut rules = Optimizer::new().rules;
-    rules.retain(|rule| rule.name() != "single_distinct_aggregation_to_group_by");
+    rules.retain(|rule| !BATCH_RULES.contains(&rule.name()));
     rules
 }
 
