@@ -37,7 +37,7 @@ pub(crate) trait Channel: Send {
     /// Whether there is nothing to read now.
     fn is_empty(&mut self) -> bool;
 
-    /// Reads up to `max` values; returns how many.
+    /// Reads up to about `max` rows; returns how many, other values counting as one.
     fn drain(&mut self, max: usize, step: &mut Step) -> usize;
 
     /// The lanes from which values may still come.
@@ -106,6 +106,31 @@ impl<T: Record> Typed<T> {
         }
     }
 
+    /// Reads up to `max` values; how many, and how many rows they were.
+    fn read(&mut self, max: usize, step: &mut Step) -> (usize, usize) {
+        let (rows, parts) = (&mut self.rows, &mut self.parts);
+        let mut in_batches = 0;
+        let read = self.consumer.drain_runs(max, |lane, run| {
+            let lane = lane.get();
+            let mut from = rows.len();
+            for message in run {
+                match message {
+                    Message::Record(record) => rows.push(record),
+                    Message::Watermark(at_us) => step.promise(at_us),
+                    Message::Arrow(batch) => {
+                        note_part(parts, lane, from, rows.len());
+                        Self::convert(rows, parts, step);
+                        in_batches += batch.num_rows().saturating_sub(1);
+                        step.add(lane, *batch);
+                        from = 0;
+                    }
+                }
+            }
+            note_part(parts, lane, from, rows.len());
+        });
+        (read, read + in_batches)
+    }
+
     /// Makes one batch of the records gathered so far.
     fn convert(rows: &mut Vec<T>, parts: &mut Vec<(u64, usize, usize)>, step: &mut Step) {
         if rows.is_empty() {
@@ -159,35 +184,33 @@ fn columns_of<T: Record>(rows: &[T]) -> Result<RecordBatch, String> {
     Ok(columns)
 }
 
+/// Notes which lane the records `from..to` came from, next to what it brought just before.
+fn note_part(parts: &mut Vec<(u64, usize, usize)>, lane: u64, from: usize, to: usize) {
+    match parts.last_mut() {
+        Some((last, _, end)) if *last == lane => *end = to,
+        _ if from < to => parts.push((lane, from, to)),
+        _ => {}
+    }
+}
+
 impl<T: Record> Channel for Typed<T> {
     fn is_empty(&mut self) -> bool {
         self.consumer.is_empty()
     }
 
+    /// A value may be a batch, so at first few are read, and more only while they are single rows.
     fn drain(&mut self, max: usize, step: &mut Step) -> usize {
-        let (rows, parts) = (&mut self.rows, &mut self.parts);
-        let taken = self.consumer.drain_runs(max, |lane, run| {
-            let lane = lane.get();
-            let mut from = rows.len();
-            for message in run {
-                match message {
-                    Message::Record(record) => rows.push(record),
-                    Message::Watermark(at_us) => step.promise(at_us),
-                    Message::Arrow(batch) => {
-                        if rows.len() > from {
-                            parts.push((lane, from, rows.len()));
-                        }
-                        Self::convert(rows, parts, step);
-                        step.add(lane, *batch);
-                        from = 0;
-                    }
-                }
+        let (mut taken, mut stretch) = (0, 1);
+        while taken < max {
+            let values = stretch.min(max - taken);
+            let (read, rows) = self.read(values, step);
+            taken += rows;
+            if read < values {
+                break;
             }
-            if rows.len() > from {
-                parts.push((lane, from, rows.len()));
-            }
-        });
-        Self::convert(rows, parts, step);
+            stretch = if rows > read { 1 } else { stretch * 2 };
+        }
+        Self::convert(&mut self.rows, &mut self.parts, step);
         taken
     }
 

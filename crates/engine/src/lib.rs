@@ -22,7 +22,7 @@ pub use arrow;
 pub use db::{Builder, Db, Kind, Outcome, source_options};
 pub use error::{Error, Result};
 pub use headwater_connect as connect;
-pub use headwater_ring::{ByteRead, ByteReader};
+pub use headwater_ring::{ByteRead, ByteReader, ByteRing};
 pub use record::{Record, RecordError, Symbol, SymbolTooLong, Timestamp};
 pub use source::{
     ArrowSource, Backpressure, Source, SourceConfig, SourceError, TryPushError, WaitStrategy,

@@ -8,8 +8,9 @@ use std::collections::HashMap;
 use arrow::array::{Int8Array, RecordBatch};
 use arrow::compute::concat_batches;
 use arrow::datatypes::SchemaRef;
-use arrow::row::{OwnedRow, RowConverter, SortField};
+use arrow::row::{RowConverter, SortField};
 use datafusion::common::cast::as_int8_array;
+use datafusion::common::hash_utils::RandomState;
 use datafusion::error::{DataFusionError, Result};
 
 /// Batches are put together when there are this many.
@@ -29,7 +30,8 @@ pub(crate) enum Store {
 pub(crate) struct Changing {
     schema: SchemaRef,
     rows: RowConverter,
-    counts: HashMap<OwnedRow, i64>,
+    /// How often each row is there, by its bytes in the row format; never 0.
+    counts: HashMap<Box<[u8]>, i64, RandomState>,
 }
 
 impl Store {
@@ -49,7 +51,7 @@ impl Store {
         Ok(Self::Changing(Changing {
             schema,
             rows,
-            counts: HashMap::new(),
+            counts: HashMap::default(),
         }))
     }
 
@@ -81,23 +83,28 @@ impl Changing {
         let (columns, diff) = split_diff(batch)?;
         let rows = self.rows.convert_columns(columns)?;
         for (row, diff) in rows.iter().zip(diff.values()) {
-            let row = row.owned();
-            let count = self.counts.entry(row).or_insert(0);
-            *count += i64::from(*diff);
-        }
-        // A row may go before it comes within one batch, so zeros are only known now.
-        for row in rows.iter() {
-            let row = row.owned();
-            if self.counts.get(&row) == Some(&0) {
-                self.counts.remove(&row);
-            }
+            self.add(row.data(), i64::from(*diff));
         }
         Ok(())
     }
 
+    /// A row may go before it comes within one batch: then its count is below zero for a while.
+    fn add(&mut self, row: &[u8], diff: i64) {
+        match self.counts.get_mut(row) {
+            Some(count) if *count + diff == 0 => {
+                self.counts.remove(row);
+            }
+            Some(count) => *count += diff,
+            None => {
+                self.counts.insert(row.into(), diff);
+            }
+        }
+    }
+
     fn snapshot(&self) -> Result<RecordBatch> {
+        let parser = self.rows.parser();
         let rows = self.counts.iter().flat_map(|(row, count)| {
-            std::iter::repeat_n(row.row(), usize::try_from(*count).unwrap_or(0))
+            std::iter::repeat_n(parser.parse(row), usize::try_from(*count).unwrap_or(0))
         });
         let rows: Vec<_> = rows.collect();
         let count = rows.len();

@@ -225,6 +225,14 @@ fn running(folder: &std::path::Path, script: &str) -> Running {
     }
 }
 
+impl Drop for Running {
+    fn drop(&mut self) {
+        // It has ended if all went well.
+        let _ = self.program.kill();
+        let _ = self.program.wait();
+    }
+}
+
 impl Running {
     fn signal(&self, signal: Signal) {
         let pid = Pid::from_child(&self.program);

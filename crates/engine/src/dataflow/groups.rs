@@ -68,7 +68,7 @@ impl Aggregate {
 }
 
 /// Keys and aggregates of a GROUP BY.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Grouping {
     keys: Vec<Arc<dyn PhysicalExpr>>,
     key_schema: SchemaRef,
@@ -90,7 +90,7 @@ impl Grouping {
         keys: Vec<Arc<dyn PhysicalExpr>>,
         key_fields: Vec<FieldRef>,
         aggregates: Vec<Aggregate>,
-    ) -> Result<Self> {
+    ) -> Result<Arc<Self>> {
         let mut run_fields: Vec<FieldRef> = key_fields.iter().enumerate().map(rename_key).collect();
         let mut states = Vec::with_capacity(aggregates.len());
         for (number, aggregate) in aggregates.iter().enumerate() {
@@ -107,7 +107,7 @@ impl Grouping {
             let types = arguments.iter().map(|argument| argument.data_type(input));
             types.collect::<Result<Vec<_>>>()
         });
-        Ok(Self {
+        Ok(Arc::new(Self {
             key_schema: Arc::new(Schema::new(key_fields)),
             argument_types: types.collect::<Result<_>>()?,
             arguments,
@@ -115,7 +115,7 @@ impl Grouping {
             keys,
             aggregates,
             states,
-        })
+        }))
     }
 
     /// The number of keys.
@@ -220,7 +220,7 @@ pub(super) fn instants(data_type: &DataType, at: i64, rows: usize) -> Result<Arr
 
 /// A live set of groups.
 pub(super) struct Groups {
-    grouping: Grouping,
+    grouping: Arc<Grouping>,
     /// `None` if there are no keys: then there is one group.
     values: Option<Box<dyn GroupValues>>,
     accumulators: Vec<Box<dyn GroupsAccumulator>>,
@@ -230,7 +230,7 @@ pub(super) struct Groups {
 }
 
 impl Groups {
-    pub fn new(grouping: &Grouping) -> Result<Self> {
+    pub fn new(grouping: &Arc<Grouping>) -> Result<Self> {
         let values = match grouping.keys.is_empty() {
             true => None,
             false => Some(grouping.new_keys()?),
@@ -239,7 +239,7 @@ impl Groups {
         Ok(Self {
             values,
             accumulators: accumulators.collect::<Result<_>>()?,
-            grouping: grouping.clone(),
+            grouping: Arc::clone(grouping),
             count: 0,
             indices: Vec::new(),
         })
@@ -267,7 +267,7 @@ impl Groups {
 
     /// Adds what another set knew.
     pub fn merge(&mut self, run: &RecordBatch) -> Result<()> {
-        let grouping = self.grouping.clone();
+        let grouping = Arc::clone(&self.grouping);
         self.intern(grouping.run_keys(run), run.num_rows())?;
         self.merge_states(run)
     }

@@ -72,6 +72,8 @@ pub(super) struct Keyed {
     /// What came in the step at hand.
     deltas: Vec<RecordBatch>,
     scratch: Groups,
+    /// Within a step, the local number of each touched group, shifted by one; else 0 everywhere.
+    locals: Vec<u32>,
 }
 
 impl Keyed {
@@ -93,6 +95,7 @@ impl Keyed {
             runs: Vec::new(),
             deltas: total.into_iter().collect(),
             scratch,
+            locals: Vec::new(),
         })
     }
 
@@ -107,8 +110,8 @@ impl Keyed {
         };
         let known = self.places.len();
         let groups = self.keys.as_ref().map_or(1, |keys| keys.len());
-        // The local number of each group, shifted by one; 0 means not touched yet.
-        let mut locals: Vec<u32> = vec![0; groups];
+        let locals = &mut self.locals;
+        locals.resize(groups, 0);
         let mut touched = Touched::default();
         let before = all().filter(|(_, (_, group))| **group < known);
         for (delta, (row, &group)) in before.chain(all()) {
@@ -132,6 +135,7 @@ impl Keyed {
             touched.local.push(local);
             touched.counts.push(count);
         }
+        touched.groups.iter().for_each(|&group| locals[group] = 0);
         Ok(touched)
     }
 

@@ -22,6 +22,12 @@ pub(super) fn start_of(time: i64, length: i64) -> i64 {
     time.saturating_sub(time.rem_euclid(length))
 }
 
+/// Whether `time` is in the pane that starts at `start`. The first pane of all, which is cut short
+/// where time begins, is never sure.
+fn holds(start: i64, time: i64, length: i64) -> bool {
+    start > i64::MIN && start <= time && time.saturating_sub(start) < length
+}
+
 /// Event times as integers in the unit of their column.
 pub(super) fn times(array: &ArrayRef) -> Result<Int64Array> {
     let times = cast(array, &DataType::Int64)?;
@@ -41,23 +47,33 @@ pub(super) struct Part {
 pub(super) fn split(rows: RecordBatch, times: &Int64Array, length: i64) -> Result<Vec<Part>> {
     if let (0, Some(first), Some(last)) = (times.null_count(), min(times), max(times)) {
         let pane = start_of(first, length);
-        if last.saturating_sub(pane) < length {
+        if holds(pane, last, length) {
             return Ok(vec![Part {
                 pane: Some(pane),
                 rows,
             }]);
         }
     }
-    let panes: Vec<Option<i64>> = times
-        .iter()
-        .map(|time| time.map(|time| start_of(time, length)))
-        .collect();
+    let panes = panes_of(times, length);
     let slices = panes.chunk_by(|a, b| a == b).count();
     if slices <= MAX_SLICES {
         Ok(slice(&rows, &panes))
     } else {
         gather(&rows, &panes)
     }
+}
+
+/// The pane of each row. Neighbours are mostly in the same one, and only a change costs a division.
+fn panes_of(times: &Int64Array, length: i64) -> Vec<Option<i64>> {
+    let mut last = start_of(0, length);
+    let panes = times.iter().map(|time| {
+        let time = time?;
+        if !holds(last, time, length) {
+            last = start_of(time, length);
+        }
+        Some(last)
+    });
+    panes.collect()
 }
 
 fn slice(rows: &RecordBatch, panes: &[Option<i64>]) -> Vec<Part> {
@@ -77,11 +93,16 @@ fn slice(rows: &RecordBatch, panes: &[Option<i64>]) -> Vec<Part> {
 fn gather(rows: &RecordBatch, panes: &[Option<i64>]) -> Result<Vec<Part>> {
     let mut places: HashMap<Option<i64>, usize> = HashMap::new();
     let mut members: Vec<(Option<i64>, Vec<u32>)> = Vec::new();
+    let mut last = None;
     for (row, &pane) in (0u32..).zip(panes) {
-        let place = *places.entry(pane).or_insert_with(|| {
-            members.push((pane, Vec::new()));
-            members.len() - 1
-        });
+        let place = match last {
+            Some((same, place)) if same == pane => place,
+            _ => *places.entry(pane).or_insert_with(|| {
+                members.push((pane, Vec::new()));
+                members.len() - 1
+            }),
+        };
+        last = Some((pane, place));
         members[place].1.push(row);
     }
     let parts = members.into_iter().map(|(pane, members)| {
@@ -121,7 +142,7 @@ mod tests {
     use super::*;
     use std::sync::Arc;
 
-    fn panes_of(times: Vec<Option<i64>>, length: i64) -> Vec<(Option<i64>, usize)> {
+    fn parts_of(times: Vec<Option<i64>>, length: i64) -> Vec<(Option<i64>, usize)> {
         let times = Int64Array::from(times);
         let rows =
             RecordBatch::try_from_iter([("t", Arc::new(times.clone()) as ArrayRef)]).unwrap();
@@ -135,7 +156,7 @@ mod tests {
     #[test]
     fn one_pane_is_not_split() {
         assert_eq!(
-            panes_of(vec![Some(10), Some(19), Some(15)], 10),
+            parts_of(vec![Some(10), Some(19), Some(15)], 10),
             [(Some(10), 3)]
         );
     }
@@ -150,19 +171,26 @@ mod tests {
             (Some(0), 1),
             (Some(10), 1),
         ];
-        assert_eq!(panes_of(times, 10), expected);
+        assert_eq!(parts_of(times, 10), expected);
     }
 
     #[test]
     fn many_runs_are_gathered() {
         let times = (0..100).map(|row| Some((row % 2) * 10)).collect();
-        assert_eq!(panes_of(times, 10), [(Some(0), 50), (Some(10), 50)]);
+        assert_eq!(parts_of(times, 10), [(Some(0), 50), (Some(10), 50)]);
     }
 
     #[test]
     fn extreme_times_do_not_overflow() {
         assert_eq!(start_of(i64::MIN, 60), i64::MIN);
         assert!(start_of(i64::MAX, 60) <= i64::MAX - i64::MAX % 60);
-        assert_eq!(panes_of(vec![Some(i64::MIN), Some(i64::MAX)], 60).len(), 2);
+        assert_eq!(parts_of(vec![Some(i64::MIN), Some(i64::MAX)], 60).len(), 2);
+        let first = i64::MIN;
+        let cut_short = 60 - first.rem_euclid(60);
+        let expected = [(Some(first), 1), (Some(first + cut_short), 1)];
+        assert_eq!(
+            parts_of(vec![Some(first), Some(first + cut_short)], 60),
+            expected
+        );
     }
 }

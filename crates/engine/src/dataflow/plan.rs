@@ -131,7 +131,7 @@ pub struct WindowSpec {
     /// From the start of a window to the start of the next.
     pub slide: i64,
     /// Keys and aggregates.
-    pub grouping: Grouping,
+    pub grouping: Arc<Grouping>,
     /// The result, column by column.
     pub output: Vec<OutputColumn>,
     /// The schema of the result.
@@ -148,7 +148,7 @@ pub struct SessionSpec {
     /// Rows of a key at most this far apart are in one session; in the unit of the column.
     pub gap: i64,
     /// Keys and aggregates.
-    pub grouping: Grouping,
+    pub grouping: Arc<Grouping>,
     /// The result, column by column.
     pub output: Vec<OutputColumn>,
     /// The schema of the result.
@@ -159,7 +159,7 @@ pub struct SessionSpec {
 #[derive(Debug)]
 pub struct KeyedSpec {
     /// Keys and aggregates.
-    pub grouping: Grouping,
+    pub grouping: Arc<Grouping>,
     /// The result, column by column; no window columns.
     pub output: Vec<OutputColumn>,
     /// The schema of the result, without the diff.
