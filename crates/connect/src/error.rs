@@ -57,6 +57,26 @@ pub enum Error {
         /// Whether to try again.
         retry: Retry,
     },
+    /// A command that cannot be run as it is written.
+    #[error("cannot run {command}: {reason}")]
+    NotRunnable {
+        /// The command.
+        command: String,
+        /// What is missing.
+        reason: String,
+    },
+    /// A command ended, and that was not all that was wanted of it.
+    #[error("{command} ended with {how}{}", after_colon(stderr_tail))]
+    Exited {
+        /// The command.
+        command: String,
+        /// `exit code 1` or `signal 9`.
+        how: String,
+        /// Its last lines on stderr.
+        stderr_tail: String,
+        /// Whether to run it again.
+        retry: Retry,
+    },
     /// Reading or writing failed.
     #[error("{what}: {source}")]
     Io {
@@ -196,10 +216,13 @@ impl Error {
     /// Whether trying again can help; decided where the error arises.
     pub fn retry(&self) -> Retry {
         match self {
-            Self::Unreachable { retry, .. } | Self::Refused { retry, .. } => *retry,
+            Self::Unreachable { retry, .. }
+            | Self::Refused { retry, .. }
+            | Self::Exited { retry, .. } => *retry,
             Self::Io { .. } | Self::Panicked { .. } => Retry::Backoff,
             Self::LaneClosed(_)
             | Self::InvalidUrl { .. }
+            | Self::NotRunnable { .. }
             | Self::Cancelled
             | Self::NoOutput
             | Self::AlreadyRunning { .. }
@@ -231,5 +254,19 @@ impl Error {
                 .map(|name| format!("did you mean {name:?}?")),
             _ => None,
         }
+    }
+}
+
+/// Several lines as the end of a sentence of one line.
+fn after_colon(lines: &str) -> String {
+    let lines: Vec<_> = lines
+        .lines()
+        .map(str::trim)
+        .filter(|line| !line.is_empty())
+        .collect();
+    if lines.is_empty() {
+        String::new()
+    } else {
+        format!(": {}", lines.join(" | "))
     }
 }

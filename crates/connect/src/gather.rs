@@ -19,7 +19,7 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 
 use crate::formats::{Decoded, Decoder, Frames};
-use crate::{Bad, Clock, Cursor, Delivery, Error, Item, Result};
+use crate::{Bad, Clock, Cursor, Delivery, Error, Item, Result, stamp};
 
 /// This many frames are decoded at once.
 pub(crate) const FRAMES_MAX: usize = 8_192;
@@ -28,6 +28,9 @@ pub(crate) const BYTES_MAX: usize = 1 << 20;
 
 pub(crate) struct Gather {
     decoder: Option<Box<dyn Decoder>>,
+    /// What leaves here.
+    columns: SchemaRef,
+    /// What the source or the decoder fills: `columns` without the stamps.
     schema: SchemaRef,
     clock: Arc<dyn Clock>,
     origin: Option<Arc<str>>,
@@ -50,11 +53,13 @@ pub(crate) struct Gather {
 impl Gather {
     pub(crate) fn new(
         decoder: Option<Box<dyn Decoder>>,
-        schema: SchemaRef,
+        columns: SchemaRef,
         clock: Arc<dyn Clock>,
     ) -> Self {
+        let schema = stamp::without(&columns);
         Self {
             decoder,
+            columns,
             schema,
             clock,
             origin: None,
@@ -123,7 +128,8 @@ impl Gather {
     pub(crate) fn rows(&mut self, rows: RecordBatch) -> Result<()> {
         let rows = self.fit(rows)?;
         self.seal();
-        let delivery = self.delivery(rows, Vec::new(), None, self.clock.now_us());
+        let arrival_us = self.clock.now_us();
+        let delivery = self.delivery(rows, Vec::new(), None, arrival_us);
         self.queue.push_back(Item::Rows(delivery));
         Ok(())
     }
@@ -246,19 +252,35 @@ impl Gather {
     }
 
     fn delivery(
-        &self,
+        &mut self,
         rows: RecordBatch,
         bad: Vec<Bad>,
         cursor: Option<Cursor>,
         arrival_us: i64,
     ) -> Delivery {
         Delivery {
-            rows,
+            rows: self.stamped(rows, arrival_us),
             bad,
             cursor,
             origin: self.origin.clone(),
             arrival_us,
         }
+    }
+
+    /// The rows with the columns that no message brings. A time that the column cannot hold ends the
+    /// attempt.
+    fn stamped(&mut self, rows: RecordBatch, arrival_us: i64) -> RecordBatch {
+        if Arc::ptr_eq(&self.columns, &self.schema) {
+            return rows;
+        }
+        let origin = self.origin.as_deref();
+        stamp::stamp(&rows, &self.columns, arrival_us, origin).unwrap_or_else(|_| {
+            self.failure = Some(Error::ColumnsDiffer {
+                found: describe(rows.schema_ref()),
+                declared: describe(&self.columns),
+            });
+            RecordBatch::new_empty(self.columns.clone())
+        })
     }
 
     /// Notes the time if this is the first thing gathered.

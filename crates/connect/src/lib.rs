@@ -47,7 +47,9 @@ mod error;
 pub mod formats;
 mod gather;
 mod handle;
+pub mod help;
 mod lane;
+mod lines;
 pub mod options;
 mod output;
 mod registry;
@@ -55,6 +57,7 @@ mod registry;
 mod scripted;
 mod sink;
 mod source;
+mod stamp;
 mod status;
 
 pub use backoff::{Attempts, Backoff};

@@ -17,12 +17,13 @@ use crate::formats::{self, Decoder, Format};
 use crate::options::{
     ByteSize, Checked, Fault, Given, OptionSet, Options, Problem, Value, check, nearest,
 };
-use crate::{Blueprint, Cursor, Error, Result, Sink, Source};
+use crate::{Blueprint, Cursor, Error, Result, Sink, Source, stamp};
 
 /// Every connector that Headwater brings.
 const BUILTIN: &[Connector] = &[
     connectors::file::CONNECTOR,
     connectors::generate::CONNECTOR,
+    connectors::process::CONNECTOR,
     connectors::stdout::CONNECTOR,
     connectors::websocket::CONNECTOR,
 ];
@@ -239,10 +240,16 @@ fn settle(
             .and_then(|format| format.columns)
             .map(|columns| columns())
     };
-    let columns = (kind.columns)(options, declared)?.or_else(of_format);
-    columns.ok_or_else(|| Error::ColumnsMissing {
+    let others = declared.as_ref().map(stamp::without);
+    let others = others.filter(|others| !others.fields().is_empty());
+    let columns = (kind.columns)(options, others)?.or_else(of_format);
+    let columns = columns.ok_or_else(|| Error::ColumnsMissing {
         connector: connector.name.to_owned(),
-    })
+    })?;
+    match declared {
+        Some(declared) => stamp::with(&columns, &declared),
+        None => Ok(columns),
+    }
 }
 
 /// The format that a list of options asks for.
@@ -344,7 +351,7 @@ impl SourceSpec {
 
 impl Blueprint for SourceSpec {
     fn source(&self, cursor: Option<Cursor>) -> Result<Box<dyn Source>> {
-        let schema = self.columns.clone();
+        let schema = stamp::without(&self.columns);
         (self.kind.create)(SourceArgs {
             options: &self.options,
             schema,
@@ -354,7 +361,7 @@ impl Blueprint for SourceSpec {
 
     fn decoder(&self) -> Result<Option<Box<dyn Decoder>>> {
         let make = self.format.and_then(|format| format.decoder);
-        make.map(|make| make(self.columns.clone(), &self.options))
+        make.map(|make| make(stamp::without(&self.columns), &self.options))
             .transpose()
     }
 

@@ -1,7 +1,9 @@
 //! Every connector passes the suite of `headwater_connect::conform`.
 
+use std::fs::OpenOptions;
+use std::io::Write;
 use std::ops::Range;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
@@ -11,6 +13,8 @@ use async_trait::async_trait;
 use headwater_connect::conform::{self, SinkCase, SourceCase};
 use headwater_connect::options::Given;
 use headwater_connect::{Blueprint, Connectors, Sink};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 
 /// Makes its rows by itself, as fast as they are taken.
 struct Generate;
@@ -87,6 +91,120 @@ async fn file_sink() {
     let folder = tempfile::tempdir().unwrap();
     conform::sink(&FileSink {
         folder,
+        files: AtomicU32::new(0),
+    })
+    .await;
+}
+
+/// Follows a file with `tail`, another one for each check.
+struct Process {
+    folder: tempfile::TempDir,
+    files: AtomicU32,
+}
+
+impl Process {
+    fn path(&self, name: &str) -> PathBuf {
+        let file = self.files.load(Relaxed);
+        self.folder.path().join(format!("{file}.{name}"))
+    }
+}
+
+#[async_trait]
+impl SourceCase for Process {
+    async fn fresh(&self) -> Arc<dyn Blueprint> {
+        self.files.fetch_add(1, Relaxed);
+        let (data, pid) = (self.path("data"), self.path("pid"));
+        std::fs::write(&data, "").unwrap();
+        let script = format!(
+            "echo $$ > {}; exec tail -n +1 -f {}",
+            pid.display(),
+            data.display()
+        );
+        let options = [
+            Given::new("command", script.as_str()),
+            Given::new("shell", true),
+        ];
+        let spec = Connectors::builtin().source("process", &options, None, &[]);
+        Arc::new(spec.unwrap_or_else(|rejection| panic!("{rejection}")))
+    }
+
+    async fn produce(&self, rows: Range<u64>) {
+        append(&self.path("data"), rows);
+    }
+
+    fn numbers(&self, rows: &RecordBatch) -> Vec<u64> {
+        numbers(rows)
+    }
+
+    async fn cut(&self) -> bool {
+        let pid = std::fs::read_to_string(self.path("pid")).unwrap();
+        let pid = Pid::from_raw(pid.trim().parse().unwrap());
+        kill(pid, Signal::SIGKILL).is_ok()
+    }
+}
+
+#[tokio::test]
+async fn process() {
+    conform::source(&Process {
+        folder: tempfile::tempdir().unwrap(),
+        files: AtomicU32::new(0),
+    })
+    .await;
+}
+
+/// Adds a line for each number.
+fn append(path: &Path, rows: Range<u64>) {
+    let lines: String = rows.map(|number| format!("{number}\n")).collect();
+    let mut file = OpenOptions::new()
+        .append(true)
+        .create(true)
+        .open(path)
+        .unwrap();
+    file.write_all(lines.as_bytes()).unwrap();
+}
+
+/// The lines, which are numbers.
+fn numbers(rows: &RecordBatch) -> Vec<u64> {
+    let lines = rows.column(0).as_string::<i32>().iter().flatten();
+    lines.map(|line| line.parse().unwrap()).collect()
+}
+
+/// Follows a file that grows, another one for each check.
+struct FileSource {
+    folder: tempfile::TempDir,
+    files: AtomicU32,
+}
+
+impl FileSource {
+    fn path(&self) -> PathBuf {
+        let file = self.files.load(Relaxed);
+        self.folder.path().join(format!("{file}.log"))
+    }
+}
+
+#[async_trait]
+impl SourceCase for FileSource {
+    async fn fresh(&self) -> Arc<dyn Blueprint> {
+        self.files.fetch_add(1, Relaxed);
+        let path = self.path();
+        let options = [Given::new("path", path.to_str().unwrap())];
+        let spec = Connectors::builtin().source("file", &options, None, &[]);
+        Arc::new(spec.unwrap_or_else(|rejection| panic!("{rejection}")))
+    }
+
+    async fn produce(&self, rows: Range<u64>) {
+        append(&self.path(), rows);
+    }
+
+    fn numbers(&self, rows: &RecordBatch) -> Vec<u64> {
+        numbers(rows)
+    }
+}
+
+#[tokio::test]
+async fn file_source() {
+    conform::source(&FileSource {
+        folder: tempfile::tempdir().unwrap(),
         files: AtomicU32::new(0),
     })
     .await;

@@ -13,16 +13,21 @@
 mod catalog;
 mod connect;
 mod explain;
+mod feeder;
 mod options;
 mod select;
+mod sinks;
 mod statements;
 
+use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::sync_channel;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
 use headwater_connect::Connectors;
 use headwater_ring::{Config as RingConfig, WaitStrategy, channel_with_bell};
 use timely::communication::WorkerGuards;
@@ -30,7 +35,7 @@ use timely::communication::WorkerGuards;
 use crate::error::{Error, Result};
 use crate::ingest::Typed;
 use crate::record::{Record, matches};
-use crate::source::{Source, SourceConfig};
+use crate::source::{ArrowSource, Source, SourceConfig};
 use crate::sql::plan::Planner;
 use crate::subscription::{QUEUE_ROWS, Queue, Subscription, TypedSubscription};
 use crate::topic::Topic;
@@ -39,6 +44,7 @@ use crate::worker::{Command, Once, Worker};
 use catalog::Catalog;
 
 pub use catalog::Kind;
+pub use options::source_options;
 pub use statements::Outcome;
 
 /// How long closing waits for connectors to stop.
@@ -87,8 +93,8 @@ impl Builder {
         self
     }
 
-    /// Whether sources and sinks are started. With `false` statements are checked and planned, and
-    /// nothing outside is touched.
+    /// Whether `execute` starts the sources and sinks that it created. With `false` statements are
+    /// checked and planned, and nothing outside is touched before [`Db::start_connectors`].
     #[must_use]
     pub fn start_connectors(mut self, start: bool) -> Self {
         self.start_connectors = start;
@@ -119,6 +125,8 @@ struct Inner {
     start_connectors: bool,
     workers: usize,
     closed: AtomicBool,
+    /// Held by each statement that creates or drops, so that they run one at a time.
+    statements: Mutex<()>,
     guards: Mutex<Option<WorkerGuards<()>>>,
     runtime: Mutex<Option<tokio::runtime::Runtime>>,
     tokio: tokio::runtime::Handle,
@@ -151,11 +159,15 @@ impl Db {
         };
         let (shared, wait) = (Arc::clone(&turns), builder.wait);
         let guards = timely::execute(config, move |timely| {
-            Worker::new(timely, Arc::clone(&shared), wait).run();
+            let worker = Worker::new(timely, Arc::clone(&shared), wait);
+            // Its drop has told everybody; the panic itself was reported by the hook.
+            let _ = catch_unwind(AssertUnwindSafe(|| worker.run()));
         });
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
             .thread_name("headwater-io")
+            // SELECT is planned on these threads.
+            .thread_stack_size(crate::sql::STACK)
             .enable_all()
             .build()
             .map_err(|error| Error::Start(error.to_string()))?;
@@ -168,6 +180,7 @@ impl Db {
             start_connectors: builder.start_connectors,
             workers,
             closed: AtomicBool::new(false),
+            statements: Mutex::new(()),
             guards: Mutex::new(Some(guards.map_err(Error::Start)?)),
             tokio: runtime.handle().clone(),
             runtime: Mutex::new(Some(runtime)),
@@ -189,9 +202,18 @@ impl Db {
     /// A handle to push rows of `T` into a source.
     ///
     /// # Errors
-    /// If there is no such source, or its columns are not those of `T`.
+    /// If there is no such source, it is closed, or its columns are not those of `T`.
     pub fn source<T: Record>(&self, name: &str) -> Result<Source<T>> {
-        self.open_source(name, None)
+        self.open_source(name, Some(&T::schema()), None)
+    }
+
+    /// A handle to push Arrow batches into a source whose columns the program does not know at
+    /// compile time.
+    ///
+    /// # Errors
+    /// If there is no such source, or it is closed.
+    pub fn source_untyped(&self, name: &str) -> Result<ArrowSource> {
+        self.open_source(name, None, None).map(ArrowSource::new)
     }
 
     /// As [`source`](Self::source), with settings of its own instead of those of CREATE SOURCE.
@@ -203,18 +225,25 @@ impl Db {
         name: &str,
         config: SourceConfig,
     ) -> Result<Source<T>> {
-        self.open_source(name, Some(config))
+        self.open_source(name, Some(&T::schema()), Some(config))
     }
 
     fn open_source<T: Record>(
         &self,
         name: &str,
+        columns: Option<&SchemaRef>,
         config: Option<SourceConfig>,
     ) -> Result<Source<T>> {
         self.inner.check_open()?;
         let mut catalog = self.inner.catalog();
         let source = catalog.source_mut(name)?;
-        matches(&source.topic.relation.schema, &T::schema())?;
+        if source.shared.is_closed() {
+            let what = format!("source {:?} is closed", source.topic.relation.name);
+            return Err(Error::Config { what });
+        }
+        if let Some(columns) = columns {
+            matches(&source.topic.relation.schema, columns)?;
+        }
         let config = config.unwrap_or_else(|| source.config.clone());
         options::refuse_unbuilt(&config)?;
         if let Some(watermark) = &config.watermark {
@@ -262,6 +291,40 @@ impl Db {
         Ok(self.inner.subscribe(&topic, Queue::new(QUEUE_ROWS, None)))
     }
 
+    /// As [`subscribe_batches`](Self::subscribe_batches), for a subscriber that must see every row: it
+    /// misses none, and while 256 Ki rows wait for it the sources before it are not read.
+    ///
+    /// # Errors
+    /// If there is nothing of this name.
+    pub fn subscribe_lossless(&self, name: &str) -> Result<Subscription> {
+        self.inner.check_open()?;
+        let catalog = self.inner.catalog();
+        let topic = catalog.topic(name)?;
+        Ok(self.inner.subscribe_lossless(&catalog, &topic))
+    }
+
+    /// The raw bytes that a source reads from outside, from the first call on: the last 1 MiB is kept
+    /// for readers, who are told what they missed. A format of text has each message on its own line.
+    ///
+    /// # Errors
+    /// If there is no such source, or it reads no bytes: it has no connector, or one that makes rows.
+    pub fn tap(&self, name: &str) -> Result<headwater_ring::ByteReader> {
+        self.inner.check_open()?;
+        let catalog = self.inner.catalog();
+        let source = catalog.source(name)?;
+        let refused = |why: &str| {
+            let what = format!("source {name:?} has no raw bytes: {why}");
+            Err(Error::Config { what })
+        };
+        match &source.connector {
+            None => refused("your code pushes its rows"),
+            Some(connector) if connector.spec.format().is_none() => {
+                refused("its connector makes rows")
+            }
+            Some(connector) => Ok(connector.tap.reader()),
+        }
+    }
+
     /// The answer to a SELECT over views: what they hold after all rows pushed before, as long as
     /// no more than one step's worth is waiting. Blocks.
     ///
@@ -269,6 +332,15 @@ impl Db {
     /// Whatever is wrong with the statement.
     pub fn query(&self, sql: &str) -> Result<Vec<RecordBatch>> {
         self.inner.query(sql)
+    }
+
+    /// Starts the sources and sinks created so far, where the builder said that `execute` should not.
+    ///
+    /// # Errors
+    /// If the database is closed.
+    pub fn start_connectors(&self) -> Result<()> {
+        self.inner.check_open()?;
+        self.inner.start_connectors()
     }
 
     /// Checks that everything outside can be reached with the options given, without reading or
@@ -305,8 +377,23 @@ impl Db {
             .all(catalog::SourceEntry::has_ended)
     }
 
-    /// Ends the engine: connectors are stopped (at most 5 s), what has arrived is processed,
-    /// subscriptions and sinks end. Blocks. Later calls fail with [`Error::Closed`].
+    /// Stops the sources (at most 5 s), processes what has arrived and closes the windows of sources
+    /// whose input has ended. Views can still be asked, and rows still be pushed. Blocks.
+    ///
+    /// # Errors
+    /// If the database is closed.
+    pub fn drain(&self) -> Result<()> {
+        self.inner.drain()
+    }
+
+    /// What has failed for good, and why: sources, streams, views and sinks by name. Also after
+    /// [`close`](Self::close).
+    pub fn failures(&self) -> Vec<(Kind, String, String)> {
+        self.inner.failures()
+    }
+
+    /// Ends the engine: connectors are stopped (at most 5 s), what has arrived is processed, the
+    /// windows of sources whose input has ended close, subscriptions and sinks end. Blocks. Later calls fail with [`Error::Closed`].
     pub fn close(&self) {
         self.inner.close();
     }
@@ -338,22 +425,23 @@ impl Inner {
         subscription
     }
 
-    /// Runs `visit` on the home of a topic, after a step, and waits for what it gives.
-    fn visit<T: Send + 'static>(
-        &self,
-        home: usize,
-        visit: impl FnOnce() -> T + Send + 'static,
-    ) -> Result<T> {
-        let (answer, answered) = sync_channel(1);
-        let visit = Box::new(move || {
-            // Whoever asked may have given up.
-            let _ = answer.send(visit());
+    /// What these views hold, all at one moment, in their order.
+    fn read(&self, views: &[Arc<Topic>]) -> Result<Vec<Vec<RecordBatch>>> {
+        let (answer, answers) = sync_channel(views.len().max(1));
+        let views = views.to_vec();
+        self.turns.command(Command::Read {
+            views: views.clone(),
+            answer,
         });
-        self.turns.command(Command::Visit {
-            home,
-            visit: Once::new(visit),
-        });
-        answered.recv().map_err(|_| Error::Closed)
+        let mut held = HashMap::new();
+        for _ in &views {
+            let (view, rows) = answers.recv().map_err(|_| Error::Closed)?;
+            held.insert(view, rows?);
+        }
+        Ok(views
+            .iter()
+            .map(|view| held.remove(&view.id).unwrap_or_default())
+            .collect())
     }
 
     /// One step on every worker; tells whether rows are still waiting.
@@ -369,14 +457,26 @@ impl Inner {
         Ok(waiting)
     }
 
+    fn drain(&self) -> Result<()> {
+        self.check_open()?;
+        self.stop_sources();
+        while self.step_and_look()? {}
+        Ok(())
+    }
+
     fn close(&self) {
+        let _one_at_a_time = self
+            .statements
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         if self.closed.load(Ordering::Acquire) {
             return;
         }
         self.stop_sources();
+        self.turns.command(Command::Seal);
         while matches!(self.step_and_look(), Ok(true)) {}
         self.closed.store(true, Ordering::Release);
-        self.turns.command(Command::Shutdown);
+        self.turns.end(Command::Shutdown);
         let guards = self
             .guards
             .lock()

@@ -7,6 +7,7 @@
 //! timeout is not waited for.
 
 use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -135,7 +136,7 @@ impl<T: Record> Typed<T> {
         if rows.is_empty() {
             return;
         }
-        match T::to_columns(rows) {
+        match columns_of(rows) {
             Ok(batch) => {
                 let number = step.rows.len();
                 step.rows.push(batch);
@@ -158,18 +159,29 @@ impl<T: Record> Typed<T> {
     fn convert_each(rows: &[T], parts: &[(u64, usize, usize)], step: &mut Step) {
         for &(lane, from, to) in parts {
             for row in &rows[from..to] {
-                match T::to_columns(std::slice::from_ref(row)) {
+                match columns_of(std::slice::from_ref(row)) {
                     Ok(batch) => step.add(lane, batch),
                     Err(error) => {
                         step.bad.push(Bad {
                             bytes: Vec::new(),
-                            reason: error.to_string(),
+                            reason: error,
                         });
                     }
                 }
             }
         }
     }
+}
+
+/// The records as columns. A record written by hand may contradict itself or panic; then why.
+fn columns_of<T: Record>(rows: &[T]) -> Result<RecordBatch, String> {
+    let columns = catch_unwind(AssertUnwindSafe(|| T::to_columns(rows)));
+    let columns = columns.map_err(|_| "converting the record to columns panicked".to_owned())?;
+    let columns = columns.map_err(|error| error.to_string())?;
+    if columns.num_rows() != rows.len() || columns.schema() != T::schema() {
+        return Err("the record's columns are not those of its schema".to_owned());
+    }
+    Ok(columns)
 }
 
 /// Notes which lane the records `from..to` came from, next to what it brought just before.
@@ -282,14 +294,33 @@ struct Lane {
     at_us: i64,
     last_active: Instant,
     idle: bool,
+    /// Whether values may still come from it.
+    live: bool,
+}
+
+impl Lane {
+    fn new(now: Instant) -> Self {
+        Self {
+            at_us: i64::MIN,
+            last_active: now,
+            idle: false,
+            live: true,
+        }
+    }
 }
 
 /// All channels of one source, and its watermark. Belongs to the worker that is its home.
 pub(crate) struct Intake {
     channels: Vec<Box<dyn Channel>>,
+    /// The channel that is read first in the next step.
+    turn: usize,
+    /// Values dropped by channels that are gone.
+    dropped_before: u64,
     time: Option<EventTimeColumn>,
     idle_timeout: Duration,
     lanes: HashMap<(usize, u64), Lane>,
+    /// Since when no lane is there; of no meaning while one is.
+    laneless_since: Instant,
     watermark: Watermark,
     promised: i64,
     /// The source was closed: when its channels are read, its input has ended.
@@ -300,6 +331,9 @@ impl Intake {
     pub fn new(time: Option<EventTimeColumn>, idle_timeout: Duration) -> Self {
         Self {
             channels: Vec::new(),
+            turn: 0,
+            dropped_before: 0,
+            laneless_since: Instant::now(),
             time,
             idle_timeout,
             lanes: HashMap::new(),
@@ -320,9 +354,14 @@ impl Intake {
         self.time = Some(time);
     }
 
-    /// Closes all channels; what was pushed before is still read.
+    /// Closes the source: what was pushed before is still read, then its input has ended.
     pub fn close(&mut self) {
         self.closed = true;
+        self.seal();
+    }
+
+    /// No further row can be pushed; what was pushed before is still read.
+    pub fn seal(&mut self) {
         self.channels.iter_mut().for_each(|channel| channel.close());
     }
 
@@ -344,35 +383,60 @@ impl Intake {
 
     /// Takes what has arrived. Returns the watermark if it has moved.
     pub fn take(&mut self, step: &mut Step, now: Instant) -> Option<Watermark> {
-        let mut left = STEP_ROWS;
-        for number in 0..self.channels.len() {
+        if self.time.is_some() {
+            self.note_lanes(now);
+        }
+        let (mut left, channels) = (STEP_ROWS, self.channels.len());
+        for number in 0..channels {
+            let number = (self.turn + number) % channels;
+            if left == 0 {
+                self.excuse(number, now);
+                continue;
+            }
             let first = step.seen.len();
             left = left.saturating_sub(self.channels[number].drain(left, step));
-            if self.time.is_some() {
-                self.note_lanes(number, now);
-                self.note_times(number, first, step, now);
-            }
-            if left == 0 {
-                break;
-            }
+            self.note_times(number, first, step, now);
         }
+        self.turn = (self.turn + 1) % channels.max(1);
         step.ended = self.at_end();
-        self.forget_finished();
-        self.advance(step, now)
+        self.note_ends();
+        let moved = self.advance(step, now);
+        self.forget_ended(now);
+        moved
     }
 
     /// A lane counts from when it is first there, rows or not.
-    fn note_lanes(&mut self, channel: usize, now: Instant) {
-        let live = self.channels[channel].lanes();
-        for &lane in &live {
-            self.lanes.entry((channel, lane)).or_insert(Lane {
-                at_us: i64::MIN,
-                last_active: now,
-                idle: false,
-            });
+    fn note_lanes(&mut self, now: Instant) {
+        for (number, channel) in self.channels.iter_mut().enumerate() {
+            for lane in channel.lanes() {
+                self.lanes
+                    .entry((number, lane))
+                    .or_insert_with(|| Lane::new(now));
+            }
         }
-        self.lanes
-            .retain(|(other, lane), _| *other != channel || live.contains(lane));
+    }
+
+    /// A channel that had to wait is not idle.
+    fn excuse(&mut self, number: usize, now: Instant) {
+        if !self.channels[number].is_empty() {
+            let lanes = self
+                .lanes
+                .iter_mut()
+                .filter(|((channel, _), _)| *channel == number);
+            lanes.for_each(|(_, lane)| lane.last_active = now);
+        }
+    }
+
+    /// Marks the lanes from which nothing will come any more.
+    fn note_ends(&mut self) {
+        self.lanes.values_mut().for_each(|lane| lane.live = false);
+        for (number, channel) in self.channels.iter_mut().enumerate() {
+            for lane in channel.lanes() {
+                if let Some(lane) = self.lanes.get_mut(&(number, lane)) {
+                    lane.live = true;
+                }
+            }
+        }
     }
 
     fn note_times(&mut self, channel: usize, first: usize, step: &Step, now: Instant) {
@@ -389,11 +453,10 @@ impl Intake {
                 .column(time.column)
                 .slice(*from, to - from);
             let latest = latest_us(&column);
-            let lane = self.lanes.entry((channel, *lane)).or_insert(Lane {
-                at_us: i64::MIN,
-                last_active: now,
-                idle: false,
-            });
+            let lane = self
+                .lanes
+                .entry((channel, *lane))
+                .or_insert_with(|| Lane::new(now));
             lane.last_active = now;
             lane.idle = false;
             if let Some(latest) = latest {
@@ -402,14 +465,20 @@ impl Intake {
         }
     }
 
-    /// A channel that has given everything is let go; its place in the numbering stays.
-    fn forget_finished(&mut self) {
+    /// Lets go of lanes that have ended, and of channels at the end of the list: the numbers of the
+    /// others stay.
+    fn forget_ended(&mut self, now: Instant) {
+        if !self.lanes.is_empty() {
+            self.laneless_since = now;
+        }
+        self.lanes.retain(|_, lane| lane.live);
         while self
             .channels
             .last_mut()
             .is_some_and(|channel| channel.is_finished())
         {
-            self.channels.pop();
+            let gone = self.channels.pop();
+            self.dropped_before += gone.map_or(0, |mut channel| channel.dropped());
         }
     }
 
@@ -418,19 +487,35 @@ impl Intake {
             self.promised = self.promised.max(promised);
         }
         let before = self.watermark;
-        if step.ended {
-            self.watermark = Watermark::END;
-        } else {
-            for lane in self.lanes.values_mut() {
-                lane.idle = lane.idle || now.duration_since(lane.last_active) >= self.idle_timeout;
-            }
-            let active = self.lanes.values().filter(|lane| !lane.idle);
-            let slowest = active.map(|lane| lane.at_us).min();
-            let at_us = slowest.unwrap_or(i64::MIN).max(self.promise_in_force());
-            let idle = slowest.is_none() && !self.lanes.is_empty();
-            self.watermark = before.later(Watermark { at_us, idle });
-        }
+        self.watermark = match step.ended {
+            true => Watermark::END,
+            false => before.later(self.slowest(now)),
+        };
         (self.watermark != before).then_some(self.watermark)
+    }
+
+    /// The watermark by what is known of the lanes: of the live ones the least; what the last one
+    /// knew when it ended.
+    fn slowest(&mut self, now: Instant) -> Watermark {
+        for lane in self.lanes.values_mut() {
+            lane.idle |= now.duration_since(lane.last_active) >= self.idle_timeout;
+        }
+        let live = self.lanes.values().filter(|lane| lane.live);
+        let active = live
+            .clone()
+            .filter(|lane| !lane.idle)
+            .map(|lane| lane.at_us)
+            .min();
+        let ended = self.lanes.values().map(|lane| lane.at_us).max();
+        let idle = match live.count() {
+            0 => now.duration_since(self.laneless_since) >= self.idle_timeout,
+            _ => active.is_none(),
+        };
+        let known = active.or(ended.filter(|_| !idle)).unwrap_or(i64::MIN);
+        Watermark {
+            at_us: known.max(self.promise_in_force()),
+            idle,
+        }
     }
 
     /// A promise speaks of rows already pushed too, so it holds once all lanes have been read.
@@ -454,10 +539,12 @@ impl Intake {
 
     /// Values that the policy has dropped.
     pub fn dropped(&mut self) -> u64 {
-        self.channels
+        let now: u64 = self
+            .channels
             .iter_mut()
             .map(|channel| channel.dropped())
-            .sum()
+            .sum();
+        self.dropped_before + now
     }
 }
 

@@ -13,17 +13,19 @@ mod sources;
 pub mod sql;
 mod store;
 mod subscription;
+mod tap;
 mod topic;
 mod turns;
 mod worker;
 
 pub use arrow;
-pub use db::{Builder, Db, Kind, Outcome};
+pub use db::{Builder, Db, Kind, Outcome, source_options};
 pub use error::{Error, Result};
 pub use headwater_connect as connect;
+pub use headwater_ring::{ByteRead, ByteReader, ByteRing};
 pub use record::{Record, RecordError, Symbol, SymbolTooLong, Timestamp};
 pub use source::{
-    Backpressure, Source, SourceConfig, SourceError, TryPushError, WaitStrategy, WalMode,
-    WatermarkConfig,
+    ArrowSource, Backpressure, Source, SourceConfig, SourceError, TryPushError, WaitStrategy,
+    WalMode, WatermarkConfig,
 };
 pub use subscription::{Event, Subscription, TypedSubscription};

@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use arrow::array::RecordBatch;
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{Schema, SchemaRef};
 pub use headwater_ring::{Backpressure, WaitStrategy};
 use headwater_ring::{Producer, PushError};
 
@@ -248,6 +248,69 @@ impl<T: Record> Source<T> {
     pub fn close(&self) {
         self.lane.close();
         self.shared.close();
+    }
+}
+
+/// What an [`ArrowSource`] carries beside batches: nothing, since no value of it can exist.
+pub(crate) enum NoRecord {}
+
+impl Record for NoRecord {
+    fn schema() -> SchemaRef {
+        Arc::new(Schema::empty())
+    }
+
+    fn to_record_batch(&self) -> RecordBatch {
+        match *self {}
+    }
+}
+
+/// A handle for pushing Arrow batches, for programs that learn the columns only when they run.
+///
+/// `Send` but not `Sync`: each thread has its own. Cloning costs the other handles nothing.
+#[derive(Debug, Clone)]
+pub struct ArrowSource(Source<NoRecord>);
+
+impl ArrowSource {
+    pub(crate) fn new(source: Source<NoRecord>) -> Self {
+        Self(source)
+    }
+
+    /// As [`Source::push_arrow`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn push_arrow(&self, batch: RecordBatch) -> Result<(), SourceError> {
+        self.0.push_arrow(batch)
+    }
+
+    /// As [`Source::watermark`].
+    pub fn watermark(&self, timestamp: i64) {
+        self.0.watermark(timestamp);
+    }
+
+    /// As [`Source::current_watermark`].
+    pub fn current_watermark(&self) -> i64 {
+        self.0.current_watermark()
+    }
+
+    /// As [`Source::has_capacity`]; a batch takes one place, however long it is.
+    pub fn has_capacity(&self) -> bool {
+        self.0.has_capacity()
+    }
+
+    /// The source's name.
+    pub fn name(&self) -> &str {
+        self.0.name()
+    }
+
+    /// The source's columns.
+    pub fn schema(&self) -> &SchemaRef {
+        self.0.schema()
+    }
+
+    /// As [`Source::close`].
+    pub fn close(&self) {
+        self.0.close();
     }
 }
 

@@ -78,6 +78,7 @@ impl SourceShared {
         self.closed.store(true, Ordering::Release);
     }
 
+    /// Whether it was closed; never false again after true.
     pub fn is_closed(&self) -> bool {
         self.closed.load(Ordering::Acquire)
     }
@@ -124,7 +125,7 @@ struct Queued {
 fn weight(item: &Item) -> usize {
     match item {
         Item::Rows(delivery) => (delivery.rows.num_rows() + delivery.bad.len()).max(1),
-        Item::Gap(_) | Item::Lifecycle(_) => 1,
+        Item::Gap(_) | Item::Lifecycle(_) => 0,
     }
 }
 
@@ -182,7 +183,9 @@ impl LaneQueue {
             return Err(Offered::Closed);
         }
         let weight = weight(&item);
-        let fits = |state: &Queued| state.items.is_empty() || state.weight + weight <= self.limit;
+        let fits = |state: &Queued| {
+            state.weight == 0 || weight == 0 || state.weight + weight <= self.limit
+        };
         match (fits(&state), self.policy) {
             (true, _) => {}
             (false, Backpressure::Block) => return Err(Offered::Full(item)),
@@ -210,7 +213,9 @@ impl LaneQueue {
 
 impl Queued {
     fn drop_oldest(&mut self) {
-        if let Some(oldest) = self.items.pop_front() {
+        // Gaps and events are never dropped: they have no weight.
+        let oldest = self.items.iter().position(|item| weight(item) > 0);
+        if let Some(oldest) = oldest.and_then(|at| self.items.remove(at)) {
             self.weight -= weight(&oldest);
             self.dropped += rows(&oldest);
         }

@@ -228,7 +228,7 @@ impl Subscription {
     /// # Errors
     /// When the query failed.
     pub fn next_within(&mut self, timeout: Duration) -> Result<Option<Event>, Error> {
-        self.wait(Some(Instant::now() + timeout))
+        self.wait(Instant::now().checked_add(timeout))
     }
 
     /// Whether nothing will come any more.

@@ -3,7 +3,7 @@
 //! A source, the bad rows of a source, a stream, a view and the late rows of a stream are topics.
 //! Each lives on one worker, its **home**; that worker publishes to it once a step.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arrow::array::RecordBatch;
@@ -27,6 +27,7 @@ pub(crate) struct Topic {
     pub relation: Relation,
     state: Mutex<State>,
     rows: AtomicU64,
+    failed: AtomicBool,
 }
 
 #[derive(Default)]
@@ -36,6 +37,8 @@ struct State {
     store: Option<Store>,
     failure: Option<String>,
     watermark: Option<Watermark>,
+    /// Nothing will be published any more.
+    ended: bool,
 }
 
 impl Topic {
@@ -54,6 +57,7 @@ impl Topic {
             relation,
             state,
             rows: AtomicU64::new(0),
+            failed: AtomicBool::new(false),
         })
     }
 
@@ -78,6 +82,11 @@ impl Topic {
     /// Whether this is a view.
     pub fn is_kept(&self) -> bool {
         self.lock().store.is_some()
+    }
+
+    /// Whether the query behind it has failed.
+    pub fn has_failed(&self) -> bool {
+        self.failed.load(Ordering::Acquire)
     }
 
     /// Why the query behind it has failed, if it has.
@@ -122,6 +131,8 @@ impl Topic {
         }
         if let Some(failure) = &state.failure {
             queue.end(Some(failure.clone()));
+        } else if state.ended {
+            queue.end(None);
         }
         state.queues.push(queue);
     }
@@ -163,11 +174,13 @@ impl Topic {
     /// The query behind it has failed: subscribers are told, and nothing more comes.
     pub fn fail(&self, reason: &str) {
         self.lock().fail(reason.to_owned());
+        self.failed.store(true, Ordering::Release);
     }
 
     /// Nothing will be published any more.
     pub fn end(&self) {
         let mut state = self.lock();
+        state.ended = true;
         state.queues.drain(..).for_each(|queue| queue.end(None));
     }
 

@@ -13,7 +13,7 @@
 //! falls between the same two steps everywhere. The epoch of a step is its place in the log.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use headwater_ring::Bell;
@@ -42,6 +42,8 @@ pub(crate) struct Turns<C> {
     log: Mutex<Log<C>>,
     /// The number of turns so far; what workers look at without the lock.
     len: AtomicU64,
+    /// A worker has gone without finishing its turn: do not wait for it.
+    broken: AtomicBool,
     bells: Vec<Arc<Bell>>,
 }
 
@@ -52,6 +54,8 @@ struct Log<C> {
     turns: VecDeque<Turn<C>>,
     /// How many turns each worker has taken.
     taken: Vec<u64>,
+    /// Nothing is appended any more.
+    ended: bool,
 }
 
 impl<C> Turns<C> {
@@ -61,10 +65,12 @@ impl<C> Turns<C> {
             first: 0,
             turns: VecDeque::new(),
             taken: vec![0; workers],
+            ended: false,
         };
         Self {
             log: Mutex::new(log),
             len: AtomicU64::new(0),
+            broken: AtomicBool::new(false),
             bells: (0..workers).map(|_| Arc::new(Bell::new())).collect(),
         }
     }
@@ -74,9 +80,17 @@ impl<C> Turns<C> {
         &self.bells[worker]
     }
 
-    /// Appends a command.
+    /// Appends a command; after the last it is dropped, so whoever waits for its answer is told by
+    /// the channel that closes.
     pub fn command(&self, command: C) {
         self.append(&mut self.lock(), Turn::Command(Arc::new(command)));
+    }
+
+    /// Appends the last command there will be.
+    pub fn end(&self, command: C) {
+        let mut log = self.lock();
+        self.append(&mut log, Turn::Command(Arc::new(command)));
+        log.ended = true;
     }
 
     /// Appends a step.
@@ -110,7 +124,21 @@ impl<C> Turns<C> {
         turn
     }
 
+    /// A worker ends in the middle of a turn: `command` is the last.
+    pub fn break_off(&self, command: C) {
+        self.broken.store(true, Ordering::Release);
+        self.end(command);
+    }
+
+    /// Whether a worker has ended in the middle of a turn.
+    pub fn is_broken(&self) -> bool {
+        self.broken.load(Ordering::Acquire)
+    }
+
     fn append(&self, log: &mut Log<C>, turn: Turn<C>) {
+        if log.ended {
+            return;
+        }
         log.turns.push_back(turn);
         // Release: pairs with the Acquire of `has`.
         self.len.store(log.len(), Ordering::Release);

@@ -16,6 +16,7 @@ use std::sync::mpsc::SyncSender;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use arrow::array::RecordBatch;
 use headwater_ring::WaitStrategy;
 use timely::dataflow::operators::probe::Handle as Probe;
 
@@ -56,13 +57,15 @@ pub(crate) enum Command {
     },
     /// Keep a source from being read while this gate is closed.
     AddGate { source: TopicId, gate: Arc<Gate> },
-    /// Do this on the home of a topic, between steps.
-    Visit {
-        home: usize,
-        visit: Once<Box<dyn FnOnce() + Send>>,
-    },
-    /// Tell, on every worker, whether rows are waiting.
+    /// Tell, on every worker, whether rows are waiting, also behind closed gates.
     Look { answer: SyncSender<bool> },
+    /// Copy what these views hold, all at this moment; each home sends its own.
+    Read {
+        views: Vec<Arc<Topic>>,
+        answer: SyncSender<(TopicId, crate::error::Result<Vec<RecordBatch>>)>,
+    },
+    /// The database closes: no more rows, and no sink holds back those that are there.
+    Seal,
     /// End.
     Shutdown,
 }
@@ -107,8 +110,13 @@ struct SourceSlot {
 }
 
 impl SourceSlot {
+    /// Whether a sink behind this source is full.
+    fn is_gated(&self) -> bool {
+        self.gates.iter().any(|gate| gate.is_closed())
+    }
+
     fn is_ready(&mut self) -> bool {
-        !self.gates.iter().any(|gate| gate.is_closed()) && self.intake.has_work()
+        !self.is_gated() && self.intake.has_work()
     }
 
     fn end(&self) {
@@ -118,7 +126,7 @@ impl SourceSlot {
 }
 
 struct QuerySlot {
-    inputs: Vec<(TopicId, Input)>,
+    inputs: Vec<(Arc<Topic>, Input)>,
     probe: Probe<u64>,
     outlet: std::rc::Rc<std::cell::RefCell<Vec<Chunk>>>,
     output: Arc<Topic>,
@@ -128,9 +136,20 @@ struct QuerySlot {
 }
 
 impl QuerySlot {
-    fn end(&self) {
-        self.output.end();
-        self.late.iter().for_each(|topic| topic.end());
+    /// No further results, and subscribers are told why.
+    fn fail(&mut self, reason: &str) {
+        self.failed = true;
+        self.outlet.borrow_mut().clear();
+        self.output.fail(reason);
+        self.late.iter().for_each(|topic| topic.fail(reason));
+    }
+
+    /// Ends the topics, on their home worker `here`: it has published what it produced.
+    fn end(&self, here: usize) {
+        if self.output.home == here {
+            self.output.end();
+            self.late.iter().for_each(|topic| topic.end());
+        }
     }
 }
 
@@ -196,7 +215,7 @@ impl<'a> Worker<'a> {
                         Turn::Step => self.step(),
                         Turn::Command(command) => {
                             if let Command::Shutdown = *command {
-                                return self.end();
+                                return;
                             }
                             self.command(&command);
                         }
@@ -214,9 +233,8 @@ impl<'a> Worker<'a> {
 
     /// Until there is a turn, rows, or a lane that has become idle.
     fn sleep(&mut self) {
-        let idle = self
-            .sources
-            .iter()
+        let readable = self.sources.iter().filter(|source| !source.is_gated());
+        let idle = readable
             .filter_map(|source| source.intake.next_idle())
             .min();
         let timeout = idle.map(|at| at.saturating_duration_since(Instant::now()));
@@ -243,7 +261,7 @@ impl<'a> Worker<'a> {
     fn take_in(&mut self) {
         let now = Instant::now();
         for source in &mut self.sources {
-            if source.gates.iter().any(|gate| gate.is_closed()) {
+            if source.is_gated() {
                 continue;
             }
             let mut step = Step::default();
@@ -273,9 +291,13 @@ impl<'a> Worker<'a> {
     fn run_query(&mut self, number: usize, epoch: u64) {
         let peers = self.timely.peers();
         let query = &mut self.queries[number];
+        if let Some((input, _)) = query.inputs.iter().find(|(input, _)| input.has_failed()) {
+            let reason = format!("{:?}, which it reads, has failed", input.relation.name);
+            query.fail(&reason);
+        }
         let mut fed = false;
         for (topic, input) in &mut query.inputs {
-            for chunk in self.fresh.get(*topic) {
+            for chunk in self.fresh.get(topic.id) {
                 input.send(chunk.clone());
                 fed = true;
             }
@@ -294,6 +316,9 @@ impl<'a> Worker<'a> {
         };
         while query.probe.less_equal(&epoch) {
             self.timely.step_or_park(Some(wait));
+            if self.turns.is_broken() {
+                return;
+            }
         }
         self.take_out(number);
     }
@@ -303,10 +328,8 @@ impl<'a> Worker<'a> {
         if query.failed {
             return;
         }
-        if let Some(reason) = query.failure.get() {
-            query.failed = true;
-            query.outlet.borrow_mut().clear();
-            query.output.fail(reason);
+        if let Some(reason) = query.failure.get().map(str::to_owned) {
+            query.fail(&reason);
             return;
         }
         for chunk in query.outlet.borrow_mut().drain(..) {
@@ -353,18 +376,28 @@ impl<'a> Worker<'a> {
             Command::Subscribe { .. } => {}
             Command::AddGate { source, gate } => {
                 if let Some(slot) = self.source(*source) {
+                    // A gate that nobody else holds is of a subscriber that has gone.
+                    slot.gates.retain(|gate| Arc::strong_count(gate) > 1);
                     slot.gates.push(Arc::clone(gate));
                 }
             }
-            Command::Visit { home, visit } => {
-                if *home == here
-                    && let Some(visit) = visit.take()
-                {
-                    visit();
+            Command::Read { views, answer } => {
+                for view in views.iter().filter(|view| view.home == here) {
+                    // Whoever asked may have given up.
+                    let _ = answer.try_send((view.id, view.snapshot()));
+                }
+            }
+            Command::Seal => {
+                for source in &mut self.sources {
+                    source.intake.seal();
+                    source.gates.clear();
                 }
             }
             Command::Look { answer } => {
-                let waiting = self.has_work();
+                let waiting = self
+                    .sources
+                    .iter_mut()
+                    .any(|source| source.intake.has_work());
                 // Whoever asked may have given up.
                 let _ = answer.try_send(waiting);
             }
@@ -389,6 +422,7 @@ impl<'a> Worker<'a> {
     }
 
     fn remove(&mut self, topic: TopicId) {
+        let here = self.timely.index();
         let (gone, kept) = std::mem::take(&mut self.sources)
             .into_iter()
             .partition(|source| source.topic.id == topic);
@@ -398,7 +432,7 @@ impl<'a> Worker<'a> {
             .into_iter()
             .partition(|query| query.output.id == topic);
         self.queries = kept;
-        gone.iter().for_each(QuerySlot::end);
+        gone.iter().for_each(|query| query.end(here));
     }
 
     fn add_query(&mut self, query: &NewQuery) {
@@ -415,7 +449,7 @@ impl<'a> Worker<'a> {
             Ok(built) => built,
             Err(error) => return query.output.fail(&error.strip_backtrace()),
         };
-        let inputs = query.inputs.iter().map(|topic| topic.id).zip(inputs);
+        let inputs = query.inputs.iter().cloned().zip(inputs);
         self.queries.push(QuerySlot {
             inputs: inputs.collect(),
             probe,
@@ -449,10 +483,23 @@ impl<'a> Worker<'a> {
         }
         self.fresh.publish();
     }
+}
 
-    fn end(self) {
+/// The end of a worker is the end of its topics. After a panic, which no input should be able to
+/// cause, it is the end of the engine too: subscribers are told, and nobody waits for ever.
+impl Drop for Worker<'_> {
+    fn drop(&mut self) {
+        let here = self.timely.index();
+        if std::thread::panicking() {
+            let reason = "a worker of the engine panicked";
+            self.sources
+                .iter()
+                .for_each(|source| source.topic.fail(reason));
+            self.queries.iter_mut().for_each(|query| query.fail(reason));
+            self.turns.break_off(Command::Shutdown);
+        }
         self.sources.iter().for_each(SourceSlot::end);
-        self.queries.iter().for_each(QuerySlot::end);
+        self.queries.iter().for_each(|query| query.end(here));
     }
 }
 

@@ -166,3 +166,91 @@ fn closing_ends_everything() {
     assert!(source.push(line("later")).is_err());
     assert!(matches!(db.execute("SHOW SOURCES"), Err(Error::Closed)));
 }
+
+#[test]
+fn closing_delivers_what_waits_behind_a_slow_subscriber() {
+    let db = db(1);
+    db.execute("CREATE SOURCE lines (text VARCHAR NOT NULL) WITH (buffer_size = 524288)")
+        .unwrap();
+    let lines = db.subscribe_lossless("lines").unwrap();
+    let source = db.source::<Line>("lines").unwrap();
+    let rows = 400_000;
+    (0..rows).for_each(|_| source.push(line("x")).unwrap());
+    // Nobody has read yet, so the queue is full and rows wait in the lane.
+    let closing = {
+        let db = db.clone();
+        std::thread::spawn(move || db.close())
+    };
+    let count = |event: Result<Event, Error>| match event.unwrap() {
+        Event::Rows(rows) => rows.num_rows(),
+        Event::Missed { .. } => 0,
+    };
+    assert_eq!(lines.map(count).sum::<usize>(), rows);
+    closing.join().unwrap();
+}
+
+#[test]
+fn a_sink_with_its_own_query_has_its_first_result() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("out.ndjson");
+    let db = db(2);
+    db.execute(&format!(
+        "CREATE SOURCE lines (text VARCHAR NOT NULL);
+         CREATE SINK out FROM (SELECT COUNT(*) AS n FROM lines)
+             WITH (connector = 'file', path = '{}');",
+        path.display()
+    ))
+    .unwrap();
+    db.source::<Line>("lines").unwrap().push(line("x")).unwrap();
+    db.settle().unwrap();
+    db.close();
+    let written = std::fs::read_to_string(&path).unwrap();
+    let lines: Vec<&str> = written.lines().collect();
+    let expected = [
+        r#"{"n":0,"_diff":1}"#,
+        r#"{"n":0,"_diff":-1}"#,
+        r#"{"n":1,"_diff":1}"#,
+    ];
+    assert_eq!(lines, expected);
+}
+
+#[test]
+fn the_windows_of_a_union_close_once_with_the_slower_source() {
+    for workers in [1, 2] {
+        let db = db(workers);
+        db.execute(
+            "CREATE SOURCE a (id BIGINT NOT NULL, ts TIMESTAMP NOT NULL, WATERMARK FOR ts AS ts)
+                 WITH (connector = 'generate', rows = 5000, rows_per_second = 0);
+             CREATE SOURCE b (id BIGINT NOT NULL, ts TIMESTAMP NOT NULL, WATERMARK FOR ts AS ts)
+                 WITH (connector = 'generate', rows = 9000, rows_per_second = 0, seed = 7);
+             CREATE VIEW n AS SELECT window_start, COUNT(*) AS n
+                 FROM (SELECT ts FROM a UNION ALL SELECT ts FROM b) u
+                 GROUP BY TUMBLE(ts, INTERVAL '10 milliseconds');",
+        )
+        .unwrap();
+        while !db.sources_ended() {
+            std::thread::yield_now();
+        }
+        db.settle().unwrap();
+        let answer = shown(
+            &db,
+            "SELECT COUNT(*) AS windows, COUNT(DISTINCT window_start) AS starts, SUM(n) AS n FROM n",
+        );
+        assert!(
+            answer.contains("| 90      | 90     | 14000 |"),
+            "{workers} workers:\n{answer}"
+        );
+    }
+}
+
+#[test]
+fn names_that_we_give_cannot_be_taken() {
+    let db = db(1);
+    for name in ["a__bad", "a__late", "a__late_2", "a__query"] {
+        let error = db
+            .execute(&format!("CREATE SOURCE {name} (x BIGINT)"))
+            .unwrap_err();
+        assert!(error.to_string().contains("ends with"), "{error}");
+    }
+    db.execute("CREATE SOURCE a__bads (x BIGINT)").unwrap();
+}

@@ -228,3 +228,35 @@ fn sessions_close_after_the_gap_and_hops_overlap() {
         assert!(text.contains("| 10      | 10  |"), "{text}");
     }
 }
+
+#[test]
+fn a_silent_producer_holds_the_watermark_back_only_until_it_is_idle() {
+    let db = db(1);
+    db.execute(
+        "CREATE SOURCE trades (
+             symbol VARCHAR NOT NULL, price DOUBLE NOT NULL, qty BIGINT NOT NULL, ts TIMESTAMP NOT NULL,
+             WATERMARK FOR ts AS ts) WITH (idle_timeout = '200 milliseconds');
+         CREATE STREAM n AS SELECT COUNT(*) AS n FROM trades GROUP BY TUMBLE(ts, INTERVAL '1 second');",
+    )
+    .unwrap();
+    let mut results = db.subscribe_batches("n").unwrap();
+    let source = db.source::<Trade>("trades").unwrap();
+    let silent = source.clone();
+    source.push(trade("A", 1.0, 1, 0.0)).unwrap();
+    source.push(trade("A", 1.0, 1, 5.0)).unwrap();
+    db.settle().unwrap();
+    assert!(
+        results.try_next().unwrap().is_none(),
+        "the silent producer may still have old rows"
+    );
+    // Nothing is pushed any more: the clock alone lets the windows close, once both are idle or
+    // the active one goes on.
+    let closed = loop {
+        source.push(trade("A", 1.0, 1, 6.0)).unwrap();
+        if let Some(event) = results.next_within(Duration::from_millis(20)).unwrap() {
+            break event;
+        }
+    };
+    assert!(matches!(closed, Event::Rows(_)));
+    drop(silent);
+}

@@ -6,5 +6,6 @@
 
 pub(crate) mod file;
 pub(crate) mod generate;
+pub(crate) mod process;
 pub(crate) mod stdout;
 pub(crate) mod websocket;

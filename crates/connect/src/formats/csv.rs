@@ -21,7 +21,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use super::column::Column;
 use super::fault::{Fault, show};
 use super::{Decoded, Decoder, Encoder, EpochUnit, Format, Frames, time, undecoded};
-use crate::options::{Objection, OptionSet, Options};
+use crate::options::{Checked, Objection, OptionSet, Options};
 use crate::{Bad, Error, Result};
 
 /// The format `csv`.
@@ -85,6 +85,14 @@ impl Options for CsvEncoderOptions {
     fn objections(&self) -> Vec<Objection> {
         distinct(self.delimiter, self.quote)
     }
+}
+
+/// Whether frames are CSV whose first record names the columns. A source that goes on in the middle of
+/// its input must tell the first record again.
+pub(crate) fn has_header(options: &Checked) -> bool {
+    options
+        .get::<CsvOptions>()
+        .is_ok_and(|options| options.header)
 }
 
 fn distinct(delimiter: Mark, quote: Mark) -> Vec<Objection> {

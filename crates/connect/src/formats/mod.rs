@@ -25,6 +25,8 @@ use serde::{Deserialize, Serialize};
 use crate::options::{Checked, OptionSet};
 use crate::{Bad, Result};
 
+pub(crate) use self::csv::has_header;
+
 /// Every format there is.
 pub const FORMATS: &[Format] = &[
     json::FORMAT,

@@ -67,7 +67,7 @@ pub fn build(
         failure: failure.clone(),
     };
     let result = builder.node(&plan.root)?;
-    let result = exchange(result, "gather", Route::To(home), failure.clone());
+    let result = exchange(result, "gather", Route::Home(home), failure.clone());
     let outlet = Rc::new(RefCell::new(Vec::new()));
     let (probe, result) = collect(result, Rc::clone(&outlet)).probe();
     drop(result);
@@ -205,12 +205,14 @@ fn collect<'scope>(input: Chunks<'scope>, outlet: Rc<RefCell<Vec<Chunk>>>) -> Ch
 /// The keys of rows, or of partial results.
 type Keys = Box<dyn Fn(&RecordBatch) -> Result<Vec<ArrayRef>>>;
 
-/// Where chunks go. Watermarks go to every worker.
+/// Where chunks go. Behind `Spread` every worker has every watermark, so nobody else sends one on.
 enum Route {
-    /// Everything to this worker.
-    To(usize),
-    /// Each row to the worker of its keys; late rows stay where they are.
+    /// Watermarks to every worker; the rest stays where it is.
+    Spread,
+    /// Each row to the worker of its keys; the rest stays where it is.
     ByKey(Keys),
+    /// Everything to this worker.
+    Home(usize),
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -219,10 +221,8 @@ struct Addressed {
     chunk: Chunk,
 }
 
-/// Watermarks to every worker; rows stay where they are.
 fn spread(input: Chunks<'_>) -> Chunks<'_> {
-    let here = input.scope().index();
-    exchange(input, "spread", Route::To(here), Failure::default())
+    exchange(input, "spread", Route::Spread, Failure::default())
 }
 
 /// Sends chunks along `route`. With one worker, does nothing.
@@ -259,19 +259,22 @@ fn exchange<'scope>(
 type Addresseds<'scope> = timely::dataflow::Stream<'scope, u64, Vec<Addressed>>;
 
 fn address(chunk: Chunk, here: usize, peers: usize, route: &Route) -> Result<Vec<Addressed>> {
+    let stays = |chunk| vec![Addressed { to: here, chunk }];
     Ok(match (chunk, route) {
-        (chunk @ Chunk::Watermark(_), _) => (0..peers)
-            .map(|to| Addressed {
+        (chunk @ Chunk::Watermark(_), Route::Spread) => {
+            let copies = (0..peers).map(|to| Addressed {
                 to,
                 chunk: chunk.clone(),
-            })
-            .collect(),
-        (chunk, Route::To(worker)) => vec![Addressed { to: *worker, chunk }],
+            });
+            copies.collect()
+        }
+        (Chunk::Watermark(_), Route::Home(home)) if *home != here => Vec::new(),
+        (chunk, Route::Home(home)) => vec![Addressed { to: *home, chunk }],
         (Chunk::Rows(rows), Route::ByKey(keys)) => divide(&rows, peers, keys, Chunk::Rows)?,
         (Chunk::Partial { window, rows }, Route::ByKey(keys)) => {
             divide(&rows, peers, keys, |rows| Chunk::Partial { window, rows })?
         }
-        (chunk @ Chunk::Late { .. }, Route::ByKey(_)) => vec![Addressed { to: here, chunk }],
+        (chunk, Route::Spread | Route::ByKey(_)) => stays(chunk),
     })
 }
 

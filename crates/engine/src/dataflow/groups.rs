@@ -7,7 +7,9 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, BooleanArray, Int64Array, RecordBatch, RecordBatchOptions};
+use arrow::array::{
+    Array, ArrayRef, BooleanArray, Int64Array, RecordBatch, RecordBatchOptions, new_null_array,
+};
 use arrow::compute::{cast, prep_null_mask_filter};
 use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
 use datafusion::common::cast::as_boolean_array;
@@ -63,16 +65,18 @@ pub struct Grouping {
     key_schema: SchemaRef,
     aggregates: Vec<Aggregate>,
     arguments: Vec<Vec<Arc<dyn PhysicalExpr>>>,
+    argument_types: Vec<Vec<DataType>>,
     run_schema: SchemaRef,
     states: Vec<usize>,
 }
 
 impl Grouping {
-    /// `key_fields` are the names and types of `keys`.
+    /// `key_fields` are the names and types of `keys`, `input` the columns that rows have.
     ///
     /// # Errors
-    /// If an aggregate cannot say what its state looks like.
+    /// If an aggregate cannot say what its state or its arguments look like.
     pub fn new(
+        input: &Schema,
         keys: Vec<Arc<dyn PhysicalExpr>>,
         key_fields: Vec<FieldRef>,
         aggregates: Vec<Aggregate>,
@@ -87,9 +91,15 @@ impl Grouping {
                 Arc::new(Field::new(name, field.data_type().clone(), true))
             }));
         }
+        let arguments: Vec<_> = aggregates.iter().map(Aggregate::arguments).collect();
+        let types = arguments.iter().map(|arguments| {
+            let types = arguments.iter().map(|argument| argument.data_type(input));
+            types.collect::<Result<Vec<_>>>()
+        });
         Ok(Arc::new(Self {
             key_schema: Arc::new(Schema::new(key_fields)),
-            arguments: aggregates.iter().map(Aggregate::arguments).collect(),
+            argument_types: types.collect::<Result<_>>()?,
+            arguments,
             run_schema: Arc::new(Schema::new(run_fields)),
             keys,
             aggregates,
@@ -102,22 +112,29 @@ impl Grouping {
         self.keys.len()
     }
 
+    /// The run of the one group of a GROUP BY without keys before any row has come; `None` if there
+    /// are keys.
+    ///
+    /// # Errors
+    /// If an aggregate cannot be set up.
+    pub fn total_of_nothing(&self) -> Result<Option<RecordBatch>> {
+        if !self.keys.is_empty() {
+            return Ok(None);
+        }
+        let mut columns = Vec::with_capacity(self.run_schema.fields().len());
+        let nobody = BooleanArray::from(vec![false]);
+        for (aggregate, types) in self.aggregates.iter().zip(&self.argument_types) {
+            let row: Vec<_> = types.iter().map(|of| new_null_array(of, 1)).collect();
+            let mut accumulator = aggregate.accumulator()?;
+            accumulator.update_batch(&row, &[0], Some(&nobody), 1)?;
+            columns.extend(accumulator.state(EmitTo::All)?);
+        }
+        run_of(self, columns, 1).map(Some)
+    }
+
     /// An empty map from keys to numbers of groups.
     pub(super) fn new_keys(&self) -> Result<Box<dyn GroupValues>> {
         new_group_values(Arc::clone(&self.key_schema), &GroupOrdering::None)
-    }
-
-    /// The run of the one group of a GROUP BY without keys before any row has come.
-    ///
-    /// Made by single accumulators: one for many groups takes a group without rows for one with.
-    pub(super) fn empty_total(&self) -> Result<RecordBatch> {
-        let mut columns = Vec::with_capacity(self.run_schema.fields().len());
-        for aggregate in &self.aggregates {
-            for state in aggregate.function.create_accumulator()?.state()? {
-                columns.push(state.to_array()?);
-            }
-        }
-        run_of(self, columns, 1)
     }
 
     /// Evaluates the keys over `rows`.
@@ -245,6 +262,8 @@ impl Groups {
     }
 
     /// Adds the states of `run` to the groups given for each of its rows, whatever their keys.
+    /// `count` is how many groups have been met, with this run; each of them, since an accumulator
+    /// holds that a group below `count` has had a value if no value was NULL.
     ///
     /// Only for sets that never see [`Self::update`]: such groups have no keys.
     pub fn merge_into(&mut self, run: &RecordBatch, indices: &[usize], count: usize) -> Result<()> {
@@ -325,7 +344,13 @@ impl Groups {
 
     fn take_keys(&mut self) -> Result<Vec<ArrayRef>> {
         match &mut self.values {
-            Some(values) if !values.is_empty() => values.emit(EmitTo::All),
+            Some(values) if !values.is_empty() => {
+                let groups = values.len();
+                let keys = values.emit(EmitTo::All)?;
+                // Taking the keys out leaves their hashes in the map of several columns.
+                values.clear_shrink(groups);
+                Ok(keys)
+            }
             _ => Ok(self
                 .grouping
                 .key_schema

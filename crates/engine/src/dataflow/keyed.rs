@@ -82,10 +82,7 @@ impl Keyed {
     pub fn new(spec: Arc<KeyedSpec>, owns_total: bool) -> Result<Self> {
         let scratch = Groups::new(&spec.grouping)?;
         let has_keys = spec.grouping.key_count() > 0;
-        let deltas = match !has_keys && owns_total {
-            true => vec![spec.grouping.empty_total()?],
-            false => Vec::new(),
-        };
+        let total = spec.total.clone().filter(|_| owns_total);
         let keys = if has_keys {
             Some(spec.grouping.new_keys()?)
         } else {
@@ -96,41 +93,62 @@ impl Keyed {
             keys,
             places: Vec::new(),
             runs: Vec::new(),
-            deltas,
+            deltas: total.into_iter().collect(),
             scratch,
             locals: Vec::new(),
         })
     }
 
-    /// The groups that the deltas touch.
+    /// The groups that the deltas touch: first those known before, then new ones as they come. So
+    /// all local numbers below [`Touched::counts`] have been met when a delta has been merged, which
+    /// accumulators take for granted.
     fn touched(&mut self, deltas: &[RecordBatch]) -> Result<Touched> {
-        let mut touched = Touched::default();
-        let mut numbers = Vec::new();
+        let numbers = self.numbers(deltas)?;
+        let all = || {
+            let deltas = numbers.iter().enumerate();
+            deltas.flat_map(|(delta, rows)| rows.iter().enumerate().map(move |it| (delta, it)))
+        };
+        let known = self.places.len();
+        let groups = self.keys.as_ref().map_or(1, |keys| keys.len());
         let locals = &mut self.locals;
-        for (delta, rows) in deltas.iter().enumerate() {
-            match &mut self.keys {
-                Some(keys) => {
-                    keys.intern(self.spec.grouping.run_keys(rows), &mut numbers)?;
-                    locals.resize(keys.len(), 0);
-                }
-                None => {
-                    numbers = vec![0; rows.num_rows()];
-                    locals.resize(1, 0);
-                }
+        locals.resize(groups, 0);
+        let mut touched = Touched::default();
+        let before = all().filter(|(_, (_, group))| **group < known);
+        for (delta, (row, &group)) in before.chain(all()) {
+            if locals[group] == 0 {
+                touched.groups.push(group);
+                touched.first.push((delta, row));
+                locals[group] = touched.groups.len() as u32;
             }
-            let local = numbers.iter().enumerate().map(|(row, &group)| {
-                if locals[group] == 0 {
-                    touched.groups.push(group);
-                    touched.first.push((delta, row));
-                    locals[group] = touched.groups.len() as u32;
-                }
-                locals[group] as usize - 1
-            });
-            let local = local.collect();
+        }
+        let mut count = touched
+            .groups
+            .iter()
+            .filter(|group| **group < known)
+            .count();
+        for rows in &numbers {
+            let local = rows.iter().map(|&group| locals[group] as usize - 1);
+            let local: Vec<usize> = local.collect();
+            count = local
+                .iter()
+                .fold(count, |count, local| count.max(local + 1));
             touched.local.push(local);
+            touched.counts.push(count);
         }
         touched.groups.iter().for_each(|&group| locals[group] = 0);
         Ok(touched)
+    }
+
+    /// The number of the group of each row of each delta.
+    fn numbers(&mut self, deltas: &[RecordBatch]) -> Result<Vec<Vec<usize>>> {
+        let numbers = deltas.iter().map(|rows| {
+            let mut numbers = vec![0; rows.num_rows()];
+            if let Some(keys) = &mut self.keys {
+                keys.intern(self.spec.grouping.run_keys(rows), &mut numbers)?;
+            }
+            Ok(numbers)
+        });
+        numbers.collect()
     }
 
     /// The states that touched groups had before, and their local numbers.
@@ -150,13 +168,14 @@ impl Keyed {
     fn update(&mut self, out: &mut Vec<Chunk>) -> Result<()> {
         let deltas = std::mem::take(&mut self.deltas);
         let touched = self.touched(&deltas)?;
-        let count = touched.groups.len();
         let old = self.old_states(&touched)?;
         if let Some((states, locals)) = &old {
-            self.scratch.merge_into(states, locals, count)?;
+            self.scratch.merge_into(states, locals, locals.len())?;
         }
-        for (delta, locals) in deltas.iter().zip(&touched.local) {
-            self.scratch.merge_into(delta, locals, count)?;
+        for (number, delta) in deltas.iter().enumerate() {
+            let locals = &touched.local[number];
+            self.scratch
+                .merge_into(delta, locals, touched.counts[number])?;
         }
         let sources: Vec<&RecordBatch> = deltas.iter().collect();
         let first = interleave_record_batch(&sources, &touched.first)?;
@@ -187,13 +206,13 @@ impl Keyed {
 
     fn remember(&mut self, touched: &Touched, states: RecordBatch) -> Result<()> {
         let run = self.runs.len();
+        // New groups are all touched, but not met in the order of their numbers: keys of one hash
+        // are numbered after the others of their batch.
+        let groups = touched.groups.iter().map(|group| group + 1).max();
+        let groups = groups.unwrap_or(0).max(self.places.len());
+        self.places.resize(groups, Place { run, row: 0 });
         for (row, &group) in touched.groups.iter().enumerate() {
-            let place = Place { run, row };
-            match self.places.get_mut(group) {
-                Some(known) => *known = place,
-                // Groups are numbered in the order in which they first came.
-                None => self.places.push(place),
-            }
+            self.places[group] = Place { run, row };
         }
         self.runs.push(states);
         self.compact()
@@ -252,6 +271,8 @@ struct Touched {
     first: Vec<(usize, usize)>,
     /// For each delta, the local number of each row.
     local: Vec<Vec<usize>>,
+    /// For each delta, how many groups have been met with it.
+    counts: Vec<usize>,
 }
 
 /// Leaves out the groups whose result is as before. `locals` says which row of `new` each row of

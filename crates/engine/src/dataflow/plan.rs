@@ -4,6 +4,7 @@
 
 use std::sync::Arc;
 
+use arrow::array::RecordBatch;
 use arrow::datatypes::{DataType, SchemaRef, TimeUnit};
 use datafusion::physical_expr::PhysicalExpr;
 
@@ -163,4 +164,6 @@ pub struct KeyedSpec {
     pub output: Vec<OutputColumn>,
     /// The schema of the result, without the diff.
     pub schema: SchemaRef,
+    /// Without keys, what is known of the one group before any row has come.
+    pub total: Option<RecordBatch>,
 }

@@ -15,7 +15,6 @@ use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, BooleanArray, Int64Array, RecordBatch, UInt32Array};
 use arrow::compute::kernels::cmp::{gt_eq, lt};
-use arrow::compute::kernels::numeric::add_wrapping;
 use arrow::compute::{cast, concat_batches, filter_record_batch, not, take};
 use datafusion::error::Result;
 
@@ -130,7 +129,7 @@ impl Sessions {
 
     fn must_sweep(&self) -> bool {
         let open: usize = self.open.iter().map(RecordBatch::num_rows).sum();
-        let few = open <= EAGER * self.rows_since + 4_096;
+        let few = open <= EAGER * self.rows_since + 4_096 || self.rows_since == 0;
         let passed = self.bound.saturating_sub(self.swept) >= self.spec.gap / 16;
         self.earliest_end <= self.bound && (few || passed || self.bound == i64::MAX)
     }
@@ -142,7 +141,11 @@ impl Sessions {
         }
         self.swept = self.bound;
         self.rows_since = 0;
-        let ahead = self.panes.split_off(&self.bound);
+        let ahead = match self.bound {
+            // The end of the input is behind the last instant too.
+            i64::MAX => BTreeMap::new(),
+            bound => self.panes.split_off(&bound),
+        };
         for pane in std::mem::replace(&mut self.panes, ahead).into_values() {
             let mut pane = pane;
             self.open.extend_from_slice(pane.seal()?);
@@ -189,10 +192,13 @@ impl Sessions {
         groups.take_states(&keys)
     }
 
+    /// The first instant after each session.
+    fn ends(&self, spans: &Spans) -> Int64Array {
+        spans.last.unary(|last| last.saturating_add(self.spec.gap))
+    }
+
     fn close(&mut self, sessions: RecordBatch, out: &mut Vec<Chunk>) -> Result<()> {
-        let last = Spans::of(&sessions)?.last;
-        let end =
-            last.unary::<_, arrow::datatypes::Int64Type>(|last| last.saturating_add(self.spec.gap));
+        let end = self.ends(&Spans::of(&sessions)?);
         let open = arrow::compute::kernels::cmp::gt(&end, &Int64Array::new_scalar(self.bound))?;
         let closed = filter_record_batch(&sessions, &not(&open)?)?;
         if closed.num_rows() > 0 {
@@ -212,7 +218,7 @@ impl Sessions {
         let values = groups.take_values()?;
         let keys = self.spec.grouping.run_keys(sessions).to_vec();
         let spans = Spans::of(sessions)?;
-        let end = add_wrapping(&spans.last, &Int64Array::new_scalar(self.spec.gap))?;
+        let end = self.ends(&spans);
         let time = &self.spec.time.data_type;
         let first: ArrayRef = Arc::new(spans.first);
         let window = Some((cast(&first, time)?, cast(&end, time)?));

@@ -1,8 +1,15 @@
 //! UNION ALL: the rows of all inputs, at the watermark of the slowest.
+//!
+//! Rows pass at once. The watermarks of an epoch are held back until the epoch is complete, so what
+//! comes out does not depend on the order in which the inputs' chunks arrive: every worker emits
+//! the same one watermark.
+
+use std::collections::BTreeMap;
 
 use timely::dataflow::channels::pact::Pipeline;
-use timely::dataflow::operators::Concatenate;
 use timely::dataflow::operators::generic::operator::Operator;
+use timely::dataflow::operators::vec::Map;
+use timely::dataflow::operators::{Capability, Concatenate};
 
 use super::chunk::{Chunk, Watermark};
 use super::stage::Chunks;
@@ -26,46 +33,45 @@ impl Slowest {
     }
 }
 
+/// The watermarks of one epoch: which input, and what it said last.
+type Marks = BTreeMap<usize, Watermark>;
+
 /// Merges the inputs. They must be in the same scope, and at least one.
 pub(super) fn union<'scope>(inputs: Vec<Chunks<'scope>>) -> Chunks<'scope> {
     let scope = inputs[0].scope();
-    let slowest = std::rc::Rc::new(std::cell::RefCell::new(Slowest(vec![
-        Watermark::START;
-        inputs.len()
-    ])));
-    let marked: Vec<_> = inputs
-        .into_iter()
-        .enumerate()
-        .map(|(number, input)| {
-            let slowest = std::rc::Rc::clone(&slowest);
-            mark(input, move |watermark| {
-                let mut slowest = slowest.borrow_mut();
-                slowest.0[number] = watermark;
-                slowest.watermark()
-            })
-        })
-        .collect();
-    scope.concatenate(marked)
-}
-
-/// Replaces each watermark of `input` by what `combine` makes of it.
-fn mark<'scope>(
-    input: Chunks<'scope>,
-    mut combine: impl FnMut(Watermark) -> Watermark + 'static,
-) -> Chunks<'scope> {
-    input.unary(Pipeline, "union", move |_, _| {
-        move |input, output| {
+    let mut slowest = Slowest(vec![Watermark::START; inputs.len()]);
+    let mut said = Watermark::START;
+    let numbered = inputs.into_iter().enumerate();
+    let numbered = numbered.map(|(number, input)| input.map(move |chunk| (number, chunk)));
+    let all = scope.concatenate(numbered.collect::<Vec<_>>());
+    all.unary_frontier(Pipeline, "union", move |_, _| {
+        let mut epochs: BTreeMap<u64, (Capability<u64>, Marks)> = BTreeMap::new();
+        move |(input, frontier), output| {
             input.for_each_time(|time, batches| {
                 let mut session = output.session(&time);
-                for chunks in batches {
-                    for chunk in chunks.drain(..) {
-                        session.give(match chunk {
-                            Chunk::Watermark(watermark) => Chunk::Watermark(combine(watermark)),
-                            other => other,
-                        });
+                for (number, chunk) in batches.flat_map(|chunks| chunks.drain(..)) {
+                    match chunk {
+                        Chunk::Watermark(watermark) => {
+                            let epoch = epochs.entry(*time.time());
+                            let (_, marks) =
+                                epoch.or_insert_with(|| (time.retain(0), Marks::new()));
+                            marks.insert(number, watermark);
+                        }
+                        other => session.give(other),
                     }
                 }
             });
+            while let Some(entry) = epochs.first_entry() {
+                if frontier.less_equal(entry.key()) {
+                    break;
+                }
+                let (capability, marks) = entry.remove();
+                marks
+                    .into_iter()
+                    .for_each(|(number, mark)| slowest.0[number] = mark);
+                said = said.later(slowest.watermark());
+                output.session(&capability).give(Chunk::Watermark(said));
+            }
         }
     })
 }

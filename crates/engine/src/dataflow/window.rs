@@ -77,10 +77,9 @@ impl Windows {
 
     fn close(&mut self, start: i64, out: &mut Vec<Chunk>) -> Result<()> {
         let spec = Arc::clone(&self.spec);
-        let end = start.saturating_add(spec.size);
         let mut groups = match spec.size == spec.slide {
             true => self.panes.remove(&start).map(|pane| pane.live),
-            false => self.merge_panes(start, end)?,
+            false => self.merge_panes(start)?,
         };
         if let Some(groups) = groups.as_mut().filter(|groups| !groups.is_empty()) {
             out.push(match self.close {
@@ -91,15 +90,31 @@ impl Windows {
                 },
             });
         }
-        let after = start.saturating_add(spec.slide);
-        self.panes = self.panes.split_off(&after);
-        self.next = after;
+        // Not by the start of the next window: the last window of all time has none.
+        while self
+            .panes
+            .first_key_value()
+            .is_some_and(|(pane, _)| *pane <= start)
+        {
+            self.panes.pop_first();
+        }
+        self.next = start.saturating_add(spec.slide);
         Ok(())
     }
 
-    fn merge_panes(&mut self, start: i64, end: i64) -> Result<Option<Groups>> {
+    /// Windows without rows close too: what comes for them later must not open them again, on one
+    /// worker and not on another.
+    fn close_empty(&mut self) {
+        if self.bound > i64::MIN {
+            let last = pane::start_of(self.bound.saturating_sub(self.spec.size), self.spec.slide);
+            self.next = self.next.max(last.saturating_add(self.spec.slide));
+        }
+    }
+
+    fn merge_panes(&mut self, start: i64) -> Result<Option<Groups>> {
         let mut merged: Option<Groups> = None;
-        for (_, pane) in self.panes.range_mut(start..end) {
+        let last = start.saturating_add(self.spec.size - self.spec.slide);
+        for (_, pane) in self.panes.range_mut(start..=last) {
             for run in pane.seal()? {
                 let groups = match &mut merged {
                     Some(groups) => groups,
@@ -137,6 +152,7 @@ impl Stage for Windows {
             }
             self.close(start, out)?;
         }
+        self.close_empty();
         Ok(())
     }
 }

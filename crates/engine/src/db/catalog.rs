@@ -12,6 +12,8 @@ use crate::source::{SourceConfig, WatermarkConfig};
 use crate::sources::SourceShared;
 use crate::sql::Tables;
 use crate::sql::plan::{EventColumn, Relation};
+use crate::subscription::Subscription;
+use crate::tap::SourceTap;
 use crate::topic::Topic;
 use crate::worker::Command;
 
@@ -38,6 +40,7 @@ pub(super) struct SourceEntry {
 pub(super) struct SourceConnector {
     pub spec: SourceSpec,
     pub handle: Arc<SourceHandle>,
+    pub tap: SourceTap,
 }
 
 pub(super) struct QueryEntry {
@@ -56,7 +59,9 @@ pub(super) struct SinkEntry {
     pub declared: arrow::datatypes::SchemaRef,
     pub spec: SinkSpec,
     pub stop: CancellationToken,
-    pub status: Arc<super::connect::SinkStatus>,
+    pub status: Arc<super::feeder::SinkStatus>,
+    /// The rows of a query of its own, subscribed to before it had any, until the task takes them.
+    pub rows: Option<Subscription>,
     /// Set once the sink's task runs.
     pub task: Option<tokio::task::JoinHandle<()>>,
 }
@@ -92,6 +97,13 @@ impl SourceEntry {
                 watermark.column, relation.name
             ));
         };
+        let data_type = relation.schema.field(column).data_type();
+        if !matches!(data_type, arrow::datatypes::DataType::Timestamp(..)) {
+            return refused(format!(
+                "{:?} is {data_type}, and event time is a TIMESTAMP",
+                watermark.column
+            ));
+        }
         let time = EventTimeColumn {
             column,
             delay: watermark.delay,
@@ -245,23 +257,30 @@ impl Catalog {
         readers.cloned().collect()
     }
 
-    /// The sources that a topic's rows come from.
-    pub fn sources_of(&self, topic: &str) -> Vec<Arc<Topic>> {
-        let owner = self.entries.values().find(|entry| {
-            entry
-                .topics()
-                .iter()
-                .any(|owned| owned.relation.name == topic)
-        });
-        match owner {
-            Some(Entry::Source(source)) => vec![Arc::clone(&source.topic)],
-            Some(Entry::Query(query)) => query
-                .inputs
-                .iter()
-                .flat_map(|input| self.sources_of(input))
-                .collect(),
-            Some(Entry::Sink(_)) | None => Vec::new(),
+    /// The sources that the rows of these topics come from, each once, by number.
+    pub fn sources_of(&self, topics: &[String]) -> Vec<Arc<Topic>> {
+        let (mut waiting, mut seen) = (topics.to_vec(), Vec::new());
+        let mut sources: Vec<Arc<Topic>> = Vec::new();
+        while let Some(topic) = waiting.pop() {
+            if seen.contains(&topic) {
+                continue;
+            }
+            let owns = |entry: &&Entry| {
+                entry
+                    .topics()
+                    .iter()
+                    .any(|owned| owned.relation.name == topic)
+            };
+            match self.entries.values().find(owns) {
+                Some(Entry::Source(source)) => sources.push(Arc::clone(&source.topic)),
+                Some(Entry::Query(query)) => waiting.extend(query.inputs.iter().cloned()),
+                Some(Entry::Sink(_)) | None => {}
+            }
+            seen.push(topic);
         }
+        sources.sort_by_key(|source| source.id);
+        sources.dedup_by_key(|source| source.id);
+        sources
     }
 }
 

@@ -1,61 +1,24 @@
 //! Connectors at work: starting sources, and the task that feeds each sink.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::sync::Arc;
 
-use futures_util::StreamExt;
-use headwater_connect::{Attempts, Backoff, Sink, SourceHandle};
+use headwater_connect::Status;
+use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::catalog::{Catalog, Entry, SinkEntry, SourceEntry};
+use super::catalog::{Catalog, Entry, Kind, SinkEntry, SourceConnector, SourceEntry};
+use super::feeder::Feeder;
 use super::{Inner, STOP_DEADLINE};
 use crate::error::Result;
 use crate::ingest::Connected;
 use crate::sources::{ConnectorLane, LaneQueue};
-use crate::subscription::{Event, Gate, Queue, Subscription};
+use crate::subscription::Subscription;
 use crate::worker::{Command, Once};
-
-/// Rows that wait for a sink before the sources behind it are held back.
-const SINK_QUEUE_ROWS: usize = 1 << 18;
-
-/// How a sink is doing.
-#[derive(Default)]
-pub(crate) struct SinkStatus {
-    pub rows: AtomicU64,
-    pub state: Mutex<SinkState>,
-}
-
-/// The state of a sink, and why.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct SinkState {
-    pub name: &'static str,
-    pub reason: Option<String>,
-}
-
-impl SinkStatus {
-    fn set(&self, name: &'static str, reason: Option<String>) {
-        if let Some(reason) = &reason {
-            tracing::warn!(state = name, reason, "sink");
-        }
-        *self.state.lock().unwrap_or_else(PoisonError::into_inner) = SinkState { name, reason };
-    }
-
-    pub fn get(&self) -> SinkState {
-        self.state
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
-    }
-}
 
 impl Inner {
     /// Starts every connector that has not been started: sinks first, so that they miss nothing.
     pub(super) fn start_connectors(&self) -> Result<()> {
-        if !self.start_connectors {
-            return Ok(());
-        }
         let mut catalog = self.catalog();
         self.start_sinks(&mut catalog)?;
         for source in catalog.sources() {
@@ -94,20 +57,25 @@ impl Inner {
         if let Err(error) = started {
             tracing::error!(source = source.shared.name(), %error, "cannot start");
         }
-        self.close_when_ended(&connector.handle, source);
+        self.close_when_ended(connector, source);
     }
 
-    /// When the connector's input ends for good, so does the source: its windows close.
-    fn close_when_ended(&self, handle: &Arc<SourceHandle>, source: &SourceEntry) {
-        use headwater_connect::End;
-        let (mut status, shared) = (handle.watch(), Arc::clone(&source.shared));
+    /// When the connector's input ends for good, so does the source: its windows close. When the
+    /// connector stops for whatever reason, so do those who tap it.
+    fn close_when_ended(&self, connector: &SourceConnector, source: &SourceEntry) {
+        use headwater_connect::{End, State};
+        let (mut status, tap) = (connector.handle.watch(), connector.tap.clone());
+        let shared = Arc::clone(&source.shared);
         self.tokio.spawn(async move {
-            let ended = status
-                .wait_for(|status| status.end == Some(End::Finished))
-                .await;
-            if ended.is_ok() {
+            let ended = |status: &Status| matches!(status.state, State::Stopped | State::Failed);
+            let finished = match status.wait_for(ended).await {
+                Ok(status) => status.end == Some(End::Finished),
+                Err(_) => false,
+            };
+            if finished {
                 shared.close();
             }
+            tap.close();
         });
     }
 
@@ -120,56 +88,70 @@ impl Inner {
             if sink.task.is_some() || sink.input.is_empty() {
                 continue;
             }
-            let task = self.start_sink(catalog, sink)?;
-            if let Some(Entry::Sink(sink)) = catalog.entries.get_mut(&name) {
-                sink.task = Some(task);
+            let topic = catalog.topic(&sink.input)?;
+            let missing = sink.rows.is_none();
+            let subscribed = missing.then(|| self.subscribe_lossless(catalog, &topic));
+            if let Some(Entry::Sink(sink)) = catalog.entries.get_mut(&name)
+                && let Some(rows) = sink.rows.take().or(subscribed)
+            {
+                sink.task = Some(self.start_sink(sink, rows, topic.id));
             }
         }
         Ok(())
     }
 
-    fn start_sink(
-        &self,
-        catalog: &Catalog,
-        sink: &SinkEntry,
-    ) -> Result<tokio::task::JoinHandle<()>> {
-        let topic = catalog.topic(&sink.input)?;
-        let bells = (0..self.workers).map(|worker| Arc::clone(self.turns.bell(worker)));
-        let gate = Arc::new(Gate::new(bells.collect()));
-        for source in catalog.sources_of(&sink.input) {
-            let gate = Arc::clone(&gate);
-            self.turns.command(Command::AddGate {
-                source: source.id,
-                gate,
-            });
-        }
-        let rows = self.subscribe(&topic, Queue::new(SINK_QUEUE_ROWS, Some(gate)));
-        let feeder = Feeder {
-            rows,
-            stop: sink.stop.clone(),
-            status: Arc::clone(&sink.status),
-            attempts: Attempts::new(Backoff::default(), topic.id),
-        };
+    fn start_sink(&self, sink: &SinkEntry, rows: Subscription, seed: u64) -> JoinHandle<()> {
+        let feeder = Feeder::new(rows, sink.stop.clone(), Arc::clone(&sink.status), seed);
         let spec = sink.spec.clone();
-        Ok(self.tokio.spawn(async move {
+        self.tokio.spawn(async move {
             match spec.sink() {
                 Ok(sink) => feeder.run(sink).await,
-                Err(error) => feeder.status.set("failed", Some(error.to_string())),
+                Err(error) => feeder.fail(error.to_string()),
             }
-        }))
+        })
     }
 
-    /// Stops all sources that have connectors. Blocks.
+    /// Stops all sources that have connectors, and closes those whose input has ended, so that their
+    /// windows close. Blocks.
     pub(super) fn stop_sources(&self) {
-        let handles: Vec<_> = self
-            .catalog()
-            .sources()
-            .filter_map(|source| Some(Arc::clone(&source.connector.as_ref()?.handle)))
-            .collect();
+        use headwater_connect::End;
+        let connected = |source: &SourceEntry| {
+            let handle = Arc::clone(&source.connector.as_ref()?.handle);
+            Some((handle, Arc::clone(&source.shared)))
+        };
+        let sources: Vec<_> = self.catalog().sources().filter_map(connected).collect();
         self.block_on(async move {
-            let stops = handles.iter().map(|handle| handle.stop());
+            let stops = sources.iter().map(|(handle, shared)| async move {
+                handle.stop().await;
+                if handle.status().end == Some(End::Finished) {
+                    shared.close();
+                }
+            });
             futures_util::future::join_all(stops).await;
         });
+    }
+
+    /// What has failed for good: sources, queries, sinks.
+    pub(super) fn failures(&self) -> Vec<(Kind, String, String)> {
+        use headwater_connect::State;
+        let failure = |entry: &Entry| match entry {
+            Entry::Source(source) => {
+                let status = source.connector.as_ref()?.handle.status();
+                let failed = status.state == State::Failed;
+                failed.then(|| status.reason.map(|it| it.to_string()).unwrap_or_default())
+            }
+            Entry::Query(query) => query.topic.failure(),
+            Entry::Sink(sink) => {
+                let state = sink.status.get();
+                (state.name == "failed").then(|| state.reason.unwrap_or_default())
+            }
+        };
+        let catalog = self.catalog();
+        let failed = catalog.entries.iter().filter_map(|(name, entry)| {
+            let reason = failure(entry)?;
+            Some((entry.kind(), name.clone(), reason))
+        });
+        failed.collect()
     }
 
     /// Waits for the sinks, whose subscriptions have ended, to write what they have. Blocks.
@@ -177,14 +159,20 @@ impl Inner {
         let mut sinks = Vec::new();
         for entry in self.catalog().entries.values_mut() {
             if let Entry::Sink(sink) = entry {
-                sinks.extend(sink.task.take().map(|task| (task, sink.stop.clone())));
+                sinks.extend(
+                    sink.task
+                        .take()
+                        .map(|task| (task, Arc::clone(&sink.status))),
+                );
             }
         }
         self.block_on(async move {
             let deadline = Instant::now() + STOP_DEADLINE;
-            for (mut task, stop) in sinks {
+            for (mut task, status) in sinks {
                 if tokio::time::timeout_at(deadline, &mut task).await.is_err() {
-                    stop.cancel();
+                    let seconds = STOP_DEADLINE.as_secs();
+                    let reason = format!("rows were left unwritten: not done within {seconds} s");
+                    status.set("failed", Some(reason));
                     task.abort();
                 }
             }
@@ -232,103 +220,5 @@ impl Inner {
             let _ = answer.send(work.await);
         });
         answered.recv().ok()
-    }
-}
-
-/// Moves rows from a subscription into a sink, trying again when the sink fails.
-struct Feeder {
-    rows: Subscription,
-    stop: CancellationToken,
-    status: Arc<SinkStatus>,
-    attempts: Attempts,
-}
-
-impl Feeder {
-    async fn run(mut self, mut sink: Box<dyn Sink>) {
-        let opened = loop {
-            match sink.open().await {
-                Ok(()) => break true,
-                Err(error) if self.may_retry(&error, Duration::ZERO).await => {}
-                Err(error) => {
-                    self.status.set("failed", Some(error.to_string()));
-                    break false;
-                }
-            }
-        };
-        if !opened {
-            return;
-        }
-        self.status.set("running", None);
-        while let Some(event) = self.next(sink.as_mut()).await {
-            if !self.deliver(sink.as_mut(), event).await {
-                return;
-            }
-        }
-        match sink.close().await {
-            Ok(()) => self.status.set("stopped", None),
-            Err(error) => self.status.set("failed", Some(error.to_string())),
-        }
-    }
-
-    /// The next event; flushes the sink before it waits.
-    async fn next(&mut self, sink: &mut dyn Sink) -> Option<Event> {
-        let event = match self.rows.try_next() {
-            Ok(Some(event)) => Some(Ok(event)),
-            Ok(None) => {
-                if let Err(error) = sink.flush().await {
-                    self.status.set("degraded", Some(error.to_string()));
-                }
-                tokio::select! {
-                    event = StreamExt::next(&mut self.rows) => event,
-                    () = self.stop.cancelled() => None,
-                }
-            }
-            Err(error) => Some(Err(error)),
-        };
-        match event? {
-            Ok(event) => Some(event),
-            Err(error) => {
-                self.status.set("failed", Some(error.to_string()));
-                None
-            }
-        }
-    }
-
-    /// Writes one event; false if the sink is lost.
-    async fn deliver(&mut self, sink: &mut dyn Sink, event: Event) -> bool {
-        let Event::Rows(batch) = event else {
-            return true;
-        };
-        loop {
-            let began = Instant::now();
-            match sink.write(&batch).await {
-                Ok(()) => {
-                    self.status
-                        .rows
-                        .fetch_add(batch.num_rows() as u64, Ordering::Relaxed);
-                    return true;
-                }
-                Err(error) if self.may_retry(&error, began.elapsed()).await => {}
-                Err(error) => {
-                    self.status.set("failed", Some(error.to_string()));
-                    return false;
-                }
-            }
-        }
-    }
-
-    /// Waits before another attempt; false if there is to be none.
-    async fn may_retry(&mut self, error: &headwater_connect::Error, ran_for: Duration) -> bool {
-        let Some(delay) = self.attempts.next(ran_for, error.retry()) else {
-            return false;
-        };
-        self.status.set("backing_off", Some(error.to_string()));
-        tokio::select! {
-            () = tokio::time::sleep(delay) => {
-                self.status.set("running", None);
-                true
-            }
-            () = self.stop.cancelled() => false,
-        }
     }
 }

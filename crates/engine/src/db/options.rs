@@ -1,6 +1,8 @@
 //! The options that every source and every query has, and how problems with options are told.
 
-use headwater_connect::options::{Duration, Fault, Given, Objection, Options, Problem, Value};
+use headwater_connect::options::{
+    Duration, Fault, Given, Objection, OptionSet, Options, Problem, Row, Value,
+};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -69,18 +71,24 @@ enum WalOption {
 
 impl Options for SourceOptions {
     fn objections(&self) -> Vec<Objection> {
-        if self.buffer_size.is_power_of_two() {
-            return Vec::new();
+        let mut objections = Vec::new();
+        if !self.buffer_size.is_power_of_two() {
+            let next = self.buffer_size.next_power_of_two();
+            let given = self.buffer_size;
+            let reason = format!("must be a power of two, such as {next}, not {given}");
+            objections.push(Objection {
+                options: vec!["buffer_size"],
+                reason,
+            });
         }
-        let next = self.buffer_size.next_power_of_two();
-        let reason = format!(
-            "must be a power of two, such as {next}, not {}",
-            self.buffer_size
-        );
-        vec![Objection {
-            options: vec!["buffer_size"],
-            reason,
-        }]
+        if self.idle_timeout.0.is_zero() {
+            let reason = "must be more than zero, or no producer would ever be waited for";
+            objections.push(Objection {
+                options: vec!["idle_timeout"],
+                reason: reason.to_owned(),
+            });
+        }
+        objections
     }
 }
 
@@ -105,6 +113,11 @@ impl SourceOptions {
             ..SourceConfig::default()
         }
     }
+}
+
+/// What every source can be told in `WITH`, for help and docs.
+pub fn source_options() -> Vec<Row> {
+    OptionSet::of::<SourceOptions>().rows()
 }
 
 /// Settings that would need what is not there.

@@ -4,8 +4,10 @@ use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
+use datafusion::common::TableReference;
 use datafusion::datasource::MemTable;
 use datafusion::error::DataFusionError;
+use datafusion::physical_plan::collect;
 use datafusion::prelude::{SessionConfig, SessionContext};
 use datafusion::sql::sqlparser::ast::{Query, Statement, visit_relations};
 
@@ -14,13 +16,17 @@ use super::catalog::Catalog;
 use crate::error::{Error, Result};
 use crate::sql::plan::explain;
 use crate::sql::{
-    SqlError, SqlQuery, Statement as OurStatement, parse, resolve_identifiers, sqlstate,
+    SqlError, SqlQuery, Statement as OurStatement, deep, parse, resolve_identifiers, sqlstate,
 };
 use crate::topic::Topic;
 
 impl Inner {
     pub(super) fn query(&self, sql: &str) -> Result<Vec<RecordBatch>> {
         self.check_open()?;
+        deep(|| self.query_alone(sql))
+    }
+
+    fn query_alone(&self, sql: &str) -> Result<Vec<RecordBatch>> {
         let mut statements = parse(sql)?;
         match (statements.pop(), statements.is_empty()) {
             (Some(only), true) => match only.node {
@@ -38,14 +44,13 @@ impl Inner {
         let topics = self.views_of(&mut query)?;
         self.step_and_look()?;
         let context = batch_context();
-        for topic in topics {
-            let name = topic.relation.name.clone();
+        let held = self.read(&topics)?;
+        for (topic, rows) in topics.iter().zip(held) {
             let schema = Arc::clone(&topic.relation.schema);
-            let rows = self.visit(topic.home, move || topic.snapshot())??;
             let table = MemTable::try_new(schema, vec![rows]).map_err(explain)?;
-            let quoted = datafusion::common::TableReference::bare(name);
+            let name = TableReference::bare(topic.relation.name.clone());
             context
-                .register_table(quoted, Arc::new(table))
+                .register_table(name, Arc::new(table))
                 .map_err(explain)?;
         }
         let ast = *query.ast;
@@ -84,8 +89,10 @@ async fn run(
     let statement = datafusion::sql::parser::Statement::Statement(Box::new(statement));
     let plan = state.statement_to_plan(statement).await?;
     let frame = context.execute_logical_plan(plan).await?;
-    let schema = Arc::new(frame.schema().as_arrow().clone());
-    Ok((schema, frame.collect().await?))
+    let task = Arc::new(frame.task_ctx());
+    // The types of the logical plan are those before coercion; these are those of the rows.
+    let plan = frame.create_physical_plan().await?;
+    Ok((plan.schema(), collect(plan, task).await?))
 }
 
 /// A session that plans as the continuous queries are planned: names as declared, text as Utf8.

@@ -1,18 +1,15 @@
 //! What each statement does.
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::{Field, Schema, SchemaRef};
 use headwater_connect::options::{OptionSet, check};
-use headwater_connect::{Care, Rejection, SinkSpec, SourceHandle, SourceSpec};
-use tokio_util::sync::CancellationToken;
+use headwater_connect::{Care, Rejection, SourceHandle, SourceSpec};
 
 use super::Inner;
-use super::catalog::{
-    Catalog, Entry, Kind, QueryEntry, SinkEntry, SourceConnector, SourceEntry, event_time,
-};
+use super::catalog::{Catalog, Entry, Kind, QueryEntry, SourceConnector, SourceEntry, event_time};
 use super::options::{Place, SourceOptions, given, refuse_unbuilt_options, rejected};
 use crate::dataflow::Failure;
 use crate::error::{Error, Result};
@@ -20,10 +17,11 @@ use crate::ingest::{EventTimeColumn, bad_schema};
 use crate::sources::SourceShared;
 use crate::sql::plan::{Planned, Relation};
 use crate::sql::{
-    Column, CreateSink, CreateSource, Drop, Emit, Name, OptionEntry, SinkInput, Spanned, SqlError,
-    SqlQuery, Statement, parse, resolve_identifiers, sqlstate, windows,
+    Column, CreateSource, Drop, Emit, Name, OptionEntry, Spanned, SqlError, SqlQuery, Statement,
+    deep, parse, resolve_identifiers, sqlstate, windows,
 };
 use crate::subscription::{QUEUE_ROWS, Queue, Subscription};
+use crate::tap::SourceTap;
 use crate::topic::Topic;
 use crate::worker::{Command, NewQuery, NewSource};
 
@@ -33,6 +31,9 @@ const DUPLICATE: &str = "42P07";
 const UNDEFINED: &str = "42P01";
 /// SQLSTATE: something else still needs it.
 const DEPENDENT: &str = "2BP01";
+
+/// SQLSTATE: the name is ours.
+const RESERVED: &str = "42939";
 
 /// What a statement gave.
 #[derive(Debug)]
@@ -66,7 +67,7 @@ pub enum Outcome {
 }
 
 /// Whether something is there already that IF NOT EXISTS lets pass.
-enum Existing {
+pub(super) enum Existing {
     Free,
     Unchanged,
 }
@@ -74,24 +75,39 @@ enum Existing {
 impl Inner {
     pub(super) fn execute(&self, sql: &str) -> Result<Vec<Outcome>> {
         self.check_open()?;
-        let statements = parse(sql)?;
+        deep(|| self.execute_all(parse(sql)?))
+    }
+
+    fn execute_all(&self, statements: Vec<Spanned<Statement>>) -> Result<Vec<Outcome>> {
         let mut outcomes = Vec::with_capacity(statements.len());
         for statement in statements {
             match self.statement(statement) {
                 Ok(outcome) => outcomes.push(outcome),
                 Err(error) => {
                     // What was created before stays, so it runs.
-                    self.start_connectors()?;
+                    self.start_connectors_if_wanted()?;
                     return Err(error);
                 }
             }
         }
-        self.start_connectors()?;
+        self.start_connectors_if_wanted()?;
         Ok(outcomes)
+    }
+
+    fn start_connectors_if_wanted(&self) -> Result<()> {
+        match self.start_connectors {
+            true => self.start_connectors(),
+            false => Ok(()),
+        }
     }
 
     fn statement(&self, statement: Spanned<Statement>) -> Result<Outcome> {
         let place = statement.span;
+        let _one_at_a_time = self
+            .statements
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        self.check_open()?;
         match statement.node {
             Statement::CreateSource(create) => self.create_source(create, &place),
             Statement::CreateStream(create) => {
@@ -160,7 +176,9 @@ impl Inner {
                 delay: watermark.delay,
             })
         });
-        let time = time.transpose().map_err(|_| undefined(&create.name))?;
+        let time = time.transpose().map_err(|error| Error::Config {
+            what: error.to_string(),
+        })?;
         let mut catalog = self.catalog();
         let home = catalog.sources().count() % self.workers;
         let (topic, bad) = self.source_topics(&name, home, schema, time.as_ref())?;
@@ -177,8 +195,13 @@ impl Inner {
         }));
         let connector = spec.map(|spec| {
             let blueprint = Arc::new(spec.clone());
-            let handle = Arc::new(SourceHandle::new(blueprint, None, Care::default()));
-            SourceConnector { spec, handle }
+            let tap = SourceTap::new(spec.format());
+            let care = Care {
+                tap: Some(tap.tap()),
+                ..Care::default()
+            };
+            let handle = Arc::new(SourceHandle::new(blueprint, None, care));
+            SourceConnector { spec, handle, tap }
         });
         let config = options.config();
         let entry = SourceEntry {
@@ -261,7 +284,7 @@ impl Inner {
         }
         let text = query.text.clone();
         let planned = self.plan(query)?;
-        self.install(kind, &name.value, text, planned)?;
+        self.install(kind, &name.value, text, planned, None)?;
         Ok(Outcome::Created {
             kind,
             name: name.value.clone(),
@@ -274,23 +297,26 @@ impl Inner {
         let catalog = self.catalog();
         windows::rewrite(&mut query)?;
         resolve_identifiers(&mut query, &*catalog)?;
-        let place = query.span.clone();
         let planned = self.planner.plan(query, &catalog.relations())?;
         for input in &planned.inputs {
-            let topic = catalog.topic(input)?;
-            if topic.relation.changes && !topic.is_kept() {
-                let error = SqlError::not_built(format!(
-                    "reading from {input:?}, which changes and is not kept,"
-                ))
-                .hint(format!("Create {input:?} as a VIEW, and read from that."))
-                .at(place);
-                return Err(error.into());
+            if let Some(reason) = catalog.topic(input)?.failure() {
+                return Err(Error::QueryFailed {
+                    reason: format!("{input:?} has failed: {reason}"),
+                });
             }
         }
         Ok(planned)
     }
 
-    fn install(&self, kind: Kind, name: &str, text: String, planned: Planned) -> Result<()> {
+    /// Begins a query. `first` subscribes before it has any result.
+    pub(super) fn install(
+        &self,
+        kind: Kind,
+        name: &str,
+        text: String,
+        planned: Planned,
+        first: Option<Arc<Queue>>,
+    ) -> Result<()> {
         let mut catalog = self.catalog();
         let inputs = planned.inputs.iter().map(|input| catalog.topic(input));
         let inputs = inputs.collect::<Result<Vec<_>>>()?;
@@ -301,7 +327,8 @@ impl Inner {
             event_time: planned.event_time,
             changes: planned.plan.changes,
         };
-        let kept = kind == Kind::View;
+        // A result that changes is kept, so that whoever comes later begins with what it is.
+        let kept = kind == Kind::View || planned.plan.changes;
         let output = Arc::new(Topic::new(self.next_topic(), home, relation, kept)?);
         let mut late = Vec::with_capacity(planned.plan.late.len());
         for (number, schema) in planned.plan.late.iter().enumerate() {
@@ -317,6 +344,12 @@ impl Inner {
                 relation,
                 false,
             )?));
+        }
+        if let Some(queue) = first {
+            self.turns.command(Command::Subscribe {
+                topic: Arc::clone(&output),
+                queue,
+            });
         }
         self.turns.command(Command::AddQuery(NewQuery {
             plan: planned.plan,
@@ -338,110 +371,15 @@ impl Inner {
         Ok(())
     }
 
-    fn create_sink(&self, create: CreateSink, place: &Place) -> Result<Outcome> {
-        let name = create.name.value.clone();
-        if let Existing::Unchanged = self.existing(&create.name, create.if_not_exists)? {
-            return Ok(Outcome::Unchanged { name });
+    pub(super) fn existing(&self, name: &Name, if_not_exists: bool) -> Result<Existing> {
+        if let Some(ending) = reserved_ending(&name.value) {
+            let message = format!(
+                "{:?} ends with {ending:?}, as names that are given by us do",
+                name.value
+            );
+            let error = SqlError::new(RESERVED, message).hint("Choose another name.");
+            return Err(error.at(name.span.clone()).into());
         }
-        refuse_unbuilt_options(&create.options)?;
-        let (input, schema) = match create.input {
-            SinkInput::Named(input) => {
-                let topic = self.topic(&input)?;
-                (Some(topic.relation.name.clone()), topic.published_schema())
-            }
-            SinkInput::Query(query) => {
-                let text = query.text.clone();
-                let planned = self.plan(query)?;
-                let schema = published(&planned);
-                // The options are checked before anything is created.
-                self.sink_spec(&create.options, Arc::clone(&schema), place)?;
-                let input = query_name(&name);
-                self.install(Kind::Stream, &input, text, planned)?;
-                (Some(input), schema)
-            }
-            SinkInput::Declared(columns) => (None, schema_of(&columns)),
-        };
-        let spec = self.sink_spec(&create.options, Arc::clone(&schema), place)?;
-        let entry = SinkEntry {
-            input: input.unwrap_or_default(),
-            declared: schema,
-            spec,
-            stop: CancellationToken::new(),
-            status: Arc::default(),
-            task: None,
-        };
-        self.catalog().insert(&name, Entry::Sink(entry));
-        Ok(Outcome::Created {
-            kind: Kind::Sink,
-            name,
-        })
-    }
-
-    fn sink_spec(
-        &self,
-        options: &[OptionEntry],
-        schema: SchemaRef,
-        place: &Place,
-    ) -> Result<SinkSpec> {
-        let (connector, given) = given(options);
-        let Some(entry) = connector else {
-            let error = SqlError::syntax("a sink needs the option connector")
-                .hint("Say where the rows go: WITH (connector = 'stdout').")
-                .at(place.clone());
-            return Err(error.into());
-        };
-        let spec = self
-            .connectors
-            .sink(&entry.value.to_string(), &given, schema, &[]);
-        spec.map_err(|error| refused(error, entry, place))
-    }
-
-    /// Feeds a sink that was declared with its columns.
-    fn insert_into(&self, target: &Name, columns: &[Name], query: SqlQuery) -> Result<Outcome> {
-        let (name, declared) = {
-            let catalog = self.catalog();
-            let name = catalog
-                .spelling(&target.value)
-                .unwrap_or(&target.value)
-                .to_owned();
-            match catalog.entries.get(&name) {
-                Some(Entry::Sink(sink)) if sink.input.is_empty() => {
-                    (name, Arc::clone(&sink.declared))
-                }
-                Some(Entry::Sink(_)) => {
-                    let error = SqlError::not_built(format!("a second query into sink {name:?}"))
-                        .hint("Bring the queries together with UNION ALL.");
-                    return Err(error.at(target.span.clone()).into());
-                }
-                Some(_) => {
-                    let error = SqlError::not_built(format!(
-                        "INSERT INTO {name:?}, which is no sink,"
-                    ))
-                    .hint("Rows are pushed into a source by a program, or come from a connector.");
-                    return Err(error.at(target.span.clone()).into());
-                }
-                None => return Err(undefined(target).into()),
-            }
-        };
-        let (text, place) = (query.text.clone(), query.span.clone());
-        let order = columns.iter().map(|column| column.value.as_str());
-        let planned = self.plan(query)?;
-        let order: Vec<&str> = order.collect();
-        let planned = planned
-            .insert_into(&declared, &order)
-            .map_err(|error| error.at(place))?;
-        let input = query_name(&name);
-        self.install(Kind::Stream, &input, text, planned)?;
-        if let Some(Entry::Sink(sink)) = self.catalog().entries.get_mut(&name) {
-            sink.input = input;
-        }
-        Ok(Outcome::Created {
-            kind: Kind::Stream,
-            name: query_name(&name),
-        })
-    }
-
-    fn existing(&self, name: &Name, if_not_exists: bool) -> Result<Existing> {
         let catalog = self.catalog();
         let taken = catalog.entries.contains_key(&name.value)
             || catalog
@@ -479,18 +417,28 @@ impl Inner {
         }
         let mut names = Vec::new();
         collect_readers(&catalog, name, &mut names);
-        if names.len() > 1 && !drop.cascade && names[1..].iter().any(|it| *it != query_name(name)) {
-            let readers = names[1..].join(", ");
+        // The query of a sink goes with it.
+        let own = query_name(name);
+        let has_own = drop.kind == Kind::Sink && catalog.entries.contains_key(&own);
+        if has_own {
+            collect_readers(&catalog, &own, &mut names);
+        }
+        let mut readers = names[1..]
+            .iter()
+            .filter(|reader| **reader != own)
+            .peekable();
+        if readers.peek().is_some() && !drop.cascade {
+            let readers = readers.map(String::as_str).collect::<Vec<_>>().join(", ");
             let error = SqlError::new(DEPENDENT, format!("{name:?} is read by {readers}"))
                 .hint("DROP them first, or say CASCADE.");
             return Err(error.at(drop.name.span.clone()).into());
         }
-        // Readers go before what they read; a sink's own query goes with it.
-        names.reverse();
-        let own = query_name(name);
-        if drop.kind == Kind::Sink && catalog.entries.contains_key(&own) {
-            names.push(own);
+        if has_own {
+            // The sink reads its query, so it is the first to go.
+            names.swap(0, 1);
         }
+        // Readers go before what they read.
+        names.reverse();
         for name in &names {
             if let Some(entry) = catalog.remove(name) {
                 self.end_entry(entry);
@@ -529,8 +477,18 @@ fn collect_readers(catalog: &Catalog, name: &str, into: &mut Vec<String>) {
     }
 }
 
+/// The ending of a name that is given by us: bad rows, late rows, the query of a sink.
+fn reserved_ending(name: &str) -> Option<&str> {
+    let (_, ending) = name.rsplit_once("__")?;
+    let numbered = ending
+        .strip_prefix("late_")
+        .is_some_and(|number| number.parse::<u32>().is_ok());
+    let ours = matches!(ending, "bad" | "late" | "query") || numbered;
+    ours.then(|| &name[name.len() - ending.len() - 2..])
+}
+
 /// The stream behind a sink that has a query of its own.
-fn query_name(sink: &str) -> String {
+pub(super) fn query_name(sink: &str) -> String {
     format!("{sink}__query")
 }
 
@@ -541,14 +499,14 @@ fn late_name(query: &str, number: usize) -> String {
     }
 }
 
-fn published(planned: &Planned) -> SchemaRef {
+pub(super) fn published(planned: &Planned) -> SchemaRef {
     match planned.plan.changes {
         true => crate::dataflow::with_diff(&planned.plan.schema),
         false => Arc::clone(&planned.plan.schema),
     }
 }
 
-fn schema_of(columns: &[Column]) -> SchemaRef {
+pub(super) fn schema_of(columns: &[Column]) -> SchemaRef {
     let field = |column: &Column| {
         Field::new(
             &column.name.value,
@@ -570,7 +528,11 @@ fn refuse_options(options: &[OptionEntry]) -> Result<()> {
     }
 }
 
-fn refused(rejection: Rejection<Place>, connector: &OptionEntry, place: &Place) -> Error {
+pub(super) fn refused(
+    rejection: Rejection<Place>,
+    connector: &OptionEntry,
+    place: &Place,
+) -> Error {
     match rejection {
         Rejection::Options(problems) => rejected(problems, place),
         Rejection::Error(error) => {
@@ -580,7 +542,7 @@ fn refused(rejection: Rejection<Place>, connector: &OptionEntry, place: &Place) 
     }
 }
 
-fn undefined(name: &Name) -> SqlError {
+pub(super) fn undefined(name: &Name) -> SqlError {
     SqlError::new(UNDEFINED, format!("there is no {:?}", name.value))
         .hint("SHOW SOURCES, SHOW STREAMS, SHOW VIEWS and SHOW SINKS list what there is.")
         .at(name.span.clone())

@@ -19,6 +19,7 @@
 //! ```
 
 mod scope;
+mod tree;
 mod walk;
 
 pub use walk::resolve_identifiers;

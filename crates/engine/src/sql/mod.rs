@@ -39,6 +39,7 @@ pub mod windows;
 pub use error::{Result, SqlError, sqlstate};
 pub use identifiers::{Tables, resolve_identifiers};
 pub use parse::{parse, parse_each};
+pub(crate) use stack::STACK;
 pub use stack::deep;
 pub use statement::{
     Column, CreateSink, CreateSource, CreateStream, CreateView, Drop, Emit, Explain, ExplainTarget,

@@ -5,8 +5,9 @@
 //! in [`STACK`] with room to spare, and in no ordinary thread. So whoever descends does it in
 //! [`deep`].
 
-/// The stack that is made, in bytes; its pages are only taken when they are touched.
-const STACK: usize = 64 << 20;
+/// The stack in which every statement that is accepted can be planned, in bytes; its pages are only
+/// taken when they are touched.
+pub(crate) const STACK: usize = 64 << 20;
 
 /// How much must be left, in bytes, for work to go on where it is.
 const ENOUGH: usize = 48 << 20;

@@ -1,15 +1,26 @@
-//! `file`: lines of files, written.
+//! `file`: lines of files, followed and written.
 //!
-//! `sink.rs` writes one file, a line a row.
+//! `source.rs` follows files that patterns lead to; `sink.rs` writes one file, a line a row. They share
+//! nothing but the name.
+//!
+//! The source in parts: `find.rs` looks for files, `watch.rs` hears of changes, `tail.rs` reads one
+//! file, `identity.rs` knows it again, `saved.rs` is the cursor, `reading.rs` brings them together.
 
+mod find;
+mod identity;
+mod reading;
+mod saved;
 mod sink;
+mod source;
+mod tail;
+mod watch;
 
 use crate::Connector;
 
 /// The connector `file`.
 pub const CONNECTOR: Connector = Connector {
     name: "file",
-    summary: "lines of a file on this machine",
-    source: None,
+    summary: "lines of files on this machine",
+    source: Some(source::KIND),
     sink: Some(sink::KIND),
 };

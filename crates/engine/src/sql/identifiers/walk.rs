@@ -7,16 +7,19 @@
 
 use std::ops::ControlFlow;
 
-use datafusion::sql::sqlparser::ast::{ExcludeSelectItem, Spanned as _};
 use datafusion::sql::sqlparser::ast::{
-    Expr, Ident, JoinConstraint, JoinOperator, ObjectName, ObjectNamePart, OrderBy, Query, Select,
-    SelectItem, SelectItemQualifiedWildcardKind, SetExpr, TableAlias, TableFactor, TableWithJoins,
-    VisitMut, VisitorMut, WildcardAdditionalOptions,
+    Expr, Ident, JoinConstraint, ObjectName, ObjectNamePart, OrderBy, Query, Select, SelectItem,
+    SelectItemQualifiedWildcardKind, SetExpr, Spanned as _, TableFactor, TableWithJoins, VisitMut,
+    VisitorMut,
 };
 use datafusion::sql::sqlparser::tokenizer::{Location, Span};
 
 use super::Tables;
 use super::scope::{Ctes, Meaning, Relation, Scope, pick};
+use super::tree::{
+    Columns, alias_of, aliases, constraint, joined, named_in, output, owned, plain_parts, renamed,
+    respell,
+};
 use crate::sql::error::{Result, SqlError, sqlstate};
 use crate::sql::script::locate;
 use crate::sql::stack::deep;
@@ -44,9 +47,6 @@ pub fn resolve_identifiers(query: &mut SqlQuery, tables: &dyn Tables) -> Result<
     };
     deep(|| walk.query(ast, &[], &Ctes::default())).map(|_| ())
 }
-
-/// The names of a query's columns, those without a name left out; none when they cannot be known.
-type Columns = Option<Vec<String>>;
 
 struct Walk<'a> {
     tables: &'a dyn Tables,
@@ -518,146 +518,6 @@ impl VisitorMut for Names<'_> {
         match done {
             Ok(()) => ControlFlow::Continue(()),
             Err(error) => ControlFlow::Break(Box::new(error)),
-        }
-    }
-}
-
-/// The names that the select list gives and that another clause can use.
-fn aliases(projection: &[SelectItem]) -> Vec<String> {
-    projection.iter().filter_map(item_name).collect()
-}
-
-/// The name of one item; none for an expression without an alias.
-fn item_name(item: &SelectItem) -> Option<String> {
-    match item {
-        SelectItem::ExprWithAlias { alias, .. } => Some(alias.value.clone()),
-        SelectItem::UnnamedExpr(Expr::Identifier(ident)) => Some(ident.value.clone()),
-        SelectItem::UnnamedExpr(Expr::CompoundIdentifier(parts)) => {
-            parts.last().map(|part| part.value.clone())
-        }
-        _ => None,
-    }
-}
-
-/// The columns that a select list makes of a scope.
-fn output(projection: &[SelectItem], scope: &Scope) -> Columns {
-    let mut columns = Vec::new();
-    for item in projection {
-        match item {
-            SelectItem::Wildcard(_) if !scope.is_complete() => return None,
-            SelectItem::Wildcard(_) => columns.extend(owned(&scope.columns())),
-            SelectItem::QualifiedWildcard(kind, _) => {
-                let SelectItemQualifiedWildcardKind::ObjectName(name) = kind else {
-                    return None;
-                };
-                let (_, relation) = scope.relation(&joined(name));
-                columns.extend(relation?.columns.clone()?);
-            }
-            other => columns.extend(item_name(other)),
-        }
-    }
-    Some(columns)
-}
-
-fn owned(names: &[&str]) -> Vec<String> {
-    names.iter().map(|&name| name.to_owned()).collect()
-}
-
-/// The columns under the names that an alias gives them: `AS t (a, b)`.
-fn renamed(columns: Columns, alias: &TableAlias) -> Columns {
-    if alias.columns.is_empty() {
-        return columns;
-    }
-    Some(
-        alias
-            .columns
-            .iter()
-            .map(|column| column.name.value.clone())
-            .collect(),
-    )
-}
-
-fn alias_of(factor: &TableFactor) -> Option<&TableAlias> {
-    match factor {
-        TableFactor::Table { alias, .. }
-        | TableFactor::Function { alias, .. }
-        | TableFactor::TableFunction { alias, .. }
-        | TableFactor::UNNEST { alias, .. }
-        | TableFactor::JsonTable { alias, .. }
-        | TableFactor::OpenJsonTable { alias, .. }
-        | TableFactor::XmlTable { alias, .. }
-        | TableFactor::SemanticView { alias, .. } => alias.as_ref(),
-        _ => None,
-    }
-}
-
-/// The columns named behind `*`, as in `* EXCEPT (a, b)`.
-fn named_in(options: &mut WildcardAdditionalOptions) -> Vec<&mut Ident> {
-    let mut named = Vec::new();
-    if let Some(except) = &mut options.opt_except {
-        named.push(&mut except.first_element);
-        named.extend(&mut except.additional_elements);
-    }
-    let excluded = match &mut options.opt_exclude {
-        Some(ExcludeSelectItem::Single(name)) => std::slice::from_mut(name),
-        Some(ExcludeSelectItem::Multiple(names)) => &mut names[..],
-        None => &mut [],
-    };
-    for name in excluded {
-        if let [ObjectNamePart::Identifier(ident)] = &mut name.0[..] {
-            named.push(ident);
-        }
-    }
-    if let Some(replace) = &mut options.opt_replace {
-        named.extend(replace.items.iter_mut().map(|item| &mut item.column_name));
-    }
-    named
-}
-
-fn constraint(operator: &mut JoinOperator) -> Option<&mut JoinConstraint> {
-    match operator {
-        JoinOperator::Join(constraint)
-        | JoinOperator::Inner(constraint)
-        | JoinOperator::Left(constraint)
-        | JoinOperator::LeftOuter(constraint)
-        | JoinOperator::Right(constraint)
-        | JoinOperator::RightOuter(constraint)
-        | JoinOperator::FullOuter(constraint)
-        | JoinOperator::CrossJoin(constraint)
-        | JoinOperator::Semi(constraint)
-        | JoinOperator::LeftSemi(constraint)
-        | JoinOperator::RightSemi(constraint)
-        | JoinOperator::Anti(constraint)
-        | JoinOperator::LeftAnti(constraint)
-        | JoinOperator::RightAnti(constraint) => Some(constraint),
-        JoinOperator::AsOf { constraint, .. } => Some(constraint),
-        _ => None,
-    }
-}
-
-/// The parts of a name, if all of them are names.
-fn plain_parts(name: &ObjectName) -> Option<Vec<&Ident>> {
-    name.0.iter().map(ObjectNamePart::as_ident).collect()
-}
-
-/// `schema.table` without quotes.
-fn joined(name: &ObjectName) -> String {
-    let parts = name.0.iter().filter_map(ObjectNamePart::as_ident);
-    parts
-        .map(|part| part.value.as_str())
-        .collect::<Vec<_>>()
-        .join(".")
-}
-
-/// Writes a spelling into a name of as many parts.
-fn respell(name: &mut ObjectName, spelling: &str) {
-    if let [ObjectNamePart::Identifier(ident)] = &mut name.0[..] {
-        ident.value = spelling.to_owned();
-        return;
-    }
-    for (part, spelling) in name.0.iter_mut().zip(spelling.split('.')) {
-        if let ObjectNamePart::Identifier(ident) = part {
-            ident.value = spelling.to_owned();
         }
     }
 }

@@ -16,7 +16,7 @@ use datafusion::physical_expr::{PhysicalExpr, create_physical_expr};
 use datafusion::scalar::ScalarValue;
 
 use super::relation::{EventColumn, Relations};
-use super::window::{WindowAggregate, WindowBound, Windows, in_units, window_key};
+use super::window::{WindowAggregate, WindowBound, Windows, has_bound, in_units, window_key};
 use super::{explain, relation::Relation};
 use crate::dataflow::{
     Aggregate, DIFF_COLUMN, EventTime, Grouping, KeyedSpec, Node, OutputColumn, Plan, SessionSpec,
@@ -116,6 +116,9 @@ impl Converter<'_> {
     }
 
     fn expr(&self, expr: &Expr, schema: &DFSchema) -> Result<Arc<dyn PhysicalExpr>> {
+        if has_bound(expr).map_err(explain)? {
+            return Err(window_inside());
+        }
         let context = PhysicalPlanningContext::default();
         create_physical_expr(expr, schema, self.props, &context).map_err(explain)
     }
@@ -183,7 +186,10 @@ impl Converter<'_> {
     fn aggregates(&self, exprs: &[Expr], part: &Part) -> Result<Vec<Aggregate>> {
         let physical = part.schema.as_arrow();
         let context = PhysicalPlanningContext::default();
-        let lower = |expr| {
+        let lower = |expr: &Expr| {
+            if has_bound(expr).map_err(explain)? {
+                return Err(window_inside());
+            }
             let lowered =
                 LoweredAggregateBuilder::new(expr, &part.schema, physical, self.props, &context);
             let lowered = lowered.build().map_err(explain)?;
@@ -216,9 +222,11 @@ impl Converter<'_> {
             .chain((0..aggregates.len()).map(OutputColumn::Aggregate))
             .collect();
         let fields = aggregate.schema.fields()[..keys.len()].to_vec();
-        let grouping = Grouping::new(keys, fields, aggregates).map_err(explain)?;
+        let grouping =
+            Grouping::new(part.schema.as_arrow(), keys, fields, aggregates).map_err(explain)?;
         let schema = Arc::new(aggregate.schema.as_arrow().clone());
         let spec = Arc::new(KeyedSpec {
+            total: grouping.total_of_nothing().map_err(explain)?,
             grouping,
             output,
             schema,
@@ -274,7 +282,8 @@ impl Converter<'_> {
         let node = match window.windows {
             Windows::Equal { size_us, slide_us } => {
                 let (size, slide) = (length(size_us, &time)?, length(slide_us, &time)?);
-                let grouping = Grouping::new(keys, key_fields, aggregates).map_err(explain)?;
+                let grouping = Grouping::new(part.schema.as_arrow(), keys, key_fields, aggregates)
+                    .map_err(explain)?;
                 let spec = WindowSpec {
                     stage,
                     time,
@@ -292,7 +301,8 @@ impl Converter<'_> {
             Windows::Session { gap_us } => {
                 let gap = length(gap_us, &time)?;
                 aggregates.extend(span_aggregates(&time, part.schema.as_arrow())?);
-                let grouping = Grouping::new(keys, key_fields, aggregates).map_err(explain)?;
+                let grouping = Grouping::new(part.schema.as_arrow(), keys, key_fields, aggregates)
+                    .map_err(explain)?;
                 let spec = SessionSpec {
                     stage,
                     time,
@@ -335,6 +345,13 @@ impl Converter<'_> {
     }
 }
 
+/// A row of HOP and SESSION has no one window until the window closes.
+fn window_inside() -> SqlError {
+    SqlError::not_built("window_start or window_end within a GROUP BY key or an aggregate").hint(
+        "Compute with them in the SELECT list, or group the windowed stream by another stream.",
+    )
+}
+
 fn not_incremental(plan: &LogicalPlan) -> SqlError {
     let name = plan.display().to_string();
     let name = name.split(':').next().unwrap_or_default();
@@ -367,7 +384,12 @@ fn event_lag(expr: &Expr, part: &Part) -> Option<i64> {
 fn window_event_time(output: &[OutputColumn], windows: &Windows, lag_us: i64) -> Vec<EventColumn> {
     let columns = output.iter().enumerate();
     let lags = columns.filter_map(|(column, kind)| match (kind, windows) {
-        (OutputColumn::WindowEnd, _) => Some(EventColumn { column, lag_us }),
+        (OutputColumn::WindowEnd, Windows::Equal { .. }) => Some(EventColumn { column, lag_us }),
+        // With many sessions open, those that ended are given out up to a sixteenth of a gap later.
+        (OutputColumn::WindowEnd, Windows::Session { gap_us }) => {
+            let lag_us = lag_us.saturating_add(gap_us / 16 + 1);
+            Some(EventColumn { column, lag_us })
+        }
         (OutputColumn::WindowStart, Windows::Equal { size_us, .. }) => Some(EventColumn {
             column,
             lag_us: lag_us.saturating_add(*size_us),

@@ -76,7 +76,14 @@ fn named_columns(sink: &SchemaRef, order: &[&str]) -> Result<Vec<usize>, SqlErro
             )
         })
     };
-    order.iter().map(find).collect()
+    let named = order.iter().map(find).collect::<Result<Vec<_>, _>>()?;
+    match (1..named.len()).find(|&at| named[..at].contains(&named[at])) {
+        Some(twice) => {
+            let message = format!("column {:?} is named twice", order[twice]);
+            Err(SqlError::new(sqlstate::DUPLICATE_COLUMN, message))
+        }
+        None => Ok(named),
+    }
 }
 
 fn cast(query: &SchemaRef, from: usize, to: &Field) -> Result<Arc<dyn PhysicalExpr>, SqlError> {

@@ -31,6 +31,7 @@ use datafusion::sql::sqlparser::ast::Statement;
 use datafusion::sql::sqlparser::tokenizer::{Location, Span};
 
 use crate::dataflow;
+use crate::sql::parser_error::lower_first;
 use crate::sql::{SqlError, SqlQuery, sqlstate};
 
 use relation::Relations;
@@ -126,11 +127,18 @@ impl Planner {
     }
 }
 
-/// DataFusion's optimizer rules, without those that make one incremental operator into several
-/// that are not: a single DISTINCT aggregate becomes two nested GROUP BYs.
+/// Rules of DataFusion's optimizer that are good for a batch and not for a stream.
+const BATCH_RULES: &[&str] = &[
+    // Makes one incremental operator into two that are not: nested GROUP BYs.
+    "single_distinct_aggregation_to_group_by",
+    // Take away streams that give no rows; yet they tell the time, and windows need it.
+    "eliminate_filter",
+    "propagate_empty_relation",
+];
+
 fn incremental_rules() -> Vec<Arc<dyn datafusion::optimizer::OptimizerRule + Send + Sync>> {
     let mut rules = Optimizer::new().rules;
-    rules.retain(|rule| rule.name() != "single_distinct_aggregation_to_group_by");
+    rules.retain(|rule| !BATCH_RULES.contains(&rule.name()));
     rules
 }
 
@@ -214,7 +222,7 @@ fn state_of(message: &str) -> &'static str {
     }
 }
 
-/// The first line, lower case, without a full stop.
+/// The first line, beginning small, without a full stop.
 fn sentence(text: &str) -> String {
     let line = text
         .lines()
@@ -224,9 +232,5 @@ fn sentence(text: &str) -> String {
         .trim_end_matches('.');
     let line = line.strip_prefix("Error during planning: ").unwrap_or(line);
     let line = line.strip_prefix("Schema error: ").unwrap_or(line);
-    let mut letters = line.chars();
-    match letters.next() {
-        Some(first) => first.to_lowercase().chain(letters).collect(),
-        None => String::new(),
-    }
+    lower_first(line)
 }

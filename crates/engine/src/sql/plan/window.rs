@@ -6,14 +6,15 @@
 //! the window stay above it.
 
 use std::cmp::Ordering;
+use std::sync::Arc;
 
 use arrow::datatypes::{DataType, TimeUnit};
-use datafusion::common::tree_node::Transformed;
-use datafusion::common::{DFSchemaRef, exec_err, plan_err};
+use datafusion::common::tree_node::{Transformed, TreeNode};
+use datafusion::common::{DFSchema, DFSchemaRef, exec_err, plan_err};
 use datafusion::error::Result;
 use datafusion::logical_expr::{
-    ColumnarValue, Expr, Extension, LogicalPlan, ScalarFunctionArgs, ScalarUDFImpl, Signature,
-    UserDefinedLogicalNodeCore, Volatility,
+    ColumnarValue, Expr, ExprSchemable, Extension, LogicalPlan, ScalarFunctionArgs, ScalarUDFImpl,
+    Signature, UserDefinedLogicalNodeCore, Volatility,
 };
 use datafusion::scalar::ScalarValue;
 
@@ -90,8 +91,8 @@ pub(super) fn window_key(key: &Expr) -> Result<Option<WindowKey>> {
         return Ok(None);
     };
     let bound = match call.func.name() {
-        "__window_start" => WindowBound::Start,
-        "__window_end" => WindowBound::End,
+        name if name == WindowBound::Start.name() => WindowBound::Start,
+        name if name == WindowBound::End.name() => WindowBound::End,
         _ => return Ok(None),
     };
     let [time, kind, size, slide] = call.args.as_slice() else {
@@ -109,6 +110,17 @@ pub(super) fn window_key(key: &Expr) -> Result<Option<WindowKey>> {
         time: time.clone().unalias(),
         windows,
     }))
+}
+
+/// Whether a bound of the window stands anywhere in `expr`.
+pub(super) fn has_bound(expr: &Expr) -> Result<bool> {
+    expr.exists(|part| match part {
+        Expr::ScalarFunction(call) => {
+            let name = call.func.name();
+            Ok(name == WindowBound::Start.name() || name == WindowBound::End.name())
+        }
+        _ => Ok(false),
+    })
 }
 
 fn microseconds(literal: &Expr) -> Result<i64> {
@@ -181,15 +193,31 @@ impl UserDefinedLogicalNodeCore for WindowAggregate {
     fn with_exprs_and_inputs(&self, exprs: Vec<Expr>, inputs: Vec<LogicalPlan>) -> Result<Self> {
         let [input] = <[LogicalPlan; 1]>::try_from(inputs)
             .or_else(|inputs| plan_err!("a window over {} inputs", inputs.len()))?;
+        let schema = retyped(&self.schema, &exprs, input.schema())?;
         let mut keys = exprs;
         let aggregates = keys.split_off(self.keys.len());
         Ok(Self {
             input,
             keys,
             aggregates,
-            schema: self.schema.clone(),
+            schema,
         })
     }
+}
+
+/// The columns of `schema` with the types that `exprs` have, now that they have been coerced.
+fn retyped(schema: &DFSchema, exprs: &[Expr], input: &DFSchema) -> Result<DFSchemaRef> {
+    let mut fields = Vec::with_capacity(exprs.len());
+    for ((qualifier, field), expr) in schema.iter().zip(exprs) {
+        let (_, now) = expr.to_field(input)?;
+        let field = field.as_ref().clone();
+        let field = field
+            .with_data_type(now.data_type().clone())
+            .with_nullable(now.is_nullable());
+        fields.push((qualifier.cloned(), Arc::new(field)));
+    }
+    let retyped = DFSchema::new_with_metadata(fields, schema.metadata().clone())?;
+    Ok(Arc::new(retyped))
 }
 
 /// Makes a windowed aggregate one opaque node.
@@ -204,13 +232,24 @@ pub(super) fn keep_together(plan: LogicalPlan) -> Result<Transformed<LogicalPlan
     if !windowed {
         return Ok(Transformed::no(plan));
     }
+    // A key that is written twice is one column of the schema.
+    let mut keys: Vec<Expr> = Vec::with_capacity(aggregate.group_expr.len());
+    for key in &aggregate.group_expr {
+        if !keys.contains(key) {
+            keys.push(key.clone());
+        }
+    }
+    let columns = keys.len() + aggregate.aggr_expr.len();
+    if columns != aggregate.schema.fields().len() {
+        return plan_err!("{columns} keys and aggregates for {:?}", aggregate.schema);
+    }
     let node = WindowAggregate {
         input: aggregate.input.as_ref().clone(),
-        keys: aggregate.group_expr.clone(),
+        keys,
         aggregates: aggregate.aggr_expr.clone(),
         schema: aggregate.schema.clone(),
     };
     Ok(Transformed::yes(LogicalPlan::Extension(Extension {
-        node: std::sync::Arc::new(node),
+        node: Arc::new(node),
     })))
 }

@@ -1,0 +1,268 @@
+//! Which files there are: patterns against the folders of this machine.
+//!
+//! A pattern is a path in which every part may be a glob, and `**` stands for any number of folders.
+//! Only folders that a pattern can lead to are read. Links are followed, but not below a `**`, where
+//! they could lead in circles. A file is known by device and inode: under two names it is found once.
+//! What cannot be read is reported beside what was found, and is no reason to stop.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use globset::{GlobBuilder, GlobMatcher, GlobSet, GlobSetBuilder};
+
+/// What a file is on this machine, whatever it is called: device and inode.
+pub(super) type Node = (u64, u64);
+
+/// Paths in which every part may be a glob, and those to be left out.
+#[derive(Debug, Clone)]
+pub(super) struct Patterns {
+    include: Vec<Pattern>,
+    /// Matched against the whole path and against the name.
+    exclude: GlobSet,
+}
+
+#[derive(Debug, Clone)]
+struct Pattern {
+    /// The folder that every match is in.
+    base: PathBuf,
+    parts: Vec<Part>,
+}
+
+#[derive(Debug, Clone)]
+enum Part {
+    Literal(String),
+    Glob(GlobMatcher),
+    /// Any number of folders, also none.
+    Folders,
+}
+
+/// What was found.
+#[derive(Debug, Default)]
+pub(super) struct Found {
+    /// Files, each under the least of its paths.
+    pub files: BTreeMap<Node, PathBuf>,
+    /// The folders that files may appear in.
+    pub folders: BTreeSet<PathBuf>,
+    /// What could not be read, and why.
+    pub failures: Vec<String>,
+}
+
+impl Patterns {
+    /// Fails with what is wrong with one of them.
+    pub(super) fn new(include: &[String], exclude: &[String]) -> Result<Self, String> {
+        let include = include
+            .iter()
+            .map(|text| Pattern::new(text))
+            .collect::<Result<_, _>>()?;
+        let mut set = GlobSetBuilder::new();
+        for text in exclude {
+            let glob = GlobBuilder::new(text).build();
+            set.add(glob.map_err(|error| error.to_string())?);
+        }
+        let exclude = set.build().map_err(|error| error.to_string())?;
+        Ok(Self { include, exclude })
+    }
+
+    /// The folders that must be there for anything to be found.
+    pub(super) fn bases(&self) -> impl Iterator<Item = &Path> {
+        self.include.iter().map(|pattern| &*pattern.base)
+    }
+
+    /// Looks for all files. Blocks while folders are read.
+    pub(super) fn find(&self) -> Found {
+        let mut found = Found::default();
+        for pattern in &self.include {
+            self.descend(&pattern.base, &pattern.parts, &mut found);
+        }
+        found
+    }
+
+    fn descend(&self, folder: &Path, parts: &[Part], found: &mut Found) {
+        match parts {
+            [] => {}
+            [Part::Literal(name), rest @ ..] => {
+                found.folders.insert(folder.to_owned());
+                self.enter(&folder.join(name), rest, found);
+            }
+            [Part::Glob(glob), rest @ ..] => {
+                for name in names(folder, found) {
+                    if glob.is_match(&name) {
+                        self.enter(&folder.join(&name), rest, found);
+                    }
+                }
+            }
+            [Part::Folders, rest @ ..] => {
+                self.descend(folder, rest, found);
+                for name in names(folder, found) {
+                    let path = folder.join(&name);
+                    if fs::symlink_metadata(&path).is_ok_and(|found| found.is_dir()) {
+                        self.descend(&path, parts, found);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Follows `path`, which matched so far: a file at the end of the pattern, a folder before it.
+    fn enter(&self, path: &Path, rest: &[Part], found: &mut Found) {
+        // What has gone since its name was read is not there.
+        let Ok(metadata) = fs::metadata(path) else {
+            return;
+        };
+        if !rest.is_empty() {
+            if metadata.is_dir() {
+                self.descend(path, rest, found);
+            }
+        } else if metadata.is_file() && !self.excludes(path) {
+            let known = found.files.entry((metadata.dev(), metadata.ino()));
+            let known = known.or_insert_with(|| path.to_owned());
+            if path < known.as_path() {
+                *known = path.to_owned();
+            }
+        }
+    }
+
+    fn excludes(&self, path: &Path) -> bool {
+        let name = path.file_name().map(Path::new);
+        self.exclude.is_match(path) || name.is_some_and(|name| self.exclude.is_match(name))
+    }
+}
+
+/// The names in a folder.
+fn names(folder: &Path, found: &mut Found) -> Vec<std::ffi::OsString> {
+    found.folders.insert(folder.to_owned());
+    match fs::read_dir(folder) {
+        Ok(entries) => entries.flatten().map(|entry| entry.file_name()).collect(),
+        Err(error) => {
+            found.failures.push(format!(
+                "cannot read the folder {}: {error}",
+                folder.display()
+            ));
+            Vec::new()
+        }
+    }
+}
+
+impl Pattern {
+    fn new(text: &str) -> Result<Self, String> {
+        let (root, relative) = match text.strip_prefix('/') {
+            Some(relative) => ("/", relative),
+            None => (".", text),
+        };
+        let parts = relative
+            .split('/')
+            .filter(|part| !part.is_empty() && *part != ".");
+        let mut parts = parts.map(Part::new).collect::<Result<Vec<_>, _>>()?;
+        if parts.is_empty() || text.ends_with('/') || matches!(parts.last(), Some(Part::Folders)) {
+            return Err(format!("{text:?} names no file"));
+        }
+        let literal = |part: &Part| matches!(part, Part::Literal(_));
+        let length = parts
+            .iter()
+            .take_while(|part| literal(part))
+            .count()
+            .min(parts.len() - 1);
+        let mut base = PathBuf::from(root);
+        for part in parts.drain(..length) {
+            if let Part::Literal(name) = part {
+                base.push(name);
+            }
+        }
+        Ok(Self { base, parts })
+    }
+}
+
+impl Part {
+    fn new(text: &str) -> Result<Self, String> {
+        if text == "**" {
+            return Ok(Self::Folders);
+        }
+        if !text.contains(['*', '?', '[', '{']) {
+            return Ok(Self::Literal(text.to_owned()));
+        }
+        let glob = GlobBuilder::new(text).literal_separator(true).build();
+        glob.map(|glob| Self::Glob(glob.compile_matcher()))
+            .map_err(|error| error.to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn found(folder: &Path, include: &[&str], exclude: &[&str]) -> Vec<String> {
+        let include: Vec<_> = include
+            .iter()
+            .map(|path| format!("{}/{path}", folder.display()))
+            .collect();
+        let exclude: Vec<_> = exclude.iter().map(|text| (*text).to_owned()).collect();
+        let found = Patterns::new(&include, &exclude).unwrap().find();
+        let relative = |path: &PathBuf| path.strip_prefix(folder).unwrap().display().to_string();
+        let mut files: Vec<_> = found.files.values().map(relative).collect();
+        files.sort();
+        files
+    }
+
+    #[test]
+    fn globs_lead_to_files() {
+        let folder = tempfile::tempdir().unwrap();
+        let folder = folder.path();
+        for path in [
+            "a.log",
+            "b.log",
+            "b.txt",
+            "d/a.log",
+            "d/e/c.log",
+            "d/e/f/c.log",
+            "x/e/c.log",
+        ] {
+            fs::create_dir_all(folder.join(path).parent().unwrap()).unwrap();
+            fs::write(folder.join(path), "").unwrap();
+        }
+        assert_eq!(found(folder, &["a.log"], &[]), ["a.log"]);
+        assert_eq!(found(folder, &["*.log"], &[]), ["a.log", "b.log"]);
+        assert_eq!(found(folder, &["?.{log,txt}"], &["a*"]), ["b.log", "b.txt"]);
+        assert_eq!(
+            found(folder, &["*/e/*.log"], &[]),
+            ["d/e/c.log", "x/e/c.log"]
+        );
+        assert_eq!(
+            found(folder, &["**/*.log"], &["**/f/*"]),
+            ["a.log", "b.log", "d/a.log", "d/e/c.log", "x/e/c.log"]
+        );
+        assert_eq!(
+            found(folder, &["d/**/c.log"], &[]),
+            ["d/e/c.log", "d/e/f/c.log"]
+        );
+        assert_eq!(
+            found(folder, &["*.log", "a.*", "nothing", "no/*"], &[]),
+            ["a.log", "b.log"]
+        );
+    }
+
+    #[test]
+    fn a_file_under_two_names_is_found_once_and_circles_end() {
+        let folder = tempfile::tempdir().unwrap();
+        let folder = folder.path();
+        fs::write(folder.join("b"), "").unwrap();
+        fs::hard_link(folder.join("b"), folder.join("a")).unwrap();
+        std::os::unix::fs::symlink(folder.join("b"), folder.join("c")).unwrap();
+        std::os::unix::fs::symlink(folder, folder.join("circle")).unwrap();
+        assert_eq!(found(folder, &["*"], &[]), ["a"]);
+        assert_eq!(found(folder, &["**/*"], &[]), ["a"]);
+        assert_eq!(found(folder, &["circle/b"], &[]), ["circle/b"]);
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_told() {
+        let patterns = Patterns::new(&["/no such folder/*".to_owned()], &[]).unwrap();
+        let found = patterns.find();
+        assert!(found.failures[0].starts_with("cannot read the folder /no such folder: "));
+        for text in ["", "/", "a/", "a/**", "[", "{a"] {
+            assert!(Patterns::new(&[text.to_owned()], &[]).is_err(), "{text:?}");
+        }
+        assert!(Patterns::new(&[], &["[".to_owned()]).is_err());
+    }
+}

@@ -1,0 +1,130 @@
+//! What has changed on the disk: told by inotify where it can, otherwise not, and then polling finds it.
+//!
+//! Folders are watched, not files: so a change of content, a new name and a rename come the same way.
+//! Changes pile up here, each path once, until the source takes them. Opening and reading files
+//! makes events as well; those are left out, or the source would wake itself up.
+
+use std::collections::{BTreeSet, HashSet};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use notify::event::{AccessKind, AccessMode};
+use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher};
+use tokio::sync::Notify;
+
+/// The changes of some folders.
+pub(super) struct Changes {
+    /// `None` if this machine gives none.
+    watcher: Option<RecommendedWatcher>,
+    watched: BTreeSet<PathBuf>,
+    shared: Arc<Shared>,
+}
+
+#[derive(Default)]
+struct Shared {
+    changed: Mutex<Changed>,
+    wake: Notify,
+}
+
+/// What has changed since it was last asked.
+#[derive(Debug, Default)]
+pub(super) struct Changed {
+    /// The files whose content may have.
+    pub files: HashSet<PathBuf>,
+    /// Whether names came, went or were moved.
+    pub names: bool,
+}
+
+impl Changed {
+    fn is_something(&self) -> bool {
+        self.names || !self.files.is_empty()
+    }
+}
+
+impl Changes {
+    pub(super) fn new() -> Self {
+        let shared = Arc::new(Shared::default());
+        let noting = shared.clone();
+        let watcher = notify::recommended_watcher(move |event| noting.note(event));
+        let watcher = watcher.inspect_err(|error| {
+            tracing::warn!(%error, "files are only polled");
+        });
+        Self {
+            watcher: watcher.ok(),
+            watched: BTreeSet::new(),
+            shared,
+        }
+    }
+
+    /// Watches exactly these folders. Blocks shortly.
+    pub(super) fn watch(&mut self, folders: BTreeSet<PathBuf>) {
+        let Some(watcher) = &mut self.watcher else {
+            return;
+        };
+        for folder in self.watched.difference(&folders) {
+            // It is gone, and its watch with it.
+            let _ = watcher.unwatch(folder);
+        }
+        let mut watched = BTreeSet::new();
+        for folder in folders {
+            let watching = match self.watched.contains(&folder) {
+                true => Ok(()),
+                false => watcher.watch(&folder, RecursiveMode::NonRecursive),
+            };
+            match watching {
+                Ok(()) => {
+                    watched.insert(folder);
+                }
+                Err(error) => {
+                    tracing::debug!(folder = %folder.display(), %error, "a folder is only polled");
+                }
+            }
+        }
+        self.watched = watched;
+    }
+
+    /// Takes what has changed.
+    pub(super) fn take(&self) -> Changed {
+        std::mem::take(&mut *self.shared.lock())
+    }
+
+    /// Waits until something has changed since the last `take`.
+    pub(super) async fn wait(&self) {
+        loop {
+            let woken = self.shared.wake.notified();
+            if self.shared.lock().is_something() {
+                return;
+            }
+            woken.await;
+        }
+    }
+}
+
+impl Shared {
+    fn note(&self, event: notify::Result<Event>) {
+        let Ok(event) = event else {
+            // Events were lost: anything may have changed.
+            self.lock().names = true;
+            return self.wake.notify_one();
+        };
+        match event.kind {
+            EventKind::Access(AccessKind::Close(AccessMode::Write)) => {}
+            EventKind::Access(_) => return,
+            _ => {}
+        }
+        let mut changed = self.lock();
+        let content = matches!(
+            event.kind,
+            EventKind::Access(_) | EventKind::Modify(notify::event::ModifyKind::Data(_))
+        );
+        changed.names |= !content || event.need_rescan();
+        changed.files.extend(event.paths);
+        drop(changed);
+        self.wake.notify_one();
+    }
+
+    /// A panic while the lock was held leaves a list whose entries are still valid.
+    fn lock(&self) -> MutexGuard<'_, Changed> {
+        self.changed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

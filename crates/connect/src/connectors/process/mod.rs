@@ -1,0 +1,292 @@
+//! `process`: the output of a command, a line a frame.
+//!
+//! The command runs in a process group of its own with its input closed. It is run for as long as it
+//! lasts (`mode = 'stream'`), once, or again and again at an interval; each run is a `Run`, and a
+//! run leaves nothing behind when it is over. What happens when it ends is `restart`: waiting
+//! longer and longer between attempts, and giving up, is left to the lifecycle around every source,
+//! which is told of an error that may be tried again.
+//!
+//! It leaves splitting a command into words and finding it to `command.rs`, signals to `group.rs`.
+
+mod command;
+mod group;
+mod run;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use async_trait::async_trait;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use tokio::time::MissedTickBehavior;
+use tokio_util::sync::CancellationToken;
+
+use self::command::{Command, Shell, words};
+use self::group::Watcher;
+use self::run::{Exit, Run, Streams};
+use crate::options::{ByteSize, Duration, Objection, OptionSet, Options, Secret};
+use crate::{
+    Connector, End, Error, Lifecycle, Output, Result, Retry, Source, SourceArgs, SourceKind,
+};
+
+/// The connector `process`.
+pub const CONNECTOR: Connector = Connector {
+    name: "process",
+    summary: "the output of a command on this machine",
+    source: Some(SourceKind {
+        options: OptionSet::of::<ProcessOptions>(),
+        formats: &["text", "json", "ndjson", "csv", "bytes"],
+        max_frame: ByteSize::mib(1),
+        columns: SourceKind::declared_columns,
+        create,
+    }),
+    sink: None,
+};
+
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct ProcessOptions {
+    /// The program and its arguments: a list such as '["tail", "-F", "/var/log/syslog"]', or one text
+    /// that is split at blanks outside quotes. No shell is involved unless `shell` says so.
+    command: Vec<String>,
+    /// Whether the command is one text for `/bin/sh -c`: with pipes, variables and all.
+    #[serde(default)]
+    shell: bool,
+    /// Variables of the command's environment, on top of those of Headwater itself.
+    #[serde(default)]
+    env: BTreeMap<String, Secret>,
+    /// Whether the command sees only the variables of `env`.
+    #[serde(default)]
+    clear_env: bool,
+    /// The folder it runs in; that of Headwater itself if not given.
+    #[serde(default)]
+    cwd: Option<PathBuf>,
+    /// `stream` runs it for as long as it lasts, `once` runs it to its end, `interval` runs it every
+    /// `interval`, never twice at a time.
+    #[serde(default)]
+    mode: Mode,
+    /// From one start to the next in mode 'interval'; starts that come due during a run are left out.
+    #[serde(default)]
+    interval: Option<Duration>,
+    /// Which of its outputs are rows. A declared column `_stream VARCHAR` tells them apart.
+    #[serde(default)]
+    stream: Stream,
+    /// When it is run again after it has ended: `always`, `on_failure` (an exit code other than 0, or
+    /// a signal) or `never`. 'on_failure' in mode 'stream', 'never' in mode 'once'.
+    #[serde(default)]
+    restart: Option<Restart>,
+    /// How long it may take to end after SIGTERM, before SIGKILL.
+    #[serde(default = "three_seconds")]
+    grace: Duration,
+}
+
+fn three_seconds() -> Duration {
+    Duration::from_secs(3)
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+enum Mode {
+    #[default]
+    Stream,
+    Once,
+    Interval,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+enum Stream {
+    #[default]
+    Stdout,
+    Stderr,
+    Both,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+enum Restart {
+    Always,
+    OnFailure,
+    Never,
+}
+
+impl ProcessOptions {
+    fn words(&self) -> Result<Vec<String>, String> {
+        words(
+            &self.command,
+            if self.shell { Shell::Yes } else { Shell::No },
+        )
+    }
+}
+
+impl Options for ProcessOptions {
+    fn objections(&self) -> Vec<Objection> {
+        let mut objections = Vec::new();
+        let mut object = |options: &[&'static str], reason: &str| {
+            let reason = reason.to_owned();
+            objections.push(Objection {
+                options: options.to_vec(),
+                reason,
+            });
+        };
+        if let Err(reason) = self.words() {
+            object(&["command"], &reason);
+        }
+        match (self.mode, self.interval) {
+            (Mode::Interval, None) => object(&["interval"], "mode 'interval' needs it"),
+            (Mode::Interval, Some(interval)) if interval.0.is_zero() => {
+                object(&["interval"], "it must be longer than 0");
+            }
+            (Mode::Stream | Mode::Once, Some(_)) => {
+                object(&["interval", "mode"], "only mode 'interval' has one");
+            }
+            _ => {}
+        }
+        match (self.mode, self.restart) {
+            (Mode::Interval, Some(_)) => {
+                object(&["restart", "mode"], "mode 'interval' always runs it again");
+            }
+            (Mode::Once, Some(Restart::Always)) => {
+                object(
+                    &["restart", "mode"],
+                    "mode 'once' never runs it again when it went well",
+                );
+            }
+            _ => {}
+        }
+        objections
+    }
+}
+
+fn create(args: SourceArgs<'_>) -> Result<Box<dyn Source>> {
+    let options: ProcessOptions = args.options.get()?;
+    let words = options.words().map_err(Error::Options)?;
+    let ProcessOptions {
+        env,
+        clear_env,
+        cwd,
+        ..
+    } = options.clone();
+    let command = Command::new(words, env, clear_env, cwd);
+    Ok(Box::new(ProcessSource { options, command }))
+}
+
+struct ProcessSource {
+    options: ProcessOptions,
+    command: Command,
+}
+
+#[async_trait]
+impl Source for ProcessSource {
+    async fn validate(&self) -> Result<()> {
+        self.command.find()
+    }
+
+    async fn run(&mut self, out: &mut Output, stop: CancellationToken) -> Result<End> {
+        self.command.find()?;
+        let mut watcher = Watcher::start(self.options.grace.0);
+        let end = match self.options.mode {
+            Mode::Stream | Mode::Once => self.run_through(&mut watcher, out, &stop).await,
+            Mode::Interval => self.run_repeatedly(&mut watcher, out, &stop).await,
+        };
+        if let Some(watcher) = watcher {
+            watcher.dismiss().await;
+        }
+        end
+    }
+}
+
+impl ProcessSource {
+    async fn run_through(
+        &self,
+        watcher: &mut Option<Watcher>,
+        out: &mut Output,
+        stop: &CancellationToken,
+    ) -> Result<End> {
+        let run = self.start(watcher, out).await?;
+        let exit = run
+            .connected(self.command.shown())
+            .await?
+            .until_ended(stop)
+            .await?;
+        self.tell(&exit, out).await?;
+        if stop.is_cancelled() {
+            return Ok(End::Stopped);
+        }
+        let restart = match (self.options.restart, self.options.mode) {
+            (Some(restart), _) => restart,
+            (None, Mode::Once) => Restart::Never,
+            (None, Mode::Stream | Mode::Interval) => Restart::OnFailure,
+        };
+        match (restart, exit.status.success()) {
+            (Restart::OnFailure | Restart::Never, true) => Ok(End::Finished),
+            (Restart::Always | Restart::OnFailure, _) => Err(self.exited(&exit, Retry::Backoff)),
+            (Restart::Never, false) => Err(self.exited(&exit, Retry::Fatal)),
+        }
+    }
+
+    async fn run_repeatedly(
+        &self,
+        watcher: &mut Option<Watcher>,
+        out: &mut Output,
+        stop: &CancellationToken,
+    ) -> Result<End> {
+        let every = self.options.interval.unwrap_or_default().0;
+        let mut starts = tokio::time::interval(every);
+        starts.set_missed_tick_behavior(MissedTickBehavior::Skip);
+        out.lifecycle(Lifecycle::Connected {
+            to: self.command.shown(),
+        })
+        .await?;
+        loop {
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => return Ok(End::Stopped),
+                _ = starts.tick() => {}
+            }
+            let exit = self.start(watcher, out).await?.until_ended(stop).await?;
+            if stop.is_cancelled() {
+                return Ok(End::Stopped);
+            }
+            let failed = !exit.status.success();
+            if failed {
+                self.tell(&exit, out).await?;
+            }
+            out.degraded(failed.then(|| self.exited(&exit, Retry::Backoff).to_string()));
+        }
+    }
+
+    async fn start<'a>(
+        &self,
+        watcher: &'a mut Option<Watcher>,
+        out: &'a mut Output,
+    ) -> Result<Run<'a>> {
+        let streams = Streams {
+            stdout: self.options.stream != Stream::Stderr,
+            stderr: self.options.stream != Stream::Stdout,
+        };
+        Run::start(&self.command, streams, self.options.grace.0, watcher, out).await
+    }
+
+    async fn tell(&self, exit: &Exit, out: &mut Output) -> Result<()> {
+        let event = Lifecycle::Exited {
+            code: exit.code(),
+            signal: exit.signal(),
+            ran_for: exit.ran_for,
+            stderr_tail: exit.stderr_tail.clone(),
+        };
+        out.lifecycle(event).await
+    }
+
+    fn exited(&self, exit: &Exit, retry: Retry) -> Error {
+        Error::Exited {
+            command: self.command.shown(),
+            how: exit.how(),
+            stderr_tail: exit.stderr_tail.clone(),
+            retry,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,450 @@
+//! What comes of commands: their lines, their ends, and that nothing of them is left.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arrow::array::AsArray;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use tokio::sync::mpsc;
+
+use crate::options::{Given, Value};
+use crate::scripted::start;
+use crate::{Backoff, Blueprint, Care, Connectors, Item, Lifecycle, SourceHandle, State};
+
+/// Whatever takes longer than this never comes.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+fn care() -> Care {
+    let backoff = Backoff {
+        base: Duration::from_millis(1),
+        jitter: 0.0,
+        ..Backoff::default()
+    };
+    Care {
+        backoff,
+        ..Care::default()
+    }
+}
+
+fn spec(given: &[(&str, Value)]) -> Result<Arc<dyn Blueprint>, String> {
+    let given = given
+        .iter()
+        .map(|(key, value)| Given::new(key, value.clone()));
+    let given: Vec<_> = given.collect();
+    let spec = Connectors::builtin().source("process", &given, None, &[]);
+    spec.map(|spec| Arc::new(spec) as _)
+        .map_err(|rejection| rejection.to_string())
+}
+
+fn source(given: &[(&str, Value)], care: Care) -> SourceHandle {
+    let spec = spec(given).unwrap_or_else(|problems| panic!("{problems}"));
+    SourceHandle::new(spec, None, care)
+}
+
+/// A source that runs a script of `sh`.
+fn script(text: &str, more: &[(&str, Value)]) -> SourceHandle {
+    let mut given = vec![("command", text.into()), ("shell", true.into())];
+    given.extend_from_slice(more);
+    source(&given, care())
+}
+
+/// An item as text: its lines, with their origin before them and bad ones in brackets.
+fn show(item: &Item) -> Vec<String> {
+    match item {
+        Item::Rows(delivery) => {
+            let origin = delivery
+                .origin
+                .as_ref()
+                .map_or(String::new(), |from| format!("{from}: "));
+            let rows = delivery.rows.column(0).as_string::<i32>().iter().flatten();
+            let rows = rows.map(|line| format!("{origin}{line}"));
+            let bad = delivery.bad.iter().map(|bad| format!("<{}>", bad.reason));
+            // In a delivery of these tests a bad line came first.
+            bad.chain(rows).collect()
+        }
+        Item::Gap(gap) => vec![format!("gap: {}", gap.reason)],
+        Item::Lifecycle(Lifecycle::Connected { .. }) => vec!["connected".to_owned()],
+        Item::Lifecycle(Lifecycle::Exited {
+            code,
+            signal,
+            stderr_tail,
+            ..
+        }) => {
+            vec![format!("exited: {code:?} {signal:?} {stderr_tail:?}")]
+        }
+        Item::Lifecycle(other) => vec![format!("{other:?}")],
+    }
+}
+
+async fn next(items: &mut mpsc::Receiver<Item>) -> Option<Item> {
+    tokio::time::timeout(PATIENCE, items.recv())
+        .await
+        .expect("something comes in time")
+}
+
+/// Everything until the source ends.
+async fn all(handle: &SourceHandle) -> Vec<String> {
+    let mut items = start(handle);
+    let mut shown = Vec::new();
+    while let Some(item) = next(&mut items).await {
+        shown.extend(show(&item));
+    }
+    shown
+}
+
+/// The lines, until there are `count` of them.
+async fn lines(items: &mut mpsc::Receiver<Item>, count: usize) -> Vec<String> {
+    let mut shown = Vec::new();
+    while shown.len() < count {
+        let item = next(items).await.expect("there are more lines");
+        if let Item::Rows(_) = item {
+            shown.extend(show(&item));
+        }
+    }
+    shown
+}
+
+/// Stops the source while its lane is being read.
+async fn stop(handle: &SourceHandle, items: &mut mpsc::Receiver<Item>) {
+    let drain = async { while items.recv().await.is_some() {} };
+    tokio::join!(handle.stop(), drain);
+}
+
+fn is_there(pid: &str) -> bool {
+    let pid = Pid::from_raw(pid.parse().unwrap());
+    kill(pid, None).is_ok()
+}
+
+/// Waits until a process is gone that is not our child.
+async fn gone(pid: &str) {
+    let gone = async {
+        while is_there(pid) {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, gone)
+        .await
+        .unwrap_or_else(|_| panic!("{pid} is left"));
+}
+
+#[tokio::test]
+async fn lines_come_until_the_command_ends() {
+    let handle = source(&[("command", r#"printf 'a\nb\r\n\nlast'"#.into())], care());
+    let shown = all(&handle).await;
+    assert_eq!(
+        shown,
+        [
+            "connected",
+            "a",
+            "b",
+            "",
+            "last",
+            "exited: Some(0) None \"\""
+        ]
+    );
+    assert_eq!(handle.status().state, State::Stopped);
+    let list = Value::List(vec!["printf".into(), "%s".into(), "x  y".into()]);
+    let handle = source(&[("command", list)], care());
+    assert_eq!(all(&handle).await[1], "x  y");
+}
+
+#[tokio::test]
+async fn nothing_is_lost_of_much() {
+    let mut seen = 0;
+    let handle = script("seq 1 200000", &[]);
+    let mut items = start(&handle);
+    while let Some(item) = next(&mut items).await {
+        if let Item::Rows(delivery) = item {
+            for line in delivery.rows.column(0).as_string::<i32>().iter().flatten() {
+                seen += 1;
+                assert_eq!(line.parse(), Ok(seen));
+            }
+        }
+    }
+    assert_eq!(seen, 200_000);
+}
+
+#[tokio::test]
+async fn surroundings_are_as_the_options_say() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().canonicalize().unwrap();
+    let more = [
+        ("env.GREETING", "hello".into()),
+        ("clear_env", true.into()),
+        ("cwd", path.to_str().unwrap().into()),
+    ];
+    let shown = all(&script("echo $GREETING $HOME; pwd; cat", &more)).await;
+    assert_eq!(shown[1..3], ["hello", path.to_str().unwrap()]);
+    assert_eq!(shown.len(), 4, "the input is closed: {shown:?}");
+}
+
+#[tokio::test]
+async fn either_output_or_both_are_rows() {
+    let text = "echo out; echo err >&2";
+    let shown = |stream: &str| {
+        let handle = script(text, &[("stream", stream.into())]);
+        async move { all(&handle).await.into_iter().collect::<BTreeSet<_>>() }
+    };
+    let exit = "exited: Some(0) None \"err\"";
+    assert_eq!(
+        shown("stdout").await,
+        BTreeSet::from(["connected", exit, "out"].map(str::to_owned))
+    );
+    assert_eq!(
+        shown("stderr").await,
+        BTreeSet::from(["connected", exit, "err"].map(str::to_owned))
+    );
+    let both = ["connected", exit, "stdout: out", "stderr: err"].map(str::to_owned);
+    assert_eq!(shown("both").await, BTreeSet::from(both));
+}
+
+#[tokio::test]
+async fn overlong_lines_are_bad() {
+    let shown = all(&script(
+        "echo abcd; echo abcde; echo abc",
+        &[("max_frame", "4 B".into())],
+    ))
+    .await;
+    assert_eq!(
+        shown[1..4],
+        [
+            "abcd",
+            "<the frame has 5 bytes, the largest taken has 4>",
+            "abc"
+        ]
+    );
+}
+
+#[tokio::test]
+async fn a_failure_is_told_with_its_cause_and_tried_again_or_not() {
+    let text = "for i in 1 2 3 4 5 6 7 8 9 10 11 12; do echo line $i >&2; done; exit 3";
+    let handle = script(text, &[("restart", "never".into())]);
+    let shown = all(&handle).await;
+    assert!(
+        shown[1].starts_with("exited: Some(3) None \"line 3\\nline 4"),
+        "{shown:?}"
+    );
+    let status = handle.status();
+    assert_eq!(status.state, State::Failed);
+    let reason = status.reason.unwrap().to_string();
+    assert!(reason.contains("exit code 3: line 3 | line 4"), "{reason}");
+
+    let handle = script("kill -9 $$", &[("mode", "once".into())]);
+    assert_eq!(all(&handle).await[1], "exited: None Some(9) \"\"");
+    assert_eq!(handle.status().state, State::Failed);
+
+    let folder = tempfile::tempdir().unwrap();
+    let cwd = ("cwd", folder.path().to_str().unwrap().into());
+    let handle = script(
+        "if test -f done; then echo ok; else touch done; exit 1; fi",
+        &[cwd],
+    );
+    let shown = all(&handle).await;
+    let gap = "gap: /bin/sh -c if test -f done; then echo ok; else touch done; exit 1; fi ended with exit code 1";
+    let exits = ["exited: Some(1) None \"\"", "exited: Some(0) None \"\""];
+    assert_eq!(
+        shown,
+        ["connected", exits[0], gap, "connected", "ok", exits[1]]
+    );
+    assert_eq!(handle.status().restarts, 1);
+}
+
+#[tokio::test]
+async fn always_means_also_when_it_went_well() {
+    let handle = script("echo again", &[("restart", "always".into())]);
+    let mut items = start(&handle);
+    assert_eq!(lines(&mut items, 3).await, ["again"; 3]);
+    stop(&handle, &mut items).await;
+    assert_eq!(handle.status().state, State::Stopped);
+}
+
+#[tokio::test]
+async fn a_command_that_is_not_there_fails_for_good() {
+    let handle = source(&[("command", "no-such-program --at all".into())], care());
+    let expected =
+        "cannot run no-such-program --at all: there is no program no-such-program in PATH";
+    assert_eq!(handle.validate().await.unwrap_err().to_string(), expected);
+    assert_eq!(all(&handle).await, [] as [&str; 0]);
+    let status = handle.status();
+    assert_eq!(status.state, State::Failed);
+    assert_eq!(status.reason.unwrap().to_string(), expected);
+}
+
+#[tokio::test]
+async fn stopping_ends_the_whole_group() {
+    let handle = script(
+        "sleep 1000 & echo $!; (trap '' TERM; echo $$; sleep 1000) & wait",
+        &[],
+    );
+    let mut items = start(&handle);
+    let pids = lines(&mut items, 2).await;
+    assert!(pids.iter().all(|pid| is_there(pid)));
+    stop(&handle, &mut items).await;
+    for pid in &pids {
+        gone(pid).await;
+    }
+    let status = handle.status();
+    assert_eq!(
+        (status.state, status.reason.map(|reason| reason.to_string())),
+        (State::Stopped, None)
+    );
+}
+
+#[tokio::test]
+async fn what_ignores_sigterm_is_killed_after_the_grace() {
+    let text = "trap 'echo no' TERM; echo $$; while :; do sleep 0.01; done";
+    let handle = script(text, &[("grace", "50 ms".into())]);
+    let mut items = start(&handle);
+    let pids = lines(&mut items, 1).await;
+    stop(&handle, &mut items).await;
+    assert!(!is_there(&pids[0]), "not even a zombie is left");
+    assert_eq!(handle.status().state, State::Stopped);
+}
+
+#[tokio::test]
+async fn a_source_that_is_dropped_leaves_nothing() {
+    let text = "trap '' TERM; sleep 1000 & echo $!; echo $$; wait";
+    let given = [
+        ("command", text.into()),
+        ("shell", true.into()),
+        ("grace", "1 hour".into()),
+    ];
+    let handle = source(
+        &given,
+        Care {
+            stop_deadline: Duration::from_millis(50),
+            ..care()
+        },
+    );
+    let mut items = start(&handle);
+    let pids = lines(&mut items, 2).await;
+    stop(&handle, &mut items).await;
+    assert!(handle.status().reason.is_some(), "it did not stop in time");
+    for pid in &pids {
+        gone(pid).await;
+    }
+}
+
+#[tokio::test]
+async fn what_a_command_leaves_in_the_background_ends_with_it() {
+    let handle = script("sleep 1000 & echo $!", &[]);
+    let shown = all(&handle).await;
+    gone(&shown[1]).await;
+    assert_eq!(shown[2], "exited: Some(0) None \"\"");
+}
+
+#[tokio::test]
+async fn an_interval_runs_it_again_and_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let more = [
+        ("mode", "interval".into()),
+        ("interval", "1 ms".into()),
+        ("cwd", folder.path().to_str().unwrap().into()),
+    ];
+    // Fails if two run at a time.
+    let handle = script("mkdir here && echo run && rmdir here || echo twice", &more);
+    let mut items = start(&handle);
+    assert_eq!(lines(&mut items, 5).await, ["run"; 5]);
+    stop(&handle, &mut items).await;
+    assert_eq!(handle.status().state, State::Stopped);
+}
+
+#[tokio::test]
+async fn a_run_that_fails_at_an_interval_degrades_the_source() {
+    let more = [("mode", "interval".into()), ("interval", "1 ms".into())];
+    let handle = script("echo run; exit 7", &more);
+    let mut items = start(&handle);
+    let mut exits = 0;
+    while exits < 2 {
+        let shown = show(&next(&mut items).await.unwrap());
+        exits += shown
+            .iter()
+            .filter(|line| line.starts_with("exited: Some(7)"))
+            .count();
+    }
+    assert_eq!(handle.status().state, State::Degraded);
+    stop(&handle, &mut items).await;
+}
+
+#[test]
+fn options_that_make_no_sense_are_refused_at_once() {
+    for (given, expected) in [
+        (
+            vec![("command", "a 'b".into())],
+            "the quote ' is not closed",
+        ),
+        (
+            vec![("command", "a".into()), ("mode", "interval".into())],
+            "mode 'interval' needs it",
+        ),
+        (
+            vec![("command", "a".into()), ("interval", "1 s".into())],
+            "only mode 'interval' has one",
+        ),
+        (
+            vec![
+                ("command", "a".into()),
+                ("mode", "once".into()),
+                ("restart", "always".into()),
+            ],
+            "mode 'once' never runs it again",
+        ),
+        (
+            vec![
+                ("command", Value::List(vec!["a".into(), "b".into()])),
+                ("shell", true.into()),
+            ],
+            "a shell takes one text, not a list",
+        ),
+        (vec![("shell", true.into())], "command"),
+    ] {
+        let problems = spec(&given).err().unwrap();
+        assert!(problems.contains(expected), "{problems}");
+    }
+}
+
+/// Set in the process that is to die.
+const VICTIM: &str = "HEADWATER_TEST_VICTIM";
+
+/// Killed by a signal that it cannot catch, a process takes the groups of its sources with it. The
+/// process is this test again, told so by a variable.
+#[tokio::test]
+async fn the_command_dies_with_us() {
+    if let Some(path) = std::env::var_os(VICTIM) {
+        let text = format!(
+            "sleep 1000 & echo $$ $! > {0}.new; mv {0}.new {0}; wait",
+            path.display()
+        );
+        let handle = script(&text, &[("grace", "10 ms".into())]);
+        let mut items = start(&handle);
+        return while items.recv().await.is_some() {};
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("pids");
+    let name = std::thread::current().name().unwrap().to_owned();
+    let mut victim = tokio::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", &name])
+        .env(VICTIM, &path)
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    let pids = async {
+        loop {
+            if let Ok(pids) = std::fs::read_to_string(&path) {
+                return pids;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    let pids = tokio::time::timeout(PATIENCE, pids)
+        .await
+        .expect("the command starts");
+    assert!(pids.split_whitespace().all(is_there));
+    kill(Pid::from_raw(victim.id().unwrap() as i32), Signal::SIGKILL).unwrap();
+    victim.wait().await.unwrap();
+    for pid in pids.split_whitespace() {
+        gone(pid).await;
+    }
+}

@@ -1,0 +1,208 @@
+//! Splits a stream of bytes into lines, whatever the blocks it comes in.
+//!
+//! A line ends with LF or CR LF, which are not part of it. What follows the last line end is kept
+//! until more comes, or until [`Lines::finish`] says that nothing will. A line longer than the limit
+//! is not collected: its length is counted, and its start handed out when it ends.
+
+use memchr::memchr;
+
+use crate::formats::Frames;
+
+/// The state between two blocks.
+pub(crate) struct Lines {
+    /// The longest line that is a frame, in bytes.
+    max: usize,
+    /// The start of the line that has not ended; at most `max + 2` bytes: room for a line of the
+    /// longest length with its CR, and for one byte more to tell that it is longer.
+    partial: Vec<u8>,
+    /// How long that line is so far.
+    length: u64,
+}
+
+/// A line that is too long.
+#[derive(Debug, PartialEq)]
+pub(crate) struct Overlong {
+    /// Its first bytes: as many as the longest line may have.
+    pub start: Vec<u8>,
+    /// Its length, in bytes.
+    pub length: u64,
+}
+
+impl Lines {
+    /// Lines of at most `max` bytes.
+    pub fn new(max: usize) -> Self {
+        Self {
+            max,
+            partial: Vec::new(),
+            length: 0,
+        }
+    }
+
+    /// How many bytes were taken of a line that has not ended.
+    pub fn pending(&self) -> u64 {
+        self.length
+    }
+
+    /// Moves the lines of `block` to `frames` until all of it is taken or an overlong line has ended.
+    /// Returns how much was taken, and that line.
+    pub fn take(&mut self, block: &[u8], frames: &mut Frames) -> (usize, Option<Overlong>) {
+        let mut at = 0;
+        if self.length > 0 {
+            let Some(end) = memchr(b'\n', block) else {
+                self.keep(block);
+                return (block.len(), None);
+            };
+            self.keep(&block[..end]);
+            at = end + 1;
+            if let Some(overlong) = self.end_partial(frames) {
+                return (at, Some(overlong));
+            }
+        }
+        while let Some(length) = memchr(b'\n', &block[at..]) {
+            let line = without_cr(&block[at..at + length]);
+            at += length + 1;
+            if line.len() > self.max {
+                let start = line[..self.max].to_vec();
+                return (
+                    at,
+                    Some(Overlong {
+                        start,
+                        length: line.len() as u64,
+                    }),
+                );
+            }
+            frames.push(line);
+        }
+        self.keep(&block[at..]);
+        (block.len(), None)
+    }
+
+    /// Ends the line that has not ended, if there is one.
+    pub fn finish(&mut self, frames: &mut Frames) -> Option<Overlong> {
+        if self.length == 0 {
+            None
+        } else {
+            self.end_partial(frames)
+        }
+    }
+
+    fn keep(&mut self, bytes: &[u8]) {
+        self.length += bytes.len() as u64;
+        let room = self.max.saturating_add(2) - self.partial.len();
+        self.partial
+            .extend_from_slice(&bytes[..bytes.len().min(room)]);
+    }
+
+    fn end_partial(&mut self, frames: &mut Frames) -> Option<Overlong> {
+        let length = std::mem::take(&mut self.length);
+        let whole = length == self.partial.len() as u64;
+        let line = if whole {
+            without_cr(&self.partial)
+        } else {
+            &self.partial
+        };
+        let overlong = if line.len() > self.max {
+            let start = line[..self.max].to_vec();
+            Some(Overlong {
+                start,
+                length: if whole { line.len() as u64 } else { length },
+            })
+        } else {
+            frames.push(line);
+            None
+        };
+        self.partial.clear();
+        overlong
+    }
+}
+
+fn without_cr(line: &[u8]) -> &[u8] {
+    line.strip_suffix(b"\r").unwrap_or(line)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Lines of `text` in blocks of these lengths; an overlong one as `length:start`.
+    fn split(max: usize, blocks: &[&[u8]]) -> Vec<String> {
+        let mut lines = Lines::new(max);
+        let mut found = Vec::new();
+        let mut frames = Frames::default();
+        let mut drain =
+            |frames: &mut Frames, overlong: Option<Overlong>| {
+                found.extend(
+                    frames
+                        .iter()
+                        .map(|line| String::from_utf8_lossy(line).into_owned()),
+                );
+                frames.clear();
+                found.extend(overlong.map(|line| {
+                    format!("{}:{}", line.length, String::from_utf8_lossy(&line.start))
+                }));
+            };
+        for block in blocks {
+            let mut rest = *block;
+            while !rest.is_empty() {
+                let (taken, overlong) = lines.take(rest, &mut frames);
+                drain(&mut frames, overlong);
+                rest = &rest[taken..];
+            }
+        }
+        let overlong = lines.finish(&mut frames);
+        drain(&mut frames, overlong);
+        assert_eq!(lines.pending(), 0);
+        found
+    }
+
+    #[test]
+    fn lines_end_with_lf_or_cr_lf_or_not_at_all() {
+        assert_eq!(
+            split(9, &[b"a\nb\r\n\n\r\nc\rd\ne"]),
+            ["a", "b", "", "", "c\rd", "e"]
+        );
+        assert_eq!(split(9, &[b"a", b"b\r", b"\nc", b"\n"]), ["ab", "c"]);
+    }
+
+    #[test]
+    fn overlong_lines_are_handed_out_in_their_place() {
+        let text = b"abc\nabcd\nab\nabcdef\r\nabc\r\n";
+        assert_eq!(split(3, &[text]), ["abc", "4:abc", "ab", "6:abc", "abc"]);
+        assert_eq!(split(0, &[b"\na\n"]), ["", "1:"]);
+    }
+
+    proptest! {
+        #[test]
+        fn blocks_do_not_matter(
+            text in prop::collection::vec(prop::sample::select(b"ab\r\n".to_vec()), 0..60),
+            cuts in prop::collection::vec(0..60_usize, 0..6),
+            max in 1..6_usize,
+        ) {
+            let mut cuts: Vec<_> = cuts.into_iter().map(|cut| cut.min(text.len())).collect();
+            cuts.extend([0, text.len()]);
+            cuts.sort_unstable();
+            let blocks: Vec<_> = cuts.windows(2).map(|cut| &text[cut[0]..cut[1]]).collect();
+            let whole = split(max, &[&text]);
+            let lengths = |lines: &[String]| lines.len();
+            let cut = split(max, &blocks);
+            prop_assert_eq!(lengths(&cut), lengths(&whole));
+            let same = cut.iter().zip(&whole).all(|(cut, whole)| {
+                cut == whole || (cut.contains(':') && whole.contains(':'))
+            });
+            prop_assert!(same, "{:?} {:?}", cut, whole);
+        }
+
+        #[test]
+        fn memory_is_bounded(blocks in prop::collection::vec("[a]{0,50}", 0..20), max in 0..10_usize) {
+            let mut lines = Lines::new(max);
+            let total: usize = blocks.iter().map(String::len).sum();
+            for block in &blocks {
+                lines.take(block.as_bytes(), &mut Frames::default());
+            }
+            prop_assert!(lines.partial.len() <= max + 2);
+            prop_assert_eq!(lines.pending(), total as u64);
+        }
+    }
+}

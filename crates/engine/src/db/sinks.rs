@@ -1,0 +1,159 @@
+//! CREATE SINK and INSERT INTO, and the queue between the engine and a sink.
+
+use std::sync::Arc;
+
+use arrow::datatypes::SchemaRef;
+use headwater_connect::SinkSpec;
+use tokio_util::sync::CancellationToken;
+
+use super::Inner;
+use super::catalog::{Catalog, Entry, Kind, SinkEntry};
+use super::options::{Place, given, refuse_unbuilt_options};
+use super::statements::{Existing, Outcome, published, query_name, refused, schema_of, undefined};
+use crate::error::Result;
+use crate::sql::{CreateSink, Name, OptionEntry, SinkInput, SqlError, SqlQuery};
+use crate::subscription::{Gate, Queue, Subscription};
+use crate::topic::Topic;
+use crate::worker::Command;
+
+/// Rows that wait for a sink before the sources behind it are held back.
+const SINK_QUEUE_ROWS: usize = 1 << 18;
+
+impl Inner {
+    /// A subscription that holds back the sources before it while its queue is full.
+    pub(super) fn subscribe_lossless(&self, catalog: &Catalog, topic: &Arc<Topic>) -> Subscription {
+        let queue = self.gated_queue(catalog, std::slice::from_ref(&topic.relation.name));
+        self.subscribe(topic, queue)
+    }
+
+    pub(super) fn create_sink(&self, create: CreateSink, place: &Place) -> Result<Outcome> {
+        let name = create.name.value.clone();
+        if let Existing::Unchanged = self.existing(&create.name, create.if_not_exists)? {
+            return Ok(Outcome::Unchanged { name });
+        }
+        refuse_unbuilt_options(&create.options)?;
+        let mut rows = None;
+        let (input, schema) = match create.input {
+            SinkInput::Named(input) => {
+                let topic = self.topic(&input)?;
+                (Some(topic.relation.name.clone()), topic.published_schema())
+            }
+            SinkInput::Query(query) => {
+                let text = query.text.clone();
+                let planned = self.plan(query)?;
+                let schema = published(&planned);
+                // The options are checked before anything is created.
+                self.sink_spec(&create.options, Arc::clone(&schema), place)?;
+                let (input, queue) = (
+                    query_name(&name),
+                    self.gated_queue(&self.catalog(), &planned.inputs),
+                );
+                rows = Some(Subscription::new(Arc::clone(&queue), Arc::clone(&schema)));
+                self.install(Kind::Stream, &input, text, planned, Some(queue))?;
+                (Some(input), schema)
+            }
+            SinkInput::Declared(columns) => (None, schema_of(&columns)),
+        };
+        let spec = self.sink_spec(&create.options, Arc::clone(&schema), place)?;
+        let entry = SinkEntry {
+            input: input.unwrap_or_default(),
+            declared: schema,
+            spec,
+            stop: CancellationToken::new(),
+            status: Arc::default(),
+            rows,
+            task: None,
+        };
+        self.catalog().insert(&name, Entry::Sink(entry));
+        Ok(Outcome::Created {
+            kind: Kind::Sink,
+            name,
+        })
+    }
+
+    fn sink_spec(
+        &self,
+        options: &[OptionEntry],
+        schema: SchemaRef,
+        place: &Place,
+    ) -> Result<SinkSpec> {
+        let (connector, given) = given(options);
+        let Some(entry) = connector else {
+            let error = SqlError::syntax("a sink needs the option connector")
+                .hint("Say where the rows go: WITH (connector = 'stdout').")
+                .at(place.clone());
+            return Err(error.into());
+        };
+        let spec = self
+            .connectors
+            .sink(&entry.value.to_string(), &given, schema, &[]);
+        spec.map_err(|error| refused(error, entry, place))
+    }
+
+    /// Feeds a sink that was declared with its columns.
+    pub(super) fn insert_into(
+        &self,
+        target: &Name,
+        columns: &[Name],
+        query: SqlQuery,
+    ) -> Result<Outcome> {
+        let (name, declared) = {
+            let catalog = self.catalog();
+            let name = catalog
+                .spelling(&target.value)
+                .unwrap_or(&target.value)
+                .to_owned();
+            match catalog.entries.get(&name) {
+                Some(Entry::Sink(sink)) if sink.input.is_empty() => {
+                    (name, Arc::clone(&sink.declared))
+                }
+                Some(Entry::Sink(_)) => {
+                    let error = SqlError::not_built(format!("a second query into sink {name:?}"))
+                        .hint("Bring the queries together with UNION ALL.");
+                    return Err(error.at(target.span.clone()).into());
+                }
+                Some(_) => {
+                    let error = SqlError::not_built(format!(
+                        "INSERT INTO {name:?}, which is no sink,"
+                    ))
+                    .hint("Rows are pushed into a source by a program, or come from a connector.");
+                    return Err(error.at(target.span.clone()).into());
+                }
+                None => return Err(undefined(target).into()),
+            }
+        };
+        let (text, place) = (query.text.clone(), query.span.clone());
+        let order = columns.iter().map(|column| column.value.as_str());
+        let planned = self.plan(query)?;
+        let order: Vec<&str> = order.collect();
+        let planned = planned
+            .insert_into(&declared, &order)
+            .map_err(|error| error.at(place))?;
+        let input = query_name(&name);
+        let queue = self.gated_queue(&self.catalog(), &planned.inputs);
+        let rows = Subscription::new(Arc::clone(&queue), published(&planned));
+        self.install(Kind::Stream, &input, text, planned, Some(queue))?;
+        if let Some(Entry::Sink(sink)) = self.catalog().entries.get_mut(&name) {
+            sink.input = input;
+            sink.rows = Some(rows);
+        }
+        Ok(Outcome::Created {
+            kind: Kind::Stream,
+            name: query_name(&name),
+        })
+    }
+
+    /// A queue that holds back the sources behind `inputs` while it is full.
+    pub(super) fn gated_queue(&self, catalog: &Catalog, inputs: &[String]) -> Arc<Queue> {
+        let bells = (0..self.workers).map(|worker| Arc::clone(self.turns.bell(worker)));
+        let gate = Arc::new(Gate::new(bells.collect()));
+        for source in catalog.sources_of(inputs) {
+            let gate = Arc::clone(&gate);
+            self.turns.command(Command::AddGate {
+                source: source.id,
+                gate,
+            });
+        }
+        Queue::new(SINK_QUEUE_ROWS, Some(gate))
+    }
+}

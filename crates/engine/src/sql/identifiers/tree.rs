@@ -1,0 +1,157 @@
+//! What the walk reads out of the tree, and writes into it.
+//!
+//! `sqlparser` has many shapes for few things: a name may have one part or several, an alias may
+//! stand behind a dozen kinds of relation, a join may bind its two sides in fourteen ways. Here are
+//! the few things, so that the walk can speak of names, aliases and columns. What they mean is left
+//! to the walk.
+
+use datafusion::sql::sqlparser::ast::{
+    ExcludeSelectItem, Expr, Ident, JoinConstraint, JoinOperator, ObjectName, ObjectNamePart,
+    SelectItem, SelectItemQualifiedWildcardKind, TableAlias, TableFactor,
+    WildcardAdditionalOptions,
+};
+
+use super::scope::Scope;
+
+/// The names of a query's columns, those without a name left out; none when they cannot be known.
+pub(super) type Columns = Option<Vec<String>>;
+
+/// The names that the select list gives and that another clause can use.
+pub(super) fn aliases(projection: &[SelectItem]) -> Vec<String> {
+    projection.iter().filter_map(item_name).collect()
+}
+
+/// The name of one item; none for an expression without an alias.
+fn item_name(item: &SelectItem) -> Option<String> {
+    match item {
+        SelectItem::ExprWithAlias { alias, .. } => Some(alias.value.clone()),
+        SelectItem::UnnamedExpr(Expr::Identifier(ident)) => Some(ident.value.clone()),
+        SelectItem::UnnamedExpr(Expr::CompoundIdentifier(parts)) => {
+            parts.last().map(|part| part.value.clone())
+        }
+        _ => None,
+    }
+}
+
+/// The columns that a select list makes of a scope.
+pub(super) fn output(projection: &[SelectItem], scope: &Scope) -> Columns {
+    let mut columns = Vec::new();
+    for item in projection {
+        match item {
+            SelectItem::Wildcard(_) if !scope.is_complete() => return None,
+            SelectItem::Wildcard(_) => columns.extend(owned(&scope.columns())),
+            SelectItem::QualifiedWildcard(kind, _) => {
+                let SelectItemQualifiedWildcardKind::ObjectName(name) = kind else {
+                    return None;
+                };
+                let (_, relation) = scope.relation(&joined(name));
+                columns.extend(relation?.columns.clone()?);
+            }
+            other => columns.extend(item_name(other)),
+        }
+    }
+    Some(columns)
+}
+
+pub(super) fn owned(names: &[&str]) -> Vec<String> {
+    names.iter().map(|&name| name.to_owned()).collect()
+}
+
+/// The columns under the names that an alias gives them: `AS t (a, b)`.
+pub(super) fn renamed(columns: Columns, alias: &TableAlias) -> Columns {
+    if alias.columns.is_empty() {
+        return columns;
+    }
+    Some(
+        alias
+            .columns
+            .iter()
+            .map(|column| column.name.value.clone())
+            .collect(),
+    )
+}
+
+pub(super) fn alias_of(factor: &TableFactor) -> Option<&TableAlias> {
+    match factor {
+        TableFactor::Table { alias, .. }
+        | TableFactor::Function { alias, .. }
+        | TableFactor::TableFunction { alias, .. }
+        | TableFactor::UNNEST { alias, .. }
+        | TableFactor::JsonTable { alias, .. }
+        | TableFactor::OpenJsonTable { alias, .. }
+        | TableFactor::XmlTable { alias, .. }
+        | TableFactor::SemanticView { alias, .. } => alias.as_ref(),
+        _ => None,
+    }
+}
+
+/// The columns named behind `*`, as in `* EXCEPT (a, b)`.
+pub(super) fn named_in(options: &mut WildcardAdditionalOptions) -> Vec<&mut Ident> {
+    let mut named = Vec::new();
+    if let Some(except) = &mut options.opt_except {
+        named.push(&mut except.first_element);
+        named.extend(&mut except.additional_elements);
+    }
+    let excluded = match &mut options.opt_exclude {
+        Some(ExcludeSelectItem::Single(name)) => std::slice::from_mut(name),
+        Some(ExcludeSelectItem::Multiple(names)) => &mut names[..],
+        None => &mut [],
+    };
+    for name in excluded {
+        if let [ObjectNamePart::Identifier(ident)] = &mut name.0[..] {
+            named.push(ident);
+        }
+    }
+    if let Some(replace) = &mut options.opt_replace {
+        named.extend(replace.items.iter_mut().map(|item| &mut item.column_name));
+    }
+    named
+}
+
+pub(super) fn constraint(operator: &mut JoinOperator) -> Option<&mut JoinConstraint> {
+    match operator {
+        JoinOperator::Join(constraint)
+        | JoinOperator::Inner(constraint)
+        | JoinOperator::Left(constraint)
+        | JoinOperator::LeftOuter(constraint)
+        | JoinOperator::Right(constraint)
+        | JoinOperator::RightOuter(constraint)
+        | JoinOperator::FullOuter(constraint)
+        | JoinOperator::CrossJoin(constraint)
+        | JoinOperator::Semi(constraint)
+        | JoinOperator::LeftSemi(constraint)
+        | JoinOperator::RightSemi(constraint)
+        | JoinOperator::Anti(constraint)
+        | JoinOperator::LeftAnti(constraint)
+        | JoinOperator::RightAnti(constraint) => Some(constraint),
+        JoinOperator::AsOf { constraint, .. } => Some(constraint),
+        _ => None,
+    }
+}
+
+/// The parts of a name, if all of them are names.
+pub(super) fn plain_parts(name: &ObjectName) -> Option<Vec<&Ident>> {
+    name.0.iter().map(ObjectNamePart::as_ident).collect()
+}
+
+/// `schema.table` without quotes.
+pub(super) fn joined(name: &ObjectName) -> String {
+    let parts = name.0.iter().filter_map(ObjectNamePart::as_ident);
+    parts
+        .map(|part| part.value.as_str())
+        .collect::<Vec<_>>()
+        .join(".")
+}
+
+/// Writes a spelling into a name of as many parts.
+pub(super) fn respell(name: &mut ObjectName, spelling: &str) {
+    if let [ObjectNamePart::Identifier(ident)] = &mut name.0[..] {
+        ident.value = spelling.to_owned();
+        return;
+    }
+    for (part, spelling) in name.0.iter_mut().zip(spelling.split('.')) {
+        if let ObjectNamePart::Identifier(ident) = part {
+            ident.value = spelling.to_owned();
+        }
+    }
+}

@@ -1,0 +1,215 @@
+//! Random SQL expressions over the columns at hand, of a class that is asked for.
+//!
+//! They must give the same whatever the batches are cut to. So what may fail (division by zero, a
+//! cast of text) is wrapped so that it does not, unless a query asks for one [`Expressions::risky`]
+//! expression, which then stands alone: behind an AND, whether it fails would depend on the cut.
+
+use datafusion::arrow::datatypes::DataType;
+use rand::Rng as _;
+use rand::rngs::StdRng;
+use rand::seq::IndexedRandom as _;
+
+use crate::data::{Care, Column};
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Class {
+    Number,
+    Text,
+    Bool,
+    Time,
+}
+
+pub fn class_of(data_type: &DataType) -> Option<Class> {
+    match data_type {
+        DataType::Boolean => Some(Class::Bool),
+        DataType::Utf8 => Some(Class::Text),
+        DataType::Date32 | DataType::Timestamp(..) => Some(Class::Time),
+        number if number.is_numeric() => Some(Class::Number),
+        _ => None,
+    }
+}
+
+/// Makes expressions over `columns`.
+pub struct Expressions<'a> {
+    pub columns: &'a [Column],
+    pub rng: &'a mut StdRng,
+}
+
+impl Expressions<'_> {
+    fn pick(&mut self, from: &[&str]) -> String {
+        (*from.choose(self.rng).expect("a choice")).to_owned()
+    }
+
+    /// A column for which `fits` holds.
+    pub fn column(&mut self, fits: impl Fn(&Column) -> bool) -> Option<Column> {
+        let fitting: Vec<_> = self.columns.iter().filter(|it| fits(it)).collect();
+        fitting.choose(self.rng).map(|&it| it.clone())
+    }
+
+    fn column_of(&mut self, class: Class) -> Option<String> {
+        let fits = |it: &Column| it.care != Care::Noisy && class_of(&it.data_type) == Some(class);
+        self.column(fits).map(|it| it.name)
+    }
+
+    /// An expression of any class.
+    pub fn any(&mut self, depth: u32) -> String {
+        let classes = [
+            Class::Number,
+            Class::Number,
+            Class::Text,
+            Class::Bool,
+            Class::Time,
+        ];
+        let class = *classes.choose(self.rng).expect("a choice");
+        self.of(class, depth)
+    }
+
+    pub fn of(&mut self, class: Class, depth: u32) -> String {
+        let leaf = depth == 0 || self.rng.random_bool(0.25);
+        if leaf && let Some(column) = self.column_of(class).filter(|_| self.rng.random_bool(0.9)) {
+            return column;
+        }
+        if leaf {
+            return self.literal(class);
+        }
+        let depth = depth - 1;
+        match class {
+            Class::Number => self.number(depth),
+            Class::Text => self.text(depth),
+            Class::Bool => self.truth(depth),
+            Class::Time => self.time(depth),
+        }
+    }
+
+    fn literal(&mut self, class: Class) -> String {
+        match class {
+            Class::Number => self.pick(&["0", "1", "2", "-3", "2.5", "-0.25", "100", "NULL"]),
+            Class::Text => self.pick(&["''", "'a'", "'ab'", "'12'", "'Äö'", "'%'"]),
+            Class::Bool => self.pick(&["TRUE", "FALSE", "1 = 1"]),
+            Class::Time => self.pick(&["DATE '2023-12-09'", "TIMESTAMP '2023-11-15T10:00:00'"]),
+        }
+    }
+
+    fn number(&mut self, depth: u32) -> String {
+        let (a, b) = (self.of(Class::Number, depth), self.of(Class::Number, depth));
+        match self.rng.random_range(0..22) {
+            0..=2 => format!("({a} + {b})"),
+            3 => format!("({a} - {b})"),
+            4 | 5 => format!("({a} * {b})"),
+            6 => format!("({a} / NULLIF({b}, 0))"),
+            7 => format!("({a} % NULLIF({b}, 0))"),
+            8 => format!("COALESCE({a}, {b})"),
+            9 => format!("NULLIF({a}, {b})"),
+            10 => format!(
+                "CASE WHEN {} THEN {a} ELSE {b} END",
+                self.of(Class::Bool, depth)
+            ),
+            11 => format!("CASE {a} WHEN 1 THEN 10 WHEN {b} THEN 20 END"),
+            12 => format!("CAST({a} AS DOUBLE)"),
+            13 => format!("TRY_CAST({} AS BIGINT)", self.of(Class::Text, depth)),
+            14 => format!("TRY_CAST({} AS DOUBLE)", self.of(Class::Text, depth)),
+            15 => format!("TRY_CAST({a} AS SMALLINT)"),
+            16 => {
+                let function = self.pick(&["ABS", "FLOOR", "CEIL", "ROUND", "SIGNUM", "TRUNC"]);
+                format!("{function}(CAST({a} AS DOUBLE))")
+            }
+            17 => format!("SQRT(ABS(CAST({a} AS DOUBLE)))"),
+            18 => {
+                let function = self.pick(&["LENGTH", "CHARACTER_LENGTH", "ASCII", "OCTET_LENGTH"]);
+                format!("{function}({})", self.of(Class::Text, depth))
+            }
+            19 => {
+                let part = self.pick(&["HOUR", "MINUTE", "DAY", "MONTH", "YEAR", "DOW", "EPOCH"]);
+                format!("EXTRACT({part} FROM {})", self.of(Class::Time, depth))
+            }
+            20 => format!("GREATEST({a}, {b})"),
+            _ => format!("CAST({} AS INT)", self.of(Class::Bool, depth)),
+        }
+    }
+
+    fn text(&mut self, depth: u32) -> String {
+        let t = self.of(Class::Text, depth);
+        match self.rng.random_range(0..17) {
+            0 => format!("UPPER({t})"),
+            1 => format!("LOWER({t})"),
+            2 => format!("TRIM({t})"),
+            3 => format!("REVERSE({t})"),
+            4 => format!("({t} || {})", self.of(Class::Text, depth)),
+            5 => format!("CONCAT({t}, '-', {})", self.of(Class::Number, depth)),
+            6 => format!("SUBSTR({t}, 2, 2)"),
+            7 => format!("REPLACE({t}, 'a', 'xx')"),
+            8 => format!("LEFT({t}, 1)"),
+            9 => format!("LPAD({t}, 5, '.')"),
+            10 => {
+                let when = self.of(Class::Bool, depth);
+                format!("CASE WHEN {when} THEN {t} ELSE 'else' END")
+            }
+            11 => format!("COALESCE({t}, 'none')"),
+            12 => format!("CAST({} AS VARCHAR)", self.of(Class::Number, depth)),
+            13 => format!("MD5({t})"),
+            14 => format!("SPLIT_PART({t}, 'b', 1)"),
+            15 => format!("REGEXP_REPLACE({t}, 'a+', 'z')"),
+            _ => format!("CAST({} AS VARCHAR)", self.of(Class::Bool, depth)),
+        }
+    }
+
+    pub fn truth(&mut self, depth: u32) -> String {
+        let compare = self.pick(&["=", "<>", "<", "<=", ">", ">="]);
+        match self.rng.random_range(0..16) {
+            0..=3 => {
+                let (a, b) = (self.of(Class::Number, depth), self.of(Class::Number, depth));
+                format!("({a} {compare} {b})")
+            }
+            4 => format!(
+                "({} {compare} {})",
+                self.of(Class::Text, depth),
+                self.of(Class::Text, depth)
+            ),
+            5 => format!("({} IS NULL)", self.any(depth)),
+            6 => format!("({} IS NOT NULL)", self.any(depth)),
+            7 => {
+                let pattern = self.pick(&["'a%'", "'%b%'", "'_'", "'A_'", "'%'"]);
+                let like = self.pick(&["LIKE", "NOT LIKE", "ILIKE"]);
+                format!("({} {like} {pattern})", self.of(Class::Text, depth))
+            }
+            8 => format!("({} IN (1, 2, -3, 2.5))", self.of(Class::Number, depth)),
+            9 => format!("({} NOT IN ('a', 'b', ''))", self.of(Class::Text, depth)),
+            10 => format!("({} BETWEEN -1 AND 3)", self.of(Class::Number, depth)),
+            11 => format!("({} AND {})", self.truth_at(depth), self.truth_at(depth)),
+            12 => format!("({} OR {})", self.truth_at(depth), self.truth_at(depth)),
+            13 => format!("(NOT {})", self.truth_at(depth)),
+            14 => {
+                let (a, b) = (self.of(Class::Number, depth), self.of(Class::Number, depth));
+                format!("({a} IS DISTINCT FROM {b})")
+            }
+            _ => format!("({} ~ '^[a-c]+$')", self.of(Class::Text, depth)),
+        }
+    }
+
+    fn truth_at(&mut self, depth: u32) -> String {
+        self.of(Class::Bool, depth)
+    }
+
+    fn time(&mut self, depth: u32) -> String {
+        let t = self.of(Class::Time, depth);
+        match self.rng.random_range(0..5) {
+            0 => format!("DATE_TRUNC('hour', {t})"),
+            1 => format!("CAST({t} AS DATE)"),
+            2 => format!("({t} + INTERVAL '1 day')"),
+            3 => format!("COALESCE({t}, DATE '2024-01-01')"),
+            _ => format!("DATE_TRUNC('month', {t})"),
+        }
+    }
+
+    /// An expression that fails for some rows.
+    pub fn risky(&mut self) -> String {
+        let text = self.column_of(Class::Text).unwrap_or_else(|| "'x'".into());
+        let number = self.column_of(Class::Number).unwrap_or_else(|| "0".into());
+        match self.rng.random_range(0..4) {
+            0 => format!("CAST({text} AS BIGINT)"),
+            1 => format!("(10 / {number})"),
+            2 => format!("CAST({number} AS TINYINT)"),
+            _ => format!("CAST({text} AS TIMESTAMP)"),
+        }
+    }
+}

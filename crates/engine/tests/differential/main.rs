@@ -1,0 +1,89 @@
+//! Streaming equals batch: random sources, rows and queries, in the engine and in DataFusion.
+//!
+//! ```text
+//!   seed -> case: sources, queries, rows and how they are cut into steps
+//!             |                                   |
+//!           engine: net result             DataFusion: batch answer over the rows that were not late
+//!             └────────────── equal as multisets ─┘
+//! ```
+//!
+//! A query that the engine refuses with 0A000 is counted; one that it accepts must be right. A
+//! failure prints the seed and a case as small as could be found that still fails.
+//!
+//! `HEADWATER_DIFF_CASES` is how many cases run (default 300), `HEADWATER_DIFF_SEED` the first seed;
+//! `HEADWATER_DIFF_REFUSED` prints what was refused.
+
+mod aggregate;
+#[path = "../batch/mod.rs"]
+mod batch;
+mod case;
+mod data;
+mod expression;
+mod query;
+mod run;
+mod shrink;
+mod windows;
+
+use std::str::FromStr;
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
+
+use case::Case;
+use run::{Tally, Wrong};
+
+fn setting<T: FromStr>(name: &str, default: T) -> T {
+    match std::env::var(name) {
+        Ok(text) => text
+            .parse()
+            .unwrap_or_else(|_| panic!("{name} must be a number, not {text:?}")),
+        Err(_) => default,
+    }
+}
+
+/// How long a case may take before it counts as one that never ends.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+fn run_in_time(case: &Case) -> Result<Tally, Wrong> {
+    let (done, waiting) = mpsc::channel();
+    let running = case.clone();
+    // If it never ends, neither does the thread; the process does.
+    thread::spawn(move || done.send(run::run(&running)));
+    match waiting.recv_timeout(PATIENCE) {
+        Ok(result) => result,
+        Err(error) => panic!("{error}: no result in {PATIENCE:?}\n{case}"),
+    }
+}
+
+#[test]
+fn a_stream_gives_what_a_batch_gives() {
+    let first: u64 = setting("HEADWATER_DIFF_SEED", 1);
+    let cases: u64 = setting("HEADWATER_DIFF_CASES", 300);
+    let keep_going = std::env::var_os("HEADWATER_DIFF_KEEP_GOING").is_some();
+    let mut tally = Tally::default();
+    let mut wrong = Vec::new();
+    for seed in first..first + cases {
+        let case = Case::random(seed);
+        match run_in_time(&case) {
+            Ok(counts) => tally.add(counts),
+            Err(found) => {
+                let (case, found) = shrink::shrink(case, found);
+                let text = format!("query {} is wrong:\n{}\n\n{case}", found.query, found.what);
+                println!("{text}");
+                wrong.push(seed);
+                if !keep_going {
+                    break;
+                }
+            }
+        }
+    }
+    println!("{cases} cases from seed {first}: {tally:?}");
+    assert!(
+        wrong.is_empty(),
+        "HEADWATER_DIFF_SEED={wrong:?} HEADWATER_DIFF_CASES=1"
+    );
+    assert!(
+        cases < 100 || tally.right > tally.refused,
+        "most queries are refused: {tally:?}"
+    );
+}

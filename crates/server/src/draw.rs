@@ -1,0 +1,125 @@
+//! Errors of SQL, drawn under the text with the place marked.
+
+use std::ops::Range;
+
+use ariadne::{Config, IndexType, Label, Report, ReportKind, Source};
+use headwater::sql::SqlError;
+
+/// All errors of a text, one after the other; `name` is what the text is called.
+pub fn draw_all(name: &str, text: &str, errors: &[SqlError], color: bool) -> String {
+    let drawn = errors.iter().map(|error| draw(name, text, error, color));
+    drawn.collect::<Vec<_>>().join("\n")
+}
+
+/// As [`draw_all`] for the standard error output.
+pub fn draw_for_stderr(name: &str, text: &str, errors: &[SqlError]) -> String {
+    let color = crate::terminal::colors(&std::io::stderr());
+    draw_all(name, text, errors, color)
+}
+
+fn draw(name: &str, text: &str, error: &SqlError, color: bool) -> String {
+    let Some(position) = &error.position else {
+        return without_place(error);
+    };
+    let range = visible(text, position);
+    let config = Config::new()
+        .with_color(color)
+        .with_index_type(IndexType::Byte);
+    let mut label = Label::new((name, range.clone()));
+    if color {
+        label = label.with_color(ariadne::Color::Red);
+    }
+    let label = label.with_message(error.detail.as_deref().unwrap_or("here"));
+    let mut report = Report::build(ReportKind::Error, (name, range))
+        .with_config(config)
+        .with_code(error.sqlstate)
+        .with_message(&error.message)
+        .with_label(label);
+    if let Some(hint) = &error.hint {
+        report = report.with_help(hint);
+    }
+    let mut drawn = Vec::new();
+    match report
+        .finish()
+        .write((name, Source::from(text)), &mut drawn)
+    {
+        Ok(()) => String::from_utf8_lossy(&drawn).into_owned(),
+        Err(_) => without_place(error),
+    }
+}
+
+fn without_place(error: &SqlError) -> String {
+    let mut text = format!("[{}] Error: {}\n", error.sqlstate, error.message);
+    if let Some(detail) = &error.detail {
+        text += &format!("  Detail: {detail}\n");
+    }
+    if let Some(hint) = &error.hint {
+        text += &format!("  Help: {hint}\n");
+    }
+    text
+}
+
+/// A place that can be underlined: within the text, of one line, of at least one character. What is
+/// missing at the end of the text is marked on the last character that can be seen.
+fn visible(text: &str, position: &Range<usize>) -> Range<usize> {
+    let end = text.trim_end().len();
+    let start = text.floor_char_boundary(position.start);
+    if start >= end {
+        let last = text[..end].char_indices().next_back();
+        return last.map_or(0..0, |(at, letter)| at..at + letter.len_utf8());
+    }
+    let stop = text.ceil_char_boundary(position.end.clamp(start, end));
+    let line = text[start..stop].lines().next().unwrap_or_default();
+    let length = match line.trim_end().len() {
+        0 => text[start..].chars().next().map_or(0, char::len_utf8),
+        length => length,
+    };
+    start..start + length
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn drawn(text: &str, error: SqlError) -> String {
+        draw_all("t.sql", text, &[error], false)
+    }
+
+    #[test]
+    fn the_place_is_marked() {
+        let error = SqlError::new("42703", "there is no column \"prise\"")
+            .hint("Did you mean \"price\"?")
+            .at(7..12);
+        let drawn = drawn("SELECT prise\nFROM trades", error);
+        let lines: Vec<&str> = drawn.lines().map(str::trim_end).collect();
+        assert_eq!(lines[0], "[42703] Error: there is no column \"prise\"");
+        assert!(lines[1].contains("t.sql:1:8"), "{drawn}");
+        assert!(drawn.contains("SELECT prise"), "{drawn}");
+        assert!(drawn.contains("Help: Did you mean \"price\"?"), "{drawn}");
+        assert!(!drawn.contains('\x1b'));
+    }
+
+    #[test]
+    fn any_place_can_be_marked() {
+        let text = "é\n\n  SELECT ü,\n";
+        for start in 0..text.len() + 3 {
+            for end in 0..text.len() + 3 {
+                let range = visible(text, &(start..end));
+                assert!(text.is_char_boundary(range.start) && text.is_char_boundary(range.end));
+                assert!(!text[range].is_empty());
+                assert!(!drawn(text, SqlError::new("42601", "no").at(start..end)).is_empty());
+            }
+        }
+        assert_eq!(visible("", &(0..0)), 0..0);
+        assert!(!drawn("", SqlError::new("42601", "no").at(0..0)).is_empty());
+    }
+
+    #[test]
+    fn an_error_without_a_place_is_told() {
+        let error = SqlError::new("0A000", "joins are not supported").hint("Use a view.");
+        assert_eq!(
+            drawn("x", error),
+            "[0A000] Error: joins are not supported\n  Help: Use a view.\n"
+        );
+    }
+}

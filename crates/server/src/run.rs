@@ -1,0 +1,203 @@
+//! `headwater run`: a pipeline from its start to its end.
+//!
+//! ```text
+//!   load the file -> subscribe -> start sinks, then sources -> wait -> drain -> close
+//!                                                               |
+//!                            all sources ended, Ctrl-C, SIGTERM, or nobody reads any more
+//! ```
+//!
+//! Nothing outside is touched before the whole file is right, and what is shown is subscribed to
+//! before the first row. Rows are shown by threads of their own, so that a pipe nobody reads never
+//! keeps a signal from being heard.
+
+use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use headwater::Db;
+
+use crate::failure::Failure;
+use crate::lines::{Lines, Out};
+use crate::screen::Screen;
+use crate::script::{Loaded, Script};
+use crate::signals::{Signals, runtime};
+use crate::{File, Workers, script, show, terminal};
+
+/// How often it looks whether all sources have ended.
+const LOOK: Duration = Duration::from_millis(50);
+/// How long ending may take: the library gives sources and sinks 5 s each.
+const ENDING_MAX: Duration = Duration::from_secs(12);
+/// The exit code of a program that Ctrl-C killed.
+const KILLED: i32 = 130;
+
+/// What `run` is told.
+#[derive(clap::Args)]
+pub struct Arguments {
+    #[command(flatten)]
+    file: File,
+    #[command(flatten)]
+    workers: Workers,
+}
+
+/// Runs the file.
+pub fn run(arguments: &Arguments) -> Result<(), Failure> {
+    let script = Script::read(&arguments.file.path)?;
+    let db = arguments.workers.open(false)?;
+    let loaded = script.load(&db)?;
+    for (schema, batches) in &loaded.answers {
+        show::print(schema, batches)?;
+    }
+    if loaded.sources.is_empty() {
+        tracing::warn!(
+            "no source of {} has a connector: nothing will arrive",
+            script.name
+        );
+    }
+    let pipeline = Pipeline::prepare(db, loaded)?;
+    runtime()?.block_on(pipeline.run())
+}
+
+/// A pipeline and those who show its results.
+struct Pipeline {
+    db: Db,
+    loaded: Loaded,
+    shows: Vec<JoinHandle<io::Result<()>>>,
+    ending: Arc<Ending>,
+}
+
+/// What those who wait for each other tell each other.
+#[derive(Default)]
+struct Ending {
+    /// Nobody reads the results any more.
+    unread: AtomicBool,
+    /// The database is closed: nothing more comes.
+    closed: AtomicBool,
+}
+
+impl Pipeline {
+    fn prepare(db: Db, loaded: Loaded) -> Result<Self, Failure> {
+        let mut pipeline = Self {
+            db,
+            loaded,
+            shows: Vec::new(),
+            ending: Arc::default(),
+        };
+        match pipeline.has_screen() {
+            true => pipeline.show_on_screen()?,
+            false => pipeline.show_lines()?,
+        }
+        Ok(pipeline)
+    }
+
+    /// Whether results are drawn in place: not if a sink writes to the same terminal.
+    fn has_screen(&self) -> bool {
+        let shown = self.loaded.shown.len() + self.loaded.selects.len();
+        terminal::draws_over(&io::stdout()) && !self.loaded.prints && shown > 0
+    }
+
+    fn show_on_screen(&mut self) -> Result<(), Failure> {
+        let mut screen = Screen::new(self.db.clone());
+        for name in &self.loaded.shown {
+            let rows = self.db.subscribe_batches(name).map_err(Failure::runtime)?;
+            screen.subscription(name, rows);
+        }
+        for select in &self.loaded.selects {
+            screen.query(select).map_err(Failure::runtime)?;
+        }
+        let ending = Arc::clone(&self.ending);
+        self.spawn(move || screen.run(|| ending.closed.load(Ordering::Acquire)));
+        Ok(())
+    }
+
+    fn show_lines(&mut self) -> Result<(), Failure> {
+        let out: Out = Arc::new(Mutex::new(io::BufWriter::new(io::stdout())));
+        let several = self.loaded.shown.len() > 1;
+        for name in self.loaded.shown.clone() {
+            let rows = self
+                .db
+                .subscribe_lossless(&name)
+                .map_err(Failure::runtime)?;
+            let mut lines = Lines::new(Arc::clone(&out), several.then_some(name.as_str()))?;
+            self.spawn(move || lines.follow(rows));
+        }
+        Ok(())
+    }
+
+    /// Runs `show` on its own thread and notes when nobody reads any more.
+    fn spawn(&mut self, show: impl FnOnce() -> io::Result<()> + Send + 'static) {
+        let ending = Arc::clone(&self.ending);
+        self.shows.push(std::thread::spawn(move || {
+            let shown = show();
+            if shown.is_err() {
+                ending.unread.store(true, Ordering::Release);
+            }
+            shown
+        }));
+    }
+
+    async fn run(self) -> Result<(), Failure> {
+        let mut signals = Signals::listen()?;
+        self.db.start_connectors().map_err(Failure::runtime)?;
+        tokio::select! {
+            () = self.over() => {}
+            () = signals.next() => {}
+        }
+        let ended = tokio::task::spawn_blocking(move || self.end());
+        tokio::select! {
+            ended = ended => ended.map_err(Failure::runtime)?,
+            () = signals.next() => std::process::exit(KILLED),
+            () = tokio::time::sleep(ENDING_MAX) => {
+                let seconds = ENDING_MAX.as_secs();
+                // Whatever still blocks would keep an orderly exit from ending.
+                eprintln!("error: not ended after {seconds} s; results may be missing");
+                std::process::exit(3);
+            }
+        }
+    }
+
+    /// Until all sources have ended, or nobody reads any more.
+    async fn over(&self) {
+        while !self.db.sources_ended() && !self.ending.unread.load(Ordering::Acquire) {
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+
+    /// Processes what has arrived, answers the queries that end, and closes everything. Blocks.
+    fn end(self) -> Result<(), Failure> {
+        let drained = self.db.drain();
+        let answered = match self.has_screen() {
+            true => Ok(()),
+            false => self.answer_selects(),
+        };
+        self.db.close();
+        self.ending.closed.store(true, Ordering::Release);
+        for show in self.shows {
+            show.thread().unpark();
+            match show.join() {
+                Ok(Err(error)) if error.kind() != io::ErrorKind::BrokenPipe => {
+                    return Err(Failure::runtime(format!(
+                        "cannot show the results: {error}"
+                    )));
+                }
+                _ => {}
+            }
+        }
+        drained.map_err(Failure::runtime)?;
+        answered?;
+        script::tell_failures(&self.db)
+    }
+
+    fn answer_selects(&self) -> Result<(), Failure> {
+        for select in &self.loaded.selects {
+            let outcomes = self.db.execute(select).map_err(Failure::runtime)?;
+            for outcome in outcomes {
+                if let headwater::Outcome::Rows { schema, batches } = outcome {
+                    show::print(&schema, &batches)?;
+                }
+            }
+        }
+        Ok(())
+    }
+}

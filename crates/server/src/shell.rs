@@ -1,0 +1,302 @@
+//! `headwater sql`: statements one by one, typed at a prompt or read from a pipe.
+//!
+//! A statement ends with a semicolon. Each runs in one database that lives as long as the shell, so
+//! connectors start as soon as they are created. SUBSCRIBE prints until Ctrl-C. At a prompt an error
+//! is drawn and the shell goes on; in a pipe the first error ends it.
+
+use std::io::{self, BufRead, IsTerminal};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+
+use futures_util::StreamExt;
+use headwater::{Db, Event, Outcome, Subscription};
+use rustyline::DefaultEditor;
+use rustyline::error::ReadlineError;
+
+use crate::draw::draw_for_stderr;
+use crate::failure::Failure;
+use crate::lines::Lines;
+use crate::script::{self, Script};
+use crate::signals::{Signals, runtime};
+use crate::{Workers, show};
+
+const HELP: &str = "\
+A statement ends with a semicolon and may have several lines.
+
+  CREATE SOURCE | STREAM | VIEW | SINK ...    DROP ...    INSERT INTO sink SELECT ...
+  SELECT ... FROM view;                       what a view holds now
+  SUBSCRIBE TO name;                          rows as they come, until Ctrl-C
+  SHOW SOURCES | STREAMS | VIEWS | SINKS | CONNECTORS;    DESCRIBE name;    EXPLAIN ...;
+
+  \\d         what there is          \\d NAME    the columns of one
+  \\q         leave                  help       this
+";
+
+/// What `sql` is told.
+#[derive(clap::Args)]
+pub struct Arguments {
+    /// A file whose statements are run first.
+    #[arg(value_name = "FILE.sql")]
+    path: Option<PathBuf>,
+    #[command(flatten)]
+    workers: Workers,
+}
+
+/// Runs the shell.
+pub fn run(arguments: &Arguments) -> Result<(), Failure> {
+    let shell = Shell {
+        db: arguments.workers.open(true)?,
+        runtime: runtime()?,
+    };
+    if let Some(path) = &arguments.path {
+        let script = Script::read(path)?;
+        shell.statements(&script.name, &script.text)?;
+    }
+    let done = match io::stdin().is_terminal() {
+        true => shell.prompt(),
+        false => shell.pipe(),
+    };
+    shell.db.close();
+    done.and_then(|()| script::tell_failures(&shell.db))
+}
+
+struct Shell {
+    db: Db,
+    runtime: tokio::runtime::Runtime,
+}
+
+impl Shell {
+    fn prompt(&self) -> Result<(), Failure> {
+        let mut editor = DefaultEditor::new().map_err(Failure::runtime)?;
+        let history = history_file();
+        if let Some(history) = &history {
+            // There is none before the first time.
+            let _ = editor.load_history(history);
+        }
+        println!(
+            "headwater {}; help explains, \\q leaves",
+            env!("CARGO_PKG_VERSION")
+        );
+        let mut text = String::new();
+        loop {
+            let prompt = if text.is_empty() {
+                "headwater> "
+            } else {
+                "        -> "
+            };
+            match editor.readline(prompt) {
+                Ok(line) => {
+                    if self.line(&mut text, &line, &mut editor).is_break() {
+                        break;
+                    }
+                }
+                Err(ReadlineError::Interrupted) => text.clear(),
+                Err(ReadlineError::Eof) => break,
+                Err(error) => return Err(Failure::runtime(error)),
+            }
+        }
+        if let Some(history) = &history
+            && let Err(error) = editor.save_history(history)
+        {
+            tracing::warn!(%error, file = %history.display(), "the history cannot be kept");
+        }
+        Ok(())
+    }
+
+    /// One line at the prompt: a command, or a part of a statement.
+    fn line(
+        &self,
+        text: &mut String,
+        line: &str,
+        editor: &mut DefaultEditor,
+    ) -> std::ops::ControlFlow<()> {
+        if text.is_empty() {
+            match command(line) {
+                Some(Command::Quit) => return std::ops::ControlFlow::Break(()),
+                Some(Command::Help) => print!("{HELP}"),
+                Some(Command::Sql(sql)) => self.tell(&sql),
+                None => {}
+            }
+            if command(line).is_some() || line.trim().is_empty() {
+                return std::ops::ControlFlow::Continue(());
+            }
+        }
+        text.push_str(line);
+        text.push('\n');
+        if is_complete(text) {
+            let statement = std::mem::take(text);
+            // A history that is full or refuses a double is no trouble.
+            let _ = editor.add_history_entry(statement.trim());
+            self.tell(&statement);
+        }
+        std::ops::ControlFlow::Continue(())
+    }
+
+    fn tell(&self, text: &str) {
+        if let Err(failure) = self.statements("<shell>", text) {
+            // The shell goes on: only the text matters, not the exit code.
+            let _ = failure.tell();
+        }
+    }
+
+    fn pipe(&self) -> Result<(), Failure> {
+        let mut text = String::new();
+        for line in io::stdin().lock().lines() {
+            let line = line.map_err(|error| Failure::input(format!("cannot read: {error}")))?;
+            text.push_str(&line);
+            text.push('\n');
+            if is_complete(&text) {
+                self.statements("<stdin>", &std::mem::take(&mut text))?;
+            }
+        }
+        self.statements("<stdin>", &text)
+    }
+
+    /// Runs statements and shows what each gave.
+    fn statements(&self, name: &str, text: &str) -> Result<(), Failure> {
+        let outcomes = self.db.execute(text).map_err(|error| {
+            Failure::Input(draw_for_stderr(name, text, &script::moved(&error, 0)))
+        })?;
+        outcomes
+            .into_iter()
+            .try_for_each(|outcome| self.show(outcome))
+    }
+
+    fn show(&self, outcome: Outcome) -> Result<(), Failure> {
+        let tell = |text: String| {
+            // In a pipe there are rows and nothing else.
+            if io::stdout().is_terminal() {
+                println!("{text}");
+            }
+            Ok(())
+        };
+        match outcome {
+            Outcome::Created { kind, name } => tell(format!("created {kind} {name}")),
+            Outcome::Unchanged { name } => tell(format!("{name} stays as it is")),
+            Outcome::Dropped { names } => tell(format!("dropped {}", names.join(", "))),
+            Outcome::Rows { schema, batches } => show::print(&schema, &batches),
+            Outcome::Subscribed(rows) => self.runtime.block_on(follow(rows)),
+        }
+    }
+}
+
+/// Prints rows until Ctrl-C, or until nothing more can come.
+async fn follow(mut rows: Subscription) -> Result<(), Failure> {
+    let mut signals = Signals::listen()?;
+    let mut lines = Lines::new(Arc::new(Mutex::new(io::stdout())), None)?;
+    loop {
+        let event = tokio::select! {
+            event = StreamExt::next(&mut rows) => event,
+            () = signals.next() => None,
+        };
+        let written = match event {
+            None => return Ok(()),
+            Some(Ok(Event::Rows(batch))) => lines.write(&batch).and_then(|()| lines.flush()),
+            Some(Ok(Event::Missed { rows })) => {
+                eprintln!("{rows} rows were missed: the output is too slow");
+                Ok(())
+            }
+            Some(Err(error)) => return Err(Failure::runtime(error)),
+        };
+        match written {
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(()),
+            written => written.map_err(Failure::runtime)?,
+        }
+    }
+}
+
+/// What is no SQL.
+#[derive(Debug, PartialEq)]
+enum Command {
+    Quit,
+    Help,
+    Sql(String),
+}
+
+fn command(line: &str) -> Option<Command> {
+    let line = line.trim().trim_end_matches(';').trim_end();
+    match line.split_once(' ').unwrap_or((line, "")) {
+        ("\\q" | "quit" | "exit", "") => Some(Command::Quit),
+        ("\\?" | "help", "") => Some(Command::Help),
+        ("\\d", "") => {
+            let all = "SHOW SOURCES; SHOW STREAMS; SHOW VIEWS; SHOW SINKS;";
+            Some(Command::Sql(all.to_owned()))
+        }
+        ("\\d", name) => Some(Command::Sql(format!("DESCRIBE {name}"))),
+        _ => None,
+    }
+}
+
+/// Whether the text ends with a semicolon that ends a statement: not one in quotes or in a comment.
+fn is_complete(text: &str) -> bool {
+    let mut rest = text;
+    let mut complete = false;
+    while let Some(letter) = rest.chars().next() {
+        let (skip, closing) = match letter {
+            _ if rest.starts_with("--") => (2, "\n"),
+            _ if rest.starts_with("/*") => (2, "*/"),
+            '\'' => (1, "'"),
+            '"' => (1, "\""),
+            other => {
+                complete = other == ';' || complete && other.is_whitespace();
+                rest = &rest[other.len_utf8()..];
+                continue;
+            }
+        };
+        let comment = skip == 2;
+        complete = complete && comment;
+        match rest[skip..].find(closing) {
+            Some(end) => rest = &rest[skip + end + closing.len()..],
+            None => return complete && closing == "\n",
+        }
+    }
+    complete
+}
+
+fn history_file() -> Option<PathBuf> {
+    let home = std::env::var_os("HOME").filter(|home| !home.is_empty())?;
+    Some(PathBuf::from(home).join(".headwater_history"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_statement_ends_with_a_semicolon_of_its_own() {
+        for complete in [
+            "SELECT 1;",
+            "SELECT ';' ; \n",
+            "SELECT 1; -- done",
+            "SELECT 1; /* done */\n",
+            "SELECT 'it''s';",
+            "SELECT \"a;b\";",
+        ] {
+            assert!(is_complete(complete), "{complete}");
+        }
+        for open in [
+            "",
+            "SELECT 1",
+            "SELECT ';",
+            "SELECT ';'",
+            "SELECT 1 -- ;",
+            "SELECT 1 /* ; */",
+            "SELECT 1; SELECT 'ü",
+            "SELECT 1; /* ;",
+        ] {
+            assert!(!is_complete(open), "{open}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_sql() {
+        assert_eq!(command(" \\q "), Some(Command::Quit));
+        assert_eq!(command("help;"), Some(Command::Help));
+        assert_eq!(
+            command("\\d t"),
+            Some(Command::Sql("DESCRIBE t".to_owned()))
+        );
+        assert_eq!(command("SELECT 1;"), None);
+        assert_eq!(command("quit trades"), None);
+    }
+}

@@ -1,0 +1,145 @@
+//! Answers that end: a table on a terminal, a JSON object a line in a pipe.
+
+use std::io::{self, IsTerminal, Write};
+use std::sync::{Arc, Mutex};
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::{DataType, Schema, SchemaRef};
+use arrow::error::ArrowError;
+use arrow::util::display::{ArrayFormatter, FormatOptions};
+use comfy_table::presets::UTF8_FULL_CONDENSED;
+use comfy_table::{Cell, CellAlignment, ContentArrangement, Table};
+
+use crate::failure::Failure;
+use crate::lines::Lines;
+use crate::terminal;
+
+/// Prints the rows.
+pub fn print(schema: &SchemaRef, batches: &[RecordBatch]) -> Result<(), Failure> {
+    let done = if io::stdout().is_terminal() {
+        print_table(schema, batches)
+    } else {
+        print_lines(batches)
+    };
+    match done {
+        // Nobody reads any more: not our trouble.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        done => done.map_err(Failure::runtime),
+    }
+}
+
+fn print_lines(batches: &[RecordBatch]) -> io::Result<()> {
+    let out = Arc::new(Mutex::new(io::stdout()));
+    let mut lines = Lines::new(out, None).map_err(|_| io::Error::other("there is no JSON"))?;
+    batches.iter().try_for_each(|batch| lines.write(batch))?;
+    lines.flush()
+}
+
+fn print_table(schema: &SchemaRef, batches: &[RecordBatch]) -> io::Result<()> {
+    let mut rows = Vec::new();
+    for batch in batches {
+        rows.extend(cells(batch, 0..batch.num_rows()).map_err(io::Error::other)?);
+    }
+    let out = io::stdout();
+    let width = terminal::size(&out).columns;
+    let table = table(schema, rows.iter(), width);
+    let plural = if rows.len() == 1 { "" } else { "s" };
+    writeln!(&out, "{table}\n({} row{plural})", rows.len())
+}
+
+/// Rows as texts, one for each column.
+pub type Row = Vec<String>;
+
+/// Some rows of a batch as texts.
+pub fn cells(batch: &RecordBatch, rows: std::ops::Range<usize>) -> Result<Vec<Row>, ArrowError> {
+    let options = FormatOptions::new()
+        .with_timestamp_format(Some("%Y-%m-%d %H:%M:%S%.f"))
+        .with_null("");
+    let columns = batch.columns().iter();
+    let columns = columns.map(|column| ArrayFormatter::try_new(column, &options));
+    let columns = columns.collect::<Result<Vec<_>, _>>()?;
+    let is_float: Vec<bool> = batch
+        .columns()
+        .iter()
+        .map(|column| column.data_type().is_floating())
+        .collect();
+    let cell = |column: usize, row: usize| -> Result<String, ArrowError> {
+        let text = columns[column].value(row).try_to_string()?;
+        Ok(if is_float[column] {
+            rounded(text)
+        } else {
+            text
+        })
+    };
+    let row = |row| (0..columns.len()).map(|column| cell(column, row)).collect();
+    rows.map(row).collect()
+}
+
+/// A float as people read it: four decimals at most, unless it is too small or too large for that.
+fn rounded(text: String) -> String {
+    match text.parse::<f64>() {
+        Ok(value) if value == 0.0 || (1e-3..1e15).contains(&value.abs()) => {
+            let fixed = format!("{value:.4}");
+            fixed.trim_end_matches('0').trim_end_matches('.').to_owned()
+        }
+        _ => text,
+    }
+}
+
+/// A table of at most `width` characters a line.
+pub fn table<'a>(schema: &Schema, rows: impl Iterator<Item = &'a Row>, width: usize) -> Table {
+    let mut table = Table::new();
+    table
+        .load_preset(UTF8_FULL_CONDENSED)
+        .set_content_arrangement(ContentArrangement::Dynamic)
+        .set_width(u16::try_from(width).unwrap_or(u16::MAX));
+    table.set_header(schema.fields().iter().map(|field| Cell::new(field.name())));
+    for row in rows {
+        let clean = row.iter().map(|cell| Cell::new(printable(cell)));
+        table.add_row(clean);
+    }
+    for (column, field) in table.column_iter_mut().zip(schema.fields()) {
+        if is_number(field.data_type()) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+    }
+    table
+}
+
+fn is_number(data_type: &DataType) -> bool {
+    data_type.is_numeric()
+}
+
+/// Text from outside may hold anything; on a terminal it must not move the cursor.
+fn printable(text: &str) -> String {
+    text.chars()
+        .map(|letter| {
+            if letter.is_control() {
+                '\u{fffd}'
+            } else {
+                letter
+            }
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn floats_are_rounded_for_people() {
+        let shown = |value: f64| rounded(value.to_string());
+        assert_eq!(shown(0.1 + 0.2), "0.3");
+        assert_eq!(shown(1234.0), "1234");
+        assert_eq!(shown(-2.718_281_8), "-2.7183");
+        assert_eq!(shown(0.0), "0");
+        assert_eq!(shown(1.5e-7), "0.00000015");
+        assert_eq!(rounded("NaN".to_owned()), "NaN");
+    }
+
+    #[test]
+    fn text_from_outside_cannot_draw() {
+        assert_eq!(printable("a\x1b[2J\tb"), "a\u{fffd}[2J\u{fffd}b");
+    }
+}

@@ -1,0 +1,73 @@
+//! A server for `pipeline.sql`: it replays trades in the shape of Binance, and prints what comes back.
+//!
+//! A connection to `/ws/...` gets the trades of `trades.ndjson`, one message each; what is sent to
+//! `/events` is printed, a line a message. It serves until it is told to end.
+
+use std::error::Error;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::{SinkExt, StreamExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::mpsc;
+use tokio_tungstenite::accept_hdr_async;
+use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::handshake::server::{Request, Response};
+
+const TRADES: &str = include_str!("trades.ndjson");
+
+#[allow(dead_code)] // Also a module of the tests.
+fn main() -> Result<(), Box<dyn Error>> {
+    tokio::runtime::Runtime::new()?.block_on(async {
+        let listener = TcpListener::bind("127.0.0.1:9443").await?;
+        println!("serving {}; now run:", listener.local_addr()?);
+        println!("  cargo run -- run examples/websocket/pipeline.sql");
+        let (events, mut received) = mpsc::unbounded_channel();
+        tokio::spawn(serve(listener, Duration::from_millis(200), events));
+        while let Some(event) = received.recv().await {
+            println!("{event}");
+        }
+        Ok(())
+    })
+}
+
+/// Answers every connection. A trade is sent every `pace`; what comes to `/events` goes to `events`.
+pub async fn serve(listener: TcpListener, pace: Duration, events: mpsc::UnboundedSender<String>) {
+    let events = Arc::new(events);
+    while let Ok((stream, _)) = listener.accept().await {
+        let events = events.clone();
+        tokio::spawn(async move {
+            if let Err(error) = answer(stream, pace, &events).await {
+                eprintln!("a connection ended: {error}");
+            }
+        });
+    }
+}
+
+async fn answer(
+    stream: TcpStream,
+    pace: Duration,
+    events: &mpsc::UnboundedSender<String>,
+) -> Result<(), Box<dyn Error + Send + Sync>> {
+    let mut path = String::new();
+    // The size of the error is the library's choice.
+    #[allow(clippy::result_large_err)]
+    let look = |request: &Request, response: Response| {
+        path = request.uri().path().to_owned();
+        Ok(response)
+    };
+    let mut socket = accept_hdr_async(stream, look).await?;
+    if path.starts_with("/ws/") {
+        for trade in TRADES.lines() {
+            socket.send(Message::text(trade)).await?;
+            tokio::time::sleep(pace).await;
+        }
+    }
+    // Stays until the other side closes; pings are answered meanwhile.
+    while let Some(message) = socket.next().await {
+        if let Message::Text(text) = message? {
+            events.send(text.to_string())?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,51 @@
+-- Trades from one websocket, cleaned, to another; and the prices second by second.
+--
+-- The server of this example is `cargo run --example websocket`. For the real thing the url is
+-- 'wss://stream.binance.com:9443/ws/btcusdt@trade'.
+
+@source(
+    type='websocket',
+    websocket.url='ws://127.0.0.1:9443/ws/btcusdt@trade',
+    @map(type='json')
+)
+CREATE STREAM RawTrades (
+    e STRING,
+    s STRING,
+    p STRING,
+    q STRING,
+    -- Milliseconds since 1970. As a BIGINT it would be a number; as a TIMESTAMP it can be event time.
+    -- A trade also has a `t`, which is something else: columns are matched in their exact case.
+    T TIMESTAMP(3),
+    WATERMARK FOR T AS T
+);
+
+@sink(
+    type='websocket',
+    websocket.url='ws://127.0.0.1:9443/events',
+    websocket.message.type='text',
+    @map(type='json')
+)
+CREATE STREAM OutputEvents (
+    symbol STRING,
+    price DOUBLE,
+    volume DOUBLE
+);
+
+INSERT INTO OutputEvents
+SELECT s AS symbol, CAST(p AS DOUBLE) AS price, CAST(q AS DOUBLE) AS volume
+FROM RawTrades
+WHERE e = 'trade';
+
+CREATE STREAM prices AS
+SELECT
+    window_start,
+    s AS symbol,
+    min(CAST(p AS DOUBLE)) AS low,
+    max(CAST(p AS DOUBLE)) AS high,
+    sum(CAST(p AS DOUBLE) * CAST(q AS DOUBLE)) / sum(CAST(q AS DOUBLE)) AS vwap,
+    count(*) AS trades
+FROM RawTrades
+WHERE e = 'trade'
+GROUP BY TUMBLE(T, INTERVAL '1 second'), s;
+
+SUBSCRIBE TO prices;
