@@ -143,7 +143,7 @@ fn engine(query: &str, batches: &[RecordBatch]) -> (Duration, Answer) {
     db.execute(TRADES).expect("a source");
     db.execute(&format!("CREATE STREAM answer AS {query}"))
         .expect("a query");
-    let mut results = db.subscribe_batches("answer").expect("its results");
+    let results = db.subscribe_batches("answer").expect("its results");
     let source = db
         .source::<Trade>("trades")
         .expect("the columns of a trade");
@@ -153,14 +153,16 @@ fn engine(query: &str, batches: &[RecordBatch]) -> (Duration, Answer) {
     }
     source.close();
     let settled = std::thread::spawn(move || db.close());
-    let mut answer = (0, 0);
-    while let Some(event) = results.next() {
+    let (mut answer, mut took) = ((0, 0), Duration::ZERO);
+    for event in results {
         match event.expect("results") {
-            Event::Rows(rows) => count(&mut answer, &rows),
+            Event::Rows(rows) => {
+                count(&mut answer, &rows);
+                took = start.elapsed();
+            }
             Event::Missed { rows } => panic!("the subscriber missed {rows} rows"),
         }
     }
-    let took = start.elapsed();
     settled.join().expect("a database that closes");
     (took, answer)
 }

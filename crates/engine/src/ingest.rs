@@ -16,7 +16,7 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use headwater_connect::{Bad, Item};
 use headwater_ring::{Consumer, LaneId};
 
-use crate::dataflow::Watermark;
+use crate::dataflow::{Watermark, latest, times};
 use crate::record::Record;
 use crate::source::Message;
 use crate::sources::{LaneQueue, SourceShared};
@@ -550,28 +550,16 @@ impl Intake {
 
 /// The latest time of a timestamp column, in whole microseconds.
 fn latest_us(column: &ArrayRef) -> Option<i64> {
-    use arrow::array::cast::AsArray;
-    use arrow::compute::max;
-    use arrow::datatypes::{
-        TimestampMicrosecondType, TimestampMillisecondType, TimestampNanosecondType,
-        TimestampSecondType,
+    let DataType::Timestamp(unit, _) = column.data_type() else {
+        return None;
     };
-    match column.data_type() {
-        DataType::Timestamp(TimeUnit::Second, _) => {
-            max(column.as_primitive::<TimestampSecondType>()).map(|at| at.saturating_mul(1_000_000))
-        }
-        DataType::Timestamp(TimeUnit::Millisecond, _) => {
-            max(column.as_primitive::<TimestampMillisecondType>())
-                .map(|at| at.saturating_mul(1_000))
-        }
-        DataType::Timestamp(TimeUnit::Microsecond, _) => {
-            max(column.as_primitive::<TimestampMicrosecondType>())
-        }
-        DataType::Timestamp(TimeUnit::Nanosecond, _) => {
-            max(column.as_primitive::<TimestampNanosecondType>()).map(|at| at.div_euclid(1_000))
-        }
-        _ => None,
-    }
+    let latest = latest(&times(column).ok()?)?;
+    Some(match unit {
+        TimeUnit::Second => latest.saturating_mul(1_000_000),
+        TimeUnit::Millisecond => latest.saturating_mul(1_000),
+        TimeUnit::Microsecond => latest,
+        TimeUnit::Nanosecond => latest.div_euclid(1_000),
+    })
 }
 
 /// The columns of `<source>__bad`.

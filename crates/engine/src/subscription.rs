@@ -87,6 +87,8 @@ struct State {
     /// The subscriber has gone.
     dropped: bool,
     waker: Option<Waker>,
+    /// Whether a thread sleeps on `changed`: waking nobody would cost a system call.
+    asleep: bool,
 }
 
 impl Queue {
@@ -146,8 +148,11 @@ impl Queue {
         // Release: pairs with the Acquire of `try_next`.
         self.filled.store(true, Ordering::Release);
         let waker = state.waker.take();
+        let asleep = std::mem::take(&mut state.asleep);
         drop(state);
-        self.changed.notify_one();
+        if asleep {
+            self.changed.notify_one();
+        }
         if let Some(waker) = waker {
             waker.wake();
         }
@@ -242,6 +247,7 @@ impl Subscription {
                 return Ok(None);
             }
             let changed = &self.queue.changed;
+            state.asleep = true;
             state = match until.map(|until| until.saturating_duration_since(Instant::now())) {
                 Some(Duration::ZERO) => return Ok(None),
                 Some(left) => {

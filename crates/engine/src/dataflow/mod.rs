@@ -30,5 +30,6 @@ mod window;
 pub use build::{Built, Failure, Input, Outlet, build};
 pub use chunk::{Chunk, DIFF_COLUMN, Watermark, appearing, with_diff};
 pub use groups::{Aggregate, Grouping};
+pub(crate) use pane::{latest, times};
 pub use plan::{EventTime, KeyedSpec, Node, OutputColumn, Plan, SessionSpec, WindowSpec};
 pub use transform::Transform;

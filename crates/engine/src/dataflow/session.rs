@@ -59,7 +59,7 @@ impl Sessions {
     /// Adds rows that are known to count.
     fn add(&mut self, rows: RecordBatch, times: &Int64Array) -> Result<()> {
         let gap = self.spec.gap;
-        if let Some(first) = arrow::compute::min(times) {
+        if let Some(first) = pane::earliest(times) {
             self.earliest_end = self.earliest_end.min(first.saturating_add(gap));
         }
         self.rows_since += rows.num_rows();
@@ -239,7 +239,7 @@ impl Sessions {
     fn find_earliest_end(&self) -> Result<i64> {
         let mut earliest = i64::MAX;
         for open in &self.open {
-            if let Some(last) = arrow::compute::min(&Spans::of(open)?.last) {
+            if let Some(last) = pane::earliest(&Spans::of(open)?.last) {
                 earliest = earliest.min(last.saturating_add(self.spec.gap));
             }
         }
@@ -255,7 +255,7 @@ impl Sessions {
 impl Stage for Sessions {
     fn rows(&mut self, rows: RecordBatch, out: &mut Vec<Chunk>) -> Result<()> {
         let times = self.times(&rows)?;
-        let behind = match (times.null_count(), arrow::compute::min(&times)) {
+        let behind = match (times.null_count(), pane::earliest(&times)) {
             (0, Some(first)) if first >= self.bound => return self.add(rows, &times),
             _ => lt(&times, &Int64Array::new_scalar(self.bound))?,
         };
