@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use headwater::arrow::array::cast::AsArray;
 use headwater::arrow::datatypes::Int64Type;
-use headwater::{Db, Source, Timestamp};
+use headwater::{Db, Record, Source, Timestamp};
 use trades::{TRADES, Trade, median, median_ratio, setting};
 
 const SLOTS: usize = 65_536;
@@ -87,6 +87,26 @@ fn single_pushes() {
     );
 }
 
+/// What pushing a batch of 1,000 rows costs the pusher, clone of the batch included.
+fn batch_pushes() {
+    const BATCHES: usize = 64;
+    let (db, source) = counting();
+    let trades: Vec<Trade> = (0..1_000).map(trade).collect();
+    let batch = Trade::to_columns(&trades).expect("columns of trades");
+    let mut costs = Vec::with_capacity(BURSTS);
+    for _ in 0..BURSTS {
+        let start = Instant::now();
+        for _ in 0..BATCHES {
+            source.push_arrow(batch.clone()).expect("an open source");
+        }
+        costs.push(start.elapsed().as_nanos() as f64 / BATCHES as f64);
+        db.settle().expect("an open database");
+    }
+    let cost = median(&costs);
+    println!("push_arrow of 1,000 rows, ns a batch:");
+    println!("  headwater          {cost:>8.1}  (the requirement: 1,000)");
+}
+
 /// Calls `push` from `threads` threads for `time`; how often it was called, and for how long.
 fn full_speed<P: FnMut(Trade) + Send + 'static>(
     time: Duration,
@@ -149,6 +169,7 @@ fn theirs_at_full_speed(time: Duration, threads: usize) -> f64 {
 
 fn main() {
     single_pushes();
+    batch_pushes();
     let seconds = setting("HEADWATER_BENCH_SECONDS", 10);
     let time = Duration::from_secs(seconds as u64);
     for threads in [1, 2] {
