@@ -20,6 +20,7 @@ bench:
     cargo bench -p headwater-ring --bench ring
     cargo bench -p headwater-connect --bench json
     cargo bench -p headwater
+    sh benches/idle.sh
 
 # Streaming equals batch, for as many random cases as given.
 differential cases="20000":

@@ -20,7 +20,7 @@ use arrow::array::RecordBatch;
 use headwater_ring::WaitStrategy;
 use timely::dataflow::operators::probe::Handle as Probe;
 
-use crate::dataflow::{self, Built, Chunk, Failure, Input, Plan};
+use crate::dataflow::{self, Built, Chunk, Failure, Input, Outlet, Plan};
 use crate::ingest::{Channel, EventTimeColumn, Intake, Step, bad_rows};
 use crate::sources::SourceShared;
 use crate::subscription::{Gate, Queue};
@@ -128,7 +128,7 @@ impl SourceSlot {
 struct QuerySlot {
     inputs: Vec<(Arc<Topic>, Input)>,
     probe: Probe<u64>,
-    outlet: std::rc::Rc<std::cell::RefCell<Vec<Chunk>>>,
+    outlet: Outlet,
     output: Arc<Topic>,
     late: Vec<Arc<Topic>>,
     failure: Failure,
@@ -139,7 +139,7 @@ impl QuerySlot {
     /// No further results, and subscribers are told why.
     fn fail(&mut self, reason: &str) {
         self.failed = true;
-        self.outlet.borrow_mut().clear();
+        self.outlet.take(u64::MAX);
         self.output.fail(reason);
         self.late.iter().for_each(|topic| topic.fail(reason));
     }
@@ -320,10 +320,11 @@ impl<'a> Worker<'a> {
                 return;
             }
         }
-        self.take_out(number);
+        self.take_out(number, epoch);
     }
 
-    fn take_out(&mut self, number: usize) {
+    /// What the query produced in this step becomes fresh.
+    fn take_out(&mut self, number: usize, epoch: u64) {
         let query = &mut self.queries[number];
         if query.failed {
             return;
@@ -332,7 +333,7 @@ impl<'a> Worker<'a> {
             query.fail(&reason);
             return;
         }
-        for chunk in query.outlet.borrow_mut().drain(..) {
+        for chunk in query.outlet.take(epoch) {
             match &chunk {
                 Chunk::Late { stage, rows } => {
                     let rows = rows.clone();

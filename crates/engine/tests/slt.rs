@@ -174,6 +174,8 @@ impl Script {
     }
 
     fn results(&mut self, name: &str) -> Result<Answer, Failed> {
+        // A subscription begins between steps.
+        self.db.settle()?;
         let given = self
             .given
             .get_mut(name)

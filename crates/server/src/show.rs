@@ -132,7 +132,7 @@ mod tests {
         let shown = |value: f64| rounded(value.to_string());
         assert_eq!(shown(0.1 + 0.2), "0.3");
         assert_eq!(shown(1234.0), "1234");
-        assert_eq!(shown(-2.718_281_8), "-2.7183");
+        assert_eq!(shown(-3.456_781_8), "-3.4568");
         assert_eq!(shown(0.0), "0");
         assert_eq!(shown(1.5e-7), "0.00000015");
         assert_eq!(rounded("NaN".to_owned()), "NaN");

@@ -6,6 +6,7 @@
 //! all when the step is complete.
 
 use std::cell::RefCell;
+use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -37,6 +38,28 @@ pub use super::stage::Failure;
 /// One input of a running query: takes the chunks of a step, then is advanced to the next.
 pub type Input = InputHandle<u64, CapacityContainerBuilder<Vec<Chunk>>>;
 
+/// What a query has produced, step by step. Peers may be ahead, so it may hold chunks of steps that
+/// this worker has not come to yet.
+#[derive(Clone, Default)]
+pub struct Outlet(Rc<RefCell<VecDeque<(u64, Chunk)>>>);
+
+impl Outlet {
+    /// Takes what was produced up to and including step `epoch`.
+    pub fn take(&self, epoch: u64) -> Vec<Chunk> {
+        let mut held = self.0.borrow_mut();
+        let (due, later) = held.drain(..).partition(|(of, _)| *of <= epoch);
+        *held = later;
+        let due: VecDeque<(u64, Chunk)> = due;
+        due.into_iter().map(|(_, chunk)| chunk).collect()
+    }
+
+    fn add(&self, epoch: u64, chunks: &mut Vec<Chunk>) {
+        self.0
+            .borrow_mut()
+            .extend(chunks.drain(..).map(|chunk| (epoch, chunk)));
+    }
+}
+
 /// One worker's part of a running query.
 pub struct Built {
     /// The inputs, in the order of their numbers.
@@ -44,7 +67,7 @@ pub struct Built {
     /// Tells which steps are complete on every worker.
     pub probe: Probe<u64>,
     /// What the query has produced; on the home worker only.
-    pub outlet: Rc<RefCell<Vec<Chunk>>>,
+    pub outlet: Outlet,
 }
 
 /// Builds `plan`, with `inputs` inputs, in `scope`. `home` is the worker that gets the results.
@@ -68,8 +91,8 @@ pub fn build(
     };
     let result = builder.node(&plan.root)?;
     let result = exchange(result, "gather", Route::Home(home), failure.clone());
-    let outlet = Rc::new(RefCell::new(Vec::new()));
-    let (probe, result) = collect(result, Rc::clone(&outlet)).probe();
+    let outlet = Outlet::default();
+    let (probe, result) = collect(result, outlet.clone()).probe();
     drop(result);
     Ok(Built {
         inputs: handles,
@@ -187,15 +210,14 @@ fn nothing() -> Transform {
 }
 
 /// Keeps what arrives for the engine to take.
-fn collect<'scope>(input: Chunks<'scope>, outlet: Rc<RefCell<Vec<Chunk>>>) -> Chunks<'scope> {
+fn collect<'scope>(input: Chunks<'scope>, outlet: Outlet) -> Chunks<'scope> {
     input.unary::<CapacityContainerBuilder<Vec<Chunk>>, _, _, _>(
         Pipeline,
         "collect",
         move |_, _| {
             move |input, _output| {
-                input.for_each_time(|_, batches| {
-                    let mut outlet = outlet.borrow_mut();
-                    batches.for_each(|chunks| outlet.append(chunks));
+                input.for_each_time(|time, batches| {
+                    batches.for_each(|chunks| outlet.add(*time.time(), chunks));
                 });
             }
         },

@@ -47,6 +47,15 @@ impl Aggregate {
             .collect()
     }
 
+    /// Finds out whether there is an accumulator for the types of the arguments.
+    fn try_out(&self) -> Result<()> {
+        self.accumulator()?;
+        if !self.function.groups_accumulator_supported() {
+            self.function.create_accumulator()?;
+        }
+        Ok(())
+    }
+
     fn accumulator(&self) -> Result<Box<dyn GroupsAccumulator>> {
         if self.function.groups_accumulator_supported() {
             return self.function.create_groups_accumulator();
@@ -74,7 +83,8 @@ impl Grouping {
     /// `key_fields` are the names and types of `keys`, `input` the columns that rows have.
     ///
     /// # Errors
-    /// If an aggregate cannot say what its state or its arguments look like.
+    /// If an aggregate is not there for the types of its arguments, or cannot say what its state
+    /// looks like.
     pub fn new(
         input: &Schema,
         keys: Vec<Arc<dyn PhysicalExpr>>,
@@ -84,6 +94,7 @@ impl Grouping {
         let mut run_fields: Vec<FieldRef> = key_fields.iter().enumerate().map(rename_key).collect();
         let mut states = Vec::with_capacity(aggregates.len());
         for (number, aggregate) in aggregates.iter().enumerate() {
+            aggregate.try_out()?;
             let fields = aggregate.function.state_fields()?;
             states.push(fields.len());
             run_fields.extend(fields.iter().enumerate().map(|(part, field)| {

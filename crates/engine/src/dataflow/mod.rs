@@ -27,7 +27,7 @@ mod transform;
 mod union;
 mod window;
 
-pub use build::{Built, Failure, Input, build};
+pub use build::{Built, Failure, Input, Outlet, build};
 pub use chunk::{Chunk, DIFF_COLUMN, Watermark, appearing, with_diff};
 pub use groups::{Aggregate, Grouping};
 pub(crate) use pane::{latest, times};

@@ -120,8 +120,8 @@ impl Sessions {
                 return false;
             };
             clusters.iter().any(|&cluster| {
-                let end = spans.last.value(cluster).saturating_add(self.spec.gap);
-                spans.first.value(cluster) <= time && time < end
+                spans.first.value(cluster) <= time
+                    && self.is_within(spans.last.value(cluster), time)
             })
         });
         Ok(BooleanArray::from(inside.collect::<Vec<_>>()))
@@ -171,14 +171,14 @@ impl Sessions {
         order.sort_unstable_by_key(|&row| (numbers[row], spans.first.value(row)));
         let mut session_of = vec![0; count];
         let mut leaders: Vec<u32> = Vec::new();
-        let mut end = i64::MIN;
+        let mut last = i64::MIN;
         for (place, &row) in order.iter().enumerate() {
             let same_key = place > 0 && numbers[order[place - 1]] == numbers[row];
-            if !same_key || spans.first.value(row) >= end {
+            if !same_key || !self.is_within(last, spans.first.value(row)) {
                 leaders.push(row as u32);
-                end = i64::MIN;
+                last = i64::MIN;
             }
-            end = end.max(spans.last.value(row).saturating_add(self.spec.gap));
+            last = last.max(spans.last.value(row));
             session_of[row] = leaders.len() - 1;
         }
         if leaders.len() == count {
@@ -190,6 +190,12 @@ impl Sessions {
         let mut groups = Groups::new(&self.spec.grouping)?;
         groups.merge_into(clusters, &session_of, leaders.len())?;
         groups.take_states(&keys)
+    }
+
+    /// Whether a row at `time` belongs to a session whose last row is at `last`, not before it. By
+    /// their distance: at the end of all time a session has no end.
+    fn is_within(&self, last: i64, time: i64) -> bool {
+        time.saturating_sub(last) < self.spec.gap
     }
 
     /// The first instant after each session.

@@ -132,7 +132,7 @@ impl Cell {
         match (self, other) {
             (Self::Float(a), Self::Float(b)) => {
                 let close = (a - b).abs() <= TOLERANCE * a.abs().max(b.abs()).max(1.0);
-                a == b || close || (a.is_nan() && b.is_nan())
+                a == b || (a.is_finite() && b.is_finite() && close) || (a.is_nan() && b.is_nan())
             }
             (Self::List(a), Self::List(b)) => {
                 a.len() == b.len() && a.iter().zip(b).all(|(a, b)| a.is_like(b))

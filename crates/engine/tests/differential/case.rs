@@ -143,10 +143,8 @@ fn as_relation(query: &Query, tables: &mut Vec<Table>) -> Option<Relation> {
         schema,
         batches: Vec::new(),
     });
-    // The engine reads what changes from views only.
-    let readable = !query.changes || query.view;
     let usable = columns.iter().any(|it| it.care != Care::Noisy);
-    (readable && usable).then(|| Relation {
+    usable.then(|| Relation {
         name: query.name.clone(),
         columns,
         time: query.time.clone(),

@@ -10,8 +10,8 @@
 //! A query that the engine refuses with 0A000 is counted; one that it accepts must be right. A
 //! failure prints the seed and a case as small as could be found that still fails.
 //!
-//! `HEADWATER_DIFF_CASES` is how many cases run (default 300), `HEADWATER_DIFF_SEED` the first seed;
-//! `HEADWATER_DIFF_REFUSED` prints what was refused.
+//! `HEADWATER_DIFF_CASES` is how many cases run (default 200), `HEADWATER_DIFF_SEED` the first seed;
+//! `HEADWATER_DIFF_KEEP_GOING` goes on after a failure, `HEADWATER_DIFF_REFUSED` prints what was refused.
 
 mod aggregate;
 #[path = "../batch/mod.rs"]
@@ -58,7 +58,7 @@ fn run_in_time(case: &Case) -> Result<Tally, Wrong> {
 #[test]
 fn a_stream_gives_what_a_batch_gives() {
     let first: u64 = setting("HEADWATER_DIFF_SEED", 1);
-    let cases: u64 = setting("HEADWATER_DIFF_CASES", 300);
+    let cases: u64 = setting("HEADWATER_DIFF_CASES", 200);
     let keep_going = std::env::var_os("HEADWATER_DIFF_KEEP_GOING").is_some();
     let mut tally = Tally::default();
     let mut wrong = Vec::new();

@@ -5,9 +5,9 @@
 //! ```
 //!
 //! Planning is DataFusion's: names, types, coercion and optimization are what they are in a batch
-//! query. Ours are the two ends: [`relation`] says which streams there are, [`supported`] refuses
-//! what is not incremental before anything is built, [`window`] keeps windowed aggregates in one
-//! piece on their way through the optimizer, and [`convert`] turns the rest into operators. A
+//! query. Ours are the two ends: `relation` says which streams there are, `supported` refuses
+//! what is not incremental before anything is built, `window` keeps windowed aggregates in one
+//! piece on their way through the optimizer, and `convert` turns the rest into operators. A
 //! statement that gets through is right; one that would not be is refused.
 
 mod convert;
