@@ -29,8 +29,12 @@ impl Transform {
         match self {
             Self::Filter(predicate) => {
                 let keep = predicate.evaluate(&rows)?.into_array(rows.num_rows())?;
-                let kept = filter_record_batch(&rows, as_boolean_array(&keep)?)?;
-                Ok((kept.num_rows() > 0).then_some(kept))
+                let keep = as_boolean_array(&keep)?;
+                Ok(match keep.true_count() {
+                    0 => None,
+                    all if all == rows.num_rows() => Some(rows),
+                    _ => Some(filter_record_batch(&rows, keep)?),
+                })
             }
             Self::Project { exprs, schema } => project(exprs, schema, &rows).map(Some),
         }
