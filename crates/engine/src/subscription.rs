@@ -13,8 +13,11 @@ use std::time::{Duration, Instant};
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
+use headwater_connect::Receipt;
 use headwater_ring::Bell;
 
+use crate::dataflow::Run;
+use crate::durable::SinkState;
 use crate::error::Error;
 use crate::record::Record;
 
@@ -73,11 +76,17 @@ pub(crate) struct Queue {
     filled: AtomicBool,
     gate: Option<Arc<Gate>>,
     limit: usize,
+    /// The sink that reads it, if one does.
+    sink: Option<String>,
 }
 
 #[derive(Debug, Default)]
 struct State {
     batches: VecDeque<RecordBatch>,
+    /// What the sink is writing now.
+    in_flight: Option<RecordBatch>,
+    /// The sink's place in the outside system after its last complete write.
+    receipt: Option<Receipt>,
     rows: usize,
     missed: u64,
     shut: bool,
@@ -99,7 +108,55 @@ impl Queue {
             filled: AtomicBool::new(false),
             gate,
             limit,
+            sink: None,
         })
+    }
+
+    /// A queue for a sink, which begins with what was not written before a restart.
+    pub fn for_sink(
+        limit: usize,
+        gate: Arc<Gate>,
+        sink: String,
+        saved: Option<SinkState<Run>>,
+    ) -> Arc<Self> {
+        let saved = saved.unwrap_or_default();
+        let batches: VecDeque<_> = saved.waiting.into_iter().map(|run| run.rows).collect();
+        let state = State {
+            rows: batches.iter().map(RecordBatch::num_rows).sum(),
+            batches,
+            receipt: saved.receipt.map(Receipt),
+            ..State::default()
+        };
+        Arc::new(Self {
+            filled: AtomicBool::new(state.rows > 0),
+            state: Mutex::new(state),
+            changed: Condvar::new(),
+            gate: Some(gate),
+            limit,
+            sink: Some(sink),
+        })
+    }
+
+    /// The sink that reads it, where it is in the outside system, and what it has not written yet:
+    /// all at one moment.
+    pub fn backlog(&self) -> Option<(&str, SinkState<Run>)> {
+        let sink = self.sink.as_deref()?;
+        let state = self.lock();
+        let waiting = state.in_flight.iter().chain(&state.batches).cloned();
+        let receipt = state.receipt.clone().map(|receipt| receipt.0);
+        Some((sink, SinkState::new(receipt, waiting.collect())))
+    }
+
+    /// The sink has written what it took last, and is at `receipt` now.
+    pub fn written(&self, receipt: Option<Receipt>) {
+        let mut state = self.lock();
+        state.in_flight = None;
+        state.receipt = receipt;
+    }
+
+    /// Where the sink was before a restart.
+    pub fn receipt(&self) -> Option<Receipt> {
+        self.lock().receipt.clone()
     }
 
     /// Adds a batch; false if nobody listens any more.
@@ -170,6 +227,9 @@ impl Queue {
         }
         if let Some(batch) = state.batches.pop_front() {
             state.rows -= batch.num_rows();
+            if self.sink.is_some() {
+                state.in_flight = Some(batch.clone());
+            }
             if state.shut && state.rows <= self.limit / 2 {
                 state.shut = false;
                 if let Some(gate) = &self.gate {
