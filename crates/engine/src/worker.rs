@@ -446,6 +446,7 @@ impl<'a> Worker<'a> {
             inputs,
             probe,
             outlet,
+            stages: _,
         } = match built {
             Ok(built) => built,
             Err(error) => return query.output.fail(&error.strip_backtrace()),
