@@ -12,7 +12,6 @@ use std::sync::Arc;
 
 use arrow::array::{ArrayRef, RecordBatch, UInt32Array};
 use arrow::compute::take_record_batch;
-use datafusion::common::hash_utils::{RandomState, create_hashes};
 use datafusion::error::Result;
 use datafusion::physical_expr::expressions::Literal;
 use datafusion::scalar::ScalarValue;
@@ -27,6 +26,7 @@ use timely::dataflow::{InputHandle, Scope};
 use super::chunk::Chunk;
 use super::keyed::{Delta, Keyed};
 use super::plan::{Node, Plan};
+use super::saved::{self, StageHandle};
 use super::session::Sessions;
 use super::stage::{self, Chunks};
 use super::transform::{self, Transform};
@@ -68,6 +68,8 @@ pub struct Built {
     pub probe: Probe<u64>,
     /// What the query has produced; on the home worker only.
     pub outlet: Outlet,
+    /// What has state, in an order that is the same on every worker and whenever the plan is built.
+    pub stages: Vec<StageHandle>,
 }
 
 /// Builds `plan`, with `inputs` inputs, in `scope`. `home` is the worker that gets the results.
@@ -98,6 +100,7 @@ pub fn build(
         inputs: handles,
         probe,
         outlet,
+        stages: Vec::new(),
     })
 }
 
@@ -308,7 +311,7 @@ fn divide(
 ) -> Result<Vec<Addressed>> {
     let mut members = vec![Vec::new(); peers];
     (0u32..)
-        .zip(owners(&keys(rows)?, rows, peers)?)
+        .zip(saved::owners(&keys(rows)?, rows.num_rows(), peers)?)
         .for_each(|(row, to)| members[to].push(row));
     let parts = members
         .into_iter()
@@ -323,16 +326,4 @@ fn divide(
             })
         })
         .collect()
-}
-
-/// The worker of each row, by its keys; without keys, the first.
-fn owners(keys: &[ArrayRef], rows: &RecordBatch, peers: usize) -> Result<Vec<usize>> {
-    let mut hashes = vec![0; rows.num_rows()];
-    if !keys.is_empty() {
-        create_hashes(keys, &RandomState::default(), &mut hashes)?;
-    }
-    Ok(hashes
-        .into_iter()
-        .map(|hash| (hash % peers as u64) as usize)
-        .collect())
 }
