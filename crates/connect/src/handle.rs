@@ -92,6 +92,11 @@ impl SourceHandle {
         }
     }
 
+    /// The next start continues from `cursor`. Of no effect while the source runs.
+    pub fn resume_from(&self, cursor: Option<Cursor>) {
+        self.status.resume_from(cursor);
+    }
+
     /// Checks that the outside system can be reached. Reads no data, starts nothing.
     pub async fn validate(&self) -> Result<()> {
         let source = self.blueprint.source(self.status.get().cursor)?;

@@ -150,6 +150,17 @@ impl StatusCell {
         next
     }
 
+    /// The next start continues from `cursor`.
+    pub(crate) fn resume_from(&self, cursor: Option<Cursor>) {
+        self.cell.send_if_modified(|status| {
+            let idle = !status.state.is_active();
+            if idle {
+                status.cursor = cursor;
+            }
+            idle
+        });
+    }
+
     /// The pen of the latest start.
     pub(crate) fn latest(&self) -> Self {
         Self {

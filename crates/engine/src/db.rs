@@ -12,6 +12,7 @@
 
 mod catalog;
 mod connect;
+mod durability;
 mod explain;
 mod feeder;
 mod options;
@@ -38,10 +39,11 @@ use crate::record::{Record, matches};
 use crate::source::{ArrowSource, Source, SourceConfig};
 use crate::sql::plan::Planner;
 use crate::subscription::{QUEUE_ROWS, Queue, Subscription, TypedSubscription};
-use crate::topic::Topic;
+use crate::topic::{From, Topic};
 use crate::turns::Turns;
 use crate::worker::{Command, Once, Worker};
 use catalog::Catalog;
+use durability::Durability;
 
 pub use catalog::Kind;
 pub use options::source_options;
@@ -106,7 +108,7 @@ impl Builder {
     /// # Errors
     /// If the number of workers is out of range, or the machine refuses the threads.
     pub fn in_memory(self) -> Result<Db> {
-        Db::start(self)
+        Db::start(self, None)
     }
 }
 
@@ -127,6 +129,8 @@ struct Inner {
     closed: AtomicBool,
     /// Held by each statement that creates or drops, so that they run one at a time.
     statements: Mutex<()>,
+    /// `None` if everything is kept in memory.
+    durability: Option<Arc<Durability>>,
     guards: Mutex<Option<WorkerGuards<()>>>,
     runtime: Mutex<Option<tokio::runtime::Runtime>>,
     tokio: tokio::runtime::Handle,
@@ -146,7 +150,15 @@ impl Db {
         Builder::default()
     }
 
-    fn start(builder: Builder) -> Result<Self> {
+    /// A database that keeps its data in `folder`, with the default settings: see [`Builder::open`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn open(folder: impl AsRef<std::path::Path>) -> Result<Self> {
+        Self::builder().open(folder)
+    }
+
+    fn start(builder: Builder, durability: Option<Durability>) -> Result<Self> {
         let workers = builder.workers;
         if !(1..=64).contains(&workers) {
             let what = format!("workers must be from 1 to 64, not {workers}");
@@ -181,6 +193,7 @@ impl Db {
             workers,
             closed: AtomicBool::new(false),
             statements: Mutex::new(()),
+            durability: durability.map(Arc::new),
             guards: Mutex::new(Some(guards.map_err(Error::Start)?)),
             tokio: runtime.handle().clone(),
             runtime: Mutex::new(Some(runtime)),
@@ -235,8 +248,8 @@ impl Db {
         config: Option<SourceConfig>,
     ) -> Result<Source<T>> {
         self.inner.check_open()?;
-        let mut catalog = self.inner.catalog();
-        let source = catalog.source_mut(name)?;
+        let catalog = self.inner.catalog();
+        let source = catalog.source(name)?;
         if source.shared.is_closed() {
             let what = format!("source {:?} is closed", source.topic.relation.name);
             return Err(Error::Config { what });
@@ -245,11 +258,14 @@ impl Db {
             matches(&source.topic.relation.schema, columns)?;
         }
         let config = config.unwrap_or_else(|| source.config.clone());
-        options::refuse_unbuilt(&config)?;
+        let name = source.shared.name().to_owned();
+        let ledger = self.inner.ledger(&name, &config)?;
+        drop(catalog);
         if let Some(watermark) = &config.watermark {
-            let command = source.set_event_time(watermark)?;
-            self.inner.turns.command(command);
+            self.inner.bring_event_time(&name, watermark)?;
         }
+        let catalog = self.inner.catalog();
+        let source = catalog.source(&name)?;
         let ring = RingConfig {
             capacity: config.buffer_size,
             backpressure: config.backpressure,
@@ -260,12 +276,12 @@ impl Db {
             channel_with_bell(ring, bell).map_err(|error| Error::Config {
                 what: error.to_string(),
             })?;
-        let channel = Once::new(Box::new(Typed::<T>::new(consumer)) as _);
+        let channel = Once::new(Box::new(Typed::<T>::new(consumer, ledger.clone())) as _);
         self.inner.turns.command(Command::AddChannel {
             source: source.topic.id,
             channel,
         });
-        Ok(Source::new(producer, Arc::clone(&source.shared)))
+        Ok(Source::new(producer, Arc::clone(&source.shared), ledger))
     }
 
     /// The rows of a source, stream or view as structs, from now on; a view first gives what it
@@ -288,7 +304,8 @@ impl Db {
     pub fn subscribe_batches(&self, name: &str) -> Result<Subscription> {
         self.inner.check_open()?;
         let topic = self.inner.catalog().topic(name)?;
-        Ok(self.inner.subscribe(&topic, Queue::new(QUEUE_ROWS, None)))
+        let queue = Queue::new(QUEUE_ROWS, None);
+        Ok(self.inner.subscribe(&topic, queue, From::Kept))
     }
 
     /// As [`subscribe_batches`](Self::subscribe_batches), for a subscriber that must see every row: it
@@ -359,6 +376,27 @@ impl Db {
         Ok(())
     }
 
+    /// Saves the state of all queries now, and returns when it is on disk: a restart then reads no more
+    /// of the log than what comes later. It is also done by itself, every `checkpoint_interval`. Blocks;
+    /// does nothing in a database in memory.
+    ///
+    /// # Errors
+    /// What is wrong with the disk; then the last checkpoint still counts, and nothing is lost.
+    pub fn checkpoint(&self) -> Result<()> {
+        self.inner.check_open()?;
+        self.inner.checkpoint().map(|_| ())
+    }
+
+    /// Returns when all rows that have arrived are processed, and are in the log and on disk. Blocks;
+    /// in a database in memory it is [`settle`](Self::settle).
+    ///
+    /// # Errors
+    /// What is wrong with the disk; the rows are kept, and written when it takes them.
+    pub fn flush(&self) -> Result<()> {
+        self.settle()?;
+        self.inner.sync_logs()
+    }
+
     /// Closes a source: no more rows; those that have arrived are processed, then its windows close.
     ///
     /// # Errors
@@ -416,11 +454,12 @@ impl Inner {
         self.next_topic.fetch_add(1, Ordering::Relaxed)
     }
 
-    fn subscribe(&self, topic: &Arc<Topic>, queue: Arc<Queue>) -> Subscription {
+    fn subscribe(&self, topic: &Arc<Topic>, queue: Arc<Queue>, from: From) -> Subscription {
         let subscription = Subscription::new(Arc::clone(&queue), topic.published_schema());
         self.turns.command(Command::Subscribe {
             topic: Arc::clone(topic),
             queue,
+            from,
         });
         subscription
     }
@@ -448,6 +487,11 @@ impl Inner {
     fn step_and_look(&self) -> Result<bool> {
         self.check_open()?;
         self.turns.step();
+        self.look()
+    }
+
+    /// Waits until the workers have done all turns so far; whether rows are waiting.
+    fn look(&self) -> Result<bool> {
         let (answer, answers) = sync_channel(self.workers);
         self.turns.command(Command::Look { answer });
         let mut waiting = false;
@@ -475,6 +519,7 @@ impl Inner {
         self.stop_sources();
         self.turns.command(Command::Seal);
         while matches!(self.step_and_look(), Ok(true)) {}
+        self.close_durably();
         self.closed.store(true, Ordering::Release);
         self.turns.end(Command::Shutdown);
         let guards = self

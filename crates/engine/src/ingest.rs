@@ -16,7 +16,7 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use headwater_connect::{Bad, Cursor, Item};
 use headwater_ring::{Consumer, LaneId};
 
-use crate::dataflow::{Watermark, latest, times};
+use crate::dataflow::{Watermark, earliest, latest, times};
 use crate::durable::{Acks, Ledger, Taken};
 use crate::record::Record;
 use crate::source::Message;
@@ -586,15 +586,30 @@ impl Intake {
 
 /// The latest time of a timestamp column, in whole microseconds.
 fn latest_us(column: &ArrayRef) -> Option<i64> {
-    let DataType::Timestamp(unit, _) = column.data_type() else {
+    in_us(column.data_type(), latest(&times(column).ok()?)?)
+}
+
+/// The least and the greatest event time of some batches, in whole microseconds.
+pub(crate) fn span_us(batches: &[RecordBatch], column: usize) -> Option<(i64, i64)> {
+    let spans = batches.iter().filter_map(|batch| {
+        let column = batch.column(column);
+        let times = times(column).ok()?;
+        let (first, last) = (earliest(&times)?, latest(&times)?);
+        Some((in_us(column.data_type(), first)?, in_us(column.data_type(), last)?))
+    });
+    spans.reduce(|a, b| (a.0.min(b.0), a.1.max(b.1)))
+}
+
+/// A time of a timestamp column in whole microseconds.
+fn in_us(data_type: &DataType, time: i64) -> Option<i64> {
+    let DataType::Timestamp(unit, _) = data_type else {
         return None;
     };
-    let latest = latest(&times(column).ok()?)?;
     Some(match unit {
-        TimeUnit::Second => latest.saturating_mul(1_000_000),
-        TimeUnit::Millisecond => latest.saturating_mul(1_000),
-        TimeUnit::Microsecond => latest,
-        TimeUnit::Nanosecond => latest.div_euclid(1_000),
+        TimeUnit::Second => time.saturating_mul(1_000_000),
+        TimeUnit::Millisecond => time.saturating_mul(1_000),
+        TimeUnit::Microsecond => time,
+        TimeUnit::Nanosecond => time.div_euclid(1_000),
     })
 }
 

@@ -85,6 +85,8 @@ struct State {
     batches: VecDeque<RecordBatch>,
     /// What the sink is writing now.
     in_flight: Option<RecordBatch>,
+    /// What the sink has taken and may not have sent yet.
+    unsent: VecDeque<RecordBatch>,
     /// The sink's place in the outside system after its last complete write.
     receipt: Option<Receipt>,
     rows: usize,
@@ -142,16 +144,24 @@ impl Queue {
     pub fn backlog(&self) -> Option<(&str, SinkState<Run>)> {
         let sink = self.sink.as_deref()?;
         let state = self.lock();
-        let waiting = state.in_flight.iter().chain(&state.batches).cloned();
+        let waiting = state.unsent.iter().chain(&state.in_flight);
+        let waiting = waiting.chain(&state.batches).cloned();
         let receipt = state.receipt.clone().map(|receipt| receipt.0);
         Some((sink, SinkState::new(receipt, waiting.collect())))
     }
 
-    /// The sink has written what it took last, and is at `receipt` now.
-    pub fn written(&self, receipt: Option<Receipt>) {
+    /// The sink has taken what it was given last, is at `receipt` now, and holds `unsent` rows itself.
+    pub fn written(&self, receipt: Option<Receipt>, unsent: usize) {
         let mut state = self.lock();
-        state.in_flight = None;
+        let taken = state.in_flight.take();
+        state.unsent.extend(taken);
         state.receipt = receipt;
+        state.trim(unsent);
+    }
+
+    /// The sink holds `unsent` rows itself.
+    pub fn sent(&self, unsent: usize) {
+        self.lock().trim(unsent);
     }
 
     /// Where the sink was before a restart.
@@ -240,6 +250,19 @@ impl Queue {
         }
         let failure = state.failure.take()?;
         Some(Err(Error::QueryFailed { reason: failure }))
+    }
+}
+
+impl State {
+    /// Forgets what is not among the last `unsent` rows.
+    fn trim(&mut self, unsent: usize) {
+        let mut held: usize = self.unsent.iter().map(RecordBatch::num_rows).sum();
+        while let Some(oldest) = self.unsent.front().map(RecordBatch::num_rows)
+            && held - oldest >= unsent
+        {
+            held -= oldest;
+            self.unsent.pop_front();
+        }
     }
 }
 

@@ -622,11 +622,3 @@ impl Drop for Worker<'_> {
         self.queries.iter().for_each(|query| query.end(here));
     }
 }
-
-/// Arrival time, in microseconds since 1970-01-01 UTC.
-fn now_us() -> i64 {
-    let since = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
-    i64::try_from(since.as_micros()).unwrap_or(i64::MAX)
-}

@@ -35,7 +35,7 @@ pub(crate) fn times(array: &ArrayRef) -> Result<Int64Array> {
 }
 
 /// The first of the times, if there is one.
-pub(super) fn earliest(times: &Int64Array) -> Option<i64> {
+pub(crate) fn earliest(times: &Int64Array) -> Option<i64> {
     match times.values().first() {
         Some(&first) if times.null_count() == 0 => Some(
             times

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use headwater_connect::{SinkSpec, SourceHandle, SourceSpec};
 use tokio_util::sync::CancellationToken;
 
+use crate::durable::Definition;
 use crate::error::{Error, Result};
 use crate::ingest::EventTimeColumn;
 use crate::source::{SourceConfig, WatermarkConfig};
@@ -150,6 +151,8 @@ pub(super) struct Catalog {
     pub entries: BTreeMap<String, Entry>,
     /// In the order of their creation.
     pub order: Vec<String>,
+    /// The statements that created them.
+    texts: BTreeMap<String, Definition>,
 }
 
 impl Catalog {
@@ -158,7 +161,36 @@ impl Catalog {
         self.order.push(name.to_owned());
     }
 
+    /// `text` is the statement that created it.
+    pub fn define(&mut self, name: &str, text: &str) {
+        let definition = Definition {
+            name: name.to_owned(),
+            text: text.to_owned(),
+            event_time: None,
+        };
+        self.texts.insert(name.to_owned(), definition);
+    }
+
+    /// A handle brought its event time.
+    pub fn define_event_time(&mut self, name: &str, time: &WatermarkConfig) {
+        if let Some(definition) = self.texts.get_mut(name) {
+            definition.event_time = Some(time.clone());
+        }
+    }
+
+    /// The statement that created it.
+    pub fn definition(&self, name: &str) -> Option<&Definition> {
+        self.texts.get(name)
+    }
+
+    /// The statements that create all that exists, in an order in which they can be run again.
+    pub fn definitions(&self) -> Vec<Definition> {
+        let defined = self.order.iter().filter_map(|name| self.texts.get(name));
+        defined.cloned().collect()
+    }
+
     pub fn remove(&mut self, name: &str) -> Option<Entry> {
+        self.texts.remove(name);
         self.order.retain(|other| other != name);
         self.entries.remove(name)
     }

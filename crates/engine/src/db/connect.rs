@@ -79,7 +79,7 @@ impl Inner {
         });
     }
 
-    fn start_sinks(&self, catalog: &mut Catalog) -> Result<()> {
+    pub(super) fn start_sinks(&self, catalog: &mut Catalog) -> Result<()> {
         let names: Vec<String> = catalog.order.clone();
         for name in names {
             let Some(Entry::Sink(sink)) = catalog.entries.get(&name) else {
@@ -90,7 +90,7 @@ impl Inner {
             }
             let topic = catalog.topic(&sink.input)?;
             let missing = sink.rows.is_none();
-            let subscribed = missing.then(|| self.subscribe_lossless(catalog, &topic));
+            let subscribed = missing.then(|| self.subscribe_sink(catalog, &name, &topic));
             if let Some(Entry::Sink(sink)) = catalog.entries.get_mut(&name)
                 && let Some(rows) = sink.rows.take().or(subscribed)
             {

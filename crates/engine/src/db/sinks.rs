@@ -13,7 +13,7 @@ use super::statements::{Existing, Outcome, published, query_name, refused, schem
 use crate::error::Result;
 use crate::sql::{CreateSink, Name, OptionEntry, SinkInput, SqlError, SqlQuery};
 use crate::subscription::{Gate, Queue, Subscription};
-use crate::topic::Topic;
+use crate::topic::{From, Topic};
 use crate::worker::Command;
 
 /// Rows that wait for a sink before the sources behind it are held back.
@@ -22,8 +22,19 @@ const SINK_QUEUE_ROWS: usize = 1 << 18;
 impl Inner {
     /// A subscription that holds back the sources before it while its queue is full.
     pub(super) fn subscribe_lossless(&self, catalog: &Catalog, topic: &Arc<Topic>) -> Subscription {
-        let queue = self.gated_queue(catalog, std::slice::from_ref(&topic.relation.name));
-        self.subscribe(topic, queue)
+        let gate = self.gate(catalog, std::slice::from_ref(&topic.relation.name));
+        self.subscribe(topic, Queue::new(SINK_QUEUE_ROWS, Some(gate)), From::Kept)
+    }
+
+    /// The rows of a sink: after a restart those that it had not written, then what comes next.
+    pub(super) fn subscribe_sink(
+        &self,
+        catalog: &Catalog,
+        sink: &str,
+        topic: &Arc<Topic>,
+    ) -> Subscription {
+        let (queue, from) = self.sink_queue(catalog, sink, std::slice::from_ref(&topic.relation.name));
+        self.subscribe(topic, queue, from)
     }
 
     pub(super) fn create_sink(&self, create: CreateSink, place: &Place) -> Result<Outcome> {
@@ -44,10 +55,8 @@ impl Inner {
                 let schema = published(&planned);
                 // The options are checked before anything is created.
                 self.sink_spec(&create.options, Arc::clone(&schema), place)?;
-                let (input, queue) = (
-                    query_name(&name),
-                    self.gated_queue(&self.catalog(), &planned.inputs),
-                );
+                let input = query_name(&name);
+                let (queue, _) = self.sink_queue(&self.catalog(), &name, &planned.inputs);
                 rows = Some(Subscription::new(Arc::clone(&queue), Arc::clone(&schema)));
                 self.install(Kind::Stream, &input, text, planned, Some(queue))?;
                 (Some(input), schema)
@@ -55,6 +64,11 @@ impl Inner {
             SinkInput::Declared(columns) => (None, schema_of(&columns)),
         };
         let spec = self.sink_spec(&create.options, Arc::clone(&schema), place)?;
+        if let (None, Some(input), true) = (&rows, &input, self.is_restoring()) {
+            // Before the logs are fed again, so that it misses nothing of that.
+            let catalog = self.catalog();
+            rows = Some(self.subscribe_sink(&catalog, &name, &catalog.topic(input)?));
+        }
         let entry = SinkEntry {
             input: input.unwrap_or_default(),
             declared: schema,
@@ -130,7 +144,7 @@ impl Inner {
             .insert_into(&declared, &order)
             .map_err(|error| error.at(place))?;
         let input = query_name(&name);
-        let queue = self.gated_queue(&self.catalog(), &planned.inputs);
+        let (queue, _) = self.sink_queue(&self.catalog(), &name, &planned.inputs);
         let rows = Subscription::new(Arc::clone(&queue), published(&planned));
         self.install(Kind::Stream, &input, text, planned, Some(queue))?;
         if let Some(Entry::Sink(sink)) = self.catalog().entries.get_mut(&name) {
@@ -143,8 +157,20 @@ impl Inner {
         })
     }
 
-    /// A queue that holds back the sources behind `inputs` while it is full.
-    pub(super) fn gated_queue(&self, catalog: &Catalog, inputs: &[String]) -> Arc<Queue> {
+    /// The queue of a sink, with what it had not written before a restart; and where it begins.
+    fn sink_queue(&self, catalog: &Catalog, sink: &str, inputs: &[String]) -> (Arc<Queue>, From) {
+        let saved = self.saved_sink(sink);
+        let from = match saved {
+            Some(_) => From::Next,
+            None => From::Kept,
+        };
+        let gate = self.gate(catalog, inputs);
+        let queue = Queue::for_sink(SINK_QUEUE_ROWS, gate, sink.to_owned(), saved);
+        (queue, from)
+    }
+
+    /// What holds back the sources behind `inputs` while a queue is full.
+    fn gate(&self, catalog: &Catalog, inputs: &[String]) -> Arc<Gate> {
         let bells = (0..self.workers).map(|worker| Arc::clone(self.turns.bell(worker)));
         let gate = Arc::new(Gate::new(bells.collect()));
         for source in catalog.sources_of(inputs) {
@@ -154,6 +180,6 @@ impl Inner {
                 gate,
             });
         }
-        Queue::new(SINK_QUEUE_ROWS, Some(gate))
+        gate
     }
 }

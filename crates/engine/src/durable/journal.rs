@@ -184,6 +184,15 @@ impl Journal {
         }
     }
 
+    /// Waits until all that was handed over is on disk. Blocks.
+    ///
+    /// # Errors
+    /// As [`sync_to`](Self::sync_to).
+    pub fn sync_all(&self) -> Result<(), String> {
+        let queued = self.shared.lock().queued;
+        self.sync_to(queued)
+    }
+
     /// Rows from `offset` on are not in any checkpoint, so retention keeps them.
     pub fn keep_from(&self, offset: u64) {
         self.shared.keep_from.store(offset, Ordering::Relaxed);
@@ -360,7 +369,7 @@ impl Writer {
             payload: &payload,
         };
         let position = self.log.append(&append).map_err(|error| error.to_string())?;
-        Ok(position.end)
+        Ok(position.offset)
     }
 
     fn failed(&self, problem: String) {

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::feed::SourceState;
 use crate::dataflow::{Run, StageState, Watermark};
+use crate::source::WatermarkConfig;
 
 /// Everything that is known between two steps.
 #[derive(Debug, Serialize, Deserialize)]
@@ -45,9 +46,9 @@ pub(crate) struct Definition {
     pub name: String,
     /// The statement, as it was written.
     pub text: String,
-    /// Event time that a handle brought: the column and the delay in microseconds.
+    /// Event time that a handle brought.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub event_time: Option<(usize, u64)>,
+    pub event_time: Option<WatermarkConfig>,
 }
 
 /// A source, its bad rows, a stream, a view or its late rows.
