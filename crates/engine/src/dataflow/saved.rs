@@ -24,6 +24,9 @@ use arrow::compute::filter_record_batch;
 use datafusion::common::hash_utils::{RandomState, create_hashes};
 use datafusion::error::Result;
 
+use super::chunk::Watermark;
+use super::groups::Grouping;
+
 /// Into how many groups keys fall. A power of two.
 pub const KEY_GROUPS: usize = 256;
 
@@ -67,9 +70,34 @@ impl StageState {
         self.facts.insert(name.to_owned(), value);
     }
 
+    /// Each state's fact of that name, where it was noted.
+    pub(super) fn all<'a>(states: &'a [Self], name: &'a str) -> impl Iterator<Item = i64> + 'a {
+        states.iter().filter_map(move |state| state.get(name))
+    }
+
     /// A fact, if it was noted.
     pub(super) fn get(&self, name: &str) -> Option<i64> {
         self.facts.get(name).copied()
+    }
+}
+
+impl Watermark {
+    /// Notes this watermark as facts that begin with `name`.
+    pub(super) fn note(self, state: &mut StageState, name: &str) {
+        state.set(&format!("{name}_us"), self.at_us);
+        state.set(&format!("{name}_idle"), i64::from(self.idle));
+    }
+
+    /// The watermark that was noted as `name`. All workers know the same one.
+    pub(super) fn noted(states: &[StageState], name: &str) -> Self {
+        let Some(state) = states.first() else {
+            return Self::START;
+        };
+        let fact = |part: &str| state.get(&format!("{name}_{part}"));
+        Self {
+            at_us: fact("us").unwrap_or(Self::START.at_us),
+            idle: fact("idle") == Some(1),
+        }
     }
 }
 
@@ -89,8 +117,20 @@ impl Share {
         (states.len() == self.peers).then(|| &states[self.index])
     }
 
-    /// The part of `run` whose keys are this worker's; `None` if there is none.
-    pub(super) fn cut(&self, run: &Run, keys: &[ArrayRef]) -> Result<Option<Run>> {
+    /// The part of `runs`, keys and states of `grouping`, whose keys are this worker's.
+    pub(super) fn cut_all<'a>(
+        &self,
+        runs: impl IntoIterator<Item = &'a Run>,
+        grouping: &Grouping,
+    ) -> Result<Vec<Run>> {
+        let cut = runs.into_iter().map(|run| {
+            let keys = grouping.run_keys(&run.rows);
+            self.cut(run, keys)
+        });
+        cut.filter_map(Result::transpose).collect()
+    }
+
+    fn cut(&self, run: &Run, keys: &[ArrayRef]) -> Result<Option<Run>> {
         let owners = owners(keys, run.rows.num_rows(), self.peers)?;
         let mine: BooleanArray = owners.map(|owner| Some(owner == self.index)).collect();
         Ok(match mine.true_count() {
