@@ -183,6 +183,14 @@ pub enum Error {
         /// What does not fit.
         reason: String,
     },
+    /// The outside is not what a saved receipt speaks of.
+    #[error("cannot go on writing to {target}: {reason}")]
+    BadReceipt {
+        /// What is written to.
+        target: String,
+        /// What does not fit.
+        reason: String,
+    },
     /// Rows could not be made.
     #[error("cannot make rows: {reason}")]
     Generate {
@@ -239,6 +247,7 @@ impl Error {
             | Self::DuplicateConnector { .. }
             | Self::BadConnector { .. }
             | Self::BadCursor { .. }
+            | Self::BadReceipt { .. }
             | Self::Generate { .. }
             | Self::Options(_)
             | Self::Encode { .. }
@@ -252,6 +261,11 @@ impl Error {
             Self::UnknownConnector { nearest, .. } => nearest
                 .as_ref()
                 .map(|name| format!("did you mean {name:?}?")),
+            Self::BadReceipt { .. } => Some(
+                "put back the file as it was; or drop the sink and create it again, with another \
+                 path: it then begins with the rows of that moment"
+                    .to_owned(),
+            ),
             _ => None,
         }
     }

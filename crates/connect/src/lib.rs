@@ -68,6 +68,6 @@ pub use handle::{Blueprint, Care, SourceHandle};
 pub use lane::{Bad, Cursor, Delivery, Gap, Item, Lane, LaneClosed, Lifecycle};
 pub use output::{BAD_COPY_MAX, Output, OutputParts, Tap, overlong};
 pub use registry::{Connectors, Rejection, SinkSpec, SourceSpec};
-pub use sink::Sink;
+pub use sink::{Guarantee, Receipt, Sink};
 pub use source::{End, Source};
 pub use status::{State, Status};

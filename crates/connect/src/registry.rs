@@ -17,7 +17,7 @@ use crate::formats::{self, Decoder, Format};
 use crate::options::{
     ByteSize, Checked, Fault, Given, OptionSet, Options, Problem, Value, check, nearest,
 };
-use crate::{Blueprint, Cursor, Error, Result, Sink, Source, stamp};
+use crate::{Blueprint, Cursor, Error, Guarantee, Result, Sink, Source, stamp};
 
 /// Every connector that Headwater brings.
 const BUILTIN: &[Connector] = &[
@@ -398,6 +398,11 @@ impl SinkSpec {
     /// Its options, among them those that the caller added.
     pub fn options(&self) -> &Checked {
         &self.options
+    }
+
+    /// How often a row arrives, if the process crashes and is started again with what was saved.
+    pub fn guarantee(&self) -> Guarantee {
+        (self.kind.guarantee)(&self.options)
     }
 
     /// Makes the sink.

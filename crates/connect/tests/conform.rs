@@ -12,7 +12,7 @@ use arrow::datatypes::{DataType, Field, Int64Type, Schema};
 use async_trait::async_trait;
 use headwater_connect::conform::{self, SinkCase, SourceCase};
 use headwater_connect::options::Given;
-use headwater_connect::{Blueprint, Connectors, Sink};
+use headwater_connect::{Blueprint, Connectors, Guarantee, Sink, SinkSpec};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -57,12 +57,8 @@ impl FileSink {
             .path()
             .join(self.files.load(Relaxed).to_string())
     }
-}
 
-#[async_trait]
-impl SinkCase for FileSink {
-    async fn fresh(&self) -> Box<dyn Sink> {
-        self.files.fetch_add(1, Relaxed);
+    fn spec(&self) -> SinkSpec {
         let columns = self.rows(0..0).schema();
         let path = self.path();
         let options = [
@@ -70,8 +66,23 @@ impl SinkCase for FileSink {
             Given::new("format", "text"),
         ];
         let spec = Connectors::builtin().sink("file", &options, columns, &[]);
-        let spec = spec.unwrap_or_else(|rejection| panic!("{rejection}"));
-        spec.sink().unwrap()
+        spec.unwrap_or_else(|rejection| panic!("{rejection}"))
+    }
+}
+
+#[async_trait]
+impl SinkCase for FileSink {
+    async fn fresh(&self) -> Box<dyn Sink> {
+        self.files.fetch_add(1, Relaxed);
+        self.again().await
+    }
+
+    async fn again(&self) -> Box<dyn Sink> {
+        self.spec().sink().unwrap()
+    }
+
+    fn guarantee(&self) -> Guarantee {
+        self.spec().guarantee()
     }
 
     fn rows(&self, numbers: Range<u64>) -> RecordBatch {

@@ -96,7 +96,7 @@ impl Feeder {
     }
 
     async fn feed(&mut self, sink: &mut dyn Sink) -> Result<(), Ended> {
-        while let Err(error) = sink.open().await {
+        while let Err(error) = sink.open(None).await {
             self.retry(&error, Duration::ZERO).await?;
         }
         self.status.set("running", None);

@@ -8,6 +8,7 @@
 
 mod find;
 mod identity;
+mod place;
 mod reading;
 mod saved;
 mod sink;
