@@ -49,6 +49,8 @@ pub(super) struct Tail {
     unpack: Unpack,
     /// The position up to which it was read; `lines` holds what follows the last line end before it.
     offset: u64,
+    /// How much of that was not handed on yet, besides what `lines` holds.
+    pub ahead: u64,
 }
 
 enum Unpack {
@@ -104,12 +106,13 @@ impl Tail {
             file,
             unpack: Unpack::Unknown,
             offset: 0,
+            ahead: 0,
         })
     }
 
-    /// The position after the last line that has ended: where to continue.
+    /// The position after the last line that was handed on: where to continue.
     pub(super) fn position(&self) -> u64 {
-        self.offset - self.lines.pending()
+        self.offset - self.ahead - self.lines.pending()
     }
 
     /// Continues at a position that was reached before, if the file begins as it did then.
