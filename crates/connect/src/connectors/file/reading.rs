@@ -299,6 +299,9 @@ impl<'a> Reading<'a> {
                 break;
             }
         }
+        if progress {
+            self.tell_lag(out);
+        }
         Ok(progress)
     }
 
@@ -494,7 +497,14 @@ impl<'a> Reading<'a> {
             tails
         })
         .await?;
+        self.tell_lag(out);
         Ok(())
+    }
+
+    /// Tells how much there is to be read.
+    fn tell_lag(&self, out: &mut Output) {
+        let behind = self.tails.values().map(|tail| tail.behind());
+        out.lag_bytes(Some(behind.sum()));
     }
 }
 

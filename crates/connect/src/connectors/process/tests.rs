@@ -533,3 +533,35 @@ async fn without_its_field_a_source_is_degraded_and_without_the_option_told_noth
         "{error}"
     );
 }
+
+#[tokio::test]
+async fn how_often_it_is_run_again_is_an_option() {
+    let more = [
+        ("restart.max", 2.into()),
+        ("restart.within", "1 hour".into()),
+        ("restart.delay", "1 ms".into()),
+    ];
+    let handle = script("echo run; exit 3", &more);
+    let shown = all(&handle).await;
+    let status = handle.status();
+    assert_eq!((status.state, status.restarts), (State::Failed, 2));
+    let reason = status.reason.unwrap();
+    assert!(
+        reason.contains("(at most 2 restarts in 3600 s): /bin/sh"),
+        "{reason}"
+    );
+    assert_eq!(shown.iter().filter(|line| *line == "run").count(), 3);
+    for (key, value, expected) in [
+        ("restart.within", Value::from("0 s"), "longer than 0"),
+        ("restart.delay.max", "1 us".into(), "shorter of the two"),
+        ("restart.max", (-1).into(), "at least 0"),
+    ] {
+        let given = [
+            ("command", "x".into()),
+            ("restart.delay", "1 s".into()),
+            (key, value),
+        ];
+        let error = spec(&given).err().unwrap();
+        assert!(error.contains(expected), "{error}");
+    }
+}

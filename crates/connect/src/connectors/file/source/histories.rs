@@ -179,6 +179,15 @@ impl Reader {
         }
     }
 
+    async fn until_ended(&mut self) {
+        let (_handle, mut items) = self.running.take().expect("it was started");
+        while let Some(item) = items.recv().await {
+            if let Item::Rows(delivery) = item {
+                self.see(delivery);
+            }
+        }
+    }
+
     async fn until(&mut self, line: u64) {
         while self.seen.last() != Some(&line) {
             self.take().await;
@@ -276,4 +285,96 @@ async fn what_a_truncation_took_is_a_gap_and_all_else_comes_once() {
             "seed {seed}"
         );
     }
+}
+
+#[tokio::test]
+async fn where_reading_began_is_known_after_a_crash_that_came_before_any_row() {
+    let mut writer = Writer::new(0);
+    writer.write("old\n");
+    let mut reader = Reader::new(&writer, "log");
+    let more = [
+        Given::new("path", writer.path("log").display().to_string().as_str()),
+        Given::new("read_from", "end"),
+    ];
+    let spec = Connectors::builtin().source("file", &more, None, &[]);
+    reader.blueprint = Arc::new(spec.unwrap_or_else(|rejection| panic!("{rejection}")));
+    reader.start_from(0);
+    while reader.cursors.len() < 2 {
+        reader.take().await;
+    }
+    reader.running = None;
+    writer.append();
+    reader.start_from(1);
+    reader.until(writer.lines - 1).await;
+    assert!(reader.seen.iter().copied().eq(0..writer.lines));
+}
+
+#[tokio::test]
+async fn a_successor_that_begins_like_the_file_before_it_is_read_from_its_start() {
+    let mut writer = Writer::new(0);
+    let mut reader = Reader::new(&writer, "log");
+    writer.write("1\n2\n");
+    reader.start_from(0);
+    reader.until(2).await;
+    reader.running = None;
+    fs::rename(writer.path("log"), writer.path("log.1")).unwrap();
+    writer.write("1\n2\n3\n");
+    reader.start_from(reader.cursors.len() - 1);
+    reader.until(3).await;
+    assert_eq!(reader.seen, [1, 2, 1, 2, 3]);
+}
+
+#[tokio::test]
+async fn the_part_of_a_block_before_an_overlong_line_has_a_cursor_of_its_own() {
+    let mut writer = Writer::new(0);
+    writer.write("1\n2\n99999\r\n3\n99999\n");
+    let path = writer.path("log").display().to_string();
+    for policy in ["dlq", "drop", "truncate"] {
+        let mut reader = Reader::new(&writer, "log");
+        let given = [
+            Given::new("path", path.as_str()),
+            Given::new("max_frame", "4 B"),
+            Given::new("overlong", policy),
+            Given::new("follow", false),
+        ];
+        let spec = Connectors::builtin().source("file", &given, None, &[]);
+        reader.blueprint = Arc::new(spec.unwrap_or_else(|rejection| panic!("{rejection}")));
+        let expected: &[u64] = match policy {
+            "truncate" => &[1, 2, 9_999, 3, 9_999],
+            _ => &[1, 2, 3],
+        };
+        reader.start_from(0);
+        reader.until_ended().await;
+        let cursors = reader.cursors.clone();
+        for at in 0..cursors.len() {
+            (reader.cursors, reader.seen) = (cursors.clone(), expected.to_vec());
+            reader.start_from(at);
+            reader.until_ended().await;
+            assert_eq!(reader.seen, expected, "{policy} from cursor {at}");
+        }
+        assert!(cursors.len() > 1);
+    }
+}
+
+#[tokio::test]
+async fn what_was_not_read_yet_is_the_lag() {
+    let mut writer = Writer::new(0);
+    let mut reader = Reader::new(&writer, "log");
+    reader.start_from(0);
+    writer.append();
+    reader.until(writer.lines - 1).await;
+    let (handle, _items) = reader.running.as_ref().unwrap();
+    let mut status = handle.watch();
+    let read = status.wait_for(|status| status.lag_bytes == Some(0));
+    tokio::time::timeout(PATIENCE, read).await.unwrap().unwrap();
+    // Nobody takes what is read: reading stops, and the file grows.
+    for _ in 0..20 {
+        let lines: String = (0..100_000).map(|line| format!("{line}\n")).collect();
+        writer.write(&lines);
+    }
+    let behind = status.wait_for(|status| status.lag_bytes > Some(1_000_000));
+    tokio::time::timeout(PATIENCE, behind)
+        .await
+        .unwrap()
+        .unwrap();
 }
