@@ -109,10 +109,12 @@ pub enum Error {
         message: String,
     },
     /// A source that fails again and again was given up.
-    #[error("given up after {failures} failures without a healthy period: {last}")]
+    #[error("given up after {failures} failures without a healthy period ({limit}): {last}")]
     TooManyRestarts {
         /// Failures since the last healthy period.
         failures: u32,
+        /// What was allowed.
+        limit: crate::Limit,
         /// The last failure.
         last: Box<Error>,
     },

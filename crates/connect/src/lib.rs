@@ -53,6 +53,7 @@ mod lines;
 pub mod options;
 mod output;
 mod registry;
+mod restart;
 #[cfg(test)]
 mod scripted;
 mod sink;
@@ -60,7 +61,7 @@ mod source;
 mod stamp;
 mod status;
 
-pub use backoff::{Attempts, Backoff};
+pub use backoff::{Attempts, Backoff, Limit};
 pub use clock::{Clock, SystemClock};
 pub use connector::{Connector, SinkArgs, SinkKind, SourceArgs, SourceKind};
 pub use error::{Error, Result, Retry};
@@ -70,4 +71,4 @@ pub use output::{BAD_COPY_MAX, Output, OutputParts, Tap, overlong};
 pub use registry::{Connectors, Rejection, SinkSpec, SourceSpec};
 pub use sink::{Guarantee, Receipt, Sink};
 pub use source::{End, Source};
-pub use status::{State, Status};
+pub use status::{Failure, State, Status};

@@ -17,7 +17,8 @@ use crate::formats::{self, Decoder, Format};
 use crate::options::{
     ByteSize, Checked, Fault, Given, OptionSet, Options, Problem, Value, check, nearest,
 };
-use crate::{Blueprint, Cursor, Error, Guarantee, Result, Sink, Source, stamp};
+use crate::restart::RestartOptions;
+use crate::{Backoff, Blueprint, Cursor, Error, Guarantee, Result, Sink, Source, stamp};
 
 /// Every connector that Headwater brings.
 const BUILTIN: &[Connector] = &[
@@ -204,7 +205,8 @@ impl Connectors {
 pub(crate) fn source_sets(kind: &SourceKind, format: Option<&Format>) -> Vec<OptionSet> {
     let frames = (!kind.formats.is_empty()).then(OptionSet::of::<FrameOptions>);
     let format = format.and_then(|format| format.decoder_options);
-    [Some(kind.options), frames, format]
+    let restart = OptionSet::of::<RestartOptions>();
+    [Some(kind.options), frames, format, Some(restart)]
         .into_iter()
         .flatten()
         .collect()
@@ -376,6 +378,14 @@ impl Blueprint for SourceSpec {
             .ok()
             .and_then(|frames| frames.max_frame);
         asked.unwrap_or(self.kind.max_frame).as_usize()
+    }
+
+    fn backoff(&self, given: Backoff) -> Backoff {
+        match self.options.get::<RestartOptions>() {
+            Ok(options) => options.change(given),
+            // They are among the sets that were checked.
+            Err(_) => given,
+        }
     }
 }
 

@@ -197,4 +197,6 @@ impl FileSource {
 }
 
 #[cfg(test)]
+mod histories;
+#[cfg(test)]
 mod tests;
