@@ -59,6 +59,7 @@ pub struct Builder {
     wait: WaitStrategy,
     connectors: Connectors,
     start_connectors: bool,
+    trial: bool,
 }
 
 impl Default for Builder {
@@ -69,6 +70,7 @@ impl Default for Builder {
             wait: WaitStrategy::default(),
             connectors: Connectors::builtin(),
             start_connectors: true,
+            trial: false,
         }
     }
 }
@@ -103,6 +105,14 @@ impl Builder {
         self
     }
 
+    /// Statements are only tried: a database in memory then also takes what needs a data folder, and
+    /// keeps it in memory.
+    #[must_use]
+    pub fn trial(mut self) -> Self {
+        self.trial = true;
+        self
+    }
+
     /// Opens a database that keeps everything in memory.
     ///
     /// # Errors
@@ -129,6 +139,8 @@ struct Inner {
     closed: AtomicBool,
     /// Held by each statement that creates or drops, so that they run one at a time.
     statements: Mutex<()>,
+    /// What needs a data folder is taken without one.
+    trial: bool,
     /// `None` if everything is kept in memory.
     durability: Option<Arc<Durability>>,
     guards: Mutex<Option<WorkerGuards<()>>>,
@@ -193,6 +205,7 @@ impl Db {
             workers,
             closed: AtomicBool::new(false),
             statements: Mutex::new(()),
+            trial: builder.trial,
             durability: durability.map(Arc::new),
             guards: Mutex::new(Some(guards.map_err(Error::Start)?)),
             tokio: runtime.handle().clone(),

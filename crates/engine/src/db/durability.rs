@@ -395,6 +395,7 @@ impl Inner {
         let Some(durability) = &self.durability else {
             return match mode {
                 None | Some(WalOption::Off) => Ok(Feed::default()),
+                Some(_) if self.trial => Ok(Feed::default()),
                 Some(_) => Err(no_data_folder("wal_mode")),
             };
         };
