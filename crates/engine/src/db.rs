@@ -14,10 +14,14 @@ mod catalog;
 mod connect;
 mod explain;
 mod feeder;
+mod life;
 mod options;
 mod select;
+mod sets;
 mod sinks;
 mod statements;
+mod streams;
+mod subscribe;
 
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -34,6 +38,7 @@ use timely::communication::WorkerGuards;
 
 use crate::error::{Error, Result};
 use crate::ingest::Typed;
+use crate::journal::Journal;
 use crate::record::{Record, matches};
 use crate::source::{ArrowSource, Source, SourceConfig};
 use crate::sql::plan::Planner;
@@ -123,6 +128,9 @@ struct Inner {
     planner: Planner,
     connectors: Connectors,
     start_connectors: bool,
+    /// Connectors have been started, so that streams may start theirs.
+    connectors_begun: AtomicBool,
+    journal: Arc<Journal>,
     workers: usize,
     closed: AtomicBool,
     /// Held by each statement that creates or drops, so that they run one at a time.
@@ -178,6 +186,8 @@ impl Db {
             planner: Planner::new(),
             connectors: builder.connectors,
             start_connectors: builder.start_connectors,
+            connectors_begun: AtomicBool::new(false),
+            journal: Arc::default(),
             workers,
             closed: AtomicBool::new(false),
             statements: Mutex::new(()),
@@ -340,7 +350,7 @@ impl Db {
     /// If the database is closed.
     pub fn start_connectors(&self) -> Result<()> {
         self.inner.check_open()?;
-        self.inner.start_connectors()
+        self.inner.start_connectors().map(drop)
     }
 
     /// Checks that everything outside can be reached with the options given, without reading or

@@ -69,6 +69,14 @@ impl Store {
         }
     }
 
+    /// Takes all rows away.
+    pub fn clear(&mut self) {
+        match self {
+            Self::Appended { batches, .. } => batches.clear(),
+            Self::Changing(changing) => changing.counts.clear(),
+        }
+    }
+
     /// All rows as they are now.
     pub fn snapshot(&self) -> Result<Vec<RecordBatch>> {
         match self {

@@ -4,13 +4,14 @@
 //! Each lives on one worker, its **home**; that worker publishes to it once a step.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 
 use crate::dataflow::{Chunk, Watermark, with_diff};
 use crate::error::{Error, Result};
+use crate::journal::Journal;
 use crate::sql::plan::Relation;
 use crate::store::Store;
 use crate::subscription::Queue;
@@ -28,6 +29,8 @@ pub(crate) struct Topic {
     state: Mutex<State>,
     rows: AtomicU64,
     failed: AtomicBool,
+    /// Who is told of a failure.
+    journal: OnceLock<Arc<Journal>>,
 }
 
 #[derive(Default)]
@@ -58,7 +61,14 @@ impl Topic {
             state,
             rows: AtomicU64::new(0),
             failed: AtomicBool::new(false),
+            journal: OnceLock::new(),
         })
+    }
+
+    /// A failure of the query behind it is an entry of this journal.
+    pub fn tell_failures_to(&self, journal: &Arc<Journal>) {
+        // Only the first that is said counts, and nobody says another.
+        let _ = self.journal.set(Arc::clone(journal));
     }
 
     /// The columns as subscribers see them: with the diff if rows may be taken back.
@@ -101,7 +111,8 @@ impl Topic {
             let batch = match chunk {
                 Chunk::Rows(batch) => batch,
                 Chunk::Watermark(watermark) => {
-                    state.watermark = Some(*watermark);
+                    let known = state.watermark.unwrap_or(Watermark::START);
+                    state.watermark = Some(known.later(*watermark));
                     continue;
                 }
                 Chunk::Late { .. } | Chunk::Partial { .. } => continue,
@@ -174,7 +185,30 @@ impl Topic {
     /// The query behind it has failed: subscribers are told, and nothing more comes.
     pub fn fail(&self, reason: &str) {
         self.lock().fail(reason.to_owned());
-        self.failed.store(true, Ordering::Release);
+        let before = self.failed.swap(true, Ordering::AcqRel);
+        if let (false, Some(journal)) = (before, self.journal.get()) {
+            journal.error("stream", &self.relation.name, reason);
+        }
+    }
+
+    /// Rows that subscribers would have seen are missing here.
+    pub fn tell_gap(&self, rows: u64, reason: &str) {
+        let mut state = self.lock();
+        state.queues.retain(|queue| queue.gap(rows, reason));
+    }
+
+    /// The query behind it was stopped: it holds nothing, and what it failed of is forgotten.
+    /// Between steps, on the home worker.
+    pub fn reset(&self) {
+        let mut state = self.lock();
+        if state.failure.take().is_some() {
+            // They were told, and hear no more.
+            state.queues.clear();
+        }
+        if let Some(store) = &mut state.store {
+            store.clear();
+        }
+        self.failed.store(false, Ordering::Release);
     }
 
     /// Nothing will be published any more.

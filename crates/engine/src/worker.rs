@@ -11,6 +11,8 @@
 //! every query, and a query's results are at its home worker once its probe has passed the step.
 //! Rows start steps; there is no timer in the data path, and an idle worker sleeps.
 
+mod life;
+
 use std::collections::HashMap;
 use std::sync::mpsc::SyncSender;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -20,12 +22,16 @@ use arrow::array::RecordBatch;
 use headwater_ring::WaitStrategy;
 use timely::dataflow::operators::probe::Handle as Probe;
 
-use crate::dataflow::{self, Built, Chunk, Failure, Input, Outlet, Plan};
+use crate::dataflow::{Chunk, Failure, Input, Outlet, Plan};
 use crate::ingest::{Channel, EventTimeColumn, Intake, Step, bad_rows};
 use crate::sources::SourceShared;
 use crate::subscription::{Gate, Queue};
+use crate::telemetry;
 use crate::topic::{Topic, TopicId};
 use crate::turns::{Turn, Turns};
+use life::Held;
+
+pub(crate) use life::{Hold, LifeCommand};
 
 /// How long a worker of several sleeps at most while it waits for its peers within a step.
 const PEER_WAIT: Duration = Duration::from_micros(200);
@@ -48,6 +54,8 @@ pub(crate) enum Command {
     CloseSource { source: TopicId },
     /// A query begins.
     AddQuery(NewQuery),
+    /// A query lives on in another way.
+    Life(LifeCommand),
     /// A source or query ends, with its topics.
     Remove { topic: TopicId },
     /// A subscriber begins.
@@ -133,6 +141,10 @@ struct QuerySlot {
     late: Vec<Arc<Topic>>,
     failure: Failure,
     failed: bool,
+    /// The inputs whose chunks pass by.
+    held: Vec<Held>,
+    /// Nothing runs here: not started yet, or stopped.
+    idle: bool,
 }
 
 impl QuerySlot {
@@ -282,6 +294,8 @@ impl<'a> Worker<'a> {
                 .shared
                 .dropped
                 .store(dropped, std::sync::atomic::Ordering::Relaxed);
+            let count = step.rows.iter().map(|rows| rows.num_rows() as u64).sum();
+            telemetry::events_created(source.shared.name(), count);
             let chunks = self.fresh.of(&source.topic);
             chunks.extend(step.rows.into_iter().map(Chunk::Rows));
             chunks.extend(watermark.map(Chunk::Watermark));
@@ -291,12 +305,19 @@ impl<'a> Worker<'a> {
     fn run_query(&mut self, number: usize, epoch: u64) {
         let peers = self.timely.peers();
         let query = &mut self.queries[number];
+        if query.idle {
+            return;
+        }
         if let Some((input, _)) = query.inputs.iter().find(|(input, _)| input.has_failed()) {
             let reason = format!("{:?}, which it reads, has failed", input.relation.name);
             query.fail(&reason);
         }
         let mut fed = false;
         for (topic, input) in &mut query.inputs {
+            if let Some(held) = query.held.iter_mut().find(|held| held.is_of(topic.id)) {
+                held.skip(self.fresh.get(topic.id));
+                continue;
+            }
             for chunk in self.fresh.get(topic.id) {
                 input.send(chunk.clone());
                 fed = true;
@@ -370,6 +391,7 @@ impl<'a> Worker<'a> {
                 }
             }
             Command::AddQuery(query) => self.add_query(query),
+            Command::Life(command) => self.life(command),
             Command::Remove { topic } => self.remove(*topic),
             Command::Subscribe { topic, queue } if topic.home == here => {
                 topic.subscribe(Arc::clone(queue));
@@ -437,52 +459,26 @@ impl<'a> Worker<'a> {
     }
 
     fn add_query(&mut self, query: &NewQuery) {
-        let epoch = self.position - 1;
-        let (inputs, home) = (query.inputs.len(), query.output.home);
-        let built = self.timely.dataflow::<u64, _, _>(|scope| {
-            dataflow::build(scope, &query.plan, inputs, home, &query.failure)
-        });
-        let Built {
-            inputs,
-            probe,
-            outlet,
-        } = match built {
-            Ok(built) => built,
-            Err(error) => return query.output.fail(&error.strip_backtrace()),
-        };
-        let inputs = query.inputs.iter().cloned().zip(inputs);
-        self.queries.push(QuerySlot {
-            inputs: inputs.collect(),
-            probe,
-            outlet,
-            output: Arc::clone(&query.output),
-            late: query.late.clone(),
-            failure: query.failure.clone(),
-            failed: false,
-        });
-        self.begin_query(query, epoch);
+        if let Some(slot) = self.build(query) {
+            self.queries.push(slot);
+            self.begin_query(self.queries.len() - 1, query);
+        }
     }
 
     /// The first step of a query: what its views hold already, and the result of nothing at all.
-    fn begin_query(&mut self, query: &NewQuery, epoch: u64) {
-        let here = self.timely.index();
-        for topic in &query.inputs {
-            if topic.home == here {
-                self.fresh.of(topic).extend(topic.snapshot_chunks());
-                self.fresh
-                    .of(topic)
-                    .push(Chunk::Watermark(topic.watermark()));
-            }
-        }
+    fn begin_query(&mut self, number: usize, query: &NewQuery) {
         if query.inputs.is_empty() {
             return;
         }
-        self.run_query(self.queries.len() - 1, epoch);
-        // What was fed here is no news to others.
-        for topic in &query.inputs {
-            self.fresh.0.remove(&topic.id);
-        }
-        self.fresh.publish();
+        let here = self.timely.index();
+        let at_home = query.inputs.iter().filter(|topic| topic.home == here);
+        let held = at_home.map(|topic| {
+            let mut chunks = topic.snapshot_chunks();
+            chunks.push(Chunk::Watermark(topic.watermark()));
+            (Arc::clone(topic), chunks)
+        });
+        let held = held.collect();
+        self.feed(number, held);
     }
 }
 
@@ -505,7 +501,7 @@ impl Drop for Worker<'_> {
 }
 
 /// Arrival time, in microseconds since 1970-01-01 UTC.
-fn now_us() -> i64 {
+pub(crate) fn now_us() -> i64 {
     let since = SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .unwrap_or_default();

@@ -28,7 +28,7 @@ mod union;
 mod window;
 
 pub use build::{Built, Failure, Input, Outlet, build};
-pub use chunk::{Chunk, DIFF_COLUMN, Watermark, appearing, with_diff};
+pub use chunk::{Chunk, DIFF_COLUMN, Watermark, appearing, disappearing, with_diff};
 pub use groups::{Aggregate, Grouping};
 pub(crate) use pane::{latest, times};
 pub use plan::{EventTime, KeyedSpec, Node, OutputColumn, Plan, SessionSpec, WindowSpec};

@@ -145,6 +145,11 @@ impl Inner {
 
     /// A queue that holds back the sources behind `inputs` while it is full.
     pub(super) fn gated_queue(&self, catalog: &Catalog, inputs: &[String]) -> Arc<Queue> {
+        Queue::new(SINK_QUEUE_ROWS, Some(self.gate(catalog, inputs)))
+    }
+
+    /// A gate before the sources behind `inputs`.
+    pub(super) fn gate(&self, catalog: &Catalog, inputs: &[String]) -> Arc<Gate> {
         let bells = (0..self.workers).map(|worker| Arc::clone(self.turns.bell(worker)));
         let gate = Arc::new(Gate::new(bells.collect()));
         for source in catalog.sources_of(inputs) {
@@ -154,6 +159,6 @@ impl Inner {
                 gate,
             });
         }
-        Queue::new(SINK_QUEUE_ROWS, Some(gate))
+        gate
     }
 }
