@@ -160,6 +160,7 @@ fn engine(query: &str, batches: &[RecordBatch]) -> (Duration, Answer) {
                 count(&mut answer, &rows);
                 took = start.elapsed();
             }
+            Event::Gap { reason, .. } => panic!("{reason}"),
             Event::Missed { rows } => panic!("the subscriber missed {rows} rows"),
         }
     }

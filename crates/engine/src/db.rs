@@ -15,10 +15,15 @@ mod connect;
 mod durability;
 mod explain;
 mod feeder;
+mod history;
+mod life;
 mod options;
 mod select;
+mod sets;
 mod sinks;
 mod statements;
+mod streams;
+mod subscribe;
 
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -35,11 +40,12 @@ use timely::communication::WorkerGuards;
 
 use crate::error::{Error, Result};
 use crate::ingest::Typed;
+use crate::journal::Journal;
 use crate::record::{Record, matches};
 use crate::source::{ArrowSource, Source, SourceConfig};
 use crate::sql::plan::Planner;
 use crate::subscription::{QUEUE_ROWS, Queue, Subscription, TypedSubscription};
-use crate::topic::{From, Topic};
+use crate::topic::{Begin, Topic};
 use crate::turns::Turns;
 use crate::worker::{Command, Once, Worker};
 use catalog::Catalog;
@@ -135,6 +141,9 @@ struct Inner {
     planner: Planner,
     connectors: Connectors,
     start_connectors: bool,
+    /// Connectors have been started, so that streams may start theirs.
+    connectors_begun: AtomicBool,
+    journal: Arc<Journal>,
     workers: usize,
     closed: AtomicBool,
     /// Held by each statement that creates or drops, so that they run one at a time.
@@ -202,6 +211,8 @@ impl Db {
             planner: Planner::new(),
             connectors: builder.connectors,
             start_connectors: builder.start_connectors,
+            connectors_begun: AtomicBool::new(false),
+            journal: Arc::default(),
             workers,
             closed: AtomicBool::new(false),
             statements: Mutex::new(()),
@@ -318,7 +329,7 @@ impl Db {
         self.inner.check_open()?;
         let topic = self.inner.catalog().topic(name)?;
         let queue = Queue::new(QUEUE_ROWS, None);
-        Ok(self.inner.subscribe(&topic, queue, From::Kept))
+        Ok(self.inner.subscribe(&topic, queue, Begin::Kept))
     }
 
     /// As [`subscribe_batches`](Self::subscribe_batches), for a subscriber that must see every row: it
@@ -370,7 +381,7 @@ impl Db {
     /// If the database is closed.
     pub fn start_connectors(&self) -> Result<()> {
         self.inner.check_open()?;
-        self.inner.start_connectors()
+        self.inner.start_connectors().map(drop)
     }
 
     /// Checks that everything outside can be reached with the options given, without reading or
@@ -467,7 +478,7 @@ impl Inner {
         self.next_topic.fetch_add(1, Ordering::Relaxed)
     }
 
-    fn subscribe(&self, topic: &Arc<Topic>, queue: Arc<Queue>, from: From) -> Subscription {
+    fn subscribe(&self, topic: &Arc<Topic>, queue: Arc<Queue>, from: Begin) -> Subscription {
         let subscription = Subscription::new(Arc::clone(&queue), topic.published_schema());
         self.turns.command(Command::Subscribe {
             topic: Arc::clone(topic),

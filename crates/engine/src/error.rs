@@ -52,6 +52,20 @@ pub enum Error {
         /// How many.
         rows: u64,
     },
+    /// The stream itself missed rows of its inputs; later rows follow.
+    #[error("{rows} rows of the inputs were missed: {reason}")]
+    Gap {
+        /// How many.
+        rows: u64,
+        /// What happened.
+        reason: String,
+    },
+    /// A subscriber that asked for it was disconnected.
+    #[error("the subscriber was disconnected: more than {rows} rows were waiting for it")]
+    TooSlow {
+        /// Its limit.
+        rows: usize,
+    },
     /// The database is closed.
     #[error("the database is closed")]
     Closed,

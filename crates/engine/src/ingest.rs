@@ -94,6 +94,11 @@ impl Step {
         self.promised = Some(self.promised.unwrap_or(i64::MIN).max(at_us));
     }
 
+    /// The number of rows, without the bad ones.
+    pub fn row_count(&self) -> u64 {
+        self.rows.iter().map(|rows| rows.num_rows() as u64).sum()
+    }
+
     /// What is to be remembered of this step, with its watermark.
     pub fn into_taken(self, watermark: Option<Watermark>, arrival_us: i64) -> (Taken, Acks) {
         let taken = Taken {
@@ -595,7 +600,10 @@ pub(crate) fn span_us(batches: &[RecordBatch], column: usize) -> Option<(i64, i6
         let column = batch.column(column);
         let times = times(column).ok()?;
         let (first, last) = (earliest(&times)?, latest(&times)?);
-        Some((in_us(column.data_type(), first)?, in_us(column.data_type(), last)?))
+        Some((
+            in_us(column.data_type(), first)?,
+            in_us(column.data_type(), last)?,
+        ))
     });
     spans.reduce(|a, b| (a.0.min(b.0), a.1.max(b.1)))
 }

@@ -8,13 +8,16 @@ mod db;
 mod durable;
 mod error;
 mod ingest;
+mod journal;
 pub mod record;
 mod source;
 mod sources;
 pub mod sql;
 mod store;
+pub mod streams;
 mod subscription;
 mod tap;
+pub mod telemetry;
 mod topic;
 mod turns;
 mod worker;
@@ -24,9 +27,12 @@ pub use db::{Builder, Db, Kind, Outcome, source_options};
 pub use error::{Error, Result};
 pub use headwater_connect as connect;
 pub use headwater_ring::{ByteRead, ByteReader, ByteRing};
+pub use journal::{Events, Watched};
 pub use record::{Record, RecordError, Symbol, SymbolTooLong, Timestamp};
 pub use source::{
     ArrowSource, Backpressure, Source, SourceConfig, SourceError, TryPushError, WaitStrategy,
     WalMode, WatermarkConfig,
 };
-pub use subscription::{Event, Subscription, TypedSubscription};
+pub use streams::{StreamStats, StreamStatus, Streams};
+pub use subscription::{Event, QueueConfig, Subscription, TypedSubscription, WhenFull};
+pub use telemetry::{LifecycleEvent, Metric};

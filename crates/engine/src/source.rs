@@ -180,7 +180,10 @@ impl<T: Record> Source<T> {
         let Some(durable) = &self.durable else {
             return Ok(());
         };
-        match durable.ledger.wait(self.lane.lane().get(), durable.pushed.get()) {
+        match durable
+            .ledger
+            .wait(self.lane.lane().get(), durable.pushed.get())
+        {
             true => Ok(()),
             false => Err(SourceError::NotDurable),
         }
@@ -378,7 +381,10 @@ impl<T> Clone for Source<T> {
             lane: self.lane.clone(),
             shared: Arc::clone(&self.shared),
             watermark: Arc::clone(&self.watermark),
-            durable: self.durable.as_ref().map(|it| Durable::new(Arc::clone(&it.ledger))),
+            durable: self
+                .durable
+                .as_ref()
+                .map(|it| Durable::new(Arc::clone(&it.ledger))),
         }
     }
 }

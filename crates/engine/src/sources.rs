@@ -11,8 +11,7 @@ use headwater_connect::{Gap, Item, Lane, LaneClosed, Lifecycle};
 use headwater_ring::{Backpressure, Bell};
 use tokio::sync::Notify;
 
-/// Gaps that are kept to be shown, the newest.
-const KEPT_GAPS: usize = 1_000;
+use crate::journal::Journal;
 
 /// Told when a handle closes its source.
 type Closer = Box<dyn Fn() + Send + Sync>;
@@ -28,12 +27,12 @@ pub(crate) struct SourceShared {
     /// Counters for people: any thread may change them at any time.
     pub bad: AtomicU64,
     pub dropped: AtomicU64,
-    gaps: Mutex<VecDeque<Gap>>,
+    journal: Arc<Journal>,
     pub gap_count: AtomicU64,
 }
 
 impl SourceShared {
-    pub fn new(name: String, schema: SchemaRef, close: Closer) -> Self {
+    pub fn new(name: String, schema: SchemaRef, close: Closer, journal: Arc<Journal>) -> Self {
         Self {
             name,
             schema,
@@ -43,7 +42,7 @@ impl SourceShared {
             closed: AtomicBool::new(false),
             bad: AtomicU64::new(0),
             dropped: AtomicU64::new(0),
-            gaps: Mutex::default(),
+            journal,
             gap_count: AtomicU64::new(0),
         }
     }
@@ -90,11 +89,7 @@ impl SourceShared {
             "rows may be missing"
         );
         self.gap_count.fetch_add(1, Ordering::Relaxed);
-        let mut gaps = self.gaps.lock().unwrap_or_else(PoisonError::into_inner);
-        gaps.push_back(gap);
-        while gaps.len() > KEPT_GAPS {
-            gaps.pop_front();
-        }
+        self.journal.gap(&self.name, gap);
     }
 
     pub fn note_lifecycle(&self, event: &Lifecycle) {

@@ -95,6 +95,14 @@ impl Store {
         }
     }
 
+    /// Takes all rows away.
+    pub fn clear(&mut self) {
+        match self {
+            Self::Appended(batches) => *batches = Batches::default(),
+            Self::Changing(changing) => changing.clear(),
+        }
+    }
+
     /// All rows as they are now.
     pub fn snapshot(&self) -> Result<Vec<RecordBatch>> {
         match self {
@@ -176,6 +184,11 @@ impl Batches {
 }
 
 impl Changing {
+    fn clear(&mut self) {
+        self.counts.clear();
+        self.journal = None;
+    }
+
     fn apply(&mut self, batch: &RecordBatch) -> Result<()> {
         let (columns, diff) = split_diff(batch)?;
         add_all(&mut self.counts, &self.rows, columns, &diff)?;

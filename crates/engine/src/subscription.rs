@@ -1,8 +1,9 @@
 //! Results on their way out: a bounded queue for each subscriber.
 //!
-//! A subscriber that does not keep up never slows the engine: when its queue is full the oldest
-//! batches go, and it is told how many rows it missed. A sink's queue is different: it closes a
-//! [`Gate`] instead, which keeps the sources before it from being read until there is room.
+//! A subscriber that does not keep up never slows the engine: when its queue is full its policy
+//! ([`WhenFull`]) says what goes, and it is told at that place how many rows it missed. A lossless
+//! subscriber and a sink are different: their queue closes a [`Gate`] instead, which keeps the
+//! sources before it from being read until there is room.
 
 use std::collections::VecDeque;
 use std::pin::Pin;
@@ -34,6 +35,45 @@ pub enum Event {
         /// How many.
         rows: u64,
     },
+    /// The stream itself did not get rows here, for instance because it was paused.
+    Gap {
+        /// How many rows of its inputs.
+        rows: u64,
+        /// What happened.
+        reason: String,
+    },
+}
+
+/// What happens when a subscriber does not keep up and its queue is full.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum WhenFull {
+    /// The oldest rows go, and the subscriber is told how many.
+    #[default]
+    DropOldest,
+    /// New rows go until there is room, and the subscriber is told how many.
+    DropNewest,
+    /// Nothing goes: the sources before it are not read until there is room.
+    Wait,
+    /// The subscription ends, after the rows that are in the queue, with [`Error::TooSlow`].
+    Disconnect,
+}
+
+/// How much waits for a subscriber, and what happens to the rest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct QueueConfig {
+    /// Rows that wait at most; one batch is taken in any case. Default: 1 Mi.
+    pub rows: usize,
+    /// What happens when as many wait. Default: the oldest go.
+    pub when_full: WhenFull,
+}
+
+impl Default for QueueConfig {
+    fn default() -> Self {
+        Self {
+            rows: QUEUE_ROWS,
+            when_full: WhenFull::default(),
+        }
+    }
 }
 
 /// Keeps sources from being read while what they feed is full.
@@ -74,7 +114,9 @@ pub(crate) struct Queue {
     changed: Condvar,
     /// Tells whether there may be something without taking the lock.
     filled: AtomicBool,
+    /// Of a queue that loses nothing.
     gate: Option<Arc<Gate>>,
+    when_full: WhenFull,
     limit: usize,
     /// The sink that reads it, if one does.
     sink: Option<String>,
@@ -82,19 +124,21 @@ pub(crate) struct Queue {
 
 #[derive(Debug, Default)]
 struct State {
-    batches: VecDeque<RecordBatch>,
+    events: VecDeque<Event>,
+    /// The rows in `events`.
+    rows: usize,
     /// What the sink is writing now.
     in_flight: Option<RecordBatch>,
     /// What the sink has taken and may not have sent yet.
     unsent: VecDeque<RecordBatch>,
     /// The sink's place in the outside system after its last complete write.
     receipt: Option<Receipt>,
-    rows: usize,
-    missed: u64,
     shut: bool,
     /// The engine will send nothing more.
     ended: bool,
     failure: Option<String>,
+    /// The subscriber was too slow, and gets nothing more.
+    cut: bool,
     /// The subscriber has gone.
     dropped: bool,
     waker: Option<Waker>,
@@ -104,11 +148,17 @@ struct State {
 
 impl Queue {
     pub fn new(limit: usize, gate: Option<Arc<Gate>>) -> Arc<Self> {
+        Self::with_policy(limit, gate, WhenFull::DropOldest)
+    }
+
+    /// With a gate, `when_full` is of no meaning: the gate closes.
+    pub fn with_policy(limit: usize, gate: Option<Arc<Gate>>, when_full: WhenFull) -> Arc<Self> {
         Arc::new(Self {
             state: Mutex::default(),
             changed: Condvar::new(),
             filled: AtomicBool::new(false),
             gate,
+            when_full,
             limit,
             sink: None,
         })
@@ -122,10 +172,11 @@ impl Queue {
         saved: Option<SinkState<Run>>,
     ) -> Arc<Self> {
         let saved = saved.unwrap_or_default();
-        let batches: VecDeque<_> = saved.waiting.into_iter().map(|run| run.rows).collect();
+        let events = saved.waiting.into_iter().map(|run| Event::Rows(run.rows));
+        let events: VecDeque<Event> = events.collect();
         let state = State {
-            rows: batches.iter().map(RecordBatch::num_rows).sum(),
-            batches,
+            rows: events.iter().map(rows_of).sum(),
+            events,
             receipt: saved.receipt.map(Receipt),
             ..State::default()
         };
@@ -134,6 +185,7 @@ impl Queue {
             state: Mutex::new(state),
             changed: Condvar::new(),
             gate: Some(gate),
+            when_full: WhenFull::DropOldest,
             limit,
             sink: Some(sink),
         })
@@ -144,8 +196,12 @@ impl Queue {
     pub fn backlog(&self) -> Option<(&str, SinkState<Run>)> {
         let sink = self.sink.as_deref()?;
         let state = self.lock();
+        let queued = state.events.iter().filter_map(|event| match event {
+            Event::Rows(rows) => Some(rows),
+            _ => None,
+        });
         let waiting = state.unsent.iter().chain(&state.in_flight);
-        let waiting = waiting.chain(&state.batches).cloned();
+        let waiting = waiting.chain(queued).cloned();
         let receipt = state.receipt.clone().map(|receipt| receipt.0);
         Some((sink, SinkState::new(receipt, waiting.collect())))
     }
@@ -172,14 +228,36 @@ impl Queue {
     /// Adds a batch; false if nobody listens any more.
     pub fn push(&self, batch: RecordBatch) -> bool {
         let mut state = self.lock();
-        if state.dropped {
+        if state.dropped || state.ended {
             return false;
         }
-        state.rows += batch.num_rows();
-        state.batches.push_back(batch);
+        let full = state.rows > 0 && state.rows + batch.num_rows() > self.limit;
+        match (&self.gate, self.when_full) {
+            (None, WhenFull::DropNewest) if full => state.miss_newest(batch.num_rows()),
+            (None, WhenFull::Disconnect) if full => {
+                state.cut = true;
+                state.ended = true;
+            }
+            _ => {
+                state.rows += batch.num_rows();
+                state.events.push_back(Event::Rows(batch));
+            }
+        }
         if state.rows > self.limit {
             self.over_limit(&mut state);
         }
+        self.notify(state);
+        true
+    }
+
+    /// Tells that the stream itself missed rows; false if nobody listens any more.
+    pub fn gap(&self, rows: u64, reason: &str) -> bool {
+        let mut state = self.lock();
+        if state.dropped || state.ended {
+            return false;
+        }
+        let reason = reason.to_owned();
+        state.events.push_back(Event::Gap { rows, reason });
         self.notify(state);
         true
     }
@@ -191,15 +269,7 @@ impl Queue {
                 gate.shut();
             }
             Some(_) => {}
-            None => {
-                while state.rows > self.limit && state.batches.len() > 1 {
-                    let Some(oldest) = state.batches.pop_front() else {
-                        break;
-                    };
-                    state.rows -= oldest.num_rows();
-                    state.missed += oldest.num_rows() as u64;
-                }
-            }
+            None => state.drop_oldest(self.limit),
         }
     }
 
@@ -230,14 +300,9 @@ impl Queue {
     }
 
     fn take(&self, state: &mut State) -> Option<Result<Event, Error>> {
-        if state.missed > 0 {
-            return Some(Ok(Event::Missed {
-                rows: std::mem::take(&mut state.missed),
-            }));
-        }
-        if let Some(batch) = state.batches.pop_front() {
-            state.rows -= batch.num_rows();
-            if self.sink.is_some() {
+        if let Some(event) = state.events.pop_front() {
+            state.rows -= rows_of(&event);
+            if let (Some(_), Event::Rows(batch)) = (&self.sink, &event) {
                 state.in_flight = Some(batch.clone());
             }
             if state.shut && state.rows <= self.limit / 2 {
@@ -246,10 +311,53 @@ impl Queue {
                     gate.open();
                 }
             }
-            return Some(Ok(Event::Rows(batch)));
+            return Some(Ok(event));
         }
-        let failure = state.failure.take()?;
-        Some(Err(Error::QueryFailed { reason: failure }))
+        if let Some(reason) = state.failure.take() {
+            return Some(Err(Error::QueryFailed { reason }));
+        }
+        let rows = self.limit;
+        std::mem::take(&mut state.cut).then_some(Err(Error::TooSlow { rows }))
+    }
+}
+
+fn rows_of(event: &Event) -> usize {
+    match event {
+        Event::Rows(batch) => batch.num_rows(),
+        Event::Missed { .. } | Event::Gap { .. } => 0,
+    }
+}
+
+impl State {
+    /// The oldest rows go until `limit` are left, or one batch; what is told of gaps stays.
+    fn drop_oldest(&mut self, limit: usize) {
+        let is_rows = |event: &&Event| matches!(event, Event::Rows(_));
+        let (mut at, mut missed) = (0, 0);
+        while self.rows > limit && self.events.iter().filter(is_rows).nth(1).is_some() {
+            match &self.events[at] {
+                Event::Gap { .. } => at += 1,
+                Event::Missed { rows } => {
+                    missed += rows;
+                    self.events.remove(at);
+                }
+                Event::Rows(batch) => {
+                    self.rows -= batch.num_rows();
+                    missed += batch.num_rows() as u64;
+                    self.events.remove(at);
+                }
+            }
+        }
+        if missed > 0 {
+            self.events.insert(at, Event::Missed { rows: missed });
+        }
+    }
+
+    fn miss_newest(&mut self, count: usize) {
+        let count = count as u64;
+        match self.events.back_mut() {
+            Some(Event::Missed { rows }) => *rows += count,
+            _ => self.events.push_back(Event::Missed { rows: count }),
+        }
     }
 }
 
@@ -317,7 +425,7 @@ impl Subscription {
     /// Whether nothing will come any more.
     pub fn is_ended(&self) -> bool {
         let state = self.queue.lock();
-        state.ended && state.batches.is_empty() && state.missed == 0 && state.failure.is_none()
+        state.ended && state.events.is_empty() && state.failure.is_none() && !state.cut
     }
 
     fn wait(&mut self, until: Option<Instant>) -> Result<Option<Event>, Error> {
@@ -373,7 +481,7 @@ impl Drop for Subscription {
     fn drop(&mut self) {
         let mut state = self.queue.lock();
         state.dropped = true;
-        state.batches.clear();
+        state.events.clear();
         state.rows = 0;
         if std::mem::take(&mut state.shut)
             && let Some(gate) = &self.queue.gate
@@ -408,6 +516,7 @@ impl<T: Record> TypedSubscription<T> {
                 Err(error) => Some(Err(error.into())),
             },
             Ok(Event::Missed { rows }) => Some(Err(Error::Missed { rows })),
+            Ok(Event::Gap { rows, reason }) => Some(Err(Error::Gap { rows, reason })),
             Err(error) => Some(Err(error)),
         }
     }
@@ -415,8 +524,8 @@ impl<T: Record> TypedSubscription<T> {
     /// The next row if there is one now. Does not block.
     ///
     /// # Errors
-    /// [`Error::Missed`] when this subscriber was too slow (later rows follow), and when the query
-    /// failed.
+    /// [`Error::Missed`] when this subscriber was too slow and [`Error::Gap`] when the stream missed
+    /// rows (later rows follow), [`Error::TooSlow`], and when the query failed.
     pub fn try_next(&mut self) -> Result<Option<T>, Error> {
         loop {
             if let Some(row) = self.rows.next() {

@@ -4,7 +4,7 @@
 //! Each lives on one worker, its **home**; that worker publishes to it once a step.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
@@ -12,6 +12,7 @@ use arrow::datatypes::SchemaRef;
 use crate::dataflow::{self, Chunk, Run, Watermark, with_diff};
 use crate::durable;
 use crate::error::{Error, Result};
+use crate::journal::Journal;
 use crate::sql::plan::Relation;
 use crate::store::Store;
 use crate::subscription::Queue;
@@ -29,11 +30,13 @@ pub(crate) struct Topic {
     state: Mutex<State>,
     rows: AtomicU64,
     failed: AtomicBool,
+    /// Who is told of a failure.
+    journal: OnceLock<Arc<Journal>>,
 }
 
 /// Where a subscriber of a view begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum From {
+pub(crate) enum Begin {
     /// With what the view holds.
     Kept,
     /// With what comes next: it had the rest before a restart.
@@ -68,7 +71,14 @@ impl Topic {
             state,
             rows: AtomicU64::new(0),
             failed: AtomicBool::new(false),
+            journal: OnceLock::new(),
         })
+    }
+
+    /// A failure of the query behind it is an entry of this journal.
+    pub fn tell_failures_to(&self, journal: &Arc<Journal>) {
+        // Only the first that is said counts, and nobody says another.
+        let _ = self.journal.set(Arc::clone(journal));
     }
 
     /// The columns as subscribers see them: with the diff if rows may be taken back.
@@ -111,7 +121,8 @@ impl Topic {
             let batch = match chunk {
                 Chunk::Rows(batch) => batch,
                 Chunk::Watermark(watermark) => {
-                    state.watermark = Some(*watermark);
+                    let known = state.watermark.unwrap_or(Watermark::START);
+                    state.watermark = Some(known.later(*watermark));
                     continue;
                 }
                 Chunk::Late { .. } | Chunk::Partial { .. } => continue,
@@ -129,9 +140,9 @@ impl Topic {
 
     /// Adds a subscriber; a view first sends what it holds, if that is wanted. Between steps, on the
     /// home worker.
-    pub fn subscribe(&self, queue: Arc<Queue>, from: From) {
+    pub fn subscribe(&self, queue: Arc<Queue>, from: Begin) {
         let mut state = self.lock();
-        let kept = state.store.as_ref().filter(|_| from == From::Kept);
+        let kept = state.store.as_ref().filter(|_| from == Begin::Kept);
         match kept.map(Store::snapshot) {
             Some(Ok(batches)) => {
                 for batch in batches.into_iter().filter(|batch| batch.num_rows() > 0) {
@@ -221,7 +232,30 @@ impl Topic {
     /// The query behind it has failed: subscribers are told, and nothing more comes.
     pub fn fail(&self, reason: &str) {
         self.lock().fail(reason.to_owned());
-        self.failed.store(true, Ordering::Release);
+        let before = self.failed.swap(true, Ordering::AcqRel);
+        if let (false, Some(journal)) = (before, self.journal.get()) {
+            journal.error("stream", &self.relation.name, reason);
+        }
+    }
+
+    /// Rows that subscribers would have seen are missing here.
+    pub fn tell_gap(&self, rows: u64, reason: &str) {
+        let mut state = self.lock();
+        state.queues.retain(|queue| queue.gap(rows, reason));
+    }
+
+    /// The query behind it was stopped: it holds nothing, and what it failed of is forgotten.
+    /// Between steps, on the home worker.
+    pub fn reset(&self) {
+        let mut state = self.lock();
+        if state.failure.take().is_some() {
+            // They were told, and hear no more.
+            state.queues.clear();
+        }
+        if let Some(store) = &mut state.store {
+            store.clear();
+        }
+        self.failed.store(false, Ordering::Release);
     }
 
     /// Nothing will be published any more.

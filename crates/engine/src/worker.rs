@@ -11,6 +11,8 @@
 //! every query, and a query's results are at its home worker once its probe has passed the step.
 //! Rows start steps; there is no timer in the data path, and an idle worker sleeps.
 
+mod life;
+
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::SyncSender;
@@ -21,13 +23,17 @@ use arrow::array::RecordBatch;
 use headwater_ring::WaitStrategy;
 use timely::dataflow::operators::probe::Handle as Probe;
 
-use crate::dataflow::{self, Built, Chunk, Failure, Input, Outlet, Plan, Run, Share};
+use crate::dataflow::{self, Chunk, Failure, Input, Outlet, Plan, Run, Share};
 use crate::durable::{Feed, QueryState, Replayed, StagePart, State, Taken, now_us};
 use crate::ingest::{Channel, EventTimeColumn, Intake, Step};
 use crate::sources::SourceShared;
 use crate::subscription::{Gate, Queue};
-use crate::topic::{From, Topic, TopicId};
+use crate::telemetry;
+use crate::topic::{Begin, Topic, TopicId};
 use crate::turns::{Turn, Turns};
+use life::Held;
+
+pub(crate) use life::{Hold, LifeCommand};
 
 /// How long a worker of several sleeps at most while it waits for its peers within a step.
 const PEER_WAIT: Duration = Duration::from_micros(200);
@@ -50,13 +56,15 @@ pub(crate) enum Command {
     CloseSource { source: TopicId },
     /// A query begins.
     AddQuery(NewQuery),
+    /// A query lives on in another way.
+    Life(LifeCommand),
     /// A source or query ends, with its topics.
     Remove { topic: TopicId },
     /// A subscriber begins.
     Subscribe {
         topic: Arc<Topic>,
         queue: Arc<Queue>,
-        from: From,
+        from: Begin,
     },
     /// Keep a source from being read while this gate is closed.
     AddGate { source: TopicId, gate: Arc<Gate> },
@@ -140,6 +148,7 @@ impl SourceSlot {
         if !self.is_gated() {
             let mut step = Step::default();
             let watermark = self.intake.take(&mut step, now);
+            telemetry::events_created(self.shared.name(), step.row_count());
             let arrival_us = now_us();
             let dropped = self.intake.dropped();
             self.shared.dropped.store(dropped, Ordering::Relaxed);
@@ -189,6 +198,10 @@ struct QuerySlot {
     late: Vec<Arc<Topic>>,
     failure: Failure,
     failed: bool,
+    /// The inputs whose chunks pass by.
+    held: Vec<Held>,
+    /// Nothing runs here: not started yet, or stopped.
+    idle: bool,
 }
 
 impl QuerySlot {
@@ -339,7 +352,11 @@ impl<'a> Worker<'a> {
     fn replay(&mut self, replayed: &[Replayed]) {
         let epoch = self.position - 1;
         for part in replayed {
-            if let Some(source) = self.sources.iter_mut().find(|it| it.topic.id == part.source) {
+            if let Some(source) = self
+                .sources
+                .iter_mut()
+                .find(|it| it.topic.id == part.source)
+            {
                 source.replay(part, &mut self.fresh);
             }
         }
@@ -356,12 +373,19 @@ impl<'a> Worker<'a> {
     fn run_query(&mut self, number: usize, epoch: u64) {
         let peers = self.timely.peers();
         let query = &mut self.queries[number];
+        if query.idle {
+            return;
+        }
         if let Some((input, _)) = query.inputs.iter().find(|(input, _)| input.has_failed()) {
             let reason = format!("{:?}, which it reads, has failed", input.relation.name);
             query.fail(&reason);
         }
         let mut fed = false;
         for (topic, input) in &mut query.inputs {
+            if let Some(held) = query.held.iter_mut().find(|held| held.is_of(topic.id)) {
+                held.skip(self.fresh.get(topic.id));
+                continue;
+            }
             for chunk in self.fresh.get(topic.id) {
                 input.send(chunk.clone());
                 fed = true;
@@ -435,6 +459,7 @@ impl<'a> Worker<'a> {
                 }
             }
             Command::AddQuery(query) => self.add_query(query),
+            Command::Life(command) => self.life(command),
             Command::Remove { topic } => self.remove(*topic),
             Command::Subscribe { topic, queue, from } if topic.home == here => {
                 topic.subscribe(Arc::clone(queue), *from);
@@ -537,71 +562,44 @@ impl<'a> Worker<'a> {
     }
 
     fn add_query(&mut self, query: &NewQuery) {
-        let epoch = self.position - 1;
-        let (inputs, home) = (query.inputs.len(), query.output.home);
-        let built = self.timely.dataflow::<u64, _, _>(|scope| {
-            dataflow::build(scope, &query.plan, inputs, home, &query.failure)
-        });
-        let Built {
-            inputs,
-            probe,
-            outlet,
-            stages,
-        } = match built {
-            Ok(built) => built,
-            Err(error) => return query.output.fail(&error.strip_backtrace()),
+        let Some(slot) = self.build(query) else {
+            return;
         };
-        let inputs = query.inputs.iter().cloned().zip(inputs);
-        self.queries.push(QuerySlot {
-            inputs: inputs.collect(),
-            probe,
-            outlet,
-            stages,
-            output: Arc::clone(&query.output),
-            late: query.late.clone(),
-            failure: query.failure.clone(),
-            failed: query.output.has_failed(),
-        });
+        self.queries.push(slot);
+        let number = self.queries.len() - 1;
         match &query.state {
-            Some(state) => self.continue_query(state),
-            None => self.begin_query(query, epoch),
+            Some(state) => self.continue_query(number, state),
+            None => self.begin_query(number, query),
         }
     }
 
-    /// The last query continues from a checkpoint.
-    fn continue_query(&mut self, state: &QueryState<Run>) {
+    /// A query continues from a checkpoint.
+    fn continue_query(&mut self, number: usize, state: &QueryState<Run>) {
         let share = Share {
             index: self.timely.index(),
             peers: self.timely.peers(),
         };
-        if let Some(query) = self.queries.last_mut()
-            && let Err(error) = query.restore(state, share)
-        {
+        let query = &mut self.queries[number];
+        if let Err(error) = query.restore(state, share) {
             let reason = format!("its state cannot be restored: {}", error.strip_backtrace());
             query.fail(&reason);
         }
     }
 
     /// The first step of a query: what its views hold already, and the result of nothing at all.
-    fn begin_query(&mut self, query: &NewQuery, epoch: u64) {
-        let here = self.timely.index();
-        for topic in &query.inputs {
-            if topic.home == here {
-                self.fresh.of(topic).extend(topic.snapshot_chunks());
-                self.fresh
-                    .of(topic)
-                    .push(Chunk::Watermark(topic.watermark()));
-            }
-        }
+    fn begin_query(&mut self, number: usize, query: &NewQuery) {
         if query.inputs.is_empty() {
             return;
         }
-        self.run_query(self.queries.len() - 1, epoch);
-        // What was fed here is no news to others.
-        for topic in &query.inputs {
-            self.fresh.0.remove(&topic.id);
-        }
-        self.fresh.publish();
+        let here = self.timely.index();
+        let at_home = query.inputs.iter().filter(|topic| topic.home == here);
+        let held = at_home.map(|topic| {
+            let mut chunks = topic.snapshot_chunks();
+            chunks.push(Chunk::Watermark(topic.watermark()));
+            (Arc::clone(topic), chunks)
+        });
+        let held = held.collect();
+        self.feed(number, held);
     }
 }
 

@@ -18,7 +18,8 @@ struct Trade {
     ts: Timestamp,
 }
 
-const SOURCE: &str = "CREATE SOURCE trades (symbol VARCHAR NOT NULL, qty BIGINT NOT NULL, ts TIMESTAMP NOT NULL,
+const SOURCE: &str =
+    "CREATE SOURCE trades (symbol VARCHAR NOT NULL, qty BIGINT NOT NULL, ts TIMESTAMP NOT NULL,
     WATERMARK FOR ts AS ts - INTERVAL '0 seconds')";
 const QUERIES: &str = "CREATE VIEW totals AS SELECT symbol, COUNT(*) AS n, SUM(qty) AS qty FROM trades GROUP BY symbol;
     CREATE VIEW minutes AS SELECT symbol, window_start, SUM(qty) AS qty FROM trades
@@ -74,7 +75,9 @@ fn rows(batches: &[RecordBatch]) -> Vec<(String, i64)> {
     for batch in batches {
         let names = batch.column(0).as_string::<i32>();
         let numbers = batch.column(1).as_primitive::<Int64Type>();
-        rows.extend((0..batch.num_rows()).map(|row| (names.value(row).to_owned(), numbers.value(row))));
+        rows.extend(
+            (0..batch.num_rows()).map(|row| (names.value(row).to_owned(), numbers.value(row))),
+        );
     }
     rows.sort();
     rows
@@ -85,7 +88,10 @@ fn totals(db: &Db) -> Vec<(String, i64)> {
 }
 
 fn minutes(db: &Db) -> Vec<(String, i64)> {
-    rows(&db.query("SELECT symbol || ' ' || CAST(window_start AS VARCHAR), qty FROM minutes").unwrap())
+    rows(
+        &db.query("SELECT symbol || ' ' || CAST(window_start AS VARCHAR), qty FROM minutes")
+            .unwrap(),
+    )
 }
 
 /// What a database that was never stopped holds after the same rows.
@@ -128,9 +134,17 @@ fn after_a_crash_the_log_is_fed_again() {
         for workers in [1, 2] {
             let copy = crash(copy.path());
             let db = open(copy.path(), workers);
-            assert_eq!((totals(&db), minutes(&db)), truth(0..until), "{until} {workers}");
+            assert_eq!(
+                (totals(&db), minutes(&db)),
+                truth(0..until),
+                "{until} {workers}"
+            );
             push(&db, until..500);
-            assert_eq!((totals(&db), minutes(&db)), truth(0..500), "{until} {workers}");
+            assert_eq!(
+                (totals(&db), minutes(&db)),
+                truth(0..500),
+                "{until} {workers}"
+            );
         }
     }
 }
@@ -162,9 +176,16 @@ fn a_script_that_says_what_exists_changes_nothing() {
 
     let db = open(folder.path(), 1);
     let outcomes = db.execute(&script).unwrap();
-    assert!(outcomes.iter().all(|it| matches!(it, Outcome::Unchanged { .. })), "{outcomes:?}");
+    assert!(
+        outcomes
+            .iter()
+            .all(|it| matches!(it, Outcome::Unchanged { .. })),
+        "{outcomes:?}"
+    );
     assert_eq!((totals(&db), minutes(&db)), truth(0..10));
-    let other = db.execute("CREATE VIEW totals AS SELECT symbol FROM trades").unwrap_err();
+    let other = db
+        .execute("CREATE VIEW totals AS SELECT symbol FROM trades")
+        .unwrap_err();
     assert!(other.to_string().contains("exists already"), "{other}");
 }
 
@@ -176,7 +197,10 @@ fn what_was_dropped_does_not_come_back() {
     push(&db, 0..10);
     db.execute("DROP VIEW minutes").unwrap();
     db.execute("DROP SOURCE trades CASCADE").unwrap();
-    assert_eq!(std::fs::read_dir(folder.path().join("log/trades")).map_or(0, Iterator::count), 0);
+    assert_eq!(
+        std::fs::read_dir(folder.path().join("log/trades")).map_or(0, Iterator::count),
+        0
+    );
     db.close();
 
     let db = open(folder.path(), 1);
@@ -192,14 +216,18 @@ fn one_process_has_the_folder() {
     let Err(Error::Data(refused)) = Db::open(folder.path()) else {
         panic!("a second one got in");
     };
-    assert!(refused.contains(&folder.path().display().to_string()), "{refused}");
+    assert!(
+        refused.contains(&folder.path().display().to_string()),
+        "{refused}"
+    );
 }
 
 #[test]
 fn a_push_that_returned_is_on_disk() {
     let folder = tempfile::tempdir().unwrap();
     let db = open(folder.path(), 1);
-    db.execute(&format!("{SOURCE} WITH (wal_mode = 'sync'); {QUERIES}")).unwrap();
+    db.execute(&format!("{SOURCE} WITH (wal_mode = 'sync'); {QUERIES}"))
+        .unwrap();
     let source = db.source::<Trade>("trades").unwrap();
     for number in 0..5 {
         source.push(trade(number)).unwrap();
@@ -220,7 +248,9 @@ fn one_handle_may_wait_where_others_do_not() {
         ..SourceConfig::default()
     };
     let source = db.source_with_config::<Trade>("trades", config).unwrap();
-    source.push_batch(&(0..20).map(trade).collect::<Vec<_>>()).unwrap();
+    source
+        .push_batch(&(0..20).map(trade).collect::<Vec<_>>())
+        .unwrap();
     let again = open(crash(folder.path()).path(), 1);
     assert_eq!(totals(&again), truth(0..20).0);
 }
@@ -228,7 +258,13 @@ fn one_handle_may_wait_where_others_do_not() {
 #[test]
 fn without_a_data_folder_there_is_no_log() {
     let db = Db::in_memory().unwrap();
-    let refused = db.execute(&format!("{SOURCE} WITH (wal_mode = 'sync')")).unwrap_err();
-    assert!(refused.to_string().contains("needs a data folder"), "{refused}");
-    db.execute(&format!("{SOURCE} WITH (wal_mode = 'off')")).unwrap();
+    let refused = db
+        .execute(&format!("{SOURCE} WITH (wal_mode = 'sync')"))
+        .unwrap_err();
+    assert!(
+        refused.to_string().contains("needs a data folder"),
+        "{refused}"
+    );
+    db.execute(&format!("{SOURCE} WITH (wal_mode = 'off')"))
+        .unwrap();
 }

@@ -44,7 +44,7 @@ fn windows_over_many_sessions_miss_none() {
         let lost: usize = std::iter::from_fn(|| late.try_next().unwrap())
             .map(|event| match event {
                 Event::Rows(rows) => rows.num_rows(),
-                Event::Missed { .. } => usize::MAX,
+                Event::Missed { .. } | Event::Gap { .. } => usize::MAX,
             })
             .sum();
         assert_eq!(lost, 0, "{workers} worker(s)");

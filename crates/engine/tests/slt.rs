@@ -104,7 +104,7 @@ impl Script {
                 Outcome::Created { kind, name } => self.created(kind, &name, sql)?,
                 Outcome::Rows { schema, batches } => answer = shown(&schema, &batches)?,
                 Outcome::Dropped { names } => self.given.retain(|name, _| !names.contains(name)),
-                Outcome::Unchanged { .. } | Outcome::Subscribed(_) => {}
+                Outcome::Unchanged { .. } | Outcome::Lifecycle { .. } | Outcome::Subscribed(_) => {}
             }
         }
         Ok(answer)
@@ -184,6 +184,7 @@ impl Script {
             match event {
                 Event::Rows(rows) => given.batches.push(rows),
                 Event::Missed { rows } => return Err(format!("{rows} rows missed").into()),
+                Event::Gap { reason, .. } => return Err(reason.into()),
             }
         }
         let schema = given.events.schema();

@@ -89,6 +89,9 @@ impl Lines {
             match event {
                 Some(Ok(Event::Rows(batch))) => self.write(&batch)?,
                 Some(Ok(Event::Missed { rows })) => tracing::warn!(rows, "rows were missed"),
+                Some(Ok(Event::Gap { rows, reason })) => {
+                    tracing::warn!(rows, reason, "rows are missing");
+                }
                 Some(Err(_)) | None => return self.flush(),
             }
         }

@@ -117,7 +117,7 @@ impl Screen {
                             tracing::warn!(%error, "rows cannot be shown");
                         }
                     }
-                    Event::Missed { rows } => panel.missed(rows),
+                    Event::Missed { rows } | Event::Gap { rows, .. } => panel.missed(rows),
                 }
             }
         }

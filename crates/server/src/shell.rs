@@ -173,6 +173,7 @@ impl Shell {
         match outcome {
             Outcome::Created { kind, name } => tell(format!("created {kind} {name}")),
             Outcome::Unchanged { name } => tell(format!("{name} stays as it is")),
+            Outcome::Lifecycle { name, status } => tell(format!("stream {name} is {status}")),
             Outcome::Dropped { names } => tell(format!("dropped {}", names.join(", "))),
             Outcome::Rows { schema, batches } => show::print(&schema, &batches),
             Outcome::Subscribed(rows) => self.runtime.block_on(follow(rows)),
@@ -194,6 +195,10 @@ async fn follow(mut rows: Subscription) -> Result<(), Failure> {
             Some(Ok(Event::Rows(batch))) => lines.write(&batch).and_then(|()| lines.flush()),
             Some(Ok(Event::Missed { rows })) => {
                 eprintln!("{rows} rows were missed: the output is too slow");
+                Ok(())
+            }
+            Some(Ok(Event::Gap { rows, reason })) => {
+                eprintln!("{rows} rows are missing: {reason}");
                 Ok(())
             }
             Some(Err(error)) => return Err(Failure::runtime(error)),

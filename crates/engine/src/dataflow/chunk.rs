@@ -96,6 +96,16 @@ pub fn appearing(rows: RecordBatch) -> RecordBatch {
         .expect("the columns of a batch, and one more of the same length")
 }
 
+/// Rows that appear, with their diff, as rows that go: each with diff `-1`.
+pub fn disappearing(appearing: RecordBatch) -> RecordBatch {
+    let (schema, mut columns, count) = appearing.into_parts();
+    columns.pop();
+    columns.push(diffs(-1, count));
+    let options = RecordBatchOptions::new().with_row_count(Some(count));
+    RecordBatch::try_new_with_options(schema, columns, &options)
+        .expect("the columns of a batch, the last replaced by one of the same type and length")
+}
+
 /// Batches as Arrow IPC streams, for workers in other processes.
 mod ipc {
     use super::*;

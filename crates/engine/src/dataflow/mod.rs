@@ -31,9 +31,9 @@ mod union;
 mod window;
 
 pub use build::{Built, Failure, Input, Outlet, build};
-pub use chunk::{Chunk, DIFF_COLUMN, Watermark, appearing, with_diff};
-pub use groups::{Aggregate, Grouping};
+pub use chunk::{Chunk, DIFF_COLUMN, Watermark, appearing, disappearing, with_diff};
 pub use datafusion::error::Result;
+pub use groups::{Aggregate, Grouping};
 pub(crate) use pane::{earliest, latest, times};
 pub use plan::{EventTime, KeyedSpec, Node, OutputColumn, Plan, SessionSpec, WindowSpec};
 pub use saved::{KEY_GROUPS, Run, Share, StageHandle, StageState, owner};

@@ -2,10 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use headwater_connect::{SinkSpec, SourceHandle, SourceSpec};
 use tokio_util::sync::CancellationToken;
 
+use super::life::Life;
 use crate::durable::Definition;
 use crate::error::{Error, Result};
 use crate::ingest::EventTimeColumn;
@@ -42,6 +44,11 @@ pub(super) struct SourceConnector {
     pub spec: SourceSpec,
     pub handle: Arc<SourceHandle>,
     pub tap: SourceTap,
+    /// It was paused for want of an active stream, or is to be tried once more: to be started again
+    /// when it is wanted, so that it rests is not its end.
+    pub again: Arc<AtomicBool>,
+    /// Whether the task that watches it runs.
+    pub watched: AtomicBool,
 }
 
 pub(super) struct QueryEntry {
@@ -51,6 +58,7 @@ pub(super) struct QueryEntry {
     pub inputs: Vec<String>,
     pub text: String,
     pub logical: String,
+    pub life: Life,
 }
 
 pub(super) struct SinkEntry {
@@ -76,6 +84,7 @@ impl SourceEntry {
             let status = connector.handle.status();
             match (status.state, status.end) {
                 (State::Stopped, Some(End::Finished)) => self.shared.is_closed(),
+                _ if connector.again.load(Ordering::Acquire) => false,
                 (State::Stopped | State::Failed, _) => true,
                 _ => false,
             }
@@ -139,6 +148,8 @@ impl Entry {
     pub fn topics(&self) -> Vec<&Arc<Topic>> {
         match self {
             Self::Source(source) => vec![&source.topic, &source.bad],
+            // Nothing can read it before it has columns.
+            Self::Query(query) if query.life.is_formless() => Vec::new(),
             Self::Query(query) => std::iter::once(&query.topic).chain(&query.late).collect(),
             Self::Sink(_) => Vec::new(),
         }
@@ -241,7 +252,8 @@ impl Catalog {
         self.entries.values().flat_map(Entry::topics)
     }
 
-    /// The topic of this name; the exact spelling is preferred.
+    /// The topic of this name; the exact spelling is preferred. `stream:x` and `source:x` say what
+    /// kind of thing is meant.
     pub fn topic(&self, name: &str) -> Result<Arc<Topic>> {
         let exact = self.topics().find(|topic| topic.relation.name == name);
         let same = |topic: &&Arc<Topic>| topic.relation.name.eq_ignore_ascii_case(name);
@@ -249,9 +261,33 @@ impl Catalog {
             let mut similar = self.topics().filter(same);
             similar.next().filter(|_| similar.next().is_none())
         });
-        found.cloned().ok_or_else(|| Error::NotFound {
-            name: name.to_owned(),
-        })
+        match found.cloned().or_else(|| self.topic_of_kind(name)) {
+            Some(topic) => Ok(topic),
+            None => Err(self.no_topic(name)),
+        }
+    }
+
+    fn topic_of_kind(&self, name: &str) -> Option<Arc<Topic>> {
+        let (kind, name) = name.split_once(':')?;
+        match (kind, self.get(name)?) {
+            ("source", Entry::Source(source)) => Some(Arc::clone(&source.topic)),
+            ("stream", Entry::Query(query)) if !query.life.is_formless() => {
+                Some(Arc::clone(&query.topic))
+            }
+            _ => None,
+        }
+    }
+
+    fn no_topic(&self, name: &str) -> Error {
+        let bare = name.strip_prefix("stream:").unwrap_or(name);
+        match self.get(bare) {
+            Some(Entry::Query(_)) => Error::Config {
+                what: format!("stream {bare:?} has no columns yet: attach a source first"),
+            },
+            _ => Error::NotFound {
+                name: name.to_owned(),
+            },
+        }
     }
 
     /// All relations that a query can read.

@@ -1,6 +1,7 @@
 //! Connectors at work: starting sources, and the task that feeds each sink.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use headwater_connect::Status;
 use tokio::task::JoinHandle;
@@ -14,26 +15,37 @@ use crate::error::Result;
 use crate::ingest::Connected;
 use crate::sources::{ConnectorLane, LaneQueue};
 use crate::subscription::Subscription;
+use crate::telemetry::LifecycleEvent;
 use crate::worker::{Command, Once};
 
 impl Inner {
-    /// Starts every connector that has not been started: sinks first, so that they miss nothing.
-    pub(super) fn start_connectors(&self) -> Result<()> {
+    /// Starts every connector that is to run and has not been started: sinks first, so that they
+    /// miss nothing. Gives the names of the sources.
+    pub(super) fn start_connectors(&self) -> Result<Vec<String>> {
+        self.connectors_begun.store(true, Ordering::Release);
         let mut catalog = self.catalog();
         self.start_sinks(&mut catalog)?;
-        for source in catalog.sources() {
-            self.start_source(source);
-        }
-        Ok(())
+        let wanted = |source: &&SourceEntry| catalog.is_wanted(source.shared.name());
+        let sources = catalog.sources().filter(wanted);
+        let started = sources.filter(|source| self.start_source(source));
+        Ok(started.map(|it| it.shared.name().to_owned()).collect())
     }
 
-    fn start_source(&self, source: &SourceEntry) {
+    /// Starts a source if it can be started; tells whether it was.
+    fn start_source(&self, source: &SourceEntry) -> bool {
         use headwater_connect::State;
         let Some(connector) = &source.connector else {
-            return;
+            return false;
         };
-        if connector.handle.status().state != State::Initial {
-            return;
+        let can_be = match connector.handle.status().state {
+            State::Initial => true,
+            State::Paused | State::Stopped | State::Failed => {
+                connector.again.load(Ordering::Acquire)
+            }
+            State::Starting | State::Running | State::BackingOff | State::Degraded => false,
+        };
+        if !can_be || source.shared.is_closed() {
+            return false;
         }
         let home = source.topic.home;
         let bell = Arc::clone(self.turns.bell(home));
@@ -49,31 +61,52 @@ impl Inner {
             source: source.topic.id,
             channel,
         });
+        self.watch(connector, source);
         let _runtime = self.tokio.enter();
         let lane = Box::new(ConnectorLane(queue));
         let started = connector
             .handle
             .start(&CancellationToken::new(), Some(lane));
+        connector.again.store(false, Ordering::Release);
         if let Err(error) = started {
             tracing::error!(source = source.shared.name(), %error, "cannot start");
+            return false;
         }
-        self.close_when_ended(connector, source);
+        let source = source.shared.name().to_owned();
+        self.journal.tell(LifecycleEvent::WorkerStarted { source });
+        true
     }
 
-    /// When the connector's input ends for good, so does the source: its windows close. When the
-    /// connector stops for whatever reason, so do those who tap it.
-    fn close_when_ended(&self, connector: &SourceConnector, source: &SourceEntry) {
+    /// Watches a connector from its first start on. When its input ends for good, so does the source:
+    /// its windows close. When it stops for whatever reason, so do those who tap it, unless it is to
+    /// be started again. Each failure is told.
+    fn watch(&self, connector: &SourceConnector, source: &SourceEntry) {
         use headwater_connect::{End, State};
+        if connector.watched.swap(true, Ordering::AcqRel) {
+            return;
+        }
         let (mut status, tap) = (connector.handle.watch(), connector.tap.clone());
-        let shared = Arc::clone(&source.shared);
+        let (shared, again) = (Arc::clone(&source.shared), Arc::clone(&connector.again));
+        let journal = Arc::clone(&self.journal);
         self.tokio.spawn(async move {
-            let ended = |status: &Status| matches!(status.state, State::Stopped | State::Failed);
-            let finished = match status.wait_for(ended).await {
-                Ok(status) => status.end == Some(End::Finished),
-                Err(_) => false,
-            };
-            if finished {
-                shared.close();
+            let mut told = None;
+            while status.changed().await.is_ok() {
+                let now = status.borrow_and_update().clone();
+                if let Some(event) = death(&now, shared.name())
+                    && told.replace((now.since_us, now.restarts))
+                        != Some((now.since_us, now.restarts))
+                {
+                    journal.tell(event);
+                }
+                if !matches!(now.state, State::Stopped | State::Failed)
+                    || again.load(Ordering::Acquire)
+                {
+                    continue;
+                }
+                if now.end == Some(End::Finished) {
+                    shared.close();
+                }
+                tap.close();
             }
             tap.close();
         });
@@ -221,4 +254,19 @@ impl Inner {
         });
         answered.recv().ok()
     }
+}
+
+/// That a connector has failed, if that is what its status says.
+fn death(status: &Status, source: &str) -> Option<LifecycleEvent> {
+    use headwater_connect::State;
+    let given_up = match status.state {
+        State::BackingOff => false,
+        State::Failed => true,
+        _ => return None,
+    };
+    Some(LifecycleEvent::WorkerDied {
+        source: source.to_owned(),
+        reason: status.reason.as_deref().unwrap_or_default().to_owned(),
+        given_up,
+    })
 }

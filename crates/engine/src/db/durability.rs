@@ -20,8 +20,8 @@ use super::options::{SourceOptions, WalOption};
 use super::{Builder, Db, Inner};
 use crate::dataflow::Run;
 use crate::durable::{
-    Definition, Feed, Folder, Journal, Ledger, QueryState, Replay, SinkState, SourceLog, SourceState,
-    State, Written,
+    Definition, Feed, Folder, Journal, Ledger, QueryState, Replay, SinkState, SourceLog,
+    SourceState, State, Written,
 };
 use crate::error::{Error, Result};
 use crate::ingest::EventTimeColumn;
@@ -142,7 +142,10 @@ impl Durability {
         let journals: Vec<_> = lock(&self.journals).values().cloned().collect();
         journals.iter().for_each(|journal| journal.close());
         let ledgers = std::mem::take(&mut *lock(&self.ledgers));
-        ledgers.iter().filter_map(Weak::upgrade).for_each(|ledger| ledger.close());
+        ledgers
+            .iter()
+            .filter_map(Weak::upgrade)
+            .for_each(|ledger| ledger.close());
     }
 }
 
@@ -213,7 +216,9 @@ fn checkpoint_now_and_then(inner: &Weak<Inner>) {
         match inner.checkpoint() {
             Ok(_) => last = Some(steps),
             Err(Error::Closed) => return,
-            Err(error) => tracing::error!(%error, "no checkpoint could be written; the last one counts"),
+            Err(error) => {
+                tracing::error!(%error, "no checkpoint could be written; the last one counts")
+            }
         }
     }
 }
@@ -227,18 +232,23 @@ impl Inner {
         let _one_at_a_time = lock(&durability.checkpointing);
         let (definitions, mut state) = self.collect()?;
         state.definitions = definitions;
-        let kept: Vec<_> = self.keep_offsets(&durability, &state)?;
+        let covered = sync_logs_of(&durability, &state)?;
         self.sync_sinks(&state)?;
         let written = durability.folder.write(state)?;
-        for (journal, offset) in kept {
-            journal.keep_from(offset);
+        for (journal, offset, sequence) in covered {
+            journal.covered(offset, sequence);
         }
         for name in std::mem::take(&mut *lock(&durability.dropped)) {
             if durability.journal(&name).is_none() {
                 durability.folder.remove_log(&name);
             }
         }
-        tracing::debug!(number = written.number, runs = written.runs, bytes = written.bytes, "checkpoint");
+        tracing::debug!(
+            number = written.number,
+            runs = written.runs,
+            bytes = written.bytes,
+            "checkpoint"
+        );
         Ok(Some(written))
     }
 
@@ -262,22 +272,6 @@ impl Inner {
             state.add(part.map_err(|error| Error::Data(error.strip_backtrace()))?);
         }
         Ok((definitions, state))
-    }
-
-    /// Waits until the logs are on disk as far as the state goes.
-    fn keep_offsets(
-        &self,
-        durability: &Durability,
-        state: &State<Run>,
-    ) -> Result<Vec<(Arc<Journal>, u64)>> {
-        let mut kept = Vec::new();
-        for (name, source) in &state.sources {
-            if let Some(journal) = durability.journal(name) {
-                journal.sync_to(source.offset).map_err(Error::Data)?;
-                kept.push((journal, source.offset));
-            }
-        }
-        Ok(kept)
     }
 
     /// Runs again what was created, feeds again what the logs hold behind the checkpoint, and goes on.
@@ -343,14 +337,17 @@ impl Inner {
     ) -> Result<u64> {
         let topics: Vec<Arc<Topic>> = {
             let catalog = self.catalog();
-            catalog.sources().map(|source| Arc::clone(&source.topic)).collect()
+            catalog
+                .sources()
+                .map(|source| Arc::clone(&source.topic))
+                .collect()
         };
         let (mut replay, mut last) = (Replay::new(), sequence);
         for topic in &topics {
             let name = &topic.relation.name;
             if let Some(journal) = durability.journal(name) {
                 let at = fed.get(name).cloned().unwrap_or_default();
-                replay.add(topic, &journal, at.offset, at.sequence)?;
+                replay.add(topic, &journal, at.sequence)?;
             }
         }
         let (mut steps, mut cursors) = (0, BTreeMap::new());
@@ -369,7 +366,9 @@ impl Inner {
         }
         self.look()?;
         for source in self.catalog().sources() {
-            let known = fed.get(source.shared.name()).and_then(|it| it.cursor.clone());
+            let known = fed
+                .get(source.shared.name())
+                .and_then(|it| it.cursor.clone());
             let cursor = cursors.remove(&source.topic.id).or(known);
             if let Some(connector) = &source.connector {
                 connector.handle.resume_from(cursor);
@@ -380,6 +379,21 @@ impl Inner {
         }
         Ok(last)
     }
+}
+
+/// Waits until the logs are on disk as far as the state goes; how far that is.
+fn sync_logs_of(
+    durability: &Durability,
+    state: &State<Run>,
+) -> Result<Vec<(Arc<Journal>, u64, u64)>> {
+    let mut covered = Vec::new();
+    for (name, source) in &state.sources {
+        if let Some(journal) = durability.journal(name) {
+            journal.sync_to(source.offset).map_err(Error::Data)?;
+            covered.push((journal, source.offset, source.sequence));
+        }
+    }
+    Ok(covered)
 }
 
 impl Inner {
@@ -423,7 +437,11 @@ impl Inner {
     }
 
     /// What lets the pushes of a handle wait for the disk, if it is to.
-    pub(super) fn ledger(&self, source: &str, config: &SourceConfig) -> Result<Option<Arc<Ledger>>> {
+    pub(super) fn ledger(
+        &self,
+        source: &str,
+        config: &SourceConfig,
+    ) -> Result<Option<Arc<Ledger>>> {
         let Some(durability) = &self.durability else {
             return match (config.wal_mode, config.checkpoint_interval) {
                 (Some(_), _) => Err(no_data_folder("wal_mode")),
@@ -436,13 +454,17 @@ impl Inner {
         match (config.wal_mode, durability.journal(source)) {
             (None, _) | (Some(WalMode::Async), Some(_)) => Ok(None),
             (Some(_), None) => {
-                let what = format!("source {source:?} has no log (wal_mode = 'off'), so a handle cannot ask for one");
+                let what = format!(
+                    "source {source:?} has no log (wal_mode = 'off'), so a handle cannot ask for one"
+                );
                 Err(Error::Config { what })
             }
             (Some(WalMode::Sync), Some(_)) if config.backpressure == Backpressure::DropOldest => {
                 let what = "wal_mode sync and backpressure drop_oldest cannot both be: a push that \
                             returned would be lost when a later one drops it";
-                Err(Error::Config { what: what.to_owned() })
+                Err(Error::Config {
+                    what: what.to_owned(),
+                })
             }
             (Some(WalMode::Sync), Some(_)) => {
                 let ledger = Arc::new(Ledger::default());
@@ -493,13 +515,20 @@ impl Inner {
         durability.restore(|state| state.sinks.remove(name))
     }
 
+    /// The log of a source, if it has one.
+    pub(super) fn journal(&self, source: &str) -> Option<Arc<Journal>> {
+        self.durability.as_ref()?.journal(source)
+    }
+
     /// Waits until all that was taken is in the logs and on disk.
     pub(super) fn sync_logs(&self) -> Result<()> {
         let Some(durability) = &self.durability else {
             return Ok(());
         };
         let journals: Vec<_> = lock(&durability.journals).values().cloned().collect();
-        journals.iter().try_for_each(|journal| journal.sync_all().map_err(Error::Data))
+        journals
+            .iter()
+            .try_for_each(|journal| journal.sync_all().map_err(Error::Data))
     }
 
     /// The last checkpoint, and everything in the logs on disk.
@@ -516,7 +545,9 @@ impl Inner {
 }
 
 fn no_data_folder(option: &str) -> Error {
-    let what = format!("{option} needs a data folder: open the database with Db::open(folder), or leave it out");
+    let what = format!(
+        "{option} needs a data folder: open the database with Db::open(folder), or leave it out"
+    );
     Error::Config { what }
 }
 

@@ -115,7 +115,8 @@ impl Options for SourceOptions {
         }
         let drops = matches!(self.backpressure, BackpressureOption::DropOldest);
         if self.wal_mode == Some(WalOption::Sync) && drops {
-            let reason = "cannot both be: a push that returned would be lost when a later one drops it";
+            let reason =
+                "cannot both be: a push that returned would be lost when a later one drops it";
             objections.push(Objection {
                 options: vec!["wal_mode", "backpressure"],
                 reason: reason.to_owned(),

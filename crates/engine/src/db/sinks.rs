@@ -13,7 +13,7 @@ use super::statements::{Existing, Outcome, published, query_name, refused, schem
 use crate::error::Result;
 use crate::sql::{CreateSink, Name, OptionEntry, SinkInput, SqlError, SqlQuery};
 use crate::subscription::{Gate, Queue, Subscription};
-use crate::topic::{From, Topic};
+use crate::topic::{Begin, Topic};
 use crate::worker::Command;
 
 /// Rows that wait for a sink before the sources behind it are held back.
@@ -23,7 +23,7 @@ impl Inner {
     /// A subscription that holds back the sources before it while its queue is full.
     pub(super) fn subscribe_lossless(&self, catalog: &Catalog, topic: &Arc<Topic>) -> Subscription {
         let gate = self.gate(catalog, std::slice::from_ref(&topic.relation.name));
-        self.subscribe(topic, Queue::new(SINK_QUEUE_ROWS, Some(gate)), From::Kept)
+        self.subscribe(topic, Queue::new(SINK_QUEUE_ROWS, Some(gate)), Begin::Kept)
     }
 
     /// The rows of a sink: after a restart those that it had not written, then what comes next.
@@ -33,7 +33,8 @@ impl Inner {
         sink: &str,
         topic: &Arc<Topic>,
     ) -> Subscription {
-        let (queue, from) = self.sink_queue(catalog, sink, std::slice::from_ref(&topic.relation.name));
+        let (queue, from) =
+            self.sink_queue(catalog, sink, std::slice::from_ref(&topic.relation.name));
         self.subscribe(topic, queue, from)
     }
 
@@ -158,19 +159,19 @@ impl Inner {
     }
 
     /// The queue of a sink, with what it had not written before a restart; and where it begins.
-    fn sink_queue(&self, catalog: &Catalog, sink: &str, inputs: &[String]) -> (Arc<Queue>, From) {
+    fn sink_queue(&self, catalog: &Catalog, sink: &str, inputs: &[String]) -> (Arc<Queue>, Begin) {
         let saved = self.saved_sink(sink);
         let from = match saved {
-            Some(_) => From::Next,
-            None => From::Kept,
+            Some(_) => Begin::Next,
+            None => Begin::Kept,
         };
         let gate = self.gate(catalog, inputs);
         let queue = Queue::for_sink(SINK_QUEUE_ROWS, gate, sink.to_owned(), saved);
         (queue, from)
     }
 
-    /// What holds back the sources behind `inputs` while a queue is full.
-    fn gate(&self, catalog: &Catalog, inputs: &[String]) -> Arc<Gate> {
+    /// A gate before the sources behind `inputs`, closed while a queue is full.
+    pub(super) fn gate(&self, catalog: &Catalog, inputs: &[String]) -> Arc<Gate> {
         let bells = (0..self.workers).map(|worker| Arc::clone(self.turns.bell(worker)));
         let gate = Arc::new(Gate::new(bells.collect()));
         for source in catalog.sources_of(inputs) {

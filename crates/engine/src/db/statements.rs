@@ -1,6 +1,6 @@
 //! What each statement does.
 
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError};
 
 use arrow::array::RecordBatch;
@@ -10,8 +10,10 @@ use headwater_connect::{Care, Rejection, SourceHandle, SourceSpec};
 
 use super::Inner;
 use super::catalog::{Catalog, Entry, Kind, QueryEntry, SourceConnector, SourceEntry, event_time};
+use super::life::Life;
 use super::options::{Place, SourceOptions, given, refuse_unbuilt_options, rejected};
 use crate::dataflow::Failure;
+use crate::durable::now_us;
 use crate::error::{Error, Result};
 use crate::ingest::{EventTimeColumn, bad_schema};
 use crate::sources::SourceShared;
@@ -20,9 +22,10 @@ use crate::sql::{
     Column, CreateSource, Drop, Emit, Name, OptionEntry, Spanned, SqlError, SqlQuery, Statement,
     deep, parse, resolve_identifiers, sqlstate, windows,
 };
+use crate::streams::StreamStatus;
 use crate::subscription::{QUEUE_ROWS, Queue, Subscription};
 use crate::tap::SourceTap;
-use crate::topic::{From, Topic};
+use crate::topic::{Begin, Topic};
 use crate::worker::{Command, NewQuery, NewSource, Once};
 
 /// SQLSTATE: something of this name exists.
@@ -49,6 +52,13 @@ pub enum Outcome {
     Unchanged {
         /// The name.
         name: String,
+    },
+    /// A stream is now in this state, or something was attached to it or detached from it.
+    Lifecycle {
+        /// The stream.
+        name: String,
+        /// What it is doing.
+        status: StreamStatus,
     },
     /// Things were dropped, in this order.
     Dropped {
@@ -133,21 +143,35 @@ impl Inner {
     }
 
     fn start_connectors_if_wanted(&self) -> Result<()> {
-        match self.start_connectors {
+        self.start_wanted().map(drop)
+    }
+
+    /// Starts what `execute` is to start; gives the names of the sources.
+    pub(super) fn start_wanted(&self) -> Result<Vec<String>> {
+        match self.start_connectors || self.connectors_begun.load(Ordering::Acquire) {
             true => self.start_connectors(),
-            false => Ok(()),
+            false => Ok(Vec::new()),
         }
     }
 
-    fn statement(&self, statement: Spanned<Statement>) -> Result<Outcome> {
+    /// Runs one statement; what it changes about which sources are needed is made true.
+    pub(super) fn statement(&self, statement: Spanned<Statement>) -> Result<Outcome> {
         let place = statement.span;
         let _one_at_a_time = self
             .statements
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
         self.check_open()?;
-        match statement.node {
-            Statement::CreateSource(create) => self.create_source(create, &place),
+        let outcome = self.run_statement(statement.node, &place)?;
+        if let Outcome::Created { .. } | Outcome::Dropped { .. } = outcome {
+            self.regulate()?;
+        }
+        Ok(outcome)
+    }
+
+    fn run_statement(&self, statement: Statement, place: &Place) -> Result<Outcome> {
+        match statement {
+            Statement::CreateSource(create) => self.create_source(create, place),
             Statement::CreateStream(create) => {
                 refuse_unbuilt_options(&create.options)?;
                 refuse_options(&create.options)?;
@@ -165,7 +189,10 @@ impl Inner {
                 let if_not_exists = create.if_not_exists;
                 self.create_query(Kind::View, &create.name, if_not_exists, create.query)
             }
-            Statement::CreateSink(create) => self.create_sink(create, &place),
+            Statement::CreateSet(create) => self.create_set(create),
+            Statement::Lifecycle { action, stream } => self.lifecycle(action, &stream),
+            Statement::Attach(attach) => self.attach(&attach),
+            Statement::CreateSink(create) => self.create_sink(create, place),
             Statement::InsertInto {
                 target,
                 columns,
@@ -178,11 +205,15 @@ impl Inner {
             Statement::Subscribe(name) => {
                 let topic = self.topic(&name)?;
                 let queue = Queue::new(QUEUE_ROWS, None);
-                Ok(Outcome::Subscribed(self.subscribe(&topic, queue, From::Kept)))
+                Ok(Outcome::Subscribed(self.subscribe(
+                    &topic,
+                    queue,
+                    Begin::Kept,
+                )))
             }
             Statement::Show(shown) => self.show(shown),
             Statement::Describe(name) => self.describe(&name),
-            Statement::Explain(explain) => self.explain(explain, &place),
+            Statement::Explain(explain) => self.explain(explain, place),
             Statement::Drop(drop) => self.drop_entry(&drop),
         }
     }
@@ -191,7 +222,10 @@ impl Inner {
     pub(super) fn topic(&self, name: &Name) -> Result<Arc<Topic>> {
         self.catalog()
             .topic(&name.value)
-            .map_err(|_| undefined(name).into())
+            .map_err(|error| match error {
+                Error::NotFound { .. } => undefined(name).into(),
+                other => other,
+            })
     }
 
     fn create_source(&self, create: CreateSource, place: &Place) -> Result<Outcome> {
@@ -226,7 +260,12 @@ impl Inner {
         let (turns, id) = (Arc::clone(&self.turns), topic.id);
         let close = Box::new(move || turns.command(Command::CloseSource { source: id }));
         let schema = Arc::clone(&topic.relation.schema);
-        let shared = Arc::new(SourceShared::new(name.clone(), schema, close));
+        let shared = Arc::new(SourceShared::new(
+            name.clone(),
+            schema,
+            close,
+            Arc::clone(&self.journal),
+        ));
         self.turns.command(Command::AddSource(NewSource {
             topic: Arc::clone(&topic),
             bad: Arc::clone(&bad),
@@ -243,7 +282,13 @@ impl Inner {
                 ..Care::default()
             };
             let handle = Arc::new(SourceHandle::new(blueprint, None, care));
-            SourceConnector { spec, handle, tap }
+            SourceConnector {
+                spec,
+                handle,
+                tap,
+                again: Arc::default(),
+                watched: AtomicBool::new(false),
+            }
         });
         let config = options.config();
         let entry = SourceEntry {
@@ -387,8 +432,8 @@ impl Inner {
         }
         let state = self.saved_query(name);
         let from = match state {
-            Some(_) => From::Next,
-            None => From::Kept,
+            Some(_) => Begin::Next,
+            None => Begin::Kept,
         };
         if let Some(queue) = first {
             self.turns.command(Command::Subscribe {
@@ -397,6 +442,8 @@ impl Inner {
                 from,
             });
         }
+        output.tell_failures_to(&self.journal);
+        let life = Life::active(planned.plan.clone(), now_us());
         self.turns.command(Command::AddQuery(NewQuery {
             plan: planned.plan,
             inputs,
@@ -413,6 +460,7 @@ impl Inner {
             inputs,
             text,
             logical,
+            life,
         };
         catalog.insert(name, Entry::Query(entry));
         Ok(())

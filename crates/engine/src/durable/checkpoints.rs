@@ -106,7 +106,10 @@ impl Checkpoints {
         };
         this.disk.create_dir(&folder).map_err(failed)?;
         let names = this.disk.list(&folder).map_err(failed)?;
-        let mut manifests: Vec<u64> = names.iter().filter_map(|name| number(name, "json")).collect();
+        let mut manifests: Vec<u64> = names
+            .iter()
+            .filter_map(|name| number(name, "json"))
+            .collect();
         manifests.sort_unstable();
         for name in &names {
             if let Some(file) = number(name, "data") {
@@ -124,7 +127,10 @@ impl Checkpoints {
                 this.clean();
                 return Ok((this, Some(state)));
             }
-            tracing::error!(manifest = candidate, "a checkpoint is not whole; the one before it counts");
+            tracing::error!(
+                manifest = candidate,
+                "a checkpoint is not whole; the one before it counts"
+            );
         }
         match newest {
             None => Ok((this, None)),
@@ -218,7 +224,10 @@ impl Checkpoints {
         })?;
         let head = format!("{:08x}\n", crc32c::crc32c(&json)).into_bytes();
         let temporary = format!("{name}.new");
-        self.put(&temporary, &[Buffer::from_vec(head), Buffer::from_vec(json)])?;
+        self.put(
+            &temporary,
+            &[Buffer::from_vec(head), Buffer::from_vec(json)],
+        )?;
         let renamed = self
             .disk
             .rename(&self.folder.join(&temporary), &self.folder.join(&name));
@@ -242,7 +251,9 @@ impl Checkpoints {
             return Ok(None);
         }
         let state = serde_json::from_slice(json);
-        state.map(Some).map_err(|error| CheckpointError::Manifest { file: name, error })
+        state
+            .map(Some)
+            .map_err(|error| CheckpointError::Manifest { file: name, error })
     }
 
     /// Reads the runs that a manifest names.
@@ -348,7 +359,9 @@ impl DataFile {
             parts.iter().map(Buffer::len).sum::<usize>() as u64
         })?;
         // The checksum of the run stands behind it.
-        let sum = parts.iter().fold(0, |sum, part| crc32c::crc32c_append(sum, part));
+        let sum = parts
+            .iter()
+            .fold(0, |sum, part| crc32c::crc32c_append(sum, part));
         parts.push(Buffer::from_vec(sum.to_le_bytes().to_vec()));
         let place = Place {
             file: self.number,

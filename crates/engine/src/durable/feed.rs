@@ -81,7 +81,9 @@ impl Feed {
 
     /// Whether the lanes are to be left alone for now.
     pub fn is_full(&self) -> bool {
-        self.journal.as_ref().is_some_and(|journal| journal.is_full())
+        self.journal
+            .as_ref()
+            .is_some_and(|journal| journal.is_full())
     }
 
     /// Takes what a step read.

@@ -30,7 +30,7 @@ pub(crate) struct SourceLog {
 pub(crate) struct Folder {
     disk: Arc<dyn Disk>,
     path: PathBuf,
-    syncer: Arc<Syncer>,
+    syncer: Syncer,
     checkpoints: Mutex<Checkpoints>,
     _lock: FolderLock,
 }
@@ -45,7 +45,7 @@ impl Folder {
         let checkpoints = Checkpoints::open(Arc::clone(&disk), path.join("checkpoints"));
         let (checkpoints, state) = checkpoints.map_err(Error::data)?;
         let folder = Self {
-            syncer: Arc::new(Syncer::start().map_err(Error::data)?),
+            syncer: Syncer::start().map_err(Error::data)?,
             disk,
             path: path.to_owned(),
             checkpoints: Mutex::new(checkpoints),
@@ -60,13 +60,18 @@ impl Folder {
     /// If rows that were on disk cannot be read any more, or the disk refuses.
     pub fn journal(&self, source: SourceLog) -> Result<Journal> {
         let config = Config {
-            mode: if source.sync { Mode::Sync } else { Mode::default() },
+            mode: if source.sync {
+                Mode::Sync
+            } else {
+                Mode::default()
+            },
             ..Config::default()
         };
         let path = self.log_path(&source.name);
-        let opened = Log::open(Arc::clone(&self.disk), &path, config, &self.syncer);
+        let opened = Log::open(Arc::clone(&self.disk), &path, config);
         let (log, recovered) = opened.map_err(Error::data)?;
-        for cut in &recovered.cuts {
+        self.syncer.serve(&log);
+        for cut in &recovered.cut {
             tracing::warn!(source = source.name, %cut, "the log was repaired");
         }
         let settings = Settings {
@@ -97,7 +102,10 @@ impl Folder {
     /// # Errors
     /// What is wrong with the disk; the last checkpoint still counts.
     pub fn write(&self, state: State<Run>) -> Result<Written> {
-        let mut checkpoints = self.checkpoints.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut checkpoints = self
+            .checkpoints
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         checkpoints.write(state).map_err(Error::data)
     }
 

@@ -18,10 +18,11 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use arrow::datatypes::SchemaRef;
-use headwater_log::{Append, Log, LogReader, Retention};
+use headwater_log::{Append, Log, LogReader, Needed, Retention};
 use headwater_ring::Bell;
 
 use super::ledger::Acks;
+use super::now_us;
 use super::record::{Codec, Taken};
 use crate::ingest::{EventTimeColumn, span_us};
 
@@ -72,8 +73,8 @@ struct Shared {
     durable: AtomicU64,
     /// The offset up to which rows have been written; only grows.
     written: AtomicU64,
-    /// Rows before this offset are in a checkpoint, and may be removed by retention.
-    keep_from: AtomicU64,
+    /// What no checkpoint covers yet, and retention must keep.
+    needed: Mutex<Needed>,
     bell: Arc<Bell>,
 }
 
@@ -93,7 +94,7 @@ struct Queue {
 impl Journal {
     /// Starts the thread that writes `log`.
     pub fn start(log: Log, settings: Settings) -> std::io::Result<Self> {
-        let next = log.next_offset();
+        let next = log.end().offset;
         let shared = Arc::new(Shared {
             name: settings.name.clone(),
             queue: Mutex::new(Queue {
@@ -106,12 +107,20 @@ impl Journal {
             failing: AtomicBool::new(false),
             durable: AtomicU64::new(next),
             written: AtomicU64::new(next),
-            keep_from: AtomicU64::new(0),
+            needed: Mutex::new(Needed {
+                offset: 0,
+                sequence: 0,
+            }),
             bell: Arc::clone(&settings.bell),
         });
         let reader = log.reader();
         let told = Arc::clone(&shared);
-        log.on_durable(Box::new(move |offset| told.became_durable(offset)));
+        let durability = log.durability();
+        let asked = durability.clone();
+        durability.on_sync(move || match asked.check() {
+            Ok(()) => told.became_durable(asked.durable().offset),
+            Err(error) => told.failed(error.to_string()),
+        });
         let codec = Codec::new(&settings.schema).map_err(std::io::Error::other)?;
         let writer = Writer {
             shared: Arc::clone(&shared),
@@ -163,11 +172,15 @@ impl Journal {
     /// # Errors
     /// What is wrong with the disk; the records are kept, and tried again.
     pub fn sync_to(&self, offset: u64) -> Result<(), String> {
-        let mut queue = self.shared.lock();
-        queue.sync_wanted = true;
+        self.shared.lock().sync_wanted = true;
         self.shared.changed.notify_all();
+        self.wait_until(|| self.durable() >= offset)
+    }
+
+    fn wait_until(&self, done: impl Fn() -> bool) -> Result<(), String> {
+        let mut queue = self.shared.lock();
         loop {
-            if self.durable() >= offset {
+            if done() {
                 return Ok(());
             }
             if let Some(problem) = &queue.problem {
@@ -184,6 +197,15 @@ impl Journal {
         }
     }
 
+    /// Waits until all that was handed over can be read, on disk or not. Blocks.
+    ///
+    /// # Errors
+    /// As [`sync_to`](Self::sync_to).
+    pub fn catch_up(&self) -> Result<(), String> {
+        let queued = self.shared.lock().queued;
+        self.wait_until(|| self.shared.written.load(Ordering::Acquire) >= queued)
+    }
+
     /// Waits until all that was handed over is on disk. Blocks.
     ///
     /// # Errors
@@ -193,9 +215,18 @@ impl Journal {
         self.sync_to(queued)
     }
 
-    /// Rows from `offset` on are not in any checkpoint, so retention keeps them.
-    pub fn keep_from(&self, offset: u64) {
-        self.shared.keep_from.store(offset, Ordering::Relaxed);
+    /// A checkpoint covers the rows before `offset` and the steps up to `sequence`: retention may
+    /// remove them.
+    pub fn covered(&self, offset: u64, sequence: u64) {
+        let mut needed = self
+            .shared
+            .needed
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        *needed = Needed {
+            offset,
+            sequence: sequence + 1,
+        };
     }
 
     /// The source's event time has become known.
@@ -235,6 +266,18 @@ impl Drop for Journal {
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, Queue> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn failed(&self, problem: String) {
+        let name = &self.name;
+        tracing::error!(
+            source = name,
+            problem,
+            "the log cannot be written; the source waits"
+        );
+        self.failing.store(true, Ordering::Relaxed);
+        self.lock().problem = Some(problem);
+        self.changed.notify_all();
     }
 
     fn became_durable(&self, offset: u64) {
@@ -313,8 +356,10 @@ impl Writer {
                 self.shared.lock().acks.push_back((end, acks));
             }
         }
-        // There may be room again.
+        // There may be room again, and rows to be read.
         self.shared.bell.ring();
+        drop(self.shared.lock());
+        self.shared.changed.notify_all();
         waiting
     }
 
@@ -335,7 +380,7 @@ impl Writer {
                 }
                 Err(problem) => problem,
             };
-            self.failed(problem);
+            self.shared.failed(problem);
             if closing {
                 return None;
             }
@@ -368,19 +413,11 @@ impl Writer {
             appended_us: job.arrival_us,
             payload: &payload,
         };
-        let position = self.log.append(&append).map_err(|error| error.to_string())?;
+        let position = self
+            .log
+            .append(&append)
+            .map_err(|error| error.to_string())?;
         Ok(position.offset)
-    }
-
-    fn failed(&self, problem: String) {
-        tracing::error!(
-            source = self.shared.name,
-            problem,
-            "the log cannot be written; the source waits"
-        );
-        self.shared.failing.store(true, Ordering::Relaxed);
-        self.shared.lock().problem = Some(problem);
-        self.shared.changed.notify_all();
     }
 
     fn recovered(&self) {
@@ -393,17 +430,24 @@ impl Writer {
 
     fn sync(&mut self, wanted: bool) {
         if wanted {
-            self.log.request_sync();
+            self.log.durability().request();
         }
     }
 
     fn retain(&mut self) {
-        let keep_from = self.shared.keep_from.load(Ordering::Relaxed);
-        let now_us = crate::durable::now_us();
-        match self.log.retain(now_us, &self.settings.retention, keep_from) {
+        let needed = *self
+            .shared
+            .needed
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        match self.log.retain(now_us(), &self.settings.retention, needed) {
             Ok(removed) => {
                 for segment in removed {
-                    tracing::info!(source = self.shared.name, ?segment, "retention removed a segment");
+                    tracing::info!(
+                        source = self.shared.name,
+                        ?segment,
+                        "retention removed a segment"
+                    );
                 }
             }
             Err(error) => {

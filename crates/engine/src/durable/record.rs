@@ -52,7 +52,10 @@ impl Taken {
     /// Bytes that it holds in memory, about.
     pub fn memory(&self) -> usize {
         let batches = self.rows.iter().chain(&self.bad);
-        batches.map(RecordBatch::get_array_memory_size).sum::<usize>() + 256
+        batches
+            .map(RecordBatch::get_array_memory_size)
+            .sum::<usize>()
+            + 256
     }
 
     /// Whether there is nothing to remember.
@@ -157,7 +160,11 @@ fn flag(flag: u8, set: bool) -> u8 {
 
 /// The same record as one compressed block.
 fn pressed(parts: &[Buffer]) -> Vec<Buffer> {
-    let whole: Vec<u8> = parts.iter().flat_map(|part| part.as_slice()).copied().collect();
+    let whole: Vec<u8> = parts
+        .iter()
+        .flat_map(|part| part.as_slice())
+        .copied()
+        .collect();
     let mut out = vec![COMPRESSED];
     out.extend(lz4_flex::block::compress_prepend_size(&whole));
     vec![Buffer::from_vec(out)]
@@ -192,7 +199,11 @@ impl Messages {
         let mut encoder = StreamEncoder::try_new(schema)?;
         // The first batch brings the schema's message; later ones do not.
         let first = encoder.encode(&RecordBatch::new_empty(SchemaRef::clone(schema)))?;
-        let first: Vec<u8> = first.iter().flat_map(|part| part.as_slice()).copied().collect();
+        let first: Vec<u8> = first
+            .iter()
+            .flat_map(|part| part.as_slice())
+            .copied()
+            .collect();
         Ok(Self {
             schema: Buffer::from_vec(first),
             encoder,
@@ -242,7 +253,9 @@ mod tests {
     }
 
     fn batch(rows: std::ops::Range<i64>) -> RecordBatch {
-        let s = rows.clone().map(|n| (n % 3 > 0).then(|| format!("row {n}")));
+        let s = rows
+            .clone()
+            .map(|n| (n % 3 > 0).then(|| format!("row {n}")));
         let s: StringArray = s.collect();
         let n = Int64Array::from_iter_values(rows);
         RecordBatch::try_new(schema(), vec![Arc::new(n), Arc::new(s)]).unwrap()
@@ -254,7 +267,11 @@ mod tests {
             reason: "no".into(),
         };
         Taken {
-            rows: vec![batch(0..1_000), batch(5..5), batch(1_000..1_007).slice(2, 3)],
+            rows: vec![
+                batch(0..1_000),
+                batch(5..5),
+                batch(1_000..1_007).slice(2, 3),
+            ],
             bad: Some(bad_rows(&[bad], 7)),
             watermark: Some(Watermark {
                 at_us: -5,
@@ -265,7 +282,11 @@ mod tests {
     }
 
     fn bytes(parts: &[Buffer]) -> Vec<u8> {
-        parts.iter().flat_map(|part| part.as_slice()).copied().collect()
+        parts
+            .iter()
+            .flat_map(|part| part.as_slice())
+            .copied()
+            .collect()
     }
 
     #[test]

@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use headwater_log::{Record, Records};
+use headwater_log::Scan;
 
 use super::feed::Replayed;
 use super::journal::Journal;
@@ -21,9 +21,7 @@ pub(crate) struct Replay {
 struct Reading {
     source: TopicId,
     codec: Codec,
-    records: Records,
-    /// Steps up to this one are known already.
-    after: u64,
+    records: Scan,
     next: Option<Replayed>,
 }
 
@@ -35,14 +33,16 @@ impl Replay {
         }
     }
 
-    /// Adds a source: its records from `offset` on, of steps after `after`.
-    pub fn add(&mut self, topic: &Arc<Topic>, journal: &Journal, offset: u64, after: u64) -> Result<()> {
-        let records = journal.reader().read_from(offset).map_err(Error::data)?;
+    /// Adds a source: its records of steps after `after`.
+    pub fn add(&mut self, topic: &Arc<Topic>, journal: &Journal, after: u64) -> Result<()> {
+        let records = journal
+            .reader()
+            .from_sequence(after + 1)
+            .map_err(Error::data)?;
         let mut reading = Reading {
             source: topic.id,
             codec: Codec::new(&topic.relation.schema).map_err(Error::data)?,
             records,
-            after,
             next: None,
         };
         reading.advance()?;
@@ -69,27 +69,16 @@ impl Replay {
 
 impl Reading {
     fn advance(&mut self) -> Result<()> {
-        loop {
-            let Some(record) = self.records.next().map_err(Error::data)? else {
-                return Ok(());
-            };
-            let Record {
-                first_offset,
-                rows,
-                sequence,
-                payload,
-                ..
-            } = record;
-            if sequence <= self.after {
-                continue;
-            }
-            self.next = Some(Replayed {
-                source: self.source,
-                taken: self.codec.decode(payload).map_err(Error::data)?,
-                end: first_offset + u64::from(rows),
-                sequence,
-            });
+        let Some(record) = self.records.next().map_err(Error::data)? else {
             return Ok(());
-        }
+        };
+        let taken = self.codec.decode(record.payload.to_vec());
+        self.next = Some(Replayed {
+            source: self.source,
+            taken: taken.map_err(Error::data)?,
+            end: record.first_offset + u64::from(record.rows),
+            sequence: record.sequence,
+        });
+        Ok(())
     }
 }

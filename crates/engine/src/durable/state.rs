@@ -191,9 +191,6 @@ impl<R> State<R> {
     }
 }
 
-fn all<R, S, E>(
-    runs: Vec<R>,
-    map: &mut impl FnMut(R) -> Result<S, E>,
-) -> Result<Vec<S>, E> {
+fn all<R, S, E>(runs: Vec<R>, map: &mut impl FnMut(R) -> Result<S, E>) -> Result<Vec<S>, E> {
     runs.into_iter().map(map).collect()
 }

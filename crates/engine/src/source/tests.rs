@@ -33,7 +33,12 @@ fn source(backpressure: Backpressure) -> (Source<Tick>, Consumer<Message<Tick>>)
         wait: WaitStrategy::Park,
     };
     let (producer, consumer) = channel(config).unwrap();
-    let shared = SourceShared::new("ticks".into(), Tick::schema(), Box::new(|| {}));
+    let shared = SourceShared::new(
+        "ticks".into(),
+        Tick::schema(),
+        Box::new(|| {}),
+        Arc::default(),
+    );
     (Source::new(producer, Arc::new(shared)), consumer)
 }
 

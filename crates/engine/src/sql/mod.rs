@@ -24,6 +24,7 @@ mod dialect;
 mod error;
 mod identifiers;
 mod interval;
+mod lifecycle;
 mod options;
 mod parse;
 mod parser_error;
@@ -42,9 +43,9 @@ pub use parse::{parse, parse_each};
 pub(crate) use stack::STACK;
 pub use stack::deep;
 pub use statement::{
-    Column, CreateSink, CreateSource, CreateStream, CreateView, Drop, Emit, Explain, ExplainTarget,
-    Kind, Name, OptionEntry, OptionValue, Shown, SinkInput, Spanned, SqlQuery, Statement,
-    Watermark,
+    Attach, Column, CreateSet, CreateSink, CreateSource, CreateStream, CreateView, Drop, Emit,
+    Explain, ExplainTarget, Kind, Name, OptionEntry, OptionValue, Shown, SinkInput, Spanned,
+    SqlQuery, Statement, StreamAction, Watermark,
 };
 
 #[cfg(test)]

@@ -7,13 +7,14 @@ use super::annotated;
 use super::columns::columns;
 use super::cursor::{Cursor, list, unquoted};
 use super::error::{Result, SqlError};
+use super::lifecycle;
 use super::options::with_list;
 use super::refuse;
 use super::script;
 use super::stack::deep;
 use super::statement::{
-    CreateSink, CreateSource, CreateStream, CreateView, Drop, Emit, Explain, ExplainTarget, Kind,
-    Name, Shown, SinkInput, Spanned, SqlQuery, Statement,
+    CreateSet, CreateSink, CreateSource, CreateStream, CreateView, Drop, Emit, Explain,
+    ExplainTarget, Kind, Name, Shown, SinkInput, Spanned, SqlQuery, Statement,
 };
 
 use datafusion::sql::sqlparser::ast::SetExpr;
@@ -65,6 +66,12 @@ const STATEMENTS: &[&str] = &[
     "DESC",
     "EXPLAIN",
     "DROP",
+    "START",
+    "PAUSE",
+    "RESUME",
+    "STOP",
+    "ATTACH",
+    "DETACH",
 ];
 const QUERIES: &[&str] = &["SELECT", "WITH", "VALUES", "FROM"];
 const KINDS: &[&str] = &["SOURCE", "STREAM", "VIEW", "SINK", "MATERIALIZED"];
@@ -75,6 +82,12 @@ fn statement(cursor: &mut Cursor) -> Result<Statement> {
     }
     if starts_query(cursor) {
         return Ok(Statement::Query(query_alone(cursor, "a query")?));
+    }
+    if let Some(statement) = lifecycle::action(cursor)? {
+        return Ok(statement);
+    }
+    if let Some(statement) = lifecycle::attach(cursor)? {
+        return Ok(statement);
     }
     match cursor.peek_word().map(str::to_ascii_uppercase).as_deref() {
         Some("CREATE") => create(cursor),
@@ -156,14 +169,18 @@ fn create_source(cursor: &mut Cursor) -> Result<Statement> {
 fn create_stream(cursor: &mut Cursor) -> Result<Statement> {
     let (if_not_exists, name) = new_name(cursor, "a stream")?;
     if cursor.peek() == Some(&Token::LParen) {
-        return Err(SqlError::not_built("a stream of declared columns without @source or @sink")
-            .hint(format!(
-                "For rows that your code pushes write CREATE SOURCE {name} (...); for the result \
-                 of a query CREATE STREAM {name} AS SELECT ...."
-            ))
-            .at(cursor.here()));
+        return lifecycle::declared_set(cursor, if_not_exists, name);
     }
     let options = with_list(cursor)?;
+    if cursor.at_end() {
+        return Ok(Statement::CreateSet(CreateSet {
+            name,
+            if_not_exists,
+            columns: Vec::new(),
+            watermark: None,
+            options,
+        }));
+    }
     cursor.expect("AS")?;
     let emit = cut_emit(cursor)?.map(|(emit, _)| emit);
     let query = query(cursor)?;

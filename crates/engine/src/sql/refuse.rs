@@ -19,24 +19,11 @@ use super::statement::SqlQuery;
 
 const ROWS: &str = "Rows are pushed into a source and cannot be changed afterwards.";
 const TRANSACTIONS: &str = "Each statement stands for itself; a step is atomic by itself.";
-const LIFECYCLE: &str = "Use CREATE and DROP; a stream runs as long as it exists.";
 const SETTINGS: &str = "Options stand in the WITH list of the source, stream or sink they concern.";
 const SESSION: &str = "There is nothing here that it would act on.";
 
 /// The first words of statements that are not built.
 const STATEMENTS: &[(&[&str], &str)] = &[
-    (&["START", "STREAM"], LIFECYCLE),
-    (&["PAUSE", "STREAM"], LIFECYCLE),
-    (&["RESUME", "STREAM"], LIFECYCLE),
-    (&["STOP", "STREAM"], LIFECYCLE),
-    (
-        &["ATTACH", "SOURCE"],
-        "Name the source in the stream's FROM.",
-    ),
-    (
-        &["DETACH", "SOURCE"],
-        "DROP the stream and create it again without the source.",
-    ),
     (&["ALTER", "SOURCE"], "DROP the source and create it again."),
     (&["ALTER"], "DROP it and create it again."),
     (&["REPLAY"], "Create a second stream WITH (start = ...)."),

@@ -72,6 +72,17 @@ pub enum Statement {
     CreateSource(CreateSource),
     /// `CREATE STREAM name AS query`.
     CreateStream(CreateStream),
+    /// `CREATE STREAM name` without a query: a named set of sources.
+    CreateSet(CreateSet),
+    /// `START STREAM name` and its like.
+    Lifecycle {
+        /// What happens to it.
+        action: StreamAction,
+        /// The stream, or a view.
+        stream: Name,
+    },
+    /// `ATTACH SOURCE` and `DETACH SOURCE`.
+    Attach(Attach),
     /// `CREATE VIEW name AS query`.
     CreateView(CreateView),
     /// `CREATE SINK`, or `@sink(...) CREATE STREAM`.
@@ -147,6 +158,46 @@ pub struct CreateStream {
     pub query: SqlQuery,
     /// When it emits, if that was said.
     pub emit: Option<Emit>,
+}
+
+/// `CREATE STREAM [IF NOT EXISTS] name [(columns)] [WITH (...)]`: the rows of the sources that are
+/// attached to it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CreateSet {
+    /// The stream's name.
+    pub name: Name,
+    /// Whether an existing stream of this name is left as it is.
+    pub if_not_exists: bool,
+    /// The columns in order; empty when the first source attached is to say them.
+    pub columns: Vec<Column>,
+    /// Which column is event time; without a delay, which is for the sources to say.
+    pub watermark: Option<Watermark>,
+    /// The options: `description`.
+    pub options: Vec<OptionEntry>,
+}
+
+/// What can happen to a stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StreamAction {
+    /// `START STREAM`.
+    Start,
+    /// `PAUSE STREAM`.
+    Pause,
+    /// `RESUME STREAM`.
+    Resume,
+    /// `STOP STREAM`.
+    Stop,
+}
+
+/// `ATTACH SOURCE source TO STREAM stream`, or `DETACH SOURCE source FROM STREAM stream`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Attach {
+    /// The source.
+    pub source: Name,
+    /// The stream.
+    pub stream: Name,
+    /// Whether it is attached rather than detached.
+    pub attach: bool,
 }
 
 /// `CREATE [MATERIALIZED] VIEW [IF NOT EXISTS] name [WITH (...)] AS query`.

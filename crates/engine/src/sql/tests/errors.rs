@@ -528,24 +528,6 @@ fn what_contradicts_itself_is_refused() {
 #[test]
 fn what_is_not_built_is_refused_by_its_name() {
     let cases = [
-        ("START STREAM s", "START STREAM is not supported", "START"),
-        ("PAUSE STREAM s", "PAUSE STREAM is not supported", "PAUSE"),
-        (
-            "RESUME STREAM s",
-            "RESUME STREAM is not supported",
-            "RESUME",
-        ),
-        ("STOP STREAM s", "STOP STREAM is not supported", "STOP"),
-        (
-            "ATTACH SOURCE a TO STREAM s",
-            "ATTACH SOURCE is not supported",
-            "ATTACH",
-        ),
-        (
-            "DETACH SOURCE a FROM STREAM s",
-            "DETACH SOURCE is not supported",
-            "DETACH",
-        ),
         (
             "ALTER SOURCE a SET (x = 1)",
             "ALTER SOURCE is not supported",
@@ -592,11 +574,6 @@ fn what_is_not_built_is_refused_by_its_name() {
             "CREATE SOURCE a.b (x INT)",
             "a schema in a name is not supported",
             "a.",
-        ),
-        (
-            "CREATE STREAM s (a INT)",
-            "a stream of declared columns without @source or @sink is not supported",
-            "(",
         ),
         (
             "CREATE VIEW v (a) AS SELECT 1",

@@ -1,0 +1,270 @@
+//! The life of a query on a worker: begun, held, begun anew, stopped, without losing its place.
+//!
+//! ```text
+//!   reserve ─► idle ──begin──► running ──hold some inputs──► held ──hold none──► running
+//!               ▲                 │                           │
+//!               └──────────────── stop ◄──────────────────────┘
+//! ```
+//!
+//! A query keeps its slot from its creation to its drop, so that it always runs after what it reads and
+//! before what reads it. While an input is **held** its chunks pass by: rows are counted as missed, the
+//! last watermark is kept, and of an input whose rows may be taken back the result as it was is kept
+//! instead, so that on release the difference is fed and nothing is missed.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use timely::dataflow::operators::probe::Handle as Probe;
+
+use super::{NewQuery, QuerySlot, Worker};
+use crate::dataflow::{self, Built, Chunk, Failure, Outlet, Watermark, disappearing};
+use crate::topic::{Topic, TopicId};
+
+/// What can happen to a query besides being added and removed.
+pub(crate) enum LifeCommand {
+    /// A query that is not to run yet takes its place; subscribers may come.
+    Reserve { output: Arc<Topic> },
+    /// The query of this output begins, anew if it runs: without any state, from now on.
+    Begin(NewQuery),
+    /// From now on exactly these inputs are held. Those released hear first what they hold now.
+    Hold {
+        output: TopicId,
+        inputs: Vec<Hold>,
+        reason: Arc<str>,
+    },
+    /// The query ends and its state goes; its place and its topics stay.
+    Stop { output: TopicId },
+}
+
+/// An input to be held.
+#[derive(Clone)]
+pub(crate) struct Hold {
+    pub input: TopicId,
+    /// Counts the rows that pass by.
+    pub missed: Arc<AtomicU64>,
+}
+
+/// An input that is held, on one worker.
+pub(super) struct Held {
+    hold: Hold,
+    /// What to take back on release: an input whose rows may go, as it was, on its home worker.
+    before: Vec<Chunk>,
+    changes: bool,
+    watermark: Option<Watermark>,
+}
+
+impl Held {
+    fn new(hold: &Hold, topic: &Topic, here: usize) -> Self {
+        let changes = topic.relation.changes;
+        let before = match changes && topic.home == here {
+            true => topic.snapshot_chunks(),
+            false => Vec::new(),
+        };
+        Self {
+            hold: hold.clone(),
+            before,
+            changes,
+            watermark: None,
+        }
+    }
+
+    pub(super) fn is_of(&self, input: TopicId) -> bool {
+        self.hold.input == input
+    }
+
+    /// Chunks pass by.
+    pub(super) fn skip(&mut self, chunks: &[Chunk]) {
+        for chunk in chunks {
+            match chunk {
+                Chunk::Rows(rows) if !self.changes => {
+                    let rows = rows.num_rows() as u64;
+                    self.hold.missed.fetch_add(rows, Ordering::Relaxed);
+                }
+                Chunk::Watermark(watermark) => self.watermark = Some(*watermark),
+                _ => {}
+            }
+        }
+    }
+
+    /// What the query must hear so that it is where it would be.
+    fn release(self, topic: &Topic) -> Vec<Chunk> {
+        let mut chunks: Vec<Chunk> = self.before.into_iter().map(going).collect();
+        if self.changes {
+            chunks.extend(topic.snapshot_chunks());
+        }
+        chunks.extend(self.watermark.map(Chunk::Watermark));
+        chunks
+    }
+}
+
+fn going(chunk: Chunk) -> Chunk {
+    match chunk {
+        Chunk::Rows(rows) => Chunk::Rows(disappearing(rows)),
+        other => other,
+    }
+}
+
+impl QuerySlot {
+    /// A slot in which nothing runs.
+    fn idle(output: Arc<Topic>) -> Self {
+        Self {
+            inputs: Vec::new(),
+            probe: Probe::new(),
+            outlet: Outlet::default(),
+            stages: Vec::new(),
+            output,
+            late: Vec::new(),
+            failure: Failure::default(),
+            failed: false,
+            held: Vec::new(),
+            idle: true,
+        }
+    }
+}
+
+impl Worker<'_> {
+    pub(super) fn life(&mut self, command: &LifeCommand) {
+        match command {
+            LifeCommand::Reserve { output } => {
+                self.queries.push(QuerySlot::idle(Arc::clone(output)));
+            }
+            LifeCommand::Begin(query) => self.begin(query),
+            LifeCommand::Hold {
+                output,
+                inputs,
+                reason,
+            } => self.hold(*output, inputs, reason),
+            LifeCommand::Stop { output } => self.stop(*output),
+        }
+    }
+
+    fn number_of(&self, output: TopicId) -> Option<usize> {
+        self.queries
+            .iter()
+            .position(|query| query.output.id == output)
+    }
+
+    /// Builds this worker's part of a query.
+    pub(super) fn build(&mut self, query: &NewQuery) -> Option<QuerySlot> {
+        let (inputs, home) = (query.inputs.len(), query.output.home);
+        let built = self.timely.dataflow::<u64, _, _>(|scope| {
+            dataflow::build(scope, &query.plan, inputs, home, &query.failure)
+        });
+        let Built {
+            inputs,
+            probe,
+            outlet,
+            stages,
+        } = match built {
+            Ok(built) => built,
+            Err(error) => {
+                query.output.fail(&error.strip_backtrace());
+                return None;
+            }
+        };
+        let inputs = query.inputs.iter().cloned().zip(inputs);
+        Some(QuerySlot {
+            inputs: inputs.collect(),
+            probe,
+            outlet,
+            stages,
+            output: Arc::clone(&query.output),
+            late: query.late.clone(),
+            failure: query.failure.clone(),
+            failed: query.output.has_failed(),
+            held: Vec::new(),
+            idle: false,
+        })
+    }
+
+    fn begin(&mut self, query: &NewQuery) {
+        let Some(number) = self.number_of(query.output.id) else {
+            return;
+        };
+        if let Some(slot) = self.build(query) {
+            self.queries[number] = slot;
+            self.begin_query(number, query);
+        }
+    }
+
+    /// Feeds one query alone, then runs those after it, which may read it, and publishes.
+    pub(super) fn feed(&mut self, number: usize, chunks: Vec<(Arc<Topic>, Vec<Chunk>)>) {
+        let epoch = self.position - 1;
+        let inputs: Vec<TopicId> = chunks.iter().map(|(topic, _)| topic.id).collect();
+        for (topic, chunks) in chunks {
+            self.fresh.of(&topic).extend(chunks);
+        }
+        self.run_query(number, epoch);
+        // What was fed here is no news to others.
+        for topic in &inputs {
+            self.fresh.0.remove(topic);
+        }
+        self.run_after(number, epoch);
+    }
+
+    fn run_after(&mut self, number: usize, epoch: u64) {
+        for later in number + 1..self.queries.len() {
+            self.run_query(later, epoch);
+        }
+        self.fresh.publish();
+    }
+
+    fn hold(&mut self, output: TopicId, wanted: &[Hold], reason: &str) {
+        let here = self.timely.index();
+        let Some(number) = self.number_of(output) else {
+            return;
+        };
+        let slot = &mut self.queries[number];
+        let stays = |held: &Held| wanted.iter().any(|hold| held.is_of(hold.input));
+        let (kept, released): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut slot.held).into_iter().partition(stays);
+        slot.held = kept;
+        for hold in wanted {
+            let input = slot.inputs.iter().find(|(topic, _)| topic.id == hold.input);
+            if let Some((topic, _)) = input
+                && !slot.held.iter().any(|held| held.is_of(hold.input))
+            {
+                slot.held.push(Held::new(hold, topic, here));
+            }
+        }
+        if released.is_empty() {
+            return;
+        }
+        let missed = released
+            .iter()
+            .map(|held| held.hold.missed.load(Ordering::Relaxed));
+        let missed: u64 = missed.sum();
+        if missed > 0 && slot.output.home == here {
+            slot.output.tell_gap(missed, reason);
+        }
+        let mut chunks = Vec::new();
+        for held in released {
+            let input = slot.inputs.iter().find(|(topic, _)| held.is_of(topic.id));
+            if let Some((topic, _)) = input
+                && topic.home == here
+            {
+                chunks.push((Arc::clone(topic), held.release(topic)));
+            }
+        }
+        self.feed(number, chunks);
+    }
+
+    fn stop(&mut self, output: TopicId) {
+        let (here, epoch) = (self.timely.index(), self.position - 1);
+        let Some(number) = self.number_of(output) else {
+            return;
+        };
+        let output = Arc::clone(&self.queries[number].output);
+        self.queries[number] = QuerySlot::idle(Arc::clone(&output));
+        if output.home != here {
+            return self.run_after(number, epoch);
+        }
+        // A result that changes goes row by row, so that those who read it follow.
+        if output.relation.changes {
+            let gone = output.snapshot_chunks().into_iter().map(going);
+            self.fresh.of(&output).extend(gone);
+        }
+        self.run_after(number, epoch);
+        output.reset();
+    }
+}
