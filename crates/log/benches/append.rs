@@ -26,8 +26,13 @@ fn payload(bytes: usize) -> Vec<u8> {
 }
 
 fn open(dir: &Path, mode: Mode) -> Log {
-    let config = Config { mode, ..Config::default() };
-    Log::open(Arc::new(RealDisk), dir, config).expect("a fresh folder").0
+    let config = Config {
+        mode,
+        ..Config::default()
+    };
+    Log::open(Arc::new(RealDisk), dir, config)
+        .expect("a fresh folder")
+        .0
 }
 
 fn fresh(dir: &Path) {
@@ -38,7 +43,13 @@ fn fresh(dir: &Path) {
 fn append(log: &mut Log, n: usize, payload: &[u8]) {
     let n = n as i64;
     let (sequence, times) = (n as u64 + 1, Some((n * 1000, n * 1000 + 999)));
-    let record = Append { rows: ROWS, times, sequence, appended_us: n, payload: &[payload] };
+    let record = Append {
+        rows: ROWS,
+        times,
+        sequence,
+        appended_us: n,
+        payload: &[payload],
+    };
     log.append(&record).expect("room on the disk");
 }
 
@@ -98,7 +109,13 @@ fn group_commit(dir: &Path, ahead: usize) {
     let mut ends = std::collections::VecDeque::new();
     let (mut n, syncs) = (0, durability.syncs());
     while start.elapsed() < Duration::from_secs(2) {
-        let record = Append { rows: 100, sequence: n, appended_us: 0, times: None, payload: &[&payload] };
+        let record = Append {
+            rows: 100,
+            sequence: n,
+            appended_us: 0,
+            times: None,
+            payload: &[&payload],
+        };
         ends.push_back(log.append(&record).expect("room on the disk"));
         n += 1;
         if ends.len() > ahead {
@@ -119,7 +136,11 @@ fn reopen(dir: &Path, what: &str) -> Log {
     let start = Instant::now();
     let (log, found) = Log::open(Arc::new(RealDisk), dir, Config::default()).expect("a sound log");
     let mb = found.scanned_bytes as f64 / 1e6;
-    println!("open, {what}: {:.1} ms, {mb:.0} MB scanned, {} segments", ms(start), found.segments);
+    println!(
+        "open, {what}: {:.1} ms, {mb:.0} MB scanned, {} segments",
+        ms(start),
+        found.segments
+    );
     log
 }
 
@@ -148,20 +169,31 @@ fn recovery_and_scan(dir: &Path, size: usize, count: usize) {
             bytes += record.payload.len();
         }
         let seconds = start.elapsed().as_secs_f64();
-        println!("scan, {turn}: {:.2} GB/s of {:.2} GB, checksums verified", bytes as f64 / seconds / 1e9, bytes as f64 / 1e9);
+        println!(
+            "scan, {turn}: {:.2} GB/s of {:.2} GB, checksums verified",
+            bytes as f64 / seconds / 1e9,
+            bytes as f64 / 1e9
+        );
     }
     let middle = count as i64 * 500;
     let start = Instant::now();
-    let mut scan = log.reader().between(middle, middle + 100_000).expect("all is kept");
+    let mut scan = log
+        .reader()
+        .between(middle, middle + 100_000)
+        .expect("all is kept");
     let mut records = 0;
     while scan.next().expect("a sound log").is_some() {
         records += 1;
     }
-    println!("between two times: {records} of {count} records in {:.2} ms", ms(start));
+    println!(
+        "between two times: {records} of {count} records in {:.2} ms",
+        ms(start)
+    );
 }
 
 fn main() {
-    let base = std::env::var_os("HEADWATER_BENCH_DIR").map_or_else(std::env::temp_dir, PathBuf::from);
+    let base =
+        std::env::var_os("HEADWATER_BENCH_DIR").map_or_else(std::env::temp_dir, PathBuf::from);
     let dir = base.join(format!("headwater-log-bench-{}", std::process::id()));
     let bytes = setting("HEADWATER_BENCH_MB", 1024) << 20;
     let rounds = setting("HEADWATER_BENCH_ROUNDS", 5);
@@ -181,8 +213,14 @@ fn main() {
     let (size, count) = (256 << 10, bytes / (256 << 10));
     let (plain, ours) = until_durable(&dir, size, count);
     let mb = (count * size) as f64 / 1e6;
-    println!("until durable, async: {:.0} MB/s, plain write and one fsync {:.0} MB/s", mb / ours, mb / plain);
-    [1, 16, 256].into_iter().for_each(|ahead| group_commit(&dir, ahead));
+    println!(
+        "until durable, async: {:.0} MB/s, plain write and one fsync {:.0} MB/s",
+        mb / ours,
+        mb / plain
+    );
+    [1, 16, 256]
+        .into_iter()
+        .for_each(|ahead| group_commit(&dir, ahead));
     recovery_and_scan(&dir, size, count);
     fs::remove_dir_all(&dir).expect("our own folder");
 }

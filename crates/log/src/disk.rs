@@ -114,7 +114,9 @@ impl Disk for RealDisk {
             Err(TryLockError::WouldBlock) => {
                 let mut holder = Vec::new();
                 (&mut file).take(64).read_to_end(&mut holder)?;
-                return Ok(Locking::Taken(String::from_utf8_lossy(&holder).into_owned()));
+                return Ok(Locking::Taken(
+                    String::from_utf8_lossy(&holder).into_owned(),
+                ));
             }
         }
         file.set_len(0)?;

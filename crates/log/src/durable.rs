@@ -83,7 +83,10 @@ impl Shared {
     }
 
     pub fn segments(&self) -> Vec<Arc<Segment>> {
-        self.segments.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.segments
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     /// A place that is durable; the log may be durable further.
@@ -111,7 +114,10 @@ impl Shared {
     fn failure(&self, progress: &Progress) -> Result<()> {
         match &progress.failed {
             None => Ok(()),
-            Some(cause) => Err(Error::SyncFailed { path: self.dir.clone(), cause: cause.clone() }),
+            Some(cause) => Err(Error::SyncFailed {
+                path: self.dir.clone(),
+                cause: cause.clone(),
+            }),
         }
     }
 
@@ -128,7 +134,10 @@ impl Shared {
         let mut progress = locked(&self.progress);
         while progress.durable.bytes < place.bytes {
             self.failure(&progress)?;
-            progress = self.moved.wait(progress).unwrap_or_else(PoisonError::into_inner);
+            progress = self
+                .moved
+                .wait(progress)
+                .unwrap_or_else(PoisonError::into_inner);
         }
         Ok(())
     }
@@ -179,7 +188,8 @@ impl Shared {
                 Ok(durable) => progress.durable = durable,
                 Err(error) => progress.failed = Some(error.to_string()),
             }
-            self.durable_bytes.store(progress.durable.bytes, Ordering::Relaxed);
+            self.durable_bytes
+                .store(progress.durable.bytes, Ordering::Relaxed);
         }
         self.moved.notify_all();
         let wakers = locked(&self.wakers).clone();
@@ -199,7 +209,8 @@ impl Shared {
             let path = index_path(&self.dir, segment.header.base);
             let bytes = segment.index().encode();
             let written = self.disk.create(&path);
-            let written = written.and_then(|file| write_full(&*file, &mut [IoSlice::new(&bytes)], 0));
+            let written =
+                written.and_then(|file| write_full(&*file, &mut [IoSlice::new(&bytes)], 0));
             if let Err(error) = written {
                 tracing::warn!(index = %path.display(), %error, "an index could not be written; opening the log will make it");
             }

@@ -94,7 +94,14 @@ impl Header {
         put(
             &mut bytes,
             16,
-            &[self.first_offset, self.sequence, appended, min as u64, max as u64, self.synced],
+            &[
+                self.first_offset,
+                self.sequence,
+                appended,
+                min as u64,
+                max as u64,
+                self.synced,
+            ],
         );
         bytes[64..68].copy_from_slice(&self.rows.to_le_bytes());
         bytes[68..72].copy_from_slice(&flags.to_le_bytes());
@@ -125,7 +132,10 @@ impl Header {
         };
         let sane = flags & !HAS_TIMES == 0
             && u64::from(header.payload_len) <= MAX_PAYLOAD
-            && header.first_offset.checked_add(u64::from(header.rows)).is_some()
+            && header
+                .first_offset
+                .checked_add(u64::from(header.rows))
+                .is_some()
             && header.synced <= place
             && header.times.is_none_or(|(min, max)| min <= max);
         if sane { Ok(header) } else { Err(Why::Header) }
@@ -172,7 +182,14 @@ impl SegmentHeader {
         put(
             &mut bytes,
             16,
-            &[self.base, self.first_offset, previous.sequence, previous.bytes, previous.offset, self.synced],
+            &[
+                self.base,
+                self.first_offset,
+                previous.sequence,
+                previous.bytes,
+                previous.offset,
+                self.synced,
+            ],
         );
         let crc = segment_crc(&bytes);
         bytes[12..16].copy_from_slice(&crc.to_le_bytes());
@@ -205,7 +222,11 @@ impl SegmentHeader {
             && header.previous.bytes <= base
             && header.previous.offset <= header.first_offset
             && header.synced <= base;
-        if sane { SegmentStart::Sound(header) } else { SegmentStart::Broken }
+        if sane {
+            SegmentStart::Sound(header)
+        } else {
+            SegmentStart::Broken
+        }
     }
 }
 
@@ -217,7 +238,11 @@ fn segment_crc(bytes: &[u8]) -> u32 {
 pub(crate) fn encode_mark(durable: &Position) -> [u8; MARK] {
     let mut bytes = [0; MARK];
     bytes[..4].copy_from_slice(&MARK_MAGIC);
-    put(&mut bytes, 8, &[durable.bytes, durable.offset, durable.sequence]);
+    put(
+        &mut bytes,
+        8,
+        &[durable.bytes, durable.offset, durable.sequence],
+    );
     let crc = crc32c(&bytes[8..]);
     bytes[4..8].copy_from_slice(&crc.to_le_bytes());
     bytes
@@ -225,7 +250,9 @@ pub(crate) fn encode_mark(durable: &Position) -> [u8; MARK] {
 
 /// The mark that these bytes are, if they are one.
 pub(crate) fn decode_mark(bytes: &[u8]) -> Option<Position> {
-    let sound = bytes.len() >= MARK && bytes[..4] == MARK_MAGIC && crc32c(&bytes[8..MARK]) == u32_at(bytes, 4);
+    let sound = bytes.len() >= MARK
+        && bytes[..4] == MARK_MAGIC
+        && crc32c(&bytes[8..MARK]) == u32_at(bytes, 4);
     sound.then(|| Position {
         bytes: u64_at(bytes, 8),
         offset: u64_at(bytes, 16),
@@ -274,15 +301,31 @@ mod tests {
 
     #[test]
     fn every_flipped_bit_of_a_segment_header_or_mark_is_noticed() {
-        let place = Position { offset: 1, sequence: 2, bytes: 3 };
-        let header = SegmentHeader { base: 9, first_offset: 4, previous: place, synced: 1 };
+        let place = Position {
+            offset: 1,
+            sequence: 2,
+            bytes: 3,
+        };
+        let header = SegmentHeader {
+            base: 9,
+            first_offset: 4,
+            previous: place,
+            synced: 1,
+        };
         let sound = header.encode();
-        assert_eq!(SegmentHeader::decode(&sound, 9), SegmentStart::Sound(header));
+        assert_eq!(
+            SegmentHeader::decode(&sound, 9),
+            SegmentStart::Sound(header)
+        );
         assert_eq!(SegmentHeader::decode(&sound, 8), SegmentStart::Broken);
         for bit in 0..SEGMENT_HEADER * 8 {
             let mut bytes = sound;
             bytes[bit / 8] ^= 1 << (bit % 8);
-            assert_eq!(SegmentHeader::decode(&bytes, 9), SegmentStart::Broken, "bit {bit}");
+            assert_eq!(
+                SegmentHeader::decode(&bytes, 9),
+                SegmentStart::Broken,
+                "bit {bit}"
+            );
         }
         let sound = encode_mark(&place);
         assert_eq!(decode_mark(&sound), Some(place));

@@ -34,13 +34,29 @@ pub(crate) struct Frames {
 
 impl Frames {
     pub fn new(file: Arc<dyn DiskFile>, base: u64, pos: u64, end: u64) -> Self {
-        Frames { file, base, pos, end, piece: Vec::new(), piece_at: 0, have: 0 }
+        Frames {
+            file,
+            base,
+            pos,
+            end,
+            piece: Vec::new(),
+            piece_at: 0,
+            have: 0,
+        }
     }
 
     /// Goes on in another file, with the same memory.
     pub fn reset(&mut self, file: Arc<dyn DiskFile>, base: u64, pos: u64, end: u64) {
         let piece = std::mem::take(&mut self.piece);
-        *self = Frames { file, base, pos, end, piece, piece_at: 0, have: 0 };
+        *self = Frames {
+            file,
+            base,
+            pos,
+            end,
+            piece,
+            piece_at: 0,
+            have: 0,
+        };
     }
 
     /// Goes to another stretch of the same file.
@@ -66,13 +82,20 @@ impl Frames {
         if !self.fill(RECORD_HEADER as u64)? {
             return Ok(Err(Why::Torn));
         }
-        let bytes = self.slice(0, RECORD_HEADER).try_into().expect("a header's length");
+        let bytes = self
+            .slice(0, RECORD_HEADER)
+            .try_into()
+            .expect("a header's length");
         let header = match Header::decode(bytes, self.place()) {
             Ok(header) => header,
             Err(why) => return Ok(Err(why)),
         };
         let torn = header.record_len() > self.end - self.pos;
-        Ok(if torn { Err(Why::Torn) } else { Ok(Some(header)) })
+        Ok(if torn {
+            Err(Why::Torn)
+        } else {
+            Ok(Some(header))
+        })
     }
 
     /// Whether the payload of the record whose header was just read is sound.
@@ -136,8 +159,16 @@ impl Frames {
         if self.pos >= self.piece_at && kept >= n {
             return Ok(true);
         }
-        let kept = if self.pos >= self.piece_at { kept as usize } else { 0 };
-        let from = if kept > 0 { (self.pos - self.piece_at) as usize } else { 0 };
+        let kept = if self.pos >= self.piece_at {
+            kept as usize
+        } else {
+            0
+        };
+        let from = if kept > 0 {
+            (self.pos - self.piece_at) as usize
+        } else {
+            0
+        };
         self.piece.copy_within(from..from + kept, 0);
         let wanted = n.max(PIECE).min(left) as usize;
         if self.piece.len() < wanted {
@@ -151,5 +182,7 @@ impl Frames {
 }
 
 fn find_marker(bytes: &[u8]) -> Option<usize> {
-    bytes.windows(MARKER.len()).position(|window| window == MARKER)
+    bytes
+        .windows(MARKER.len())
+        .position(|window| window == MARKER)
 }

@@ -47,7 +47,10 @@ pub struct Extent {
 impl Extent {
     /// Whether it may hold rows with an event time from `min` to `max`, both included.
     pub fn overlaps(&self, min: i64, max: i64) -> bool {
-        self.untimed || self.times.is_some_and(|(least, greatest)| least <= max && min <= greatest)
+        self.untimed
+            || self
+                .times
+                .is_some_and(|(least, greatest)| least <= max && min <= greatest)
     }
 
     pub(crate) fn end(&self) -> u64 {
@@ -113,11 +116,6 @@ impl Index {
         HEADER as u64 + ENTRY as u64 * (segment_len / crate::format::RECORD_HEADER as u64 + 1)
     }
 
-    /// Where its last record ends.
-    pub fn end(&self) -> Position {
-        end_of(&self.header, self.len, &self.extents)
-    }
-
     pub fn encode(&self) -> Vec<u8> {
         let mut bytes = vec![0; HEADER + ENTRY * self.extents.len()];
         bytes[..8].copy_from_slice(&MAGIC);
@@ -151,15 +149,37 @@ impl Index {
         if !sound {
             return None;
         }
-        let [named, first_offset, sequence, previous, offset, synced, len, count] = get(bytes, 16);
+        let [
+            named,
+            first_offset,
+            sequence,
+            previous,
+            offset,
+            synced,
+            len,
+            count,
+        ] = get(bytes, 16);
         let entries = (bytes.len() - HEADER) as u64;
         if named != base || entries % ENTRY as u64 != 0 || entries / ENTRY as u64 != count {
             return None;
         }
-        let previous = Position { offset, sequence, bytes: previous };
-        let header = SegmentHeader { base, first_offset, previous, synced };
+        let previous = Position {
+            offset,
+            sequence,
+            bytes: previous,
+        };
+        let header = SegmentHeader {
+            base,
+            first_offset,
+            previous,
+            synced,
+        };
         let extents = (0..count as usize).map(|n| extent(base, get(bytes, HEADER + n * ENTRY)));
-        let index = Index { header, len, extents: extents.collect() };
+        let index = Index {
+            header,
+            len,
+            extents: extents.collect(),
+        };
         index.is_sane().then_some(index)
     }
 
@@ -212,8 +232,18 @@ fn entry(extent: &Extent) -> [u64; 10] {
 }
 
 fn extent(segment: u64, numbers: [u64; 10]) -> Extent {
-    let [position, bytes, first_offset, end_offset, first_sequence, last_sequence, min, max, appended, counts] =
-        numbers;
+    let [
+        position,
+        bytes,
+        first_offset,
+        end_offset,
+        first_sequence,
+        last_sequence,
+        min,
+        max,
+        appended,
+        counts,
+    ] = numbers;
     Extent {
         segment,
         position,
@@ -234,7 +264,12 @@ mod tests {
     use super::*;
 
     fn index() -> Index {
-        let header = SegmentHeader { base: 100, first_offset: 5, previous: Position::default(), synced: 1 };
+        let header = SegmentHeader {
+            base: 100,
+            first_offset: 5,
+            previous: Position::default(),
+            synced: 1,
+        };
         let mut extents = Vec::new();
         let mut record = Header {
             first_offset: 5,
@@ -251,7 +286,11 @@ mod tests {
             record.first_offset += 2;
             record.times = if n == 1 { None } else { Some((n as i64, 10)) };
         }
-        Index { header, len: 564, extents }
+        Index {
+            header,
+            len: 564,
+            extents,
+        }
     }
 
     #[test]
@@ -259,8 +298,11 @@ mod tests {
         let index = index();
         assert_eq!(index.extents.len(), 3);
         assert_eq!(index.extents[0].times, Some((-3, 10)));
-        assert_eq!((index.extents[1].untimed, index.extents[1].end_offset), (true, 13));
-        assert_eq!(index.end().offset, 15);
+        assert_eq!(
+            (index.extents[1].untimed, index.extents[1].end_offset),
+            (true, 13)
+        );
+        assert_eq!(end_of(&index.header, index.len, &index.extents).offset, 15);
     }
 
     #[test]

@@ -16,7 +16,9 @@ use std::time::Duration;
 use crate::disk::{Disk, DiskFile, write_full};
 use crate::durable::Shared;
 use crate::error::{Error, Result};
-use crate::format::{Header, MAX_PAYLOAD, Position, RECORD_HEADER, SEGMENT_HEADER, SegmentHeader, payload_crc};
+use crate::format::{
+    Header, MAX_PAYLOAD, Position, RECORD_HEADER, SEGMENT_HEADER, SegmentHeader, payload_crc,
+};
 use crate::index::push;
 use crate::reader::LogReader;
 use crate::recover::{Recovered, mark_path, recover};
@@ -40,7 +42,10 @@ pub enum Mode {
 impl Default for Mode {
     /// 100 ms or 8 MiB.
     fn default() -> Self {
-        Mode::Async { every: Duration::from_millis(100), bytes: 8 << 20 }
+        Mode::Async {
+            every: Duration::from_millis(100),
+            bytes: 8 << 20,
+        }
     }
 }
 
@@ -60,7 +65,12 @@ pub struct Config {
 
 impl Default for Config {
     fn default() -> Self {
-        Config { segment_bytes: 64 << 20, extent_bytes: 1 << 20, mode: Mode::default(), skip_damaged: false }
+        Config {
+            segment_bytes: 64 << 20,
+            extent_bytes: 1 << 20,
+            mode: Mode::default(),
+            skip_damaged: false,
+        }
     }
 }
 
@@ -97,9 +107,11 @@ impl Log {
     /// Fails with [`Error::Damaged`], having changed nothing, if something that was durable is wrong or missing and
     /// `config.skip_damaged` is not set.
     pub fn open(disk: Arc<dyn Disk>, dir: &Path, config: Config) -> Result<(Log, Recovered)> {
-        disk.create_dir(dir).map_err(|error| Error::io("create", dir, error))?;
+        disk.create_dir(dir)
+            .map_err(|error| Error::io("create", dir, error))?;
         if let Some(parent) = dir.parent().filter(|parent| !parent.as_os_str().is_empty()) {
-            disk.sync_dir(parent).map_err(|error| Error::io("sync", parent, error))?;
+            disk.sync_dir(parent)
+                .map_err(|error| Error::io("sync", parent, error))?;
         }
         let mut opened = recover(&*disk, dir, config.extent_bytes, config.skip_damaged)?;
         let mark = open_mark(&*disk, dir)?;
@@ -117,10 +129,17 @@ impl Log {
             }
         };
         let file = active.state().file.clone();
-        let file = file.ok_or_else(|| Error::io("open", &active.path, io::ErrorKind::NotFound.into()))?;
+        let file =
+            file.ok_or_else(|| Error::io("open", &active.path, io::ErrorKind::NotFound.into()))?;
         let shared = Arc::new(Shared::new(disk, dir, config, opened.segments, mark));
         let end = active.end();
-        let mut log = Log { shared, active, file, end, untidy: false };
+        let mut log = Log {
+            shared,
+            active,
+            file,
+            end,
+            untidy: false,
+        };
         log.settle(&mut opened.report)?;
         Ok((log, opened.report))
     }
@@ -158,7 +177,13 @@ impl Log {
         {
             let mut state = self.active.state();
             let extent_bytes = self.shared.config.extent_bytes;
-            push(&mut state.extents, self.active.header.base, position, &header, extent_bytes);
+            push(
+                &mut state.extents,
+                self.active.header.base,
+                position,
+                &header,
+                extent_bytes,
+            );
             state.len = position + header.record_len();
         }
         self.end = Position {
@@ -177,7 +202,10 @@ impl Log {
 
     /// The first row that is kept; equal to the end's offset if there is none.
     pub fn first_offset(&self) -> u64 {
-        self.shared.segments().first().map_or(self.end.offset, |first| first.header.first_offset)
+        self.shared
+            .segments()
+            .first()
+            .map_or(self.end.offset, |first| first.header.first_offset)
     }
 
     /// A handle to read the log with, from any thread, also while it is written.
@@ -198,7 +226,10 @@ impl Log {
     fn header(&self, record: &Append<'_>) -> Result<Header> {
         let bytes: u64 = record.payload.iter().map(|part| part.len() as u64).sum();
         if bytes > MAX_PAYLOAD {
-            return Err(Error::TooLarge { bytes, limit: MAX_PAYLOAD });
+            return Err(Error::TooLarge {
+                bytes,
+                limit: MAX_PAYLOAD,
+            });
         }
         if record.sequence < self.end.sequence {
             let (sequence, last) = (record.sequence, self.end.sequence);
@@ -253,12 +284,23 @@ impl Log {
     fn rotate(&mut self) -> Result<()> {
         self.tidy()?;
         let shared = &self.shared;
-        let header = SegmentHeader { synced: shared.durable_bytes(), ..next_header(Some(&self.active), &self.end, &self.end) };
+        let header = SegmentHeader {
+            synced: shared.durable_bytes(),
+            ..next_header(Some(&self.active), &self.end, &self.end)
+        };
         let next = Arc::new(create(&*shared.disk, &shared.dir, header)?);
-        self.file = next.state().file.clone().expect("a new segment has its file open");
+        self.file = next
+            .state()
+            .file
+            .clone()
+            .expect("a new segment has its file open");
         shared.new_names.store(true, Ordering::Release);
         // Before it is sealed its successor is there, so a reader that sees the seal finds where to go on.
-        shared.segments.write().unwrap_or_else(PoisonError::into_inner).push(next.clone());
+        shared
+            .segments
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(next.clone());
         self.active.state().sealed = true;
         self.active = next;
         self.end = self.active.end();
@@ -280,24 +322,43 @@ impl Log {
 
 impl std::fmt::Debug for Log {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Log").field("dir", &self.shared.dir).field("end", &self.end).finish()
+        f.debug_struct("Log")
+            .field("dir", &self.shared.dir)
+            .field("end", &self.end)
+            .finish()
     }
 }
 
 /// The header of a segment that follows this one; `end` and `floor` say with which offset and place it may begin.
 fn next_header(before: Option<&Arc<Segment>>, end: &Position, floor: &Position) -> SegmentHeader {
     let previous = before.map(|before| before.end());
-    let base = previous.map_or(0, |previous| previous.bytes).max(end.bytes).max(floor.bytes);
-    let previous = previous.unwrap_or(Position { bytes: base, ..*floor });
+    let base = previous
+        .map_or(0, |previous| previous.bytes)
+        .max(end.bytes)
+        .max(floor.bytes);
+    let previous = previous.unwrap_or(Position {
+        bytes: base,
+        ..*floor
+    });
     let first_offset = previous.offset.max(end.offset).max(floor.offset);
     let sequence = previous.sequence.max(floor.sequence);
-    SegmentHeader { base, first_offset, previous: Position { sequence, ..previous }, synced: 0 }
+    SegmentHeader {
+        base,
+        first_offset,
+        previous: Position {
+            sequence,
+            ..previous
+        },
+        synced: 0,
+    }
 }
 
 /// Creates a segment's file with its header; nothing of it is durable yet.
 fn create(disk: &dyn Disk, dir: &Path, header: SegmentHeader) -> Result<Segment> {
     let path = segment_path(dir, header.base);
-    let file = disk.create(&path).map_err(|error| Error::io("create", &path, error))?;
+    let file = disk
+        .create(&path)
+        .map_err(|error| Error::io("create", &path, error))?;
     match write_full(&*file, &mut [IoSlice::new(&header.encode())], 0) {
         Ok(()) => Ok(Segment::fresh(dir, header, file)),
         Err(error) => {

@@ -199,7 +199,9 @@ impl LyingDisk {
             room: None,
             short: false,
         };
-        LyingDisk { world: Arc::new(Mutex::new(world)) }
+        LyingDisk {
+            world: Arc::new(Mutex::new(world)),
+        }
     }
 
     /// Pulls the plug and starts the machine again. All handles and locks are gone.
@@ -225,14 +227,18 @@ impl LyingDisk {
                 Crash::Everything => {}
                 Crash::Anything => {
                     let pending = std::mem::take(&mut content.pending);
-                    pending.iter().for_each(|change| change.torn(random, &mut content.durable));
+                    pending
+                        .iter()
+                        .for_each(|change| change.torn(random, &mut content.durable));
                 }
             }
             content.pending.clear();
             content.cache = content.durable.clone();
         }
         let names = &world.names;
-        world.files.retain(|file, _| names.values().any(|named| named == file));
+        world
+            .files
+            .retain(|file, _| names.values().any(|named| named == file));
         (world.age, world.down, world.crash_at) = (world.age + 1, false, None);
         world.locks.clear();
     }
@@ -255,7 +261,11 @@ impl LyingDisk {
 
     /// How many operations of one kind there were.
     pub fn count(&self, op: Op) -> u64 {
-        locked(&self.world).counts.get(&op).copied().unwrap_or_default()
+        locked(&self.world)
+            .counts
+            .get(&op)
+            .copied()
+            .unwrap_or_default()
     }
 
     /// Lets the operation of this kind fail that comes after `skip` more of them.
@@ -303,10 +313,18 @@ impl LyingDisk {
     /// Puts these bytes in the place of a file's contents, durably; creates the file if need be.
     pub fn plant(&self, path: &Path, bytes: &[u8]) {
         let world = &mut *locked(&self.world);
-        let file = world.names.get(path).copied().unwrap_or_else(|| world.fresh());
+        let file = world
+            .names
+            .get(path)
+            .copied()
+            .unwrap_or_else(|| world.fresh());
         world.names.insert(path.to_owned(), file);
         world.durable_names.insert(path.to_owned(), file);
-        let content = Content { cache: bytes.to_owned(), durable: bytes.to_owned(), pending: Vec::new() };
+        let content = Content {
+            cache: bytes.to_owned(),
+            durable: bytes.to_owned(),
+            pending: Vec::new(),
+        };
         world.files.insert(file, content);
     }
 
@@ -348,7 +366,11 @@ impl LyingDisk {
     }
 
     fn handle(&self, world: &World, file: u64) -> Arc<dyn DiskFile> {
-        Arc::new(LyingFile { world: self.world.clone(), file, age: world.age })
+        Arc::new(LyingFile {
+            world: self.world.clone(),
+            file,
+            age: world.age,
+        })
     }
 }
 
@@ -366,14 +388,21 @@ impl World {
             self.down = true;
             return Ok(ControlFlow::Break(()));
         }
-        match self.failing.iter().find(|failing| failing.op == op && failing.nth == this) {
+        match self
+            .failing
+            .iter()
+            .find(|failing| failing.op == op && failing.nth == this)
+        {
             Some(failing) => Err(failing.kind.into()),
             None => Ok(ControlFlow::Continue(())),
         }
     }
 
     fn used(&self) -> u64 {
-        self.names.values().map(|file| self.files[file].cache.len() as u64).sum()
+        self.names
+            .values()
+            .map(|file| self.files[file].cache.len() as u64)
+            .sum()
     }
 
     fn fresh(&self) -> u64 {
@@ -387,16 +416,25 @@ impl World {
     }
 
     fn content(&mut self, file: u64) -> &mut Content {
-        self.files.get_mut(&file).expect("a handle of this age has a file")
+        self.files
+            .get_mut(&file)
+            .expect("a handle of this age has a file")
     }
 
     fn find(&self, path: &Path) -> io::Result<u64> {
-        self.names.get(path).copied().ok_or_else(|| ErrorKind::NotFound.into())
+        self.names
+            .get(path)
+            .copied()
+            .ok_or_else(|| ErrorKind::NotFound.into())
     }
 
     fn less(&mut self, len: usize) -> usize {
         let cut = self.short && len > 1 && below(&mut self.random, 3) == 0;
-        if cut { 1 + below(&mut self.random, len - 1) } else { len }
+        if cut {
+            1 + below(&mut self.random, len - 1)
+        } else {
+            len
+        }
     }
 }
 
@@ -448,19 +486,29 @@ impl Disk for LyingDisk {
         }
         let inside = world.names.keys().filter(|path| path.parent() == Some(dir));
         let names = inside.filter_map(|path| path.file_name());
-        Ok(names.map(|name| name.to_string_lossy().into_owned()).collect())
+        Ok(names
+            .map(|name| name.to_string_lossy().into_owned())
+            .collect())
     }
 
     fn create_dir(&self, _: &Path) -> io::Result<()> {
-        if locked(&self.world).down { Err(down()) } else { Ok(()) }
+        if locked(&self.world).down {
+            Err(down())
+        } else {
+            Ok(())
+        }
     }
 
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
         let world = &mut *locked(&self.world);
         ended(world.begin(Op::SyncDir)?)?;
-        let (now, later) = world.pending_names.drain(..).partition(|naming| naming.dir() == Some(dir));
+        let (now, later) = world
+            .pending_names
+            .drain(..)
+            .partition(|naming| naming.dir() == Some(dir));
         let now: Vec<Naming> = now;
-        now.iter().for_each(|naming| naming.apply(&mut world.durable_names));
+        now.iter()
+            .for_each(|naming| naming.apply(&mut world.durable_names));
         world.pending_names = later;
         Ok(())
     }
@@ -519,7 +567,11 @@ impl LyingFile {
     /// Runs an operation on this file's world, if the machine has not been started anew since.
     fn with<T>(&self, run: impl FnOnce(&mut World) -> io::Result<T>) -> io::Result<T> {
         let world = &mut *locked(&self.world);
-        if world.age == self.age { run(world) } else { Err(down()) }
+        if world.age == self.age {
+            run(world)
+        } else {
+            Err(down())
+        }
     }
 }
 
@@ -539,11 +591,18 @@ impl DiskFile for LyingFile {
     fn write_at(&self, slices: &[IoSlice<'_>], at: u64) -> io::Result<usize> {
         self.with(|world| {
             let flow = world.begin(Op::Write)?;
-            let mut bytes: Vec<u8> = slices.iter().flat_map(|slice| slice.iter().copied()).collect();
+            let mut bytes: Vec<u8> = slices
+                .iter()
+                .flat_map(|slice| slice.iter().copied())
+                .collect();
             let len = world.less(bytes.len());
             bytes.truncate(len);
             let room = world.room.map(|room| room.saturating_sub(world.used()));
-            let within = world.content(self.file).cache.len().saturating_sub(at as usize);
+            let within = world
+                .content(self.file)
+                .cache
+                .len()
+                .saturating_sub(at as usize);
             let fits = room.map_or(len, |room| within.saturating_add(room as usize).min(len));
             if fits == 0 && len > 0 {
                 return Err(ErrorKind::StorageFull.into());
@@ -559,7 +618,13 @@ impl DiskFile for LyingFile {
     }
 
     fn len(&self) -> io::Result<u64> {
-        self.with(|world| if world.down { Err(down()) } else { Ok(world.content(self.file).cache.len() as u64) })
+        self.with(|world| {
+            if world.down {
+                Err(down())
+            } else {
+                Ok(world.content(self.file).cache.len() as u64)
+            }
+        })
     }
 
     fn truncate(&self, len: u64) -> io::Result<()> {
@@ -584,7 +649,9 @@ impl DiskFile for LyingFile {
             if !world.lose_all_syncs && !world.lost_syncs.contains(&nth) {
                 let content = world.content(self.file);
                 let pending = std::mem::take(&mut content.pending);
-                pending.iter().for_each(|change| change.apply(&mut content.durable));
+                pending
+                    .iter()
+                    .for_each(|change| change.apply(&mut content.durable));
             }
             Ok(())
         })

@@ -51,10 +51,16 @@ impl LogReader {
         let segments = self.kept()?;
         let first = &segments[0].header;
         if offset < first.first_offset {
-            return Err(Error::Removed { wanted: offset, first_kept: first.first_offset });
+            return Err(Error::Removed {
+                wanted: offset,
+                first_kept: first.first_offset,
+            });
         }
         let ahead = |extent: &Extent| extent.end_offset < offset;
-        Ok(Scan { from_offset: offset, ..self.scan_behind(&segments, ahead) })
+        Ok(Scan {
+            from_offset: offset,
+            ..self.scan_behind(&segments, ahead)
+        })
     }
 
     /// All records of step `sequence` and later. [`Error::Removed`] if some of them may no longer be kept.
@@ -63,48 +69,70 @@ impl LogReader {
         let first = &segments[0].header;
         if first.base > 0 && sequence <= first.previous.sequence {
             let wanted = first.first_offset.saturating_sub(1);
-            return Err(Error::Removed { wanted, first_kept: first.first_offset });
+            return Err(Error::Removed {
+                wanted,
+                first_kept: first.first_offset,
+            });
         }
         let ahead = |extent: &Extent| extent.last_sequence < sequence;
-        Ok(Scan { from_sequence: sequence, ..self.scan_behind(&segments, ahead) })
+        Ok(Scan {
+            from_sequence: sequence,
+            ..self.scan_behind(&segments, ahead)
+        })
     }
 
     /// All records from the first whose event times reach `time` (microseconds) on, whatever times those behind it have.
     pub fn from_time(&self, time: i64) -> Result<Scan> {
         let segments = self.kept()?;
         let ahead = |extent: &Extent| !extent.overlaps(time, i64::MAX);
-        Ok(Scan { from_time: Some(time), ..self.scan_behind(&segments, ahead) })
+        Ok(Scan {
+            from_time: Some(time),
+            ..self.scan_behind(&segments, ahead)
+        })
     }
 
     /// The records with rows that may have an event time from `min` to `max` (microseconds, both included), in the
     /// order of the log. Segments and extents without such are not read; the payloads of other records are not checked.
     pub fn between(&self, min: i64, max: i64) -> Result<Scan> {
         let segments = self.kept()?;
-        Ok(Scan { between: Some((min, max)), ..self.scan_behind(&segments, |_| false) })
+        Ok(Scan {
+            between: Some((min, max)),
+            ..self.scan_behind(&segments, |_| false)
+        })
     }
 
     /// The stretches of the log as it is now, in order. Each can be read on its own with [`LogReader::scan_extent`].
     pub fn extents(&self) -> Vec<Extent> {
         let segments = self.shared.segments();
-        segments.iter().flat_map(|segment| segment.state().extents.clone()).collect()
+        segments
+            .iter()
+            .flat_map(|segment| segment.state().extents.clone())
+            .collect()
     }
 
     /// The records of one extent. [`Error::Removed`] if it is no longer kept.
     pub fn scan_extent(&self, extent: &Extent) -> Result<Scan> {
         let segments = self.kept()?;
-        let found = segments.iter().find(|segment| segment.header.base == extent.segment);
+        let found = segments
+            .iter()
+            .find(|segment| segment.header.base == extent.segment);
         let Some(segment) = found else {
             return Err(self.removed(extent.first_offset));
         };
         let place = extent.segment + extent.position;
         let scan = self.scan_at(segment.clone(), extent.position, extent.first_offset);
-        Ok(Scan { stop: place + extent.bytes, ..scan })
+        Ok(Scan {
+            stop: place + extent.bytes,
+            ..scan
+        })
     }
 
     /// The first row that is kept.
     pub fn first_offset(&self) -> u64 {
         let segments = self.shared.segments();
-        segments.first().map_or(0, |first| first.header.first_offset)
+        segments
+            .first()
+            .map_or(0, |first| first.header.first_offset)
     }
 
     /// Where the last whole record ends.
@@ -122,7 +150,10 @@ impl LogReader {
     }
 
     fn removed(&self, wanted: u64) -> Error {
-        Error::Removed { wanted, first_kept: self.first_offset() }
+        Error::Removed {
+            wanted,
+            first_kept: self.first_offset(),
+        }
     }
 
     /// A scan that begins at the first extent which is not `ahead` of what is wanted.
@@ -138,7 +169,8 @@ impl LogReader {
             }
         }
         let last = segments.last().expect("`kept` gave one at least").clone();
-        let (position, offset) = (last.state().len, last.end().offset);
+        let position = last.state().len;
+        let offset = last.end().offset;
         self.scan_at(last, position, offset)
     }
 
@@ -162,7 +194,9 @@ impl LogReader {
 
 impl std::fmt::Debug for LogReader {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("LogReader").field("dir", &self.shared.dir).finish()
+        f.debug_struct("LogReader")
+            .field("dir", &self.shared.dir)
+            .finish()
     }
 }
 
@@ -218,7 +252,11 @@ impl Scan {
     #[allow(clippy::should_implement_trait)]
     pub fn next(&mut self) -> Result<Option<Record<'_>>> {
         loop {
-            if self.frames.as_ref().is_none_or(|frames| frames.pos >= frames.end) {
+            if self
+                .frames
+                .as_ref()
+                .is_none_or(|frames| frames.pos >= frames.end)
+            {
                 match self.look()? {
                     Look::Read => {}
                     Look::Again => continue,
@@ -241,11 +279,13 @@ impl Scan {
         let why = match frames.header().map_err(reading)? {
             Ok(None) => return Ok(None),
             Err(why) => why,
-            Ok(Some(header)) if header.first_offset != self.expected => {
-                Why::Order { expected: self.expected, found: header.first_offset }
-            }
+            Ok(Some(header)) if header.first_offset != self.expected => Why::Order {
+                expected: self.expected,
+                found: header.first_offset,
+            },
             Ok(Some(header)) => {
-                let wanted = self.from_offset <= header.first_offset || self.from_offset < header.end_offset();
+                let wanted = self.from_offset <= header.first_offset
+                    || self.from_offset < header.end_offset();
                 let wanted = wanted && header.sequence >= self.from_sequence;
                 let reaches = |min, max| match header.times {
                     _ if header.rows == 0 => false,
@@ -305,7 +345,13 @@ impl Scan {
             }
         };
         let offsets = offset..behind.max(offset);
-        let damage = Damage { file: path, position: from, bytes: to - from, offsets, why };
+        let damage = Damage {
+            file: path,
+            position: from,
+            bytes: to - from,
+            offsets,
+            why,
+        };
         self.pass(damage)?;
         if let Some(frames) = &mut self.frames {
             frames.pos = to;
@@ -331,22 +377,37 @@ impl Scan {
         }
         let (found, sealed, len) = {
             let state = self.segment.state();
-            let next = state.extents.partition_point(|extent| extent.end() <= self.position);
+            let next = state
+                .extents
+                .partition_point(|extent| extent.end() <= self.position);
             (state.extents.get(next).cloned(), state.sealed, state.len)
         };
         let Some(extent) = found else {
-            return if sealed { self.enter_next(len) } else { Ok(Look::End) };
+            return if sealed {
+                self.enter_next(len)
+            } else {
+                Ok(Look::End)
+            };
         };
         let start = extent.position.max(self.position);
         if start == extent.position && extent.first_offset != self.expected {
             let offsets = self.expected..extent.first_offset.max(self.expected);
             let (file, position) = (self.segment.path.clone(), self.position);
             let (bytes, why) = (start - position, Why::Missing);
-            self.pass(Damage { file, position, bytes, offsets, why })?;
+            self.pass(Damage {
+                file,
+                position,
+                bytes,
+                offsets,
+                why,
+            })?;
             (self.position, self.expected) = (start, extent.first_offset);
         }
         self.position = start;
-        if self.between.is_some_and(|(min, max)| !extent.overlaps(min, max)) {
+        if self
+            .between
+            .is_some_and(|(min, max)| !extent.overlaps(min, max))
+        {
             (self.position, self.expected) = (extent.end(), extent.end_offset);
             return Ok(Look::Again);
         }
@@ -391,8 +452,17 @@ impl Scan {
         }
         if header.first_offset != self.expected || header.previous.bytes != base + len {
             let offsets = self.expected..header.first_offset.max(self.expected);
-            let (file, bytes) = (self.segment.path.clone(), header.base.saturating_sub(base + len));
-            self.pass(Damage { file, position: len, bytes, offsets, why: Why::Missing })?;
+            let (file, bytes) = (
+                self.segment.path.clone(),
+                header.base.saturating_sub(base + len),
+            );
+            self.pass(Damage {
+                file,
+                position: len,
+                bytes,
+                offsets,
+                why: Why::Missing,
+            })?;
         }
         self.segment = next.clone();
         (self.position, self.expected) = (SEGMENT_HEADER as u64, header.first_offset);
@@ -402,6 +472,8 @@ impl Scan {
 
 impl std::fmt::Debug for Scan {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Scan").field("offset", &self.expected).finish()
+        f.debug_struct("Scan")
+            .field("offset", &self.expected)
+            .finish()
     }
 }

@@ -57,11 +57,22 @@ pub(crate) struct Opened {
 }
 
 /// Reads, judges, cuts, and makes durable.
-pub(crate) fn recover(disk: &dyn Disk, dir: &Path, extent_bytes: u64, skip_damaged: bool) -> Result<Opened> {
+pub(crate) fn recover(
+    disk: &dyn Disk,
+    dir: &Path,
+    extent_bytes: u64,
+    skip_damaged: bool,
+) -> Result<Opened> {
     let mut surveys = survey_all(disk, dir, extent_bytes)?;
     let mark = read_small(disk, &mark_path(dir), MARK as u64)?;
-    let mark = mark.and_then(|bytes| decode_mark(&bytes)).unwrap_or_default();
-    let scanned_bytes = surveys.iter().filter(|found| !found.indexed).map(|found| found.file_len).sum();
+    let mark = mark
+        .and_then(|bytes| decode_mark(&bytes))
+        .unwrap_or_default();
+    let scanned_bytes = surveys
+        .iter()
+        .filter(|found| !found.indexed)
+        .map(|found| found.file_len)
+        .sum();
     let mut judge = Judge::new(dir, &surveys, mark);
     let keep = judge.walk(&mut surveys);
     if let Some(damage) = judge.damaged.first().filter(|_| !skip_damaged) {
@@ -69,9 +80,14 @@ pub(crate) fn recover(disk: &dyn Disk, dir: &Path, extent_bytes: u64, skip_damag
     }
     let gone = surveys.split_off(keep);
     apply(disk, dir, &surveys, &gone, judge.durable)?;
-    let floor = Position { bytes: judge.durable, ..mark };
+    let floor = Position {
+        bytes: judge.durable,
+        ..mark
+    };
     let report = Recovered {
-        first_offset: surveys.first().map_or(floor.offset, |found| found.header.first_offset),
+        first_offset: surveys
+            .first()
+            .map_or(floor.offset, |found| found.header.first_offset),
         end: judge.at,
         segments: surveys.len(),
         cut: judge.cut,
@@ -80,26 +96,49 @@ pub(crate) fn recover(disk: &dyn Disk, dir: &Path, extent_bytes: u64, skip_damag
     };
     let last = surveys.len().saturating_sub(1);
     let seal = !report.damaged.is_empty() || surveys.last().is_some_and(|found| found.indexed);
-    let segments = surveys.into_iter().enumerate().map(|(n, found)| segment(dir, found, n < last)).collect();
-    Ok(Opened { segments, report, seal, floor })
+    let segments = surveys
+        .into_iter()
+        .enumerate()
+        .map(|(n, found)| segment(dir, found, n < last))
+        .collect();
+    Ok(Opened {
+        segments,
+        report,
+        seal,
+        floor,
+    })
 }
 
 fn survey_all(disk: &dyn Disk, dir: &Path, extent_bytes: u64) -> Result<Vec<Survey>> {
-    let names = disk.list(dir).map_err(|error| Error::io("list", dir, error))?;
-    let mut places: Vec<u64> = names.iter().filter_map(|name| named_place(name, ".log")).collect();
+    let names = disk
+        .list(dir)
+        .map_err(|error| Error::io("list", dir, error))?;
+    let mut places: Vec<u64> = names
+        .iter()
+        .filter_map(|name| named_place(name, ".log"))
+        .collect();
     places.sort_unstable();
     for orphan in names.iter().filter_map(|name| named_place(name, ".index")) {
         if places.binary_search(&orphan).is_err() {
             let path = index_path(dir, orphan);
-            disk.remove(&path).map_err(|error| Error::io("remove", &path, error))?;
+            disk.remove(&path)
+                .map_err(|error| Error::io("remove", &path, error))?;
         }
     }
-    places.iter().map(|place| survey(disk, dir, *place, extent_bytes)).collect()
+    places
+        .iter()
+        .map(|place| survey(disk, dir, *place, extent_bytes))
+        .collect()
 }
 
 fn segment(dir: &Path, found: Survey, sealed: bool) -> Arc<Segment> {
     let file = (!found.indexed).then_some(found.file);
-    let state = State { len: found.len, extents: found.extents, sealed, file };
+    let state = State {
+        len: found.len,
+        extents: found.extents,
+        sealed,
+        file,
+    };
     Arc::new(Segment::new(dir, found.header, state))
 }
 
@@ -128,7 +167,10 @@ impl Judge {
         // Retention left this segment as the first, and it removes only what has a durable segment behind it.
         let kept = surveys.first().filter(|first| first.base > 0);
         let kept = kept.map_or(0, |first| first.base + SEGMENT_HEADER as u64);
-        let durable = surveys.iter().map(|found| found.synced).fold(mark.bytes.max(kept), u64::max);
+        let durable = surveys
+            .iter()
+            .map(|found| found.synced)
+            .fold(mark.bytes.max(kept), u64::max);
         let at = match surveys.first() {
             None => Position::default(),
             Some(first) => Position {
@@ -137,12 +179,22 @@ impl Judge {
                 sequence: first.header.previous.sequence,
             },
         };
-        Judge { dir: dir.to_owned(), durable, mark, at, cut: Vec::new(), damaged: Vec::new() }
+        Judge {
+            dir: dir.to_owned(),
+            durable,
+            mark,
+            at,
+            cut: Vec::new(),
+            damaged: Vec::new(),
+        }
     }
 
     /// Goes through the segments in order; how many of them stay.
     fn walk(&mut self, surveys: &mut [Survey]) -> usize {
-        let starts: Vec<u64> = surveys.iter().map(|found| found.header.first_offset).collect();
+        let starts: Vec<u64> = surveys
+            .iter()
+            .map(|found| found.header.first_offset)
+            .collect();
         for n in 0..surveys.len() {
             let behind = starts.get(n + 1).copied().unwrap_or(self.mark.offset);
             if n > 0 && !self.follows(&surveys[n]) {
@@ -152,8 +204,12 @@ impl Judge {
                     return self.drop_from(surveys, n, Why::Orphan);
                 }
                 let before = &surveys[n - 1];
-                let wrong =
-                    Wrong { position: before.len, bytes: gap, next: Some(found.header.first_offset), why: Why::Missing };
+                let wrong = Wrong {
+                    position: before.len,
+                    bytes: gap,
+                    next: Some(found.header.first_offset),
+                    why: Why::Missing,
+                };
                 self.damage(&before.path, wrong, behind);
             }
             if !surveys[n].headed {
@@ -163,14 +219,26 @@ impl Judge {
                 let found = &surveys[n];
                 let next = found.extents.first().map(|extent| extent.first_offset);
                 let bytes = found.file_len.min(SEGMENT_HEADER as u64);
-                self.damage(&found.path.clone(), Wrong { position: 0, bytes, next, why: Why::Segment }, behind);
+                self.damage(
+                    &found.path.clone(),
+                    Wrong {
+                        position: 0,
+                        bytes,
+                        next,
+                        why: Why::Segment,
+                    },
+                    behind,
+                );
             }
             if let Some(place) = self.holes(&mut surveys[n], behind) {
                 self.at = place;
                 return self.drop_from(surveys, n + 1, Why::Orphan);
             }
             let end = surveys[n].end();
-            self.at = Position { offset: end.offset.max(self.at.offset), ..end };
+            self.at = Position {
+                offset: end.offset.max(self.at.offset),
+                ..end
+            };
         }
         self.reach_the_mark(surveys);
         surveys.len()
@@ -191,12 +259,23 @@ impl Judge {
             if found.base + hole.at >= self.durable {
                 let bytes = found.file_len - hole.at;
                 let (file, position) = (found.path.clone(), hole.at);
-                self.cut.push(Cut { file, position, bytes, offset: hole.offset, why: hole.why });
+                self.cut.push(Cut {
+                    file,
+                    position,
+                    bytes,
+                    offset: hole.offset,
+                    why: hole.why,
+                });
                 found.cut(hole.at);
                 return Some(found.end());
             }
             self.at.offset = hole.offset;
-            let wrong = Wrong { position: hole.at, bytes: hole.to - hole.at, next: hole.next, why: hole.why };
+            let wrong = Wrong {
+                position: hole.at,
+                bytes: hole.to - hole.at,
+                next: hole.next,
+                why: hole.why,
+            };
             self.damage(&found.path, wrong, behind);
             if hole.next.is_none() {
                 found.len = found.file_len;
@@ -210,7 +289,13 @@ impl Judge {
         let from = self.at.offset;
         let to = wrong.next.unwrap_or(behind).max(from);
         let (file, position, bytes) = (file.to_owned(), wrong.position, wrong.bytes);
-        self.damaged.push(Damage { file, position, bytes, offsets: from..to, why: wrong.why });
+        self.damaged.push(Damage {
+            file,
+            position,
+            bytes,
+            offsets: from..to,
+            why: wrong.why,
+        });
         self.at.offset = to;
     }
 
@@ -218,7 +303,13 @@ impl Judge {
         for (n, found) in surveys[keep..].iter().enumerate() {
             let why = if n == 0 { why } else { Why::Orphan };
             let (file, bytes, offset) = (found.path.clone(), found.file_len, self.at.offset);
-            self.cut.push(Cut { file, position: 0, bytes, offset, why });
+            self.cut.push(Cut {
+                file,
+                position: 0,
+                bytes,
+                offset,
+                why,
+            });
         }
         keep
     }
@@ -233,14 +324,30 @@ impl Judge {
             None => (self.dir.clone(), 0),
         };
         let (bytes, behind) = (self.durable - self.at.bytes, self.mark.offset);
-        self.damage(&file, Wrong { position, bytes, next: None, why: Why::Missing }, behind);
+        self.damage(
+            &file,
+            Wrong {
+                position,
+                bytes,
+                next: None,
+                why: Why::Missing,
+            },
+            behind,
+        );
     }
 }
 
 /// Removes and truncates what was judged to be torn, and makes durable what stays.
-fn apply(disk: &dyn Disk, dir: &Path, kept: &[Survey], gone: &[Survey], durable: u64) -> Result<()> {
+fn apply(
+    disk: &dyn Disk,
+    dir: &Path,
+    kept: &[Survey],
+    gone: &[Survey],
+    durable: u64,
+) -> Result<()> {
     for found in gone.iter().rev() {
-        disk.remove(&found.path).map_err(|error| Error::io("remove", &found.path, error))?;
+        disk.remove(&found.path)
+            .map_err(|error| Error::io("remove", &found.path, error))?;
     }
     // Synced at once: were the truncation lost after the next append, what was cut could come back behind it.
     if let Some(last) = kept.last().filter(|last| last.torn) {
@@ -250,7 +357,8 @@ fn apply(disk: &dyn Disk, dir: &Path, kept: &[Survey], gone: &[Survey], durable:
     for found in kept.iter().filter(|found| found.base + found.len > durable) {
         write_again(found, durable).map_err(|error| Error::io("write", &found.path, error))?;
     }
-    disk.sync_dir(dir).map_err(|error| Error::io("sync", dir, error))
+    disk.sync_dir(dir)
+        .map_err(|error| Error::io("sync", dir, error))
 }
 
 /// Writes what is not known to be durable once more, as it is, and syncs it.
@@ -263,7 +371,11 @@ fn write_again(found: &Survey, durable: u64) -> std::io::Result<()> {
         if read == 0 {
             return Err(std::io::ErrorKind::UnexpectedEof.into());
         }
-        write_full(&*found.file, &mut [std::io::IoSlice::new(&piece[..read])], at)?;
+        write_full(
+            &*found.file,
+            &mut [std::io::IoSlice::new(&piece[..read])],
+            at,
+        )?;
         at += read as u64;
     }
     found.file.sync()

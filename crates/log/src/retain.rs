@@ -37,7 +37,10 @@ pub struct Needed {
 
 impl Needed {
     /// Nothing is needed.
-    pub const NOTHING: Needed = Needed { offset: u64::MAX, sequence: u64::MAX };
+    pub const NOTHING: Needed = Needed {
+        offset: u64::MAX,
+        sequence: u64::MAX,
+    };
 }
 
 /// A segment that retention has removed.
@@ -56,15 +59,23 @@ pub struct Removed {
 impl Log {
     /// Removes what `retention` does not keep and nobody needs; `now_us` is the wall clock in microseconds since 1970.
     /// Blocks on the disk, once per segment removed. On an error the rest is left for the next time.
-    pub fn retain(&mut self, now_us: i64, retention: &Retention, needed: Needed) -> Result<Vec<Removed>> {
+    pub fn retain(
+        &mut self,
+        now_us: i64,
+        retention: &Retention,
+        needed: Needed,
+    ) -> Result<Vec<Removed>> {
         let mut removed = Vec::new();
         let mut segments = self.shared.segments();
         let mut total: u64 = segments.iter().map(|segment| segment.state().len).sum();
         while let [oldest, next, ..] = &segments[..] {
             let found = describe(oldest);
-            let too_old = retention.age.zip(found.appended_us).is_some_and(|(age, newest)| {
-                i128::from(now_us) - i128::from(newest) > age.as_micros() as i128
-            });
+            let too_old = retention
+                .age
+                .zip(found.appended_us)
+                .is_some_and(|(age, newest)| {
+                    i128::from(now_us) - i128::from(newest) > age.as_micros() as i128
+                });
             let too_large = retention.bytes.is_some_and(|bytes| total > bytes);
             let durable = next.header.base + SEGMENT_HEADER as u64 <= self.shared.durable().bytes;
             let end = oldest.end();
@@ -88,10 +99,16 @@ impl Log {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(removing(error)),
             _ => {}
         }
-        shared.segments.write().unwrap_or_else(PoisonError::into_inner).retain(|kept| kept.header.base != oldest.header.base);
+        shared
+            .segments
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .retain(|kept| kept.header.base != oldest.header.base);
         let index = index_path(&shared.dir, oldest.header.base);
         match shared.disk.remove(&index) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(Error::io("remove", &index, error)),
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(Error::io("remove", &index, error));
+            }
             _ => {}
         }
         shared.disk.sync_dir(&shared.dir).map_err(removing)

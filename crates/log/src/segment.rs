@@ -54,13 +54,26 @@ pub(crate) struct State {
 impl Segment {
     /// A new one, or one that was found on disk.
     pub fn new(dir: &Path, header: SegmentHeader, state: State) -> Self {
-        Segment { header, path: segment_path(dir, header.base), state: Mutex::new(state) }
+        Segment {
+            header,
+            path: segment_path(dir, header.base),
+            state: Mutex::new(state),
+        }
     }
 
     /// An empty one that is being written.
     pub fn fresh(dir: &Path, header: SegmentHeader, file: Arc<dyn DiskFile>) -> Self {
         let len = SEGMENT_HEADER as u64;
-        Segment::new(dir, header, State { len, extents: Vec::new(), sealed: false, file: Some(file) })
+        Segment::new(
+            dir,
+            header,
+            State {
+                len,
+                extents: Vec::new(),
+                sealed: false,
+                file: Some(file),
+            },
+        )
     }
 
     pub fn state(&self) -> MutexGuard<'_, State> {
@@ -76,6 +89,10 @@ impl Segment {
     /// Its index as it is now.
     pub fn index(&self) -> Index {
         let state = self.state();
-        Index { header: self.header, len: state.len, extents: state.extents.clone() }
+        Index {
+            header: self.header,
+            len: state.len,
+            extents: state.extents.clone(),
+        }
     }
 }

@@ -66,7 +66,9 @@ impl Survey {
 pub(crate) fn survey(disk: &dyn Disk, dir: &Path, base: u64, extent_bytes: u64) -> Result<Survey> {
     let path = segment_path(dir, base);
     let reading = |error| Error::io("read", &path, error);
-    let file = disk.open(&path).map_err(|error| Error::io("open", &path, error))?;
+    let file = disk
+        .open(&path)
+        .map_err(|error| Error::io("open", &path, error))?;
     let file_len = file.len().map_err(reading)?;
     if let Some(index) = read_index(disk, dir, base, file_len)? {
         return Ok(indexed(path, file, file_len, index));
@@ -77,7 +79,11 @@ pub(crate) fn survey(disk: &dyn Disk, dir: &Path, base: u64, extent_bytes: u64) 
         SegmentStart::Sound(header) => (true, header),
         SegmentStart::Broken => (false, guessed(base)),
         SegmentStart::OtherVersion(found) => {
-            return Err(Error::Version { path, found, known: VERSION });
+            return Err(Error::Version {
+                path,
+                found,
+                known: VERSION,
+            });
         }
     };
     let len = SEGMENT_HEADER.min(have) as u64;
@@ -100,7 +106,15 @@ pub(crate) fn survey(disk: &dyn Disk, dir: &Path, base: u64, extent_bytes: u64) 
 }
 
 fn guessed(base: u64) -> SegmentHeader {
-    SegmentHeader { base, first_offset: 0, previous: Position { bytes: base, ..Position::default() }, synced: 0 }
+    SegmentHeader {
+        base,
+        first_offset: 0,
+        previous: Position {
+            bytes: base,
+            ..Position::default()
+        },
+        synced: 0,
+    }
 }
 
 fn read_index(disk: &dyn Disk, dir: &Path, base: u64, file_len: u64) -> Result<Option<Index>> {
@@ -128,7 +142,12 @@ fn indexed(path: PathBuf, file: Arc<dyn DiskFile>, file_len: u64, index: Index) 
 
 /// Reads all records, and notes what is none.
 fn walk(found: &mut Survey, extent_bytes: u64) -> std::io::Result<()> {
-    let mut frames = Frames::new(found.file.clone(), found.base, SEGMENT_HEADER as u64, found.file_len);
+    let mut frames = Frames::new(
+        found.file.clone(),
+        found.base,
+        SEGMENT_HEADER as u64,
+        found.file_len,
+    );
     let mut expected = found.headed.then_some(found.header.first_offset);
     loop {
         let at = frames.pos;
@@ -150,7 +169,13 @@ fn walk(found: &mut Survey, extent_bytes: u64) -> std::io::Result<()> {
         let offset = expected.unwrap_or_default();
         let next = frames.resync(at + 1, offset)?;
         let next = next.map(|header| header.first_offset);
-        found.holes.push(Hole { at, to: frames.pos, offset, next, why });
+        found.holes.push(Hole {
+            at,
+            to: frames.pos,
+            offset,
+            next,
+            why,
+        });
         if let (Some(next), true) = (next, expected.is_some()) {
             expected = Some(next);
         }
@@ -158,7 +183,10 @@ fn walk(found: &mut Survey, extent_bytes: u64) -> std::io::Result<()> {
 }
 
 /// The next record, if it is sound and the one that should come.
-fn sound(frames: &mut Frames, expected: Option<u64>) -> std::io::Result<Result<Option<Header>, Why>> {
+fn sound(
+    frames: &mut Frames,
+    expected: Option<u64>,
+) -> std::io::Result<Result<Option<Header>, Why>> {
     let header = match frames.header()? {
         Ok(Some(header)) => header,
         other => return Ok(other),

@@ -43,8 +43,16 @@ impl Bell {
         while !self.rung.swap(false, Ordering::AcqRel) {
             guard = match at_most.map(|most| most.saturating_sub(start.elapsed())) {
                 Some(Duration::ZERO) => return,
-                Some(left) => self.wake.wait_timeout(guard, left).unwrap_or_else(PoisonError::into_inner).0,
-                None => self.wake.wait(guard).unwrap_or_else(PoisonError::into_inner),
+                Some(left) => {
+                    self.wake
+                        .wait_timeout(guard, left)
+                        .unwrap_or_else(PoisonError::into_inner)
+                        .0
+                }
+                None => self
+                    .wake
+                    .wait(guard)
+                    .unwrap_or_else(PoisonError::into_inner),
             };
         }
     }
@@ -80,24 +88,36 @@ impl Syncer {
             let start = Instant::now();
             while !work.bell.stopped.load(Ordering::Acquire) {
                 let next = work.turn(start.elapsed());
-                work.bell.wait(next.map(|next| next.saturating_sub(start.elapsed())));
+                work.bell
+                    .wait(next.map(|next| next.saturating_sub(start.elapsed())));
             }
             work.finish();
         };
-        syncer.thread = Some(Builder::new().name("headwater-sync".to_owned()).spawn(run)?);
+        syncer.thread = Some(
+            Builder::new()
+                .name("headwater-sync".to_owned())
+                .spawn(run)?,
+        );
         Ok(syncer)
     }
 
     /// One without a thread, driven by [`Syncer::turn`].
     pub fn by_hand() -> Syncer {
-        Syncer { work: Arc::default(), thread: None }
+        Syncer {
+            work: Arc::default(),
+            thread: None,
+        }
     }
 
     /// Serves this log from now on, until it is dropped. A log is served by one syncer; a second is ignored.
     pub fn serve(&self, log: &Log) {
         if log.shared.bell.set(self.work.bell.clone()).is_ok() {
             let asked = log.shared.asked.clone();
-            let served = Served { shared: Arc::downgrade(&log.shared), asked, since: None };
+            let served = Served {
+                shared: Arc::downgrade(&log.shared),
+                asked,
+                since: None,
+            };
             locked(&self.work.logs).push(served);
             self.work.bell.ring();
         }
@@ -120,7 +140,10 @@ impl Work {
     }
 
     fn finish(&self) {
-        for log in locked(&self.logs).iter().filter_map(|log| log.shared.upgrade()) {
+        for log in locked(&self.logs)
+            .iter()
+            .filter_map(|log| log.shared.upgrade())
+        {
             report(&log, log.sync());
         }
     }
@@ -171,7 +194,9 @@ impl Drop for Syncer {
 
 impl std::fmt::Debug for Syncer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Syncer").field("logs", &locked(&self.work.logs).len()).finish()
+        f.debug_struct("Syncer")
+            .field("logs", &locked(&self.work.logs).len())
+            .finish()
     }
 }
 
@@ -233,6 +258,8 @@ impl Durability {
 
 impl std::fmt::Debug for Durability {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Durability").field("durable", &self.durable()).finish()
+        f.debug_struct("Durability")
+            .field("durable", &self.durable())
+            .finish()
     }
 }

@@ -20,7 +20,12 @@ pub fn dir() -> &'static Path {
 
 /// Small segments and extents, so that a few records make many.
 pub fn small() -> Config {
-    Config { segment_bytes: 600, extent_bytes: 200, mode: Mode::default(), skip_damaged: false }
+    Config {
+        segment_bytes: 600,
+        extent_bytes: 200,
+        mode: Mode::default(),
+        skip_damaged: false,
+    }
 }
 
 pub fn open(disk: &LyingDisk) -> Result<(Log, Recovered)> {
@@ -56,6 +61,8 @@ impl Kept {
 pub struct Truth {
     /// All records since the log began, and where each ends.
     pub records: Vec<(Kept, Position)>,
+    /// The record whose append failed last, if none succeeded since: it may be there.
+    pub attempt: Option<Kept>,
     /// The furthest place acknowledged as durable.
     pub durable: Position,
     /// The greatest offset up to which retention was asked to remove.
@@ -66,14 +73,18 @@ pub struct Truth {
 
 impl Truth {
     pub fn end(&self) -> Position {
-        self.records.last().map_or(Position::default(), |(_, end)| *end)
+        self.records
+            .last()
+            .map_or(Position::default(), |(_, end)| *end)
     }
 
     /// Appends a record made of these numbers to both.
     pub fn append(&mut self, log: &mut Log, rows: u32, bytes: usize) -> Result<()> {
         self.made += 1;
         let made = self.made;
-        let payload: Vec<u8> = (0..bytes).map(|n| (n as u64 * 7 + made * 13) as u8).collect();
+        let payload: Vec<u8> = (0..bytes)
+            .map(|n| (n as u64 * 7 + made * 13) as u8)
+            .collect();
         let time = made as i64 * 10;
         let kept = Kept {
             first_offset: self.end().offset,
@@ -84,6 +95,7 @@ impl Truth {
             payload,
         };
         let (front, back) = kept.payload.split_at(bytes / 2);
+        self.attempt = Some(kept.clone());
         let end = log.append(&Append {
             rows,
             times: kept.times,
@@ -92,6 +104,7 @@ impl Truth {
             payload: &[front, &[], back],
         })?;
         assert_eq!(end.offset, kept.first_offset + u64::from(rows));
+        self.attempt = None;
         self.records.push((kept, end));
         Ok(())
     }
@@ -106,14 +119,29 @@ impl Truth {
         let before = contents(disk);
         let (log, report) = open(disk)?;
         check_cuts(&before, &contents(disk), &report);
-        let found = read_all(&log);
+        let found = read_all(&log)?;
+        if let Some(attempt) = self.attempt.take() {
+            self.records.push((attempt, log.end()));
+        }
         let first = self.find_first(&found, &report);
         for (n, (kept, _)) in found.iter().zip(&self.records[first..]).enumerate() {
-            assert!(*kept == self.records[first + n].0, "record {n} of {} differs", found.len());
+            assert!(
+                *kept == self.records[first + n].0,
+                "record {n} of {} differs",
+                found.len()
+            );
         }
-        assert!(first + found.len() <= self.records.len(), "more than was appended");
+        assert!(
+            first + found.len() <= self.records.len(),
+            "more than was appended"
+        );
         self.records.truncate(first + found.len());
-        assert!(self.end().bytes >= self.durable.bytes, "acknowledged up to {:?}, there up to {:?}", self.durable, self.end());
+        assert!(
+            self.end().bytes >= self.durable.bytes,
+            "acknowledged up to {:?}, there up to {:?}",
+            self.durable,
+            self.end()
+        );
         let end = (self.end().offset, self.end().sequence);
         assert_eq!((report.end.offset, report.end.sequence), end);
         assert_eq!(report.end, log.end());
@@ -123,37 +151,62 @@ impl Truth {
     }
 
     fn find_first(&self, found: &[Kept], report: &Recovered) -> usize {
-        assert!(report.first_offset <= self.removable, "rows below {} are gone", report.first_offset);
+        assert!(
+            report.first_offset <= self.removable,
+            "rows below {} are gone",
+            report.first_offset
+        );
         match found.first() {
-            Some(first) => self.records.iter().position(|(kept, _)| kept == first).expect("it was appended"),
+            Some(first) => self
+                .records
+                .iter()
+                .position(|(kept, _)| kept == first)
+                .expect("it was appended"),
             None if report.end.bytes == 64 => 0,
-            None => self.records.iter().take_while(|(_, end)| end.bytes < report.end.bytes).count(),
+            None => self
+                .records
+                .iter()
+                .take_while(|(_, end)| end.bytes < report.end.bytes)
+                .count(),
         }
     }
 }
 
-pub fn read_all(log: &Log) -> Vec<Kept> {
-    let mut scan = log.reader().read_from(log.first_offset()).expect("it begins there");
+pub fn read_all(log: &Log) -> Result<Vec<Kept>> {
+    let mut scan = log.reader().read_from(log.first_offset())?;
     let mut found = Vec::new();
-    while let Some(record) = scan.next().expect("no damage") {
+    while let Some(record) = scan.next()? {
         found.push(Kept::of(&record));
     }
-    found
+    Ok(found)
 }
 
 /// All segments of the disk.
 pub fn contents(disk: &LyingDisk) -> BTreeMap<PathBuf, Vec<u8>> {
-    let paths = disk.paths().into_iter().filter(|path| path.extension().is_some_and(|ending| ending == "log"));
-    paths.map(|path| (path.clone(), disk.contents(&path).expect("it was listed"))).collect()
+    let paths = disk
+        .paths()
+        .into_iter()
+        .filter(|path| path.extension().is_some_and(|ending| ending == "log"));
+    paths
+        .map(|path| (path.clone(), disk.contents(&path).expect("it was listed")))
+        .collect()
 }
 
 /// The report names exactly what is gone, and nothing else has changed.
-fn check_cuts(before: &BTreeMap<PathBuf, Vec<u8>>, after: &BTreeMap<PathBuf, Vec<u8>>, report: &Recovered) {
+fn check_cuts(
+    before: &BTreeMap<PathBuf, Vec<u8>>,
+    after: &BTreeMap<PathBuf, Vec<u8>>,
+    report: &Recovered,
+) {
     assert!(report.damaged.is_empty());
     for (path, bytes) in before {
         let cut = report.cut.iter().find(|cut| cut.file == *path);
         match cut {
-            None => assert!(after[path].starts_with(bytes), "{} was changed silently", path.display()),
+            None => assert!(
+                after[path].starts_with(bytes),
+                "{} was changed silently",
+                path.display()
+            ),
             Some(cut) => {
                 assert_eq!(cut.position + cut.bytes, bytes.len() as u64, "{cut}");
                 let kept = &bytes[..cut.position as usize];
