@@ -134,8 +134,21 @@ impl Store {
 
 impl Batches {
     fn push(&mut self, batch: RecordBatch) -> Result<()> {
+        if batch.num_rows() >= FULL {
+            self.close()?;
+        }
         self.add(Run::new(0, batch));
         self.level()
+    }
+
+    /// Puts the small batches at the end together, since a full one comes after them.
+    fn close(&mut self) -> Result<()> {
+        let small = self.runs.iter().rev();
+        let small = small.take_while(|(level, _)| *level != u32::MAX).count();
+        if small > 0 {
+            self.join(self.runs.len() - small, u32::MAX)?;
+        }
+        Ok(())
     }
 
     fn add(&mut self, run: Run) {
@@ -150,18 +163,25 @@ impl Batches {
     /// Puts the last [`FAN_IN`] batches together if they are of one level, and again.
     fn level(&mut self) -> Result<()> {
         while let Some(from) = self.runs.len().checked_sub(FAN_IN) {
-            let (level, first) = &self.runs[from];
-            let level = *level;
+            let level = self.runs[from].0;
             if level == u32::MAX || self.runs[from..].iter().any(|(other, _)| *other != level) {
                 break;
             }
+            self.join(from, level + 1)?;
+        }
+        Ok(())
+    }
+
+    /// Puts all batches from the one at `from` together into one of `level`.
+    fn join(&mut self, from: usize, level: u32) -> Result<()> {
+        if let [(_, first), _, ..] = &self.runs[from..] {
             let schema = first.rows.schema();
             let rows = concat_batches(&schema, self.runs[from..].iter().map(|it| &it.1.rows))?;
             self.runs.truncate(from);
             self.add(Run::new(0, rows));
-            if let Some((of, _)) = self.runs.last_mut().filter(|(of, _)| *of == 0) {
-                *of = level + 1;
-            }
+        }
+        if let Some((of, _)) = self.runs.last_mut() {
+            *of = level.max(*of);
         }
         Ok(())
     }
@@ -363,3 +383,6 @@ fn split_diff(batch: &RecordBatch) -> Result<(&[ArrayRef], Int64Array)> {
         None => Err(DataFusionError::Internal("a change without a diff".into())),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -28,8 +28,8 @@ use super::saved::{Run, Share, StageState};
 /// So many runs of a pane are put together, however small the later ones are.
 const MAX_RUNS: usize = 64;
 
-/// How many rows are folded in a step in which no row came.
-const ROWS_A_STEP: usize = 4_096;
+/// How many rows are folded in a step in which no row came. In tests, so few that a fold takes steps.
+const ROWS_A_STEP: usize = if cfg!(test) { 3 } else { 4_096 };
 
 /// How far the runs of a pane have been merged.
 struct Fold {

@@ -204,3 +204,6 @@ impl StageHandle {
         self.0.borrow_mut().restore(states, share)
     }
 }
+
+#[cfg(test)]
+mod tests;
