@@ -306,6 +306,9 @@ async fn a_cursor_covers_what_was_yielded_and_not_what_was_read() {
                 seen.extend(ids(&delivery.unwrap()));
             }
         }
+        for _ in 0..100 {
+            tokio::task::yield_now().await;
+        }
         sources.save_cursor("g").await.unwrap();
         drop(source);
         assert!(sources.close("g").await);
@@ -441,4 +444,47 @@ fn a_config_may_be_json() {
     for bad in [json!([]), json!({ "a": null }), json!({ "a": [{}] })] {
         assert!(SourceConfig::from_json(bad).is_err());
     }
+}
+
+/// Keeps the first cursor only when it is let go.
+#[derive(Default)]
+struct SlowAtFirst {
+    cursors: MemoryCursors,
+    called: AtomicBool,
+    gate: tokio::sync::Notify,
+}
+
+#[async_trait]
+impl CursorStore for SlowAtFirst {
+    async fn save(&self, id: &str, cursor: &Cursor) -> std::result::Result<(), StoreError> {
+        if !self.called.swap(true, Relaxed) {
+            self.gate.notified().await;
+        }
+        self.cursors.save(id, cursor).await
+    }
+
+    async fn load(&self, id: &str) -> std::result::Result<Option<Cursor>, StoreError> {
+        self.cursors.load(id).await
+    }
+}
+
+#[tokio::test]
+async fn an_older_cursor_never_follows_a_newer_one() {
+    let store = Arc::new(SlowAtFirst::default());
+    let sources = Sources::new(Connectors::builtin(), store.clone());
+    let source = sources.create("generate", "g", Credentials::new(), numbers(100_000));
+    let mut source = source.await.unwrap();
+    source.next().await.unwrap().unwrap();
+    let newer = async {
+        source.next().await.unwrap().unwrap();
+        let first = sources.save_cursor("g");
+        tokio::pin!(first);
+        let waits = tokio::time::timeout(Duration::from_millis(50), &mut first).await;
+        store.gate.notify_one();
+        assert!(waits.is_err(), "it waits for the one before");
+        first.await.unwrap()
+    };
+    let (_, newer) = tokio::join!(sources.save_cursor("g"), newer);
+    assert_eq!(sources.load_cursor("g").await.unwrap(), newer);
+    assert_eq!(newer, source.get_cursor());
 }

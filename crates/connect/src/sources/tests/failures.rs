@@ -150,6 +150,8 @@ async fn credentials_are_never_shown() {
             .unwrap_err();
         assert!(matches!(error, Error::BadConfig { .. }));
         assert!(!format!("{error} {error:?}").contains("hunter2"), "{error}");
+        let refused = error.to_string().contains("is no secret");
+        assert_eq!(refused, option.to_lowercase().ends_with("mood"), "{error}");
     }
     let credentials = Credentials::new().with("env.TOKEN", "hunter2");
     let config = SourceConfig::from_json(json!({ "command": "echo ${#TOKEN}", "shell": true }));
