@@ -193,6 +193,66 @@ pub enum Error {
         /// What does not fit.
         reason: String,
     },
+    /// No source of this kind can be made.
+    #[error("there is no source of kind {kind:?}, there are {}", registered.join(", "))]
+    UnknownSourceKind {
+        /// As asked for.
+        kind: String,
+        /// Those that there are.
+        registered: Vec<String>,
+    },
+    /// A source cannot be made of the options, credentials or cursor it was given.
+    #[error("source {id:?} cannot be made: {reason}")]
+    BadConfig {
+        /// Its id.
+        id: String,
+        /// All that is wrong.
+        reason: String,
+    },
+    /// A source could be made, and what it reads cannot be reached.
+    #[error("source {id:?}: {last}")]
+    NotReached {
+        /// Its id.
+        id: String,
+        /// What came of trying.
+        last: Box<Error>,
+    },
+    /// There is an active source of this id.
+    #[error("there is already an active source {id:?}")]
+    SourceExists {
+        /// The id.
+        id: String,
+    },
+    /// There is no active source of this id.
+    #[error("there is no active source {id:?}")]
+    NoSuchSource {
+        /// The id.
+        id: String,
+    },
+    /// A source that was being read has failed for good.
+    #[error("source {id:?} failed: {reason}")]
+    SourceFailed {
+        /// Its id.
+        id: String,
+        /// What happened.
+        reason: std::sync::Arc<str>,
+    },
+    /// A cursor for a source that does not continue from one.
+    #[error("there is a cursor, and sources of kind {kind:?} do not continue from one")]
+    NotIncremental {
+        /// The kind.
+        kind: String,
+    },
+    /// A cursor could not be kept, or not be found again.
+    #[error("cannot {what} the cursor of source {id:?}: {reason}")]
+    CursorStore {
+        /// `save` or `load`.
+        what: &'static str,
+        /// The source.
+        id: String,
+        /// What the store says.
+        reason: String,
+    },
     /// Rows could not be made.
     #[error("cannot make rows: {reason}")]
     Generate {
@@ -229,7 +289,8 @@ impl Error {
             Self::Unreachable { retry, .. }
             | Self::Refused { retry, .. }
             | Self::Exited { retry, .. } => *retry,
-            Self::Io { .. } | Self::Panicked { .. } => Retry::Backoff,
+            Self::NotReached { last, .. } => last.retry(),
+            Self::Io { .. } | Self::Panicked { .. } | Self::CursorStore { .. } => Retry::Backoff,
             Self::LaneClosed(_)
             | Self::InvalidUrl { .. }
             | Self::NotRunnable { .. }
@@ -250,6 +311,12 @@ impl Error {
             | Self::BadConnector { .. }
             | Self::BadCursor { .. }
             | Self::BadReceipt { .. }
+            | Self::UnknownSourceKind { .. }
+            | Self::BadConfig { .. }
+            | Self::SourceExists { .. }
+            | Self::NoSuchSource { .. }
+            | Self::SourceFailed { .. }
+            | Self::NotIncremental { .. }
             | Self::Generate { .. }
             | Self::Options(_)
             | Self::Encode { .. }

@@ -58,6 +58,7 @@ mod restart;
 mod scripted;
 mod sink;
 mod source;
+mod sources;
 mod stamp;
 mod status;
 
@@ -71,4 +72,8 @@ pub use output::{BAD_COPY_MAX, Output, OutputParts, Tap, overlong};
 pub use registry::{Connectors, Rejection, SinkSpec, SourceSpec};
 pub use sink::{Guarantee, Receipt, Sink};
 pub use source::{End, Source};
+pub use sources::{
+    ActiveSource, Credentials, CursorStore, FolderCursors, MemoryCursors, SourceConfig,
+    SourceStats, Sources, SourcesStats, StoreError,
+};
 pub use status::{Failure, State, Status};

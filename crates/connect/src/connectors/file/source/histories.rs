@@ -19,6 +19,8 @@ use crate::options::Given;
 use crate::scripted::start;
 use crate::{Blueprint, Care, Connectors, Cursor, Delivery, Item, SourceHandle};
 
+/// Stands for a bad row among the lines seen.
+const BAD: u64 = u64::MAX;
 const PATIENCE: Duration = Duration::from_secs(20);
 const HISTORIES: u64 = 12;
 const ROUNDS: u32 = 8;
@@ -168,6 +170,7 @@ impl Reader {
 
     fn see(&mut self, delivery: Delivery) {
         let rows = delivery.rows.column(0).as_string::<i32>().iter().flatten();
+        self.seen.extend(delivery.bad.iter().map(|_| BAD));
         self.seen
             .extend(rows.map(|line| line.parse::<u64>().unwrap()));
         assert!(
@@ -341,6 +344,7 @@ async fn the_part_of_a_block_before_an_overlong_line_has_a_cursor_of_its_own() {
         reader.blueprint = Arc::new(spec.unwrap_or_else(|rejection| panic!("{rejection}")));
         let expected: &[u64] = match policy {
             "truncate" => &[1, 2, 9_999, 3, 9_999],
+            "dlq" => &[1, 2, BAD, 3, BAD],
             _ => &[1, 2, 3],
         };
         reader.start_from(0);
@@ -377,4 +381,41 @@ async fn what_was_not_read_yet_is_the_lag() {
         .await
         .unwrap()
         .unwrap();
+}
+
+#[tokio::test]
+async fn the_order_of_rotated_files_survives_any_number_of_crashes() {
+    let mut writer = Writer::new(0);
+    let mut reader = Reader::new(&writer, "log");
+    let lines =
+        |range: std::ops::Range<u64>| range.map(|line| format!("{line}\n")).collect::<String>();
+    writer.write(&lines(0..400_000));
+    reader.start_from(0);
+    reader.take().await;
+    fs::rename(writer.path("log"), writer.path("log.1")).unwrap();
+    writer.write(&lines(400_000..400_010));
+    let both = |reader: &Reader| {
+        let (_, cursor) = reader.cursors.last().unwrap();
+        cursor
+            .as_ref()
+            .is_some_and(|Cursor(cursor)| cursor["files"][1].is_object())
+    };
+    while !both(&reader) {
+        reader.take().await;
+    }
+    for _ in 0..3 {
+        assert!(
+            *reader.seen.last().unwrap() < 300_000,
+            "there is more of the first file"
+        );
+        reader.running = None;
+        reader.start_from(reader.cursors.len() - 1);
+        let seen = reader.seen.len();
+        while reader.seen.len() == seen {
+            reader.take().await;
+        }
+    }
+    reader.until(400_009).await;
+    let numbered = reader.seen.iter().copied().eq(0..400_010);
+    assert!(numbered, "{:?}", first_wrong(&reader.seen));
 }
