@@ -22,8 +22,8 @@ use crate::drive::drive;
 use crate::formats::Decoder;
 use crate::status::StatusCell;
 use crate::{
-    Backoff, Clock, Cursor, End, Error, Gap, Item, Lane, OutputParts, Result, Retry, Source, State,
-    Status, SystemClock, Tap,
+    Backoff, BadRows, Clock, Cursor, End, Error, Gap, Item, Lane, OutputParts, Result, Retry,
+    Source, State, Status, SystemClock, Tap,
 };
 
 /// Makes a source and its decoder, as often as it is started.
@@ -36,6 +36,10 @@ pub trait Blueprint: Send + Sync + 'static {
     fn schema(&self) -> SchemaRef;
     /// The largest frame taken, in bytes.
     fn max_frame(&self) -> usize;
+    /// What becomes of frames that are no rows.
+    fn bad_rows(&self) -> BadRows {
+        BadRows::Keep
+    }
 }
 
 /// How a source is looked after.
@@ -266,6 +270,7 @@ impl Run {
             decoder: self.blueprint.decoder()?,
             schema: self.blueprint.schema(),
             max_frame: self.blueprint.max_frame(),
+            bad_rows: self.blueprint.bad_rows(),
             tap: self.care.tap.clone(),
             clock: self.care.clock.clone(),
         };
