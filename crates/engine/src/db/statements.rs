@@ -10,7 +10,9 @@ use headwater_connect::{Care, Rejection, SourceHandle, SourceSpec};
 
 use super::Inner;
 use super::catalog::{Catalog, Entry, Kind, QueryEntry, SourceConnector, SourceEntry, event_time};
-use super::options::{Place, SourceOptions, given, refuse_unbuilt_options, rejected};
+use super::options::{
+    Place, SourceOptions, given, refuse_dead_letters, refuse_unbuilt_options, rejected,
+};
 use crate::dataflow::Failure;
 use crate::error::{Error, Result};
 use crate::ingest::{EventTimeColumn, bad_schema};
@@ -198,6 +200,7 @@ impl Inner {
             let tap = SourceTap::new(spec.format());
             let care = Care {
                 tap: Some(tap.tap()),
+                backoff: spec.errors().restarts(),
                 ..Care::default()
             };
             let handle = Arc::new(SourceHandle::new(blueprint, None, care));
@@ -236,6 +239,7 @@ impl Inner {
                 let name = entry.value.to_string();
                 let spec = self.connectors.source(&name, &given, declared, &[own]);
                 let spec = spec.map_err(|error| refused(error, entry, place))?;
+                refuse_dead_letters(spec.errors(), options)?;
                 (spec.options().clone(), Some(spec))
             }
         };
