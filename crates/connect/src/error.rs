@@ -253,6 +253,12 @@ pub enum Error {
         /// What the store says.
         reason: String,
     },
+    /// A frame that is no row, in a source that shall fail on one.
+    #[error("a row is bad, and error.strategy is 'fail': {reason}")]
+    BadRow {
+        /// Why it is no row.
+        reason: String,
+    },
     /// Rows could not be made.
     #[error("cannot make rows: {reason}")]
     Generate {
@@ -317,10 +323,52 @@ impl Error {
             | Self::NoSuchSource { .. }
             | Self::SourceFailed { .. }
             | Self::NotIncremental { .. }
+            | Self::BadRow { .. }
             | Self::Generate { .. }
             | Self::Options(_)
             | Self::Encode { .. }
             | Self::ColumnCount { .. } => Retry::Fatal,
+        }
+    }
+
+    /// Whether it is about what the rows hold: other rows could be written.
+    pub fn is_of_rows(&self) -> bool {
+        matches!(self, Self::Encode { .. })
+    }
+
+    /// The kind of error in one word, for a program; it never changes.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::LaneClosed(_) => "lane_closed",
+            Self::InvalidUrl { .. } => "invalid_url",
+            Self::Unreachable { .. } => "unreachable",
+            Self::Refused { .. } => "refused",
+            Self::NotRunnable { .. } => "not_runnable",
+            Self::Exited { .. } => "exited",
+            Self::Io { .. } => "io",
+            Self::Cancelled => "cancelled",
+            Self::NoOutput => "no_output",
+            Self::AlreadyRunning { .. } => "already_running",
+            Self::Stopped => "stopped",
+            Self::Panicked { .. } => "panicked",
+            Self::TooManyRestarts { .. } => "too_many_restarts",
+            Self::NoDecoder => "no_decoder",
+            Self::NoEncoder => "no_encoder",
+            Self::NotOpen => "not_open",
+            Self::ColumnsDiffer { .. } => "columns_differ",
+            Self::UnusableColumn { .. } => "unusable_column",
+            Self::ColumnsMissing { .. } => "columns_missing",
+            Self::UnknownConnector { .. } => "unknown_connector",
+            Self::WrongRole { .. } => "wrong_role",
+            Self::DuplicateConnector { .. } => "duplicate_connector",
+            Self::BadConnector { .. } => "bad_connector",
+            Self::BadCursor { .. } => "bad_cursor",
+            Self::BadReceipt { .. } => "bad_receipt",
+            Self::BadRow { .. } => "bad_row",
+            Self::Generate { .. } => "generate",
+            Self::Options(_) => "options",
+            Self::Encode { .. } => "encode",
+            Self::ColumnCount { .. } => "column_count",
         }
     }
 

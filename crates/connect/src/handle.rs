@@ -22,8 +22,8 @@ use crate::drive::drive;
 use crate::formats::Decoder;
 use crate::status::StatusCell;
 use crate::{
-    Backoff, Clock, Cursor, End, Error, Gap, Item, Lane, OutputParts, Result, Source, State,
-    Status, SystemClock, Tap,
+    Backoff, BadRows, Clock, Cursor, End, Error, Gap, Item, Lane, OutputParts, Result, Source,
+    State, Status, SystemClock, Tap,
 };
 
 /// Makes a source and its decoder, as often as it is started.
@@ -39,6 +39,11 @@ pub trait Blueprint: Send + Sync + 'static {
     /// When to try again after a failure: `given`, but for what its own options say.
     fn backoff(&self, given: Backoff) -> Backoff {
         given
+    }
+
+    /// What becomes of frames that are no rows.
+    fn bad_rows(&self) -> BadRows {
+        BadRows::Keep
     }
 }
 
@@ -293,6 +298,7 @@ impl Run {
             decoder: self.blueprint.decoder()?,
             schema: self.blueprint.schema(),
             max_frame: self.blueprint.max_frame(),
+            bad_rows: self.blueprint.bad_rows(),
             tap: self.care.tap.clone(),
             clock: self.care.clock.clone(),
         };

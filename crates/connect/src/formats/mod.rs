@@ -26,6 +26,7 @@ use crate::options::{Checked, OptionSet};
 use crate::{Bad, Result};
 
 pub(crate) use self::csv::has_header;
+pub(crate) use self::fault::sql_name;
 
 /// Every format there is.
 pub const FORMATS: &[Format] = &[

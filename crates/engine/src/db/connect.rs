@@ -3,13 +3,13 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use headwater_connect::Status;
+use headwater_connect::{Status, SystemClock};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::catalog::{Catalog, Entry, Kind, SinkEntry, SourceConnector, SourceEntry};
-use super::feeder::Feeder;
+use super::feeder::{Feeder, FeederParts};
 use super::{Inner, STOP_DEADLINE};
 use crate::error::Result;
 use crate::ingest::Connected;
@@ -134,8 +134,18 @@ impl Inner {
     }
 
     fn start_sink(&self, sink: &SinkEntry, rows: Subscription, seed: u64) -> JoinHandle<()> {
-        let feeder = Feeder::new(rows, sink.stop.clone(), Arc::clone(&sink.status), seed);
         let spec = sink.spec.clone();
+        let feeder = Feeder::new(FeederParts {
+            rows,
+            stop: sink.stop.clone(),
+            status: Arc::clone(&sink.status),
+            seed,
+            errors: spec.errors().clone(),
+            receipt: None,
+            stream: sink.input.clone(),
+            letters: None,
+            clock: Arc::new(SystemClock),
+        });
         self.tokio.spawn(async move {
             match spec.sink() {
                 Ok(sink) => feeder.run(sink).await,

@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Inner;
 use super::catalog::{Catalog, Entry, Kind, SinkEntry};
-use super::options::{Place, given, refuse_unbuilt_options};
+use super::options::{Place, given, refuse_dead_letters, refuse_unbuilt_options};
 use super::statements::{Existing, Outcome, published, query_name, refused, schema_of, undefined};
 use crate::error::Result;
 use crate::sql::{CreateSink, Name, OptionEntry, SinkInput, SqlError, SqlQuery};
@@ -102,7 +102,9 @@ impl Inner {
         let spec = self
             .connectors
             .sink(&entry.value.to_string(), &given, schema, &[]);
-        spec.map_err(|error| refused(error, entry, place))
+        let spec = spec.map_err(|error| refused(error, entry, place))?;
+        refuse_dead_letters(spec.errors(), options)?;
+        Ok(spec)
     }
 
     /// Feeds a sink that was declared with its columns.

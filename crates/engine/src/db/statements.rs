@@ -11,7 +11,9 @@ use headwater_connect::{Care, Rejection, SourceHandle, SourceSpec};
 use super::Inner;
 use super::catalog::{Catalog, Entry, Kind, QueryEntry, SourceConnector, SourceEntry, event_time};
 use super::life::Life;
-use super::options::{Place, SourceOptions, given, refuse_unbuilt_options, rejected};
+use super::options::{
+    Place, SourceOptions, given, refuse_dead_letters, refuse_unbuilt_options, rejected,
+};
 use crate::dataflow::Failure;
 use crate::durable::now_us;
 use crate::error::{Error, Result};
@@ -279,6 +281,7 @@ impl Inner {
             let tap = SourceTap::new(spec.format());
             let care = Care {
                 tap: Some(tap.tap()),
+                backoff: spec.errors().restarts(),
                 ..Care::default()
             };
             let handle = Arc::new(SourceHandle::new(blueprint, None, care));
@@ -323,6 +326,7 @@ impl Inner {
                 let name = entry.value.to_string();
                 let spec = self.connectors.source(&name, &given, declared, &[own]);
                 let spec = spec.map_err(|error| refused(error, entry, place))?;
+                refuse_dead_letters(spec.errors(), options)?;
                 (spec.options().clone(), Some(spec))
             }
         };
