@@ -15,6 +15,7 @@ mod connect;
 mod explain;
 mod feeder;
 mod life;
+mod metrics;
 mod options;
 mod select;
 mod sets;
@@ -22,6 +23,7 @@ mod sinks;
 mod statements;
 mod streams;
 mod subscribe;
+mod system;
 
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};

@@ -26,7 +26,6 @@ use crate::dataflow::{Chunk, Failure, Input, Outlet, Plan};
 use crate::ingest::{Channel, EventTimeColumn, Intake, Step, bad_rows};
 use crate::sources::SourceShared;
 use crate::subscription::{Gate, Queue};
-use crate::telemetry;
 use crate::topic::{Topic, TopicId};
 use crate::turns::{Turn, Turns};
 use life::Held;
@@ -295,7 +294,7 @@ impl<'a> Worker<'a> {
                 .dropped
                 .store(dropped, std::sync::atomic::Ordering::Relaxed);
             let count = step.rows.iter().map(|rows| rows.num_rows() as u64).sum();
-            telemetry::events_created(source.shared.name(), count);
+            source.shared.note_rows(count, now_us());
             let chunks = self.fresh.of(&source.topic);
             chunks.extend(step.rows.into_iter().map(Chunk::Rows));
             chunks.extend(watermark.map(Chunk::Watermark));

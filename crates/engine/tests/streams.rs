@@ -204,6 +204,35 @@ fn a_source_shared_with_an_active_stream_keeps_running() {
 }
 
 #[test]
+fn what_a_pause_missed_is_a_gap() {
+    let db = db();
+    let a = source(&db, "gap_a");
+    db.execute(
+        "CREATE VIEW a AS SELECT n FROM gap_a;
+         CREATE VIEW b AS SELECT n FROM gap_a;
+         PAUSE STREAM a;",
+    )
+    .unwrap();
+    let mut rows = db.subscribe_batches("b").unwrap();
+    a.row(1);
+    assert_eq!(numbers(&mut rows, 1), [1]);
+    let gaps = "SELECT COUNT(*) FROM system.gaps WHERE source = 'gap_a' AND \"from\" < \"to\"
+        AND reason = 'stream \"a\" was paused: 1 rows'";
+    assert_eq!(count(&db.query(gaps).unwrap()), 0);
+    db.execute("RESUME STREAM a").unwrap();
+    assert_eq!(count(&db.query(gaps).unwrap()), 1);
+    assert_eq!(count(&db.query("SELECT COUNT(*) FROM a").unwrap()), 0);
+    assert_eq!(count(&db.query("SELECT COUNT(*) FROM b").unwrap()), 1);
+    db.execute("PAUSE STREAM a; RESUME STREAM a").unwrap();
+    let all = "SELECT COUNT(*) FROM system.gaps";
+    assert_eq!(
+        count(&db.query(all).unwrap()),
+        1,
+        "nothing was missed the second time"
+    );
+}
+
+#[test]
 fn one_worker_that_fails_panics_or_blocks_does_not_affect_the_others() {
     let db = db();
     let [fails, panics, blocks, works] =

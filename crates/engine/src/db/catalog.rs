@@ -8,6 +8,7 @@ use headwater_connect::{SinkSpec, SourceHandle, SourceSpec};
 use tokio_util::sync::CancellationToken;
 
 use super::life::Life;
+use super::system::{SystemTable, TABLES};
 use crate::error::{Error, Result};
 use crate::ingest::EventTimeColumn;
 use crate::source::{SourceConfig, WatermarkConfig};
@@ -322,13 +323,17 @@ impl Catalog {
 
 impl Tables for Catalog {
     fn names(&self) -> Vec<String> {
-        self.topics()
-            .map(|topic| topic.relation.name.clone())
+        let topics = self.topics().map(|topic| topic.relation.name.clone());
+        topics
+            .chain(TABLES.iter().map(SystemTable::full_name))
             .collect()
     }
 
     fn columns(&self, table: &str) -> Option<Vec<String>> {
-        let topic = self.topics().find(|topic| topic.relation.name == table)?;
+        let topic = self.topics().find(|topic| topic.relation.name == table);
+        let Some(topic) = topic else {
+            return SystemTable::find(table).map(SystemTable::column_names);
+        };
         let fields = topic.relation.schema.fields();
         Some(fields.iter().map(|field| field.name().clone()).collect())
     }

@@ -1,7 +1,7 @@
 //! The task that feeds a sink: rows from a subscription, again and again until they are written.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use arrow::array::RecordBatch;
@@ -10,6 +10,7 @@ use headwater_connect::{Attempts, Backoff, Error, Sink};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use crate::journal::Journal;
 use crate::subscription::{Event, Subscription};
 
 /// How a sink is doing.
@@ -17,6 +18,8 @@ use crate::subscription::{Event, Subscription};
 pub(crate) struct SinkStatus {
     pub rows: AtomicU64,
     pub state: Mutex<SinkState>,
+    /// Where its errors are kept, and under which name.
+    journal: OnceLock<(Arc<Journal>, String)>,
 }
 
 /// The state of a sink, and why.
@@ -27,9 +30,18 @@ pub(crate) struct SinkState {
 }
 
 impl SinkStatus {
+    /// The errors of the sink of this name are kept in `journal`.
+    pub(super) fn tell_errors_to(&self, journal: &Arc<Journal>, name: &str) {
+        // Only the first that is said counts, and nobody says another.
+        let _ = self.journal.set((Arc::clone(journal), name.to_owned()));
+    }
+
     pub(super) fn set(&self, name: &'static str, reason: Option<String>) {
         if let Some(reason) = &reason {
             tracing::warn!(state = name, reason, "sink");
+            if let Some((journal, name)) = self.journal.get() {
+                journal.error("sink", name, reason);
+            }
         }
         *self.state.lock().unwrap_or_else(PoisonError::into_inner) = SinkState { name, reason };
     }

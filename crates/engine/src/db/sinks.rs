@@ -64,6 +64,7 @@ impl Inner {
             rows,
             task: None,
         };
+        entry.status.tell_errors_to(&self.journal, &name);
         self.catalog().insert(&name, Entry::Sink(entry));
         Ok(Outcome::Created {
             kind: Kind::Sink,

@@ -12,6 +12,7 @@ use super::Inner;
 use super::catalog::{Catalog, Entry, Kind, QueryEntry, SourceConnector, SourceEntry, event_time};
 use super::life::Life;
 use super::options::{Place, SourceOptions, given, refuse_unbuilt_options, rejected};
+use super::select::refuse_system_tables;
 use crate::dataflow::Failure;
 use crate::error::{Error, Result};
 use crate::ingest::{EventTimeColumn, bad_schema};
@@ -168,7 +169,7 @@ impl Inner {
                 let queue = Queue::new(QUEUE_ROWS, None);
                 Ok(Outcome::Subscribed(self.subscribe(&topic, queue)))
             }
-            Statement::Show(shown) => self.show(shown),
+            Statement::Show(shown) => Ok(self.show(shown)),
             Statement::Describe(name) => self.describe(&name),
             Statement::Explain(explain) => self.explain(explain, place),
             Statement::Drop(drop) => self.drop_entry(&drop),
@@ -337,6 +338,7 @@ impl Inner {
         let catalog = self.catalog();
         windows::rewrite(&mut query)?;
         resolve_identifiers(&mut query, &*catalog)?;
+        refuse_system_tables(&query)?;
         let planned = self.planner.plan(query, &catalog.relations())?;
         for input in &planned.inputs {
             if let Some(reason) = catalog.topic(input)?.failure() {

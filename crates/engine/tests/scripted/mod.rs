@@ -4,6 +4,8 @@
 //! it: orders that are not carried out yet wait for the next run. Scripts are told apart by name within
 //! one test program, so each test takes names of its own.
 
+#![allow(dead_code)] // Each test program uses some of it.
+
 use std::collections::HashMap;
 use std::sync::{Arc, LazyLock, Mutex};
 
