@@ -125,7 +125,7 @@ fn a_topic_is_a_kind_and_a_name() {
     assert!(db.subscribe_batches("stream:twice").is_ok());
     assert!(db.subscribe_batches("source:numbers").is_ok());
     for wrong in ["stream:numbers", "source:twice", "view:twice", "stream:"] {
-        let error = db.subscribe_batches(wrong).err().expect(wrong);
+        let error = db.subscribe_batches(wrong).expect_err(wrong);
         assert!(matches!(error, Error::NotFound { .. }), "{wrong}: {error}");
     }
     assert!(

@@ -112,6 +112,7 @@ fn what_happens_is_told_counted_and_can_be_selected() {
     script.row(7);
     let next = rows.next_within(PATIENCE).unwrap();
     assert!(matches!(next, Some(Event::Rows(rows)) if rows.num_rows() == 1));
+    script.gap();
     script.fail();
     until("restarted", || db.streams().stats().restarts == 1);
     db.execute("PAUSE STREAM live; STOP STREAM live;").unwrap();
@@ -200,6 +201,10 @@ fn what_happens_is_told_counted_and_can_be_selected() {
     assert_eq!(shown(&db, joined), ["7 numbers"]);
     let connectors = "SELECT source, sink FROM system.connectors WHERE name = 'scripted'";
     assert_eq!(shown(&db, connectors), ["yes no"]);
+
+    let gaps =
+        r#"SELECT source, reason, "from", "to", at > TIMESTAMP '2020-01-01' FROM system.gaps"#;
+    assert_eq!(shown(&db, gaps), ["tel the test looked away 1  true"]);
 
     let error = db
         .execute("CREATE VIEW v AS SELECT name FROM system.sources")
