@@ -17,6 +17,7 @@ mod explain;
 mod feeder;
 mod history;
 mod life;
+mod metrics;
 mod options;
 mod select;
 mod sets;
@@ -24,6 +25,7 @@ mod sinks;
 mod statements;
 mod streams;
 mod subscribe;
+mod system;
 
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};

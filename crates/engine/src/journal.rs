@@ -113,6 +113,14 @@ impl Journal {
         self.lock().errors.iter().cloned().collect()
     }
 
+    /// The newest error of this kind and name that is kept.
+    pub fn last_error(&self, kind: &str, name: &str) -> Option<String> {
+        let kept = self.lock();
+        let mut newest = kept.errors.iter().rev();
+        let of = newest.find(|entry| entry.kind == kind && entry.name == name);
+        of.map(|entry| entry.error.clone())
+    }
+
     pub fn watch(self: &Arc<Self>, stream: Option<String>) -> Events {
         Events {
             events: self.events.subscribe(),

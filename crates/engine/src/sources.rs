@@ -12,6 +12,7 @@ use headwater_ring::{Backpressure, Bell};
 use tokio::sync::Notify;
 
 use crate::journal::Journal;
+use crate::telemetry;
 
 /// Told when a handle closes its source.
 type Closer = Box<dyn Fn() + Send + Sync>;
@@ -29,6 +30,8 @@ pub(crate) struct SourceShared {
     pub dropped: AtomicU64,
     journal: Arc<Journal>,
     pub gap_count: AtomicU64,
+    /// When a step last took rows, in microseconds since 1970-01-01 UTC; the least while none came.
+    last_row_us: AtomicI64,
 }
 
 impl SourceShared {
@@ -44,6 +47,7 @@ impl SourceShared {
             dropped: AtomicU64::new(0),
             journal,
             gap_count: AtomicU64::new(0),
+            last_row_us: AtomicI64::new(i64::MIN),
         }
     }
 
@@ -80,6 +84,19 @@ impl SourceShared {
     /// Whether it was closed; never false again after true.
     pub fn is_closed(&self) -> bool {
         self.closed.load(Ordering::Acquire)
+    }
+
+    /// A step took this many rows.
+    pub fn note_rows(&self, count: u64, now_us: i64) {
+        if count > 0 {
+            self.last_row_us.store(now_us, Ordering::Relaxed);
+            telemetry::events_created(&self.name, count);
+        }
+    }
+
+    /// When a step last took rows, if one has.
+    pub fn last_row_us(&self) -> Option<i64> {
+        Some(self.last_row_us.load(Ordering::Relaxed)).filter(|at| *at != i64::MIN)
     }
 
     pub fn note_gap(&self, gap: Gap) {

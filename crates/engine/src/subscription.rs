@@ -119,7 +119,35 @@ pub(crate) struct Queue {
     when_full: WhenFull,
     limit: usize,
     /// The sink that reads it, if one does.
-    sink: Option<String>,
+    sink: Option<SinkEnd>,
+}
+
+/// What the outside has of a sink's rows: everything up to `receipt`, which is the first `items`
+/// batches that the sink has taken from its queue.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(crate) struct Delivered {
+    /// The sink's place; `None` if it gives no receipts, or is not open yet for the first time.
+    pub receipt: Option<Receipt>,
+    /// Batches of which nothing needs to be written again.
+    pub items: u64,
+}
+
+/// Who tells how far a sink has come.
+pub(crate) trait Delivery: Send + Sync {
+    /// What the outside has, at one moment.
+    fn delivered(&self) -> Delivered;
+}
+
+/// The sink at the end of a queue.
+struct SinkEnd {
+    name: String,
+    progress: Arc<dyn Delivery>,
+}
+
+impl std::fmt::Debug for SinkEnd {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.name)
+    }
 }
 
 #[derive(Debug, Default)]
@@ -127,12 +155,10 @@ struct State {
     events: VecDeque<Event>,
     /// The rows in `events`.
     rows: usize,
-    /// What the sink is writing now.
-    in_flight: Option<RecordBatch>,
-    /// What the sink has taken and may not have sent yet.
-    unsent: VecDeque<RecordBatch>,
-    /// The sink's place in the outside system after its last complete write.
-    receipt: Option<Receipt>,
+    /// What a sink has taken and may have to be given again after a crash, oldest first.
+    taken: VecDeque<RecordBatch>,
+    /// How many batches were taken before those.
+    trimmed: u64,
     shut: bool,
     /// The engine will send nothing more.
     ended: bool,
@@ -168,16 +194,15 @@ impl Queue {
     pub fn for_sink(
         limit: usize,
         gate: Arc<Gate>,
-        sink: String,
-        saved: Option<SinkState<Run>>,
+        name: String,
+        progress: Arc<dyn Delivery>,
+        waiting: Vec<Run>,
     ) -> Arc<Self> {
-        let saved = saved.unwrap_or_default();
-        let events = saved.waiting.into_iter().map(|run| Event::Rows(run.rows));
+        let events = waiting.into_iter().map(|run| Event::Rows(run.rows));
         let events: VecDeque<Event> = events.collect();
         let state = State {
             rows: events.iter().map(rows_of).sum(),
             events,
-            receipt: saved.receipt.map(Receipt),
             ..State::default()
         };
         Arc::new(Self {
@@ -187,42 +212,24 @@ impl Queue {
             gate: Some(gate),
             when_full: WhenFull::DropOldest,
             limit,
-            sink: Some(sink),
+            sink: Some(SinkEnd { name, progress }),
         })
     }
 
     /// The sink that reads it, where it is in the outside system, and what it has not written yet:
     /// all at one moment.
     pub fn backlog(&self) -> Option<(&str, SinkState<Run>)> {
-        let sink = self.sink.as_deref()?;
-        let state = self.lock();
+        let sink = self.sink.as_ref()?;
+        let mut state = self.lock();
+        let Delivered { receipt, items } = sink.progress.delivered();
+        state.trim(items);
         let queued = state.events.iter().filter_map(|event| match event {
             Event::Rows(rows) => Some(rows),
             _ => None,
         });
-        let waiting = state.unsent.iter().chain(&state.in_flight);
-        let waiting = waiting.chain(queued).cloned();
-        let receipt = state.receipt.clone().map(|receipt| receipt.0);
-        Some((sink, SinkState::new(receipt, waiting.collect())))
-    }
-
-    /// The sink has taken what it was given last, is at `receipt` now, and holds `unsent` rows itself.
-    pub fn written(&self, receipt: Option<Receipt>, unsent: usize) {
-        let mut state = self.lock();
-        let taken = state.in_flight.take();
-        state.unsent.extend(taken);
-        state.receipt = receipt;
-        state.trim(unsent);
-    }
-
-    /// The sink holds `unsent` rows itself.
-    pub fn sent(&self, unsent: usize) {
-        self.lock().trim(unsent);
-    }
-
-    /// Where the sink was before a restart.
-    pub fn receipt(&self) -> Option<Receipt> {
-        self.lock().receipt.clone()
+        let waiting = state.taken.iter().chain(queued).cloned().collect();
+        let receipt = receipt.map(|receipt| receipt.0);
+        Some((&sink.name, SinkState::new(receipt, waiting)))
     }
 
     /// Adds a batch; false if nobody listens any more.
@@ -302,8 +309,9 @@ impl Queue {
     fn take(&self, state: &mut State) -> Option<Result<Event, Error>> {
         if let Some(event) = state.events.pop_front() {
             state.rows -= rows_of(&event);
-            if let (Some(_), Event::Rows(batch)) = (&self.sink, &event) {
-                state.in_flight = Some(batch.clone());
+            if let (Some(sink), Event::Rows(batch)) = (&self.sink, &event) {
+                state.trim(sink.progress.delivered().items);
+                state.taken.push_back(batch.clone());
             }
             if state.shut && state.rows <= self.limit / 2 {
                 state.shut = false;
@@ -362,14 +370,10 @@ impl State {
 }
 
 impl State {
-    /// Forgets what is not among the last `unsent` rows.
-    fn trim(&mut self, unsent: usize) {
-        let mut held: usize = self.unsent.iter().map(RecordBatch::num_rows).sum();
-        while let Some(oldest) = self.unsent.front().map(RecordBatch::num_rows)
-            && held - oldest >= unsent
-        {
-            held -= oldest;
-            self.unsent.pop_front();
+    /// Forgets the first `items` batches that the sink has taken.
+    fn trim(&mut self, items: u64) {
+        while self.trimmed < items && self.taken.pop_front().is_some() {
+            self.trimmed += 1;
         }
     }
 }

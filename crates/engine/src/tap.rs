@@ -1,10 +1,11 @@
 //! The tap of a source: its raw bytes, for whoever wants to look.
 //!
-//! Nothing is kept until somebody asks: an untapped source pays one load for each message. From then
+//! Nothing is kept until somebody asks: an untapped source counts bytes and pays one load for each message. From then
 //! on the last 1 MiB of what it reads stands in a byte ring, each message on a line of its own unless
 //! the format says that messages are not text.
 
 use std::io::Write;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use headwater_connect::Tap;
@@ -18,6 +19,7 @@ const KEPT: usize = 1 << 20;
 pub(crate) struct SourceTap {
     /// Made when the first reader comes.
     ring: Arc<OnceLock<ByteRing>>,
+    bytes: Arc<AtomicU64>,
     lines: bool,
 }
 
@@ -26,18 +28,25 @@ impl SourceTap {
     pub fn new(format: Option<&str>) -> Self {
         Self {
             ring: Arc::default(),
+            bytes: Arc::default(),
             lines: format != Some("bytes"),
         }
     }
 
     /// What the connector calls with each message.
     pub fn tap(&self) -> Tap {
-        let Self { ring, lines } = self.clone();
+        let Self { ring, bytes, lines } = self.clone();
         Arc::new(move |frame| {
+            bytes.fetch_add(frame.len() as u64, Ordering::Relaxed);
             if let Some(ring) = ring.get() {
                 write(ring, frame, lines);
             }
         })
+    }
+
+    /// The bytes of all messages so far.
+    pub fn bytes(&self) -> u64 {
+        self.bytes.load(Ordering::Relaxed)
     }
 
     /// A reader of what comes from now on, and of what is kept.

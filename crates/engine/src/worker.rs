@@ -28,7 +28,6 @@ use crate::durable::{Feed, QueryState, Replayed, StagePart, State, Taken, now_us
 use crate::ingest::{Channel, EventTimeColumn, Intake, Step};
 use crate::sources::SourceShared;
 use crate::subscription::{Gate, Queue};
-use crate::telemetry;
 use crate::topic::{Begin, Topic, TopicId};
 use crate::turns::{Turn, Turns};
 use life::Held;
@@ -148,8 +147,8 @@ impl SourceSlot {
         if !self.is_gated() {
             let mut step = Step::default();
             let watermark = self.intake.take(&mut step, now);
-            telemetry::events_created(self.shared.name(), step.row_count());
             let arrival_us = now_us();
+            self.shared.note_rows(step.row_count(), arrival_us);
             let dropped = self.intake.dropped();
             self.shared.dropped.store(dropped, Ordering::Relaxed);
             let bad = step.bad.len() as u64;

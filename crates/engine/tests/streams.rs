@@ -25,8 +25,8 @@ fn create(name: &str) -> String {
     format!("CREATE SOURCE {name} WITH (connector = 'scripted', script = '{name}');")
 }
 
-fn sqlstate(result: Result<impl Sized, Error>) -> &'static str {
-    let error = result.err().expect("an error");
+fn sqlstate(result: Result<impl std::fmt::Debug, Error>) -> &'static str {
+    let error = result.expect_err("an error");
     error.sql_errors().first().expect("an SQL error").sqlstate
 }
 
@@ -201,6 +201,64 @@ fn a_source_shared_with_an_active_stream_keeps_running() {
         [4],
         "paused with the source, so nothing was missed"
     );
+}
+
+#[test]
+fn what_a_pause_missed_is_a_gap() {
+    let db = db();
+    let a = source(&db, "gap_a");
+    db.execute(
+        "CREATE VIEW a AS SELECT n FROM gap_a;
+         CREATE VIEW b AS SELECT n FROM gap_a;
+         PAUSE STREAM a;",
+    )
+    .unwrap();
+    let mut rows = db.subscribe_batches("b").unwrap();
+    a.row(1);
+    assert_eq!(numbers(&mut rows, 1), [1]);
+    let gaps = "SELECT COUNT(*) FROM system.gaps WHERE source = 'gap_a' AND \"from\" < \"to\"
+        AND reason = 'stream \"a\" was paused: 1 rows'";
+    assert_eq!(count(&db.query(gaps).unwrap()), 0);
+    db.execute("RESUME STREAM a").unwrap();
+    assert_eq!(count(&db.query(gaps).unwrap()), 1);
+    assert_eq!(count(&db.query("SELECT COUNT(*) FROM a").unwrap()), 0);
+    assert_eq!(count(&db.query("SELECT COUNT(*) FROM b").unwrap()), 1);
+    db.execute("PAUSE STREAM a; RESUME STREAM a").unwrap();
+    let all = "SELECT COUNT(*) FROM system.gaps";
+    assert_eq!(
+        count(&db.query(all).unwrap()),
+        1,
+        "nothing was missed the second time"
+    );
+}
+
+#[test]
+fn sources_come_and_go_while_the_stream_is_paused() {
+    let db = db();
+    let [a, b] = ["rest_a", "rest_b"].map(|name| source(&db, name));
+    let mut all_a = db.subscribe_batches("rest_a").unwrap();
+    let streams = db.streams();
+    db.execute("CREATE VIEW other AS SELECT n FROM rest_a")
+        .unwrap();
+    streams.create("live").unwrap();
+    streams.attach("rest_a", "live").unwrap();
+    streams.start("live").unwrap();
+    let mut rows = db.subscribe_batches("live").unwrap();
+    streams.pause("live").unwrap();
+    a.row(1);
+    assert_eq!(numbers(&mut all_a, 1), [1]);
+    streams.attach("rest_b", "live").unwrap();
+    assert_eq!(state(&db, "rest_b"), "paused");
+    a.row(2);
+    assert_eq!(numbers(&mut all_a, 1), [2]);
+    db.settle().unwrap();
+    assert_eq!(rows.try_next().unwrap(), None);
+    b.row(3);
+    assert_eq!(streams.resume("live").unwrap(), ["rest_b"]);
+    let reason = "stream \"live\" was paused".to_owned();
+    let gap = rows.next_within(PATIENCE).unwrap();
+    assert_eq!(gap, Some(Event::Gap { rows: 2, reason }));
+    assert_eq!(numbers(&mut rows, 1), [3]);
 }
 
 #[test]
@@ -464,13 +522,13 @@ fn what_a_stream_takes_is_said_by_its_columns() {
         sqlstate(db.execute("CREATE STREAM x WITH (descripton = 'x')")),
         "42704"
     );
-    let error = db.subscribe_batches("x").err().expect("there is no x");
+    let error = db.subscribe_batches("x").expect_err("there is no x");
     assert_eq!(
         error.to_string(),
         "there is no source, stream or view \"x\""
     );
     db.streams().create("x").unwrap();
-    let error = db.subscribe_batches("x").err().expect("x has no columns");
+    let error = db.subscribe_batches("x").expect_err("x has no columns");
     assert!(error.to_string().contains("no columns yet"), "{error}");
 }
 

@@ -9,7 +9,7 @@ use std::thread::park_timeout;
 use std::time::{Duration, Instant};
 
 use arrow::array::AsArray;
-use arrow::datatypes::UInt64Type;
+use arrow::datatypes::Int64Type;
 use headwater::{Db, Event, Outcome, Subscription};
 
 use crate::log::Hold;
@@ -148,7 +148,7 @@ impl Screen {
                 let text = |name| batch.column_by_name(name).map(|it| it.as_string::<i32>());
                 let number = |name: &str, row: usize| {
                     let column = batch.column_by_name(name)?;
-                    Some(column.as_primitive::<UInt64Type>().value(row)).filter(|it| *it > 0)
+                    Some(column.as_primitive::<Int64Type>().value(row)).filter(|it| *it > 0)
                 };
                 let (names, states) = (text("name")?, text("state")?);
                 for row in 0..batch.num_rows() {

@@ -146,6 +146,19 @@ impl Loaded {
             }
             Statement::CreateStream(create) => self.queries.push(create.name.value.clone()),
             Statement::CreateView(create) => self.queries.push(create.name.value.clone()),
+            // Without columns nothing can read it before a source is attached.
+            Statement::CreateSet(create) if create.columns.is_empty() => {}
+            Statement::CreateSet(create) => self.queries.push(create.name.value.clone()),
+            Statement::Attach(attach) => {
+                let stream = &attach.stream.value;
+                if !self
+                    .queries
+                    .iter()
+                    .any(|name| name.eq_ignore_ascii_case(stream))
+                {
+                    self.queries.push(stream.clone());
+                }
+            }
             Statement::CreateSink(create) => {
                 self.sinks += 1;
                 self.prints |= connector(&create.options).as_deref() == Some("stdout");
@@ -159,6 +172,7 @@ impl Loaded {
                 self.all_sources.retain(|name| !gone(name));
             }
             Statement::InsertInto { .. }
+            | Statement::Lifecycle { .. }
             | Statement::Show(_)
             | Statement::Describe(_)
             | Statement::Explain(_) => {}
@@ -190,6 +204,7 @@ fn created_by(statement: &Statement) -> Option<&str> {
     match statement {
         Statement::CreateSource(create) => Some(&create.name.value),
         Statement::CreateStream(create) => Some(&create.name.value),
+        Statement::CreateSet(create) => Some(&create.name.value),
         Statement::CreateView(create) => Some(&create.name.value),
         Statement::CreateSink(create) => Some(&create.name.value),
         _ => None,

@@ -26,7 +26,9 @@ A statement ends with a semicolon and may have several lines.
   CREATE SOURCE | STREAM | VIEW | SINK ...    DROP ...    INSERT INTO sink SELECT ...
   SELECT ... FROM view;                       what a view holds now
   SUBSCRIBE TO name;                          rows as they come, until Ctrl-C
+  START | PAUSE | RESUME | STOP STREAM name;  ATTACH SOURCE name TO STREAM name;    DETACH ...
   SHOW SOURCES | STREAMS | VIEWS | SINKS | CONNECTORS;    DESCRIBE name;    EXPLAIN ...;
+  SELECT * FROM system.sources;               also streams, sinks, gaps, errors, connectors
 
   \\d         what there is          \\d NAME    the columns of one
   \\q         leave                  help       this

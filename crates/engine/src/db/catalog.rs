@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use headwater_connect::{SinkSpec, SourceHandle, SourceSpec};
+use headwater_connect::{Receipt, SinkSpec, SourceHandle, SourceSpec};
 use tokio_util::sync::CancellationToken;
 
 use super::life::Life;
+use super::system::{SystemTable, TABLES};
 use crate::durable::Definition;
 use crate::error::{Error, Result};
 use crate::ingest::EventTimeColumn;
@@ -69,6 +70,8 @@ pub(super) struct SinkEntry {
     pub spec: SinkSpec,
     pub stop: CancellationToken,
     pub status: Arc<super::feeder::SinkStatus>,
+    /// Where it was in the outside system before a restart.
+    pub receipt: Option<Receipt>,
     /// The rows of a query of its own, subscribed to before it had any, until the task takes them.
     pub rows: Option<Subscription>,
     /// Set once the sink's task runs.
@@ -354,13 +357,17 @@ impl Catalog {
 
 impl Tables for Catalog {
     fn names(&self) -> Vec<String> {
-        self.topics()
-            .map(|topic| topic.relation.name.clone())
+        let topics = self.topics().map(|topic| topic.relation.name.clone());
+        topics
+            .chain(TABLES.iter().map(SystemTable::full_name))
             .collect()
     }
 
     fn columns(&self, table: &str) -> Option<Vec<String>> {
-        let topic = self.topics().find(|topic| topic.relation.name == table)?;
+        let topic = self.topics().find(|topic| topic.relation.name == table);
+        let Some(topic) = topic else {
+            return SystemTable::find(table).map(SystemTable::column_names);
+        };
         let fields = topic.relation.schema.fields();
         Some(fields.iter().map(|field| field.name().clone()).collect())
     }

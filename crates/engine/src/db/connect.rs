@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use headwater_connect::{Status, SystemClock};
+use headwater_connect::{Guarantee, Status, SystemClock};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -23,8 +23,11 @@ impl Inner {
     /// miss nothing. Gives the names of the sources.
     pub(super) fn start_connectors(&self) -> Result<Vec<String>> {
         self.connectors_begun.store(true, Ordering::Release);
-        let mut catalog = self.catalog();
-        self.start_sinks(&mut catalog)?;
+        self.start_sinks(&mut self.catalog())?;
+        self.wait_for_sinks();
+        // From here on the outside of each sink is known: what is written can be taken back.
+        self.checkpoint()?;
+        let catalog = self.catalog();
         let wanted = |source: &&SourceEntry| catalog.is_wanted(source.shared.name());
         let sources = catalog.sources().filter(wanted);
         let started = sources.filter(|source| self.start_source(source));
@@ -112,6 +115,31 @@ impl Inner {
         });
     }
 
+    /// Waits until the sinks that can take back what they write are open, or have failed. Blocks.
+    fn wait_for_sinks(&self) {
+        let commits = |entry: &Entry| match entry {
+            Entry::Sink(sink) if sink.task.is_some() => {
+                let exact = sink.spec.guarantee() == Guarantee::ExactlyOnce;
+                exact.then(|| Arc::clone(&sink.status))
+            }
+            _ => None,
+        };
+        let sinks: Vec<_> = self.catalog().entries.values().filter_map(commits).collect();
+        if self.durability.is_none() || sinks.is_empty() {
+            return;
+        }
+        self.block_on(async move {
+            let open = async {
+                for sink in sinks {
+                    sink.wait_open().await;
+                }
+            };
+            if tokio::time::timeout(STOP_DEADLINE, open).await.is_err() {
+                tracing::warn!("a sink does not open; after a crash it may repeat what it writes first");
+            }
+        });
+    }
+
     pub(super) fn start_sinks(&self, catalog: &mut Catalog) -> Result<()> {
         let names: Vec<String> = catalog.order.clone();
         for name in names {
@@ -123,7 +151,8 @@ impl Inner {
             }
             let topic = catalog.topic(&sink.input)?;
             let missing = sink.rows.is_none();
-            let subscribed = missing.then(|| self.subscribe_sink(catalog, &name, &topic));
+            let subscribed =
+                missing.then(|| self.subscribe_sink(catalog, &name, &sink.status, &topic));
             if let Some(Entry::Sink(sink)) = catalog.entries.get_mut(&name)
                 && let Some(rows) = sink.rows.take().or(subscribed)
             {
@@ -141,7 +170,7 @@ impl Inner {
             status: Arc::clone(&sink.status),
             seed,
             errors: spec.errors().clone(),
-            receipt: None,
+            receipt: sink.receipt.clone(),
             stream: sink.input.clone(),
             letters: None,
             clock: Arc::new(SystemClock),

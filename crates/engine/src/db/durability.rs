@@ -14,8 +14,10 @@ use std::sync::mpsc::sync_channel;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
+use headwater_connect::Receipt;
 use headwater_log::Disk;
 
+use super::catalog::Entry;
 use super::options::{SourceOptions, WalOption};
 use super::{Builder, Db, Inner};
 use crate::dataflow::Run;
@@ -31,6 +33,9 @@ use crate::worker::Command;
 
 /// How often state is saved where no source says so.
 const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(10);
+
+/// How long a checkpoint waits for a sink to make durable what it has written.
+const SYNC_DEADLINE: Duration = Duration::from_secs(10);
 
 /// Steps that are fed again before the replay waits for the workers to have done them.
 const REPLAYED_AT_ONCE: usize = 16;
@@ -252,9 +257,35 @@ impl Inner {
         Ok(Some(written))
     }
 
-    /// Makes what the sinks have written as durable as their receipts say.
-    fn sync_sinks(&self, _state: &State<Run>) -> Result<()> {
-        Ok(())
+    /// Makes what sinks have written as durable as the receipts in `state` say. Blocks.
+    fn sync_sinks(&self, state: &State<Run>) -> Result<()> {
+        let asked: Vec<_> = {
+            let catalog = self.catalog();
+            let receipts = state.sinks.iter().filter(|(_, sink)| sink.receipt.is_some());
+            let sinks = receipts.filter_map(|(name, _)| match catalog.entries.get(name) {
+                Some(Entry::Sink(sink)) => Some((name.clone(), sink.status.sync())),
+                _ => None,
+            });
+            sinks.collect()
+        };
+        let synced = self.block_on(async move {
+            let deadline = tokio::time::Instant::now() + SYNC_DEADLINE;
+            for (name, synced) in asked {
+                match tokio::time::timeout_at(deadline, synced).await {
+                    Ok(Ok(Ok(()))) => {}
+                    // A sink that has failed must not keep others from being saved.
+                    Ok(Ok(Err(why))) => tracing::warn!(sink = name, why, "cannot be synced"),
+                    Ok(Err(_)) => {}
+                    Err(_) => {
+                        let limit = SYNC_DEADLINE.as_secs();
+                        let what = format!("sink {name:?} was not synced within {limit} s");
+                        return Err(Error::Data(what));
+                    }
+                }
+            }
+            Ok(())
+        });
+        synced.unwrap_or(Err(Error::Closed))
     }
 
     /// What all workers know at one moment, and what exists at it.
@@ -509,6 +540,12 @@ impl Inner {
         durability.restore(|state| state.queries.remove(name))
     }
 
+    /// Where a sink that is made again was in the outside system.
+    pub(super) fn saved_receipt(&self, name: &str) -> Option<Receipt> {
+        let durability = self.durability.as_ref()?;
+        durability.restore(|state| state.sinks.get(name)?.receipt.clone().map(Receipt))
+    }
+
     /// What is known of a sink that is made again.
     pub(super) fn saved_sink(&self, name: &str) -> Option<SinkState<Run>> {
         let durability = self.durability.as_ref()?;
@@ -541,6 +578,7 @@ impl Inner {
             tracing::error!(%error, "no last checkpoint could be written; the one before it counts");
         }
         durability.close_journals();
+        durability.folder.release();
     }
 }
 

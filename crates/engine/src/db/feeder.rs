@@ -30,7 +30,7 @@ use tokio_util::sync::CancellationToken;
 
 pub(crate) use progress::SinkStatus;
 
-use crate::subscription::{Event, Subscription};
+use crate::subscription::{Delivery, Event, Subscription};
 
 /// How often a dead letter is offered to its stream before it goes to the log.
 const LETTER_ATTEMPTS: u32 = 3;
@@ -144,6 +144,7 @@ impl Feeder {
             tokio::time::sleep(wait).await;
         }
         self.settle(sink);
+        self.parts.status.opened();
         self.parts.status.set("running", None);
         Ok(())
     }

@@ -1,10 +1,11 @@
-//! SELECT: an ordinary batch query over what views hold at one moment, and over what logs have kept.
+//! SELECT: an ordinary batch query over what views and system tables hold at one moment, and over what
+//! logs have kept.
 
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
-use datafusion::catalog::TableProvider;
+use datafusion::catalog::{MemorySchemaProvider, TableProvider};
 use datafusion::common::TableReference;
 use datafusion::datasource::MemTable;
 use datafusion::error::DataFusionError;
@@ -16,6 +17,7 @@ use super::Inner;
 use super::catalog::Catalog;
 use super::history::History;
 use crate::durable::Journal;
+use super::system::{SCHEMA, SystemTable};
 use crate::error::{Error, Result};
 use crate::sql::plan::explain;
 use crate::sql::{
@@ -71,13 +73,48 @@ impl Inner {
             };
             register(&topic.relation.name, Arc::new(history))?;
         }
+        self.register_system_tables(&context, &query)?;
         let ast = *query.ast;
         let answer = self.block_on(async move { run(&context, ast).await });
         let answer = answer.ok_or(Error::Closed)?;
         answer.map_err(|error| Error::from(explain(error).at(place)))
     }
 
-    /// Resolves the names of a query, all of which must be views, or sources that have a log.
+    /// Gives a query the system tables that it names, as they are now.
+    fn register_system_tables(&self, context: &SessionContext, query: &SqlQuery) -> Result<()> {
+        let mut tables = relations(&query.ast);
+        tables.sort();
+        tables.dedup();
+        let mut tables = tables
+            .iter()
+            .filter_map(|name| SystemTable::find(name))
+            .peekable();
+        if tables.peek().is_none() {
+            return Ok(());
+        }
+        let catalog = &context
+            .copied_config()
+            .options()
+            .catalog
+            .default_catalog
+            .clone();
+        if let Some(catalog) = context.catalog(catalog) {
+            let schema = Arc::new(MemorySchemaProvider::new());
+            catalog.register_schema(SCHEMA, schema).map_err(explain)?;
+        }
+        for table in tables {
+            let rows = self.system_rows(table);
+            let rows = MemTable::try_new(rows.schema(), vec![vec![rows]]).map_err(explain)?;
+            let name = TableReference::partial(SCHEMA, table.name());
+            context
+                .register_table(name, Arc::new(rows))
+                .map_err(explain)?;
+        }
+        Ok(())
+    }
+
+    /// Resolves the names of a query, all of which must be views, sources that have a log, or
+    /// system tables.
     fn tables_of(&self, query: &mut SqlQuery) -> Result<Tables> {
         let catalog = self.catalog();
         resolve_identifiers(query, &*catalog)?;
@@ -148,6 +185,18 @@ fn relations(query: &Query) -> Vec<String> {
         std::ops::ControlFlow::<()>::Continue(())
     });
     names
+}
+
+/// Refuses a continuous query over system tables.
+pub(super) fn refuse_system_tables(query: &SqlQuery) -> Result<(), SqlError> {
+    let tables = relations(&query.ast);
+    let Some(table) = tables.iter().find_map(|name| SystemTable::find(name)) else {
+        return Ok(());
+    };
+    let message = format!("a continuous query over {}", table.full_name());
+    Err(SqlError::not_built(message)
+        .hint("SELECT from it: it shows how things are at that moment.")
+        .at(query.span.clone()))
 }
 
 fn not_one_query() -> Error {

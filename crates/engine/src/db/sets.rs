@@ -152,6 +152,7 @@ impl Inner {
             fit(&query.topic.relation, relation)?;
             query.inputs.push(source.to_owned());
             query.text = text_of(query);
+            query.logical = query.text.clone();
         }
         self.set_changed(stream)?;
         Ok(true)
@@ -168,13 +169,13 @@ impl Inner {
             };
             query.inputs.remove(at);
             query.text = text_of(query);
+            query.logical = query.text.clone();
         }
         self.set_changed(stream)?;
         Ok(true)
     }
 
     fn set_changed(&self, stream: &str) -> Result<()> {
-        // What has come from the sources as they were goes through first.
         let status = self.catalog().query_mut(stream).map(|it| it.life.status);
         if let Some(StreamStatus::Active | StreamStatus::Paused) = status {
             self.begin_again(stream)?;

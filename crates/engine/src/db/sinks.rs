@@ -8,6 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Inner;
 use super::catalog::{Catalog, Entry, Kind, SinkEntry};
+use super::feeder::SinkStatus;
 use super::options::{Place, given, refuse_dead_letters, refuse_unbuilt_options};
 use super::statements::{Existing, Outcome, published, query_name, refused, schema_of, undefined};
 use crate::error::Result;
@@ -31,10 +32,11 @@ impl Inner {
         &self,
         catalog: &Catalog,
         sink: &str,
+        status: &Arc<SinkStatus>,
         topic: &Arc<Topic>,
     ) -> Subscription {
-        let (queue, from) =
-            self.sink_queue(catalog, sink, std::slice::from_ref(&topic.relation.name));
+        let inputs = std::slice::from_ref(&topic.relation.name);
+        let (queue, from) = self.sink_queue(catalog, sink, status, inputs);
         self.subscribe(topic, queue, from)
     }
 
@@ -44,6 +46,10 @@ impl Inner {
             return Ok(Outcome::Unchanged { name });
         }
         refuse_unbuilt_options(&create.options)?;
+        let status = Arc::<SinkStatus>::default();
+        status.tell_errors_to(&self.journal, &name);
+        let receipt = self.saved_receipt(&name);
+        status.begin(receipt.clone());
         let mut rows = None;
         let (input, schema) = match create.input {
             SinkInput::Named(input) => {
@@ -57,7 +63,8 @@ impl Inner {
                 // The options are checked before anything is created.
                 self.sink_spec(&create.options, Arc::clone(&schema), place)?;
                 let input = query_name(&name);
-                let (queue, _) = self.sink_queue(&self.catalog(), &name, &planned.inputs);
+                let (queue, _) =
+                    self.sink_queue(&self.catalog(), &name, &status, &planned.inputs);
                 rows = Some(Subscription::new(Arc::clone(&queue), Arc::clone(&schema)));
                 self.install(Kind::Stream, &input, text, planned, Some(queue))?;
                 (Some(input), schema)
@@ -68,14 +75,16 @@ impl Inner {
         if let (None, Some(input), true) = (&rows, &input, self.is_restoring()) {
             // Before the logs are fed again, so that it misses nothing of that.
             let catalog = self.catalog();
-            rows = Some(self.subscribe_sink(&catalog, &name, &catalog.topic(input)?));
+            let topic = catalog.topic(input)?;
+            rows = Some(self.subscribe_sink(&catalog, &name, &status, &topic));
         }
         let entry = SinkEntry {
             input: input.unwrap_or_default(),
             declared: schema,
             spec,
             stop: CancellationToken::new(),
-            status: Arc::default(),
+            status,
+            receipt,
             rows,
             task: None,
         };
@@ -114,7 +123,7 @@ impl Inner {
         columns: &[Name],
         query: SqlQuery,
     ) -> Result<Outcome> {
-        let (name, declared) = {
+        let (name, declared, status) = {
             let catalog = self.catalog();
             let name = catalog
                 .spelling(&target.value)
@@ -122,7 +131,8 @@ impl Inner {
                 .to_owned();
             match catalog.entries.get(&name) {
                 Some(Entry::Sink(sink)) if sink.input.is_empty() => {
-                    (name, Arc::clone(&sink.declared))
+                    let status = Arc::clone(&sink.status);
+                    (name, Arc::clone(&sink.declared), status)
                 }
                 Some(Entry::Sink(_)) => {
                     let error = SqlError::not_built(format!("a second query into sink {name:?}"))
@@ -147,7 +157,7 @@ impl Inner {
             .insert_into(&declared, &order)
             .map_err(|error| error.at(place))?;
         let input = query_name(&name);
-        let (queue, _) = self.sink_queue(&self.catalog(), &name, &planned.inputs);
+        let (queue, _) = self.sink_queue(&self.catalog(), &name, &status, &planned.inputs);
         let rows = Subscription::new(Arc::clone(&queue), published(&planned));
         self.install(Kind::Stream, &input, text, planned, Some(queue))?;
         if let Some(Entry::Sink(sink)) = self.catalog().entries.get_mut(&name) {
@@ -161,14 +171,21 @@ impl Inner {
     }
 
     /// The queue of a sink, with what it had not written before a restart; and where it begins.
-    fn sink_queue(&self, catalog: &Catalog, sink: &str, inputs: &[String]) -> (Arc<Queue>, Begin) {
+    fn sink_queue(
+        &self,
+        catalog: &Catalog,
+        sink: &str,
+        status: &Arc<SinkStatus>,
+        inputs: &[String],
+    ) -> (Arc<Queue>, Begin) {
         let saved = self.saved_sink(sink);
         let from = match saved {
             Some(_) => Begin::Next,
             None => Begin::Kept,
         };
-        let gate = self.gate(catalog, inputs);
-        let queue = Queue::for_sink(SINK_QUEUE_ROWS, gate, sink.to_owned(), saved);
+        let waiting = saved.unwrap_or_default().waiting;
+        let (gate, progress) = (self.gate(catalog, inputs), Arc::clone(status) as _);
+        let queue = Queue::for_sink(SINK_QUEUE_ROWS, gate, sink.to_owned(), progress, waiting);
         (queue, from)
     }
 

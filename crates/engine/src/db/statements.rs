@@ -14,6 +14,7 @@ use super::life::Life;
 use super::options::{
     Place, SourceOptions, given, refuse_dead_letters, refuse_unbuilt_options, rejected,
 };
+use super::select::refuse_system_tables;
 use crate::dataflow::Failure;
 use crate::durable::now_us;
 use crate::error::{Error, Result};
@@ -93,11 +94,12 @@ impl Inner {
             let changed = |outcome: &Outcome| {
                 matches!(outcome, Outcome::Created { .. } | Outcome::Dropped { .. })
             };
-            if outcomes.iter().any(changed) {
-                self.checkpoint()?;
+            // What was created before an error stays, so it is saved and runs.
+            match (outcomes.iter().any(changed), self.starts_connectors()) {
+                (true, true) => self.start_connectors().map(drop)?,
+                (true, false) => self.checkpoint().map(drop)?,
+                (false, _) => {}
             }
-            // What was created before an error stays, so it runs.
-            self.start_connectors_if_wanted()?;
             done.map(|()| outcomes)
         })
     }
@@ -144,16 +146,17 @@ impl Inner {
         same.then_some(name)
     }
 
-    fn start_connectors_if_wanted(&self) -> Result<()> {
-        self.start_wanted().map(drop)
-    }
-
     /// Starts what `execute` is to start; gives the names of the sources.
     pub(super) fn start_wanted(&self) -> Result<Vec<String>> {
-        match self.start_connectors || self.connectors_begun.load(Ordering::Acquire) {
+        match self.starts_connectors() {
             true => self.start_connectors(),
             false => Ok(Vec::new()),
         }
+    }
+
+    /// Whether what is created is to start at once.
+    fn starts_connectors(&self) -> bool {
+        self.start_connectors || self.connectors_begun.load(Ordering::Acquire)
     }
 
     /// Runs one statement; what it changes about which sources are needed is made true.
@@ -213,7 +216,7 @@ impl Inner {
                     Begin::Kept,
                 )))
             }
-            Statement::Show(shown) => self.show(shown),
+            Statement::Show(shown) => Ok(self.show(shown)),
             Statement::Describe(name) => self.describe(&name),
             Statement::Explain(explain) => self.explain(explain, place),
             Statement::Drop(drop) => self.drop_entry(&drop),
@@ -388,6 +391,7 @@ impl Inner {
         let catalog = self.catalog();
         windows::rewrite(&mut query)?;
         resolve_identifiers(&mut query, &*catalog)?;
+        refuse_system_tables(&query)?;
         let planned = self.planner.plan(query, &catalog.relations())?;
         for input in &planned.inputs {
             if let Some(reason) = catalog.topic(input)?.failure() {

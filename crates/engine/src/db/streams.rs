@@ -29,15 +29,15 @@ use crate::sql::{Name, Statement, StreamAction};
 use crate::sql::{Spanned, SqlError};
 use crate::streams::{LifecycleState, SavedStream, StreamStats, StreamStatus, Streams};
 use crate::telemetry::LifecycleEvent;
-use crate::topic::TopicId;
 use crate::worker::{Command, Hold, LifeCommand, NewQuery};
 
 /// SQLSTATE: not in the state that this needs.
 const NOT_IN_STATE: &str = "55000";
 /// SQLSTATE: it exists, and is of another kind.
 pub(super) const WRONG_KIND: &str = "42809";
-/// Steps in which what has arrived may go through before a stream is paused; behind a sink that is
-/// full it waits longer, and is then missed or not by the hold alone.
+/// Steps in which what has arrived may go through before a stream is paused. What waits longer, behind
+/// a sink that is full, comes to the stream later all the same if its source rests, and is counted as
+/// missed if it does not.
 const SETTLE_STEPS: usize = 64;
 
 /// What is to be done so that a stream gets from one status to another.
@@ -152,6 +152,10 @@ impl Inner {
             query.life.enter(status, now_us());
         }
         self.apply(change, &declared, from)?;
+        if change != Change::Nothing {
+            // Whoever looks next finds it done.
+            self.step_and_look()?;
+        }
         let name = declared;
         Ok(Outcome::Lifecycle { name, status })
     }
@@ -170,7 +174,10 @@ impl Inner {
                     self.begin_again(name)?;
                 }
                 self.regulate()?;
-                let sources = self.catalog().sources_of(&[stream.clone()]).len();
+                let sources = self
+                    .catalog()
+                    .sources_of(std::slice::from_ref(&stream))
+                    .len();
                 self.journal
                     .tell(LifecycleEvent::StreamStarted { stream, sources });
             }
@@ -237,7 +244,7 @@ impl Inner {
 
     /// Builds the query of a stream anew, if it has anything to read.
     pub(super) fn begin_again(&self, name: &str) -> Result<()> {
-        let mut catalog = self.catalog();
+        let catalog = self.catalog();
         let Some(Entry::Query(query)) = catalog.entries.get(name) else {
             return Ok(());
         };
@@ -246,16 +253,16 @@ impl Inner {
             self.life(LifeCommand::Stop { output });
         }
         let command = match self.new_query(&catalog, query)? {
-            Some(query) => LifeCommand::Begin(query),
+            Some(new) => LifeCommand::Begin {
+                query: new,
+                held: holds(&catalog, &query.life.held),
+            },
             None if query.life.is_formless() => return Ok(()),
             None => LifeCommand::Stop {
                 output: query.topic.id,
             },
         };
         self.life(command);
-        if let Some(query) = catalog.query_mut(name) {
-            query.life.held.clear();
-        }
         Ok(())
     }
 
@@ -361,33 +368,24 @@ impl Inner {
             if wanted.iter().eq(query.life.held.keys()) {
                 continue;
             }
-            let ids: BTreeMap<String, TopicId> = wanted
-                .iter()
-                .filter_map(|input| Some((input.clone(), catalog.topic(input).ok()?.id)))
-                .collect();
-            let Some(query) = catalog.query_mut(&name) else {
-                continue;
-            };
-            let before = std::mem::take(&mut query.life.held);
-            for input in ids.keys() {
-                let held = before.get(input).cloned();
-                let held = held.unwrap_or_else(|| HeldInput::from(now_us()));
-                query.life.held.insert(input.clone(), held);
+            let (mut now, mut before) = (BTreeMap::new(), query.life.held.clone());
+            for input in wanted {
+                let held = before.remove(&input);
+                now.insert(input, held.unwrap_or_else(|| HeldInput::from(now_us())));
             }
-            let gone = before
-                .into_iter()
-                .filter(|(input, _)| !ids.contains_key(input));
-            released.extend(gone.map(|(input, held)| (name.clone(), input, held)));
-            let hold = |(input, held): (&String, &HeldInput)| Hold {
-                input: ids[input],
-                missed: Arc::clone(&held.missed),
-            };
-            let inputs = query.life.held.iter().map(hold).collect();
             self.life(LifeCommand::Hold {
                 output: query.topic.id,
-                inputs,
+                inputs: holds(&catalog, &now),
                 reason: paused_reason(&name).into(),
             });
+            released.extend(
+                before
+                    .into_iter()
+                    .map(|(input, held)| (name.clone(), input, held)),
+            );
+            if let Some(query) = catalog.query_mut(&name) {
+                query.life.held = now;
+            }
         }
         released
     }
@@ -499,6 +497,16 @@ fn inputs_to_hold(catalog: &Catalog, query: &QueryEntry) -> std::collections::BT
     };
     let inputs = query.inputs.iter().filter(|input| !rests(input));
     inputs.cloned().collect()
+}
+
+/// Held inputs as the workers know them.
+fn holds(catalog: &Catalog, held: &BTreeMap<String, HeldInput>) -> Vec<Hold> {
+    let hold = |(input, held): (&String, &HeldInput)| {
+        let input = catalog.topic(input).ok()?.id;
+        let missed = Arc::clone(&held.missed);
+        Some(Hold { input, missed })
+    };
+    held.iter().filter_map(hold).collect()
 }
 
 /// Why rows passed a stream by.

@@ -32,7 +32,7 @@ pub(crate) struct Folder {
     path: PathBuf,
     syncer: Syncer,
     checkpoints: Mutex<Checkpoints>,
-    _lock: FolderLock,
+    lock: Mutex<Option<FolderLock>>,
 }
 
 impl Folder {
@@ -49,7 +49,7 @@ impl Folder {
             disk,
             path: path.to_owned(),
             checkpoints: Mutex::new(checkpoints),
-            _lock: lock,
+            lock: Mutex::new(Some(lock)),
         };
         Ok((folder, state))
     }
@@ -107,6 +107,11 @@ impl Folder {
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
         checkpoints.write(state).map_err(Error::data)
+    }
+
+    /// Lets another process open the folder. Nothing may be written after this.
+    pub fn release(&self) {
+        self.lock.lock().unwrap_or_else(PoisonError::into_inner).take();
     }
 
     fn log_path(&self, name: &str) -> PathBuf {

@@ -12,7 +12,7 @@ use datafusion::sql::sqlparser::tokenizer::Token;
 
 use super::columns::columns;
 use super::cursor::Cursor;
-use super::error::Result;
+use super::error::{Result, SqlError};
 use super::options::with_list;
 use super::statement::{Attach, CreateSet, Name, Statement, StreamAction};
 
@@ -24,25 +24,28 @@ pub(super) fn action(cursor: &mut Cursor) -> Result<Option<Statement>> {
         ("RESUME", StreamAction::Resume),
         ("STOP", StreamAction::Stop),
     ];
-    let of = |word: &&(&str, StreamAction)| cursor.sees(&[word.0, "STREAM"]);
-    let Some((word, action)) = ACTIONS.iter().find(of) else {
+    let of = |word: &&(&str, StreamAction)| cursor.sees(&[word.0]);
+    let Some(&(_, action)) = ACTIONS.iter().find(of) else {
         return Ok(None);
     };
-    cursor.eat(&[word, "STREAM"]);
+    if cursor.sees(&["START", "TRANSACTION"]) {
+        return Ok(None);
+    }
+    cursor.advance();
+    cursor.expect("STREAM")?;
     let stream = cursor.name("a stream")?;
-    let action = *action;
     Ok(Some(Statement::Lifecycle { action, stream }))
 }
 
 /// `ATTACH SOURCE s TO STREAM x` and `DETACH SOURCE s FROM STREAM x`; `None` if the statement is
 /// another.
 pub(super) fn attach(cursor: &mut Cursor) -> Result<Option<Statement>> {
-    let attach = cursor.sees(&["ATTACH", "SOURCE"]);
-    if !attach && !cursor.sees(&["DETACH", "SOURCE"]) {
+    let attach = cursor.sees(&["ATTACH"]);
+    if !attach && !cursor.sees(&["DETACH"]) {
         return Ok(None);
     }
     cursor.advance();
-    cursor.advance();
+    cursor.expect("SOURCE")?;
     let source = cursor.name("a source")?;
     cursor.expect(if attach { "TO" } else { "FROM" })?;
     cursor.expect("STREAM")?;
@@ -61,13 +64,17 @@ pub(super) fn declared_set(
     name: Name,
 ) -> Result<Statement> {
     debug_assert_eq!(cursor.peek(), Some(&Token::LParen));
+    let start = cursor.here().start;
+    let mut behind = cursor.clone();
+    behind.parenthesized()?;
+    if behind.sees(&["AS"]) {
+        let what = "a list of columns behind the name of a stream with a query";
+        return Err(SqlError::not_built(what)
+            .hint("Name the columns in the query: SELECT x AS name.")
+            .at(start..behind.last().end));
+    }
     let (columns, watermark) = columns(cursor)?;
     let options = with_list(cursor)?;
-    if cursor.sees(&["AS"]) {
-        return Err(cursor
-            .unexpected("the end of the statement", &[])
-            .hint("Leave out the columns: a query names its own, SELECT x AS name."));
-    }
     Ok(Statement::CreateSet(CreateSet {
         name,
         if_not_exists,

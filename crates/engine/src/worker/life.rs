@@ -24,8 +24,9 @@ use crate::topic::{Topic, TopicId};
 pub(crate) enum LifeCommand {
     /// A query that is not to run yet takes its place; subscribers may come.
     Reserve { output: Arc<Topic> },
-    /// The query of this output begins, anew if it runs: without any state, from now on.
-    Begin(NewQuery),
+    /// The query of this output begins, anew if it runs: without any state, from now on, and with
+    /// these inputs held.
+    Begin { query: NewQuery, held: Vec<Hold> },
     /// From now on exactly these inputs are held. Those released hear first what they hold now.
     Hold {
         output: TopicId,
@@ -106,18 +107,31 @@ fn going(chunk: Chunk) -> Chunk {
 
 impl QuerySlot {
     /// A slot in which nothing runs.
-    fn idle(output: Arc<Topic>) -> Self {
+    fn idle(output: Arc<Topic>, late: Vec<Arc<Topic>>) -> Self {
         Self {
             inputs: Vec::new(),
             probe: Probe::new(),
             outlet: Outlet::default(),
             stages: Vec::new(),
             output,
-            late: Vec::new(),
+            late,
             failure: Failure::default(),
             failed: false,
             held: Vec::new(),
             idle: true,
+        }
+    }
+
+    /// Holds those of these inputs that are not held yet.
+    fn hold(&mut self, wanted: &[Hold], here: usize) {
+        for hold in wanted {
+            let mut inputs = self.inputs.iter();
+            let input = inputs.find(|(topic, _)| topic.id == hold.input);
+            if let Some((topic, _)) = input
+                && !self.held.iter().any(|held| held.is_of(hold.input))
+            {
+                self.held.push(Held::new(hold, topic, here));
+            }
         }
     }
 }
@@ -126,9 +140,10 @@ impl Worker<'_> {
     pub(super) fn life(&mut self, command: &LifeCommand) {
         match command {
             LifeCommand::Reserve { output } => {
-                self.queries.push(QuerySlot::idle(Arc::clone(output)));
+                self.queries
+                    .push(QuerySlot::idle(Arc::clone(output), Vec::new()));
             }
-            LifeCommand::Begin(query) => self.begin(query),
+            LifeCommand::Begin { query, held } => self.begin(query, held),
             LifeCommand::Hold {
                 output,
                 inputs,
@@ -177,13 +192,15 @@ impl Worker<'_> {
         })
     }
 
-    fn begin(&mut self, query: &NewQuery) {
+    fn begin(&mut self, query: &NewQuery, held: &[Hold]) {
         let Some(number) = self.number_of(query.output.id) else {
             return;
         };
         if let Some(slot) = self.build(query) {
             self.queries[number] = slot;
             self.begin_query(number, query);
+            let here = self.timely.index();
+            self.queries[number].hold(held, here);
         }
     }
 
@@ -219,14 +236,7 @@ impl Worker<'_> {
         let (kept, released): (Vec<_>, Vec<_>) =
             std::mem::take(&mut slot.held).into_iter().partition(stays);
         slot.held = kept;
-        for hold in wanted {
-            let input = slot.inputs.iter().find(|(topic, _)| topic.id == hold.input);
-            if let Some((topic, _)) = input
-                && !slot.held.iter().any(|held| held.is_of(hold.input))
-            {
-                slot.held.push(Held::new(hold, topic, here));
-            }
-        }
+        slot.hold(wanted, here);
         if released.is_empty() {
             return;
         }
@@ -254,8 +264,9 @@ impl Worker<'_> {
         let Some(number) = self.number_of(output) else {
             return;
         };
-        let output = Arc::clone(&self.queries[number].output);
-        self.queries[number] = QuerySlot::idle(Arc::clone(&output));
+        let slot = &mut self.queries[number];
+        let (output, late) = (Arc::clone(&slot.output), std::mem::take(&mut slot.late));
+        *slot = QuerySlot::idle(Arc::clone(&output), late);
         if output.home != here {
             return self.run_after(number, epoch);
         }

@@ -185,6 +185,7 @@ fn drain(events: &mut Subscription) -> Result<Vec<RecordBatch>, String> {
         match events.try_next() {
             Ok(Some(Output::Rows(batch))) => batches.push(batch),
             Ok(Some(Output::Missed { rows })) => return Err(format!("{rows} rows missed")),
+            Ok(Some(Output::Gap { reason, .. })) => return Err(reason),
             Ok(None) => return Ok(batches),
             Err(error) => return Err(error.to_string()),
         }

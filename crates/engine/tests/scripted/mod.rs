@@ -4,6 +4,8 @@
 //! it: orders that are not carried out yet wait for the next run. Scripts are told apart by name within
 //! one test program, so each test takes names of its own.
 
+#![allow(dead_code)] // Each test program uses some of it.
+
 use std::collections::HashMap;
 use std::sync::{Arc, LazyLock, Mutex};
 
@@ -12,8 +14,8 @@ use headwater::arrow::array::{Int64Array, RecordBatch};
 use headwater::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use headwater::connect::options::{ByteSize, Checked, OptionSet, Options};
 use headwater::connect::{
-    self, Connector, Connectors, Cursor, End, Error, Lifecycle, Output, Retry, Source, SourceArgs,
-    SourceKind,
+    self, Connector, Connectors, Cursor, End, Error, Gap, Lifecycle, Output, Retry, Source,
+    SourceArgs, SourceKind,
 };
 use headwater::{Builder, Db};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
@@ -22,6 +24,7 @@ use tokio_util::sync::CancellationToken;
 #[derive(Debug)]
 enum Order {
     Row(i64),
+    Gap,
     Fail,
     GiveUp,
     Panic,
@@ -55,6 +58,11 @@ impl Script {
     /// One row, and the cursor behind it.
     pub fn row(&self, n: i64) {
         self.order(Order::Row(n));
+    }
+
+    /// Tells that rows may have been missed.
+    pub fn gap(&self) {
+        self.order(Order::Gap);
     }
 
     /// Fails in a way that trying again can help against.
@@ -163,6 +171,14 @@ impl Source for Scripted {
                     out.rows(RecordBatch::try_new(columns(), vec![column]).unwrap())
                         .await?;
                     out.cursor(Cursor(n.into())).await?;
+                }
+                Some(Order::Gap) => {
+                    out.gap(Gap {
+                        reason: "the test looked away".to_owned(),
+                        from: Some("1".to_owned()),
+                        to: None,
+                    })
+                    .await?;
                 }
                 Some(Order::Fail) => {
                     return Err(Error::Unreachable {

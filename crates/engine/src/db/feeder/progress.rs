@@ -5,10 +5,13 @@
 //! with [`SinkStatus::sync`] for it to be durable first.
 
 use std::sync::atomic::AtomicU64;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use headwater_connect::{Receipt, Tally};
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::{Notify, oneshot, watch};
+
+use crate::journal::Journal;
+use crate::subscription::{Delivered, Delivery};
 
 /// How a sink is doing.
 #[derive(Default)]
@@ -22,9 +25,13 @@ pub(crate) struct SinkStatus {
     /// Rows that were sent to the dead letters. Only grows.
     pub dead_letters: AtomicU64,
     state: Mutex<SinkState>,
+    /// Where its errors are kept, and under which name.
+    errors: OnceLock<(Arc<Journal>, String)>,
     progress: Mutex<Progress>,
     /// Told to the feeder: somebody waits for a sync.
     asked: Notify,
+    /// Whether it has been opened, or never will be.
+    settled: watch::Sender<bool>,
 }
 
 /// The state of a sink, and why.
@@ -32,16 +39,6 @@ pub(crate) struct SinkStatus {
 pub(crate) struct SinkState {
     pub name: &'static str,
     pub reason: Option<String>,
-}
-
-/// What the outside has: everything up to `receipt`, which is the first `items` batches taken from the
-/// queue since the feeder began.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub(crate) struct Delivered {
-    /// The sink's place; `None` if it gives no receipts, or is not open yet for the first time.
-    pub receipt: Option<Receipt>,
-    /// Batches of which nothing needs to be written again.
-    pub items: u64,
 }
 
 /// Answered once everything up to the receipt of the moment of asking is durable, or with why not.
@@ -59,9 +56,18 @@ struct Progress {
 }
 
 impl SinkStatus {
+    /// The errors of the sink of this name are kept in `journal`.
+    pub fn tell_errors_to(&self, journal: &Arc<Journal>, name: &str) {
+        // Only the first that is said counts, and nobody says another.
+        let _ = self.errors.set((Arc::clone(journal), name.to_owned()));
+    }
+
     pub fn set(&self, name: &'static str, reason: Option<String>) {
         if let Some(reason) = &reason {
             tracing::warn!(state = name, reason, "sink");
+            if let Some((journal, name)) = self.errors.get() {
+                journal.error("sink", name, reason);
+            }
         }
         *self.state.lock().unwrap_or_else(PoisonError::into_inner) = SinkState { name, reason };
     }
@@ -80,14 +86,8 @@ impl SinkStatus {
             .clone()
     }
 
-    /// What the outside has, at one moment.
-    pub fn delivered(&self) -> Delivered {
-        self.progress().delivered.clone()
-    }
-
     /// Asks for everything up to the present receipt to be made durable. Never blocks; a sink that
     /// hangs does not answer, so who waits needs a deadline. A feeder that ends drops the question.
-    #[cfg_attr(not(test), allow(dead_code))] // Asked when a checkpoint is made.
     pub fn sync(&self) -> Synced {
         let (answer, synced) = oneshot::channel();
         let mut progress = self.progress();
@@ -113,10 +113,21 @@ impl SinkStatus {
     }
 
     /// The place before the first write of this feeder, which was durable before it.
-    pub(super) fn begin(&self, receipt: Option<Receipt>) {
+    pub fn begin(&self, receipt: Option<Receipt>) {
         let mut progress = self.progress();
         progress.synced = receipt.clone();
         progress.delivered = Delivered { receipt, items: 0 };
+    }
+
+    /// The sink is open.
+    pub(super) fn opened(&self) {
+        self.settled.send_replace(true);
+    }
+
+    /// Waits until the sink is open, or never will be.
+    pub async fn wait_open(&self) {
+        // The sender lives as long as this.
+        let _ = self.settled.subscribe().wait_for(|settled| *settled).await;
     }
 
     /// `items` more need not be written again; `receipt` covers all of them and nothing else.
@@ -140,6 +151,7 @@ impl SinkStatus {
 
     /// Nothing more will be written or synced.
     pub(super) fn end(&self, reason: &str) {
+        self.opened();
         let mut progress = self.progress();
         progress.ended = Some(reason.to_owned());
         let durable = progress.delivered.receipt == progress.synced;
@@ -154,6 +166,12 @@ impl SinkStatus {
     /// A panic while the lock was held leaves a progress whose every field is still valid.
     fn progress(&self) -> MutexGuard<'_, Progress> {
         self.progress.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Delivery for SinkStatus {
+    fn delivered(&self) -> Delivered {
+        self.progress().delivered.clone()
     }
 }
 

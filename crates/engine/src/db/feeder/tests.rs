@@ -12,7 +12,8 @@ use headwater_connect::{Result, Retry};
 use serde_json::json;
 use tokio::task::JoinHandle;
 
-use super::progress::{Delivered, SinkState};
+use super::progress::SinkState;
+use crate::subscription::{Delivered, Delivery};
 use super::*;
 use crate::subscription::Queue;
 

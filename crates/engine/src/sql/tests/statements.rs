@@ -7,7 +7,7 @@ use arrow::datatypes::{DataType, Field, Fields, TimeUnit};
 use super::one;
 use crate::sql::{
     CreateSink, CreateSource, Emit, ExplainTarget, Kind, OptionValue, Shown, SinkInput, Statement,
-    parse,
+    StreamAction, parse,
 };
 
 fn source(script: &str) -> CreateSource {
@@ -516,4 +516,55 @@ fn an_option_becomes_json() {
         .collect();
     assert_eq!(values, ["10 seconds", "b", "e"]);
     assert_eq!(source.options[2].key, "c d");
+}
+
+#[test]
+fn a_stream_without_a_query_is_a_set_of_sources() {
+    let Statement::CreateSet(set) = one("CREATE STREAM IF NOT EXISTS live") else {
+        panic!("not a set");
+    };
+    assert_eq!((set.name.value.as_str(), set.if_not_exists), ("live", true));
+    assert!(set.columns.is_empty() && set.watermark.is_none() && set.options.is_empty());
+
+    let script = "CREATE STREAM live (n INT, ts TIMESTAMP, WATERMARK FOR ts AS ts) \
+        WITH (description = 'all')";
+    let Statement::CreateSet(set) = one(script) else {
+        panic!("not a set");
+    };
+    let names: Vec<_> = set
+        .columns
+        .iter()
+        .map(|it| it.name.value.as_str())
+        .collect();
+    assert_eq!(names, ["n", "ts"]);
+    assert_eq!(set.watermark.unwrap().column.value, "ts");
+    assert_eq!(set.options[0].key, "description");
+}
+
+#[test]
+fn the_life_of_a_stream_is_in_statements() {
+    for (script, meant) in [
+        ("START STREAM x", StreamAction::Start),
+        ("pause stream x", StreamAction::Pause),
+        ("RESUME STREAM x", StreamAction::Resume),
+        ("STOP STREAM x", StreamAction::Stop),
+    ] {
+        let Statement::Lifecycle { action, stream } = one(script) else {
+            panic!("{script}");
+        };
+        assert_eq!((action, stream.value.as_str()), (meant, "x"), "{script}");
+    }
+    for (script, meant) in [
+        ("ATTACH SOURCE s TO STREAM x", true),
+        ("DETACH SOURCE s FROM STREAM x", false),
+    ] {
+        let Statement::Attach(attach) = one(script) else {
+            panic!("{script}");
+        };
+        assert_eq!(attach.attach, meant, "{script}");
+        assert_eq!(
+            (attach.source.value, attach.stream.value),
+            ("s".into(), "x".into())
+        );
+    }
 }
