@@ -136,17 +136,12 @@ impl Truth {
             "more than was appended"
         );
         self.records.truncate(first + found.len());
-        assert!(
-            self.end().bytes >= self.durable.bytes,
-            "acknowledged up to {:?}, there up to {:?}",
-            self.durable,
-            self.end()
-        );
+        assert!(log.end().bytes >= self.durable.bytes, "acknowledged up to {:?}, there up to {:?}", self.durable, log.end());
         let end = (self.end().offset, self.end().sequence);
         assert_eq!((report.end.offset, report.end.sequence), end);
         assert_eq!(report.end, log.end());
         assert_eq!(log.durability().durable(), log.end());
-        self.durable = self.end();
+        self.durable = log.end();
         Ok(log)
     }
 
