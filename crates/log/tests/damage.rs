@@ -19,7 +19,7 @@ fn a_log() -> (LyingDisk, Truth) {
     let (mut log, _) = open(&disk).unwrap();
     for n in 0..12 {
         truth.append(&mut log, n % 4, 30 + n as usize * 11).unwrap();
-        if n % 3 == 0 {
+        if n.is_multiple_of(3) {
             truth.sync(&log).unwrap();
         }
     }
@@ -38,28 +38,54 @@ fn open_skipping(disk: &LyingDisk) -> Result<(Log, Recovered)> {
 /// Opens, reads, and skips what is damaged: all rows are there or reported as lost, in order, and none is wrong.
 fn check_skipping(disk: &LyingDisk, truth: &Truth, what: &str) {
     let (log, report) = open_skipping(disk).unwrap_or_else(|error| panic!("{what}: {error}"));
-    let mut scan = log.reader().read_from(log.first_offset()).unwrap().skip_damaged();
+    let mut scan = log
+        .reader()
+        .read_from(log.first_offset())
+        .unwrap()
+        .skip_damaged();
     let mut covered = log.first_offset();
-    for lost in report.damaged.iter().take_while(|lost| lost.offsets.start < covered) {
+    for lost in report
+        .damaged
+        .iter()
+        .take_while(|lost| lost.offsets.start < covered)
+    {
         assert!(lost.offsets.end <= covered, "{what}: {lost}");
     }
     let mut found = Vec::new();
-    while let Some(record) = scan.next().unwrap_or_else(|error| panic!("{what}: {error}")) {
+    while let Some(record) = scan
+        .next()
+        .unwrap_or_else(|error| panic!("{what}: {error}"))
+    {
         found.push(Kept::of(&record));
     }
     let lost: Vec<_> = std::iter::from_fn(|| scan.lost()).collect();
     let mut stretches: Vec<_> = lost.iter().map(|lost| lost.offsets.clone()).collect();
     for kept in &found {
-        assert!(truth.records.iter().any(|(record, _)| record == kept), "{what}: wrong data");
+        assert!(
+            truth.records.iter().any(|(record, _)| record == kept),
+            "{what}: wrong data"
+        );
         stretches.push(kept.first_offset..kept.first_offset + u64::from(kept.rows));
     }
     stretches.sort_by_key(|stretch| (stretch.start, stretch.end));
     for stretch in stretches {
-        assert_eq!(stretch.start, covered, "{what}: rows neither there nor reported, {lost:?} {report:?}");
+        assert_eq!(
+            stretch.start, covered,
+            "{what}: rows neither there nor reported, {lost:?} {report:?}"
+        );
         covered = stretch.end;
     }
-    let tail = report.damaged.iter().map(|lost| lost.offsets.end).max().unwrap_or_default();
-    assert_eq!(covered.max(tail), truth.end().offset, "{what}: {lost:?} {report:?}");
+    let tail = report
+        .damaged
+        .iter()
+        .map(|lost| lost.offsets.end)
+        .max()
+        .unwrap_or_default();
+    assert_eq!(
+        covered.max(tail),
+        truth.end().offset,
+        "{what}: {lost:?} {report:?}"
+    );
     assert_eq!(log.end().offset, truth.end().offset, "{what}");
 }
 
@@ -87,27 +113,38 @@ fn a_flipped_bit_is_detected_or_harmless() {
                         Err(_) => refused += 1,
                     }
                     check_skipping(&disk, &truth, &what);
-                    open(&disk).unwrap_or_else(|error| panic!("{what}: skipped once, and still {error}"));
+                    open(&disk)
+                        .unwrap_or_else(|error| panic!("{what}: skipped once, and still {error}"));
                 }
                 Err(other) => panic!("{what}: {other}"),
             }
         }
     }
-    println!("{harmless} bits harmless, {refused} refused when opening, {found_reading} found when reading");
+    println!(
+        "{harmless} bits harmless, {refused} refused when opening, {found_reading} found when reading"
+    );
     assert!(harmless > 100 && refused > 100 && found_reading > 100);
 }
 
 #[test]
 fn a_segment_that_is_gone_is_told() {
     let (sound, truth) = a_log();
-    let segments: Vec<PathBuf> =
-        sound.paths().into_iter().filter(|path| path.extension().is_some_and(|ending| ending == "log")).collect();
+    let segments: Vec<PathBuf> = sound
+        .paths()
+        .into_iter()
+        .filter(|path| path.extension().is_some_and(|ending| ending == "log"))
+        .collect();
     for (n, path) in segments.iter().enumerate().skip(1) {
         let disk = sound.fork();
         headwater_log::Disk::remove(&disk, path).unwrap();
         let error = open(&disk).expect_err("a segment is gone");
-        let Error::Damaged(damage) = error else { panic!("{error}") };
-        assert_eq!((damage.file, damage.why), (segments[n - 1].clone(), Why::Missing));
+        let Error::Damaged(damage) = error else {
+            panic!("{error}")
+        };
+        assert_eq!(
+            (damage.file, damage.why),
+            (segments[n - 1].clone(), Why::Missing)
+        );
         assert!(!damage.offsets.is_empty());
         let (log, report) = open_skipping(&disk).unwrap();
         assert!(!report.damaged.is_empty());
@@ -137,7 +174,9 @@ fn a_lost_fsync_is_told() {
                 // Where neither the bytes nor the mark came to the disk, nothing is left that could tell.
                 assert!(told || report.end.bytes < truth.durable.bytes);
             }
-            Err(Error::Damaged(damage)) => assert!(damage.offsets.end <= truth.end().offset, "{damage}"),
+            Err(Error::Damaged(damage)) => {
+                assert!(damage.offsets.end <= truth.end().offset, "{damage}")
+            }
             Err(other) => panic!("{other}"),
         }
     }
@@ -162,7 +201,12 @@ fn record_header(len: u32, first_offset: u64, rows: u32) -> Vec<u8> {
     body.extend(rows.to_le_bytes());
     body.extend(0u32.to_le_bytes());
     let crc = crc32c::crc32c_append(crc32c::crc32c(&64u64.to_le_bytes()), &body);
-    [vec![0xf5, b'H', b'W', b'R'], crc.to_le_bytes().to_vec(), body].concat()
+    [
+        vec![0xf5, b'H', b'W', b'R'],
+        crc.to_le_bytes().to_vec(),
+        body,
+    ]
+    .concat()
 }
 
 fn planted(bytes: &[u8]) -> LyingDisk {
@@ -188,13 +232,26 @@ fn what_format_md_draws_is_what_is_read() {
     let (log, report) = open(&planted(&sound)).unwrap();
     assert_eq!((report.cut, log.end().offset), (vec![], 9));
     let overflowing = [segment_header(), record_header(0, u64::MAX, 9)].concat();
-    assert_eq!(open(&planted(&overflowing)).unwrap().1.cut[0].why, Why::Header);
+    assert_eq!(
+        open(&planted(&overflowing)).unwrap().1.cut[0].why,
+        Why::Header
+    );
     let mut later = segment_header();
     later[8] = 2;
     let crc = crc32c::crc32c_append(crc32c::crc32c(&later[..12]), &later[16..]);
     later[12..16].copy_from_slice(&crc.to_le_bytes());
     let error = open(&planted(&later)).expect_err("a later version");
-    assert!(matches!(error, Error::Version { found: 2, known: 1, .. }), "{error}");
+    assert!(
+        matches!(
+            error,
+            Error::Version {
+                found: 2,
+                known: 1,
+                ..
+            }
+        ),
+        "{error}"
+    );
 }
 
 /// Opens whatever this is, both ways, and reads it.
@@ -203,9 +260,16 @@ fn survive(disk: &LyingDisk) {
         let _ = read_all(&log);
     }
     if let Ok((mut log, _)) = open_skipping(disk) {
-        let mut scan = log.reader().read_from(log.first_offset()).unwrap().skip_damaged();
+        let mut scan = log
+            .reader()
+            .read_from(log.first_offset())
+            .unwrap()
+            .skip_damaged();
         while scan.next().unwrap().is_some() {}
-        let _ = log.append(&headwater_log::Append { sequence: u64::MAX, ..Default::default() });
+        let _ = log.append(&headwater_log::Append {
+            sequence: u64::MAX,
+            ..Default::default()
+        });
     }
 }
 

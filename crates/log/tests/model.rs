@@ -25,7 +25,11 @@ enum Act {
 }
 
 fn act() -> impl Strategy<Value = Act> {
-    let crash = prop_oneof![Just(Crash::Process), Just(Crash::Everything), Just(Crash::Anything)];
+    let crash = prop_oneof![
+        Just(Crash::Process),
+        Just(Crash::Everything),
+        Just(Crash::Anything)
+    ];
     prop_oneof![
         12 => (0..6u32, 0..300usize).prop_map(|(rows, bytes)| Act::Append { rows, bytes }),
         3 => Just(Act::Sync),
@@ -50,12 +54,23 @@ fn all(mut scan: Scan) -> Vec<Kept> {
 
 /// What the list says, from the first record that is kept.
 fn kept(truth: &Truth, log: &Log) -> Vec<Kept> {
-    let first = log.reader().extents().first().map(|extent| (extent.first_offset, extent.first_sequence));
+    let first = log
+        .reader()
+        .extents()
+        .first()
+        .map(|extent| (extent.first_offset, extent.first_sequence));
     let from = first.map_or(truth.records.len(), |_| {
         let found = common::read_all(log).expect("no damage");
-        truth.records.iter().position(|(kept, _)| *kept == found[0]).expect("it was appended")
+        truth
+            .records
+            .iter()
+            .position(|(kept, _)| *kept == found[0])
+            .expect("it was appended")
     });
-    truth.records[from..].iter().map(|(kept, _)| kept.clone()).collect()
+    truth.records[from..]
+        .iter()
+        .map(|(kept, _)| kept.clone())
+        .collect()
 }
 
 fn same(found: Result<Scan>, expected: Vec<Kept>) {
@@ -63,7 +78,10 @@ fn same(found: Result<Scan>, expected: Vec<Kept>) {
 }
 
 fn reaches(kept: &Kept, min: i64, max: i64) -> bool {
-    kept.rows > 0 && kept.times.is_none_or(|(least, greatest)| least <= max && min <= greatest)
+    kept.rows > 0
+        && kept
+            .times
+            .is_none_or(|(least, greatest)| least <= max && min <= greatest)
 }
 
 fn read(truth: &Truth, log: &Log, act: &Act) {
@@ -71,16 +89,23 @@ fn read(truth: &Truth, log: &Log, act: &Act) {
     match *act {
         Act::ReadFrom(offset) if offset < reader.first_offset() => {
             let error = reader.read_from(offset).expect_err("it is removed");
-            assert!(matches!(error, Error::Removed { first_kept, .. } if first_kept == reader.first_offset()));
+            assert!(
+                matches!(error, Error::Removed { first_kept, .. } if first_kept == reader.first_offset())
+            );
         }
         Act::ReadFrom(offset) => {
-            list.retain(|kept| kept.first_offset >= offset || kept.first_offset + u64::from(kept.rows) > offset);
+            list.retain(|kept| {
+                kept.first_offset >= offset || kept.first_offset + u64::from(kept.rows) > offset
+            });
             same(reader.read_from(offset), list);
         }
         Act::FromSequence(sequence) => match reader.from_sequence(sequence) {
-            Err(Error::Removed { .. }) => assert!(truth.records.iter().any(|(kept, _)| {
-                kept.sequence >= sequence && !list.contains(kept)
-            })),
+            Err(Error::Removed { .. }) => assert!(
+                truth
+                    .records
+                    .iter()
+                    .any(|(kept, _)| { kept.sequence >= sequence && !list.contains(kept) })
+            ),
             scan => {
                 list.retain(|kept| kept.sequence >= sequence);
                 same(scan, list);
@@ -91,13 +116,18 @@ fn read(truth: &Truth, log: &Log, act: &Act) {
             same(reader.between(min, max), list);
         }
         Act::FromTime(time) => {
-            let from = list.iter().position(|kept| reaches(kept, time, i64::MAX)).unwrap_or(list.len());
+            let from = list
+                .iter()
+                .position(|kept| reaches(kept, time, i64::MAX))
+                .unwrap_or(list.len());
             same(reader.from_time(time), list.split_off(from));
         }
         _ => {
             let extents = reader.extents();
-            let found: Vec<_> =
-                extents.iter().flat_map(|extent| all(reader.scan_extent(extent).expect("it is kept"))).collect();
+            let found: Vec<_> = extents
+                .iter()
+                .flat_map(|extent| all(reader.scan_extent(extent).expect("it is kept")))
+                .collect();
             assert_eq!(found, list);
         }
     }
@@ -105,20 +135,37 @@ fn read(truth: &Truth, log: &Log, act: &Act) {
 
 fn run(seed: u64, acts: &[Act]) {
     let disk = LyingDisk::new(seed);
-    disk.set_short(seed % 2 == 0);
+    disk.set_short(seed.is_multiple_of(2));
     let mut truth = Truth::default();
     let mut log = open(&disk).expect("an empty disk").0;
     let mut followed = (log.reader().read_from(0).expect("an empty log"), 0);
     for act in acts {
         match act {
-            Act::Append { rows, bytes } => truth.append(&mut log, *rows, *bytes).expect("a disk that works"),
+            Act::Append { rows, bytes } => truth
+                .append(&mut log, *rows, *bytes)
+                .expect("a disk that works"),
             Act::Sync => truth.sync(&log).expect("a disk that works"),
             Act::Retain { bytes, keep } => {
                 let offset = truth.end().offset.saturating_sub(*keep);
                 truth.removable = truth.removable.max(offset);
-                let retention = Retention { bytes: Some(*bytes), age: None };
-                let removed = log.retain(0, &retention, Needed { offset, sequence: u64::MAX });
-                assert!(removed.expect("a disk that works").iter().all(|gone| gone.offsets.end <= offset));
+                let retention = Retention {
+                    bytes: Some(*bytes),
+                    age: None,
+                };
+                let removed = log.retain(
+                    0,
+                    &retention,
+                    Needed {
+                        offset,
+                        sequence: u64::MAX,
+                    },
+                );
+                assert!(
+                    removed
+                        .expect("a disk that works")
+                        .iter()
+                        .all(|gone| gone.offsets.end <= offset)
+                );
             }
             Act::Reopen | Act::Crash(_) => {
                 drop(log);
@@ -128,7 +175,10 @@ fn run(seed: u64, acts: &[Act]) {
                 log = truth.reopen(&disk).expect("no damage");
                 let offset = log.first_offset();
                 let behind = truth.records.len() - kept(&truth, &log).len();
-                followed = (log.reader().read_from(offset).expect("it begins there"), behind);
+                followed = (
+                    log.reader().read_from(offset).expect("it begins there"),
+                    behind,
+                );
             }
             reading => read(&truth, &log, reading),
         }
