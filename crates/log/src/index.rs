@@ -160,7 +160,8 @@ impl Index {
             count,
         ] = get(bytes, 16);
         let entries = (bytes.len() - HEADER) as u64;
-        if named != base || entries % ENTRY as u64 != 0 || entries / ENTRY as u64 != count {
+        if named != base || !entries.is_multiple_of(ENTRY as u64) || entries / ENTRY as u64 != count
+        {
             return None;
         }
         let previous = Position {

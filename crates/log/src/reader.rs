@@ -57,9 +57,10 @@ impl LogReader {
             });
         }
         let ahead = |extent: &Extent| extent.end_offset < offset;
+        let within = |extent: &Extent| extent.first_offset <= offset;
         Ok(Scan {
             from_offset: offset,
-            ..self.scan_behind(&segments, ahead)
+            ..self.scan_behind(&segments, ahead, within)
         })
     }
 
@@ -75,9 +76,10 @@ impl LogReader {
             });
         }
         let ahead = |extent: &Extent| extent.last_sequence < sequence;
+        let within = |extent: &Extent| extent.first_sequence < sequence;
         Ok(Scan {
             from_sequence: sequence,
-            ..self.scan_behind(&segments, ahead)
+            ..self.scan_behind(&segments, ahead, within)
         })
     }
 
@@ -87,7 +89,7 @@ impl LogReader {
         let ahead = |extent: &Extent| !extent.overlaps(time, i64::MAX);
         Ok(Scan {
             from_time: Some(time),
-            ..self.scan_behind(&segments, ahead)
+            ..self.scan_behind(&segments, ahead, |_| false)
         })
     }
 
@@ -97,7 +99,7 @@ impl LogReader {
         let segments = self.kept()?;
         Ok(Scan {
             between: Some((min, max)),
-            ..self.scan_behind(&segments, |_| false)
+            ..self.scan_behind(&segments, |_| false, |_| false)
         })
     }
 
@@ -156,22 +158,29 @@ impl LogReader {
         }
     }
 
-    /// A scan that begins at the first extent which is not `ahead` of what is wanted.
-    fn scan_behind(&self, segments: &[Arc<Segment>], ahead: impl Fn(&Extent) -> bool) -> Scan {
-        for segment in segments {
-            let state = segment.state();
-            let found = state.extents.iter().find(|extent| !ahead(extent));
-            let found = found.map(|extent| (extent.position, extent.first_offset));
-            drop(state);
-            if let Some((position, offset)) = found {
-                // What lies before the first extent of a segment must be told too if it is damaged.
-                return self.scan_at(segment.clone(), position, offset);
+    /// A scan that begins where the extents end that are `ahead` of what is wanted; in the next one if that is `within`, so begins
+    /// before it. Otherwise damage between the two is met first, for what is wanted may lie in it.
+    fn scan_behind(
+        &self,
+        segments: &[Arc<Segment>],
+        ahead: impl Fn(&Extent) -> bool,
+        within: impl Fn(&Extent) -> bool,
+    ) -> Scan {
+        let first = &segments[0];
+        let mut start = (first, SEGMENT_HEADER as u64, first.header.first_offset);
+        'found: for segment in segments {
+            for extent in &segment.state().extents {
+                if !ahead(extent) {
+                    if within(extent) {
+                        start = (segment, extent.position, extent.first_offset);
+                    }
+                    break 'found;
+                }
+                start = (segment, extent.end(), extent.end_offset);
             }
         }
-        let last = segments.last().expect("`kept` gave one at least").clone();
-        let position = last.state().len;
-        let offset = last.end().offset;
-        self.scan_at(last, position, offset)
+        let (segment, position, expected) = start;
+        self.scan_at(segment.clone(), position, expected)
     }
 
     fn scan_at(&self, segment: Arc<Segment>, position: u64, expected: u64) -> Scan {
@@ -390,7 +399,8 @@ impl Scan {
             };
         };
         let start = extent.position.max(self.position);
-        if start == extent.position && extent.first_offset != self.expected {
+        let gap = extent.position > self.position;
+        if gap || (start == extent.position && extent.first_offset != self.expected) {
             let offsets = self.expected..extent.first_offset.max(self.expected);
             let (file, position) = (self.segment.path.clone(), self.position);
             let (bytes, why) = (start - position, Why::Missing);

@@ -89,7 +89,7 @@ impl Truth {
         let kept = Kept {
             first_offset: self.end().offset,
             rows,
-            times: (rows > 0 && made % 5 != 0).then_some((time, time + 5)),
+            times: (rows > 0 && !made.is_multiple_of(5)).then_some((time, time + 5)),
             sequence: self.end().sequence + made % 2,
             appended_us: made as i64 * 1000,
             payload,
@@ -137,16 +137,16 @@ impl Truth {
         );
         self.records.truncate(first + found.len());
         assert!(
-            self.end().bytes >= self.durable.bytes,
+            log.end().bytes >= self.durable.bytes,
             "acknowledged up to {:?}, there up to {:?}",
             self.durable,
-            self.end()
+            log.end()
         );
         let end = (self.end().offset, self.end().sequence);
         assert_eq!((report.end.offset, report.end.sequence), end);
         assert_eq!(report.end, log.end());
         assert_eq!(log.durability().durable(), log.end());
-        self.durable = self.end();
+        self.durable = log.end();
         Ok(log)
     }
 
