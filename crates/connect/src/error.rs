@@ -109,10 +109,12 @@ pub enum Error {
         message: String,
     },
     /// A source that fails again and again was given up.
-    #[error("given up after {failures} failures without a healthy period: {last}")]
+    #[error("given up after {failures} failures without a healthy period ({limit}): {last}")]
     TooManyRestarts {
         /// Failures since the last healthy period.
         failures: u32,
+        /// What was allowed.
+        limit: crate::Limit,
         /// The last failure.
         last: Box<Error>,
     },
@@ -197,6 +199,66 @@ pub enum Error {
         /// Why it is no row.
         reason: String,
     },
+    /// No source of this kind can be made.
+    #[error("there is no source of kind {kind:?}, there are {}", registered.join(", "))]
+    UnknownSourceKind {
+        /// As asked for.
+        kind: String,
+        /// Those that there are.
+        registered: Vec<String>,
+    },
+    /// A source cannot be made of the options, credentials or cursor it was given.
+    #[error("source {id:?} cannot be made: {reason}")]
+    BadConfig {
+        /// Its id.
+        id: String,
+        /// All that is wrong.
+        reason: String,
+    },
+    /// A source could be made, and what it reads cannot be reached.
+    #[error("source {id:?}: {last}")]
+    NotReached {
+        /// Its id.
+        id: String,
+        /// What came of trying.
+        last: Box<Error>,
+    },
+    /// There is an active source of this id.
+    #[error("there is already an active source {id:?}")]
+    SourceExists {
+        /// The id.
+        id: String,
+    },
+    /// There is no active source of this id.
+    #[error("there is no active source {id:?}")]
+    NoSuchSource {
+        /// The id.
+        id: String,
+    },
+    /// A source that was being read has failed for good.
+    #[error("source {id:?} failed: {reason}")]
+    SourceFailed {
+        /// Its id.
+        id: String,
+        /// What happened.
+        reason: std::sync::Arc<str>,
+    },
+    /// A cursor for a source that does not continue from one.
+    #[error("there is a cursor, and sources of kind {kind:?} do not continue from one")]
+    NotIncremental {
+        /// The kind.
+        kind: String,
+    },
+    /// A cursor could not be kept, or not be found again.
+    #[error("cannot {what} the cursor of source {id:?}: {reason}")]
+    CursorStore {
+        /// `save` or `load`.
+        what: &'static str,
+        /// The source.
+        id: String,
+        /// What the store says.
+        reason: String,
+    },
     /// Rows could not be made.
     #[error("cannot make rows: {reason}")]
     Generate {
@@ -233,7 +295,8 @@ impl Error {
             Self::Unreachable { retry, .. }
             | Self::Refused { retry, .. }
             | Self::Exited { retry, .. } => *retry,
-            Self::Io { .. } | Self::Panicked { .. } => Retry::Backoff,
+            Self::NotReached { last, .. } => last.retry(),
+            Self::Io { .. } | Self::Panicked { .. } | Self::CursorStore { .. } => Retry::Backoff,
             Self::LaneClosed(_)
             | Self::InvalidUrl { .. }
             | Self::NotRunnable { .. }
@@ -255,6 +318,12 @@ impl Error {
             | Self::BadCursor { .. }
             | Self::BadReceipt { .. }
             | Self::BadRow { .. }
+            | Self::UnknownSourceKind { .. }
+            | Self::BadConfig { .. }
+            | Self::SourceExists { .. }
+            | Self::NoSuchSource { .. }
+            | Self::SourceFailed { .. }
+            | Self::NotIncremental { .. }
             | Self::Generate { .. }
             | Self::Options(_)
             | Self::Encode { .. }
@@ -300,6 +369,14 @@ impl Error {
             Self::Options(_) => "options",
             Self::Encode { .. } => "encode",
             Self::ColumnCount { .. } => "column_count",
+            Self::UnknownSourceKind { .. } => "unknown_source_kind",
+            Self::BadConfig { .. } => "bad_config",
+            Self::NotReached { .. } => "not_reached",
+            Self::SourceExists { .. } => "source_exists",
+            Self::NoSuchSource { .. } => "no_such_source",
+            Self::SourceFailed { .. } => "source_failed",
+            Self::NotIncremental { .. } => "not_incremental",
+            Self::CursorStore { .. } => "cursor_store",
         }
     }
 

@@ -2,7 +2,7 @@
 //!
 //! A [`SourceHandle`] owns a source from its first start to its last stop. `start` returns at once; a
 //! task then runs the source, tries again with backoff when it fails in a way that trying again can
-//! help against, contains its panics, and ends within a deadline when told to stop. What the source
+//! help against, gives it up when that is too often ([`Backoff`]), contains its panics, and ends within a deadline when told to stop. What the source
 //! is doing is its [`Status`], which anyone may read or wait for.
 //!
 //! It leaves to the engine what a source is connected to (the [`Lane`]), where cursors are kept, and
@@ -22,8 +22,8 @@ use crate::drive::drive;
 use crate::formats::Decoder;
 use crate::status::StatusCell;
 use crate::{
-    Backoff, BadRows, Clock, Cursor, End, Error, Gap, Item, Lane, OutputParts, Result, Retry,
-    Source, State, Status, SystemClock, Tap,
+    Backoff, BadRows, Clock, Cursor, End, Error, Gap, Item, Lane, OutputParts, Result, Source,
+    State, Status, SystemClock, Tap,
 };
 
 /// Makes a source and its decoder, as often as it is started.
@@ -39,6 +39,10 @@ pub trait Blueprint: Send + Sync + 'static {
     /// What becomes of frames that are no rows.
     fn bad_rows(&self) -> BadRows {
         BadRows::Keep
+    }
+    /// When to try again after a failure: `given`, but for what its own options say.
+    fn backoff(&self, given: Backoff) -> Backoff {
+        given
     }
 }
 
@@ -86,7 +90,8 @@ struct Task {
 
 impl SourceHandle {
     /// A source in the state initial, which will continue from `cursor`.
-    pub fn new(blueprint: Arc<dyn Blueprint>, cursor: Option<Cursor>, care: Care) -> Self {
+    pub fn new(blueprint: Arc<dyn Blueprint>, cursor: Option<Cursor>, mut care: Care) -> Self {
+        care.backoff = blueprint.backoff(care.backoff);
         let status = StatusCell::new(care.clock.clone(), cursor);
         Self {
             blueprint,
@@ -110,7 +115,7 @@ impl SourceHandle {
     /// Starts the source and returns at once; must be called within a tokio runtime. The source runs
     /// until its input ends, it fails for good, `stop` is cancelled or [`stop`](Self::stop) is called;
     /// then the lane is dropped. A source that has ended may be started again, and continues from the
-    /// last cursor that its lane has taken.
+    /// last cursor that its lane has taken; failures of the starts before do not count.
     ///
     /// Fails if `stop` is cancelled already, if there is no lane, and if the source is running.
     pub fn start(&self, stop: &CancellationToken, lane: Option<Box<dyn Lane>>) -> Result<()> {
@@ -295,15 +300,18 @@ impl Run {
     }
 
     fn given_up(&self, error: Error, attempts: &Attempts) -> Error {
-        match error.retry() {
-            Retry::Fatal => error,
-            Retry::Backoff | Retry::After(_) => Error::TooManyRestarts {
+        match attempts.passed() {
+            None => error,
+            Some(limit) => Error::TooManyRestarts {
                 failures: attempts.failures(),
+                limit,
                 last: Box::new(error),
             },
         }
     }
 }
 
+#[cfg(test)]
+mod supervision;
 #[cfg(test)]
 mod tests;

@@ -167,6 +167,12 @@ impl Output {
         self.status.degraded(reason);
     }
 
+    /// How many bytes there are outside that were not read yet; `None` if that is not known. Shown in
+    /// the status. Never waits.
+    pub fn lag_bytes(&mut self, lag: Option<u64>) {
+        self.status.lag_bytes(lag);
+    }
+
     /// Gathers a frame; `false` if there is no room for it.
     fn take(&mut self, bytes: &[u8]) -> Result<bool> {
         let mut gather = lock(&self.gather);

@@ -18,9 +18,10 @@ use crate::formats::{self, Decoder, Format};
 use crate::options::{
     ByteSize, Checked, Fault, Given, OptionSet, Options, Problem, Value, check, nearest,
 };
+use crate::restart::RestartOptions;
 use crate::{
-    BadRows, Blueprint, Cursor, Error, ErrorOptions, ErrorStrategy, Guarantee, Result, Sink,
-    Source, Tally, stamp,
+    Backoff, BadRows, Blueprint, Cursor, Error, ErrorOptions, ErrorStrategy, Guarantee, Result,
+    Sink, Source, Tally, stamp,
 };
 
 /// Every connector that Headwater brings.
@@ -213,7 +214,8 @@ impl Connectors {
 pub(crate) fn source_sets(kind: &SourceKind, format: Option<&Format>) -> Vec<OptionSet> {
     let frames = (!kind.formats.is_empty()).then(OptionSet::of::<FrameOptions>);
     let format = format.and_then(|format| format.decoder_options);
-    [Some(kind.options), frames, format]
+    let restart = OptionSet::of::<RestartOptions>();
+    [Some(kind.options), frames, format, Some(restart)]
         .into_iter()
         .flatten()
         .collect()
@@ -402,6 +404,15 @@ impl Blueprint for SourceSpec {
             .ok()
             .and_then(|frames| frames.max_frame);
         asked.unwrap_or(self.kind.max_frame).as_usize()
+    }
+
+    fn backoff(&self, given: Backoff) -> Backoff {
+        let given = self.errors.restarts(given);
+        match self.options.get::<RestartOptions>() {
+            Ok(options) => options.change(given),
+            // They are among the sets that were checked.
+            Err(_) => given,
+        }
     }
 }
 
