@@ -56,7 +56,7 @@ without: `websocket.error.strategy` is `error.strategy`.
 | `'fail'` | ends the source | ends the source | ends the sink and keeps the rows |
 
 A failure that would be the same again, such as a value that the format cannot write, is not tried again.
-With `dlq` and `drop` the rows of a batch that can be written are written. A sink that drops rows gives
+What the `restart.*` options of a source say goes before `error.retry.*`. With `dlq` and `drop` the rows of a batch that can be written are written. A sink that drops rows gives
 no guarantee, see `EXPLAIN GUARANTEES`.
 ";
 

@@ -193,6 +193,12 @@ pub enum Error {
         /// What does not fit.
         reason: String,
     },
+    /// A frame that is no row, in a source that shall fail on one.
+    #[error("a row is bad, and error.strategy is 'fail': {reason}")]
+    BadRow {
+        /// Why it is no row.
+        reason: String,
+    },
     /// No source of this kind can be made.
     #[error("there is no source of kind {kind:?}, there are {}", registered.join(", "))]
     UnknownSourceKind {
@@ -253,12 +259,6 @@ pub enum Error {
         /// What the store says.
         reason: String,
     },
-    /// A frame that is no row, in a source that shall fail on one.
-    #[error("a row is bad, and error.strategy is 'fail': {reason}")]
-    BadRow {
-        /// Why it is no row.
-        reason: String,
-    },
     /// Rows could not be made.
     #[error("cannot make rows: {reason}")]
     Generate {
@@ -317,13 +317,13 @@ impl Error {
             | Self::BadConnector { .. }
             | Self::BadCursor { .. }
             | Self::BadReceipt { .. }
+            | Self::BadRow { .. }
             | Self::UnknownSourceKind { .. }
             | Self::BadConfig { .. }
             | Self::SourceExists { .. }
             | Self::NoSuchSource { .. }
             | Self::SourceFailed { .. }
             | Self::NotIncremental { .. }
-            | Self::BadRow { .. }
             | Self::Generate { .. }
             | Self::Options(_)
             | Self::Encode { .. }
@@ -365,6 +365,10 @@ impl Error {
             Self::BadCursor { .. } => "bad_cursor",
             Self::BadReceipt { .. } => "bad_receipt",
             Self::BadRow { .. } => "bad_row",
+            Self::Generate { .. } => "generate",
+            Self::Options(_) => "options",
+            Self::Encode { .. } => "encode",
+            Self::ColumnCount { .. } => "column_count",
             Self::UnknownSourceKind { .. } => "unknown_source_kind",
             Self::BadConfig { .. } => "bad_config",
             Self::NotReached { .. } => "not_reached",
@@ -373,10 +377,6 @@ impl Error {
             Self::SourceFailed { .. } => "source_failed",
             Self::NotIncremental { .. } => "not_incremental",
             Self::CursorStore { .. } => "cursor_store",
-            Self::Generate { .. } => "generate",
-            Self::Options(_) => "options",
-            Self::Encode { .. } => "encode",
-            Self::ColumnCount { .. } => "column_count",
         }
     }
 

@@ -36,14 +36,13 @@ pub trait Blueprint: Send + Sync + 'static {
     fn schema(&self) -> SchemaRef;
     /// The largest frame taken, in bytes.
     fn max_frame(&self) -> usize;
-    /// When to try again after a failure: `given`, but for what its own options say.
-    fn backoff(&self, given: Backoff) -> Backoff {
-        given
-    }
-
     /// What becomes of frames that are no rows.
     fn bad_rows(&self) -> BadRows {
         BadRows::Keep
+    }
+    /// When to try again after a failure: `given`, but for what its own options say.
+    fn backoff(&self, given: Backoff) -> Backoff {
+        given
     }
 }
 
@@ -156,23 +155,6 @@ impl SourceHandle {
     /// Like [`stop`](Self::stop), but the source is to be started again: its state is paused.
     pub async fn pause(&self) {
         self.end_as(State::Paused).await;
-    }
-
-    /// Forgets where the source was, so that its next start begins as its first did; what was paused is
-    /// stopped. Does nothing while it is running.
-    pub fn forget_cursor(&self) {
-        let state = self.status.get().state;
-        if state.is_active() {
-            return;
-        }
-        let next = if state == State::Paused {
-            State::Stopped
-        } else {
-            state
-        };
-        self.status
-            .latest()
-            .enter(next, |status| status.cursor = None);
     }
 
     /// How the source is doing.

@@ -20,8 +20,8 @@ use crate::options::{
 };
 use crate::restart::RestartOptions;
 use crate::{
-    Backoff, BadRows, Blueprint, Cursor, Error, ErrorOptions, ErrorStrategy, Guarantee, Result, Sink,
-    Source, Tally, stamp,
+    Backoff, BadRows, Blueprint, Cursor, Error, ErrorOptions, ErrorStrategy, Guarantee, Result,
+    Sink, Source, Tally, stamp,
 };
 
 /// Every connector that Headwater brings.
@@ -407,6 +407,7 @@ impl Blueprint for SourceSpec {
     }
 
     fn backoff(&self, given: Backoff) -> Backoff {
+        let given = self.errors.restarts(given);
         match self.options.get::<RestartOptions>() {
             Ok(options) => options.change(given),
             // They are among the sets that were checked.

@@ -124,11 +124,12 @@ impl ErrorOptions {
         self.dlq_stream.as_deref()
     }
 
-    /// When a source that failed, or a sink that could not be opened, is started again.
-    pub fn restarts(&self) -> Backoff {
+    /// When a source that failed, or a sink that could not be opened, is started again: `given`, but
+    /// for what these options say.
+    pub fn restarts(&self, given: Backoff) -> Backoff {
         match self.strategy {
             Some(ErrorStrategy::Fail) => never(),
-            _ if !self.retries_are_said() => Backoff::default(),
+            _ if !self.retries_are_said() => given,
             _ => self.configured(),
         }
     }
@@ -179,7 +180,6 @@ impl ErrorOptions {
             jitter,
             attempts_max: self.max_attempts,
             restarts_max: u32::MAX,
-            window: time::Duration::ZERO,
             ..Backoff::default()
         }
     }

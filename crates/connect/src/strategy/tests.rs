@@ -24,7 +24,11 @@ fn refused(list: &[(&str, &str)]) -> String {
 fn without_options_everything_is_as_it_was() {
     let none = options(&[]);
     assert_eq!((none.strategy(), none.dlq_stream()), (None, None));
-    let (writes, restarts, default) = (none.retries(), none.restarts(), Backoff::default());
+    let (writes, restarts, default) = (
+        none.retries(),
+        none.restarts(Backoff::default()),
+        Backoff::default(),
+    );
     assert_eq!((writes.base, writes.cap), (default.base, default.cap));
     assert_eq!(
         (writes.factor, writes.jitter),
@@ -55,7 +59,7 @@ fn retries_are_as_said() {
         ("error.retry.initial-delay", "100ms"),
         ("Error.Retry.Backoff", "fixed"),
     ]);
-    for backoff in [retry.retries(), retry.restarts()] {
+    for backoff in [retry.retries(), retry.restarts(Backoff::default())] {
         assert_eq!(
             (backoff.base, backoff.factor),
             (Time::from_millis(100), 1.0)
@@ -87,12 +91,15 @@ fn what_is_not_tried_again() {
     }
     let dlq = [("error.strategy", "dlq"), ("error.dlq.stream", "dead")];
     assert_eq!(options(&dlq).retries().attempts_max, Some(0));
-    assert_eq!(options(&dlq).restarts().attempts_max, None);
+    assert_eq!(
+        options(&dlq).restarts(Backoff::default()).attempts_max,
+        None
+    );
     assert_eq!(options(&dlq).dlq_stream(), Some("dead"));
     let patient = [&dlq[..], &[("error.retry.max-attempts", "2")]].concat();
     assert_eq!(options(&patient).retries().attempts_max, Some(2));
     let fail = options(&[("error.strategy", "fail")]);
-    assert_eq!(fail.restarts().attempts_max, Some(0));
+    assert_eq!(fail.restarts(Backoff::default()).attempts_max, Some(0));
     assert!(matches!(fail.bad_rows(&Arc::default()), BadRows::Fail));
 }
 
@@ -223,4 +230,25 @@ fn dropping_lowers_what_a_sink_promises() {
         Guarantee::AtMostOnce
     );
     assert!(Guarantee::AtMostOnce < Guarantee::AtLeastOnce);
+}
+
+#[test]
+fn a_source_is_started_again_as_said() {
+    use crate::Blueprint;
+    let backoff = |list: &[(&str, &str)]| {
+        let path = ("path", "/tmp/x");
+        let given = given(&[&[path][..], list].concat());
+        let spec = Connectors::builtin().source("file", &given, None, &[]);
+        spec.unwrap().backoff(Backoff::default())
+    };
+    let fail = backoff(&[("error.strategy", "fail")]);
+    assert_eq!(fail.attempts_max, Some(0));
+    let retry = [
+        ("error.strategy", "retry"),
+        ("error.retry.max-attempts", "7"),
+    ];
+    assert_eq!(backoff(&retry).attempts_max, Some(7));
+    let both = backoff(&[&retry[..], &[("restart.max", "2")]].concat());
+    assert_eq!((both.attempts_max, both.restarts_max), (Some(7), 2));
+    assert!(!both.window.is_zero(), "or none would be counted");
 }

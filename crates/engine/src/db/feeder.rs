@@ -135,7 +135,7 @@ impl Feeder {
     }
 
     async fn open(&mut self, sink: &mut dyn Sink) -> Result<(), Ended> {
-        let mut attempts = self.series(self.parts.errors.restarts());
+        let mut attempts = self.series(self.parts.errors.restarts(Backoff::default()));
         while let Err(error) = sink.open(self.parts.receipt.clone()).await {
             let Some(wait) = attempts.next(Duration::ZERO, error.retry()) else {
                 return Err(self.failed(&error));

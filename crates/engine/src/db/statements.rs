@@ -284,7 +284,6 @@ impl Inner {
             let tap = SourceTap::new(spec.format());
             let care = Care {
                 tap: Some(tap.tap()),
-                backoff: spec.errors().restarts(),
                 ..Care::default()
             };
             let handle = Arc::new(SourceHandle::new(blueprint, None, care));
