@@ -157,6 +157,23 @@ impl SourceHandle {
         self.end_as(State::Paused).await;
     }
 
+    /// Forgets where the source was, so that its next start begins as its first did; what was paused is
+    /// stopped. Does nothing while it is running.
+    pub fn forget_cursor(&self) {
+        let state = self.status.get().state;
+        if state.is_active() {
+            return;
+        }
+        let next = if state == State::Paused {
+            State::Stopped
+        } else {
+            state
+        };
+        self.status
+            .latest()
+            .enter(next, |status| status.cursor = None);
+    }
+
     /// How the source is doing.
     pub fn status(&self) -> Status {
         self.status.get()
