@@ -49,7 +49,9 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
     let script = Script::read(&arguments.file.path)?;
     // All of it is tried first, so that a wrong file leaves nothing behind.
     script.load(&trial()?)?;
-    let db = arguments.database.open(data_folder(&arguments.file.path), false)?;
+    let db = arguments
+        .database
+        .open(data_folder(&arguments.file.path), false)?;
     let loaded = script.load(&db)?;
     for (schema, batches) in &loaded.answers {
         show::print(schema, batches)?;

@@ -124,7 +124,12 @@ impl Inner {
             }
             _ => None,
         };
-        let sinks: Vec<_> = self.catalog().entries.values().filter_map(commits).collect();
+        let sinks: Vec<_> = self
+            .catalog()
+            .entries
+            .values()
+            .filter_map(commits)
+            .collect();
         if self.durability.is_none() || sinks.is_empty() {
             return;
         }
@@ -135,7 +140,9 @@ impl Inner {
                 }
             };
             if tokio::time::timeout(STOP_DEADLINE, open).await.is_err() {
-                tracing::warn!("a sink does not open; after a crash it may repeat what it writes first");
+                tracing::warn!(
+                    "a sink does not open; after a crash it may repeat what it writes first"
+                );
             }
         });
     }

@@ -261,7 +261,10 @@ impl Inner {
     fn sync_sinks(&self, state: &State<Run>) -> Result<()> {
         let asked: Vec<_> = {
             let catalog = self.catalog();
-            let receipts = state.sinks.iter().filter(|(_, sink)| sink.receipt.is_some());
+            let receipts = state
+                .sinks
+                .iter()
+                .filter(|(_, sink)| sink.receipt.is_some());
             let sinks = receipts.filter_map(|(name, _)| match catalog.entries.get(name) {
                 Some(Entry::Sink(sink)) => Some((name.clone(), sink.status.sync())),
                 _ => None,

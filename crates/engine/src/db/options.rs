@@ -185,9 +185,7 @@ pub fn source_options() -> Vec<Row> {
 }
 
 /// Options by name that are known and not built, and what each waits for.
-const UNBUILT: &[(&str, &str)] = &[
-    ("start", "beginning in the past is"),
-];
+const UNBUILT: &[(&str, &str)] = &[("start", "beginning in the past is")];
 
 /// Refuses what is known and not built.
 pub(super) fn refuse_unbuilt_options(options: &[OptionEntry]) -> Result<()> {

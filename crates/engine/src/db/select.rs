@@ -16,8 +16,8 @@ use datafusion::sql::sqlparser::ast::{Query, Statement, visit_relations};
 use super::Inner;
 use super::catalog::Catalog;
 use super::history::History;
-use crate::durable::Journal;
 use super::system::{SCHEMA, SystemTable};
+use crate::durable::Journal;
 use crate::error::{Error, Result};
 use crate::sql::plan::explain;
 use crate::sql::{

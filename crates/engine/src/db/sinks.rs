@@ -63,8 +63,7 @@ impl Inner {
                 // The options are checked before anything is created.
                 self.sink_spec(&create.options, Arc::clone(&schema), place)?;
                 let input = query_name(&name);
-                let (queue, _) =
-                    self.sink_queue(&self.catalog(), &name, &status, &planned.inputs);
+                let (queue, _) = self.sink_queue(&self.catalog(), &name, &status, &planned.inputs);
                 rows = Some(Subscription::new(Arc::clone(&queue), Arc::clone(&schema)));
                 self.install(Kind::Stream, &input, text, planned, Some(queue))?;
                 (Some(input), schema)

@@ -20,8 +20,8 @@ use super::Inner;
 use super::catalog::{Entry, Kind, QueryEntry, SinkEntry, SourceEntry};
 use super::statements::{Outcome, dropped};
 use crate::dataflow::Watermark;
-use crate::sql::Shown;
 use crate::durable::now_us;
+use crate::sql::Shown;
 
 /// The schema that the tables are in.
 pub(super) const SCHEMA: &str = "system";

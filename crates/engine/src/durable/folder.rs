@@ -111,7 +111,10 @@ impl Folder {
 
     /// Lets another process open the folder. Nothing may be written after this.
     pub fn release(&self) {
-        self.lock.lock().unwrap_or_else(PoisonError::into_inner).take();
+        self.lock
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
     }
 
     fn log_path(&self, name: &str) -> PathBuf {

@@ -13,9 +13,9 @@ use serde_json::json;
 use tokio::task::JoinHandle;
 
 use super::progress::SinkState;
-use crate::subscription::{Delivered, Delivery};
 use super::*;
 use crate::subscription::Queue;
+use crate::subscription::{Delivered, Delivery};
 
 /// The outside, and how it behaves.
 #[derive(Default)]
