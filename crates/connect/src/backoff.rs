@@ -5,6 +5,7 @@
 //! thing that fails too often within a window is given up.
 
 use std::collections::VecDeque;
+use std::fmt;
 use std::time::Duration;
 
 use rand::rngs::StdRng;
@@ -28,7 +29,8 @@ pub struct Backoff {
     pub healthy: Duration,
     /// Given up when restarted more often than this ...
     pub restarts_max: u32,
-    /// ... within this time.
+    /// ... within this time. It slides: what lies further back is forgotten, so waits that are long
+    /// enough go on for ever.
     pub window: Duration,
     /// Give up after this many failures in a row without a healthy period; `None` is never.
     pub attempts_max: Option<u32>,
@@ -51,6 +53,31 @@ impl Default for Backoff {
     }
 }
 
+/// The limit that something given up has passed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Limit {
+    /// So many failures in a row.
+    InARow(u32),
+    /// So many restarts in so much time.
+    Within(u32, Duration),
+}
+
+impl fmt::Display for Limit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::InARow(failures) => write!(f, "at most {failures} in a row"),
+            Self::Within(restarts, window) => {
+                write!(
+                    f,
+                    "at most {restarts} restarts in {} s",
+                    window.as_secs_f64()
+                )
+            }
+        }
+    }
+}
+
 /// Counts the attempts of one thing that is tried again and again.
 #[derive(Debug)]
 pub struct Attempts {
@@ -60,6 +87,7 @@ pub struct Attempts {
     failures: u32,
     /// When it was restarted, within the window.
     restarts: VecDeque<Instant>,
+    passed: Option<Limit>,
 }
 
 impl Attempts {
@@ -71,6 +99,7 @@ impl Attempts {
             rng,
             failures: 0,
             restarts: VecDeque::new(),
+            passed: None,
         }
     }
 
@@ -86,15 +115,17 @@ impl Attempts {
             Retry::Backoff => Duration::ZERO,
             Retry::After(at_least) => at_least,
         };
-        if self
-            .policy
-            .attempts_max
-            .is_some_and(|max| self.failures > max)
-            || self.too_often()
-        {
-            return None;
+        self.passed = self.too_many().or_else(|| self.too_often());
+        match self.passed {
+            Some(_) => None,
+            None => Some(self.delay().max(asked)),
         }
-        Some(self.delay().max(asked))
+    }
+
+    /// The limit that was passed when [`next`](Self::next) last said not to try again; `None` if it
+    /// was the error that said so.
+    pub fn passed(&self) -> Option<Limit> {
+        self.passed
     }
 
     /// Failures since the last healthy period.
@@ -102,7 +133,12 @@ impl Attempts {
         self.failures
     }
 
-    fn too_often(&mut self) -> bool {
+    fn too_many(&self) -> Option<Limit> {
+        let max = self.policy.attempts_max;
+        max.filter(|max| self.failures > *max).map(Limit::InARow)
+    }
+
+    fn too_often(&mut self) -> Option<Limit> {
         let now = Instant::now();
         let window = self.policy.window;
         while self
@@ -113,10 +149,10 @@ impl Attempts {
             self.restarts.pop_front();
         }
         if self.restarts.len() >= self.policy.restarts_max as usize {
-            return true;
+            return Some(Limit::Within(self.policy.restarts_max, window));
         }
         self.restarts.push_back(now);
-        false
+        None
     }
 
     fn delay(&mut self) -> Duration {

@@ -3,7 +3,7 @@
 //! Whoever writes a connector describes in a [`SourceCase`] or [`SinkCase`] how to make the outside
 //! produce, or show, numbered rows, and calls [`source`] or [`sink`] in a test. The suite then starts and
 //! stops the connector, stops it while it waits, restarts it, crashes it and resumes from its cursor, cuts
-//! its connection, stalls its reader, and counts: every row there, once where that can be promised, in
+//! its connection, stalls its reader, crashes a sink and goes on from each of its receipts, and counts: every row there, once where that can be promised, in
 //! order. It uses the real clock and whatever the case reaches for; nothing in it depends on speed.
 
 mod sinks;
@@ -16,7 +16,7 @@ use std::time::Duration;
 use arrow::array::RecordBatch;
 use async_trait::async_trait;
 
-use crate::{Blueprint, Sink};
+use crate::{Blueprint, Guarantee, Sink};
 
 pub use sinks::sink;
 pub use sources::source;
@@ -50,6 +50,13 @@ pub trait SinkCase: Send + Sync {
     /// A sink towards an outside in which nothing is yet. Called once for each check; what was made
     /// before is not used any more.
     async fn fresh(&self) -> Box<dyn Sink>;
+
+    /// Another sink towards the same outside as the last fresh one, as a process makes it that was
+    /// started again.
+    async fn again(&self) -> Box<dyn Sink>;
+
+    /// What the sink's declaration promises.
+    fn guarantee(&self) -> Guarantee;
 
     /// Rows with these numbers.
     fn rows(&self, numbers: Range<u64>) -> RecordBatch;

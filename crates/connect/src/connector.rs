@@ -8,7 +8,7 @@ use arrow::datatypes::SchemaRef;
 
 use crate::formats::Encoder;
 use crate::options::{ByteSize, Checked, OptionSet};
-use crate::{Cursor, Result, Sink, Source};
+use crate::{Cursor, Guarantee, Result, Sink, Source};
 
 /// A way to the outside world.
 #[derive(Clone, Copy)]
@@ -63,6 +63,9 @@ pub struct SinkKind {
     pub options: OptionSet,
     /// The formats it writes, the default first; none if it takes rows as they are.
     pub formats: &'static [&'static str],
+    /// How often a row arrives with these options, if the process crashes and is started again with
+    /// what was saved.
+    pub guarantee: fn(&Checked) -> Guarantee,
     /// Makes it. Reaches for nothing outside: that is for `validate` and `open`.
     pub create: fn(SinkArgs<'_>) -> Result<Box<dyn Sink>>,
 }

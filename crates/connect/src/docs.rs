@@ -1,13 +1,16 @@
 //! The reference pages of connectors and formats, made of what they declare.
 //!
-//! `docs/connectors/NAME.md` and `docs/formats.md` are this text and nothing else; a test rewrites them
+//! `docs/connectors/NAME.md`, `docs/formats.md` and `docs/errors.md` are this text and nothing else; a test rewrites them
 //! and fails once when they are stale. So a page cannot name an option that is not there, or another
 //! default than the one that holds.
 
+use arrow::datatypes::Field;
+
 use crate::connector::{Connector, SinkKind, SourceKind};
-use crate::formats::{FORMATS, Format};
+use crate::formats::{FORMATS, Format, sql_name};
 use crate::options::{OptionSet, Row};
 use crate::registry::{sink_sets, source_sets};
+use crate::{DeadLetter, ErrorOptions};
 
 /// The first line of every page.
 const MADE: &str = "<!-- Made of the options that the code declares: change them there. -->";
@@ -25,7 +28,57 @@ pub fn connector(connector: &Connector) -> String {
     if let Some(kind) = &connector.sink {
         page += &sink(connector.name, kind);
     }
-    page
+    page + "\nWhat happens when something fails: [errors](../errors.md).\n"
+}
+
+/// The page of the options about errors, in Markdown.
+pub fn errors() -> String {
+    format!(
+        "{MADE}\n\n{ERRORS}{}{LETTERS}{}",
+        table(&rows(&[OptionSet::of::<ErrorOptions>()])),
+        letters()
+    )
+}
+
+/// The beginning of the page about errors.
+const ERRORS: &str = "\
+# When something fails
+
+Every source and every sink takes these options beside its own, with the connector's name in front or
+without: `websocket.error.strategy` is `error.strategy`.
+
+| `error.strategy` | a row that is no row | a source that fails | a sink that cannot write |
+|---|---|---|---|
+| not given | is kept beside the stream | is started again | tries again without end |
+| `'retry'` | is kept beside the stream | is started again as `error.retry.*` says, then fails | tries again as `error.retry.*` says, then fails and keeps the rows |
+| `'dlq'` | goes to the stream `error.dlq.stream` | is started again | sends the rows to the stream `error.dlq.stream` |
+| `'drop'` | is counted | is started again | counts the rows and goes on |
+| `'fail'` | ends the source | ends the source | ends the sink and keeps the rows |
+
+A failure that would be the same again, such as a value that the format cannot write, is not tried again.
+What the `restart.*` options of a source say goes before `error.retry.*`. With `dlq` and `drop` the rows of a batch that can be written are written. A sink that drops rows gives
+no guarantee, see `EXPLAIN GUARANTEES`.
+";
+
+/// What stands before the columns of dead letters.
+const LETTERS: &str = "
+## Dead letters
+
+A stream of dead letters has these columns. `original_event` holds the bytes as they came from a source,
+and a row on its way to a sink as a JSON object. A letter that the stream does not take is written into
+the log, and counted.
+
+| column | type |
+|---|---|
+";
+
+fn letters() -> String {
+    let schema = DeadLetter::schema();
+    let line = |field: &std::sync::Arc<Field>| {
+        let kind = sql_name(field.data_type());
+        format!("| `{}` | {kind} NOT NULL |\n", field.name())
+    };
+    schema.fields().iter().map(line).collect()
 }
 
 /// The page of all formats, in Markdown.

@@ -66,12 +66,22 @@ async fn together(
             ended = Some(end);
             lock(gather).end();
         }
-        match send.as_mut().poll(cx) {
-            Poll::Pending => Poll::Pending,
-            Poll::Ready(Err(closed)) => Poll::Ready(Err(closed)),
-            Poll::Ready(Ok(())) => {
-                let end = ended.take().unwrap_or(Ok(End::Stopped));
-                Poll::Ready(lock(gather).take_failure().map_or(end, Err))
+        loop {
+            match send.as_mut().poll(cx) {
+                Poll::Pending if ended.is_some() => return Poll::Pending,
+                Poll::Pending => {
+                    let Some(failure) = lock(gather).take_failure() else {
+                        return Poll::Pending;
+                    };
+                    // A source that waits would not hear of it for long. What is queued is sent.
+                    ended = Some(Err(failure));
+                    lock(gather).end();
+                }
+                Poll::Ready(Err(closed)) => return Poll::Ready(Err(closed)),
+                Poll::Ready(Ok(())) => {
+                    let end = ended.take().unwrap_or(Ok(End::Stopped));
+                    return Poll::Ready(lock(gather).take_failure().map_or(end, Err));
+                }
             }
         }
     })

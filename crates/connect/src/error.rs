@@ -109,10 +109,12 @@ pub enum Error {
         message: String,
     },
     /// A source that fails again and again was given up.
-    #[error("given up after {failures} failures without a healthy period: {last}")]
+    #[error("given up after {failures} failures without a healthy period ({limit}): {last}")]
     TooManyRestarts {
         /// Failures since the last healthy period.
         failures: u32,
+        /// What was allowed.
+        limit: crate::Limit,
         /// The last failure.
         last: Box<Error>,
     },
@@ -183,6 +185,80 @@ pub enum Error {
         /// What does not fit.
         reason: String,
     },
+    /// The outside is not what a saved receipt speaks of.
+    #[error("cannot go on writing to {target}: {reason}")]
+    BadReceipt {
+        /// What is written to.
+        target: String,
+        /// What does not fit.
+        reason: String,
+    },
+    /// A frame that is no row, in a source that shall fail on one.
+    #[error("a row is bad, and error.strategy is 'fail': {reason}")]
+    BadRow {
+        /// Why it is no row.
+        reason: String,
+    },
+    /// No source of this kind can be made.
+    #[error("there is no source of kind {kind:?}, there are {}", registered.join(", "))]
+    UnknownSourceKind {
+        /// As asked for.
+        kind: String,
+        /// Those that there are.
+        registered: Vec<String>,
+    },
+    /// A source cannot be made of the options, credentials or cursor it was given.
+    #[error("source {id:?} cannot be made: {reason}")]
+    BadConfig {
+        /// Its id.
+        id: String,
+        /// All that is wrong.
+        reason: String,
+    },
+    /// A source could be made, and what it reads cannot be reached.
+    #[error("source {id:?}: {last}")]
+    NotReached {
+        /// Its id.
+        id: String,
+        /// What came of trying.
+        last: Box<Error>,
+    },
+    /// There is an active source of this id.
+    #[error("there is already an active source {id:?}")]
+    SourceExists {
+        /// The id.
+        id: String,
+    },
+    /// There is no active source of this id.
+    #[error("there is no active source {id:?}")]
+    NoSuchSource {
+        /// The id.
+        id: String,
+    },
+    /// A source that was being read has failed for good.
+    #[error("source {id:?} failed: {reason}")]
+    SourceFailed {
+        /// Its id.
+        id: String,
+        /// What happened.
+        reason: std::sync::Arc<str>,
+    },
+    /// A cursor for a source that does not continue from one.
+    #[error("there is a cursor, and sources of kind {kind:?} do not continue from one")]
+    NotIncremental {
+        /// The kind.
+        kind: String,
+    },
+    /// A cursor could not be kept, or not be found again.
+    #[error("cannot {what} the cursor of source {id:?}: {reason}")]
+    CursorStore {
+        /// `save` or `load`.
+        what: &'static str,
+        /// The source.
+        id: String,
+        /// What the store says.
+        reason: String,
+    },
     /// Rows could not be made.
     #[error("cannot make rows: {reason}")]
     Generate {
@@ -219,7 +295,8 @@ impl Error {
             Self::Unreachable { retry, .. }
             | Self::Refused { retry, .. }
             | Self::Exited { retry, .. } => *retry,
-            Self::Io { .. } | Self::Panicked { .. } => Retry::Backoff,
+            Self::NotReached { last, .. } => last.retry(),
+            Self::Io { .. } | Self::Panicked { .. } | Self::CursorStore { .. } => Retry::Backoff,
             Self::LaneClosed(_)
             | Self::InvalidUrl { .. }
             | Self::NotRunnable { .. }
@@ -239,10 +316,67 @@ impl Error {
             | Self::DuplicateConnector { .. }
             | Self::BadConnector { .. }
             | Self::BadCursor { .. }
+            | Self::BadReceipt { .. }
+            | Self::BadRow { .. }
+            | Self::UnknownSourceKind { .. }
+            | Self::BadConfig { .. }
+            | Self::SourceExists { .. }
+            | Self::NoSuchSource { .. }
+            | Self::SourceFailed { .. }
+            | Self::NotIncremental { .. }
             | Self::Generate { .. }
             | Self::Options(_)
             | Self::Encode { .. }
             | Self::ColumnCount { .. } => Retry::Fatal,
+        }
+    }
+
+    /// Whether it is about what the rows hold: other rows could be written.
+    pub fn is_of_rows(&self) -> bool {
+        matches!(self, Self::Encode { .. })
+    }
+
+    /// The kind of error in one word, for a program; it never changes.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::LaneClosed(_) => "lane_closed",
+            Self::InvalidUrl { .. } => "invalid_url",
+            Self::Unreachable { .. } => "unreachable",
+            Self::Refused { .. } => "refused",
+            Self::NotRunnable { .. } => "not_runnable",
+            Self::Exited { .. } => "exited",
+            Self::Io { .. } => "io",
+            Self::Cancelled => "cancelled",
+            Self::NoOutput => "no_output",
+            Self::AlreadyRunning { .. } => "already_running",
+            Self::Stopped => "stopped",
+            Self::Panicked { .. } => "panicked",
+            Self::TooManyRestarts { .. } => "too_many_restarts",
+            Self::NoDecoder => "no_decoder",
+            Self::NoEncoder => "no_encoder",
+            Self::NotOpen => "not_open",
+            Self::ColumnsDiffer { .. } => "columns_differ",
+            Self::UnusableColumn { .. } => "unusable_column",
+            Self::ColumnsMissing { .. } => "columns_missing",
+            Self::UnknownConnector { .. } => "unknown_connector",
+            Self::WrongRole { .. } => "wrong_role",
+            Self::DuplicateConnector { .. } => "duplicate_connector",
+            Self::BadConnector { .. } => "bad_connector",
+            Self::BadCursor { .. } => "bad_cursor",
+            Self::BadReceipt { .. } => "bad_receipt",
+            Self::BadRow { .. } => "bad_row",
+            Self::Generate { .. } => "generate",
+            Self::Options(_) => "options",
+            Self::Encode { .. } => "encode",
+            Self::ColumnCount { .. } => "column_count",
+            Self::UnknownSourceKind { .. } => "unknown_source_kind",
+            Self::BadConfig { .. } => "bad_config",
+            Self::NotReached { .. } => "not_reached",
+            Self::SourceExists { .. } => "source_exists",
+            Self::NoSuchSource { .. } => "no_such_source",
+            Self::SourceFailed { .. } => "source_failed",
+            Self::NotIncremental { .. } => "not_incremental",
+            Self::CursorStore { .. } => "cursor_store",
         }
     }
 
@@ -252,6 +386,11 @@ impl Error {
             Self::UnknownConnector { nearest, .. } => nearest
                 .as_ref()
                 .map(|name| format!("did you mean {name:?}?")),
+            Self::BadReceipt { .. } => Some(
+                "put back the file as it was; or drop the sink and create it again, with another \
+                 path: it then begins with the rows of that moment"
+                    .to_owned(),
+            ),
             _ => None,
         }
     }

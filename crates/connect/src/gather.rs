@@ -19,7 +19,7 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 
 use crate::formats::{Decoded, Decoder, Frames};
-use crate::{Bad, Clock, Cursor, Delivery, Error, Item, Result, stamp};
+use crate::{Bad, BadRows, Clock, Cursor, Delivery, Error, Item, Result, stamp};
 
 /// This many frames are decoded at once.
 pub(crate) const FRAMES_MAX: usize = 8_192;
@@ -32,6 +32,7 @@ pub(crate) struct Gather {
     columns: SchemaRef,
     /// What the source or the decoder fills: `columns` without the stamps.
     schema: SchemaRef,
+    bad_rows: BadRows,
     clock: Arc<dyn Clock>,
     origin: Option<Arc<str>>,
     /// Came before everything in `frames`.
@@ -44,8 +45,10 @@ pub(crate) struct Gather {
     queue: VecDeque<Item>,
     /// Whether the source has returned: nothing follows what is here.
     ended: bool,
-    /// A decoder that panicked; reported by the next call of the source.
+    /// A decoder that panicked, or a bad row that must not be; ends the attempt.
     failure: Option<Error>,
+    /// Whether a bad row has ended the attempt: nothing more is handed on.
+    spoilt: bool,
     /// The source, waiting for room.
     waiting: Option<Waker>,
 }
@@ -54,6 +57,7 @@ impl Gather {
     pub(crate) fn new(
         decoder: Option<Box<dyn Decoder>>,
         columns: SchemaRef,
+        bad_rows: BadRows,
         clock: Arc<dyn Clock>,
     ) -> Self {
         let schema = stamp::without(&columns);
@@ -61,6 +65,7 @@ impl Gather {
             decoder,
             columns,
             schema,
+            bad_rows,
             clock,
             origin: None,
             bad: Vec::new(),
@@ -70,6 +75,7 @@ impl Gather {
             queue: VecDeque::new(),
             ended: false,
             failure: None,
+            spoilt: false,
             waiting: None,
         }
     }
@@ -128,6 +134,9 @@ impl Gather {
     pub(crate) fn rows(&mut self, rows: RecordBatch) -> Result<()> {
         let rows = self.fit(rows)?;
         self.seal();
+        if self.spoilt {
+            return Ok(());
+        }
         let arrival_us = self.clock.now_us();
         let delivery = self.delivery(rows, Vec::new(), None, arrival_us);
         self.queue.push_back(Item::Rows(delivery));
@@ -137,7 +146,7 @@ impl Gather {
     pub(crate) fn cursor(&mut self, cursor: Cursor) {
         let gathered = !self.frames.is_empty() || !self.bad.is_empty() || self.cursor.is_some();
         match self.queue.back_mut() {
-            Some(Item::Rows(last)) if !gathered => last.cursor = Some(cursor),
+            Some(Item::Rows(last)) if !gathered && !self.spoilt => last.cursor = Some(cursor),
             _ => {
                 self.stamp();
                 self.cursor = Some((cursor, self.frames.len()));
@@ -187,7 +196,7 @@ impl Gather {
         Poll::Ready(Some(item))
     }
 
-    /// A decoder that panicked while the driver sealed.
+    /// What ends the attempt, if something went wrong while frames were decoded.
     pub(crate) fn take_failure(&mut self) -> Option<Error> {
         self.failure.take()
     }
@@ -208,15 +217,30 @@ impl Gather {
     }
 
     fn seal_run(&mut self, cursor: Option<Cursor>) {
-        if self.frames.is_empty() && self.bad.is_empty() && cursor.is_none() {
+        if self.spoilt {
+            self.frames.clear();
+            self.bad.clear();
+        }
+        if self.spoilt || self.frames.is_empty() && self.bad.is_empty() && cursor.is_none() {
             return;
         }
         let mut bad = std::mem::take(&mut self.bad);
         let decoded = self.decode();
         bad.extend(decoded.bad);
         self.frames.clear();
+        let bad = match self.bad_rows.judge(bad) {
+            Ok(bad) => bad,
+            Err(failure) => return self.spoil(failure),
+        };
         let delivery = self.delivery(decoded.rows, bad, cursor, self.arrival_us);
         self.queue.push_back(Item::Rows(delivery));
+    }
+
+    /// Ends the attempt. A cursor behind the bad row must not be handed on, nor any row that would
+    /// then come twice; what waits in the queue came before it.
+    fn spoil(&mut self, failure: Error) {
+        self.failure = Some(failure);
+        self.spoilt = true;
     }
 
     /// Decodes `frames`. If the decoder panics every frame is bad and the attempt ends: nothing of

@@ -2,7 +2,7 @@
 //!
 //! A [`SourceHandle`] owns a source from its first start to its last stop. `start` returns at once; a
 //! task then runs the source, tries again with backoff when it fails in a way that trying again can
-//! help against, contains its panics, and ends within a deadline when told to stop. What the source
+//! help against, gives it up when that is too often ([`Backoff`]), contains its panics, and ends within a deadline when told to stop. What the source
 //! is doing is its [`Status`], which anyone may read or wait for.
 //!
 //! It leaves to the engine what a source is connected to (the [`Lane`]), where cursors are kept, and
@@ -22,8 +22,8 @@ use crate::drive::drive;
 use crate::formats::Decoder;
 use crate::status::StatusCell;
 use crate::{
-    Backoff, Clock, Cursor, End, Error, Gap, Item, Lane, OutputParts, Result, Retry, Source, State,
-    Status, SystemClock, Tap,
+    Backoff, BadRows, Clock, Cursor, End, Error, Gap, Item, Lane, OutputParts, Result, Source,
+    State, Status, SystemClock, Tap,
 };
 
 /// Makes a source and its decoder, as often as it is started.
@@ -36,6 +36,14 @@ pub trait Blueprint: Send + Sync + 'static {
     fn schema(&self) -> SchemaRef;
     /// The largest frame taken, in bytes.
     fn max_frame(&self) -> usize;
+    /// What becomes of frames that are no rows.
+    fn bad_rows(&self) -> BadRows {
+        BadRows::Keep
+    }
+    /// When to try again after a failure: `given`, but for what its own options say.
+    fn backoff(&self, given: Backoff) -> Backoff {
+        given
+    }
 }
 
 /// How a source is looked after.
@@ -82,7 +90,8 @@ struct Task {
 
 impl SourceHandle {
     /// A source in the state initial, which will continue from `cursor`.
-    pub fn new(blueprint: Arc<dyn Blueprint>, cursor: Option<Cursor>, care: Care) -> Self {
+    pub fn new(blueprint: Arc<dyn Blueprint>, cursor: Option<Cursor>, mut care: Care) -> Self {
+        care.backoff = blueprint.backoff(care.backoff);
         let status = StatusCell::new(care.clock.clone(), cursor);
         Self {
             blueprint,
@@ -90,6 +99,11 @@ impl SourceHandle {
             status,
             task: Mutex::new(None),
         }
+    }
+
+    /// The next start continues from `cursor`. Of no effect while the source runs.
+    pub fn resume_from(&self, cursor: Option<Cursor>) {
+        self.status.resume_from(cursor);
     }
 
     /// Checks that the outside system can be reached. Reads no data, starts nothing.
@@ -106,7 +120,7 @@ impl SourceHandle {
     /// Starts the source and returns at once; must be called within a tokio runtime. The source runs
     /// until its input ends, it fails for good, `stop` is cancelled or [`stop`](Self::stop) is called;
     /// then the lane is dropped. A source that has ended may be started again, and continues from the
-    /// last cursor that its lane has taken.
+    /// last cursor that its lane has taken; failures of the starts before do not count.
     ///
     /// Fails if `stop` is cancelled already, if there is no lane, and if the source is running.
     pub fn start(&self, stop: &CancellationToken, lane: Option<Box<dyn Lane>>) -> Result<()> {
@@ -283,6 +297,7 @@ impl Run {
             decoder: self.blueprint.decoder()?,
             schema: self.blueprint.schema(),
             max_frame: self.blueprint.max_frame(),
+            bad_rows: self.blueprint.bad_rows(),
             tap: self.care.tap.clone(),
             clock: self.care.clock.clone(),
         };
@@ -307,15 +322,18 @@ impl Run {
     }
 
     fn given_up(&self, error: Error, attempts: &Attempts) -> Error {
-        match error.retry() {
-            Retry::Fatal => error,
-            Retry::Backoff | Retry::After(_) => Error::TooManyRestarts {
+        match attempts.passed() {
+            None => error,
+            Some(limit) => Error::TooManyRestarts {
                 failures: attempts.failures(),
+                limit,
                 last: Box::new(error),
             },
         }
     }
 }
 
+#[cfg(test)]
+mod supervision;
 #[cfg(test)]
 mod tests;

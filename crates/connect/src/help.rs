@@ -3,6 +3,7 @@
 use std::fmt::Write;
 
 use crate::connector::Connector;
+use crate::error_options;
 use crate::formats::format;
 use crate::options::{OptionSet, Row};
 use crate::registry::{sink_sets, source_sets};
@@ -33,6 +34,10 @@ pub fn connector(connector: &Connector, every_source: &[Row]) -> String {
         section(&mut text, "As a sink", kind.formats, &sink_sets(kind, None));
         of_formats(&mut text, carried);
     }
+    text += "\nFor when something fails, of every source and every sink:\n";
+    error_options()
+        .iter()
+        .for_each(|row| option(&mut text, row));
     text
 }
 
@@ -104,7 +109,11 @@ mod tests {
             let sets = sets
                 .into_iter()
                 .chain(found.sink.map(|kind| sink_sets(&kind, None)));
-            for row in sets.flatten().flat_map(|set| set.rows()) {
+            for row in sets
+                .flatten()
+                .flat_map(|set| set.rows())
+                .chain(error_options())
+            {
                 assert!(
                     text.contains(&format!("  {} ({}", row.name, row.kind)),
                     "{name}: {text}"

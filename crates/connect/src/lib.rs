@@ -49,25 +49,37 @@ mod gather;
 mod handle;
 pub mod help;
 mod lane;
+mod letter;
 mod lines;
 pub mod options;
 mod output;
 mod registry;
+mod restart;
 #[cfg(test)]
 mod scripted;
 mod sink;
 mod source;
+mod sources;
 mod stamp;
 mod status;
+mod strategy;
+mod tally;
 
-pub use backoff::{Attempts, Backoff};
+pub use backoff::{Attempts, Backoff, Limit};
 pub use clock::{Clock, SystemClock};
 pub use connector::{Connector, SinkArgs, SinkKind, SourceArgs, SourceKind};
 pub use error::{Error, Result, Retry};
 pub use handle::{Blueprint, Care, SourceHandle};
 pub use lane::{Bad, Cursor, Delivery, Gap, Item, Lane, LaneClosed, Lifecycle};
+pub use letter::{DeadLetter, DeadLetters, originals};
 pub use output::{BAD_COPY_MAX, Output, OutputParts, Tap, overlong};
 pub use registry::{Connectors, Rejection, SinkSpec, SourceSpec};
-pub use sink::Sink;
+pub use sink::{Guarantee, Receipt, Sink};
 pub use source::{End, Source};
-pub use status::{State, Status};
+pub use sources::{
+    ActiveSource, Credentials, CursorStore, FolderCursors, MemoryCursors, SourceConfig,
+    SourceStats, Sources, SourcesStats, StoreError,
+};
+pub use status::{Failure, State, Status};
+pub use strategy::{BadRows, ErrorOptions, ErrorStrategy, Growth, error_options};
+pub use tally::{OTHER_REASONS, Tally};

@@ -26,6 +26,8 @@ pub(crate) struct Overlong {
     pub start: Vec<u8>,
     /// Its length, in bytes.
     pub length: u64,
+    /// What it took of the stream: its length, and its line end.
+    pub taken: u64,
 }
 
 impl Lines {
@@ -54,7 +56,8 @@ impl Lines {
             };
             self.keep(&block[..end]);
             at = end + 1;
-            if let Some(overlong) = self.end_partial(frames) {
+            if let Some(mut overlong) = self.end_partial(frames) {
+                overlong.taken += 1;
                 return (at, Some(overlong));
             }
         }
@@ -63,13 +66,12 @@ impl Lines {
             at += length + 1;
             if line.len() > self.max {
                 let start = line[..self.max].to_vec();
-                return (
-                    at,
-                    Some(Overlong {
-                        start,
-                        length: line.len() as u64,
-                    }),
-                );
+                let overlong = Overlong {
+                    start,
+                    length: line.len() as u64,
+                    taken: length as u64 + 1,
+                };
+                return (at, Some(overlong));
             }
             frames.push(line);
         }
@@ -106,6 +108,7 @@ impl Lines {
             Some(Overlong {
                 start,
                 length: if whole { line.len() as u64 } else { length },
+                taken: length,
             })
         } else {
             frames.push(line);
@@ -171,6 +174,25 @@ mod tests {
         let text = b"abc\nabcd\nab\nabcdef\r\nabc\r\n";
         assert_eq!(split(3, &[text]), ["abc", "4:abc", "ab", "6:abc", "abc"]);
         assert_eq!(split(0, &[b"\na\n"]), ["", "1:"]);
+    }
+
+    #[test]
+    fn an_overlong_line_tells_what_it_took() {
+        let mut frames = Frames::default();
+        for (blocks, taken) in [
+            (vec![&b"abcde\nx"[..]], 6),
+            (vec![b"abcde\r\nx"], 7),
+            (vec![b"abc", b"de\r", b"\nx"], 7),
+        ] {
+            let mut lines = Lines::new(3);
+            let found = blocks
+                .iter()
+                .find_map(|block| lines.take(block, &mut frames).1);
+            assert_eq!(found.unwrap().taken, taken);
+        }
+        let mut lines = Lines::new(3);
+        lines.take(b"abcde", &mut frames);
+        assert_eq!(lines.finish(&mut frames).unwrap().taken, 5);
     }
 
     proptest! {

@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use crate::formats::{Decoder, Frames};
 use crate::gather::Gather;
 use crate::status::StatusCell;
-use crate::{Bad, Clock, Cursor, Error, Gap, Item, Lifecycle, Result};
+use crate::{Bad, BadRows, Clock, Cursor, Error, Gap, Item, Lifecycle, Result};
 
 /// Sees the raw bytes of every frame, one call a frame, before they are decoded. Must be quick.
 pub type Tap = Arc<dyn Fn(&[u8]) + Send + Sync>;
@@ -36,6 +36,8 @@ pub struct OutputParts {
     pub schema: SchemaRef,
     /// The largest frame taken, in bytes.
     pub max_frame: usize,
+    /// What becomes of frames that are no rows.
+    pub bad_rows: BadRows,
     /// Sees the raw bytes.
     pub tap: Option<Tap>,
     /// Tells arrival times.
@@ -61,6 +63,7 @@ impl Output {
             gather: Arc::new(Mutex::new(Gather::new(
                 parts.decoder,
                 parts.schema,
+                parts.bad_rows,
                 parts.clock,
             ))),
             status,
@@ -162,6 +165,12 @@ impl Output {
     /// state `degraded`. Never waits.
     pub fn degraded(&mut self, reason: Option<String>) {
         self.status.degraded(reason);
+    }
+
+    /// How many bytes there are outside that were not read yet; `None` if that is not known. Shown in
+    /// the status. Never waits.
+    pub fn lag_bytes(&mut self, lag: Option<u64>) {
+        self.status.lag_bytes(lag);
     }
 
     /// Gathers a frame; `false` if there is no room for it.

@@ -6,6 +6,7 @@
 //! started. Nothing outside is touched here.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
 use schemars::JsonSchema;
@@ -17,7 +18,11 @@ use crate::formats::{self, Decoder, Format};
 use crate::options::{
     ByteSize, Checked, Fault, Given, OptionSet, Options, Problem, Value, check, nearest,
 };
-use crate::{Blueprint, Cursor, Error, Result, Sink, Source, stamp};
+use crate::restart::RestartOptions;
+use crate::{
+    Backoff, BadRows, Blueprint, Cursor, Error, ErrorOptions, ErrorStrategy, Guarantee, Result,
+    Sink, Source, Tally, stamp,
+};
 
 /// Every connector that Headwater brings.
 const BUILTIN: &[Connector] = &[
@@ -156,6 +161,7 @@ impl Connectors {
             .ok_or_else(|| wrong_role(connector, "source"))?;
         let chosen = Chosen::among(kind.formats, connector.name, given);
         let mut sets = source_sets(&kind, chosen.format);
+        sets.push(OptionSet::of::<ErrorOptions>());
         sets.extend_from_slice(extra);
         let options = chosen.check(connector.name, &sets, given)?;
         let columns = settle(connector, &kind, chosen.format, &options, columns)?;
@@ -163,6 +169,8 @@ impl Connectors {
             connector: connector.name,
             kind,
             format: chosen.format,
+            errors: options.get()?,
+            dropped: Arc::default(),
             options,
             columns,
         };
@@ -186,12 +194,14 @@ impl Connectors {
             .ok_or_else(|| wrong_role(connector, "sink"))?;
         let chosen = Chosen::among(kind.formats, connector.name, given);
         let mut sets = sink_sets(&kind, chosen.format);
+        sets.push(OptionSet::of::<ErrorOptions>());
         sets.extend_from_slice(extra);
         let options = chosen.check(connector.name, &sets, given)?;
         let spec = SinkSpec {
             connector: connector.name,
             kind,
             format: chosen.format,
+            errors: options.get()?,
             options,
             columns,
         };
@@ -204,7 +214,8 @@ impl Connectors {
 pub(crate) fn source_sets(kind: &SourceKind, format: Option<&Format>) -> Vec<OptionSet> {
     let frames = (!kind.formats.is_empty()).then(OptionSet::of::<FrameOptions>);
     let format = format.and_then(|format| format.decoder_options);
-    [Some(kind.options), frames, format]
+    let restart = OptionSet::of::<RestartOptions>();
+    [Some(kind.options), frames, format, Some(restart)]
         .into_iter()
         .flatten()
         .collect()
@@ -328,6 +339,9 @@ pub struct SourceSpec {
     connector: &'static str,
     kind: SourceKind,
     format: Option<&'static Format>,
+    errors: ErrorOptions,
+    /// Shared by all clones, and by every source made of them.
+    dropped: Arc<Tally>,
     options: Checked,
     columns: SchemaRef,
 }
@@ -346,6 +360,16 @@ impl SourceSpec {
     /// Its options, among them those that the caller added.
     pub fn options(&self) -> &Checked {
         &self.options
+    }
+
+    /// What happens when it fails, or a row is bad.
+    pub fn errors(&self) -> &ErrorOptions {
+        &self.errors
+    }
+
+    /// The bad rows that were left out because of `error.strategy = 'drop'`.
+    pub fn dropped(&self) -> &Tally {
+        &self.dropped
     }
 }
 
@@ -369,6 +393,10 @@ impl Blueprint for SourceSpec {
         self.columns.clone()
     }
 
+    fn bad_rows(&self) -> BadRows {
+        self.errors.bad_rows(&self.dropped)
+    }
+
     fn max_frame(&self) -> usize {
         let asked = self
             .options
@@ -376,6 +404,15 @@ impl Blueprint for SourceSpec {
             .ok()
             .and_then(|frames| frames.max_frame);
         asked.unwrap_or(self.kind.max_frame).as_usize()
+    }
+
+    fn backoff(&self, given: Backoff) -> Backoff {
+        let given = self.errors.restarts(given);
+        match self.options.get::<RestartOptions>() {
+            Ok(options) => options.change(given),
+            // They are among the sets that were checked.
+            Err(_) => given,
+        }
     }
 }
 
@@ -385,6 +422,7 @@ pub struct SinkSpec {
     connector: &'static str,
     kind: SinkKind,
     format: Option<&'static Format>,
+    errors: ErrorOptions,
     options: Checked,
     columns: SchemaRef,
 }
@@ -398,6 +436,20 @@ impl SinkSpec {
     /// Its options, among them those that the caller added.
     pub fn options(&self) -> &Checked {
         &self.options
+    }
+
+    /// What happens when a row cannot be written.
+    pub fn errors(&self) -> &ErrorOptions {
+        &self.errors
+    }
+
+    /// How often a row arrives, if the process crashes and is started again with what was saved. A
+    /// row that goes to the dead letters has arrived; one that is dropped has not.
+    pub fn guarantee(&self) -> Guarantee {
+        match self.errors.strategy() {
+            Some(ErrorStrategy::Drop) => Guarantee::AtMostOnce,
+            _ => (self.kind.guarantee)(&self.options),
+        }
     }
 
     /// Makes the sink.

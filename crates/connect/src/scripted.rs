@@ -13,7 +13,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::formats::{Decoded, Decoder, Frames};
 use crate::{
-    Bad, Blueprint, Care, Clock, Cursor, Delivery, End, Item, Output, Result, Source, SourceHandle,
+    Bad, BadRows, Blueprint, Care, Clock, Cursor, Delivery, End, Item, Output, Result, Source,
+    SourceHandle,
 };
 
 pub(crate) type Script = dyn for<'a> Fn(Option<Cursor>, &'a mut Output, CancellationToken) -> BoxFuture<'a, Result<End>>
@@ -23,6 +24,7 @@ pub(crate) type Script = dyn for<'a> Fn(Option<Cursor>, &'a mut Output, Cancella
 #[derive(Clone)]
 pub(crate) struct Scripted {
     incremental: bool,
+    pub(crate) bad_rows: BadRows,
     script: Arc<Script>,
 }
 
@@ -66,6 +68,10 @@ impl Blueprint for Scripted {
 
     fn max_frame(&self) -> usize {
         100
+    }
+
+    fn bad_rows(&self) -> BadRows {
+        self.bad_rows.clone()
     }
 }
 
@@ -127,6 +133,7 @@ impl Scripted {
     {
         Self {
             incremental,
+            bad_rows: BadRows::Keep,
             script: Arc::new(script),
         }
     }

@@ -82,8 +82,15 @@ pub struct Status {
     pub end: Option<End>,
     /// Since when it is in this state, in microseconds since 1970-01-01 UTC.
     pub since_us: i64,
+    /// When it was last started or restarted, in microseconds since 1970-01-01 UTC; `None` if never.
+    pub started_us: Option<i64>,
     /// How often it was run, or connected by itself, again after a failure. Only grows.
     pub restarts: u64,
+    /// The last failure, also when it is over.
+    pub last_failure: Option<Failure>,
+    /// How many bytes there are outside that were not read yet, where the source knows; as of when it
+    /// last looked.
+    pub lag_bytes: Option<u64>,
     /// When the last row or bad frame came, in microseconds since 1970-01-01 UTC.
     pub last_row_us: Option<i64>,
     /// Rows handed to the engine. Only grows.
@@ -96,6 +103,15 @@ pub struct Status {
     pub cursor: Option<Cursor>,
     /// Counts the starts. Only the task of the latest start may write.
     start: u64,
+}
+
+/// What went wrong with a source, and when.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failure {
+    /// What happened, for a person.
+    pub reason: Arc<str>,
+    /// In microseconds since 1970-01-01 UTC.
+    pub at_us: i64,
 }
 
 /// A status that many may read and wait for, and the source's wrapper writes.
@@ -115,7 +131,10 @@ impl StatusCell {
             error: None,
             end: None,
             since_us: clock.now_us(),
+            started_us: None,
             restarts: 0,
+            last_failure: None,
+            lag_bytes: None,
             last_row_us: None,
             rows: 0,
             bad: 0,
@@ -150,6 +169,17 @@ impl StatusCell {
         next
     }
 
+    /// The next start continues from `cursor`.
+    pub(crate) fn resume_from(&self, cursor: Option<Cursor>) {
+        self.cell.send_if_modified(|status| {
+            let idle = !status.state.is_active();
+            if idle {
+                status.cursor = cursor;
+            }
+            idle
+        });
+    }
+
     /// The pen of the latest start.
     pub(crate) fn latest(&self) -> Self {
         Self {
@@ -175,6 +205,9 @@ impl StatusCell {
             if status.state != state {
                 status.since_us = now;
             }
+            if state == State::Starting {
+                status.started_us = Some(now);
+            }
             status.state = state;
             status.reason = None;
             status.error = None;
@@ -184,9 +217,26 @@ impl StatusCell {
 
     /// Enters `state` because of `error`.
     pub(crate) fn fail(&self, state: State, error: Error) {
+        self.enter_because(state, error.to_string().into(), Some(Arc::new(error)));
+    }
+
+    /// Enters `state`, and remembers why.
+    fn enter_because(&self, state: State, reason: Arc<str>, error: Option<Arc<Error>>) {
+        let at_us = self.clock.now_us();
         self.enter(state, |status| {
-            status.reason = Some(error.to_string().into());
-            status.error = Some(Arc::new(error));
+            status.reason = Some(reason.clone());
+            status.error = error;
+            status.last_failure = Some(Failure { reason, at_us });
+        });
+    }
+
+    pub(crate) fn lag_bytes(&self, lag: Option<u64>) {
+        self.cell.send_if_modified(|status| {
+            let news = status.start == self.start && status.lag_bytes != lag;
+            if news {
+                status.lag_bytes = lag;
+            }
+            news
         });
     }
 
@@ -213,8 +263,7 @@ impl StatusCell {
                 _ => {}
             },
             Lifecycle::Disconnected { reason, .. } => {
-                let reason = reason.as_str().into();
-                self.enter(State::BackingOff, |status| status.reason = Some(reason));
+                self.enter_because(State::BackingOff, reason.as_str().into(), None);
             }
             Lifecycle::Exited { .. } | Lifecycle::Changed { .. } => {}
         }

@@ -12,7 +12,7 @@ use arrow::datatypes::{DataType, Field, Int64Type, Schema};
 use async_trait::async_trait;
 use headwater_connect::conform::{self, SinkCase, SourceCase};
 use headwater_connect::options::Given;
-use headwater_connect::{Blueprint, Connectors, Sink};
+use headwater_connect::{Blueprint, Connectors, Guarantee, Sink, SinkSpec};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -45,6 +45,35 @@ async fn generate() {
     conform::source(&Generate).await;
 }
 
+/// Makes people, whose ids count from 1,000.
+struct Nexmark;
+
+#[async_trait]
+impl SourceCase for Nexmark {
+    async fn fresh(&self) -> Arc<dyn Blueprint> {
+        let options = [
+            Given::new("rows_per_second", 0),
+            Given::new("kind", "nexmark"),
+            Given::new("table", "person"),
+        ];
+        let spec = Connectors::builtin().source("generate", &options, None, &[]);
+        Arc::new(spec.unwrap_or_else(|rejection| panic!("{rejection}")))
+    }
+
+    async fn produce(&self, _: Range<u64>) {}
+
+    fn numbers(&self, rows: &RecordBatch) -> Vec<u64> {
+        let ids = rows.column_by_name("id").unwrap();
+        let ids = ids.as_primitive::<Int64Type>().values();
+        ids.iter().map(|&id| id as u64 - 1_000).collect()
+    }
+}
+
+#[tokio::test]
+async fn nexmark() {
+    conform::source(&Nexmark).await;
+}
+
 /// Writes numbers into a file, another one for each check.
 struct FileSink {
     folder: tempfile::TempDir,
@@ -57,12 +86,8 @@ impl FileSink {
             .path()
             .join(self.files.load(Relaxed).to_string())
     }
-}
 
-#[async_trait]
-impl SinkCase for FileSink {
-    async fn fresh(&self) -> Box<dyn Sink> {
-        self.files.fetch_add(1, Relaxed);
+    fn spec(&self) -> SinkSpec {
         let columns = self.rows(0..0).schema();
         let path = self.path();
         let options = [
@@ -70,8 +95,23 @@ impl SinkCase for FileSink {
             Given::new("format", "text"),
         ];
         let spec = Connectors::builtin().sink("file", &options, columns, &[]);
-        let spec = spec.unwrap_or_else(|rejection| panic!("{rejection}"));
-        spec.sink().unwrap()
+        spec.unwrap_or_else(|rejection| panic!("{rejection}"))
+    }
+}
+
+#[async_trait]
+impl SinkCase for FileSink {
+    async fn fresh(&self) -> Box<dyn Sink> {
+        self.files.fetch_add(1, Relaxed);
+        self.again().await
+    }
+
+    async fn again(&self) -> Box<dyn Sink> {
+        self.spec().sink().unwrap()
+    }
+
+    fn guarantee(&self) -> Guarantee {
+        self.spec().guarantee()
     }
 
     fn rows(&self, numbers: Range<u64>) -> RecordBatch {
@@ -152,9 +192,55 @@ async fn process() {
     .await;
 }
 
+/// Follows a file with a command that says where it is and goes on from there.
+struct Continued(Process);
+
+#[async_trait]
+impl SourceCase for Continued {
+    async fn fresh(&self) -> Arc<dyn Blueprint> {
+        self.0.files.fetch_add(1, Relaxed);
+        let data = self.0.path("data");
+        std::fs::write(&data, "").unwrap();
+        let script = format!(
+            "exec tail -n +$((${{HEADWATER_CURSOR:--1}} + 2)) -f {}",
+            data.display()
+        );
+        let options = [
+            Given::new("command", script.as_str()),
+            Given::new("shell", true),
+            Given::new("cursor_field", "n"),
+            Given::new("format", "json"),
+        ];
+        let columns = Schema::new(vec![Field::new("n", DataType::Int64, false)]);
+        let spec = Connectors::builtin().source("process", &options, Some(Arc::new(columns)), &[]);
+        Arc::new(spec.unwrap_or_else(|rejection| panic!("{rejection}")))
+    }
+
+    async fn produce(&self, rows: Range<u64>) {
+        append_lines(&self.0.path("data"), rows, |n| format!("{{\"n\": {n}}}\n"));
+    }
+
+    fn numbers(&self, rows: &RecordBatch) -> Vec<u64> {
+        Generate.numbers(rows)
+    }
+}
+
+#[tokio::test]
+async fn process_with_a_cursor() {
+    conform::source(&Continued(Process {
+        folder: tempfile::tempdir().unwrap(),
+        files: AtomicU32::new(0),
+    }))
+    .await;
+}
+
 /// Adds a line for each number.
 fn append(path: &Path, rows: Range<u64>) {
-    let lines: String = rows.map(|number| format!("{number}\n")).collect();
+    append_lines(path, rows, |number| format!("{number}\n"));
+}
+
+fn append_lines(path: &Path, rows: Range<u64>, line: impl FnMut(u64) -> String) {
+    let lines: String = rows.map(line).collect();
     let mut file = OpenOptions::new()
         .append(true)
         .create(true)

@@ -1,4 +1,4 @@
-//! The pages of `docs/connectors` and `docs/formats.md` are what the code declares.
+//! The pages of `docs/connectors`, `docs/formats.md` and `docs/errors.md` are what the code declares.
 //!
 //! When they are not, the test writes them anew and fails: run it again, and commit them.
 
@@ -42,5 +42,7 @@ fn pages(docs: &Path) -> BTreeMap<PathBuf, String> {
         (docs.join(format!("connectors/{name}.md")), page)
     };
     let formats = (docs.join("formats.md"), docs::formats());
-    connectors.names().map(page).chain([formats]).collect()
+    let errors = (docs.join("errors.md"), docs::errors());
+    let others = [formats, errors];
+    connectors.names().map(page).chain(others).collect()
 }

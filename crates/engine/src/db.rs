@@ -12,8 +12,10 @@
 
 mod catalog;
 mod connect;
+mod durability;
 mod explain;
 mod feeder;
+mod history;
 mod life;
 mod metrics;
 mod options;
@@ -45,10 +47,11 @@ use crate::record::{Record, matches};
 use crate::source::{ArrowSource, Source, SourceConfig};
 use crate::sql::plan::Planner;
 use crate::subscription::{QUEUE_ROWS, Queue, Subscription, TypedSubscription};
-use crate::topic::Topic;
+use crate::topic::{Begin, Topic};
 use crate::turns::Turns;
 use crate::worker::{Command, Once, Worker};
 use catalog::Catalog;
+use durability::Durability;
 
 pub use catalog::Kind;
 pub use options::source_options;
@@ -64,6 +67,7 @@ pub struct Builder {
     wait: WaitStrategy,
     connectors: Connectors,
     start_connectors: bool,
+    trial: bool,
 }
 
 impl Default for Builder {
@@ -74,6 +78,7 @@ impl Default for Builder {
             wait: WaitStrategy::default(),
             connectors: Connectors::builtin(),
             start_connectors: true,
+            trial: false,
         }
     }
 }
@@ -108,12 +113,20 @@ impl Builder {
         self
     }
 
+    /// Statements are only tried: a database in memory then also takes what needs a data folder, and
+    /// keeps it in memory.
+    #[must_use]
+    pub fn trial(mut self) -> Self {
+        self.trial = true;
+        self
+    }
+
     /// Opens a database that keeps everything in memory.
     ///
     /// # Errors
     /// If the number of workers is out of range, or the machine refuses the threads.
     pub fn in_memory(self) -> Result<Db> {
-        Db::start(self)
+        Db::start(self, None)
     }
 }
 
@@ -137,6 +150,10 @@ struct Inner {
     closed: AtomicBool,
     /// Held by each statement that creates or drops, so that they run one at a time.
     statements: Mutex<()>,
+    /// What needs a data folder is taken without one.
+    trial: bool,
+    /// `None` if everything is kept in memory.
+    durability: Option<Arc<Durability>>,
     guards: Mutex<Option<WorkerGuards<()>>>,
     runtime: Mutex<Option<tokio::runtime::Runtime>>,
     tokio: tokio::runtime::Handle,
@@ -156,7 +173,15 @@ impl Db {
         Builder::default()
     }
 
-    fn start(builder: Builder) -> Result<Self> {
+    /// A database that keeps its data in `folder`, with the default settings: see [`Builder::open`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn open(folder: impl AsRef<std::path::Path>) -> Result<Self> {
+        Self::builder().open(folder)
+    }
+
+    fn start(builder: Builder, durability: Option<Durability>) -> Result<Self> {
         let workers = builder.workers;
         if !(1..=64).contains(&workers) {
             let what = format!("workers must be from 1 to 64, not {workers}");
@@ -193,6 +218,8 @@ impl Db {
             workers,
             closed: AtomicBool::new(false),
             statements: Mutex::new(()),
+            trial: builder.trial,
+            durability: durability.map(Arc::new),
             guards: Mutex::new(Some(guards.map_err(Error::Start)?)),
             tokio: runtime.handle().clone(),
             runtime: Mutex::new(Some(runtime)),
@@ -247,8 +274,8 @@ impl Db {
         config: Option<SourceConfig>,
     ) -> Result<Source<T>> {
         self.inner.check_open()?;
-        let mut catalog = self.inner.catalog();
-        let source = catalog.source_mut(name)?;
+        let catalog = self.inner.catalog();
+        let source = catalog.source(name)?;
         if source.shared.is_closed() {
             let what = format!("source {:?} is closed", source.topic.relation.name);
             return Err(Error::Config { what });
@@ -257,11 +284,14 @@ impl Db {
             matches(&source.topic.relation.schema, columns)?;
         }
         let config = config.unwrap_or_else(|| source.config.clone());
-        options::refuse_unbuilt(&config)?;
+        let name = source.shared.name().to_owned();
+        let ledger = self.inner.ledger(&name, &config)?;
+        drop(catalog);
         if let Some(watermark) = &config.watermark {
-            let command = source.set_event_time(watermark)?;
-            self.inner.turns.command(command);
+            self.inner.bring_event_time(&name, watermark)?;
         }
+        let catalog = self.inner.catalog();
+        let source = catalog.source(&name)?;
         let ring = RingConfig {
             capacity: config.buffer_size,
             backpressure: config.backpressure,
@@ -272,12 +302,12 @@ impl Db {
             channel_with_bell(ring, bell).map_err(|error| Error::Config {
                 what: error.to_string(),
             })?;
-        let channel = Once::new(Box::new(Typed::<T>::new(consumer)) as _);
+        let channel = Once::new(Box::new(Typed::<T>::new(consumer, ledger.clone())) as _);
         self.inner.turns.command(Command::AddChannel {
             source: source.topic.id,
             channel,
         });
-        Ok(Source::new(producer, Arc::clone(&source.shared)))
+        Ok(Source::new(producer, Arc::clone(&source.shared), ledger))
     }
 
     /// The rows of a source, stream or view as structs, from now on; a view first gives what it
@@ -300,7 +330,8 @@ impl Db {
     pub fn subscribe_batches(&self, name: &str) -> Result<Subscription> {
         self.inner.check_open()?;
         let topic = self.inner.catalog().topic(name)?;
-        Ok(self.inner.subscribe(&topic, Queue::new(QUEUE_ROWS, None)))
+        let queue = Queue::new(QUEUE_ROWS, None);
+        Ok(self.inner.subscribe(&topic, queue, Begin::Kept))
     }
 
     /// As [`subscribe_batches`](Self::subscribe_batches), for a subscriber that must see every row: it
@@ -371,6 +402,27 @@ impl Db {
         Ok(())
     }
 
+    /// Saves the state of all queries now, and returns when it is on disk: a restart then reads no more
+    /// of the log than what comes later. It is also done by itself, every `checkpoint_interval`. Blocks;
+    /// does nothing in a database in memory.
+    ///
+    /// # Errors
+    /// What is wrong with the disk; then the last checkpoint still counts, and nothing is lost.
+    pub fn checkpoint(&self) -> Result<()> {
+        self.inner.check_open()?;
+        self.inner.checkpoint().map(|_| ())
+    }
+
+    /// Returns when all rows that have arrived are processed, and are in the log and on disk. Blocks;
+    /// in a database in memory it is [`settle`](Self::settle).
+    ///
+    /// # Errors
+    /// What is wrong with the disk; the rows are kept, and written when it takes them.
+    pub fn flush(&self) -> Result<()> {
+        self.settle()?;
+        self.inner.sync_logs()
+    }
+
     /// Closes a source: no more rows; those that have arrived are processed, then its windows close.
     ///
     /// # Errors
@@ -428,11 +480,12 @@ impl Inner {
         self.next_topic.fetch_add(1, Ordering::Relaxed)
     }
 
-    fn subscribe(&self, topic: &Arc<Topic>, queue: Arc<Queue>) -> Subscription {
+    fn subscribe(&self, topic: &Arc<Topic>, queue: Arc<Queue>, from: Begin) -> Subscription {
         let subscription = Subscription::new(Arc::clone(&queue), topic.published_schema());
         self.turns.command(Command::Subscribe {
             topic: Arc::clone(topic),
             queue,
+            from,
         });
         subscription
     }
@@ -460,6 +513,11 @@ impl Inner {
     fn step_and_look(&self) -> Result<bool> {
         self.check_open()?;
         self.turns.step();
+        self.look()
+    }
+
+    /// Waits until the workers have done all turns so far; whether rows are waiting.
+    fn look(&self) -> Result<bool> {
         let (answer, answers) = sync_channel(self.workers);
         self.turns.command(Command::Look { answer });
         let mut waiting = false;
@@ -487,6 +545,7 @@ impl Inner {
         self.stop_sources();
         self.turns.command(Command::Seal);
         while matches!(self.step_and_look(), Ok(true)) {}
+        self.close_durably();
         self.closed.store(true, Ordering::Release);
         self.turns.end(Command::Shutdown);
         let guards = self

@@ -69,12 +69,19 @@ pub enum Error {
     /// The database is closed.
     #[error("the database is closed")]
     Closed,
+    /// The data folder cannot be opened, read or written.
+    #[error("the data folder: {0}")]
+    Data(String),
     /// The machine refused a thread, a file or the like.
     #[error("cannot start: {0}")]
     Start(String),
 }
 
 impl Error {
+    pub(crate) fn data(error: impl std::fmt::Display) -> Self {
+        Self::Data(error.to_string())
+    }
+
     /// What is wrong with the SQL, if this error is about SQL: at least one entry then.
     pub fn sql_errors(&self) -> &[SqlError] {
         match self {

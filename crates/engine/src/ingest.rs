@@ -13,10 +13,11 @@ use std::time::{Duration, Instant};
 
 use arrow::array::{ArrayRef, BinaryArray, RecordBatch, StringArray, TimestampMicrosecondArray};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
-use headwater_connect::{Bad, Item};
+use headwater_connect::{Bad, Cursor, Item};
 use headwater_ring::{Consumer, LaneId};
 
-use crate::dataflow::{Watermark, latest, times};
+use crate::dataflow::{Watermark, earliest, latest, times};
+use crate::durable::{Acks, Ledger, Taken};
 use crate::record::Record;
 use crate::source::Message;
 use crate::sources::{LaneQueue, SourceShared};
@@ -58,6 +59,10 @@ pub(crate) trait Channel: Send {
 pub(crate) struct Step {
     pub rows: Vec<RecordBatch>,
     pub bad: Vec<Bad>,
+    /// The connector's place in the outside system behind the rows.
+    pub cursor: Option<Cursor>,
+    /// Who waits for what was read to be durable.
+    pub acks: Acks,
     seen: Vec<Seen>,
     /// A producer's word that nothing earlier will come, in microseconds.
     promised: Option<i64>,
@@ -88,6 +93,22 @@ impl Step {
     fn promise(&mut self, at_us: i64) {
         self.promised = Some(self.promised.unwrap_or(i64::MIN).max(at_us));
     }
+
+    /// The number of rows, without the bad ones.
+    pub fn row_count(&self) -> u64 {
+        self.rows.iter().map(|rows| rows.num_rows() as u64).sum()
+    }
+
+    /// What is to be remembered of this step, with its watermark.
+    pub fn into_taken(self, watermark: Option<Watermark>, arrival_us: i64) -> (Taken, Acks) {
+        let taken = Taken {
+            rows: self.rows,
+            bad: (!self.bad.is_empty()).then(|| bad_rows(&self.bad, arrival_us)),
+            watermark,
+            cursor: self.cursor,
+        };
+        (taken, self.acks)
+    }
 }
 
 /// The channel of a typed handle.
@@ -95,14 +116,17 @@ pub(crate) struct Typed<T> {
     consumer: Consumer<Message<T>>,
     rows: Vec<T>,
     parts: Vec<(u64, usize, usize)>,
+    /// Where to tell what is durable, if pushes wait for that.
+    ledger: Option<Arc<Ledger>>,
 }
 
 impl<T: Record> Typed<T> {
-    pub fn new(consumer: Consumer<Message<T>>) -> Self {
+    pub fn new(consumer: Consumer<Message<T>>, ledger: Option<Arc<Ledger>>) -> Self {
         Self {
             consumer,
             rows: Vec::new(),
             parts: Vec::new(),
+            ledger,
         }
     }
 
@@ -110,10 +134,13 @@ impl<T: Record> Typed<T> {
     fn read(&mut self, max: usize, step: &mut Step) -> (usize, usize) {
         let (rows, parts) = (&mut self.rows, &mut self.parts);
         let mut in_batches = 0;
+        let ledger = self.ledger.as_ref();
         let read = self.consumer.drain_runs(max, |lane, run| {
             let lane = lane.get();
             let mut from = rows.len();
+            let mut values = 0;
             for message in run {
+                values += 1;
                 match message {
                     Message::Record(record) => rows.push(record),
                     Message::Watermark(at_us) => step.promise(at_us),
@@ -127,6 +154,9 @@ impl<T: Record> Typed<T> {
                 }
             }
             note_part(parts, lane, from, rows.len());
+            if let Some(ledger) = ledger {
+                step.acks.add(ledger, lane, values);
+            }
         });
         (read, read + in_batches)
     }
@@ -255,6 +285,7 @@ impl Channel for Connected {
                 Some(Item::Rows(delivery)) => {
                     rows += delivery.rows.num_rows();
                     step.bad.extend(delivery.bad);
+                    step.cursor = delivery.cursor.or(step.cursor.take());
                     if delivery.rows.num_rows() > 0 {
                         step.add(0, delivery.rows);
                     }
@@ -348,6 +379,16 @@ impl Intake {
             channel.close();
         }
         self.channels.push(channel);
+    }
+
+    /// Continues at the watermark that was reached before a restart.
+    pub fn resume(&mut self, watermark: Watermark) {
+        self.watermark = self.watermark.later(watermark);
+    }
+
+    /// The watermark as of the last step.
+    pub fn watermark(&self) -> Watermark {
+        self.watermark
     }
 
     pub fn set_time(&mut self, time: EventTimeColumn) {
@@ -550,15 +591,33 @@ impl Intake {
 
 /// The latest time of a timestamp column, in whole microseconds.
 fn latest_us(column: &ArrayRef) -> Option<i64> {
-    let DataType::Timestamp(unit, _) = column.data_type() else {
+    in_us(column.data_type(), latest(&times(column).ok()?)?)
+}
+
+/// The least and the greatest event time of some batches, in whole microseconds.
+pub(crate) fn span_us(batches: &[RecordBatch], column: usize) -> Option<(i64, i64)> {
+    let spans = batches.iter().filter_map(|batch| {
+        let column = batch.column(column);
+        let times = times(column).ok()?;
+        let (first, last) = (earliest(&times)?, latest(&times)?);
+        Some((
+            in_us(column.data_type(), first)?,
+            in_us(column.data_type(), last)?,
+        ))
+    });
+    spans.reduce(|a, b| (a.0.min(b.0), a.1.max(b.1)))
+}
+
+/// A time of a timestamp column in whole microseconds.
+fn in_us(data_type: &DataType, time: i64) -> Option<i64> {
+    let DataType::Timestamp(unit, _) = data_type else {
         return None;
     };
-    let latest = latest(&times(column).ok()?)?;
     Some(match unit {
-        TimeUnit::Second => latest.saturating_mul(1_000_000),
-        TimeUnit::Millisecond => latest.saturating_mul(1_000),
-        TimeUnit::Microsecond => latest,
-        TimeUnit::Nanosecond => latest.div_euclid(1_000),
+        TimeUnit::Second => time.saturating_mul(1_000_000),
+        TimeUnit::Millisecond => time.saturating_mul(1_000),
+        TimeUnit::Microsecond => time,
+        TimeUnit::Nanosecond => time.div_euclid(1_000),
     })
 }
 

@@ -15,8 +15,8 @@ use headwater_connect::Gap;
 use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::{RecvError, TryRecvError};
 
+use crate::durable::now_us;
 use crate::telemetry::{self, LifecycleEvent};
-use crate::worker::now_us;
 
 /// Gaps, and errors, that are kept: the newest.
 const KEPT: usize = 1_000;

@@ -5,6 +5,7 @@ extern crate self as headwater;
 
 pub mod dataflow;
 mod db;
+mod durable;
 mod error;
 mod ingest;
 mod journal;

@@ -8,6 +8,7 @@
 //! conversion. Cloning a handle adds a lane, so producers never wait for each other; there is no
 //! channel type to choose. What the rows mean for queries is decided on the worker's side.
 
+use std::cell::Cell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
@@ -16,7 +17,9 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::{Schema, SchemaRef};
 pub use headwater_ring::{Backpressure, WaitStrategy};
 use headwater_ring::{Producer, PushError};
+use serde::{Deserialize, Serialize};
 
+use crate::durable::Ledger;
 use crate::record::{Mismatch, Record, matches};
 use crate::sources::SourceShared;
 
@@ -29,11 +32,10 @@ pub struct SourceConfig {
     pub backpressure: Backpressure,
     /// How a push waits for space. Default: `SpinYield(100)`.
     pub wait_strategy: WaitStrategy,
-    /// How often the source's queries are checkpointed; `None` for the database's own interval.
-    /// Only `None` can be had until checkpoints are built.
+    /// How often the state of queries is saved, at least; `None` for what CREATE SOURCE says. The least
+    /// of all sources and handles counts. Of no effect in a database in memory.
     pub checkpoint_interval: Option<Duration>,
-    /// Durability of what is pushed; `None` for the database's own mode. Only `None` can be had
-    /// until the log is built.
+    /// When what is pushed is durable; `None` for what CREATE SOURCE says. Needs a source with a log.
     pub wal_mode: Option<WalMode>,
     /// Event time, where CREATE SOURCE does not say it.
     pub watermark: Option<WatermarkConfig>,
@@ -53,7 +55,7 @@ impl Default for SourceConfig {
 }
 
 /// Which column is event time.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WatermarkConfig {
     /// The column's name.
     pub column: String,
@@ -84,6 +86,9 @@ pub enum SourceError {
     /// The source was closed.
     #[error("the source is closed")]
     Closed,
+    /// The source was closed before what was pushed was on disk: it may or may not be there.
+    #[error("the source was closed before the rows were on disk")]
+    NotDurable,
     /// The lane is full, and the source's backpressure is `reject`.
     #[error("the source's buffer is full")]
     Full,
@@ -116,30 +121,76 @@ pub struct Source<T> {
     shared: Arc<SourceShared>,
     /// The greatest watermark said by any handle.
     watermark: Arc<AtomicI64>,
+    /// If pushes wait until what they pushed is on disk.
+    durable: Option<Durable>,
+}
+
+/// What a handle needs to wait for its own rows.
+struct Durable {
+    ledger: Arc<Ledger>,
+    /// Values put into the lane so far.
+    pushed: Cell<u64>,
 }
 
 impl<T: Record> Source<T> {
-    pub(crate) fn new(lane: Producer<Message<T>>, shared: Arc<SourceShared>) -> Self {
+    pub(crate) fn new(
+        lane: Producer<Message<T>>,
+        shared: Arc<SourceShared>,
+        ledger: Option<Arc<Ledger>>,
+    ) -> Self {
         shared.producer_added();
         let watermark = shared.said_watermark();
         Self {
             lane,
             shared,
             watermark,
+            durable: ledger.map(Durable::new),
         }
     }
 
     /// Pushes one row. When the lane is full: waits, drops the oldest unread row, or fails, as the
-    /// source's backpressure says. Allocates nothing.
+    /// source's backpressure says. With [`WalMode::Sync`] returns when the row is on disk. Allocates
+    /// nothing.
     ///
     /// # Errors
-    /// [`SourceError::Closed`]; [`SourceError::Full`] with `Reject`.
+    /// [`SourceError::Closed`]; [`SourceError::Full`] with `Reject`; [`SourceError::NotDurable`].
     #[inline]
     pub fn push(&self, record: T) -> Result<(), SourceError> {
-        self.lane.push(Message::Record(record)).map_err(refused)
+        self.put(Message::Record(record))?;
+        self.wait_durable()
     }
 
-    /// Pushes one row if there is space now, whatever the backpressure.
+    #[inline]
+    fn put(&self, message: Message<T>) -> Result<(), SourceError> {
+        self.lane.push(message).map_err(refused)?;
+        self.count_pushed();
+        Ok(())
+    }
+
+    #[inline]
+    fn count_pushed(&self) {
+        if let Some(durable) = &self.durable {
+            durable.pushed.set(durable.pushed.get() + 1);
+        }
+    }
+
+    /// Waits until all that this handle has pushed is on disk, if it was made so.
+    #[inline]
+    fn wait_durable(&self) -> Result<(), SourceError> {
+        let Some(durable) = &self.durable else {
+            return Ok(());
+        };
+        match durable
+            .ledger
+            .wait(self.lane.lane().get(), durable.pushed.get())
+        {
+            true => Ok(()),
+            false => Err(SourceError::NotDurable),
+        }
+    }
+
+    /// Pushes one row if there is space now, whatever the backpressure. Never waits, also not for the
+    /// disk; a later [`push`](Self::push) of the same handle waits for this row too.
     ///
     /// # Errors
     /// The row, if there is no space or the source is closed.
@@ -147,6 +198,7 @@ impl<T: Record> Source<T> {
     pub fn try_push(&self, record: T) -> Result<(), TryPushError<T>> {
         self.lane
             .try_push(Message::Record(record))
+            .map(|()| self.count_pushed())
             .map_err(|error| match error {
                 PushError::Full(Message::Record(record)) => TryPushError::Full(record),
                 PushError::Closed(Message::Record(record)) => TryPushError::Closed(record),
@@ -165,9 +217,9 @@ impl<T: Record> Source<T> {
         T: Clone,
     {
         for record in records {
-            self.push(record.clone())?;
+            self.put(Message::Record(record.clone()))?;
         }
-        Ok(())
+        self.wait_durable()
     }
 
     /// Pushes a batch as it is, without copying it.
@@ -182,9 +234,8 @@ impl<T: Record> Source<T> {
                 mismatch,
             });
         }
-        self.lane
-            .push(Message::Arrow(Box::new(batch)))
-            .map_err(refused)
+        self.put(Message::Arrow(Box::new(batch)))?;
+        self.wait_durable()
     }
 
     /// Says that no row with an event time before `timestamp` (microseconds since 1970-01-01 UTC)
@@ -200,6 +251,7 @@ impl<T: Record> Source<T> {
             message = back;
             std::thread::yield_now();
         }
+        self.count_pushed();
     }
 
     /// Whether a push would find space now. Stays true until this handle pushes.
@@ -329,6 +381,19 @@ impl<T> Clone for Source<T> {
             lane: self.lane.clone(),
             shared: Arc::clone(&self.shared),
             watermark: Arc::clone(&self.watermark),
+            durable: self
+                .durable
+                .as_ref()
+                .map(|it| Durable::new(Arc::clone(&it.ledger))),
+        }
+    }
+}
+
+impl Durable {
+    fn new(ledger: Arc<Ledger>) -> Self {
+        Self {
+            ledger,
+            pushed: Cell::new(0),
         }
     }
 }

@@ -2,69 +2,95 @@
 //!
 //! A view whose rows only ever appear keeps the batches as they came. A view whose rows may be
 //! taken back keeps each distinct row with its count, so that `-1` finds what `+1` brought.
+//!
+//! [`Store::save`] hands the result out as [`Run`]s, of which those that were handed out before keep
+//! their ids. Of rows that only appear the runs are the batches themselves. Of rows that come and go
+//! they are a **journal**: every change with its diff, so a step costs no more for being saved. When
+//! the journal is twice as long as the result, a thread of its own adds it up ([`Summing`]), and the
+//! sum takes the place of what it was made of. In both, small batches are put together in levels
+//! ([`Batches`]): a row is copied a few times, and never many rows at once.
 
 use std::collections::HashMap;
+use std::sync::Arc;
+use std::thread::JoinHandle;
 
-use arrow::array::{Int8Array, RecordBatch};
-use arrow::compute::concat_batches;
-use arrow::datatypes::SchemaRef;
+use arrow::array::{ArrayRef, Int64Array, RecordBatch, RecordBatchOptions};
+use arrow::compute::{cast, concat_batches};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::row::{RowConverter, SortField};
-use datafusion::common::cast::as_int8_array;
+use datafusion::common::cast::as_int64_array;
 use datafusion::common::hash_utils::RandomState;
 use datafusion::error::{DataFusionError, Result};
 
-/// Batches are put together when there are this many.
-const MAX_BATCHES: usize = 1_024;
+use crate::dataflow::{DIFF_COLUMN, Run};
+
+/// So many neighbours of a level are put together into one batch of the next.
+const FAN_IN: usize = 8;
+
+/// A batch with this many rows stays as it is.
+const FULL: usize = 8_192;
+
+/// A journal may be this much longer than twice its result, in rows.
+const MAX_JOURNAL: usize = 65_536;
+
+/// How often each row is there, by its bytes in the row format; never 0.
+type Counts = HashMap<Box<[u8]>, i64, RandomState>;
 
 /// The rows of a view.
 pub(crate) enum Store {
     /// Rows only appear.
-    Appended {
-        schema: SchemaRef,
-        batches: Vec<RecordBatch>,
-    },
+    Appended(Batches),
     /// Rows appear and go.
     Changing(Changing),
+}
+
+/// Batches in the order in which they came, the small ones put together.
+#[derive(Default)]
+pub(crate) struct Batches {
+    /// Each with its level; a full one is of the last.
+    runs: Vec<(u32, Run)>,
 }
 
 pub(crate) struct Changing {
     schema: SchemaRef,
     rows: RowConverter,
-    /// How often each row is there, by its bytes in the row format; never 0.
-    counts: HashMap<Box<[u8]>, i64, RandomState>,
+    counts: Counts,
+    /// `None` until the first save.
+    journal: Option<Journal>,
+}
+
+/// All changes since nothing, or the sum of some of them; each batch ends with the diff.
+#[derive(Default)]
+struct Journal {
+    batches: Batches,
+    summing: Option<Summing>,
+}
+
+/// The sum of part of a journal, made on a thread of its own.
+struct Summing {
+    /// The ids of the runs that it is made of.
+    of: Vec<u64>,
+    sum: JoinHandle<Result<RecordBatch>>,
 }
 
 impl Store {
     /// An empty store for rows of `schema` (without the diff).
     pub fn new(schema: SchemaRef, changes: bool) -> Result<Self> {
         if !changes {
-            return Ok(Self::Appended {
-                schema,
-                batches: Vec::new(),
-            });
+            return Ok(Self::Appended(Batches::default()));
         }
-        let fields = schema
-            .fields()
-            .iter()
-            .map(|field| SortField::new(field.data_type().clone()));
-        let rows = RowConverter::new(fields.collect())?;
         Ok(Self::Changing(Changing {
+            rows: converter(&schema)?,
             schema,
-            rows,
             counts: HashMap::default(),
+            journal: None,
         }))
     }
 
     /// Adds what a step brought; batches of a changing view end with the diff.
     pub fn apply(&mut self, batch: &RecordBatch) -> Result<()> {
         match self {
-            Self::Appended { schema, batches } => {
-                batches.push(batch.clone());
-                if batches.len() >= MAX_BATCHES {
-                    *batches = vec![concat_batches(schema, batches.iter())?];
-                }
-                Ok(())
-            }
+            Self::Appended(batches) => batches.push(batch.clone()),
             Self::Changing(changing) => changing.apply(batch),
         }
     }
@@ -72,41 +98,125 @@ impl Store {
     /// Takes all rows away.
     pub fn clear(&mut self) {
         match self {
-            Self::Appended { batches, .. } => batches.clear(),
-            Self::Changing(changing) => changing.counts.clear(),
+            Self::Appended(batches) => *batches = Batches::default(),
+            Self::Changing(changing) => changing.clear(),
         }
     }
 
     /// All rows as they are now.
     pub fn snapshot(&self) -> Result<Vec<RecordBatch>> {
         match self {
-            Self::Appended { batches, .. } => Ok(batches.clone()),
+            Self::Appended(batches) => Ok(batches.rows().cloned().collect()),
             Self::Changing(changing) => changing.snapshot().map(|batch| vec![batch]),
         }
     }
+
+    /// The result as runs. What was handed out before and still holds has the same ids.
+    ///
+    /// A changing view keeps its journal from the first save on, which copies all rows; so a view
+    /// that is going to be saved is saved once while it is empty.
+    pub fn save(&mut self) -> Result<Vec<Run>> {
+        match self {
+            Self::Appended(batches) => Ok(batches.to_runs()),
+            Self::Changing(changing) => changing.save(),
+        }
+    }
+
+    /// Takes in what was saved, into an empty store.
+    pub fn restore(&mut self, runs: &[Run]) -> Result<()> {
+        match self {
+            Self::Appended(batches) => batches.restore(runs),
+            Self::Changing(changing) => changing.restore(runs)?,
+        }
+        Ok(())
+    }
 }
 
-impl Changing {
-    fn apply(&mut self, batch: &RecordBatch) -> Result<()> {
-        let (columns, diff) = split_diff(batch)?;
-        let rows = self.rows.convert_columns(columns)?;
-        for (row, diff) in rows.iter().zip(diff.values()) {
-            self.add(row.data(), i64::from(*diff));
+impl Batches {
+    fn push(&mut self, batch: RecordBatch) -> Result<()> {
+        if batch.num_rows() >= FULL {
+            self.close()?;
+        }
+        self.add(Run::new(0, batch));
+        self.level()
+    }
+
+    /// Puts the small batches at the end together, since a full one comes after them.
+    fn close(&mut self) -> Result<()> {
+        let small = self.runs.iter().rev();
+        let small = small.take_while(|(level, _)| *level != u32::MAX).count();
+        if small > 0 {
+            self.join(self.runs.len() - small, u32::MAX)?;
         }
         Ok(())
     }
 
-    /// A row may go before it comes within one batch: then its count is below zero for a while.
-    fn add(&mut self, row: &[u8], diff: i64) {
-        match self.counts.get_mut(row) {
-            Some(count) if *count + diff == 0 => {
-                self.counts.remove(row);
+    fn add(&mut self, run: Run) {
+        let level = if run.rows.num_rows() >= FULL {
+            u32::MAX
+        } else {
+            0
+        };
+        self.runs.push((level, run));
+    }
+
+    /// Puts the last [`FAN_IN`] batches together if they are of one level, and again.
+    fn level(&mut self) -> Result<()> {
+        while let Some(from) = self.runs.len().checked_sub(FAN_IN) {
+            let level = self.runs[from].0;
+            if level == u32::MAX || self.runs[from..].iter().any(|(other, _)| *other != level) {
+                break;
             }
-            Some(count) => *count += diff,
-            None => {
-                self.counts.insert(row.into(), diff);
-            }
+            self.join(from, level + 1)?;
         }
+        Ok(())
+    }
+
+    /// Puts all batches from the one at `from` together into one of `level`.
+    fn join(&mut self, from: usize, level: u32) -> Result<()> {
+        if let [(_, first), _, ..] = &self.runs[from..] {
+            let schema = first.rows.schema();
+            let rows = concat_batches(&schema, self.runs[from..].iter().map(|it| &it.1.rows))?;
+            self.runs.truncate(from);
+            self.add(Run::new(0, rows));
+        }
+        if let Some((of, _)) = self.runs.last_mut() {
+            *of = level.max(*of);
+        }
+        Ok(())
+    }
+
+    fn rows(&self) -> impl Iterator<Item = &RecordBatch> {
+        self.runs.iter().map(|(_, run)| &run.rows)
+    }
+
+    fn to_runs(&self) -> Vec<Run> {
+        self.runs.iter().map(|(_, run)| run.clone()).collect()
+    }
+
+    fn restore(&mut self, runs: &[Run]) {
+        runs.iter().for_each(|run| self.add(run.clone()));
+    }
+
+    fn count(&self) -> usize {
+        self.rows().map(RecordBatch::num_rows).sum()
+    }
+}
+
+impl Changing {
+    fn clear(&mut self) {
+        self.counts.clear();
+        self.journal = None;
+    }
+
+    fn apply(&mut self, batch: &RecordBatch) -> Result<()> {
+        let (columns, diff) = split_diff(batch)?;
+        add_all(&mut self.counts, &self.rows, columns, &diff)?;
+        if let Some(journal) = &mut self.journal {
+            let change = with_counts(&self.schema, columns.to_vec(), diff)?;
+            journal.batches.push(change)?;
+        }
+        Ok(())
     }
 
     fn snapshot(&self) -> Result<RecordBatch> {
@@ -117,18 +227,162 @@ impl Changing {
         let rows: Vec<_> = rows.collect();
         let count = rows.len();
         let columns = self.rows.convert_rows(rows)?;
-        let options = arrow::array::RecordBatchOptions::new().with_row_count(Some(count));
+        let options = RecordBatchOptions::new().with_row_count(Some(count));
         Ok(RecordBatch::try_new_with_options(
             self.schema.clone(),
             columns,
             &options,
         )?)
     }
+
+    fn save(&mut self) -> Result<Vec<Run>> {
+        let journal = match &mut self.journal {
+            Some(journal) => journal,
+            None => {
+                let mut journal = Journal::default();
+                if !self.counts.is_empty() {
+                    let sum = rows_of(&self.schema, &self.rows, &self.counts)?;
+                    journal.batches.add(Run::new(0, sum));
+                }
+                self.journal.insert(journal)
+            }
+        };
+        journal.take_sum();
+        if journal.batches.count() > 2 * self.counts.len() + MAX_JOURNAL {
+            journal.begin_sum(&self.schema);
+        }
+        Ok(journal.batches.to_runs())
+    }
+
+    fn restore(&mut self, runs: &[Run]) -> Result<()> {
+        for run in runs {
+            let (columns, diff) = split_diff(&run.rows)?;
+            add_all(&mut self.counts, &self.rows, columns, &diff)?;
+        }
+        let mut journal = Journal::default();
+        journal.batches.restore(runs);
+        self.journal = Some(journal);
+        Ok(())
+    }
 }
 
-fn split_diff(batch: &RecordBatch) -> Result<(&[arrow::array::ArrayRef], &Int8Array)> {
+impl Journal {
+    /// Begins to add up what is there now.
+    fn begin_sum(&mut self, schema: &SchemaRef) {
+        if self.summing.is_some() {
+            return;
+        }
+        let runs = self.batches.to_runs();
+        // None of these may be put together with what comes, until the sum takes their place.
+        for (level, _) in &mut self.batches.runs {
+            *level = u32::MAX;
+        }
+        let of = runs.iter().map(|run| run.id).collect();
+        let schema = SchemaRef::clone(schema);
+        let thread = std::thread::Builder::new().name("headwater-sum".into());
+        match thread.spawn(move || sum(&schema, &runs)) {
+            Ok(sum) => self.summing = Some(Summing { of, sum }),
+            Err(error) => tracing::warn!(%error, "no thread to shorten the journal of a view"),
+        }
+    }
+
+    /// Puts the sum in the place of what it is made of, once it is there.
+    fn take_sum(&mut self) {
+        let Some(summing) = self.summing.take_if(|it| it.sum.is_finished()) else {
+            return;
+        };
+        let sum = match summing.sum.join() {
+            Ok(Ok(sum)) => sum,
+            Ok(Err(error)) => {
+                return tracing::warn!(%error, "the journal of a view was not shortened");
+            }
+            Err(_) => return tracing::warn!("the journal of a view was not shortened: a panic"),
+        };
+        let runs = &mut self.batches.runs;
+        debug_assert!(
+            runs.iter()
+                .map(|(_, run)| run.id)
+                .take(summing.of.len())
+                .eq(summing.of.iter().copied()),
+            "what is being added up stays at the front"
+        );
+        runs.splice(..summing.of.len(), [(u32::MAX, Run::new(0, sum))]);
+    }
+}
+
+/// The sum of the changes in `runs`.
+fn sum(schema: &SchemaRef, runs: &[Run]) -> Result<RecordBatch> {
+    let (rows, mut counts) = (converter(schema)?, Counts::default());
+    for run in runs {
+        let (columns, diff) = split_diff(&run.rows)?;
+        add_all(&mut counts, &rows, columns, &diff)?;
+    }
+    rows_of(schema, &rows, &counts)
+}
+
+fn converter(schema: &SchemaRef) -> Result<RowConverter> {
+    let fields = schema.fields().iter();
+    let fields = fields.map(|field| SortField::new(field.data_type().clone()));
+    Ok(RowConverter::new(fields.collect())?)
+}
+
+/// Each row of `counts` with its count as the diff.
+fn rows_of(schema: &SchemaRef, rows: &RowConverter, counts: &Counts) -> Result<RecordBatch> {
+    let parser = rows.parser();
+    let columns = rows.convert_rows(counts.keys().map(|row| parser.parse(row)))?;
+    let diff = Int64Array::from_iter_values(counts.values().copied());
+    with_counts(schema, columns, diff)
+}
+
+/// Rows of `schema` with how often each comes or goes.
+fn with_counts(
+    schema: &SchemaRef,
+    mut columns: Vec<ArrayRef>,
+    counts: Int64Array,
+) -> Result<RecordBatch> {
+    let field = Field::new(DIFF_COLUMN, DataType::Int64, false);
+    let fields = schema.fields().iter().cloned().chain([Arc::new(field)]);
+    columns.push(Arc::new(counts));
+    let schema = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
+    Ok(RecordBatch::try_new(schema, columns)?)
+}
+
+fn add_all(
+    counts: &mut Counts,
+    converter: &RowConverter,
+    columns: &[ArrayRef],
+    diff: &Int64Array,
+) -> Result<()> {
+    let rows = converter.convert_columns(columns)?;
+    for (row, diff) in rows.iter().zip(diff.values()) {
+        add(counts, row.data(), *diff);
+    }
+    Ok(())
+}
+
+/// A row may go before it comes within one batch: then its count is below zero for a while.
+fn add(counts: &mut Counts, row: &[u8], diff: i64) {
+    match counts.get_mut(row) {
+        Some(count) if *count + diff == 0 => {
+            counts.remove(row);
+        }
+        Some(count) => *count += diff,
+        None => {
+            counts.insert(row.into(), diff);
+        }
+    }
+}
+
+/// The columns of a change, and how often each row comes or goes.
+fn split_diff(batch: &RecordBatch) -> Result<(&[ArrayRef], Int64Array)> {
     match batch.columns().split_last() {
-        Some((diff, columns)) => Ok((columns, as_int8_array(diff)?)),
+        Some((diff, columns)) => {
+            let diff = cast(diff, &DataType::Int64)?;
+            Ok((columns, as_int64_array(&diff)?.clone()))
+        }
         None => Err(DataFusionError::Internal("a change without a diff".into())),
     }
 }
+
+#[cfg(test)]
+mod tests;

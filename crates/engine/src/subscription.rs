@@ -14,8 +14,11 @@ use std::time::{Duration, Instant};
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
+use headwater_connect::Receipt;
 use headwater_ring::Bell;
 
+use crate::dataflow::Run;
+use crate::durable::SinkState;
 use crate::error::Error;
 use crate::record::Record;
 
@@ -115,6 +118,36 @@ pub(crate) struct Queue {
     gate: Option<Arc<Gate>>,
     when_full: WhenFull,
     limit: usize,
+    /// The sink that reads it, if one does.
+    sink: Option<SinkEnd>,
+}
+
+/// What the outside has of a sink's rows: everything up to `receipt`, which is the first `items`
+/// batches that the sink has taken from its queue.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(crate) struct Delivered {
+    /// The sink's place; `None` if it gives no receipts, or is not open yet for the first time.
+    pub receipt: Option<Receipt>,
+    /// Batches of which nothing needs to be written again.
+    pub items: u64,
+}
+
+/// Who tells how far a sink has come.
+pub(crate) trait Delivery: Send + Sync {
+    /// What the outside has, at one moment.
+    fn delivered(&self) -> Delivered;
+}
+
+/// The sink at the end of a queue.
+struct SinkEnd {
+    name: String,
+    progress: Arc<dyn Delivery>,
+}
+
+impl std::fmt::Debug for SinkEnd {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.name)
+    }
 }
 
 #[derive(Debug, Default)]
@@ -122,6 +155,10 @@ struct State {
     events: VecDeque<Event>,
     /// The rows in `events`.
     rows: usize,
+    /// What a sink has taken and may have to be given again after a crash, oldest first.
+    taken: VecDeque<RecordBatch>,
+    /// How many batches were taken before those.
+    trimmed: u64,
     shut: bool,
     /// The engine will send nothing more.
     ended: bool,
@@ -149,7 +186,50 @@ impl Queue {
             gate,
             when_full,
             limit,
+            sink: None,
         })
+    }
+
+    /// A queue for a sink, which begins with what was not written before a restart.
+    pub fn for_sink(
+        limit: usize,
+        gate: Arc<Gate>,
+        name: String,
+        progress: Arc<dyn Delivery>,
+        waiting: Vec<Run>,
+    ) -> Arc<Self> {
+        let events = waiting.into_iter().map(|run| Event::Rows(run.rows));
+        let events: VecDeque<Event> = events.collect();
+        let state = State {
+            rows: events.iter().map(rows_of).sum(),
+            events,
+            ..State::default()
+        };
+        Arc::new(Self {
+            filled: AtomicBool::new(state.rows > 0),
+            state: Mutex::new(state),
+            changed: Condvar::new(),
+            gate: Some(gate),
+            when_full: WhenFull::DropOldest,
+            limit,
+            sink: Some(SinkEnd { name, progress }),
+        })
+    }
+
+    /// The sink that reads it, where it is in the outside system, and what it has not written yet:
+    /// all at one moment.
+    pub fn backlog(&self) -> Option<(&str, SinkState<Run>)> {
+        let sink = self.sink.as_ref()?;
+        let mut state = self.lock();
+        let Delivered { receipt, items } = sink.progress.delivered();
+        state.trim(items);
+        let queued = state.events.iter().filter_map(|event| match event {
+            Event::Rows(rows) => Some(rows),
+            _ => None,
+        });
+        let waiting = state.taken.iter().chain(queued).cloned().collect();
+        let receipt = receipt.map(|receipt| receipt.0);
+        Some((&sink.name, SinkState::new(receipt, waiting)))
     }
 
     /// Adds a batch; false if nobody listens any more.
@@ -229,6 +309,10 @@ impl Queue {
     fn take(&self, state: &mut State) -> Option<Result<Event, Error>> {
         if let Some(event) = state.events.pop_front() {
             state.rows -= rows_of(&event);
+            if let (Some(sink), Event::Rows(batch)) = (&self.sink, &event) {
+                state.trim(sink.progress.delivered().items);
+                state.taken.push_back(batch.clone());
+            }
             if state.shut && state.rows <= self.limit / 2 {
                 state.shut = false;
                 if let Some(gate) = &self.gate {
@@ -281,6 +365,15 @@ impl State {
         match self.events.back_mut() {
             Some(Event::Missed { rows }) => *rows += count,
             _ => self.events.push_back(Event::Missed { rows: count }),
+        }
+    }
+}
+
+impl State {
+    /// Forgets the first `items` batches that the sink has taken.
+    fn trim(&mut self, items: u64) {
+        while self.trimmed < items && self.taken.pop_front().is_some() {
+            self.trimmed += 1;
         }
     }
 }

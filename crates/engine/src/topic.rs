@@ -9,7 +9,8 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 
-use crate::dataflow::{Chunk, Watermark, with_diff};
+use crate::dataflow::{self, Chunk, Run, Watermark, with_diff};
+use crate::durable;
 use crate::error::{Error, Result};
 use crate::journal::Journal;
 use crate::sql::plan::Relation;
@@ -31,6 +32,15 @@ pub(crate) struct Topic {
     failed: AtomicBool,
     /// Who is told of a failure.
     journal: OnceLock<Arc<Journal>>,
+}
+
+/// Where a subscriber of a view begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Begin {
+    /// With what the view holds.
+    Kept,
+    /// With what comes next: it had the rest before a restart.
+    Next,
 }
 
 #[derive(Default)]
@@ -128,10 +138,12 @@ impl Topic {
         }
     }
 
-    /// Adds a subscriber; a view first sends what it holds. Between steps, on the home worker.
-    pub fn subscribe(&self, queue: Arc<Queue>) {
+    /// Adds a subscriber; a view first sends what it holds, if that is wanted. Between steps, on the
+    /// home worker.
+    pub fn subscribe(&self, queue: Arc<Queue>, from: Begin) {
         let mut state = self.lock();
-        match state.store.as_ref().map(Store::snapshot) {
+        let kept = state.store.as_ref().filter(|_| from == Begin::Kept);
+        match kept.map(Store::snapshot) {
             Some(Ok(batches)) => {
                 for batch in batches.into_iter().filter(|batch| batch.num_rows() > 0) {
                     queue.push(self.as_published(batch));
@@ -173,6 +185,41 @@ impl Topic {
         batches
             .map(|batch| Chunk::Rows(self.as_published(batch)))
             .collect()
+    }
+
+    /// What is known of it, and of the sinks that it feeds, for a checkpoint. Between steps, on the
+    /// home worker.
+    pub fn save(&self, into: &mut durable::State<Run>) -> dataflow::Result<()> {
+        let mut state = self.lock();
+        let kept = state.store.as_mut().map(Store::save).transpose()?;
+        let topic = durable::TopicState {
+            rows: self.rows(),
+            watermark: state.watermark,
+            failure: state.failure.clone(),
+            kept: kept.unwrap_or_default(),
+        };
+        into.topics.insert(self.relation.name.clone(), topic);
+        for queue in &state.queues {
+            if let Some((sink, backlog)) = queue.backlog() {
+                into.sinks.insert(sink.to_owned(), backlog);
+            }
+        }
+        Ok(())
+    }
+
+    /// Continues from a checkpoint. Before the first step.
+    pub fn restore(&self, saved: durable::TopicState<Run>) -> dataflow::Result<()> {
+        let mut state = self.lock();
+        self.rows.store(saved.rows, Ordering::Relaxed);
+        state.watermark = saved.watermark;
+        if let Some(store) = &mut state.store {
+            store.restore(&saved.kept)?;
+        }
+        if let Some(reason) = saved.failure {
+            state.fail(reason);
+            self.failed.store(true, Ordering::Release);
+        }
+        Ok(())
     }
 
     fn as_published(&self, batch: RecordBatch) -> RecordBatch {

@@ -54,6 +54,7 @@ struct Log<C> {
     turns: VecDeque<Turn<C>>,
     /// How many turns each worker has taken.
     taken: Vec<u64>,
+    steps: u64,
     /// Nothing is appended any more.
     ended: bool,
 }
@@ -65,6 +66,7 @@ impl<C> Turns<C> {
             first: 0,
             turns: VecDeque::new(),
             taken: vec![0; workers],
+            steps: 0,
             ended: false,
         };
         Self {
@@ -106,6 +108,11 @@ impl<C> Turns<C> {
         }
     }
 
+    /// How many steps there have been; more whenever rows come.
+    pub fn steps(&self) -> u64 {
+        self.lock().steps
+    }
+
     /// Whether there is a turn at `position`.
     pub fn has(&self, position: u64) -> bool {
         // Acquire: pairs with the Release of `append`; the turn itself is read under the lock.
@@ -139,6 +146,7 @@ impl<C> Turns<C> {
         if log.ended {
             return;
         }
+        log.steps += u64::from(matches!(turn, Turn::Step));
         log.turns.push_back(turn);
         // Release: pairs with the Acquire of `has`.
         self.len.store(log.len(), Ordering::Release);

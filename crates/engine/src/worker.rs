@@ -13,20 +13,22 @@
 
 mod life;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::SyncSender;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use arrow::array::RecordBatch;
 use headwater_ring::WaitStrategy;
 use timely::dataflow::operators::probe::Handle as Probe;
 
-use crate::dataflow::{Chunk, Failure, Input, Outlet, Plan};
-use crate::ingest::{Channel, EventTimeColumn, Intake, Step, bad_rows};
+use crate::dataflow::{self, Chunk, Failure, Input, Outlet, Plan, Run, Share};
+use crate::durable::{Feed, QueryState, Replayed, StagePart, State, Taken, now_us};
+use crate::ingest::{Channel, EventTimeColumn, Intake, Step};
 use crate::sources::SourceShared;
 use crate::subscription::{Gate, Queue};
-use crate::topic::{Topic, TopicId};
+use crate::topic::{Begin, Topic, TopicId};
 use crate::turns::{Turn, Turns};
 use life::Held;
 
@@ -61,11 +63,20 @@ pub(crate) enum Command {
     Subscribe {
         topic: Arc<Topic>,
         queue: Arc<Queue>,
+        from: Begin,
     },
     /// Keep a source from being read while this gate is closed.
     AddGate { source: TopicId, gate: Arc<Gate> },
     /// Tell, on every worker, whether rows are waiting, also behind closed gates.
     Look { answer: SyncSender<bool> },
+    /// Feed what the logs hold to the queries, as the step that it once was.
+    Replay(Vec<Replayed>),
+    /// The numbers of steps to come, in the logs, are this much above their place in the log of turns.
+    SetSequence(u64),
+    /// Tell everything that is known, all at this moment.
+    Checkpoint {
+        answer: SyncSender<dataflow::Result<State<Run>>>,
+    },
     /// Copy what these views hold, all at this moment; each home sends its own.
     Read {
         views: Vec<Arc<Topic>>,
@@ -97,6 +108,8 @@ pub(crate) struct NewSource {
     pub shared: Arc<SourceShared>,
     pub time: Option<EventTimeColumn>,
     pub idle_timeout: Duration,
+    /// Its way into the log, if it has one.
+    pub feed: Once<Feed>,
 }
 
 /// A query as workers need to know it.
@@ -106,6 +119,8 @@ pub(crate) struct NewQuery {
     pub output: Arc<Topic>,
     pub late: Vec<Arc<Topic>>,
     pub failure: Failure,
+    /// What it knew at a checkpoint, if it continues from one.
+    pub state: Option<QueryState<Run>>,
 }
 
 struct SourceSlot {
@@ -114,16 +129,57 @@ struct SourceSlot {
     shared: Arc<SourceShared>,
     intake: Intake,
     gates: Vec<Arc<Gate>>,
+    feed: Feed,
 }
 
 impl SourceSlot {
-    /// Whether a sink behind this source is full.
+    /// Whether a sink behind this source is full, or its log takes nothing.
     fn is_gated(&self) -> bool {
-        self.gates.iter().any(|gate| gate.is_closed())
+        self.gates.iter().any(|gate| gate.is_closed()) || self.feed.is_full()
     }
 
     fn is_ready(&mut self) -> bool {
-        !self.is_gated() && self.intake.has_work()
+        self.feed.has_due() || !self.is_gated() && self.intake.has_work()
+    }
+
+    /// Takes what has arrived into the log; what is due becomes fresh.
+    fn step(&mut self, sequence: u64, now: Instant, fresh: &mut Fresh) {
+        if !self.is_gated() {
+            let mut step = Step::default();
+            let watermark = self.intake.take(&mut step, now);
+            let arrival_us = now_us();
+            self.shared.note_rows(step.row_count(), arrival_us);
+            let dropped = self.intake.dropped();
+            self.shared.dropped.store(dropped, Ordering::Relaxed);
+            let bad = step.bad.len() as u64;
+            self.shared.bad.fetch_add(bad, Ordering::Relaxed);
+            let (taken, acks) = step.into_taken(watermark, arrival_us);
+            self.feed.take_in(taken, acks, sequence, arrival_us);
+        }
+        while let Some(taken) = self.feed.next_due() {
+            self.publish(taken, fresh);
+        }
+    }
+
+    fn publish(&self, taken: Taken, fresh: &mut Fresh) {
+        if let Some(bad) = taken.bad {
+            fresh.of(&self.bad).push(Chunk::Rows(bad));
+        }
+        if taken.rows.is_empty() && taken.watermark.is_none() {
+            return;
+        }
+        let chunks = fresh.of(&self.topic);
+        chunks.extend(taken.rows.into_iter().map(Chunk::Rows));
+        chunks.extend(taken.watermark.map(Chunk::Watermark));
+    }
+
+    /// Feeds what was logged before a restart.
+    fn replay(&mut self, replayed: &Replayed, fresh: &mut Fresh) {
+        self.feed.replayed(replayed);
+        if let Some(watermark) = replayed.taken.watermark {
+            self.intake.resume(watermark);
+        }
+        self.publish(replayed.taken.clone(), fresh);
     }
 
     fn end(&self) {
@@ -136,6 +192,7 @@ struct QuerySlot {
     inputs: Vec<(Arc<Topic>, Input)>,
     probe: Probe<u64>,
     outlet: Outlet,
+    stages: Vec<dataflow::StageHandle>,
     output: Arc<Topic>,
     late: Vec<Arc<Topic>>,
     failure: Failure,
@@ -153,6 +210,20 @@ impl QuerySlot {
         self.outlet.take(u64::MAX);
         self.output.fail(reason);
         self.late.iter().for_each(|topic| topic.fail(reason));
+    }
+
+    /// What its stages know.
+    fn save(&self) -> dataflow::Result<Vec<StagePart<Run>>> {
+        let stages = self.stages.iter();
+        stages.map(|stage| Ok(stage.save()?.into())).collect()
+    }
+
+    /// Continues from what the stages of all workers knew.
+    fn restore(&self, state: &QueryState<Run>, share: Share) -> dataflow::Result<()> {
+        for (number, stage) in self.stages.iter().enumerate() {
+            stage.restore(&state.stage(number), share)?;
+        }
+        Ok(())
     }
 
     /// Ends the topics, on their home worker `here`: it has published what it produced.
@@ -194,6 +265,8 @@ pub(crate) struct Worker<'a> {
     turns: Arc<Turns<Command>>,
     wait: WaitStrategy,
     position: u64,
+    /// What is added to the place of a step to get its number in the logs.
+    sequence: u64,
     sources: Vec<SourceSlot>,
     queries: Vec<QuerySlot>,
     fresh: Fresh,
@@ -210,6 +283,7 @@ impl<'a> Worker<'a> {
             turns,
             wait,
             position: 0,
+            sequence: 0,
             sources: Vec::new(),
             queries: Vec::new(),
             fresh: Fresh::default(),
@@ -262,43 +336,37 @@ impl<'a> Worker<'a> {
 
     fn step(&mut self) {
         let epoch = self.position - 1;
-        self.take_in();
+        self.take_in(epoch);
+        self.run_queries(epoch);
+    }
+
+    fn take_in(&mut self, epoch: u64) {
+        let now = Instant::now();
+        for source in &mut self.sources {
+            source.step(self.sequence + epoch, now, &mut self.fresh);
+        }
+    }
+
+    /// A step of which the logs know what it took.
+    fn replay(&mut self, replayed: &[Replayed]) {
+        let epoch = self.position - 1;
+        for part in replayed {
+            if let Some(source) = self
+                .sources
+                .iter_mut()
+                .find(|it| it.topic.id == part.source)
+            {
+                source.replay(part, &mut self.fresh);
+            }
+        }
+        self.run_queries(epoch);
+    }
+
+    fn run_queries(&mut self, epoch: u64) {
         for number in 0..self.queries.len() {
             self.run_query(number, epoch);
         }
         self.fresh.publish();
-    }
-
-    fn take_in(&mut self) {
-        let now = Instant::now();
-        for source in &mut self.sources {
-            if source.is_gated() {
-                continue;
-            }
-            let mut step = Step::default();
-            let watermark = source.intake.take(&mut step, now);
-            if !step.bad.is_empty() {
-                source
-                    .shared
-                    .bad
-                    .fetch_add(step.bad.len() as u64, std::sync::atomic::Ordering::Relaxed);
-                let rows = bad_rows(&step.bad, now_us());
-                self.fresh.of(&source.bad).push(Chunk::Rows(rows));
-            }
-            if step.rows.is_empty() && watermark.is_none() {
-                continue;
-            }
-            let dropped = source.intake.dropped();
-            source
-                .shared
-                .dropped
-                .store(dropped, std::sync::atomic::Ordering::Relaxed);
-            let count = step.rows.iter().map(|rows| rows.num_rows() as u64).sum();
-            source.shared.note_rows(count, now_us());
-            let chunks = self.fresh.of(&source.topic);
-            chunks.extend(step.rows.into_iter().map(Chunk::Rows));
-            chunks.extend(watermark.map(Chunk::Watermark));
-        }
     }
 
     fn run_query(&mut self, number: usize, epoch: u64) {
@@ -392,8 +460,8 @@ impl<'a> Worker<'a> {
             Command::AddQuery(query) => self.add_query(query),
             Command::Life(command) => self.life(command),
             Command::Remove { topic } => self.remove(*topic),
-            Command::Subscribe { topic, queue } if topic.home == here => {
-                topic.subscribe(Arc::clone(queue));
+            Command::Subscribe { topic, queue, from } if topic.home == here => {
+                topic.subscribe(Arc::clone(queue), *from);
             }
             Command::Subscribe { .. } => {}
             Command::AddGate { source, gate } => {
@@ -402,6 +470,12 @@ impl<'a> Worker<'a> {
                     slot.gates.retain(|gate| Arc::strong_count(gate) > 1);
                     slot.gates.push(Arc::clone(gate));
                 }
+            }
+            Command::Replay(replayed) => self.replay(replayed),
+            Command::SetSequence(sequence) => self.sequence = *sequence,
+            Command::Checkpoint { answer } => {
+                // Whoever asked may have given up.
+                let _ = answer.try_send(self.state());
             }
             Command::Read { views, answer } => {
                 for view in views.iter().filter(|view| view.home == here) {
@@ -440,7 +514,36 @@ impl<'a> Worker<'a> {
             shared: Arc::clone(&source.shared),
             intake: Intake::new(source.time.clone(), source.idle_timeout),
             gates: Vec::new(),
+            feed: source.feed.take().unwrap_or_default(),
         });
+    }
+
+    /// What this worker knows, to be saved.
+    fn state(&self) -> dataflow::Result<State<Run>> {
+        let here = self.timely.index();
+        let mut state = State {
+            sequence: self.sequence + self.position,
+            ..State::default()
+        };
+        for source in &self.sources {
+            let name = source.topic.relation.name.clone();
+            state.sources.insert(name, source.feed.state());
+            source.topic.save(&mut state)?;
+            source.bad.save(&mut state)?;
+        }
+        for query in &self.queries {
+            let mut workers = BTreeMap::new();
+            workers.insert(here, query.save()?);
+            let name = query.output.relation.name.clone();
+            state.queries.insert(name, QueryState { workers });
+            if query.output.home == here {
+                query.output.save(&mut state)?;
+                for late in &query.late {
+                    late.save(&mut state)?;
+                }
+            }
+        }
+        Ok(state)
     }
 
     fn remove(&mut self, topic: TopicId) {
@@ -458,9 +561,27 @@ impl<'a> Worker<'a> {
     }
 
     fn add_query(&mut self, query: &NewQuery) {
-        if let Some(slot) = self.build(query) {
-            self.queries.push(slot);
-            self.begin_query(self.queries.len() - 1, query);
+        let Some(slot) = self.build(query) else {
+            return;
+        };
+        self.queries.push(slot);
+        let number = self.queries.len() - 1;
+        match &query.state {
+            Some(state) => self.continue_query(number, state),
+            None => self.begin_query(number, query),
+        }
+    }
+
+    /// A query continues from a checkpoint.
+    fn continue_query(&mut self, number: usize, state: &QueryState<Run>) {
+        let share = Share {
+            index: self.timely.index(),
+            peers: self.timely.peers(),
+        };
+        let query = &mut self.queries[number];
+        if let Err(error) = query.restore(state, share) {
+            let reason = format!("its state cannot be restored: {}", error.strip_backtrace());
+            query.fail(&reason);
         }
     }
 
@@ -497,12 +618,4 @@ impl Drop for Worker<'_> {
         self.sources.iter().for_each(SourceSlot::end);
         self.queries.iter().for_each(|query| query.end(here));
     }
-}
-
-/// Arrival time, in microseconds since 1970-01-01 UTC.
-pub(crate) fn now_us() -> i64 {
-    let since = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
-    i64::try_from(since.as_micros()).unwrap_or(i64::MAX)
 }

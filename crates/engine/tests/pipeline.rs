@@ -254,3 +254,67 @@ fn names_that_we_give_cannot_be_taken() {
     }
     db.execute("CREATE SOURCE a__bads (x BIGINT)").unwrap();
 }
+
+/// Two lines of which the second is no row, read with `options`.
+fn bad_second_line(db: &Db, folder: &std::path::Path, options: &str) -> Result<(), Error> {
+    let path = folder.join("in");
+    std::fs::write(&path, "{\"n\": 1}\n{\"n\": \"x\"}\n").unwrap();
+    db.execute(&format!(
+        "CREATE SOURCE s (n BIGINT NOT NULL)
+             WITH (connector = 'file', path = '{}', format = 'json', follow = false, {options});
+         CREATE VIEW v AS SELECT COUNT(*) AS n FROM s",
+        path.display()
+    ))
+    .map(drop)
+}
+
+#[test]
+fn a_source_drops_bad_rows_or_fails_on_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let dropping = db(1);
+    bad_second_line(&dropping, folder.path(), "\"error.strategy\" = 'drop'").unwrap();
+    while !dropping.sources_ended() {
+        std::thread::yield_now();
+    }
+    dropping.settle().unwrap();
+    assert!(shown(&dropping, "SELECT n FROM v").contains("| 1 |"));
+    assert!(dropping.failures().is_empty());
+
+    let failing = db(1);
+    bad_second_line(&failing, folder.path(), "\"error.strategy\" = 'fail'").unwrap();
+    while failing.failures().is_empty() {
+        std::thread::yield_now();
+    }
+    let (_, name, reason) = failing.failures().remove(0);
+    assert_eq!(name, "s");
+    assert!(
+        reason.starts_with("a row is bad, and error.strategy is 'fail': "),
+        "{reason}"
+    );
+}
+
+#[test]
+fn what_an_error_strategy_cannot_do_is_refused_for_sources_and_sinks() {
+    let folder = tempfile::tempdir().unwrap();
+    let dlq = "\"error.strategy\" = 'dlq', \"error.dlq.stream\" = 'dead'";
+    let told = |error: Error| error.to_string();
+    let source = bad_second_line(&db(1), folder.path(), dlq).unwrap_err();
+    let with_source = db(1);
+    with_source.execute("CREATE SOURCE s (n BIGINT)").unwrap();
+    let sink = |options: &str| {
+        let sink = format!("CREATE SINK k FROM s WITH (connector = 'stdout', {options})");
+        with_source.execute(&sink).unwrap_err()
+    };
+    for error in [source, sink(dlq)] {
+        let error = told(error);
+        assert!(error.contains("error.strategy 'dlq'"), "{error}");
+    }
+    let error = told(sink(
+        "\"error.retry.max-attempts\" = 3, \"stdout.error.strategy\" = 'fail', x = 1",
+    ));
+    assert!(
+        error.contains("contradicts \"stdout.error.strategy\""),
+        "{error}"
+    );
+    assert!(error.contains("\"x\" is unknown"), "{error}");
+}

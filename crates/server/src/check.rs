@@ -5,7 +5,7 @@
 
 use crate::failure::Failure;
 use crate::script::Script;
-use crate::{File, Workers};
+use crate::{File, trial};
 
 /// What `check` is told.
 #[derive(clap::Args)]
@@ -17,7 +17,7 @@ pub struct Arguments {
 /// Checks the file.
 pub fn run(arguments: &Arguments) -> Result<(), Failure> {
     let script = Script::read(&arguments.file.path)?;
-    let db = Workers { workers: Some(1) }.open(false)?;
+    let db = trial()?;
     let loaded = script.load(&db)?;
     for created in &loaded.created {
         println!("ok     {created}");

@@ -34,6 +34,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use failure::Failure;
+use headwater::Db;
 
 /// Connects to what produces data, runs streaming SQL over it and shows or sends the results.
 #[derive(Parser)]
@@ -91,21 +92,39 @@ struct File {
     path: PathBuf,
 }
 
-/// How many threads compute.
+/// How a database is opened.
 #[derive(clap::Args)]
-struct Workers {
+struct Database {
     /// Threads that compute, from 1 to 64 [default: the cores, at most 4]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=64))]
     workers: Option<u8>,
+    /// The folder that keeps what must survive: logs and checkpoints
+    #[arg(long, value_name = "FOLDER")]
+    data: Option<PathBuf>,
+    /// Keep everything in memory: nothing survives the end of the program
+    #[arg(long, conflicts_with = "data")]
+    in_memory: bool,
 }
 
-impl Workers {
-    /// A database whose connectors wait for the word.
-    fn open(&self, start_connectors: bool) -> Result<headwater::Db, Failure> {
-        let mut builder = headwater::Db::builder().start_connectors(start_connectors);
+impl Database {
+    /// Opens the folder that was given, else `folder`; in memory if there is neither. With
+    /// `start_connectors` what was created there starts at once.
+    fn open(&self, folder: Option<PathBuf>, start_connectors: bool) -> Result<Db, Failure> {
+        let mut builder = Db::builder().start_connectors(start_connectors);
         if let Some(workers) = self.workers {
             builder = builder.workers(workers.into());
         }
-        builder.in_memory().map_err(Failure::runtime)
+        let folder = self.data.clone().or(folder).filter(|_| !self.in_memory);
+        match folder {
+            Some(folder) => builder.open(folder).map_err(Failure::runtime),
+            None => builder.in_memory().map_err(Failure::runtime),
+        }
     }
+}
+
+/// A database for trying statements: one with a data folder would take them too, nothing is written,
+/// and connectors wait for the word.
+fn trial() -> Result<Db, Failure> {
+    let builder = Db::builder().workers(1).start_connectors(false).trial();
+    builder.in_memory().map_err(Failure::runtime)
 }

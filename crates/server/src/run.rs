@@ -11,6 +11,7 @@
 //! keeps a signal from being heard.
 
 use std::io;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
@@ -23,8 +24,10 @@ use crate::lines::{Lines, Out};
 use crate::screen::Screen;
 use crate::script::{Loaded, Script};
 use crate::signals::{Signals, runtime};
-use crate::{File, Workers, script, show, terminal};
+use crate::{Database, File, script, show, terminal, trial};
 
+/// The folder beside a file that keeps its data.
+const DATA_FOLDER: &str = "headwater-data";
 /// How often it looks whether all sources have ended.
 const LOOK: Duration = Duration::from_millis(50);
 /// How long ending may take: the library gives sources and sinks 5 s each.
@@ -38,13 +41,15 @@ pub struct Arguments {
     #[command(flatten)]
     file: File,
     #[command(flatten)]
-    workers: Workers,
+    database: Database,
 }
 
 /// Runs the file.
 pub fn run(arguments: &Arguments) -> Result<(), Failure> {
     let script = Script::read(&arguments.file.path)?;
-    let db = arguments.workers.open(false)?;
+    // All of it is tried first, so that a wrong file leaves nothing behind.
+    script.load(&trial()?)?;
+    let db = arguments.database.open(data_folder(&arguments.file.path), false)?;
     let loaded = script.load(&db)?;
     for (schema, batches) in &loaded.answers {
         show::print(schema, batches)?;
@@ -57,6 +62,12 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
     }
     let pipeline = Pipeline::prepare(db, loaded)?;
     runtime()?.block_on(pipeline.run())
+}
+
+/// Where the data of a file's pipeline is unless told: beside the file, so that pipelines in different
+/// folders do not meet. What comes from the standard input is kept in memory.
+fn data_folder(file: &Path) -> Option<PathBuf> {
+    (file != Path::new("-")).then(|| file.with_file_name(DATA_FOLDER))
 }
 
 /// A pipeline and those who show its results.

@@ -1,7 +1,7 @@
 //! `headwater sql`: statements one by one, typed at a prompt or read from a pipe.
 //!
 //! A statement ends with a semicolon. Each runs in one database that lives as long as the shell, so
-//! connectors start as soon as they are created. SUBSCRIBE prints until Ctrl-C. At a prompt an error
+//! connectors start as soon as they are created. With `--data` it goes on with what is in that folder. SUBSCRIBE prints until Ctrl-C. At a prompt an error
 //! is drawn and the shell goes on; in a pipe the first error ends it.
 
 use std::io::{self, BufRead, IsTerminal};
@@ -18,7 +18,7 @@ use crate::failure::Failure;
 use crate::lines::Lines;
 use crate::script::{self, Script};
 use crate::signals::{Signals, runtime};
-use crate::{Workers, show};
+use crate::{Database, show};
 
 const HELP: &str = "\
 A statement ends with a semicolon and may have several lines.
@@ -41,13 +41,13 @@ pub struct Arguments {
     #[arg(value_name = "FILE.sql")]
     path: Option<PathBuf>,
     #[command(flatten)]
-    workers: Workers,
+    database: Database,
 }
 
 /// Runs the shell.
 pub fn run(arguments: &Arguments) -> Result<(), Failure> {
     let shell = Shell {
-        db: arguments.workers.open(true)?,
+        db: arguments.database.open(None, true)?,
         runtime: runtime()?,
     };
     if let Some(path) = &arguments.path {

@@ -12,7 +12,7 @@ use crate::draw::draw_for_stderr;
 use crate::failure::Failure;
 use crate::script::Script;
 use crate::signals::{Signals, runtime};
-use crate::{Workers, script};
+use crate::{script, trial};
 
 /// What the source of a command is called.
 const COMMAND: &str = "command";
@@ -37,7 +37,7 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
         None => command_source(&arguments.command)?,
     };
     let (name, text, offset) = statement(&script, arguments.source.as_deref())?;
-    let db = Workers { workers: Some(1) }.open(false)?;
+    let db = trial()?;
     db.execute(text).map_err(|error| {
         let errors = script::moved(&error, offset);
         Failure::Input(draw_for_stderr(&script.name, &script.text, &errors))

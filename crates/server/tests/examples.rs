@@ -94,7 +94,7 @@ impl Drop for Program {
 /// Runs a file with the program.
 fn pipeline(file: &Path) -> (Program, impl Iterator<Item = Value> + use<>) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_headwater"));
-    command.arg("run").arg(file).stdout(Stdio::piped());
+    command.args(["run", "--in-memory"]).arg(file).stdout(Stdio::piped());
     let mut program = command.spawn().unwrap();
     let out = BufReader::new(program.stdout.take().unwrap());
     let rows = out

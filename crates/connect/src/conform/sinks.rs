@@ -1,7 +1,7 @@
 //! What is asked of a sink.
 
 use super::{SinkCase, within};
-use crate::Sink;
+use crate::{Guarantee, Receipt, Sink};
 
 /// Runs the whole suite against a sink.
 ///
@@ -14,11 +14,12 @@ pub async fn sink(case: &dyn SinkCase) {
     what_is_flushed_is_outside(case).await;
     closes_without_a_row(case).await;
     delivers_after_a_cut(case).await;
+    goes_on_after_a_crash(case).await;
 }
 
 async fn open(check: &str, case: &dyn SinkCase) -> Box<dyn Sink> {
     let mut sink = case.fresh().await;
-    let opened = within("an answer of open", sink.open()).await;
+    let opened = within("an answer of open", sink.open(None)).await;
     opened.unwrap_or_else(|error| panic!("{check}: does not open: {error}"));
     sink
 }
@@ -130,4 +131,77 @@ async fn delivers_after_a_cut(case: &dyn SinkCase) {
     }
     // Closing may tell that the cut connection is gone.
     let _ = within("the close", sink.close()).await;
+}
+
+/// What an engine saves of a sink: its receipt, and the first row that it would have to keep.
+struct Saved {
+    receipt: Option<Receipt>,
+    next: u64,
+}
+
+impl Saved {
+    fn of(sink: &dyn Sink, written: u64) -> Self {
+        let next = written.saturating_sub(sink.unsent());
+        let receipt = sink.receipt();
+        Self { receipt, next }
+    }
+}
+
+/// A sink that was dropped in the middle, opened again with what was saved at some moment before and
+/// given all rows from there on: nothing is missing, nor twice if that is promised.
+async fn goes_on_after_a_crash(case: &dyn SinkCase) {
+    const BATCH: u64 = 700;
+    const BATCHES: u64 = 6;
+    for (saved_after, crashed_after) in [(0, 0), (0, 3), (1, 4), (3, 3), (4, 6)] {
+        let check =
+            format!("goes on after a crash: saved at {saved_after}, lost at {crashed_after}");
+        let mut sink = open(&check, case).await;
+        let mut saved = Saved::of(sink.as_ref(), 0);
+        for at in 0..crashed_after {
+            write(&check, sink.as_mut(), case, at * BATCH..(at + 1) * BATCH).await;
+            if at + 1 == saved_after {
+                saved = Saved::of(sink.as_ref(), saved_after * BATCH);
+                let synced = within("a sync", sink.sync()).await;
+                synced.unwrap_or_else(|error| panic!("{check}: does not sync: {error}"));
+            }
+        }
+        drop(sink);
+        let mut sink = case.again().await;
+        let opened = within("an answer of open", sink.open(saved.receipt)).await;
+        opened.unwrap_or_else(|error| panic!("{check}: does not open: {error}"));
+        write(&check, sink.as_mut(), case, saved.next..BATCH * BATCHES).await;
+        let closed = within("the close", sink.close()).await;
+        closed.unwrap_or_else(|error| panic!("{check}: does not close: {error}"));
+        complete(&check, case, BATCH * BATCHES).await;
+    }
+}
+
+async fn write(check: &str, sink: &mut dyn Sink, case: &dyn SinkCase, rows: std::ops::Range<u64>) {
+    let written = within("a write", sink.write(&case.rows(rows))).await;
+    written.unwrap_or_else(|error| panic!("{check}: {error}"));
+}
+
+/// Checks that the rows before `end` are outside, as often as is promised.
+async fn complete(check: &str, case: &dyn SinkCase, end: u64) {
+    match case.guarantee() {
+        Guarantee::ExactlyOnce => {
+            let received = received(check, case, end as usize).await;
+            let exactly = received.iter().copied().eq(0..end);
+            assert!(exactly, "{check}: {} rows are outside", received.len());
+        }
+        Guarantee::AtLeastOnce => {
+            let everything = async {
+                loop {
+                    let received = case.received().await;
+                    let received: std::collections::HashSet<_> = received.into_iter().collect();
+                    if (0..end).all(|number| received.contains(&number)) {
+                        return;
+                    }
+                    tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+                }
+            };
+            within(&format!("{check}: all rows"), everything).await;
+        }
+        Guarantee::AtMostOnce => {}
+    }
 }

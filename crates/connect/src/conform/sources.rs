@@ -10,6 +10,12 @@ use crate::{Care, Cursor, Delivery, Item, SourceHandle, State, Status};
 
 /// More rows than are handed on at once.
 const MANY: u64 = 20_000;
+/// Rows that come in pieces, each with a cursor of its own ...
+const PIECES: u64 = 12;
+/// ... of so many rows.
+const PIECE: u64 = 25;
+/// So many cursors are resumed from: the first, the last, and others between at equal distances.
+const RESUMED_MAX: usize = 40;
 
 /// Runs the whole suite against a source.
 ///
@@ -22,7 +28,7 @@ pub async fn source(case: &dyn SourceCase) {
     stops_while_its_reader_stalls(case).await;
     loses_nothing_to_a_slow_reader(case).await;
     is_restarted(case).await;
-    resumes_from_its_cursor_after_a_crash(case).await;
+    resumes_from_any_cursor_after_a_crash(case).await;
     survives_a_cut_connection(case).await;
 }
 
@@ -133,6 +139,27 @@ impl<'a> Bench<'a> {
             });
             self.see(item);
         }
+    }
+
+    /// Makes many rows at once, from `start` on. Returns how many there are then.
+    async fn produce_much(&mut self, start: u64) -> u64 {
+        let end = start + MANY;
+        tokio::join!(self.case.produce(start..end), self.until(end - 1));
+        end
+    }
+
+    /// Starts it anew with nothing left of what was but this cursor.
+    fn start_from(&mut self, cursor: Cursor) {
+        let blueprint = self.handle.blueprint();
+        self.handle = SourceHandle::new(blueprint, Some(cursor), Care::default());
+        self.start();
+    }
+
+    /// Ends it without a warning: whatever it still has to say is lost.
+    fn crash(&mut self) {
+        self.items = mpsc::channel(1).1;
+        let blueprint = self.handle.blueprint();
+        self.handle = SourceHandle::new(blueprint, None, Care::default());
     }
 
     /// Stops the source while taking what still comes.
@@ -249,30 +276,45 @@ async fn is_restarted(case: &dyn SourceCase) {
     }
 }
 
-async fn resumes_from_its_cursor_after_a_crash(case: &dyn SourceCase) {
-    let mut bench = Bench::new("resumes from its cursor after a crash", case).await;
+/// Runs to several cursors, then from each of them, as if all after it was lost in a crash. What came
+/// before the cursor and what comes from it are, together, an uninterrupted run.
+async fn resumes_from_any_cursor_after_a_crash(case: &dyn SourceCase) {
+    let mut bench = Bench::new("resumes from any cursor after a crash", case).await;
     if !bench.incremental {
         return;
     }
     bench.start();
     bench.running().await;
-    tokio::join!(case.produce(0..MANY), bench.until(MANY - 1));
-    bench.stop().await;
-    let check = bench.check;
-    let middle = bench.cursors.len() / 2;
-    let (covered, cursor) = bench.cursors.get(middle).cloned().unwrap_or_else(|| {
-        panic!("{check}: {} rows came, and no cursor", bench.seen.len());
-    });
-    // The crash: whatever came after that cursor was never saved.
-    bench.seen.truncate(covered);
-    let blueprint = bench.handle.blueprint();
-    bench.handle = SourceHandle::new(blueprint, Some(cursor), Care::default());
-    bench.start();
-    bench.running().await;
-    case.produce(MANY..MANY + 3).await;
-    bench.until(MANY + 2).await;
-    bench.stop().await;
+    for piece in 0..PIECES {
+        let end = (piece + 1) * PIECE;
+        case.produce(piece * PIECE..end).await;
+        bench.until(end - 1).await;
+    }
+    let end = bench.produce_much(PIECES * PIECE).await;
+    bench.crash();
     bench.all_came();
+    let (check, whole) = (bench.check, bench.seen.clone());
+    let cursors = std::mem::take(&mut bench.cursors);
+    let rows = whole.len();
+    assert!(
+        !cursors.is_empty(),
+        "{check}: {rows} rows came, and no cursor"
+    );
+    let mut next = end;
+    let step = cursors.len().div_ceil(RESUMED_MAX);
+    let last = cursors.len() - 1;
+    let chosen = cursors.iter().enumerate();
+    let chosen = chosen.filter(|(at, _)| at % step == 0 || *at == last);
+    for (_, (covered, cursor)) in chosen {
+        bench.seen = whole[..*covered].to_vec();
+        bench.start_from(cursor.clone());
+        bench.running().await;
+        case.produce(next..next + 3).await;
+        next += 3;
+        bench.until((*covered as u64).max(next - 1)).await;
+        bench.crash();
+        bench.all_came();
+    }
 }
 
 async fn survives_a_cut_connection(case: &dyn SourceCase) {

@@ -464,7 +464,6 @@ impl CsvEncoder {
             self.write_field(field.name().as_bytes(), &mut out.bytes);
         }
         out.ends.push(out.bytes.len());
-        self.header = false;
     }
 
     /// Writes a value, in quotes where it would otherwise be read as something else.
@@ -515,7 +514,13 @@ impl Encoder for CsvEncoder {
             }
             out.ends.push(out.bytes.len());
         }
+        // Not before: a batch that fails is given again, and so must be the header.
+        self.header = false;
         Ok(())
+    }
+
+    fn resume(&mut self) {
+        self.header = false;
     }
 }
 

@@ -104,7 +104,7 @@ pub(super) fn show(value: &[u8]) -> String {
 }
 
 /// A type by the name users write in SQL.
-pub(super) fn sql_name(data_type: &DataType) -> String {
+pub(crate) fn sql_name(data_type: &DataType) -> String {
     match data_type {
         DataType::Boolean => "BOOLEAN".to_owned(),
         DataType::Int8 => "TINYINT".to_owned(),

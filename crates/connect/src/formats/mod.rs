@@ -26,6 +26,7 @@ use crate::options::{Checked, OptionSet};
 use crate::{Bad, Result};
 
 pub(crate) use self::csv::has_header;
+pub(crate) use self::fault::sql_name;
 
 /// Every format there is.
 pub const FORMATS: &[Format] = &[
@@ -169,6 +170,10 @@ pub trait Decoder: Send {
 pub trait Encoder: Send + Sync {
     /// Appends one frame for each row to `out`.
     fn encode(&mut self, rows: &RecordBatch, out: &mut Frames) -> Result<()>;
+
+    /// The frames will follow others that are there already: whatever stands only at the beginning,
+    /// such as a header, is not written again.
+    fn resume(&mut self) {}
 }
 
 /// What a number that stands for an instant counts, since 1970-01-01 UTC.

@@ -6,9 +6,8 @@ use futures_util::future::BoxFuture;
 use tokio::sync::mpsc;
 
 use super::*;
-use crate::Lifecycle;
-use crate::Output;
 use crate::scripted::{HOUR, Scripted, handle, rest, show, start};
+use crate::{Lifecycle, Output, Retry};
 
 /// Emits `hello` and then waits to be told to stop.
 fn patient() -> SourceHandle {
@@ -33,13 +32,13 @@ fn failing(retry: Retry) -> SourceHandle {
     })
 }
 
-async fn wait_for(handle: &SourceHandle, state: State) -> Status {
+pub(super) async fn wait_for(handle: &SourceHandle, state: State) -> Status {
     let mut status = handle.watch();
     let found = status.wait_for(|status| status.state == state).await;
     found.unwrap().clone()
 }
 
-async fn ended(handle: &SourceHandle) -> Status {
+pub(super) async fn ended(handle: &SourceHandle) -> Status {
     let mut status = handle.watch();
     let ended = status.wait_for(|status| !status.state.is_active()).await;
     ended.unwrap().clone()

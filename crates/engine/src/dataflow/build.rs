@@ -6,13 +6,11 @@
 //! all when the step is complete.
 
 use std::cell::RefCell;
-use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, RecordBatch, UInt32Array};
 use arrow::compute::take_record_batch;
-use datafusion::common::hash_utils::{RandomState, create_hashes};
 use datafusion::error::Result;
 use datafusion::physical_expr::expressions::Literal;
 use datafusion::scalar::ScalarValue;
@@ -27,8 +25,9 @@ use timely::dataflow::{InputHandle, Scope};
 use super::chunk::Chunk;
 use super::keyed::{Delta, Keyed};
 use super::plan::{Node, Plan};
+use super::saved::{self, StageHandle};
 use super::session::Sessions;
-use super::stage::{self, Chunks};
+use super::stage::{self, Arriving, Chunks, Stage};
 use super::transform::{self, Transform};
 use super::union::union;
 use super::window::{Close, Merge, Windows};
@@ -41,22 +40,29 @@ pub type Input = InputHandle<u64, CapacityContainerBuilder<Vec<Chunk>>>;
 /// What a query has produced, step by step. Peers may be ahead, so it may hold chunks of steps that
 /// this worker has not come to yet.
 #[derive(Clone, Default)]
-pub struct Outlet(Rc<RefCell<VecDeque<(u64, Chunk)>>>);
+pub struct Outlet(Rc<RefCell<Vec<Produced>>>);
+
+struct Produced {
+    epoch: u64,
+    /// The worker that it is from.
+    from: usize,
+    chunk: Chunk,
+}
 
 impl Outlet {
-    /// Takes what was produced up to and including step `epoch`.
+    /// Takes what was produced up to and including step `epoch`, which is complete: step by step, and
+    /// what one worker made after what the workers before it made.
     pub fn take(&self, epoch: u64) -> Vec<Chunk> {
         let mut held = self.0.borrow_mut();
-        let (due, later) = held.drain(..).partition(|(of, _)| *of <= epoch);
+        let (mut due, later): (Vec<_>, _) = held.drain(..).partition(|it| it.epoch <= epoch);
         *held = later;
-        let due: VecDeque<(u64, Chunk)> = due;
-        due.into_iter().map(|(_, chunk)| chunk).collect()
+        due.sort_by_key(|it| (it.epoch, it.from));
+        due.into_iter().map(|it| it.chunk).collect()
     }
 
-    fn add(&self, epoch: u64, chunks: &mut Vec<Chunk>) {
-        self.0
-            .borrow_mut()
-            .extend(chunks.drain(..).map(|chunk| (epoch, chunk)));
+    fn add(&self, epoch: u64, chunks: impl Iterator<Item = (usize, Chunk)>) {
+        let produced = chunks.map(|(from, chunk)| Produced { epoch, from, chunk });
+        self.0.borrow_mut().extend(produced);
     }
 }
 
@@ -68,6 +74,8 @@ pub struct Built {
     pub probe: Probe<u64>,
     /// What the query has produced; on the home worker only.
     pub outlet: Outlet,
+    /// What has state, in an order that is the same on every worker and whenever the plan is built.
+    pub stages: Vec<StageHandle>,
 }
 
 /// Builds `plan`, with `inputs` inputs, in `scope`. `home` is the worker that gets the results.
@@ -88,16 +96,23 @@ pub fn build(
         scope,
         inputs,
         failure: failure.clone(),
+        stages: Vec::new(),
     };
     let result = builder.node(&plan.root)?;
-    let result = exchange(result, "gather", Route::Home(home), failure.clone());
     let outlet = Outlet::default();
-    let (probe, result) = collect(result, outlet.clone()).probe();
+    let collected = if scope.peers() == 1 {
+        collect(result, outlet.clone())
+    } else {
+        let gathered = exchange(result, "gather", Route::Home(home), failure.clone());
+        collect(gathered, outlet.clone())
+    };
+    let (probe, result) = collected.probe();
     drop(result);
     Ok(Built {
         inputs: handles,
         probe,
         outlet,
+        stages: builder.stages,
     })
 }
 
@@ -105,6 +120,7 @@ struct Builder<'scope> {
     scope: Scope<'scope, u64>,
     inputs: Vec<Chunks<'scope>>,
     failure: Failure,
+    stages: Vec<StageHandle>,
 }
 
 impl<'scope> Builder<'scope> {
@@ -125,57 +141,69 @@ impl<'scope> Builder<'scope> {
                     .iter()
                     .map(|node| self.node(node))
                     .collect::<Result<_>>()?;
-                union(from)
+                let (united, handle) = union(from);
+                self.stages.push(handle);
+                united
             }
             Node::Window { from, spec } => {
                 let from = self.node(from)?;
-                let several = self.scope.peers() > 1;
-                let close = if several {
-                    Close::Partials
-                } else {
-                    Close::Results
-                };
-                let windows = Windows::new(Arc::clone(spec), close);
-                let closed = stage::run(from, "window", self.failure.clone(), windows);
-                if !several {
-                    return Ok(closed);
+                if self.scope.peers() == 1 {
+                    let windows = Windows::new(Arc::clone(spec), Close::Results);
+                    return Ok(self.stage(from, "window", windows));
                 }
+                let windows = Windows::new(Arc::clone(spec), Close::Partials);
+                let closed = self.stage(from, "window", windows);
                 let keys = spec.grouping.key_count();
-                let routed = self.by_key(closed, move |run| Ok(run.columns()[..keys].to_vec()));
-                let merge = Merge::new(Arc::clone(spec));
-                stage::run(routed, "merge", self.failure.clone(), merge)
+                let keys = move |run: &RecordBatch| Ok(run.columns()[..keys].to_vec());
+                let merged = self.stage_by_key(closed, keys, "merge", Merge::new(Arc::clone(spec)));
+                // One worker has no such stage, and it knows nothing between steps.
+                self.stages.pop();
+                merged
             }
             Node::Session { from, spec } => {
                 let from = self.node(from)?;
                 let keys = Arc::clone(spec);
-                let routed = self.by_key(from, move |rows| keys.grouping.keys_of(rows));
+                let keys = move |rows: &RecordBatch| keys.grouping.keys_of(rows);
                 let sessions = Sessions::new(Arc::clone(spec));
-                stage::run(routed, "session", self.failure.clone(), sessions)
+                self.stage_by_key(from, keys, "session", sessions)
             }
             Node::Keyed { from, spec } => {
                 let from = self.node(from)?;
-                let delta = stage::run(from, "delta", self.failure.clone(), Delta::new(spec)?);
+                let delta = self.stage(from, "delta", Delta::new(spec)?);
                 let keys = spec.grouping.key_count();
-                let routed = self.by_key(delta, move |run| Ok(run.columns()[..keys].to_vec()));
+                let keys = move |run: &RecordBatch| Ok(run.columns()[..keys].to_vec());
                 let owns_total = self.scope.index() == 0;
                 let keyed = Keyed::new(Arc::clone(spec), owns_total)?;
-                stage::run(routed, "keyed", self.failure.clone(), keyed)
+                self.stage_by_key(delta, keys, "keyed", keyed)
             }
         })
     }
 
-    /// Sends rows and partial results to the worker of their keys.
-    fn by_key(
-        &self,
+    fn stage(
+        &mut self,
+        input: timely::dataflow::Stream<'scope, u64, Vec<impl Arriving>>,
+        name: &str,
+        stage: impl Stage,
+    ) -> Chunks<'scope> {
+        let (output, handle) = stage::run(input, name, self.failure.clone(), stage);
+        self.stages.push(handle);
+        output
+    }
+
+    /// A stage to which rows and partial results go by their keys.
+    fn stage_by_key(
+        &mut self,
         input: Chunks<'scope>,
         keys: impl Fn(&RecordBatch) -> Result<Vec<ArrayRef>> + 'static,
+        name: &str,
+        stage: impl Stage,
     ) -> Chunks<'scope> {
-        exchange(
-            input,
-            "by key",
-            Route::ByKey(Box::new(keys)),
-            self.failure.clone(),
-        )
+        if self.scope.peers() == 1 {
+            return self.stage(input, name, stage);
+        }
+        let route = Route::ByKey(Box::new(keys));
+        let routed = exchange(input, "by key", route, self.failure.clone());
+        self.stage(routed, name, stage)
     }
 }
 
@@ -210,14 +238,19 @@ fn nothing() -> Transform {
 }
 
 /// Keeps what arrives for the engine to take.
-fn collect<'scope>(input: Chunks<'scope>, outlet: Outlet) -> Chunks<'scope> {
+fn collect<'scope, C: Arriving>(
+    input: timely::dataflow::Stream<'scope, u64, Vec<C>>,
+    outlet: Outlet,
+) -> Chunks<'scope> {
     input.unary::<CapacityContainerBuilder<Vec<Chunk>>, _, _, _>(
         Pipeline,
         "collect",
         move |_, _| {
             move |input, _output| {
                 input.for_each_time(|time, batches| {
-                    batches.for_each(|chunks| outlet.add(*time.time(), chunks));
+                    for chunks in batches {
+                        outlet.add(*time.time(), chunks.drain(..).map(C::open));
+                    }
                 });
             }
         },
@@ -237,27 +270,37 @@ enum Route {
     Home(usize),
 }
 
+/// A chunk on its way between workers.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 struct Addressed {
+    from: usize,
     to: usize,
     chunk: Chunk,
 }
 
-fn spread(input: Chunks<'_>) -> Chunks<'_> {
-    exchange(input, "spread", Route::Spread, Failure::default())
+impl Arriving for Addressed {
+    fn open(self) -> (usize, Chunk) {
+        (self.from, self.chunk)
+    }
 }
 
-/// Sends chunks along `route`. With one worker, does nothing.
+/// Only watermarks cross workers here, so there is no order to keep.
+fn spread(input: Chunks<'_>) -> Chunks<'_> {
+    if input.scope().peers() == 1 {
+        return input;
+    }
+    exchange(input, "spread", Route::Spread, Failure::default()).map(|part| part.chunk)
+}
+
+/// Sends chunks along `route`. They arrive in any order of workers, and those of one worker in
+/// theirs.
 fn exchange<'scope>(
     input: Chunks<'scope>,
     name: &str,
     route: Route,
     failure: Failure,
-) -> Chunks<'scope> {
+) -> Addresseds<'scope> {
     let (here, peers) = (input.scope().index(), input.scope().peers());
-    if peers == 1 {
-        return input;
-    }
     let addressed: Addresseds<'scope> = input.unary(Pipeline, name, move |_, _| {
         move |input, output| {
             input.for_each_time(|time, batches| {
@@ -270,45 +313,50 @@ fn exchange<'scope>(
         }
     });
     let to_worker = Exchange::new(|part: &Addressed| part.to as u64);
-    let exchanged: Addresseds<'scope> = addressed.unary(to_worker, "exchange", |_, _| {
+    addressed.unary(to_worker, "exchange", |_, _| {
         |input, output| {
             input.for_each_time(|time, parts| output.session(&time).give_containers(parts));
         }
-    });
-    exchanged.map(|part| part.chunk)
+    })
 }
 
 type Addresseds<'scope> = timely::dataflow::Stream<'scope, u64, Vec<Addressed>>;
 
 fn address(chunk: Chunk, here: usize, peers: usize, route: &Route) -> Result<Vec<Addressed>> {
-    let stays = |chunk| vec![Addressed { to: here, chunk }];
+    let from = here;
     Ok(match (chunk, route) {
         (chunk @ Chunk::Watermark(_), Route::Spread) => {
             let copies = (0..peers).map(|to| Addressed {
+                from,
                 to,
                 chunk: chunk.clone(),
             });
             copies.collect()
         }
         (Chunk::Watermark(_), Route::Home(home)) if *home != here => Vec::new(),
-        (chunk, Route::Home(home)) => vec![Addressed { to: *home, chunk }],
-        (Chunk::Rows(rows), Route::ByKey(keys)) => divide(&rows, peers, keys, Chunk::Rows)?,
+        (chunk, &Route::Home(to)) => vec![Addressed { from, to, chunk }],
+        (Chunk::Rows(rows), Route::ByKey(keys)) => divide(&rows, from, peers, keys, Chunk::Rows)?,
         (Chunk::Partial { window, rows }, Route::ByKey(keys)) => {
-            divide(&rows, peers, keys, |rows| Chunk::Partial { window, rows })?
+            let wrap = |rows| Chunk::Partial { window, rows };
+            divide(&rows, from, peers, keys, wrap)?
         }
-        (chunk, Route::Spread | Route::ByKey(_)) => stays(chunk),
+        (chunk, Route::Spread | Route::ByKey(_)) => {
+            let to = here;
+            vec![Addressed { from, to, chunk }]
+        }
     })
 }
 
 fn divide(
     rows: &RecordBatch,
+    from: usize,
     peers: usize,
     keys: &Keys,
     wrap: impl Fn(RecordBatch) -> Chunk,
 ) -> Result<Vec<Addressed>> {
     let mut members = vec![Vec::new(); peers];
     (0u32..)
-        .zip(owners(&keys(rows)?, rows, peers)?)
+        .zip(saved::owners(&keys(rows)?, rows.num_rows(), peers)?)
         .for_each(|(row, to)| members[to].push(row));
     let parts = members
         .into_iter()
@@ -317,22 +365,8 @@ fn divide(
     parts
         .map(|(to, members)| {
             let rows = take_record_batch(rows, &UInt32Array::from(members))?;
-            Ok(Addressed {
-                to,
-                chunk: wrap(rows),
-            })
+            let chunk = wrap(rows);
+            Ok(Addressed { from, to, chunk })
         })
         .collect()
-}
-
-/// The worker of each row, by its keys; without keys, the first.
-fn owners(keys: &[ArrayRef], rows: &RecordBatch, peers: usize) -> Result<Vec<usize>> {
-    let mut hashes = vec![0; rows.num_rows()];
-    if !keys.is_empty() {
-        create_hashes(keys, &RandomState::default(), &mut hashes)?;
-    }
-    Ok(hashes
-        .into_iter()
-        .map(|hash| (hash % peers as u64) as usize)
-        .collect())
 }

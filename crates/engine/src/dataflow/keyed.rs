@@ -5,7 +5,7 @@
 //! ```
 //!
 //! [`Delta`] aggregates one step on the worker that read the rows. [`Keyed`] keeps the state of each
-//! group as a row of immutable run arrays, finds the groups that a step touched, merges old state
+//! group as a row of immutable runs ([`Latest`]), which are its saved state too, finds the groups that a step touched, merges old state
 //! and delta, and emits the old result with diff -1 and the new one with +1, if they differ. So a
 //! step costs what it touches, and any aggregate works whose states can be merged.
 
@@ -19,11 +19,10 @@ use datafusion::physical_plan::aggregates::group_values::GroupValues;
 
 use super::chunk::{Chunk, Watermark, diffs, with_diff};
 use super::groups::{Groups, Results};
+use super::latest::Latest;
 use super::plan::KeyedSpec;
+use super::saved::{Share, StageState};
 use super::stage::Stage;
-
-/// Rows that no group points to any more are kept until there are this many more than groups.
-const MAX_GARBAGE: usize = 65_536;
 
 /// Aggregates each step by itself.
 pub(super) struct Delta {
@@ -52,13 +51,16 @@ impl Stage for Delta {
         }
         Ok(())
     }
-}
 
-/// Where the state of a group is.
-#[derive(Debug, Clone, Copy)]
-struct Place {
-    run: usize,
-    row: usize,
+    /// Nothing: what came in a step has left with it.
+    fn save(&mut self) -> Result<StageState> {
+        debug_assert!(self.groups.is_empty(), "groups between two steps");
+        Ok(StageState::default())
+    }
+
+    fn restore(&mut self, _states: &[StageState], _share: Share) -> Result<()> {
+        Ok(())
+    }
 }
 
 /// Keeps the current value of every group.
@@ -67,9 +69,8 @@ pub(super) struct Keyed {
     /// Key to number of group; `None` if there are no keys.
     keys: Option<Box<dyn GroupValues>>,
     /// The state of each group, by its number.
-    places: Vec<Place>,
-    runs: Vec<RecordBatch>,
-    /// What came in the step at hand.
+    states: Latest,
+    /// What came in the step at hand. Before the first step, the total of nothing if it is kept here.
     deltas: Vec<RecordBatch>,
     scratch: Groups,
     /// Within a step, the local number of each touched group, shifted by one; else 0 everywhere.
@@ -91,8 +92,7 @@ impl Keyed {
         Ok(Self {
             spec,
             keys,
-            places: Vec::new(),
-            runs: Vec::new(),
+            states: Latest::default(),
             deltas: total.into_iter().collect(),
             scratch,
             locals: Vec::new(),
@@ -108,7 +108,7 @@ impl Keyed {
             let deltas = numbers.iter().enumerate();
             deltas.flat_map(|(delta, rows)| rows.iter().enumerate().map(move |it| (delta, it)))
         };
-        let known = self.places.len();
+        let known = self.states.len();
         let groups = self.keys.as_ref().map_or(1, |keys| keys.len());
         let locals = &mut self.locals;
         locals.resize(groups, 0);
@@ -154,15 +154,12 @@ impl Keyed {
     /// The states that touched groups had before, and their local numbers.
     fn old_states(&self, touched: &Touched) -> Result<Option<(RecordBatch, Vec<usize>)>> {
         let known = touched.groups.iter().enumerate();
-        let known = known.filter_map(|(local, &group)| Some((local, *self.places.get(group)?)));
-        let (locals, places): (Vec<_>, Vec<_>) = known
-            .map(|(local, place)| (local, (place.run, place.row)))
-            .unzip();
+        let known = known.filter(|(_, group)| **group < self.states.len());
+        let (locals, groups): (Vec<_>, Vec<_>) = known.unzip();
         if locals.is_empty() {
             return Ok(None);
         }
-        let runs: Vec<&RecordBatch> = self.runs.iter().collect();
-        Ok(Some((interleave_record_batch(&runs, &places)?, locals)))
+        Ok(Some((self.states.rows_of(&groups)?, locals)))
     }
 
     fn update(&mut self, out: &mut Vec<Chunk>) -> Result<()> {
@@ -186,7 +183,7 @@ impl Keyed {
             Some((states, locals)) => Some((self.results(&states)?, locals)),
             None => None,
         };
-        self.remember(&touched, states)?;
+        self.states.put(&touched.groups, states)?;
         self.emit(old, new, out)
     }
 
@@ -202,35 +199,6 @@ impl Keyed {
             values,
         }
         .arrange(&self.spec.output, None, &self.spec.schema)
-    }
-
-    fn remember(&mut self, touched: &Touched, states: RecordBatch) -> Result<()> {
-        let run = self.runs.len();
-        // New groups are all touched, but not met in the order of their numbers: keys of one hash
-        // are numbered after the others of their batch.
-        let groups = touched.groups.iter().map(|group| group + 1).max();
-        let groups = groups.unwrap_or(0).max(self.places.len());
-        self.places.resize(groups, Place { run, row: 0 });
-        for (row, &group) in touched.groups.iter().enumerate() {
-            self.places[group] = Place { run, row };
-        }
-        self.runs.push(states);
-        self.compact()
-    }
-
-    fn compact(&mut self) -> Result<()> {
-        let kept: usize = self.runs.iter().map(RecordBatch::num_rows).sum();
-        let too_many_runs = self.runs.len() > 256;
-        if kept <= 2 * self.places.len() + MAX_GARBAGE && !too_many_runs {
-            return Ok(());
-        }
-        let places: Vec<_> = self.places.iter().map(|at| (at.run, at.row)).collect();
-        let runs: Vec<&RecordBatch> = self.runs.iter().collect();
-        self.runs = vec![interleave_record_batch(&runs, &places)?];
-        for (row, place) in self.places.iter_mut().enumerate() {
-            *place = Place { run: 0, row };
-        }
-        Ok(())
     }
 
     fn emit(
@@ -325,5 +293,24 @@ impl Stage for Keyed {
         } else {
             self.update(out)
         }
+    }
+    fn save(&mut self) -> Result<StageState> {
+        Ok(StageState {
+            runs: self.states.runs(),
+            ..StageState::default()
+        })
+    }
+
+    fn restore(&mut self, states: &[StageState], share: Share) -> Result<()> {
+        if states.iter().any(|state| !state.runs.is_empty()) {
+            // The first step has been: what is kept of nothing is in the runs.
+            self.deltas.clear();
+        }
+        let runs = states.iter().flat_map(|state| &state.runs);
+        for run in share.cut_all(runs, &self.spec.grouping)? {
+            let groups = self.numbers(std::slice::from_ref(&run.rows))?;
+            self.states.restore(&groups[0], run);
+        }
+        Ok(())
     }
 }

@@ -1,7 +1,8 @@
-//! Panes: slices of event time, each with its own groups.
+//! Panes: slices of event time.
 //!
 //! A pane is as long as the slide of its windows, so a row is in exactly one pane and a window is a
-//! whole number of panes. [`split`] sorts the rows of a batch into panes; it is where out-of-order
+//! whole number of panes. Here is which row is in which; what is known of a pane is in `panes`.
+//! [`split`] sorts the rows of a batch into panes; it is where out-of-order
 //! input costs, so the usual cases (all rows in one pane; a few runs) copy nothing.
 
 use std::collections::HashMap;
@@ -11,8 +12,6 @@ use arrow::compute::{cast, max, min, take_record_batch};
 use arrow::datatypes::DataType;
 use datafusion::common::cast::as_int64_array;
 use datafusion::error::Result;
-
-use super::groups::Groups;
 
 /// Above this many changes of pane in a batch, rows are gathered by pane instead of sliced.
 const MAX_SLICES: usize = 32;
@@ -35,7 +34,7 @@ pub(crate) fn times(array: &ArrayRef) -> Result<Int64Array> {
 }
 
 /// The first of the times, if there is one.
-pub(super) fn earliest(times: &Int64Array) -> Option<i64> {
+pub(crate) fn earliest(times: &Int64Array) -> Option<i64> {
     match times.values().first() {
         Some(&first) if times.null_count() == 0 => Some(
             times
@@ -141,29 +140,6 @@ fn gather(rows: &RecordBatch, panes: &[Option<i64>]) -> Result<Vec<Part>> {
         })
     });
     parts.collect()
-}
-
-/// The groups of one pane: those still growing, and what was taken out of them before.
-pub(super) struct Pane {
-    pub live: Groups,
-    pub runs: Vec<RecordBatch>,
-}
-
-impl Pane {
-    pub fn new(live: Groups) -> Self {
-        Self {
-            live,
-            runs: Vec::new(),
-        }
-    }
-
-    /// Moves what is live into a run, so that all of the pane can be read and read again.
-    pub fn seal(&mut self) -> Result<&[RecordBatch]> {
-        if !self.live.is_empty() {
-            self.runs.push(self.live.take_run()?);
-        }
-        Ok(&self.runs)
-    }
 }
 
 #[cfg(test)]

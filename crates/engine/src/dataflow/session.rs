@@ -10,7 +10,7 @@
 //! A row behind the watermark still counts if it falls into an open session of its key, at or after
 //! that session's first row; otherwise it is late. So no row that counts can touch a closed session.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, BooleanArray, Int64Array, RecordBatch, UInt32Array};
@@ -20,8 +20,10 @@ use datafusion::error::Result;
 
 use super::chunk::{Chunk, Watermark};
 use super::groups::{Groups, Results};
-use super::pane::{self, Pane};
+use super::pane;
+use super::panes::Panes;
 use super::plan::SessionSpec;
+use super::saved::{Run, Share, StageState};
 use super::stage::Stage;
 
 /// How many open sessions for each row of the last steps are looked at in every step; with more,
@@ -30,9 +32,9 @@ const EAGER: usize = 8;
 
 pub(super) struct Sessions {
     spec: Arc<SessionSpec>,
-    panes: BTreeMap<i64, Pane>,
+    panes: Panes,
     /// What sweeps left open.
-    open: Vec<RecordBatch>,
+    open: Vec<Run>,
     /// No row earlier than this will come, as of the end of the last step.
     bound: i64,
     /// The bound of the last sweep.
@@ -41,18 +43,21 @@ pub(super) struct Sessions {
     earliest_end: i64,
     /// Rows since the last sweep.
     rows_since: usize,
+    /// Rows of the step at hand.
+    rows: usize,
 }
 
 impl Sessions {
     pub fn new(spec: Arc<SessionSpec>) -> Self {
         Self {
+            panes: Panes::new(&spec.grouping, false),
             spec,
-            panes: BTreeMap::new(),
             open: Vec::new(),
             bound: i64::MIN,
             swept: i64::MIN,
             earliest_end: i64::MAX,
             rows_since: 0,
+            rows: 0,
         }
     }
 
@@ -63,14 +68,10 @@ impl Sessions {
             self.earliest_end = self.earliest_end.min(first.saturating_add(gap));
         }
         self.rows_since += rows.num_rows();
+        self.rows += rows.num_rows();
         for part in pane::split(rows, times, gap)? {
             let Some(start) = part.pane else { continue };
-            use std::collections::btree_map::Entry;
-            let pane = match self.panes.entry(start) {
-                Entry::Occupied(found) => found.into_mut(),
-                Entry::Vacant(free) => free.insert(Pane::new(Groups::new(&self.spec.grouping)?)),
-            };
-            pane.live.update(&part.rows)?;
+            self.panes.at(start)?.live.update(&part.rows)?;
         }
         Ok(())
     }
@@ -103,10 +104,9 @@ impl Sessions {
     }
 
     fn in_open_session(&self, rows: &RecordBatch, times: &Int64Array) -> Result<BooleanArray> {
-        let Some(first) = self.open.first() else {
+        let Some(open) = concat(&self.open)? else {
             return Ok(BooleanArray::from(vec![false; rows.num_rows()]));
         };
-        let open = concat_batches(first.schema_ref(), &self.open)?;
         let mut keys = KeyNumbers::new(&self.spec)?;
         let spans = Spans::of(&open)?;
         let mut by_key: HashMap<usize, Vec<usize>> = HashMap::new();
@@ -128,7 +128,7 @@ impl Sessions {
     }
 
     fn must_sweep(&self) -> bool {
-        let open: usize = self.open.iter().map(RecordBatch::num_rows).sum();
+        let open: usize = self.open.iter().map(|run| run.rows.num_rows()).sum();
         let few = open <= EAGER * self.rows_since + 4_096 || self.rows_since == 0;
         let passed = self.bound.saturating_sub(self.swept) >= self.spec.gap / 16;
         self.earliest_end <= self.bound && (few || passed || self.bound == i64::MAX)
@@ -141,20 +141,12 @@ impl Sessions {
         }
         self.swept = self.bound;
         self.rows_since = 0;
-        let ahead = match self.bound {
-            // The end of the input is behind the last instant too.
-            i64::MAX => BTreeMap::new(),
-            bound => self.panes.split_off(&bound),
-        };
-        for pane in std::mem::replace(&mut self.panes, ahead).into_values() {
-            let mut pane = pane;
-            self.open.extend_from_slice(pane.seal()?);
+        for mut pane in self.panes.take_before(self.bound) {
+            self.open.extend(pane.whole(&self.spec.grouping)?.cloned());
         }
-        let open = std::mem::take(&mut self.open);
-        let Some(first) = open.first() else {
+        let Some(clusters) = concat(&std::mem::take(&mut self.open))? else {
             return Ok(());
         };
-        let clusters = concat_batches(first.schema_ref(), &open)?;
         let sessions = self.join(&clusters)?;
         self.close(sessions, out)?;
         self.earliest_end = self.find_earliest_end()?;
@@ -212,7 +204,7 @@ impl Sessions {
         }
         let open = filter_record_batch(&sessions, &open)?;
         if open.num_rows() > 0 {
-            self.open.push(open);
+            self.open.push(Run::new(0, open));
         }
         Ok(())
     }
@@ -239,15 +231,12 @@ impl Sessions {
     fn find_earliest_end(&self) -> Result<i64> {
         let mut earliest = i64::MAX;
         for open in &self.open {
-            if let Some(last) = pane::earliest(&Spans::of(open)?.last) {
+            if let Some(last) = pane::earliest(&Spans::of(&open.rows)?.last) {
                 earliest = earliest.min(last.saturating_add(self.spec.gap));
             }
         }
-        let ahead = self
-            .panes
-            .keys()
-            .next()
-            .map(|start| start.saturating_add(self.spec.gap));
+        let ahead = self.panes.first();
+        let ahead = ahead.map(|start| start.saturating_add(self.spec.gap));
         Ok(earliest.min(ahead.unwrap_or(i64::MAX)))
     }
 }
@@ -280,11 +269,55 @@ impl Stage for Sessions {
     fn end_of_step(&mut self, watermark: Watermark, out: &mut Vec<Chunk>) -> Result<()> {
         self.bound = self.bound.max(self.spec.time.bound(watermark.at_us));
         if self.must_sweep() {
-            self.sweep(out)
-        } else {
-            Ok(())
+            self.sweep(out)?;
         }
+        self.panes.tidy(std::mem::take(&mut self.rows))
     }
+
+    /// The first runs are the open sessions, the others those of panes.
+    fn save(&mut self) -> Result<StageState> {
+        let mut state = StageState {
+            runs: self.open.clone(),
+            ..StageState::default()
+        };
+        state.set("open", self.open.len() as i64);
+        state.set("bound", self.bound);
+        state.set("swept", self.swept);
+        state.set("earliest_end", self.earliest_end);
+        state.set("rows_since", self.rows_since as i64);
+        self.panes.save(&mut state)?;
+        Ok(state)
+    }
+
+    fn restore(&mut self, states: &[StageState], share: Share) -> Result<()> {
+        // With as many workers as before, each goes on where it was.
+        let own = share.unchanged(states).map_or(states, std::slice::from_ref);
+        let all = |name| StageState::all(own, name);
+        self.bound = all("bound").max().unwrap_or(i64::MIN);
+        self.swept = all("swept").min().unwrap_or(i64::MIN);
+        self.earliest_end = all("earliest_end").min().unwrap_or(i64::MAX);
+        self.rows_since = all("rows_since").sum::<i64>() as usize;
+        for state in states {
+            let open = state.get("open").unwrap_or(0) as usize;
+            let (open, panes) = state.runs.split_at(open.min(state.runs.len()));
+            let grouping = &self.spec.grouping;
+            self.open.extend(share.cut_all(open, grouping)?);
+            self.panes.restore(share.cut_all(panes, grouping)?)?;
+        }
+        Ok(())
+    }
+}
+
+/// The clusters of all runs; `None` if there is no run.
+fn concat(runs: &[Run]) -> Result<Option<RecordBatch>> {
+    let Some(first) = runs.first() else {
+        return Ok(None);
+    };
+    let schema = first.rows.schema();
+    Ok(Some(concat_batches(
+        &schema,
+        runs.iter().map(|run| &run.rows),
+    )?))
 }
 
 /// First and last event time of each cluster.

@@ -2,21 +2,29 @@
 //!
 //! A stage is a plain state machine that knows nothing of timely: it is given the chunks of a step
 //! and told when the step is complete. [`run`] holds back chunks until every worker has finished
-//! the steps before, so a stage sees whole steps, in order.
+//! the steps before, so a stage sees whole steps, in order. Within a step it sees the chunks of the
+//! first worker, then those of the second and so on, however they arrived: what a stage emits
+//! depends on the input alone, down to the order of rows.
+//!
+//! Between steps nothing is held back, so the stage and the watermark are all that is known:
+//! [`Running`] hands them out and takes them in.
 
 use std::any::Any;
+use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::rc::Rc;
 use std::sync::{Arc, OnceLock};
 
 use arrow::array::RecordBatch;
-use datafusion::error::Result;
+use datafusion::error::{DataFusionError, Result};
 use timely::dataflow::channels::pact::Pipeline;
 use timely::dataflow::operators::Capability;
 use timely::dataflow::operators::generic::operator::Operator;
 use timely::progress::frontier::MutableAntichain;
 
 use super::chunk::{Chunk, Watermark};
+use super::saved::{Saved, Share, StageHandle, StageState};
 
 /// A stream of chunks within the dataflow of one query; its time is the epoch.
 pub(super) type Chunks<'scope> = timely::dataflow::Stream<'scope, u64, Vec<Chunk>>;
@@ -34,26 +42,25 @@ impl Failure {
     /// Runs `work` and gives what it gives. An error or a panic is noted if it is the first, and
     /// ends the query, never the worker.
     pub(super) fn guard<T>(&self, work: impl FnOnce() -> Result<T>) -> Option<T> {
-        match catch_unwind(AssertUnwindSafe(work)) {
-            Ok(Ok(value)) => Some(value),
-            Ok(Err(error)) => {
-                self.set(error.strip_backtrace());
-                None
-            }
-            Err(panic) => {
-                self.set(format!(
-                    "an expression panicked: {}",
-                    panic_message(&*panic)
-                ));
-                None
-            }
-        }
+        let reason = match contain(work) {
+            Ok(Ok(value)) => return Some(value),
+            Ok(Err(error)) => error.strip_backtrace(),
+            Err(panic) => panic,
+        };
+        self.set(reason);
+        None
     }
 
     fn set(&self, reason: String) {
         // Losing the race means that another error was first.
         let _ = self.0.set(reason);
     }
+}
+
+/// Runs `work`; a panic becomes its message.
+fn contain<T>(work: impl FnOnce() -> T) -> std::result::Result<T, String> {
+    catch_unwind(AssertUnwindSafe(work))
+        .map_err(|panic| format!("an expression panicked: {}", panic_message(&*panic)))
 }
 
 fn panic_message(panic: &(dyn Any + Send)) -> &str {
@@ -74,79 +81,121 @@ pub(super) trait Stage: 'static {
 
     /// The step is complete, and this is its watermark.
     fn end_of_step(&mut self, watermark: Watermark, out: &mut Vec<Chunk>) -> Result<()>;
+
+    /// Hands out what is known between two steps. What comes later is as if this had not been asked.
+    fn save(&mut self) -> Result<StageState>;
+
+    /// Takes in what all workers of the run before had handed out. Only before the first step.
+    fn restore(&mut self, states: &[StageState], share: Share) -> Result<()>;
 }
+
+/// A chunk as it comes to an operator, which can tell the worker that it is from.
+pub(super) trait Arriving: 'static {
+    /// The number of the worker, and the chunk.
+    fn open(self) -> (usize, Chunk);
+}
+
+/// From the operator before, on the same worker.
+impl Arriving for Chunk {
+    fn open(self) -> (usize, Chunk) {
+        (0, self)
+    }
+}
+
+/// The chunks of a step and the workers that they are from.
+type Arrived = Vec<(usize, Chunk)>;
 
 /// The chunks of steps that are not complete yet, oldest first.
 #[derive(Default)]
-struct Pending(VecDeque<(Capability<u64>, Vec<Chunk>)>);
+struct Pending(VecDeque<(Capability<u64>, Arrived)>);
 
 impl Pending {
-    fn add(&mut self, capability: Capability<u64>, chunks: &mut Vec<Chunk>) {
+    fn add(&mut self, capability: Capability<u64>, chunks: impl Iterator<Item = (usize, Chunk)>) {
         let epoch = *capability.time();
         match self.0.iter().position(|(other, _)| *other.time() >= epoch) {
-            Some(at) if *self.0[at].0.time() == epoch => self.0[at].1.append(chunks),
-            Some(at) => self.0.insert(at, (capability, std::mem::take(chunks))),
-            None => self.0.push_back((capability, std::mem::take(chunks))),
+            Some(at) if *self.0[at].0.time() == epoch => self.0[at].1.extend(chunks),
+            Some(at) => self.0.insert(at, (capability, chunks.collect())),
+            None => self.0.push_back((capability, chunks.collect())),
         }
     }
 
-    fn complete(
-        &mut self,
-        frontier: &MutableAntichain<u64>,
-    ) -> Option<(Capability<u64>, Vec<Chunk>)> {
+    /// The oldest step if it is complete, its chunks in the order of the workers.
+    fn complete(&mut self, frontier: &MutableAntichain<u64>) -> Option<(Capability<u64>, Arrived)> {
         let (capability, _) = self.0.front()?;
         if frontier.less_equal(capability.time()) {
             return None;
         }
-        self.0.pop_front()
+        let (capability, mut chunks) = self.0.pop_front()?;
+        // What one worker sent stays in its order.
+        chunks.sort_by_key(|(from, _)| *from);
+        Some((capability, chunks))
+    }
+}
+
+/// A stage between two steps.
+struct Running<S> {
+    stage: S,
+    watermark: Watermark,
+}
+
+impl<S: Stage> Running<S> {
+    fn step(&mut self, chunks: Arrived, out: &mut Vec<Chunk>) -> Result<()> {
+        for (_, chunk) in chunks {
+            match chunk {
+                Chunk::Rows(rows) => self.stage.rows(rows, out)?,
+                Chunk::Partial { window, rows } => self.stage.partial(window, rows)?,
+                Chunk::Watermark(at) => self.watermark = self.watermark.later(at),
+                late @ Chunk::Late { .. } => out.push(late),
+            }
+        }
+        self.stage.end_of_step(self.watermark, out)?;
+        out.push(Chunk::Watermark(self.watermark));
+        Ok(())
+    }
+}
+
+impl<S: Stage> Saved for Running<S> {
+    fn save(&mut self) -> Result<StageState> {
+        let mut state = contain(|| self.stage.save()).map_err(DataFusionError::Execution)??;
+        self.watermark.note(&mut state, "watermark");
+        Ok(state)
+    }
+
+    fn restore(&mut self, states: &[StageState], share: Share) -> Result<()> {
+        self.watermark = Watermark::noted(states, "watermark");
+        contain(|| self.stage.restore(states, share)).map_err(DataFusionError::Execution)?
     }
 }
 
 /// Runs a stage as a timely operator.
-pub(super) fn run<'scope, S: Stage>(
-    input: Chunks<'scope>,
+pub(super) fn run<'scope, S: Stage, C: Arriving>(
+    input: timely::dataflow::Stream<'scope, u64, Vec<C>>,
     name: &str,
     failure: Failure,
-    mut stage: S,
-) -> Chunks<'scope> {
-    input.unary_frontier(Pipeline, name, move |_, _| {
+    stage: S,
+) -> (Chunks<'scope>, StageHandle) {
+    let watermark = Watermark::START;
+    let running = Rc::new(RefCell::new(Running { stage, watermark }));
+    let handle = StageHandle::new(running.clone());
+    let output = input.unary_frontier(Pipeline, name, move |_, _| {
         let mut pending = Pending::default();
-        let mut watermark = Watermark::START;
         let mut out = Vec::new();
         move |(input, frontier), output| {
             input.for_each_time(|time, batches| {
                 for chunks in batches {
-                    pending.add(time.retain(0), chunks);
+                    pending.add(time.retain(0), chunks.drain(..).map(C::open));
                 }
             });
             while let Some((capability, chunks)) = pending.complete(frontier) {
                 if failure.get().is_some() {
                     continue;
                 }
-                let done = failure.guard(|| step(&mut stage, chunks, &mut watermark, &mut out));
+                let done = failure.guard(|| running.borrow_mut().step(chunks, &mut out));
                 if done.is_some() {
                     output.session(&capability).give_iterator(out.drain(..));
                 }
             }
         }
-    })
-}
-
-fn step<S: Stage>(
-    stage: &mut S,
-    chunks: Vec<Chunk>,
-    watermark: &mut Watermark,
-    out: &mut Vec<Chunk>,
-) -> Result<()> {
-    for chunk in chunks {
-        match chunk {
-            Chunk::Rows(rows) => stage.rows(rows, out)?,
-            Chunk::Partial { window, rows } => stage.partial(window, rows)?,
-            Chunk::Watermark(at) => *watermark = watermark.later(at),
-            late @ Chunk::Late { .. } => out.push(late),
-        }
-    }
-    stage.end_of_step(*watermark, out)?;
-    out.push(Chunk::Watermark(*watermark));
-    Ok(())
+    });
+    (output, handle)
 }

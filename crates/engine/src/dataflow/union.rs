@@ -1,17 +1,24 @@
 //! UNION ALL: the rows of all inputs, at the watermark of the slowest.
 //!
-//! Rows pass at once. The watermarks of an epoch are held back until the epoch is complete, so what
-//! comes out does not depend on the order in which the inputs' chunks arrive: every worker emits
-//! the same one watermark.
+//! The watermarks of an epoch are held back until the epoch is complete, so what comes out does not
+//! depend on the order in which the inputs' chunks arrive: every worker emits the same one watermark.
+//! On one worker rows pass at once, since there the operators before always run in the same order.
+//! With several, rows of an epoch are held back too, and leave input by input.
+//!
+//! Between steps it knows what each input said last; that is its state.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::rc::Rc;
 
+use datafusion::error::Result;
 use timely::dataflow::channels::pact::Pipeline;
 use timely::dataflow::operators::generic::operator::Operator;
 use timely::dataflow::operators::vec::Map;
 use timely::dataflow::operators::{Capability, Concatenate};
 
 use super::chunk::{Chunk, Watermark};
+use super::saved::{Saved, Share, StageHandle, StageState};
 use super::stage::Chunks;
 
 /// The watermark of several inputs: the least of those that are not idle.
@@ -33,47 +40,106 @@ impl Slowest {
     }
 }
 
-/// The watermarks of one epoch: which input, and what it said last.
-type Marks = BTreeMap<usize, Watermark>;
+/// What is known between two steps.
+struct Marks {
+    slowest: Slowest,
+    said: Watermark,
+}
+
+impl Saved for Marks {
+    fn save(&mut self) -> Result<StageState> {
+        let mut state = StageState::default();
+        self.said.note(&mut state, "said");
+        for (number, mark) in self.slowest.0.iter().enumerate() {
+            mark.note(&mut state, &format!("input_{number}"));
+        }
+        Ok(state)
+    }
+
+    fn restore(&mut self, states: &[StageState], _share: Share) -> Result<()> {
+        self.said = Watermark::noted(states, "said");
+        for (number, mark) in self.slowest.0.iter_mut().enumerate() {
+            *mark = Watermark::noted(states, &format!("input_{number}"));
+        }
+        Ok(())
+    }
+}
+
+/// What came in one epoch, with the number of the input.
+#[derive(Default)]
+struct Held {
+    /// What each input said last.
+    marks: BTreeMap<usize, Watermark>,
+    /// What is not a watermark; nothing on one worker.
+    chunks: Vec<(usize, Chunk)>,
+}
+
+impl Held {
+    fn add(&mut self, number: usize, chunk: Chunk) {
+        match chunk {
+            Chunk::Watermark(mark) => {
+                self.marks.insert(number, mark);
+            }
+            other => self.chunks.push((number, other)),
+        }
+    }
+}
+
+impl Marks {
+    /// What leaves: the rows, input by input, and the watermark if an input said one.
+    fn end_of_epoch(&mut self, held: Held) -> Vec<Chunk> {
+        let mut chunks = held.chunks;
+        chunks.sort_by_key(|(number, _)| *number);
+        let mut out: Vec<Chunk> = chunks.into_iter().map(|(_, chunk)| chunk).collect();
+        if !held.marks.is_empty() {
+            for (number, mark) in held.marks {
+                self.slowest.0[number] = mark;
+            }
+            self.said = self.said.later(self.slowest.watermark());
+            out.push(Chunk::Watermark(self.said));
+        }
+        out
+    }
+}
 
 /// Merges the inputs. They must be in the same scope, and at least one.
-pub(super) fn union<'scope>(inputs: Vec<Chunks<'scope>>) -> Chunks<'scope> {
+pub(super) fn union<'scope>(inputs: Vec<Chunks<'scope>>) -> (Chunks<'scope>, StageHandle) {
     let scope = inputs[0].scope();
-    let mut slowest = Slowest(vec![Watermark::START; inputs.len()]);
-    let mut said = Watermark::START;
+    let several = scope.peers() > 1;
+    let marks = Rc::new(RefCell::new(Marks {
+        slowest: Slowest(vec![Watermark::START; inputs.len()]),
+        said: Watermark::START,
+    }));
+    let handle = StageHandle::new(marks.clone());
     let numbered = inputs.into_iter().enumerate();
     let numbered = numbered.map(|(number, input)| input.map(move |chunk| (number, chunk)));
     let all = scope.concatenate(numbered.collect::<Vec<_>>());
-    all.unary_frontier(Pipeline, "union", move |_, _| {
-        let mut epochs: BTreeMap<u64, (Capability<u64>, Marks)> = BTreeMap::new();
+    let united = all.unary_frontier(Pipeline, "union", move |_, _| {
+        let mut epochs: BTreeMap<u64, (Capability<u64>, Held)> = BTreeMap::new();
         move |(input, frontier), output| {
             input.for_each_time(|time, batches| {
                 let mut session = output.session(&time);
                 for (number, chunk) in batches.flat_map(|chunks| chunks.drain(..)) {
-                    match chunk {
-                        Chunk::Watermark(watermark) => {
-                            let epoch = epochs.entry(*time.time());
-                            let (_, marks) =
-                                epoch.or_insert_with(|| (time.retain(0), Marks::new()));
-                            marks.insert(number, watermark);
-                        }
-                        other => session.give(other),
+                    if !several && !matches!(chunk, Chunk::Watermark(_)) {
+                        session.give(chunk);
+                        continue;
                     }
+                    let epoch = epochs.entry(*time.time());
+                    let (_, held) = epoch.or_insert_with(|| (time.retain(0), Held::default()));
+                    held.add(number, chunk);
                 }
             });
             while let Some(entry) = epochs.first_entry() {
                 if frontier.less_equal(entry.key()) {
                     break;
                 }
-                let (capability, marks) = entry.remove();
-                marks
-                    .into_iter()
-                    .for_each(|(number, mark)| slowest.0[number] = mark);
-                said = said.later(slowest.watermark());
-                output.session(&capability).give(Chunk::Watermark(said));
+                let (capability, held) = entry.remove();
+                let mut out = marks.borrow_mut().end_of_epoch(held);
+                output.session(&capability).give_iterator(out.drain(..));
             }
         }
-    })
+    });
+    (united, handle)
 }
 
 #[cfg(test)]

@@ -15,6 +15,7 @@
 //! when a window closes; [`Merge`] puts them together where their keys belong.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
@@ -22,8 +23,10 @@ use datafusion::error::Result;
 
 use super::chunk::{Chunk, Watermark};
 use super::groups::{Groups, instants};
-use super::pane::{self, Pane};
+use super::pane;
+use super::panes::Panes;
 use super::plan::WindowSpec;
+use super::saved::{Share, StageState};
 use super::stage::Stage;
 
 /// What becomes of a closed window.
@@ -38,7 +41,9 @@ pub(super) enum Close {
 pub(super) struct Windows {
     spec: Arc<WindowSpec>,
     close: Close,
-    panes: BTreeMap<i64, Pane>,
+    panes: Panes,
+    /// Rows of the step at hand.
+    rows: usize,
     /// No row earlier than this will come, as of the end of the last step.
     bound: i64,
     /// Windows that start before this have been closed.
@@ -48,9 +53,10 @@ pub(super) struct Windows {
 impl Windows {
     pub fn new(spec: Arc<WindowSpec>, close: Close) -> Self {
         Self {
+            panes: Panes::new(&spec.grouping, spec.size == spec.slide),
+            rows: 0,
             spec,
             close,
-            panes: BTreeMap::new(),
             bound: i64::MIN,
             next: i64::MIN,
         }
@@ -60,17 +66,9 @@ impl Windows {
         pane.is_none_or(|pane| pane.saturating_add(self.spec.size) <= self.bound)
     }
 
-    fn pane(&mut self, start: i64) -> Result<&mut Pane> {
-        use std::collections::btree_map::Entry;
-        match self.panes.entry(start) {
-            Entry::Occupied(found) => Ok(found.into_mut()),
-            Entry::Vacant(free) => Ok(free.insert(Pane::new(Groups::new(&self.spec.grouping)?))),
-        }
-    }
-
     /// The first window after those closed that has rows.
     fn first_open(&self) -> Option<i64> {
-        let (&first, _) = self.panes.first_key_value()?;
+        let first = self.panes.first()?;
         let earliest = first.saturating_sub(self.spec.size - self.spec.slide);
         Some(earliest.max(self.next))
     }
@@ -78,7 +76,10 @@ impl Windows {
     fn close(&mut self, start: i64, out: &mut Vec<Chunk>) -> Result<()> {
         let spec = Arc::clone(&self.spec);
         let mut groups = match spec.size == spec.slide {
-            true => self.panes.remove(&start).map(|pane| pane.live),
+            true => match self.panes.remove(start) {
+                Some(pane) => Some(pane.into_groups(&spec.grouping)?),
+                None => None,
+            },
             false => self.merge_panes(start)?,
         };
         if let Some(groups) = groups.as_mut().filter(|groups| !groups.is_empty()) {
@@ -91,12 +92,8 @@ impl Windows {
             });
         }
         // Not by the start of the next window: the last window of all time has none.
-        while self
-            .panes
-            .first_key_value()
-            .is_some_and(|(pane, _)| *pane <= start)
-        {
-            self.panes.pop_first();
+        while let Some(pane) = self.panes.first().filter(|pane| *pane <= start) {
+            self.panes.remove(pane);
         }
         self.next = start.saturating_add(spec.slide);
         Ok(())
@@ -114,14 +111,15 @@ impl Windows {
     fn merge_panes(&mut self, start: i64) -> Result<Option<Groups>> {
         let mut merged: Option<Groups> = None;
         let last = start.saturating_add(self.spec.size - self.spec.slide);
-        for (_, pane) in self.panes.range_mut(start..=last) {
-            for run in pane.seal()? {
-                let groups = match &mut merged {
-                    Some(groups) => groups,
-                    None => merged.insert(Groups::new(&self.spec.grouping)?),
-                };
-                groups.merge(run)?;
-            }
+        for pane in self.panes.between(start, last) {
+            let Some(run) = pane.whole(&self.spec.grouping)? else {
+                continue;
+            };
+            let groups = match &mut merged {
+                Some(groups) => groups,
+                None => merged.insert(Groups::new(&self.spec.grouping)?),
+            };
+            groups.merge(&run.rows)?;
         }
         Ok(merged)
     }
@@ -132,9 +130,10 @@ impl Stage for Windows {
         let count = rows.num_rows();
         let times = self.spec.time.expr.evaluate(&rows)?.into_array(count)?;
         let times = pane::times(&times)?;
+        self.rows += count;
         for part in pane::split(rows, &times, self.spec.slide)? {
             match part.pane.filter(|_| !self.is_late(part.pane)) {
-                Some(start) => self.pane(start)?.live.update(&part.rows)?,
+                Some(start) => self.panes.at(start)?.live.update(&part.rows)?,
                 None => out.push(Chunk::Late {
                     stage: self.spec.stage,
                     rows: part.rows,
@@ -153,7 +152,22 @@ impl Stage for Windows {
             self.close(start, out)?;
         }
         self.close_empty();
-        Ok(())
+        self.panes.tidy(std::mem::take(&mut self.rows))
+    }
+
+    fn save(&mut self) -> Result<StageState> {
+        let mut state = StageState::default();
+        state.set("bound", self.bound);
+        state.set("next", self.next);
+        self.panes.save(&mut state)?;
+        Ok(state)
+    }
+
+    fn restore(&mut self, states: &[StageState], share: Share) -> Result<()> {
+        let last = |name| StageState::all(states, name).max().unwrap_or(i64::MIN);
+        (self.bound, self.next) = (last("bound"), last("next"));
+        let own = self.panes.own(states, share)?;
+        self.panes.restore(own)
     }
 }
 
@@ -179,7 +193,6 @@ impl Stage for Merge {
     }
 
     fn partial(&mut self, window: i64, rows: RecordBatch) -> Result<()> {
-        use std::collections::btree_map::Entry;
         let groups = match self.windows.entry(window) {
             Entry::Occupied(found) => found.into_mut(),
             Entry::Vacant(free) => free.insert(Groups::new(&self.spec.grouping)?),
@@ -192,6 +205,16 @@ impl Stage for Merge {
         for (start, mut groups) in std::mem::take(&mut self.windows) {
             out.push(Chunk::Rows(finish(&self.spec, &mut groups, start)?));
         }
+        Ok(())
+    }
+
+    /// Nothing: what came in a step has left in it.
+    fn save(&mut self) -> Result<StageState> {
+        debug_assert!(self.windows.is_empty(), "a window between two steps");
+        Ok(StageState::default())
+    }
+
+    fn restore(&mut self, _states: &[StageState], _share: Share) -> Result<()> {
         Ok(())
     }
 }

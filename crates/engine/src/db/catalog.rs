@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use headwater_connect::{SinkSpec, SourceHandle, SourceSpec};
+use headwater_connect::{Receipt, SinkSpec, SourceHandle, SourceSpec};
 use tokio_util::sync::CancellationToken;
 
 use super::life::Life;
 use super::system::{SystemTable, TABLES};
+use crate::durable::Definition;
 use crate::error::{Error, Result};
 use crate::ingest::EventTimeColumn;
 use crate::source::{SourceConfig, WatermarkConfig};
@@ -69,6 +70,8 @@ pub(super) struct SinkEntry {
     pub spec: SinkSpec,
     pub stop: CancellationToken,
     pub status: Arc<super::feeder::SinkStatus>,
+    /// Where it was in the outside system before a restart.
+    pub receipt: Option<Receipt>,
     /// The rows of a query of its own, subscribed to before it had any, until the task takes them.
     pub rows: Option<Subscription>,
     /// Set once the sink's task runs.
@@ -162,6 +165,8 @@ pub(super) struct Catalog {
     pub entries: BTreeMap<String, Entry>,
     /// In the order of their creation.
     pub order: Vec<String>,
+    /// The statements that created them.
+    texts: BTreeMap<String, Definition>,
 }
 
 impl Catalog {
@@ -170,7 +175,36 @@ impl Catalog {
         self.order.push(name.to_owned());
     }
 
+    /// `text` is the statement that created it.
+    pub fn define(&mut self, name: &str, text: &str) {
+        let definition = Definition {
+            name: name.to_owned(),
+            text: text.to_owned(),
+            event_time: None,
+        };
+        self.texts.insert(name.to_owned(), definition);
+    }
+
+    /// A handle brought its event time.
+    pub fn define_event_time(&mut self, name: &str, time: &WatermarkConfig) {
+        if let Some(definition) = self.texts.get_mut(name) {
+            definition.event_time = Some(time.clone());
+        }
+    }
+
+    /// The statement that created it.
+    pub fn definition(&self, name: &str) -> Option<&Definition> {
+        self.texts.get(name)
+    }
+
+    /// The statements that create all that exists, in an order in which they can be run again.
+    pub fn definitions(&self) -> Vec<Definition> {
+        let defined = self.order.iter().filter_map(|name| self.texts.get(name));
+        defined.cloned().collect()
+    }
+
     pub fn remove(&mut self, name: &str) -> Option<Entry> {
+        self.texts.remove(name);
         self.order.retain(|other| other != name);
         self.entries.remove(name)
     }

@@ -3,13 +3,13 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use headwater_connect::Status;
+use headwater_connect::{Guarantee, Status, SystemClock};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::catalog::{Catalog, Entry, Kind, SinkEntry, SourceConnector, SourceEntry};
-use super::feeder::Feeder;
+use super::feeder::{Feeder, FeederParts};
 use super::{Inner, STOP_DEADLINE};
 use crate::error::Result;
 use crate::ingest::Connected;
@@ -23,8 +23,11 @@ impl Inner {
     /// miss nothing. Gives the names of the sources.
     pub(super) fn start_connectors(&self) -> Result<Vec<String>> {
         self.connectors_begun.store(true, Ordering::Release);
-        let mut catalog = self.catalog();
-        self.start_sinks(&mut catalog)?;
+        self.start_sinks(&mut self.catalog())?;
+        self.wait_for_sinks();
+        // From here on the outside of each sink is known: what is written can be taken back.
+        self.checkpoint()?;
+        let catalog = self.catalog();
         let wanted = |source: &&SourceEntry| catalog.is_wanted(source.shared.name());
         let sources = catalog.sources().filter(wanted);
         let started = sources.filter(|source| self.start_source(source));
@@ -112,7 +115,32 @@ impl Inner {
         });
     }
 
-    fn start_sinks(&self, catalog: &mut Catalog) -> Result<()> {
+    /// Waits until the sinks that can take back what they write are open, or have failed. Blocks.
+    fn wait_for_sinks(&self) {
+        let commits = |entry: &Entry| match entry {
+            Entry::Sink(sink) if sink.task.is_some() => {
+                let exact = sink.spec.guarantee() == Guarantee::ExactlyOnce;
+                exact.then(|| Arc::clone(&sink.status))
+            }
+            _ => None,
+        };
+        let sinks: Vec<_> = self.catalog().entries.values().filter_map(commits).collect();
+        if self.durability.is_none() || sinks.is_empty() {
+            return;
+        }
+        self.block_on(async move {
+            let open = async {
+                for sink in sinks {
+                    sink.wait_open().await;
+                }
+            };
+            if tokio::time::timeout(STOP_DEADLINE, open).await.is_err() {
+                tracing::warn!("a sink does not open; after a crash it may repeat what it writes first");
+            }
+        });
+    }
+
+    pub(super) fn start_sinks(&self, catalog: &mut Catalog) -> Result<()> {
         let names: Vec<String> = catalog.order.clone();
         for name in names {
             let Some(Entry::Sink(sink)) = catalog.entries.get(&name) else {
@@ -123,7 +151,8 @@ impl Inner {
             }
             let topic = catalog.topic(&sink.input)?;
             let missing = sink.rows.is_none();
-            let subscribed = missing.then(|| self.subscribe_lossless(catalog, &topic));
+            let subscribed =
+                missing.then(|| self.subscribe_sink(catalog, &name, &sink.status, &topic));
             if let Some(Entry::Sink(sink)) = catalog.entries.get_mut(&name)
                 && let Some(rows) = sink.rows.take().or(subscribed)
             {
@@ -134,8 +163,18 @@ impl Inner {
     }
 
     fn start_sink(&self, sink: &SinkEntry, rows: Subscription, seed: u64) -> JoinHandle<()> {
-        let feeder = Feeder::new(rows, sink.stop.clone(), Arc::clone(&sink.status), seed);
         let spec = sink.spec.clone();
+        let feeder = Feeder::new(FeederParts {
+            rows,
+            stop: sink.stop.clone(),
+            status: Arc::clone(&sink.status),
+            seed,
+            errors: spec.errors().clone(),
+            receipt: sink.receipt.clone(),
+            stream: sink.input.clone(),
+            letters: None,
+            clock: Arc::new(SystemClock),
+        });
         self.tokio.spawn(async move {
             match spec.sink() {
                 Ok(sink) => feeder.run(sink).await,

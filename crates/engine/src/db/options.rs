@@ -1,13 +1,15 @@
 //! The options that every source and every query has, and how problems with options are told.
 
+use headwater_connect::ErrorOptions;
 use headwater_connect::options::{
-    Duration, Fault, Given, Objection, OptionSet, Options, Problem, Row, Value,
+    ByteSize, Duration, Fault, Given, Objection, OptionSet, Options, Problem, Row, Value,
 };
+use headwater_log::Retention;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::error::{Error, Result};
-use crate::source::{Backpressure, SourceConfig, WaitStrategy};
+use crate::source::{Backpressure, SourceConfig, WaitStrategy, WalMode};
 use crate::sql::{OptionEntry, OptionValue, SqlError, sqlstate};
 
 /// The bytes of a script that an option stands in.
@@ -30,10 +32,30 @@ pub(crate) struct SourceOptions {
     /// A producer that has sent nothing for this long does not hold back the watermark.
     #[serde(default = "idle_timeout")]
     idle_timeout: Duration,
-    /// Whether rows are written to a log; only `off` can be had.
-    #[serde(default)]
-    #[allow(dead_code)] // The one value there is changes nothing.
-    wal_mode: WalOption,
+    /// When rows are written to the log: `async` soon after they came, `sync` before a push returns
+    /// and before any result shows them, `off` never. A database in memory has only `off`.
+    wal_mode: Option<WalOption>,
+    /// How often the state of queries is saved; the least of all sources counts.
+    #[serde(default = "checkpoint_interval")]
+    checkpoint_interval: Duration,
+    /// How long the log keeps rows that no checkpoint needs any more.
+    #[serde(default = "retention")]
+    retention: Duration,
+    /// How large the log may become before its oldest part goes, if no checkpoint needs that.
+    #[serde(default = "retention_bytes")]
+    retention_bytes: ByteSize,
+}
+
+fn checkpoint_interval() -> Duration {
+    Duration::from_secs(10)
+}
+
+fn retention() -> Duration {
+    Duration::from_secs(7 * 24 * 60 * 60)
+}
+
+fn retention_bytes() -> ByteSize {
+    ByteSize(10 << 30)
 }
 
 fn buffer_size() -> u64 {
@@ -62,11 +84,15 @@ enum WaitOption {
     Park,
 }
 
-#[derive(Debug, Default, Clone, Copy, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
-enum WalOption {
-    #[default]
+pub(crate) enum WalOption {
+    /// Nothing is written.
     Off,
+    /// Written at once, synced within 100 ms or 8 MiB.
+    Async,
+    /// Synced before a push returns.
+    Sync,
 }
 
 impl Options for SourceOptions {
@@ -88,6 +114,22 @@ impl Options for SourceOptions {
                 reason: reason.to_owned(),
             });
         }
+        let drops = matches!(self.backpressure, BackpressureOption::DropOldest);
+        if self.wal_mode == Some(WalOption::Sync) && drops {
+            let reason =
+                "cannot both be: a push that returned would be lost when a later one drops it";
+            objections.push(Objection {
+                options: vec!["wal_mode", "backpressure"],
+                reason: reason.to_owned(),
+            });
+        }
+        if self.checkpoint_interval.0.is_zero() {
+            let reason = "must be more than zero";
+            objections.push(Objection {
+                options: vec!["checkpoint_interval"],
+                reason: reason.to_owned(),
+            });
+        }
         objections
     }
 }
@@ -97,8 +139,30 @@ impl SourceOptions {
         self.idle_timeout.0
     }
 
+    /// What was said of the log, if something was.
+    pub fn wal_mode(&self) -> Option<WalOption> {
+        self.wal_mode
+    }
+
+    /// How often state is to be saved.
+    pub fn checkpoint_interval(&self) -> std::time::Duration {
+        self.checkpoint_interval.0
+    }
+
+    /// What the log keeps.
+    pub fn retention(&self) -> Retention {
+        Retention {
+            age: Some(self.retention.0),
+            bytes: Some(self.retention_bytes.0),
+        }
+    }
+
     pub fn config(&self) -> SourceConfig {
         SourceConfig {
+            wal_mode: match self.wal_mode {
+                Some(WalOption::Sync) => Some(WalMode::Sync),
+                Some(WalOption::Async | WalOption::Off) | None => None,
+            },
             buffer_size: usize::try_from(self.buffer_size).unwrap_or(usize::MAX),
             backpressure: match self.backpressure {
                 BackpressureOption::Block => Backpressure::Block,
@@ -120,29 +184,9 @@ pub fn source_options() -> Vec<Row> {
     OptionSet::of::<SourceOptions>().rows()
 }
 
-/// Settings that would need what is not there.
-pub(super) fn refuse_unbuilt(config: &SourceConfig) -> Result<()> {
-    let refused = |what: &str| {
-        Err(Error::Config {
-            what: what.to_owned(),
-        })
-    };
-    if config.wal_mode.is_some() {
-        return refused("wal_mode: the log is not built yet; leave it at None");
-    }
-    if config.checkpoint_interval.is_some() {
-        return refused("checkpoint_interval: checkpoints are not built yet; leave it at None");
-    }
-    Ok(())
-}
-
 /// Options by name that are known and not built, and what each waits for.
 const UNBUILT: &[(&str, &str)] = &[
-    ("checkpoint_interval", "checkpoints are"),
-    ("start", "the log is"),
-    ("error.strategy", "error strategies are"),
-    ("error.retry", "error strategies are"),
-    ("error.dlq", "error strategies are"),
+    ("start", "beginning in the past is"),
 ];
 
 /// Refuses what is known and not built.
@@ -162,6 +206,23 @@ pub(super) fn refuse_unbuilt_options(options: &[OptionEntry]) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Refuses a stream of dead letters.
+pub(super) fn refuse_dead_letters(errors: &ErrorOptions, options: &[OptionEntry]) -> Result<()> {
+    let Some(stream) = errors.dlq_stream() else {
+        return Ok(());
+    };
+    let at = options
+        .iter()
+        .find(|option| option.key.to_lowercase().ends_with("error.strategy"));
+    let error = SqlError::not_built(format!("error.strategy 'dlq' (to the stream {stream:?})"))
+        .hint("Take 'retry', 'drop' or 'fail'. Bad rows of a source SRC are in SRC__bad.");
+    let error = match at {
+        Some(option) => error.at(option.key_span.start..option.value_span.end),
+        None => error,
+    };
+    Err(error.into())
 }
 
 /// A `WITH` list for the walker. `connector` is taken out.

@@ -1,10 +1,11 @@
-//! SELECT over views and system tables: an ordinary batch query over what they hold at one moment.
+//! SELECT: an ordinary batch query over what views and system tables hold at one moment, and over what
+//! logs have kept.
 
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
-use datafusion::catalog::MemorySchemaProvider;
+use datafusion::catalog::{MemorySchemaProvider, TableProvider};
 use datafusion::common::TableReference;
 use datafusion::datasource::MemTable;
 use datafusion::error::DataFusionError;
@@ -14,6 +15,8 @@ use datafusion::sql::sqlparser::ast::{Query, Statement, visit_relations};
 
 use super::Inner;
 use super::catalog::Catalog;
+use super::history::History;
+use crate::durable::Journal;
 use super::system::{SCHEMA, SystemTable};
 use crate::error::{Error, Result};
 use crate::sql::plan::explain;
@@ -43,17 +46,32 @@ impl Inner {
     pub(super) fn select(&self, query: SqlQuery) -> Result<(SchemaRef, Vec<RecordBatch>)> {
         let mut query = query;
         let place = query.span.clone();
-        let topics = self.views_of(&mut query)?;
+        let Tables { views, histories } = self.tables_of(&mut query)?;
         self.step_and_look()?;
-        let context = batch_context();
-        let held = self.read(&topics)?;
-        for (topic, rows) in topics.iter().zip(held) {
+        let partitions = match histories.is_empty() {
+            true => 1,
+            false => self.workers,
+        };
+        let context = batch_context(partitions);
+        let register = |name: &str, table: Arc<dyn TableProvider>| {
+            let registered = context.register_table(TableReference::bare(name), table);
+            registered.map(|_| ()).map_err(explain)
+        };
+        let held = self.read(&views)?;
+        for (topic, rows) in views.iter().zip(held) {
             let schema = Arc::clone(&topic.relation.schema);
             let table = MemTable::try_new(schema, vec![rows]).map_err(explain)?;
-            let name = TableReference::bare(topic.relation.name.clone());
-            context
-                .register_table(name, Arc::new(table))
-                .map_err(explain)?;
+            register(&topic.relation.name, Arc::new(table))?;
+        }
+        for (topic, journal) in &histories {
+            journal.catch_up().map_err(Error::Data)?;
+            let history = History {
+                schema: Arc::clone(&topic.relation.schema),
+                reader: journal.reader().clone(),
+                time: topic.relation.event_time.first().map(|time| time.column),
+                partitions,
+            };
+            register(&topic.relation.name, Arc::new(history))?;
         }
         self.register_system_tables(&context, &query)?;
         let ast = *query.ast;
@@ -95,24 +113,36 @@ impl Inner {
         Ok(())
     }
 
-    /// Resolves the names of a query, all of which must be views or system tables.
-    fn views_of(&self, query: &mut SqlQuery) -> Result<Vec<Arc<Topic>>> {
+    /// Resolves the names of a query, all of which must be views, sources that have a log, or
+    /// system tables.
+    fn tables_of(&self, query: &mut SqlQuery) -> Result<Tables> {
         let catalog = self.catalog();
         resolve_identifiers(query, &*catalog)?;
-        let mut views: Vec<Arc<Topic>> = Vec::new();
+        let mut tables = Tables::default();
         for name in relations(&query.ast) {
             let Ok(topic) = catalog.topic(&name) else {
                 continue;
             };
-            if !topic.is_kept() {
-                return Err(not_a_view(&catalog, &name, query).into());
+            let known = |other: &Arc<Topic>| other.id == topic.id;
+            if tables.views.iter().any(known) || tables.histories.iter().any(|(it, _)| known(it)) {
+                continue;
             }
-            if !views.iter().any(|view| view.id == topic.id) {
-                views.push(topic);
+            match self.journal(&topic.relation.name) {
+                Some(journal) => tables.histories.push((topic, journal)),
+                None if topic.is_kept() => tables.views.push(topic),
+                None => return Err(keeps_no_rows(&catalog, &name, query).into()),
             }
         }
-        Ok(views)
+        Ok(tables)
     }
+}
+
+/// What a query reads.
+#[derive(Default)]
+struct Tables {
+    views: Vec<Arc<Topic>>,
+    /// Sources, with the logs that have kept their rows.
+    histories: Vec<(Arc<Topic>, Arc<Journal>)>,
 }
 
 /// Runs one query to its end. The result's schema is known even if there are no rows.
@@ -132,9 +162,9 @@ async fn run(
 }
 
 /// A session that plans as the continuous queries are planned: names as declared, text as Utf8.
-pub(crate) fn batch_context() -> SessionContext {
+pub(crate) fn batch_context(partitions: usize) -> SessionContext {
     let mut config = SessionConfig::new()
-        .with_target_partitions(1)
+        .with_target_partitions(partitions)
         .with_information_schema(false);
     let parser = &mut config.options_mut().sql_parser;
     parser.enable_ident_normalization = false;
@@ -175,7 +205,7 @@ fn not_one_query() -> Error {
         .into()
 }
 
-fn not_a_view(catalog: &Catalog, name: &str, query: &SqlQuery) -> SqlError {
+fn keeps_no_rows(catalog: &Catalog, name: &str, query: &SqlQuery) -> SqlError {
     let kind = catalog
         .get(name)
         .map_or("topic".to_owned(), |entry| entry.kind().to_string());
@@ -183,7 +213,8 @@ fn not_a_view(catalog: &Catalog, name: &str, query: &SqlQuery) -> SqlError {
         "SELECT on {name:?}, which is a {kind} and keeps no rows,"
     ))
     .hint(format!(
-        "CREATE VIEW v AS SELECT ... FROM {name}, then SELECT from v; or SUBSCRIBE TO {name}."
+        "CREATE VIEW v AS SELECT ... FROM {name}, then SELECT from v; or SUBSCRIBE TO {name}. A source \
+         keeps its rows if the database has a data folder and wal_mode is not 'off'."
     ))
     .at(query.span.clone())
 }

@@ -17,13 +17,14 @@ use super::life::{Life, Recipe};
 use super::statements::{Existing, Outcome, schema_of, undefined};
 use super::streams::{WRONG_KIND, stream_named};
 use crate::dataflow::{Node, Plan, Transform};
+use crate::durable::now_us;
 use crate::error::{Error, Result};
 use crate::sql::plan::{EventColumn, Relation};
 use crate::sql::{Attach, CreateSet, Name, OptionEntry, SqlError, sqlstate};
 use crate::streams::StreamStatus;
 use crate::telemetry::LifecycleEvent;
 use crate::topic::Topic;
-use crate::worker::{LifeCommand, now_us};
+use crate::worker::LifeCommand;
 
 /// SQLSTATE: it is not in use here.
 const NOT_ATTACHED: &str = "42704";

@@ -8,12 +8,13 @@ use tokio_util::sync::CancellationToken;
 
 use super::Inner;
 use super::catalog::{Catalog, Entry, Kind, SinkEntry};
-use super::options::{Place, given, refuse_unbuilt_options};
+use super::feeder::SinkStatus;
+use super::options::{Place, given, refuse_dead_letters, refuse_unbuilt_options};
 use super::statements::{Existing, Outcome, published, query_name, refused, schema_of, undefined};
 use crate::error::Result;
 use crate::sql::{CreateSink, Name, OptionEntry, SinkInput, SqlError, SqlQuery};
 use crate::subscription::{Gate, Queue, Subscription};
-use crate::topic::Topic;
+use crate::topic::{Begin, Topic};
 use crate::worker::Command;
 
 /// Rows that wait for a sink before the sources behind it are held back.
@@ -22,8 +23,21 @@ const SINK_QUEUE_ROWS: usize = 1 << 18;
 impl Inner {
     /// A subscription that holds back the sources before it while its queue is full.
     pub(super) fn subscribe_lossless(&self, catalog: &Catalog, topic: &Arc<Topic>) -> Subscription {
-        let queue = self.gated_queue(catalog, std::slice::from_ref(&topic.relation.name));
-        self.subscribe(topic, queue)
+        let gate = self.gate(catalog, std::slice::from_ref(&topic.relation.name));
+        self.subscribe(topic, Queue::new(SINK_QUEUE_ROWS, Some(gate)), Begin::Kept)
+    }
+
+    /// The rows of a sink: after a restart those that it had not written, then what comes next.
+    pub(super) fn subscribe_sink(
+        &self,
+        catalog: &Catalog,
+        sink: &str,
+        status: &Arc<SinkStatus>,
+        topic: &Arc<Topic>,
+    ) -> Subscription {
+        let inputs = std::slice::from_ref(&topic.relation.name);
+        let (queue, from) = self.sink_queue(catalog, sink, status, inputs);
+        self.subscribe(topic, queue, from)
     }
 
     pub(super) fn create_sink(&self, create: CreateSink, place: &Place) -> Result<Outcome> {
@@ -32,6 +46,10 @@ impl Inner {
             return Ok(Outcome::Unchanged { name });
         }
         refuse_unbuilt_options(&create.options)?;
+        let status = Arc::<SinkStatus>::default();
+        status.tell_errors_to(&self.journal, &name);
+        let receipt = self.saved_receipt(&name);
+        status.begin(receipt.clone());
         let mut rows = None;
         let (input, schema) = match create.input {
             SinkInput::Named(input) => {
@@ -44,10 +62,9 @@ impl Inner {
                 let schema = published(&planned);
                 // The options are checked before anything is created.
                 self.sink_spec(&create.options, Arc::clone(&schema), place)?;
-                let (input, queue) = (
-                    query_name(&name),
-                    self.gated_queue(&self.catalog(), &planned.inputs),
-                );
+                let input = query_name(&name);
+                let (queue, _) =
+                    self.sink_queue(&self.catalog(), &name, &status, &planned.inputs);
                 rows = Some(Subscription::new(Arc::clone(&queue), Arc::clone(&schema)));
                 self.install(Kind::Stream, &input, text, planned, Some(queue))?;
                 (Some(input), schema)
@@ -55,16 +72,22 @@ impl Inner {
             SinkInput::Declared(columns) => (None, schema_of(&columns)),
         };
         let spec = self.sink_spec(&create.options, Arc::clone(&schema), place)?;
+        if let (None, Some(input), true) = (&rows, &input, self.is_restoring()) {
+            // Before the logs are fed again, so that it misses nothing of that.
+            let catalog = self.catalog();
+            let topic = catalog.topic(input)?;
+            rows = Some(self.subscribe_sink(&catalog, &name, &status, &topic));
+        }
         let entry = SinkEntry {
             input: input.unwrap_or_default(),
             declared: schema,
             spec,
             stop: CancellationToken::new(),
-            status: Arc::default(),
+            status,
+            receipt,
             rows,
             task: None,
         };
-        entry.status.tell_errors_to(&self.journal, &name);
         self.catalog().insert(&name, Entry::Sink(entry));
         Ok(Outcome::Created {
             kind: Kind::Sink,
@@ -88,7 +111,9 @@ impl Inner {
         let spec = self
             .connectors
             .sink(&entry.value.to_string(), &given, schema, &[]);
-        spec.map_err(|error| refused(error, entry, place))
+        let spec = spec.map_err(|error| refused(error, entry, place))?;
+        refuse_dead_letters(spec.errors(), options)?;
+        Ok(spec)
     }
 
     /// Feeds a sink that was declared with its columns.
@@ -98,7 +123,7 @@ impl Inner {
         columns: &[Name],
         query: SqlQuery,
     ) -> Result<Outcome> {
-        let (name, declared) = {
+        let (name, declared, status) = {
             let catalog = self.catalog();
             let name = catalog
                 .spelling(&target.value)
@@ -106,7 +131,8 @@ impl Inner {
                 .to_owned();
             match catalog.entries.get(&name) {
                 Some(Entry::Sink(sink)) if sink.input.is_empty() => {
-                    (name, Arc::clone(&sink.declared))
+                    let status = Arc::clone(&sink.status);
+                    (name, Arc::clone(&sink.declared), status)
                 }
                 Some(Entry::Sink(_)) => {
                     let error = SqlError::not_built(format!("a second query into sink {name:?}"))
@@ -131,7 +157,7 @@ impl Inner {
             .insert_into(&declared, &order)
             .map_err(|error| error.at(place))?;
         let input = query_name(&name);
-        let queue = self.gated_queue(&self.catalog(), &planned.inputs);
+        let (queue, _) = self.sink_queue(&self.catalog(), &name, &status, &planned.inputs);
         let rows = Subscription::new(Arc::clone(&queue), published(&planned));
         self.install(Kind::Stream, &input, text, planned, Some(queue))?;
         if let Some(Entry::Sink(sink)) = self.catalog().entries.get_mut(&name) {
@@ -144,12 +170,26 @@ impl Inner {
         })
     }
 
-    /// A queue that holds back the sources behind `inputs` while it is full.
-    pub(super) fn gated_queue(&self, catalog: &Catalog, inputs: &[String]) -> Arc<Queue> {
-        Queue::new(SINK_QUEUE_ROWS, Some(self.gate(catalog, inputs)))
+    /// The queue of a sink, with what it had not written before a restart; and where it begins.
+    fn sink_queue(
+        &self,
+        catalog: &Catalog,
+        sink: &str,
+        status: &Arc<SinkStatus>,
+        inputs: &[String],
+    ) -> (Arc<Queue>, Begin) {
+        let saved = self.saved_sink(sink);
+        let from = match saved {
+            Some(_) => Begin::Next,
+            None => Begin::Kept,
+        };
+        let waiting = saved.unwrap_or_default().waiting;
+        let (gate, progress) = (self.gate(catalog, inputs), Arc::clone(status) as _);
+        let queue = Queue::for_sink(SINK_QUEUE_ROWS, gate, sink.to_owned(), progress, waiting);
+        (queue, from)
     }
 
-    /// A gate before the sources behind `inputs`.
+    /// A gate before the sources behind `inputs`, closed while a queue is full.
     pub(super) fn gate(&self, catalog: &Catalog, inputs: &[String]) -> Arc<Gate> {
         let bells = (0..self.workers).map(|worker| Arc::clone(self.turns.bell(worker)));
         let gate = Arc::new(Gate::new(bells.collect()));

@@ -11,9 +11,12 @@ use headwater_connect::{Care, Rejection, SourceHandle, SourceSpec};
 use super::Inner;
 use super::catalog::{Catalog, Entry, Kind, QueryEntry, SourceConnector, SourceEntry, event_time};
 use super::life::Life;
-use super::options::{Place, SourceOptions, given, refuse_unbuilt_options, rejected};
+use super::options::{
+    Place, SourceOptions, given, refuse_dead_letters, refuse_unbuilt_options, rejected,
+};
 use super::select::refuse_system_tables;
 use crate::dataflow::Failure;
+use crate::durable::now_us;
 use crate::error::{Error, Result};
 use crate::ingest::{EventTimeColumn, bad_schema};
 use crate::sources::SourceShared;
@@ -25,8 +28,8 @@ use crate::sql::{
 use crate::streams::StreamStatus;
 use crate::subscription::{QUEUE_ROWS, Queue, Subscription};
 use crate::tap::SourceTap;
-use crate::topic::Topic;
-use crate::worker::{Command, NewQuery, NewSource, now_us};
+use crate::topic::{Begin, Topic};
+use crate::worker::{Command, NewQuery, NewSource, Once};
 
 /// SQLSTATE: something of this name exists.
 const DUPLICATE: &str = "42P07";
@@ -85,35 +88,75 @@ pub(super) enum Existing {
 impl Inner {
     pub(super) fn execute(&self, sql: &str) -> Result<Vec<Outcome>> {
         self.check_open()?;
-        deep(|| self.execute_all(parse(sql)?))
-    }
-
-    fn execute_all(&self, statements: Vec<Spanned<Statement>>) -> Result<Vec<Outcome>> {
-        let mut outcomes = Vec::with_capacity(statements.len());
-        for statement in statements {
-            match self.statement(statement) {
-                Ok(outcome) => outcomes.push(outcome),
-                Err(error) => {
-                    // What was created before stays, so it runs.
-                    self.start_connectors_if_wanted()?;
-                    return Err(error);
-                }
+        deep(|| {
+            let mut outcomes = Vec::new();
+            let done = self.run_all(sql, parse(sql)?, &mut outcomes);
+            let changed = |outcome: &Outcome| {
+                matches!(outcome, Outcome::Created { .. } | Outcome::Dropped { .. })
+            };
+            // What was created before an error stays, so it is saved and runs.
+            match (outcomes.iter().any(changed), self.starts_connectors()) {
+                (true, true) => self.start_connectors().map(drop)?,
+                (true, false) => self.checkpoint().map(drop)?,
+                (false, _) => {}
             }
-        }
-        self.start_connectors_if_wanted()?;
-        Ok(outcomes)
+            done.map(|()| outcomes)
+        })
     }
 
-    fn start_connectors_if_wanted(&self) -> Result<()> {
-        self.start_wanted().map(drop)
+    /// Runs a statement that created something before a restart: it is not saved, nor anything started.
+    pub(super) fn execute_again(&self, sql: &str) -> Result<()> {
+        deep(|| self.run_all(sql, parse(sql)?, &mut Vec::new()))
+    }
+
+    fn run_all(
+        &self,
+        sql: &str,
+        statements: Vec<Spanned<Statement>>,
+        outcomes: &mut Vec<Outcome>,
+    ) -> Result<()> {
+        for statement in statements {
+            let text = &sql[statement.span.clone()];
+            if let Some(name) = self.says_what_exists(&statement.node, text) {
+                outcomes.push(Outcome::Unchanged { name });
+                continue;
+            }
+            let outcome = self.statement(statement)?;
+            if let Outcome::Created { name, .. } = &outcome {
+                self.catalog().define(name, text);
+            }
+            outcomes.push(outcome);
+        }
+        Ok(())
+    }
+
+    /// In a database with a data folder a script may run again: a statement that says word for word
+    /// what exists changes nothing.
+    fn says_what_exists(&self, statement: &Statement, text: &str) -> Option<String> {
+        self.durability.as_ref()?;
+        let name = match statement {
+            Statement::CreateSource(create) => create.name.value.clone(),
+            Statement::CreateStream(create) => create.name.value.clone(),
+            Statement::CreateView(create) => create.name.value.clone(),
+            Statement::CreateSink(create) => create.name.value.clone(),
+            Statement::InsertInto { target, .. } => query_name(&target.value),
+            _ => return None,
+        };
+        let same = self.catalog().definition(&name)?.text == text;
+        same.then_some(name)
     }
 
     /// Starts what `execute` is to start; gives the names of the sources.
     pub(super) fn start_wanted(&self) -> Result<Vec<String>> {
-        match self.start_connectors || self.connectors_begun.load(Ordering::Acquire) {
+        match self.starts_connectors() {
             true => self.start_connectors(),
             false => Ok(Vec::new()),
         }
+    }
+
+    /// Whether what is created is to start at once.
+    fn starts_connectors(&self) -> bool {
+        self.start_connectors || self.connectors_begun.load(Ordering::Acquire)
     }
 
     /// Runs one statement; what it changes about which sources are needed is made true.
@@ -167,7 +210,11 @@ impl Inner {
             Statement::Subscribe(name) => {
                 let topic = self.topic(&name)?;
                 let queue = Queue::new(QUEUE_ROWS, None);
-                Ok(Outcome::Subscribed(self.subscribe(&topic, queue)))
+                Ok(Outcome::Subscribed(self.subscribe(
+                    &topic,
+                    queue,
+                    Begin::Kept,
+                )))
             }
             Statement::Show(shown) => Ok(self.show(shown)),
             Statement::Describe(name) => self.describe(&name),
@@ -212,6 +259,9 @@ impl Inner {
         let mut catalog = self.catalog();
         let home = catalog.sources().count() % self.workers;
         let (topic, bad) = self.source_topics(&name, home, schema, time.as_ref())?;
+        self.restore_topic(&topic)?;
+        self.restore_topic(&bad)?;
+        let feed = self.open_log(&topic, &options, time.as_ref())?;
         let (turns, id) = (Arc::clone(&self.turns), topic.id);
         let close = Box::new(move || turns.command(Command::CloseSource { source: id }));
         let schema = Arc::clone(&topic.relation.schema);
@@ -227,6 +277,7 @@ impl Inner {
             shared: Arc::clone(&shared),
             time: time.clone(),
             idle_timeout: options.idle_timeout(),
+            feed: Once::new(feed),
         }));
         let connector = spec.map(|spec| {
             let blueprint = Arc::new(spec.clone());
@@ -277,6 +328,7 @@ impl Inner {
                 let name = entry.value.to_string();
                 let spec = self.connectors.source(&name, &given, declared, &[own]);
                 let spec = spec.map_err(|error| refused(error, entry, place))?;
+                refuse_dead_letters(spec.errors(), options)?;
                 (spec.options().clone(), Some(spec))
             }
         };
@@ -372,6 +424,7 @@ impl Inner {
         // A result that changes is kept, so that whoever comes later begins with what it is.
         let kept = kind == Kind::View || planned.plan.changes;
         let output = Arc::new(Topic::new(self.next_topic(), home, relation, kept)?);
+        self.restore_topic(&output)?;
         let mut late = Vec::with_capacity(planned.plan.late.len());
         for (number, schema) in planned.plan.late.iter().enumerate() {
             let relation = Relation {
@@ -380,17 +433,20 @@ impl Inner {
                 event_time: Vec::new(),
                 changes: false,
             };
-            late.push(Arc::new(Topic::new(
-                self.next_topic(),
-                home,
-                relation,
-                false,
-            )?));
+            let topic = Topic::new(self.next_topic(), home, relation, false)?;
+            self.restore_topic(&topic)?;
+            late.push(Arc::new(topic));
         }
+        let state = self.saved_query(name);
+        let from = match state {
+            Some(_) => Begin::Next,
+            None => Begin::Kept,
+        };
         if let Some(queue) = first {
             self.turns.command(Command::Subscribe {
                 topic: Arc::clone(&output),
                 queue,
+                from,
             });
         }
         output.tell_failures_to(&self.journal);
@@ -401,6 +457,7 @@ impl Inner {
             output: Arc::clone(&output),
             late: late.clone(),
             failure: Failure::default(),
+            state,
         }));
         let (inputs, logical) = (planned.inputs, planned.logical);
         let entry = QueryEntry {
@@ -498,6 +555,7 @@ impl Inner {
                 self.turns.command(Command::Remove {
                     topic: source.topic.id,
                 });
+                self.drop_log(source.shared.name());
                 if let Some(connector) = source.connector {
                     self.tokio
                         .spawn(async move { connector.handle.stop().await });

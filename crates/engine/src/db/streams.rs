@@ -22,13 +22,14 @@ use super::life::{HeldInput, Recipe};
 use super::statements::{Outcome, undefined};
 use super::{Db, Inner};
 use crate::dataflow::Failure;
+use crate::durable::now_us;
 use crate::error::Result;
 use crate::journal::Events;
 use crate::sql::{Name, Statement, StreamAction};
 use crate::sql::{Spanned, SqlError};
 use crate::streams::{LifecycleState, SavedStream, StreamStats, StreamStatus, Streams};
 use crate::telemetry::LifecycleEvent;
-use crate::worker::{Command, Hold, LifeCommand, NewQuery, now_us};
+use crate::worker::{Command, Hold, LifeCommand, NewQuery};
 
 /// SQLSTATE: not in the state that this needs.
 const NOT_IN_STATE: &str = "55000";
@@ -280,6 +281,7 @@ impl Inner {
             output: Arc::clone(&query.topic),
             late: query.late.clone(),
             failure: Failure::default(),
+            state: None,
         }))
     }
 

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use super::Db;
 use crate::error::{Error, Result};
 use crate::subscription::{Gate, Queue, QueueConfig, Subscription, WhenFull};
+use crate::topic::Begin;
 
 impl Db {
     /// As [`subscribe_batches`](Self::subscribe_batches), with a queue as `config` says. The name may
@@ -28,6 +29,6 @@ impl Db {
         });
         let gate: Option<Arc<Gate>> = gate;
         let queue = Queue::with_policy(config.rows, gate, config.when_full);
-        Ok(self.inner.subscribe(&topic, queue))
+        Ok(self.inner.subscribe(&topic, queue, Begin::Kept))
     }
 }

@@ -21,7 +21,7 @@ use super::catalog::{Entry, Kind, QueryEntry, SinkEntry, SourceEntry};
 use super::statements::{Outcome, dropped};
 use crate::dataflow::Watermark;
 use crate::sql::Shown;
-use crate::worker::now_us;
+use crate::durable::now_us;
 
 /// The schema that the tables are in.
 pub(super) const SCHEMA: &str = "system";

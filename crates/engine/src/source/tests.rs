@@ -39,7 +39,7 @@ fn source(backpressure: Backpressure) -> (Source<Tick>, Consumer<Message<Tick>>)
         Box::new(|| {}),
         Arc::default(),
     );
-    (Source::new(producer, Arc::new(shared)), consumer)
+    (Source::new(producer, Arc::new(shared), None), consumer)
 }
 
 fn ids(consumer: &mut Consumer<Message<Tick>>) -> Vec<i64> {

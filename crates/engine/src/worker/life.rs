@@ -112,6 +112,7 @@ impl QuerySlot {
             inputs: Vec::new(),
             probe: Probe::new(),
             outlet: Outlet::default(),
+            stages: Vec::new(),
             output,
             late,
             failure: Failure::default(),
@@ -168,6 +169,7 @@ impl Worker<'_> {
             inputs,
             probe,
             outlet,
+            stages,
         } = match built {
             Ok(built) => built,
             Err(error) => {
@@ -180,10 +182,11 @@ impl Worker<'_> {
             inputs: inputs.collect(),
             probe,
             outlet,
+            stages,
             output: Arc::clone(&query.output),
             late: query.late.clone(),
             failure: query.failure.clone(),
-            failed: false,
+            failed: query.output.has_failed(),
             held: Vec::new(),
             idle: false,
         })

@@ -18,6 +18,7 @@ enum Flaw {
     IgnoresStop,
     ForgetsItsCursor,
     CursorIsAhead,
+    SomeCursorsAreAhead,
     NoCursors,
     SwapsRows,
     DropsWhatIsTooMuch,
@@ -89,7 +90,11 @@ impl Outside {
                 out.frame(number.to_string().as_bytes()).await?;
                 next += 1;
                 if replays && flaw != Flaw::NoCursors {
-                    let ahead = u64::from(flaw == Flaw::CursorIsAhead);
+                    let ahead = match flaw {
+                        Flaw::CursorIsAhead => 1,
+                        Flaw::SomeCursorsAreAhead => u64::from(next % 3 == 1),
+                        _ => 0,
+                    };
                     out.cursor(Cursor((next + ahead).into())).await?;
                 }
                 if stop.is_cancelled() && flaw != Flaw::IgnoresStop {
@@ -169,6 +174,7 @@ macro_rules! finds {
 finds!(one_that_ignores_stop, IgnoresStop, replays: true, "starts and stops: was not stopped in time");
 finds!(one_that_forgets_its_cursor, ForgetsItsCursor, replays: true, "is restarted: after row 2 came 0");
 finds!(one_whose_cursor_is_ahead, CursorIsAhead, replays: true, "is restarted: after row 2 came 4");
+finds!(one_with_a_single_wrong_cursor, SomeCursorsAreAhead, replays: true, "resumes from any cursor after a crash: after row 24 came 26");
 finds!(one_without_cursors, NoCursors, replays: true, "is restarted: after row 2 came 0");
 finds!(one_that_swaps_rows, SwapsRows, replays: true, "starts and stops: after row 1 came 0");
 finds!(one_that_drops, DropsWhatIsTooMuch, replays: true, "stops while its reader stalls: row 0 did not come");

@@ -12,7 +12,7 @@ use std::os::unix::fs::FileExt;
 use serde::{Deserialize, Serialize};
 
 /// So many of the first bytes are hashed at most.
-const LENGTH_MAX: usize = 1_024;
+pub(super) const LENGTH_MAX: usize = 1_024;
 
 /// The first bytes of a file: how many, and their hash.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -29,7 +29,8 @@ impl Prefix {
         Ok(Self::of_bytes(&bytes[..length]))
     }
 
-    fn of_bytes(bytes: &[u8]) -> Self {
+    /// Of bytes that begin a file, at most `LENGTH_MAX`.
+    pub(super) fn of_bytes(bytes: &[u8]) -> Self {
         // At most `LENGTH_MAX`, which fits.
         Self {
             length: bytes.len() as u16,
@@ -64,7 +65,7 @@ fn read_start(file: &File, bytes: &mut [u8]) -> io::Result<usize> {
 }
 
 /// FNV-1a: the same on every machine and in every version, as a saved hash must be.
-fn fnv(bytes: &[u8]) -> u64 {
+pub(super) fn fnv(bytes: &[u8]) -> u64 {
     let step = |hash: u64, byte: &u8| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
     bytes.iter().fold(0xcbf2_9ce4_8422_2325, step)
 }

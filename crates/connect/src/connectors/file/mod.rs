@@ -4,11 +4,14 @@
 //! nothing but the name.
 //!
 //! The source in parts: `find.rs` looks for files, `watch.rs` hears of changes, `tail.rs` reads one
-//! file, `identity.rs` knows it again, `saved.rs` is the cursor, `reading.rs` brings them together.
+//! file, `identity.rs` knows it again, `saved.rs` is the cursor, `resume.rs` finds its files again,
+//! `reading.rs` brings them together.
 
 mod find;
 mod identity;
+mod place;
 mod reading;
+mod resume;
 mod saved;
 mod sink;
 mod source;

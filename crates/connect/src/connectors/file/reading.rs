@@ -2,10 +2,11 @@
 //!
 //! A file is over when no pattern leads to it any more and its writer has been quiet for a while. The
 //! one that took its path waits until all that is there of it was read, so lines keep their order
-//! over a rotation. Every block is followed by the cursor that covers it.
+//! over a rotation. What is made of a block is left to `emit.rs`.
 
-use std::collections::{BTreeMap, HashMap};
-use std::os::unix::fs::MetadataExt;
+mod emit;
+
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,13 +14,13 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep_until};
 
 use super::find::{Found, Node, Patterns};
-use super::saved::{self, Saved};
-use super::source::{FileSourceOptions, OverlongPolicy, ReadFrom};
+use super::resume::Before;
+use super::saved::Saved;
+use super::source::{FileSourceOptions, ReadFrom};
 use super::tail::{Step, Tail};
 use super::watch::Changes;
 use crate::formats::Frames;
-use crate::lines::Overlong;
-use crate::{Bad, Error, Gap, Lifecycle, Output, Result, overlong};
+use crate::{Error, Gap, Lifecycle, Output, Result};
 
 /// So many bytes are read at once.
 const BLOCK: usize = 256 << 10;
@@ -35,7 +36,7 @@ pub(super) struct Reading<'a> {
     /// The files to read, by path.
     order: Vec<Node>,
     /// Files of the cursor that were not found yet.
-    saved: Vec<Saved>,
+    before: Before,
     /// Whether files that are found now were there before the source was ever started.
     from_end: bool,
     changes: Changes,
@@ -68,7 +69,7 @@ impl<'a> Reading<'a> {
             tails: BTreeMap::new(),
             order: Vec::new(),
             from_end: saved.is_none() && options.read_from == ReadFrom::End,
-            saved: saved.unwrap_or_default(),
+            before: Before::new(saved.unwrap_or_default()),
             changes: Changes::new(),
             looked: Instant::now(),
             names_changed: false,
@@ -93,12 +94,14 @@ impl<'a> Reading<'a> {
         let patterns = self.patterns.clone();
         let mut found = blocking(move || patterns.find()).await?;
         self.changes.watch(std::mem::take(&mut found.folders));
-        let before = self.follow_names(&found, out).await?;
+        let from_end = self.from_end;
+        let names = self.follow_names(&found, out).await?;
+        let nodes = Arc::new(self.before.nodes_among(&found));
         for (node, path) in &found.files {
             if !self.tails.contains_key(node) {
-                let opened = self.open(path.clone()).await?;
+                let opened = self.open(path.clone(), nodes.clone()).await?;
                 match opened {
-                    Ok(tail) => self.take_on(tail, before.get(path).copied()),
+                    Ok(tail) => self.take_on(tail, names.get(path).copied()),
                     Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
                     Err(error) => {
                         found
@@ -109,14 +112,17 @@ impl<'a> Reading<'a> {
             }
         }
         self.from_end = false;
-        if found.failures.is_empty() {
-            self.find_moved(&found, out).await?;
-        }
+        let told = found.failures.is_empty() && self.find_moved(&found, out).await?;
+        self.queue_up();
         self.order = self.tails.keys().copied().collect();
         self.order
             .sort_by(|a, b| self.tails[a].path.cmp(&self.tails[b].path));
         self.failures = found.failures;
-        Ok(())
+        match from_end || told {
+            // Where a file is begun, and a gap that was told, are known after a crash as well.
+            true => self.save(out).await,
+            false => Ok(()),
+        }
     }
 
     /// Tells what keeps files from being read.
@@ -167,13 +173,17 @@ impl<'a> Reading<'a> {
     }
 
     /// Opens a file, where the cursor says or else where the options say.
-    async fn open(&mut self, path: PathBuf) -> Result<std::io::Result<Box<Tail>>> {
+    async fn open(
+        &mut self,
+        path: PathBuf,
+        nodes: Arc<HashSet<Node>>,
+    ) -> Result<std::io::Result<Box<Tail>>> {
         let (max, from_end, has_header) = (self.max_frame, self.from_end, self.has_header);
-        let mut saved = std::mem::take(&mut self.saved);
-        let (opened, saved) = blocking(move || {
+        let mut before = std::mem::take(&mut self.before);
+        let (opened, before) = blocking(move || {
             let open = || {
                 let mut tail = Box::new(Tail::open(path, max)?);
-                let resumed = resume(&mut tail, &mut saved)?;
+                let resumed = before.resume(&mut tail, &nodes)?;
                 if !resumed && from_end {
                     tail.skip_to_end()?;
                 }
@@ -182,64 +192,94 @@ impl<'a> Reading<'a> {
                 }
                 Ok(tail)
             };
-            (open(), saved)
+            (open(), before)
         })
         .await?;
-        self.saved = saved;
+        self.before = before;
         Ok(opened)
     }
 
-    fn take_on(&mut self, mut tail: Box<Tail>, before: Option<Node>) {
-        tail.after = before.filter(|node| *node != tail.node);
-        if let Some(before) = tail.after.and_then(|node| self.tails.get_mut(&node)) {
+    fn take_on(&mut self, tail: Box<Tail>, before: Option<Node>) {
+        let node = tail.node;
+        self.tails.insert(node, tail);
+        let Some(before) = before.filter(|before| *before != node) else {
+            return;
+        };
+        self.read_after(node, before);
+        if let Some(before) = self.tails.get_mut(&before) {
             (before.woken, before.at_end) = (true, false);
         }
-        self.tails.insert(tail.node, tail);
     }
 
     /// Files of the cursor that no pattern leads to: moved within their folder while we were away, or
-    /// gone with what was not read of them.
-    async fn find_moved(&mut self, found: &Found, out: &mut Output) -> Result<()> {
-        for saved in std::mem::take(&mut self.saved) {
-            if self.tails.contains_key(&saved.node()) {
-                let path = saved.path.display();
-                let gap = Gap {
-                    reason: format!("{path} was written anew since it was last read"),
-                    from: Some(format!("{path}:{}", saved.position)),
-                    to: Some(format!("{path}:0")),
-                };
-                out.gap(gap).await?;
+    /// gone with what was not read of them. Returns whether a gap was told.
+    async fn find_moved(&mut self, found: &Found, out: &mut Output) -> Result<bool> {
+        let mut told = false;
+        for (rank, saved) in self.before.take() {
+            if !self.tails.contains_key(&saved.node()) && found.files.contains_key(&saved.node()) {
+                // It could not be opened.
+                self.before.keep(rank, saved);
                 continue;
             }
-            if found.files.contains_key(&saved.node()) {
-                // It could not be opened.
-                self.saved.push(saved);
+            let path = saved.path.display().to_string();
+            let mut gap = Gap {
+                reason: format!("{path} was written anew since it was last read"),
+                from: Some(format!("{path}:{}", saved.position)),
+                to: Some(format!("{path}:0")),
+            };
+            if self.tails.contains_key(&saved.node()) {
+                out.gap(gap).await?;
+                told = true;
                 continue;
             }
             let max = self.max_frame;
-            let lost = saved.clone();
-            let Some(mut tail) = blocking(move || moved(&saved, max)).await? else {
-                let path = lost.path.display();
-                let gap = Gap {
-                    reason: format!("{path} is gone: what was added to it since is not known"),
-                    from: Some(format!("{path}:{}", lost.position)),
-                    to: None,
-                };
+            let (moved, saved) = blocking(move || (saved.moved(max), saved)).await?;
+            let Some(mut tail) = moved else {
+                gap.reason = format!("{path} is gone: what was added to it since is not known");
+                gap.to = None;
                 out.gap(gap).await?;
+                told = true;
                 continue;
             };
             tail.gone = Some(Instant::now());
-            let node = tail.node;
-            for next in self
-                .tails
-                .values_mut()
-                .filter(|next| next.path == lost.path)
-            {
-                next.after = Some(node);
-            }
-            self.tails.insert(node, tail);
+            self.before.has_moved(rank, saved.path, tail.node);
+            self.tails.insert(tail.node, tail);
         }
-        Ok(())
+        Ok(told)
+    }
+
+    /// A file that has moved while we were away is read before the one that took its path.
+    fn queue_up(&mut self) {
+        for (path, moved) in self.before.take_moved() {
+            let mut next = None;
+            for first in moved {
+                if let Some(next) = next {
+                    self.read_after(first, next);
+                }
+                next = Some(first);
+            }
+            let took = self
+                .tails
+                .values()
+                .find(|tail| tail.path == path && tail.gone.is_none());
+            if let (Some(last), Some(took)) = (next, took.map(|tail| tail.node)) {
+                self.read_after(took, last);
+            }
+        }
+    }
+
+    /// Has `node` wait for `first`, unless that would wait for it in turn.
+    fn read_after(&mut self, node: Node, first: Node) {
+        let mut at = Some(first);
+        while let Some(other) = at {
+            if other == node {
+                return;
+            }
+            at = self.tails.get(&other).and_then(|tail| tail.after);
+        }
+        if let Some(tail) = self.tails.get_mut(&node) {
+            tail.after = Some(first);
+        }
     }
 
     // Reading.
@@ -258,6 +298,9 @@ impl<'a> Reading<'a> {
             if !self.options.follow {
                 break;
             }
+        }
+        if progress {
+            self.tell_lag(out);
         }
         Ok(progress)
     }
@@ -358,98 +401,8 @@ impl<'a> Reading<'a> {
             to: Some(format!("{path}:0")),
         };
         out.lifecycle(Lifecycle::Changed { what }).await?;
-        out.gap(gap).await
-    }
-
-    /// Hands on the lines of the block that was just read.
-    async fn emit_block(&mut self, node: Node, length: usize, out: &mut Output) -> Result<()> {
-        self.turn_to(node, length, out).await?;
-        let mut at = 0;
-        while at < length {
-            let Some(tail) = self.tails.get_mut(&node) else {
-                return Ok(());
-            };
-            (tail.at_end, tail.cut, tail.last_look) = (false, None, false);
-            let (taken, long) = tail.lines.take(&self.block[at..length], &mut self.frames);
-            at += taken;
-            self.hand_on(node, long, out).await?;
-        }
+        out.gap(gap).await?;
         self.save(out).await
-    }
-
-    /// What follows comes from this file; `length` bytes of it were read that are not handed on yet.
-    async fn turn_to(&mut self, node: Node, length: usize, out: &mut Output) -> Result<()> {
-        let Some(tail) = self.tails.get(&node) else {
-            return Ok(());
-        };
-        out.origin(Some(tail.origin.clone())).await?;
-        if self.last.replace(node) == Some(node) {
-            return Ok(());
-        }
-        let at_start = tail.position() <= length as u64;
-        match &tail.header {
-            Some(header) if !at_start => out.frame(header).await,
-            _ => Ok(()),
-        }
-    }
-
-    async fn hand_on(
-        &mut self,
-        node: Node,
-        long: Option<Overlong>,
-        out: &mut Output,
-    ) -> Result<()> {
-        if let Some(long) = &long
-            && self.options.overlong == OverlongPolicy::Truncate
-        {
-            self.frames.push(&long.start);
-        }
-        if !self.frames.is_empty() {
-            out.frames(&mut self.frames).await?;
-        }
-        match (self.options.overlong, long) {
-            (OverlongPolicy::Dlq, Some(long)) => out.bad(self.bad(long)).await,
-            (OverlongPolicy::Drop, Some(long)) => {
-                let path = self
-                    .tails
-                    .get(&node)
-                    .map(|tail| tail.path.display().to_string());
-                let what = format!(
-                    "a line of {} bytes in {} was left out, the longest taken has {}",
-                    long.length,
-                    path.unwrap_or_default(),
-                    self.max_frame
-                );
-                out.lifecycle(Lifecycle::Changed { what }).await
-            }
-            _ => Ok(()),
-        }
-    }
-
-    fn bad(&self, long: Overlong) -> Bad {
-        let length = usize::try_from(long.length).unwrap_or(usize::MAX);
-        overlong(&long.start, length, self.max_frame)
-    }
-
-    /// Hands on the last line although it has not ended.
-    async fn finish_line(&mut self, node: Node, out: &mut Output) -> Result<()> {
-        let Some(tail) = self.tails.get_mut(&node) else {
-            return Ok(());
-        };
-        if tail.lines.pending() == 0 {
-            return Ok(());
-        }
-        let long = tail.lines.finish(&mut self.frames);
-        self.turn_to(node, 0, out).await?;
-        self.hand_on(node, long, out).await?;
-        self.save(out).await
-    }
-
-    /// Everything handed on so far is covered.
-    async fn save(&self, out: &mut Output) -> Result<()> {
-        let read = self.tails.values().map(|tail| Saved::of(tail));
-        let files = read.chain(self.saved.iter().cloned()).collect();
-        out.cursor(saved::cursor(files)?).await
     }
 
     // Waiting.
@@ -544,7 +497,14 @@ impl<'a> Reading<'a> {
             tails
         })
         .await?;
+        self.tell_lag(out);
         Ok(())
+    }
+
+    /// Tells how much there is to be read.
+    fn tell_lag(&self, out: &mut Output) {
+        let behind = self.tails.values().map(|tail| tail.behind());
+        out.lag_bytes(Some(behind.sum()));
     }
 }
 
@@ -556,34 +516,4 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) 
             what: "source",
             message: error.to_string(),
         })
-}
-
-/// Continues where the cursor says, if it knows the file: by its node, or under its path.
-fn resume(tail: &mut Tail, saved: &mut Vec<Saved>) -> std::io::Result<bool> {
-    let same_node = |saved: &Saved| saved.node() == tail.node;
-    let same_path = |saved: &Saved| saved.path == tail.path && saved.prefix.length > 0;
-    let known = saved
-        .iter()
-        .position(same_node)
-        .or_else(|| saved.iter().position(same_path));
-    let Some(at) = known else { return Ok(false) };
-    let resumed = tail.resume(saved[at].prefix, saved[at].position)?;
-    if resumed {
-        saved.remove(at);
-    }
-    Ok(resumed)
-}
-
-/// The file under another name in its folder.
-fn moved(saved: &Saved, max: usize) -> Option<Box<Tail>> {
-    let entries = std::fs::read_dir(saved.path.parent()?).ok()?;
-    let is_it = |entry: &std::fs::DirEntry| {
-        entry
-            .metadata()
-            .is_ok_and(|found| (found.dev(), found.ino()) == saved.node())
-    };
-    let path = entries.flatten().find(is_it)?.path();
-    let mut tail = Tail::open(path, max).ok()?;
-    let resumed = tail.resume(saved.prefix, saved.position).ok()?;
-    resumed.then(|| Box::new(tail))
 }

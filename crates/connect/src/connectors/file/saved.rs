@@ -18,6 +18,9 @@ pub(super) struct Saved {
     pub prefix: Prefix,
     /// All lines that end before this were handed on.
     pub position: u64,
+    /// The file that must be read to its end before it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after: Option<Node>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -33,6 +36,7 @@ impl Saved {
             inode: tail.node.1,
             prefix: tail.prefix,
             position: tail.position(),
+            after: tail.after,
         }
     }
 

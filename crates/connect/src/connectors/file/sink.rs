@@ -1,8 +1,12 @@
-//! Writes rows into a file, a line a row.
+//! Writes rows into a file, a line a row, each exactly once.
 //!
 //! Rows are gathered and written 64 KiB at a time, and whenever no further batch waits. The file always
 //! ends with a whole line: what a failed write left behind is cut off before the next one, so a disk
-//! that was full for a while leaves no torn line. Closing syncs the file to the disk.
+//! that was full for a while leaves no torn line. Syncing and closing bring the file to the disk.
+//!
+//! A receipt is a place in the file, see `place`, behind everything taken, also what is only gathered
+//! yet. Opened with one, the sink cuts off whatever follows that place, and goes on there. There is no
+//! rotation, so a sink has one file.
 
 use std::path::{Path, PathBuf};
 
@@ -13,13 +17,15 @@ use serde::Deserialize;
 use tokio::fs::{self, File, OpenOptions};
 use tokio::io::AsyncWriteExt;
 
+use super::place::{Place, Saved};
 use crate::formats::{self, Encoder, Frames};
 use crate::options::{OptionSet, Options};
-use crate::{Error, Result, Sink, SinkArgs, SinkKind};
+use crate::{Error, Guarantee, Receipt, Result, Sink, SinkArgs, SinkKind};
 
 pub(super) const KIND: SinkKind = SinkKind {
     options: OptionSet::of::<FileSinkOptions>(),
     formats: formats::LINES,
+    guarantee: |_| Guarantee::ExactlyOnce,
     create,
 };
 
@@ -29,9 +35,11 @@ const WRITE_AT: usize = 64 << 10;
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct FileSinkOptions {
-    /// The file; its folder must exist.
+    /// The file; its folder must exist. Nothing else may write to it: after a crash whatever follows
+    /// the last row that was saved is cut off.
     path: PathBuf,
-    /// Whether rows are added to a file that is there already; otherwise it is replaced.
+    /// Whether rows are added to a file that is there already; otherwise it is replaced. A sink that
+    /// goes on after a restart adds to its own file in any case.
     #[serde(default = "yes")]
     append: bool,
 }
@@ -68,51 +76,39 @@ struct Open {
     buffer: Vec<u8>,
     /// The length of the file up to its last whole write.
     length: u64,
+    /// Behind `buffer`: `place.length == length + buffer.len()`.
+    place: Place,
     /// Whether a failed write may have left something behind `length`.
     torn: bool,
+    /// Whether the folder's entry for the file is on the disk.
+    linked: bool,
 }
 
 #[async_trait]
 impl Sink for FileSink {
     async fn validate(&self) -> Result<()> {
         let path = &self.options.path;
-        let folder = match path.parent() {
-            Some(folder) if !folder.as_os_str().is_empty() => folder,
-            _ => Path::new("."),
-        };
+        let folder = folder(path);
         let found = fs::metadata(folder)
             .await
             .map_err(failed("cannot look into", folder))?;
-        let taken = fs::metadata(path).await.is_ok_and(|found| found.is_dir());
-        if !found.is_dir() || taken {
-            let source = std::io::ErrorKind::IsADirectory.into();
-            return Err(failed("cannot write", path)(source));
+        if !found.is_dir() {
+            let source = std::io::ErrorKind::NotADirectory.into();
+            return Err(failed("cannot look into", folder)(source));
         }
-        Ok(())
+        regular(path).await
     }
 
-    async fn open(&mut self) -> Result<()> {
-        let (path, append) = (&self.options.path, self.options.append);
-        let mut how = OpenOptions::new();
-        // Always in append mode: after a cut, writing goes on at the end.
-        how.create(true).append(true);
-        let file = how.open(path).await.map_err(failed("cannot open", path))?;
-        if !append {
-            file.set_len(0)
-                .await
-                .map_err(failed("cannot replace", path))?;
+    async fn open(&mut self, from: Option<Receipt>) -> Result<()> {
+        let path = &self.options.path;
+        let open = match from {
+            Some(receipt) => resume(path, &receipt).await?,
+            None => begin(path, self.options.append).await?,
+        };
+        if open.length > 0 {
+            self.encoder.resume();
         }
-        let length = file
-            .metadata()
-            .await
-            .map_err(failed("cannot open", path))?
-            .len();
-        self.open = Some(Open {
-            file,
-            buffer: Vec::new(),
-            length,
-            torn: false,
-        });
+        self.open = Some(open);
         Ok(())
     }
 
@@ -125,7 +121,9 @@ impl Sink for FileSink {
         }
         self.frames.clear();
         self.encoder.encode(rows, &mut self.frames)?;
+        let start = open.buffer.len();
         self.frames.write_lines(&mut open.buffer);
+        open.place.advance(&open.buffer[start..]);
         Ok(())
     }
 
@@ -136,16 +134,36 @@ impl Sink for FileSink {
             .map_err(failed("cannot write", &self.options.path))
     }
 
-    async fn close(&mut self) -> Result<()> {
+    fn receipt(&self) -> Option<Receipt> {
+        self.open.as_ref().and_then(|open| open.place.receipt())
+    }
+
+    async fn sync(&mut self) -> Result<()> {
         self.flush().await?;
         let open = self.open.as_mut().ok_or(Error::NotOpen)?;
-        let synced = open.file.sync_data().await;
-        self.open = None;
+        let synced = open.sync(folder(&self.options.path)).await;
         synced.map_err(failed("cannot sync", &self.options.path))
+    }
+
+    async fn close(&mut self) -> Result<()> {
+        self.sync().await?;
+        self.open = None;
+        Ok(())
     }
 }
 
 impl Open {
+    fn new(file: File, place: Place) -> Self {
+        Self {
+            file,
+            buffer: Vec::new(),
+            length: place.length,
+            place,
+            torn: false,
+            linked: false,
+        }
+    }
+
     /// Puts everything into the file.
     async fn write(&mut self) -> std::io::Result<()> {
         if self.torn {
@@ -159,6 +177,95 @@ impl Open {
         self.buffer.clear();
         Ok(())
     }
+
+    async fn sync(&mut self, folder: &Path) -> std::io::Result<()> {
+        self.file.sync_data().await?;
+        if !self.linked {
+            File::open(folder).await?.sync_all().await?;
+            self.linked = true;
+        }
+        Ok(())
+    }
+}
+
+/// Opens the file as it is, or empties it.
+async fn begin(path: &Path, append: bool) -> Result<Open> {
+    let mut file = opened(path, true).await?;
+    if !append {
+        let emptied = file.set_len(0).await;
+        emptied.map_err(failed("cannot replace", path))?;
+    }
+    let cannot = failed("cannot open", path);
+    let length = file.metadata().await.map_err(&cannot)?.len();
+    let place = Place::read(&mut file, length).await.map_err(&cannot)?;
+    Ok(Open::new(file, place))
+}
+
+/// Opens the file where the receipt says, and cuts off what follows.
+async fn resume(path: &Path, receipt: &Receipt) -> Result<Open> {
+    let target = path.display().to_string();
+    let saved = Saved::of(receipt, &target)?;
+    let differs = |reason: String| Error::BadReceipt {
+        target: target.clone(),
+        reason,
+    };
+    let mut file = match opened(path, saved.length == 0).await {
+        Err(Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
+            let length = saved.length;
+            return Err(differs(format!("it is gone, it had {length} bytes")));
+        }
+        opened => opened?,
+    };
+    let cannot = failed("cannot open", path);
+    let length = file.metadata().await.map_err(&cannot)?.len();
+    if length < saved.length {
+        let was = saved.length;
+        return Err(differs(format!("it has {length} bytes, it had {was}")));
+    }
+    let place = Place::read(&mut file, saved.length).await;
+    let place = place.map_err(&cannot)?;
+    if place.saved() != saved {
+        return Err(differs(
+            "it is another file than the one written before".to_owned(),
+        ));
+    }
+    if length > saved.length {
+        let cut = length - saved.length;
+        tracing::info!(
+            target,
+            cut,
+            "bytes written after the last checkpoint are cut off"
+        );
+        let cut = file.set_len(saved.length).await;
+        cut.map_err(failed("cannot cut off", path))?;
+    }
+    Ok(Open::new(file, place))
+}
+
+/// Always in append mode: after a cut, writing goes on at the end.
+async fn opened(path: &Path, create: bool) -> Result<File> {
+    regular(path).await?;
+    let mut how = OpenOptions::new();
+    how.read(true).append(true).create(create);
+    how.open(path).await.map_err(failed("cannot open", path))
+}
+
+/// Refuses pipes, devices and folders: nothing can be taken back from them.
+async fn regular(path: &Path) -> Result<()> {
+    match fs::metadata(path).await {
+        Ok(found) if !found.is_file() => {
+            let source = std::io::Error::other("it is no regular file");
+            Err(failed("cannot write", path)(source))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn folder(path: &Path) -> &Path {
+    match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    }
 }
 
 fn failed(what: &str, path: &Path) -> impl Fn(std::io::Error) -> Error {
@@ -168,6 +275,9 @@ fn failed(what: &str, path: &Path) -> impl Fn(std::io::Error) -> Error {
         source,
     }
 }
+
+#[cfg(test)]
+mod receipts;
 
 #[cfg(test)]
 mod tests {
@@ -200,7 +310,7 @@ mod tests {
 
     async fn write(path: &Path, append: bool, line: &str) {
         let mut sink = sink(path, append);
-        sink.open().await.unwrap();
+        sink.open(None).await.unwrap();
         sink.write(&rows(line)).await.unwrap();
         sink.close().await.unwrap();
     }
@@ -224,7 +334,7 @@ mod tests {
             error.starts_with("cannot look into /nowhere at all: "),
             "{error}"
         );
-        let error = sink(path, true).open().await.unwrap_err().to_string();
+        let error = sink(path, true).open(None).await.unwrap_err().to_string();
         assert!(
             error.starts_with("cannot open /nowhere at all/out: "),
             "{error}"
@@ -245,12 +355,8 @@ mod tests {
         std::fs::write(&path, "whole\nto").unwrap();
         let mut how = OpenOptions::new();
         let file = how.append(true).open(&path).await.unwrap();
-        let mut open = Open {
-            file,
-            buffer: b"torn\n".to_vec(),
-            length: 6,
-            torn: true,
-        };
+        let mut open = Open::new(file, Place::default());
+        (open.buffer, open.length, open.torn) = (b"torn\n".to_vec(), 6, true);
         open.write().await.unwrap();
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "whole\ntorn\n");
         assert_eq!((open.length, open.torn), (11, false));
@@ -276,12 +382,7 @@ mod tests {
             options,
             encoder: args.encoder.unwrap(),
             frames: Frames::default(),
-            open: Some(Open {
-                file,
-                buffer: Vec::new(),
-                length: 0,
-                torn: false,
-            }),
+            open: Some(Open::new(file, Place::default())),
         };
         let large = "x".repeat(WRITE_AT);
         sink.write(&rows(&large)).await.unwrap();

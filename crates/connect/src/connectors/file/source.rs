@@ -11,10 +11,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::find::Patterns;
 use super::reading::Reading;
-use super::saved;
+use super::saved::{self, Saved};
 use crate::formats;
 use crate::options::{ByteSize, Duration, Objection, OptionSet, Options};
-use crate::{Cursor, End, Error, Lifecycle, Output, Result, Retry, Source, SourceArgs, SourceKind};
+use crate::{End, Error, Lifecycle, Output, Result, Retry, Source, SourceArgs, SourceKind};
 
 pub(super) const KIND: SourceKind = SourceKind {
     options: OptionSet::of::<FileSourceOptions>(),
@@ -115,11 +115,12 @@ fn create(args: SourceArgs<'_>) -> Result<Box<dyn Source>> {
     let options: FileSourceOptions = args.options.get()?;
     let patterns = Patterns::new(&options.path, &options.exclude).map_err(Error::Options)?;
     let has_header = formats::has_header(args.options);
+    let saved = args.cursor.as_ref().map(saved::files).transpose()?;
     Ok(Box::new(FileSource {
         options,
         patterns,
         has_header,
-        cursor: args.cursor,
+        saved,
     }))
 }
 
@@ -128,7 +129,8 @@ struct FileSource {
     patterns: Patterns,
     /// Whether the first line of each file names its columns.
     has_header: bool,
-    cursor: Option<Cursor>,
+    /// The files that the cursor covers.
+    saved: Option<Vec<Saved>>,
 }
 
 #[async_trait]
@@ -146,7 +148,7 @@ impl Source for FileSource {
     }
 
     async fn run(&mut self, out: &mut Output, stop: CancellationToken) -> Result<End> {
-        let saved = self.cursor.as_ref().map(saved::files).transpose()?;
+        let saved = self.saved.take();
         let patterns = self.patterns.clone();
         let mut reading = Reading::new(&self.options, patterns, self.has_header, saved, out);
         self.read(&mut reading, out, &stop).await
@@ -196,5 +198,7 @@ impl FileSource {
     }
 }
 
+#[cfg(test)]
+mod histories;
 #[cfg(test)]
 mod tests;

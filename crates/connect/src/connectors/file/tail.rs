@@ -45,10 +45,14 @@ pub(super) struct Tail {
     pub after: Option<Node>,
     /// Its length and time of change when that was last asked.
     stamp: Option<(u64, i64, i64)>,
+    /// Its length when that was last asked.
+    length: u64,
     file: File,
     unpack: Unpack,
     /// The position up to which it was read; `lines` holds what follows the last line end before it.
     offset: u64,
+    /// How much of that was not handed on yet, besides what `lines` holds.
+    pub ahead: u64,
 }
 
 enum Unpack {
@@ -101,15 +105,25 @@ impl Tail {
             last_look: false,
             after: None,
             stamp: None,
+            length: metadata.len(),
             file,
             unpack: Unpack::Unknown,
             offset: 0,
+            ahead: 0,
         })
     }
 
-    /// The position after the last line that has ended: where to continue.
+    /// The position after the last line that was handed on: where to continue.
     pub(super) fn position(&self) -> u64 {
-        self.offset - self.lines.pending()
+        self.offset - self.ahead - self.lines.pending()
+    }
+
+    /// How many bytes of it were not read yet; 0 if it is packed.
+    pub(super) fn behind(&self) -> u64 {
+        match self.unpack {
+            Unpack::Unknown | Unpack::Plain => self.length.saturating_sub(self.offset),
+            Unpack::Packed(_) | Unpack::Spent { .. } => 0,
+        }
     }
 
     /// Continues at a position that was reached before, if the file begins as it did then.
@@ -170,6 +184,7 @@ impl Tail {
             .metadata()
             .ok()
             .map(|found| (found.len(), found.mtime(), found.mtime_nsec()));
+        self.length = now.map_or(self.length, |(length, ..)| length);
         std::mem::replace(&mut self.stamp, now) != now
     }
 
@@ -183,7 +198,10 @@ impl Tail {
             self.unpack = Unpack::Unknown;
         }
         let filled = self.fill(block);
-        let shorter = matches!(self.unpack, Unpack::Plain) && self.length()? < self.offset;
+        if matches!(self.unpack, Unpack::Plain) {
+            self.length = self.length()?;
+        }
+        let shorter = matches!(self.unpack, Unpack::Plain) && self.length < self.offset;
         if shorter || !self.prefix.follow(&self.file)? {
             return self.rewind();
         }

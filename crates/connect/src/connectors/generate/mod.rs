@@ -2,7 +2,9 @@
 //!
 //! A row is a function of the seed and its number: the same options make the same rows on every machine
 //! and in every run, and a source continues from its cursor, the number of rows made so far, without
-//! keeping anything else. Event time is made as well: rows are as far apart as the rate says.
+//! keeping anything else. The cursor also says what the rows were made by: with another seed or rate
+//! they would not be the same, and it is refused. Event time is made as well: rows are as far apart
+//! as the rate says.
 //!
 //! `rows.rs` fills any columns by type, `nexmark.rs` makes the tables of the Nexmark benchmark, `dice.rs`
 //! throws the dice.
@@ -261,24 +263,79 @@ fn columns(options: &Checked, declared: Option<SchemaRef>) -> Result<Option<Sche
 }
 
 /// Where a source is.
-#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 struct Place {
     /// Rows made so far.
     row: u64,
     /// The event time of row 0.
     start_us: i64,
+    /// What decides the rows.
+    made_by: MadeBy,
+}
+
+/// The options that every row is a function of.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+struct MadeBy {
+    seed: u64,
+    table: Option<Table>,
+    keys: Option<u64>,
+    rows_per_second: f64,
+}
+
+impl MadeBy {
+    fn of(options: &GenerateOptions) -> Self {
+        Self {
+            seed: options.seed,
+            table: options.table,
+            keys: options.keys,
+            rows_per_second: options.rows_per_second,
+        }
+    }
+
+    /// In what it differs from `now`, for a person.
+    fn differs(&self, now: &Self) -> Option<String> {
+        let of = |made_by: &Self| {
+            let table = made_by.table.map(|table| table.to_string());
+            let keys = made_by.keys.map(|keys| keys.to_string());
+            [
+                ("seed", made_by.seed.to_string()),
+                ("table", table.unwrap_or_else(|| "none".to_owned())),
+                ("keys", keys.unwrap_or_else(|| "the default".to_owned())),
+                ("rows_per_second", made_by.rows_per_second.to_string()),
+            ]
+        };
+        let mut pairs = of(self).into_iter().zip(of(now));
+        let ((name, then), (_, now)) = pairs.find(|(then, now)| then != now)?;
+        Some(format!(
+            "its rows were made with {name} {then}, now it is {now}"
+        ))
+    }
+}
+
+impl Place {
+    fn start(options: &GenerateOptions) -> Self {
+        Self {
+            row: 0,
+            start_us: options.start_time.us(&SystemClock),
+            made_by: MadeBy::of(options),
+        }
+    }
+
+    fn of(Cursor(at): Cursor, options: &GenerateOptions) -> Result<Self> {
+        let refused = |reason| Error::BadCursor { reason };
+        let place = Self::deserialize(at).map_err(|error| refused(error.to_string()))?;
+        match place.made_by.differs(&MadeBy::of(options)) {
+            Some(reason) => Err(refused(reason)),
+            None => Ok(place),
+        }
+    }
 }
 
 fn create(args: SourceArgs<'_>) -> Result<Box<dyn Source>> {
     let options: GenerateOptions = args.options.get()?;
     let place = match args.cursor {
-        Some(Cursor(at)) => Place::deserialize(&at).map_err(|error| Error::BadCursor {
-            reason: error.to_string(),
-        })?,
-        None => Place {
-            row: 0,
-            start_us: options.start_time.us(&SystemClock),
-        },
+        Some(cursor) => Place::of(cursor, &options)?,
+        None => Place::start(&options),
     };
     let maker = maker(&options, args.schema)?;
     Ok(Box::new(Generate {
@@ -339,7 +396,9 @@ impl Generate {
         })?;
         out.rows(batch).await?;
         self.place.row = next;
-        let at = serde_json::json!({ "row": next, "start_us": self.place.start_us });
+        let at = serde_json::to_value(&self.place).map_err(|error| Error::Generate {
+            reason: error.to_string(),
+        })?;
         out.cursor(Cursor(at)).await
     }
 }

@@ -113,6 +113,46 @@ async fn it_goes_on_from_its_cursor() {
     assert_eq!(concat_batches(&columns(), [&head, &tail]).unwrap(), whole);
 }
 
+#[tokio::test]
+async fn every_table_goes_on_from_every_cursor() {
+    for table in ["person", "auction", "bid"] {
+        let list = |rows| {
+            let mut list = fast(rows);
+            list.extend([("kind", "nexmark".into()), ("table", table.into())]);
+            spec(&list, None).unwrap()
+        };
+        let schema = list(1).schema();
+        let (whole, _) = all(list(1_000), None).await;
+        for rows in [0, 1, 45, 46, 47, 700] {
+            let (head, cursor) = all(list(rows), None).await;
+            let (tail, _) = all(list(1_000), cursor).await;
+            let joined = concat_batches(&schema, [&head, &tail]).unwrap();
+            assert_eq!(joined, whole, "{table} {rows}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_cursor_of_other_rows_is_refused() {
+    let (_, cursor) = all(spec(&fast(10), Some(columns())).unwrap(), None).await;
+    for (key, value, expected) in [
+        ("seed", Value::from(8), "made with seed 7, now it is 8"),
+        (
+            "rows_per_second",
+            5.into(),
+            "rows_per_second 0, now it is 5",
+        ),
+        ("keys", 3.into(), "keys the default, now it is 3"),
+    ] {
+        let mut list = fast(10);
+        list.retain(|(other, _)| *other != key);
+        list.push((key, value));
+        let source = spec(&list, Some(columns())).unwrap().source(cursor.clone());
+        let error = source.err().unwrap().to_string();
+        assert!(error.ends_with(expected), "{error}");
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn rows_come_at_the_rate_asked_for() {
     let list = [("rows_per_second", 1_000.into())];

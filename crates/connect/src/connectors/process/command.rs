@@ -14,6 +14,9 @@ use tokio::process::Command as Process;
 use crate::options::Secret;
 use crate::{Error, Result};
 
+/// The variable that tells a command where to continue.
+const CURSOR: &str = "HEADWATER_CURSOR";
+
 /// What is run, and in which surroundings.
 #[derive(Debug, Clone)]
 pub(super) struct Command {
@@ -119,14 +122,17 @@ impl Command {
         self.words.join(" ")
     }
 
-    /// A process that is not started yet, in a group of its own, without input.
-    pub(super) fn process(&self) -> Process {
+    /// A process that is not started yet, in a group of its own, without input. `cursor` tells it where
+    /// to continue.
+    pub(super) fn process(&self, cursor: Option<&str>) -> Process {
         let mut process = Process::new(&self.words[0]);
         process.args(&self.words[1..]);
         if self.clear_env {
             process.env_clear();
         }
+        process.env_remove(CURSOR);
         process.envs(self.env.iter().map(|(name, value)| (name, value.expose())));
+        process.envs(cursor.map(|cursor| (CURSOR, cursor)));
         if let Some(cwd) = &self.cwd {
             process.current_dir(cwd);
         }

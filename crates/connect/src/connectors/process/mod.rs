@@ -6,9 +6,14 @@
 //! longer and longer between attempts, and giving up, is left to the lifecycle around every source,
 //! which is told of an error that may be tried again.
 //!
-//! It leaves splitting a command into words and finding it to `command.rs`, signals to `group.rs`.
+//! With `cursor_field` it is the command that knows how to continue: the cursor is a field of its last
+//! line, and the next run finds it in its environment.
+//!
+//! It leaves splitting a command into words and finding it to `command.rs`, signals to `group.rs`,
+//! the field and the variable to `cursor.rs`.
 
 mod command;
+mod cursor;
 mod group;
 mod run;
 
@@ -22,6 +27,7 @@ use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
 use self::command::{Command, Shell, words};
+use self::cursor::Marker;
 use self::group::Watcher;
 use self::run::{Exit, Run, Streams};
 use crate::options::{ByteSize, Duration, Objection, OptionSet, Options, Secret};
@@ -78,6 +84,12 @@ struct ProcessOptions {
     /// How long it may take to end after SIGTERM, before SIGKILL.
     #[serde(default = "three_seconds")]
     grace: Duration,
+    /// A field of its lines, which are then JSON objects: the value in the last line taken is the
+    /// cursor. A run that is to continue finds it in the variable `HEADWATER_CURSOR` (a text as it is,
+    /// anything else as JSON) and must print what comes after it; without a cursor the variable is
+    /// not set. A line without the field is not covered until one with it follows.
+    #[serde(default)]
+    cursor_field: Option<String>,
 }
 
 fn three_seconds() -> Duration {
@@ -142,6 +154,12 @@ impl Options for ProcessOptions {
             }
             _ => {}
         }
+        if self.cursor_field.is_some() && self.stream == Stream::Both {
+            object(
+                &["cursor_field", "stream"],
+                "two outputs have no common order",
+            );
+        }
         match (self.mode, self.restart) {
             (Mode::Interval, Some(_)) => {
                 object(&["restart", "mode"], "mode 'interval' always runs it again");
@@ -168,12 +186,19 @@ fn create(args: SourceArgs<'_>) -> Result<Box<dyn Source>> {
         ..
     } = options.clone();
     let command = Command::new(words, env, clear_env, cwd);
-    Ok(Box::new(ProcessSource { options, command }))
+    let marker = Marker::new(options.cursor_field.as_deref(), args.cursor)?;
+    Ok(Box::new(ProcessSource {
+        options,
+        command,
+        marker,
+    }))
 }
 
 struct ProcessSource {
     options: ProcessOptions,
     command: Command,
+    /// Finds cursors, if the command can continue.
+    marker: Option<Marker>,
 }
 
 #[async_trait]
@@ -194,21 +219,22 @@ impl Source for ProcessSource {
         }
         end
     }
+
+    fn supports_incremental(&self) -> bool {
+        self.marker.is_some()
+    }
 }
 
 impl ProcessSource {
     async fn run_through(
-        &self,
+        &mut self,
         watcher: &mut Option<Watcher>,
         out: &mut Output,
         stop: &CancellationToken,
     ) -> Result<End> {
+        let to = self.command.shown();
         let run = self.start(watcher, out).await?;
-        let exit = run
-            .connected(self.command.shown())
-            .await?
-            .until_ended(stop)
-            .await?;
+        let exit = run.connected(to).await?.until_ended(stop).await?;
         self.tell(&exit, out).await?;
         if stop.is_cancelled() {
             return Ok(End::Stopped);
@@ -226,7 +252,7 @@ impl ProcessSource {
     }
 
     async fn run_repeatedly(
-        &self,
+        &mut self,
         watcher: &mut Option<Watcher>,
         out: &mut Output,
         stop: &CancellationToken,
@@ -252,12 +278,13 @@ impl ProcessSource {
             if failed {
                 self.tell(&exit, out).await?;
             }
-            out.degraded(failed.then(|| self.exited(&exit, Retry::Backoff).to_string()));
+            let failed = failed.then(|| self.exited(&exit, Retry::Backoff).to_string());
+            out.degraded(failed.or_else(|| self.unmarked()));
         }
     }
 
     async fn start<'a>(
-        &self,
+        &'a mut self,
         watcher: &'a mut Option<Watcher>,
         out: &'a mut Output,
     ) -> Result<Run<'a>> {
@@ -265,7 +292,13 @@ impl ProcessSource {
             stdout: self.options.stream != Stream::Stderr,
             stderr: self.options.stream != Stream::Stdout,
         };
-        Run::start(&self.command, streams, self.options.grace.0, watcher, out).await
+        let (marker, grace) = (self.marker.as_mut(), self.options.grace.0);
+        Run::start(&self.command, streams, grace, watcher, marker, out).await
+    }
+
+    /// That the source cannot be continued although it should.
+    fn unmarked(&self) -> Option<String> {
+        self.marker.as_ref().and_then(Marker::unmarked)
     }
 
     async fn tell(&self, exit: &Exit, out: &mut Output) -> Result<()> {

@@ -22,6 +22,7 @@ use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use super::command::Command;
+use super::cursor::Marker;
 use super::group::{Group, Watcher};
 use crate::formats::Frames;
 use crate::lines::{Lines, Overlong};
@@ -78,6 +79,7 @@ pub(super) struct Run<'a> {
     watcher: &'a mut Option<Watcher>,
     stdout: Pipe,
     stderr: Pipe,
+    marker: Option<&'a mut Marker>,
     out: &'a mut Output,
     started: Instant,
     phase: Phase,
@@ -100,9 +102,11 @@ impl<'a> Run<'a> {
         streams: Streams,
         grace: Duration,
         watcher: &'a mut Option<Watcher>,
+        marker: Option<&'a mut Marker>,
         out: &'a mut Output,
     ) -> Result<Self> {
-        let mut process = command.process();
+        let cursor = marker.as_ref().and_then(|marker| marker.told());
+        let mut process = command.process(cursor.as_deref());
         process.stdout(if streams.stdout {
             Stdio::piped()
         } else {
@@ -133,6 +137,7 @@ impl<'a> Run<'a> {
                 Some(Tail::default()),
                 max,
             ),
+            marker,
             out,
             started: Instant::now(),
             phase: Phase::Running,
@@ -198,10 +203,12 @@ impl<'a> Run<'a> {
                     }
                 }
                 read = self.stdout.read(), if self.stdout.is_open() => {
-                    self.stdout.emit(read, self.out, stop).await?;
+                    let marker = self.marker.as_deref_mut();
+                    self.stdout.emit(read, marker, self.out, stop).await?;
                 }
                 read = self.stderr.read(), if self.stderr.is_open() => {
-                    self.stderr.emit(read, self.out, stop).await?;
+                    let marker = self.marker.as_deref_mut();
+                    self.stderr.emit(read, marker, self.out, stop).await?;
                 }
             }
         }
@@ -236,6 +243,8 @@ struct Pipe {
     name: Option<Arc<str>>,
     /// Its last lines, if they are wanted.
     tail: Option<Tail>,
+    /// Whether lines were left out, and so is all that follows: there is no hole.
+    cut: bool,
 }
 
 impl Pipe {
@@ -254,6 +263,7 @@ impl Pipe {
             rows,
             name,
             tail,
+            cut: false,
         }
     }
 
@@ -273,6 +283,7 @@ impl Pipe {
     async fn emit(
         &mut self,
         read: std::io::Result<usize>,
+        mut marker: Option<&mut Marker>,
         out: &mut Output,
         stop: &CancellationToken,
     ) -> Result<()> {
@@ -282,12 +293,13 @@ impl Pipe {
         while at < length {
             let (taken, long) = self.lines.take(&self.block[at..length], &mut self.frames);
             at += taken;
-            self.hand_on(long, out, stop).await?;
+            let marker = marker.as_deref_mut();
+            self.hand_on(long, marker, out, stop).await?;
         }
         if length == 0 {
             self.reader = None;
             let long = self.lines.finish(&mut self.frames);
-            self.hand_on(long, out, stop).await?;
+            self.hand_on(long, marker, out, stop).await?;
         }
         Ok(())
     }
@@ -295,20 +307,22 @@ impl Pipe {
     async fn hand_on(
         &mut self,
         long: Option<Overlong>,
+        marker: Option<&mut Marker>,
         out: &mut Output,
         stop: &CancellationToken,
     ) -> Result<()> {
         if let Some(tail) = &mut self.tail {
             tail.see(&self.frames, long.as_ref());
         }
-        if !self.rows {
+        if !self.rows || self.cut {
             self.frames.clear();
             return Ok(());
         }
-        let handed = self.hand_on_rows(long, out).await;
+        let handed = self.hand_on_rows(long, marker, out).await;
         match handed {
             // What a child says after it was told to end is taken only as far as there is room.
             Err(Error::Stopped) if stop.is_cancelled() => {
+                self.cut = true;
                 self.frames.clear();
                 Ok(())
             }
@@ -316,9 +330,27 @@ impl Pipe {
         }
     }
 
-    async fn hand_on_rows(&mut self, long: Option<Overlong>, out: &mut Output) -> Result<()> {
+    async fn hand_on_rows(
+        &mut self,
+        long: Option<Overlong>,
+        marker: Option<&mut Marker>,
+        out: &mut Output,
+    ) -> Result<()> {
         if !self.frames.is_empty() || long.is_some() {
             out.origin(self.name.clone()).await?;
+        }
+        if let Some(marker) = marker {
+            let before = marker.unmarked();
+            if let Some((covered, cursor)) = marker.find(&self.frames) {
+                let rest = self.frames.split_off(covered);
+                out.frames(&mut self.frames).await?;
+                out.cursor(cursor).await?;
+                self.frames = rest;
+            }
+            let now = marker.unmarked();
+            if now != before {
+                out.degraded(now);
+            }
         }
         if !self.frames.is_empty() {
             out.frames(&mut self.frames).await?;

@@ -1,7 +1,8 @@
 //! `stdout`: rows on the standard output, a line a row.
 //!
 //! Written whenever no further batch waits, so that a terminal or a pipe sees each row at once. When
-//! nobody reads the pipe any more the sink fails for good. The table that updates in place on a
+//! nobody reads the pipe any more the sink fails for good. A pipe cannot be taken back: after a crash
+//! rows may be written twice, and whether anyone read them is not known. The table that updates in place on a
 //! terminal is the server's; this is for pipes and files.
 
 use arrow::array::RecordBatch;
@@ -12,7 +13,7 @@ use tokio::io::{AsyncWrite, AsyncWriteExt};
 
 use crate::formats::{self, Encoder, Frames};
 use crate::options::{OptionSet, Options};
-use crate::{Connector, Error, Result, Retry, Sink, SinkArgs, SinkKind};
+use crate::{Connector, Error, Guarantee, Receipt, Result, Retry, Sink, SinkArgs, SinkKind};
 
 /// The connector `stdout`.
 pub const CONNECTOR: Connector = Connector {
@@ -22,6 +23,7 @@ pub const CONNECTOR: Connector = Connector {
     sink: Some(SinkKind {
         options: OptionSet::of::<StdoutOptions>(),
         formats: formats::LINES,
+        guarantee: |_| Guarantee::AtLeastOnce,
         create,
     }),
 };
@@ -47,6 +49,8 @@ struct Stdout<W> {
     frames: Frames,
     /// Taken, and not yet written.
     buffer: Vec<u8>,
+    /// The rows in `buffer`.
+    unsent: u64,
     out: W,
 }
 
@@ -56,6 +60,7 @@ impl<W: AsyncWrite + Unpin + Send + Sync + 'static> Stdout<W> {
             encoder,
             frames: Frames::default(),
             buffer: Vec::new(),
+            unsent: 0,
             out,
         }
     }
@@ -67,7 +72,7 @@ impl<W: AsyncWrite + Unpin + Send + Sync + 'static> Sink for Stdout<W> {
         Ok(())
     }
 
-    async fn open(&mut self) -> Result<()> {
+    async fn open(&mut self, _: Option<Receipt>) -> Result<()> {
         Ok(())
     }
 
@@ -78,6 +83,7 @@ impl<W: AsyncWrite + Unpin + Send + Sync + 'static> Sink for Stdout<W> {
         self.frames.clear();
         self.encoder.encode(rows, &mut self.frames)?;
         self.frames.write_lines(&mut self.buffer);
+        self.unsent += rows.num_rows() as u64;
         Ok(())
     }
 
@@ -86,12 +92,18 @@ impl<W: AsyncWrite + Unpin + Send + Sync + 'static> Sink for Stdout<W> {
             Ok(()) => self.out.flush().await,
             failed => failed,
         };
-        self.buffer.clear();
         written.map_err(|error| Error::Refused {
             target: "the standard output".to_owned(),
             reason: error.to_string(),
             retry: Retry::Fatal,
-        })
+        })?;
+        self.buffer.clear();
+        self.unsent = 0;
+        Ok(())
+    }
+
+    fn unsent(&self) -> u64 {
+        self.unsent
     }
 
     async fn close(&mut self) -> Result<()> {

@@ -25,9 +25,11 @@ fn rows(lines: &[&str]) -> RecordBatch {
 async fn each_row_is_a_line_once_flushed() {
     let (out, mut reader) = tokio::io::duplex(1 << 20);
     let mut sink = Stdout::new(encoder(), out);
-    sink.open().await.unwrap();
+    sink.open(None).await.unwrap();
     sink.write(&rows(&["a", "b"])).await.unwrap();
+    assert_eq!(sink.unsent(), 2);
     sink.flush().await.unwrap();
+    assert_eq!(sink.unsent(), 0);
     let mut seen = [0; 4];
     reader.read_exact(&mut seen).await.unwrap();
     assert_eq!(&seen, b"a\nb\n");
@@ -47,6 +49,7 @@ async fn a_reader_that_is_gone_is_a_failure_for_good() {
     sink.write(&rows(&["a"])).await.unwrap();
     let error = sink.flush().await.unwrap_err();
     assert_eq!(error.retry(), Retry::Fatal);
+    assert_eq!(sink.unsent(), 1, "nobody has it");
     assert_eq!(
         error.to_string(),
         "the standard output refused: broken pipe"

@@ -26,8 +26,10 @@ mod source;
 mod tests;
 mod tls;
 
-use crate::options::{ByteSize, OptionSet};
-use crate::{Connector, Error, Result, Sink, SinkArgs, SinkKind, Source, SourceArgs, SourceKind};
+use crate::options::{ByteSize, Checked, OptionSet};
+use crate::{
+    Connector, Error, Guarantee, Result, Sink, SinkArgs, SinkKind, Source, SourceArgs, SourceKind,
+};
 
 use options::{SinkOptions, SourceOptions};
 
@@ -45,6 +47,7 @@ pub const CONNECTOR: Connector = Connector {
     sink: Some(SinkKind {
         options: OptionSet::of::<SinkOptions>(),
         formats: FORMATS,
+        guarantee,
         create: create_sink,
     }),
 };
@@ -54,6 +57,14 @@ const FORMATS: &[&str] = &["json", "text", "bytes"];
 fn create_source(args: SourceArgs<'_>) -> Result<Box<dyn Source>> {
     let options: SourceOptions = args.options.get()?;
     Ok(Box::new(source::WebsocketSource::new(options.settings()?)))
+}
+
+/// A queue that drops when it is full makes no promise.
+fn guarantee(options: &Checked) -> Guarantee {
+    match options.get::<SinkOptions>() {
+        Ok(options) if options.blocks() => Guarantee::AtLeastOnce,
+        _ => Guarantee::AtMostOnce,
+    }
 }
 
 fn create_sink(args: SinkArgs<'_>) -> Result<Box<dyn Sink>> {

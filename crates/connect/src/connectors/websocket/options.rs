@@ -328,6 +328,11 @@ impl SourceOptions {
 }
 
 impl SinkOptions {
+    /// Whether no row is ever dropped.
+    pub(super) fn blocks(&self) -> bool {
+        self.overflow == Overflow::Block
+    }
+
     /// What these options come to.
     pub(super) fn settings(&self) -> Result<sink::Settings> {
         let connection = self.connection();

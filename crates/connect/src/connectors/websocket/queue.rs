@@ -11,6 +11,10 @@
 //! before the ping, confirms. What is not confirmed when a connection breaks is sent again on the
 //! next one: at least once, in order.
 //!
+//! Each message has a place: how many were pushed before it. Everything from the oldest unconfirmed
+//! place on is [`unsent`](Queue::unsent), also what was dropped in between, so that the count always
+//! means a tail of what was pushed.
+//!
 //! `waiting` is bounded by rows and bytes. What happens at the bound is the [`Overflow`] policy.
 //! The queue is shared by two tasks, the sink and its link; each waits for the other with one
 //! `Notify`, which keeps the permit when nobody waits yet, so no wake-up is lost.
@@ -50,13 +54,22 @@ pub(super) struct Bounds {
 #[derive(Debug, Clone)]
 pub(super) struct Broken(pub Trouble);
 
+/// A message and its place.
+#[derive(Debug)]
+struct Placed {
+    place: u64,
+    message: Message,
+}
+
 #[derive(Debug, Default)]
 struct State {
-    waiting: VecDeque<Message>,
+    /// Messages ever pushed, also those dropped; the place of the next.
+    pushed: u64,
+    waiting: VecDeque<Placed>,
     /// The sum of the lengths in `waiting`.
     waiting_bytes: usize,
     /// Written, not confirmed; the number of the message is the ping that confirms it or later.
-    sent: VecDeque<(u64, Message)>,
+    sent: VecDeque<(u64, Placed)>,
     sent_bytes: usize,
     /// Messages ever taken.
     taken: u64,
@@ -93,14 +106,18 @@ impl Queue {
                 Overflow::Block => self.progress.notified().await,
                 Overflow::DropOldest => self.drop_oldest(),
                 Overflow::Reject => {
-                    self.lock().dropped += 1;
+                    let mut state = self.lock();
+                    state.pushed += 1;
+                    state.dropped += 1;
                     return Ok(());
                 }
             }
         }
         let mut state = self.lock();
+        let place = state.pushed;
+        state.pushed += 1;
         state.waiting_bytes += message.len();
-        state.waiting.push_back(message);
+        state.waiting.push_back(Placed { place, message });
         drop(state);
         self.work.notify_one();
         Ok(())
@@ -143,12 +160,13 @@ impl Queue {
         if full && !state.sent.is_empty() {
             return None;
         }
-        let message = state.waiting.pop_front()?;
+        let placed = state.waiting.pop_front()?;
+        let message = placed.message.clone();
         state.waiting_bytes -= message.len();
         state.sent_bytes += message.len();
         state.taken += 1;
         let number = state.taken;
-        state.sent.push_back((number, message.clone()));
+        state.sent.push_back((number, placed));
         drop(state);
         self.progress.notify_one();
         Some((number, message))
@@ -161,7 +179,7 @@ impl Queue {
             let length = state
                 .sent
                 .pop_front()
-                .map_or(0, |(_, message)| message.len());
+                .map_or(0, |(_, placed)| placed.message.len());
             state.sent_bytes -= length;
         }
         drop(state);
@@ -179,8 +197,8 @@ impl Queue {
         let mut state = self.lock();
         state.connected = false;
         state.waiting_bytes += std::mem::take(&mut state.sent_bytes);
-        while let Some((_, message)) = state.sent.pop_back() {
-            state.waiting.push_front(message);
+        while let Some((_, placed)) = state.sent.pop_back() {
+            state.waiting.push_front(placed);
         }
         drop(state);
         self.progress.notify_one();
@@ -197,6 +215,14 @@ impl Queue {
     pub fn unconfirmed(&self) -> usize {
         let state = self.lock();
         state.waiting.len() + state.sent.len()
+    }
+
+    /// Messages from the oldest unconfirmed one to the last pushed.
+    pub fn unsent(&self) -> u64 {
+        let state = self.lock();
+        let sent = state.sent.front().map(|(_, placed)| placed.place);
+        let oldest = sent.or_else(|| state.waiting.front().map(|placed| placed.place));
+        oldest.map_or(0, |oldest| state.pushed - oldest)
     }
 
     /// Messages dropped at the bound. Only grows.
@@ -217,7 +243,7 @@ impl Queue {
 
     fn drop_oldest(&self) {
         let mut state = self.lock();
-        if let Some(message) = state.waiting.pop_front() {
+        if let Some(Placed { message, .. }) = state.waiting.pop_front() {
             state.waiting_bytes -= message.len();
             state.dropped += 1;
         }
@@ -271,6 +297,30 @@ mod tests {
         // A late pong of the connection before confirms nothing of this one.
         queue.confirm(2);
         assert_eq!(queue.unconfirmed(), 3);
+    }
+
+    /// What was dropped behind an unconfirmed message does not make that one look confirmed.
+    #[tokio::test]
+    async fn unsent_is_a_tail_of_what_was_pushed() {
+        let queue = queue(Overflow::DropOldest);
+        assert_eq!(queue.unsent(), 0);
+        for text in ["1", "2", "3", "4"] {
+            queue.push(Message::text(text)).await.expect("room");
+            if text == "1" {
+                queue.try_take().expect("it waits");
+            }
+        }
+        assert_eq!((queue.unsent(), queue.dropped()), (4, 1));
+        queue.confirm(1);
+        assert_eq!(queue.unsent(), 2, "the second was dropped");
+        queue.try_take().expect("it waits");
+        queue.requeue();
+        assert_eq!(queue.unsent(), 2);
+        for _ in 0..2 {
+            queue.try_take().expect("it waits");
+        }
+        queue.confirm(4);
+        assert_eq!(queue.unsent(), 0);
     }
 
     #[tokio::test]

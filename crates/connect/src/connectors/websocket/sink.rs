@@ -8,7 +8,8 @@
 //! `write` returns when its rows are in the bounded queue, `flush` when the server has confirmed
 //! them. With `overflow = 'block'` a server that is away therefore holds up the query behind the
 //! sink, and nothing is lost; with the other policies it does not, and what no longer fits is
-//! dropped and counted. The connection lives in a task of its own, the link.
+//! dropped and counted. Until a row is confirmed it counts as unsent, so that whoever keeps unsent
+//! rows over a crash loses none. The connection lives in a task of its own, the link.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,7 +28,7 @@ use super::link::Link;
 use super::policy::Trouble;
 use super::queue::{Bounds, Broken, Queue};
 use crate::formats::{Encoder, Frames};
-use crate::{Backoff, Error, Result, Retry, Sink};
+use crate::{Backoff, Error, Receipt, Result, Retry, Sink};
 
 /// How long `close` waits for the server to confirm what is left.
 const CLOSE_WAIT: Duration = Duration::from_secs(4);
@@ -114,12 +115,6 @@ impl WebsocketSink {
         })
     }
 
-    /// Messages that the overflow policy dropped. Only grows.
-    #[cfg(test)]
-    pub fn dropped(&self) -> u64 {
-        self.queue.dropped()
-    }
-
     /// Messages that wait to be sent.
     #[cfg(test)]
     pub fn waiting(&self) -> Vec<Message> {
@@ -150,7 +145,7 @@ impl Sink for WebsocketSink {
         self.settings.dialer.probe().await
     }
 
-    async fn open(&mut self) -> Result<()> {
+    async fn open(&mut self, _: Option<Receipt>) -> Result<()> {
         let Settings {
             dialer, backoff, ..
         } = &self.settings;
@@ -195,6 +190,19 @@ impl Sink for WebsocketSink {
     async fn flush(&mut self) -> Result<()> {
         let drained = self.queue.drained(false).await;
         drained.map_err(|broken| self.broken(broken))
+    }
+
+    /// What is confirmed is safe, and there is nothing to be done for the rest but to wait.
+    async fn sync(&mut self) -> Result<()> {
+        Ok(())
+    }
+
+    fn unsent(&self) -> u64 {
+        self.queue.unsent()
+    }
+
+    fn dropped(&self) -> u64 {
+        self.queue.dropped()
     }
 
     async fn close(&mut self) -> Result<()> {

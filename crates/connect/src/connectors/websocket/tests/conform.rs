@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use super::server::{Server, accept, next_data};
 use super::{quick, rows, sink, spec};
 use crate::conform::{self, SinkCase, SourceCase};
-use crate::{Blueprint, Sink};
+use crate::{Blueprint, Guarantee, Sink};
 
 /// The outside of the present check.
 struct Outside {
@@ -133,6 +133,15 @@ impl SourceCase for Case {
 impl SinkCase for Case {
     async fn fresh(&self) -> Box<dyn Sink> {
         Box::new(sink(&quick(&self.renew().await)))
+    }
+
+    async fn again(&self) -> Box<dyn Sink> {
+        let url = self.with(|outside| outside.server.url()).await;
+        Box::new(sink(&quick(&url)))
+    }
+
+    fn guarantee(&self) -> Guarantee {
+        Guarantee::AtLeastOnce
     }
 
     fn rows(&self, numbers: Range<u64>) -> RecordBatch {

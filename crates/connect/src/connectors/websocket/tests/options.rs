@@ -188,7 +188,7 @@ mod source {
             misspelt[0].hint().as_deref(),
             Some("did you mean \"subprotocol\"?")
         );
-        // Error strategies belong to the engine; until it has them nobody may think they act.
+        // Declared once for every connector, not here.
         let strategy =
             problems::<SourceOptions>(&json!({"url": "ws://h", "error.strategy": "drop"}));
         assert!(matches!(strategy[0].fault, Fault::Unknown { .. }));

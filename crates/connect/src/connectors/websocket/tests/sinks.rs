@@ -47,7 +47,7 @@ async fn nobody() -> (TcpListener, String) {
 async fn test_websocket_sink_publish() {
     let (server, mut messages) = collector().await;
     let mut sink = sink(&quick(&server.url()));
-    sink.open().await.expect("a server");
+    sink.open(None).await.expect("a server");
     sink.write(&rows(&["a", "", "c"])).await.expect("room");
     soon("the flush", sink.flush())
         .await
@@ -78,7 +78,7 @@ async fn headers_and_subprotocol_reach_the_server() {
     .await;
     let more = json!({"headers": {"Authorization": "Bearer abc"}, "subprotocol": "mqtt, amqp"});
     sink(&with(quick(&server.url()), more))
-        .open()
+        .open(None)
         .await
         .expect("a server");
     let headers = soon("a request", requests.recv()).await.expect("a request");
@@ -93,7 +93,7 @@ async fn binary_messages_are_binary() {
         quick(&server.url()),
         json!({"message.type": "binary"}),
     ));
-    sink.open().await.expect("a server");
+    sink.open(None).await.expect("a server");
     sink.write(&rows(&["a"])).await.expect("room");
     soon("the flush", sink.flush())
         .await
@@ -122,7 +122,7 @@ async fn what_a_broken_connection_did_not_confirm_is_sent_again() {
     })
     .await;
     let mut sink = sink(&quick(&server.url()));
-    sink.open().await.expect("a server");
+    sink.open(None).await.expect("a server");
     let lines: Vec<_> = (0..ROWS).map(|number| number.to_string()).collect();
     for part in lines.chunks(50) {
         let part: Vec<_> = part.iter().map(String::as_str).collect();
@@ -157,7 +157,7 @@ async fn a_server_that_comes_late_gets_everything() {
     let address = listener.local_addr().expect("bound");
     drop(listener);
     let mut sink = sink(&quick(&url));
-    sink.open().await.expect("away is not fatal");
+    sink.open(None).await.expect("away is not fatal");
     sink.write(&rows(&["early"]))
         .await
         .expect("room in the queue");
@@ -192,14 +192,14 @@ async fn a_full_queue_blocks_or_drops_by_its_policy() {
     let (listener, url) = nobody().await;
     drop(listener);
     let mut blocked = full(&url, "block");
-    blocked.open().await.expect("away is not fatal");
+    blocked.open(None).await.expect("away is not fatal");
     let rows = rows(&["1", "2", "3"]);
     let waited = timeout(Duration::from_millis(50), blocked.write(&rows)).await;
     waited.expect_err("there is room for two");
 
     for (overflow, kept) in [("drop_oldest", ["2", "3"]), ("reject", ["1", "2"])] {
         let mut sink = full(&url, overflow);
-        sink.open().await.expect("away is not fatal");
+        sink.open(None).await.expect("away is not fatal");
         soon("the write", sink.write(&rows))
             .await
             .expect("it never blocks");
@@ -218,7 +218,7 @@ async fn closing_while_the_server_is_away_tells_what_is_lost() {
     let (listener, url) = nobody().await;
     drop(listener);
     let mut sink = sink(&quick(&url));
-    sink.open().await.expect("away is not fatal");
+    sink.open(None).await.expect("away is not fatal");
     sink.write(&rows(&["1", "2"])).await.expect("room");
     let error = soon("the close", sink.close())
         .await
@@ -230,7 +230,10 @@ async fn closing_while_the_server_is_away_tells_what_is_lost() {
 #[tokio::test]
 async fn a_fatal_answer_ends_the_sink_and_a_break_without_reconnect_too() {
     let server = Server::start(|_, stream| answer(stream, "HTTP/1.1 403 Forbidden\r\n\r\n")).await;
-    let error = sink(&quick(&server.url())).open().await.expect_err("403");
+    let error = sink(&quick(&server.url()))
+        .open(None)
+        .await
+        .expect_err("403");
     assert_eq!(error.retry(), Retry::Fatal);
     assert!(error.to_string().contains("HTTP 403"), "{error}");
 
@@ -240,7 +243,7 @@ async fn a_fatal_answer_ends_the_sink_and_a_break_without_reconnect_too() {
     })
     .await;
     let mut sink = sink(&with(quick(&server.url()), json!({"reconnect": false})));
-    sink.open().await.expect("a server");
+    sink.open(None).await.expect("a server");
     sink.write(&rows(&["1"])).await.expect("room");
     let error = soon("the flush", sink.flush()).await.expect_err("it broke");
     assert_eq!(error.retry(), Retry::Fatal);
@@ -277,7 +280,7 @@ async fn it_reads_all_the_time_pings_and_notices_a_dead_server() {
     .await;
     let more = json!({"ping_interval": "10 ms", "ping_timeout": "200 ms"});
     let mut sink = sink(&with(quick(&server.url()), more));
-    sink.open().await.expect("a server");
+    sink.open(None).await.expect("a server");
     // The first connection is silent. The second asks, while the sink has nothing to write.
     let pong = soon("a pong", pongs.recv()).await.expect("a pong");
     assert_eq!(&pong[..], b"are you there");
@@ -302,7 +305,7 @@ async fn pings_stand_between_the_messages_so_that_a_slow_server_is_heard() {
     })
     .await;
     let mut sink = sink(&quick(&server.url()));
-    sink.open().await.expect("a server");
+    sink.open(None).await.expect("a server");
     let line = "x".repeat(1_000);
     sink.write(&rows(&[line.as_str(); 1_000]))
         .await
@@ -349,7 +352,7 @@ async fn test_websocket_round_trip() {
         .unwrap_or_else(|rejection| panic!("{rejection}"))
         .sink();
     let mut sink = sink.expect("fine options");
-    sink.open().await.expect("a server");
+    sink.open(None).await.expect("a server");
     let mut written = 0;
     while written < trades.len() {
         let item = soon("rows", source.items.recv()).await;
@@ -384,7 +387,7 @@ async fn test_sink_clone() {
     let (server, mut messages) = collector().await;
     let mut sinks = [created(&server), created(&server)];
     for sink in &mut sinks {
-        sink.open().await.expect("a server");
+        sink.open(None).await.expect("a server");
         sink.write(&rows(&["x"])).await.expect("room");
     }
     let [mut first, mut second] = sinks;

@@ -1,0 +1,264 @@
+//! The groups of panes: those still growing, and what was taken out of them before.
+//!
+//! ```text
+//!   pane:  run | run | run | live        what is known of a key is the fold of these, left to right
+//!          \___fold____/                 what has been folded already, a few rows a step
+//! ```
+//!
+//! Without checkpoints a pane is its live groups and nothing more. [`Panes::save`] moves those into
+//! a run, so it copies nothing and what follows starts from empty. Runs are folded in the
+//! background: [`Panes::tidy`] merges a bounded number of rows a step. Once that is done, and the
+//! later runs together are half as large as the first or there are [`MAX_RUNS`], one run takes the
+//! place of all. So a run is written again only after as much has been added.
+//!
+//! Always from the left: then what comes out is the same however far the fold has come, also for
+//! sums of doubles, and groups stay in the order in which they first came. What does change the
+//! last bits of a sum of doubles is where a checkpoint cut the rows: `(a + b) + (c + d)` is not
+//! `((a + b) + c) + d`. Sums of integers and decimals, counts, least and greatest do not care.
+
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use datafusion::error::Result;
+
+use super::groups::{Grouping, Groups};
+use super::saved::{Run, Share, StageState};
+
+/// So many runs of a pane are put together, however small the later ones are.
+const MAX_RUNS: usize = 64;
+
+/// How many rows are folded in a step in which no row came. In tests, so few that a fold takes steps.
+const ROWS_A_STEP: usize = if cfg!(test) { 3 } else { 4_096 };
+
+/// How far the runs of a pane have been merged.
+struct Fold {
+    into: Groups,
+    /// All runs before this one, and
+    run: usize,
+    /// all rows of that run before this one.
+    row: usize,
+}
+
+/// One slice of event time.
+pub(super) struct Pane {
+    start: i64,
+    pub live: Groups,
+    runs: Vec<Run>,
+    fold: Option<Fold>,
+}
+
+impl Pane {
+    fn new(start: i64, grouping: &Arc<Grouping>) -> Result<Self> {
+        Ok(Self {
+            start,
+            live: Groups::new(grouping)?,
+            runs: Vec::new(),
+            fold: None,
+        })
+    }
+
+    /// Moves what is live into a run.
+    fn seal(&mut self) -> Result<()> {
+        if !self.live.is_empty() {
+            self.runs.push(Run::new(self.start, self.live.take_run()?));
+        }
+        Ok(())
+    }
+
+    /// All that is known of the pane.
+    pub fn into_groups(mut self, grouping: &Arc<Grouping>) -> Result<Groups> {
+        if self.runs.is_empty() {
+            return Ok(self.live);
+        }
+        self.seal()?;
+        self.fold_rows(grouping, usize::MAX)?;
+        Ok(self.fold.map_or(self.live, |fold| fold.into))
+    }
+
+    /// All that is known of the pane as one run, to be read and read again; `None` if that is
+    /// nothing.
+    pub fn whole(&mut self, grouping: &Arc<Grouping>) -> Result<Option<&Run>> {
+        self.seal()?;
+        if self.runs.len() > 1 {
+            self.fold_rows(grouping, usize::MAX)?;
+            self.replace()?;
+        }
+        Ok(self.runs.first())
+    }
+
+    /// Whether putting the runs together pays.
+    fn is_cut_up(&self) -> bool {
+        let Some((first, later)) = self.runs.split_first() else {
+            return false;
+        };
+        let added: usize = later.iter().map(|run| run.rows.num_rows()).sum();
+        !later.is_empty() && (2 * added >= first.rows.num_rows() || self.runs.len() >= MAX_RUNS)
+    }
+
+    /// Folds at most `rows` rows, and says how many.
+    fn fold_rows(&mut self, grouping: &Arc<Grouping>, rows: usize) -> Result<usize> {
+        let mut fold = match self.fold.take() {
+            Some(fold) => fold,
+            None => Fold {
+                into: Groups::new(grouping)?,
+                run: 0,
+                row: 0,
+            },
+        };
+        let mut left = rows;
+        while left > 0
+            && let Some(run) = self.runs.get(fold.run)
+        {
+            let count = left.min(run.rows.num_rows() - fold.row);
+            fold.into.merge(&run.rows.slice(fold.row, count))?;
+            fold.row += count;
+            left -= count;
+            if fold.row == run.rows.num_rows() {
+                (fold.run, fold.row) = (fold.run + 1, 0);
+            }
+        }
+        self.fold = Some(fold);
+        Ok(rows - left)
+    }
+
+    fn is_folded(&self) -> bool {
+        self.fold
+            .as_ref()
+            .is_some_and(|fold| fold.run == self.runs.len())
+    }
+
+    /// Puts the one run that the fold has become in the place of all.
+    fn replace(&mut self) -> Result<()> {
+        if let Some(mut fold) = self.fold.take() {
+            self.runs = vec![Run::new(self.start, fold.into.take_run()?)];
+        }
+        Ok(())
+    }
+}
+
+/// The panes of a stage, by their start.
+pub(super) struct Panes {
+    grouping: Arc<Grouping>,
+    /// Whether a pane ends as groups, as with TUMBLE: then its runs are folded ahead of time.
+    ends_as_groups: bool,
+    panes: BTreeMap<i64, Pane>,
+    /// Panes that may have something to fold.
+    untidy: BTreeSet<i64>,
+}
+
+impl Panes {
+    pub fn new(grouping: &Arc<Grouping>, ends_as_groups: bool) -> Self {
+        Self {
+            grouping: Arc::clone(grouping),
+            ends_as_groups,
+            panes: BTreeMap::new(),
+            untidy: BTreeSet::new(),
+        }
+    }
+
+    /// The pane that starts at `start`; a new one if there was none.
+    pub fn at(&mut self, start: i64) -> Result<&mut Pane> {
+        match self.panes.entry(start) {
+            Entry::Occupied(found) => Ok(found.into_mut()),
+            Entry::Vacant(free) => Ok(free.insert(Pane::new(start, &self.grouping)?)),
+        }
+    }
+
+    /// The start of the first pane.
+    pub fn first(&self) -> Option<i64> {
+        self.panes.first_key_value().map(|(start, _)| *start)
+    }
+
+    /// The panes that start from `first` to `last`, both included.
+    pub fn between(&mut self, first: i64, last: i64) -> impl Iterator<Item = &mut Pane> {
+        self.panes.range_mut(first..=last).map(|(_, pane)| pane)
+    }
+
+    pub fn remove(&mut self, start: i64) -> Option<Pane> {
+        self.panes.remove(&start)
+    }
+
+    /// Takes out the panes that start before `bound`; at the end of all time, all of them.
+    pub fn take_before(&mut self, bound: i64) -> impl Iterator<Item = Pane> + use<> {
+        let ahead = match bound {
+            i64::MAX => BTreeMap::new(),
+            bound => self.panes.split_off(&bound),
+        };
+        std::mem::replace(&mut self.panes, ahead).into_values()
+    }
+
+    /// At the end of a step of `rows` rows: folds some of what checkpoints have cut up. More than
+    /// what a checkpoint can have added since, so the fold keeps up with them.
+    pub fn tidy(&mut self, rows: usize) -> Result<()> {
+        let mut left = ROWS_A_STEP + 2 * rows;
+        while left > 0
+            && let Some(start) = self.untidy.first().copied()
+        {
+            let folded = match self.panes.get_mut(&start) {
+                Some(pane) => tidy_pane(pane, &self.grouping, self.ends_as_groups, left)?,
+                None => None,
+            };
+            match folded {
+                Some(rows) => left -= rows,
+                None => {
+                    self.untidy.remove(&start);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Moves what is live into runs and adds all runs to `state`.
+    pub fn save(&mut self, state: &mut StageState) -> Result<()> {
+        for (start, pane) in &mut self.panes {
+            pane.seal()?;
+            state.runs.extend_from_slice(&pane.runs);
+            let untidy = !pane.is_folded() && (self.ends_as_groups || pane.is_cut_up());
+            if untidy && !pane.runs.is_empty() {
+                self.untidy.insert(*start);
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes in runs that this worker is to have.
+    pub fn restore(&mut self, runs: impl IntoIterator<Item = Run>) -> Result<()> {
+        for run in runs {
+            let start = run.slot;
+            self.at(start)?.runs.push(run);
+            self.untidy.insert(start);
+        }
+        Ok(())
+    }
+
+    /// The part of what was saved that is this worker's. With as many workers as before, each has
+    /// its own again: where rows are not routed by their keys, any split is right.
+    pub fn own(&self, states: &[StageState], share: Share) -> Result<Vec<Run>> {
+        if let Some(own) = share.unchanged(states) {
+            return Ok(own.runs.clone());
+        }
+        let runs = states.iter().flat_map(|state| &state.runs);
+        share.cut_all(runs, &self.grouping)
+    }
+}
+
+/// Folds at most `rows` rows of a pane and says how many; `None` if nothing is left to do.
+fn tidy_pane(
+    pane: &mut Pane,
+    grouping: &Arc<Grouping>,
+    ahead: bool,
+    rows: usize,
+) -> Result<Option<usize>> {
+    if pane.runs.is_empty() || !(ahead || pane.is_cut_up()) {
+        return Ok(None);
+    }
+    if !pane.is_folded() {
+        return pane.fold_rows(grouping, rows).map(Some);
+    }
+    if pane.is_cut_up() {
+        pane.replace()?;
+        return Ok(Some(0));
+    }
+    Ok(None)
+}

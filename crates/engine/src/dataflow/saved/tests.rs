@@ -1,0 +1,620 @@
+//! Queries that are cut by checkpoints and crashes, beside the same queries left alone.
+//!
+//! Each test runs a plan over random steps, as timely dataflows on several workers. What was saved
+//! goes through Arrow IPC, as it would through a file. With as many workers as before, what comes
+//! out must be the same step by step, down to the order of rows, wherever checkpoints are and
+//! whether the run goes on from one; with another number of workers, the same in all.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use arrow::array::{Float64Array, Int64Array, StringArray, TimestampMicrosecondArray};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
+use arrow::ipc::{reader::StreamReader, writer::StreamWriter};
+use arrow::util::pretty::pretty_format_batches;
+use datafusion::functions_aggregate::{array_agg, average, count, min_max, sum};
+use datafusion::logical_expr::AggregateUDF;
+use datafusion::physical_expr::aggregate::AggregateExprBuilder;
+use datafusion::physical_expr::expressions::col;
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+
+use super::*;
+use crate::dataflow::{
+    Aggregate, Built, Chunk, EventTime, Failure, KeyedSpec, Node, OutputColumn, Plan, SessionSpec,
+    WindowSpec, build,
+};
+
+const SECOND: i64 = 1_000_000;
+
+/// How long a worker sleeps at most while it waits for the others.
+const PEER_WAIT: Duration = Duration::from_micros(100);
+
+/// What comes in one step: batches in turn for each worker, and the watermark.
+#[derive(Debug, Clone)]
+struct Step {
+    number: usize,
+    /// For each input.
+    batches: Vec<Vec<RecordBatch>>,
+    watermark: Watermark,
+}
+
+/// What each stage on each worker knew.
+type States = Vec<Vec<StageState>>;
+
+/// What came out of one step, as lines.
+type Lines = Vec<String>;
+
+fn time_type() -> DataType {
+    DataType::Timestamp(TimeUnit::Microsecond, None)
+}
+
+fn input_schema() -> SchemaRef {
+    Arc::new(Schema::new(vec![
+        Field::new("name", DataType::Utf8, true),
+        Field::new("number", DataType::Int64, false),
+        Field::new("value", DataType::Int64, true),
+        Field::new("price", DataType::Float64, false),
+        Field::new("ts", time_type(), true),
+    ]))
+}
+
+/// Up to 60 rows around `now`, some of them late. Prices are multiples of `unit`.
+fn rows(random: &mut StdRng, now: i64, unit: f64) -> RecordBatch {
+    let count = random.random_range(0..60);
+    let mut name = Vec::new();
+    let mut number = Vec::new();
+    let mut value = Vec::new();
+    let mut price = Vec::new();
+    let mut ts = Vec::new();
+    for _ in 0..count {
+        name.push(
+            random
+                .random_bool(0.9)
+                .then(|| format!("name {}", random.random_range(0..12))),
+        );
+        number.push(random.random_range(0..6));
+        value.push(
+            random
+                .random_bool(0.8)
+                .then(|| random.random_range(-50..50)),
+        );
+        price.push(f64::from(random.random_range(-20..20)) * unit);
+        let most = if random.random_bool(0.1) { 20 } else { 3 };
+        let behind = random.random_range(0..most) * SECOND;
+        ts.push(random.random_bool(0.98).then_some(now - behind));
+    }
+    let columns: Vec<ArrayRef> = vec![
+        Arc::new(StringArray::from(name)),
+        Arc::new(Int64Array::from(number)),
+        Arc::new(Int64Array::from(value)),
+        Arc::new(Float64Array::from(price)),
+        Arc::new(TimestampMicrosecondArray::from(ts)),
+    ];
+    RecordBatch::try_new(input_schema(), columns).unwrap()
+}
+
+/// Prices are halves, which add up to the same in any order.
+fn steps(seed: u64, inputs: usize) -> Vec<Step> {
+    steps_of(seed, inputs, 0.5)
+}
+
+fn steps_of(seed: u64, inputs: usize, unit: f64) -> Vec<Step> {
+    let mut random = StdRng::seed_from_u64(seed);
+    let mut now = 0;
+    let mut steps: Vec<Step> = (0..60)
+        .map(|number| {
+            now += random.random_range(0..2 * SECOND);
+            let batches = |random: &mut StdRng| {
+                let count = random.random_range(0..4);
+                (0..count).map(|_| rows(random, now, unit)).collect()
+            };
+            Step {
+                number,
+                batches: (0..inputs).map(|_| batches(&mut random)).collect(),
+                watermark: Watermark {
+                    at_us: now - 2 * SECOND,
+                    idle: random.random_bool(0.1),
+                },
+            }
+        })
+        .collect();
+    steps.push(Step {
+        number: steps.len(),
+        batches: vec![Vec::new(); inputs],
+        watermark: Watermark::END,
+    });
+    steps
+}
+
+fn aggregate(function: Arc<AggregateUDF>, column: &str, schema: &SchemaRef) -> Aggregate {
+    let argument = col(column, schema).unwrap();
+    let builder = AggregateExprBuilder::new(function, vec![argument]);
+    let builder = builder.schema(Arc::clone(schema)).alias(column);
+    Aggregate {
+        function: Arc::new(builder.build().unwrap()),
+        filter: None,
+    }
+}
+
+/// `keys` of the input, and aggregates of which the last says in which order rows came.
+fn aggregates(schema: &SchemaRef) -> Vec<Aggregate> {
+    vec![
+        aggregate(count::count_udaf(), "value", schema),
+        aggregate(sum::sum_udaf(), "value", schema),
+        aggregate(average::avg_udaf(), "price", schema),
+        aggregate(min_max::min_udaf(), "name", schema),
+        aggregate(array_agg::array_agg_udaf(), "number", schema),
+    ]
+}
+
+fn grouping(keys: &[&str], aggregates: Vec<Aggregate>) -> Arc<Grouping> {
+    let schema = input_schema();
+    let exprs = keys.iter().map(|key| col(key, &schema).unwrap()).collect();
+    let fields = keys
+        .iter()
+        .map(|key| Arc::new(schema.field_with_name(key).unwrap().clone()));
+    Grouping::new(&schema, exprs, fields.collect(), aggregates).unwrap()
+}
+
+/// Columns of a result: keys, bounds of the window if it has some, aggregates.
+fn output(
+    keys: &[&str],
+    aggregates: &[Aggregate],
+    windows: bool,
+) -> (Vec<OutputColumn>, SchemaRef) {
+    let schema = input_schema();
+    let mut columns = Vec::new();
+    let mut fields = Vec::new();
+    for (number, key) in keys.iter().enumerate() {
+        columns.push(OutputColumn::Key(number));
+        fields.push(schema.field_with_name(key).unwrap().clone());
+    }
+    if windows {
+        columns.extend([OutputColumn::WindowStart, OutputColumn::WindowEnd]);
+        fields.extend(["start", "end"].map(|name| Field::new(name, time_type(), false)));
+    }
+    for (number, aggregate) in aggregates.iter().enumerate() {
+        columns.push(OutputColumn::Aggregate(number));
+        let of = aggregate.function.field();
+        fields.push(Field::new(
+            format!("a{number}"),
+            of.data_type().clone(),
+            true,
+        ));
+    }
+    (columns, Arc::new(Schema::new(fields)))
+}
+
+fn event_time() -> EventTime {
+    EventTime {
+        expr: col("ts", &input_schema()).unwrap(),
+        data_type: time_type(),
+        lag_us: 0,
+    }
+}
+
+fn plan(root: Node, changes: bool) -> Plan {
+    Plan {
+        root,
+        schema: input_schema(),
+        changes,
+        late: vec![input_schema()],
+    }
+}
+
+fn input() -> Box<Node> {
+    Box::new(Node::Input { input: 0 })
+}
+
+fn windows(keys: &[&str], size: i64, slide: i64, from: Box<Node>) -> Plan {
+    let aggregates = aggregates(&input_schema());
+    let (output, schema) = output(keys, &aggregates, true);
+    let spec = Arc::new(WindowSpec {
+        stage: 0,
+        time: event_time(),
+        size,
+        slide,
+        grouping: grouping(keys, aggregates),
+        output,
+        schema,
+    });
+    plan(Node::Window { from, spec }, false)
+}
+
+fn sessions(keys: &[&str]) -> Plan {
+    let mut all = aggregates(&input_schema());
+    let (output, schema) = output(keys, &all, true);
+    for function in [min_max::min_udaf(), min_max::max_udaf()] {
+        all.push(aggregate(function, "ts", &input_schema()));
+    }
+    let spec = Arc::new(SessionSpec {
+        stage: 0,
+        time: event_time(),
+        gap: 2 * SECOND,
+        grouping: grouping(keys, all),
+        output,
+        schema,
+    });
+    plan(
+        Node::Session {
+            from: input(),
+            spec,
+        },
+        false,
+    )
+}
+
+fn keyed(keys: &[&str]) -> Plan {
+    let aggregates = aggregates(&input_schema());
+    let (output, schema) = output(keys, &aggregates, false);
+    let grouping = grouping(keys, aggregates);
+    let spec = Arc::new(KeyedSpec {
+        total: grouping.total_of_nothing().unwrap(),
+        grouping,
+        output,
+        schema,
+    });
+    plan(
+        Node::Keyed {
+            from: input(),
+            spec,
+        },
+        true,
+    )
+}
+
+/// A tumbling window over two inputs, the second of which is two seconds behind in what it says.
+fn united() -> Plan {
+    let from = vec![Node::Input { input: 0 }, Node::Input { input: 1 }];
+    windows(
+        &["name"],
+        5 * SECOND,
+        5 * SECOND,
+        Box::new(Node::Union { from }),
+    )
+}
+
+/// Every kind of stage, with no, one and several keys.
+fn plans() -> Vec<(&'static str, Plan)> {
+    vec![
+        (
+            "tumble",
+            windows(&["name"], 5 * SECOND, 5 * SECOND, input()),
+        ),
+        (
+            "tumble, two keys",
+            windows(&["number", "name"], 9 * SECOND, 9 * SECOND, input()),
+        ),
+        (
+            "tumble, no key",
+            windows(&[], 5 * SECOND, 5 * SECOND, input()),
+        ),
+        ("hop", windows(&["name"], 12 * SECOND, 3 * SECOND, input())),
+        ("session", sessions(&["number"])),
+        ("session, two keys", sessions(&["name", "number"])),
+        ("keyed", keyed(&["name", "number"])),
+        ("keyed, no key", keyed(&[])),
+        ("union", united()),
+    ]
+}
+
+fn inputs(plan: &Plan) -> usize {
+    match &plan.root {
+        Node::Window { from, .. } => match from.as_ref() {
+            Node::Union { from } => from.len(),
+            _ => 1,
+        },
+        _ => 1,
+    }
+}
+
+/// Runs `steps` on `workers`, from `states` if there are some, and saves after those steps that
+/// `saves` says. Gives what came out of each step and what was known in the end.
+fn run(
+    plan: &Plan,
+    workers: usize,
+    steps: &[Step],
+    states: Option<&States>,
+    saves: fn(usize) -> bool,
+) -> (Vec<Lines>, States) {
+    let (plan, steps, states) = (plan.clone(), steps.to_vec(), states.cloned());
+    // The last one, so that home is not where things begin.
+    let home = workers - 1;
+    let out = Arc::new(Mutex::new(Vec::new()));
+    let collected = Arc::clone(&out);
+    let config = match workers {
+        1 => timely::Config::thread(),
+        several => timely::Config::process(several),
+    };
+    let guards = timely::execute(config, move |timely| {
+        let share = Share {
+            index: timely.index(),
+            peers: timely.peers(),
+        };
+        let failure = Failure::default();
+        let inputs = inputs(&plan);
+        let built = timely
+            .dataflow::<u64, _, _>(|scope| build(scope, &plan, inputs, home, &failure))
+            .unwrap();
+        let mut running = built;
+        if let Some(states) = &states {
+            for (number, stage) in running.stages.iter().enumerate() {
+                let of: Vec<_> = states.iter().map(|of| of[number].clone()).collect();
+                stage.restore(&of, share).unwrap();
+            }
+        }
+        for (epoch, step) in steps.iter().enumerate() {
+            feed(&mut running, step, epoch as u64, share);
+            while running.probe.less_equal(&(epoch as u64)) {
+                timely.step_or_park(Some(PEER_WAIT));
+            }
+            assert_eq!(failure.get(), None);
+            let lines = lines(running.outlet.take(epoch as u64));
+            if share.index == home {
+                collected.lock().unwrap().push(lines);
+            }
+            if saves(step.number) {
+                running
+                    .stages
+                    .iter()
+                    .for_each(|stage| drop(stage.save().unwrap()));
+            }
+        }
+        let state = running.stages.iter().map(|stage| stage.save().unwrap());
+        let state: Vec<StageState> = state.collect();
+        drop(running);
+        while timely.has_dataflows() {
+            timely.step();
+        }
+        state
+    });
+    let states = guards
+        .unwrap()
+        .join()
+        .into_iter()
+        .map(Result::unwrap)
+        .collect();
+    let out = std::mem::take(&mut *out.lock().unwrap());
+    (out, states)
+}
+
+fn feed(built: &mut Built, step: &Step, epoch: u64, share: Share) {
+    for (number, input) in built.inputs.iter_mut().enumerate() {
+        for (turn, batch) in step.batches[number].iter().enumerate() {
+            if (step.number + turn) % share.peers == share.index {
+                input.send(Chunk::Rows(batch.clone()));
+            }
+        }
+        // Not every input says something in every step.
+        let speaks = (step.number + number) % 3 > 0 || step.watermark == Watermark::END;
+        if share.index == number % share.peers && speaks {
+            let watermark = match step.watermark {
+                Watermark::END => Watermark::END,
+                Watermark { at_us, idle } => Watermark {
+                    at_us: at_us - 2 * SECOND * number as i64,
+                    idle: idle && number == 1,
+                },
+            };
+            input.send(Chunk::Watermark(watermark));
+        }
+        input.advance_to(epoch + 1);
+    }
+}
+
+/// The rows of chunks; late ones are marked. And the watermarks.
+fn lines(chunks: Vec<Chunk>) -> Lines {
+    let mut lines = Vec::new();
+    for chunk in chunks {
+        let (mark, rows) = match chunk {
+            Chunk::Rows(rows) => ("", rows),
+            Chunk::Late { rows, .. } => ("late", rows),
+            Chunk::Watermark(watermark) => {
+                lines.push(format!("{watermark:?}"));
+                continue;
+            }
+            Chunk::Partial { .. } => continue,
+        };
+        let table = pretty_format_batches(&[rows]).unwrap().to_string();
+        let rows = table.lines().filter(|line| line.starts_with('|')).skip(1);
+        lines.extend(rows.map(|row| {
+            let cells: Vec<_> = row.split('|').map(str::trim).collect();
+            format!("{mark}{}", cells.join("|"))
+        }));
+    }
+    lines
+}
+
+/// The lines of all rows, sorted. Lists of what came are sorted too.
+fn in_all(steps: &[Lines]) -> Lines {
+    let sorted = |line: &String| match line.split_once('[') {
+        Some((before, list)) => {
+            let (list, after) = list.split_once(']').unwrap();
+            let mut list: Vec<&str> = list.split(", ").collect();
+            list.sort_unstable();
+            format!("{before}{}{after}", list.join(" "))
+        }
+        None => line.clone(),
+    };
+    let rows = steps
+        .iter()
+        .flatten()
+        .filter(|line| !line.starts_with("Watermark"));
+    let mut lines: Lines = rows.map(sorted).collect();
+    lines.sort();
+    lines
+}
+
+/// As if it had been written to a file and read again.
+fn through_ipc(states: &States) -> States {
+    let run = |run: &Run| {
+        let mut bytes = Vec::new();
+        let mut writer = StreamWriter::try_new(&mut bytes, run.rows.schema_ref()).unwrap();
+        writer.write(&run.rows).unwrap();
+        writer.finish().unwrap();
+        let mut reader = StreamReader::try_new(bytes.as_slice(), None).unwrap();
+        Run::new(run.slot, reader.next().unwrap().unwrap())
+    };
+    let state = |state: &StageState| StageState {
+        facts: state.facts.clone(),
+        runs: state.runs.iter().map(run).collect(),
+    };
+    let worker = |worker: &Vec<StageState>| worker.iter().map(state).collect();
+    states.iter().map(worker).collect()
+}
+
+fn never(_step: usize) -> bool {
+    false
+}
+
+fn now_and_then(step: usize) -> bool {
+    step % 7 == 3 || step % 11 < 2
+}
+
+fn always(_step: usize) -> bool {
+    true
+}
+
+fn ids(states: &States) -> Vec<Vec<u64>> {
+    let stages = states.iter().flatten();
+    let ids = stages.map(|stage| stage.runs.iter().map(|run| run.id).collect());
+    ids.collect()
+}
+
+#[test]
+fn saving_changes_nothing() {
+    for (name, plan) in plans() {
+        for workers in [1, 2] {
+            let steps = steps(1, inputs(&plan));
+            let (alone, _) = run(&plan, workers, &steps, None, never);
+            assert!(
+                in_all(&alone).len() > 100 || name.ends_with("no key"),
+                "{name}"
+            );
+            for saves in [now_and_then, always] {
+                let (saved, _) = run(&plan, workers, &steps, None, saves);
+                for (step, (alone, saved)) in alone.iter().zip(&saved).enumerate() {
+                    assert_eq!(alone, saved, "{name}, {workers} workers, step {step}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_run_goes_on_where_another_ended() {
+    for (name, plan) in plans() {
+        for (workers, seed) in [(1, 2), (2, 3), (3, 4)] {
+            let steps = steps(seed, inputs(&plan));
+            let (alone, _) = run(&plan, workers, &steps, None, never);
+            for end in [1, 20, 45] {
+                let (before, states) = run(&plan, workers, &steps[..end], None, now_and_then);
+                assert_eq!(alone[..end], before, "{name}, {workers} workers");
+                let states = through_ipc(&states);
+                let (after, _) = run(&plan, workers, &steps[end..], Some(&states), now_and_then);
+                for (step, (alone, after)) in alone[end..].iter().zip(&after).enumerate() {
+                    assert_eq!(
+                        alone, after,
+                        "{name}, {workers} workers, step {step} after {end}"
+                    );
+                }
+            }
+        }
+    }
+}
+
+/// Tenths do not: to the last bit the same comes out if checkpoints cut the rows alike.
+#[test]
+fn doubles_add_up_to_the_same_after_the_same_checkpoints() {
+    for (name, plan) in plans() {
+        for workers in [1, 2] {
+            let steps = steps_of(7, inputs(&plan), 0.1);
+            let (alone, _) = run(&plan, workers, &steps, None, now_and_then);
+            for last in [10, 24, 45] {
+                assert!(now_and_then(last));
+                let (before, after) = steps.split_at(last + 1);
+                let (mut out, states) = run(&plan, workers, before, None, now_and_then);
+                let states = through_ipc(&states);
+                out.extend(run(&plan, workers, after, Some(&states), now_and_then).0);
+                assert_eq!(alone, out, "{name}, {workers} workers, after {last}");
+            }
+        }
+    }
+}
+
+#[test]
+fn the_number_of_workers_may_change() {
+    for (name, plan) in plans() {
+        let steps = steps(5, inputs(&plan));
+        let (alone, _) = run(&plan, 1, &steps, None, never);
+        for [first, second] in [[1, 2], [2, 1], [3, 2], [2, 3]] {
+            let (mut out, states) = run(&plan, first, &steps[..25], None, now_and_then);
+            let states = through_ipc(&states);
+            let (after, states) = run(&plan, second, &steps[25..40], Some(&states), now_and_then);
+            out.extend(after);
+            let states = through_ipc(&states);
+            let (after, _) = run(&plan, first, &steps[40..], Some(&states), never);
+            out.extend(after);
+            assert_eq!(
+                in_all(&alone),
+                in_all(&out),
+                "{name}, {first} to {second} workers"
+            );
+        }
+    }
+}
+
+#[test]
+fn what_was_saved_keeps_its_ids() {
+    for (name, plan) in plans() {
+        for workers in [1, 2] {
+            let steps = steps(6, inputs(&plan));
+            let (_, states) = run(&plan, workers, &steps[..30], None, now_and_then);
+            assert!(
+                states.iter().flatten().any(|stage| !stage.runs.is_empty()),
+                "{name}"
+            );
+            let (_, again) = run(&plan, workers, &[], Some(&states), never);
+            assert_eq!(ids(&states), ids(&again), "{name}, {workers} workers");
+        }
+    }
+}
+
+#[test]
+fn key_groups_are_dealt_out_evenly() {
+    let keys: ArrayRef = Arc::new(Int64Array::from_iter_values(0..10_000));
+    for peers in [1, 2, 3, 7, 256, 300] {
+        assert_eq!(owner(0, peers), 0);
+        assert!(owner(KEY_GROUPS - 1, peers) < peers);
+        let mut rows = vec![0usize; peers];
+        for owner in owners(std::slice::from_ref(&keys), 10_000, peers).unwrap() {
+            rows[owner] += 1;
+        }
+        if peers < 8 {
+            let fair = 10_000 / peers;
+            assert!(
+                rows.iter().all(|rows| rows.abs_diff(fair) < fair / 5),
+                "{rows:?}"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_cut_is_made_only_where_it_must() {
+    let rows = rows(&mut StdRng::seed_from_u64(9), 0, 1.0);
+    let run = Run::new(5, rows);
+    let keys = [Arc::clone(run.rows.column(1))];
+    let all = Share { index: 0, peers: 1 }
+        .cut(&run, &keys)
+        .unwrap()
+        .unwrap();
+    assert_eq!((all.id, all.slot), (run.id, 5));
+    let parts = [0, 1].map(|index| Share { index, peers: 2 }.cut(&run, &keys).unwrap());
+    let parts: Vec<Run> = parts.into_iter().flatten().collect();
+    assert_eq!(
+        parts.iter().map(|it| it.rows.num_rows()).sum::<usize>(),
+        run.rows.num_rows()
+    );
+    assert!(parts.len() == 2 && parts.iter().all(|part| part.id != run.id && part.slot == 5));
+}

@@ -1,0 +1,594 @@
+//! Opening a data folder, and checkpoints while the database runs.
+//!
+//! ```text
+//!   open:  checkpoint ─► statements again, each continuing what it knew ─► records behind it ─► go on
+//!   run:   every checkpoint_interval: all workers tell what they know between two steps ─► disk
+//! ```
+//!
+//! What was created is part of each checkpoint, and `execute` returns only when one that has it is on
+//! disk. So what exists and what is known of it always fit together.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::mpsc::sync_channel;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
+
+use headwater_connect::Receipt;
+use headwater_log::Disk;
+
+use super::catalog::Entry;
+use super::options::{SourceOptions, WalOption};
+use super::{Builder, Db, Inner};
+use crate::dataflow::Run;
+use crate::durable::{
+    Definition, Feed, Folder, Journal, Ledger, QueryState, Replay, SinkState, SourceLog,
+    SourceState, State, Written,
+};
+use crate::error::{Error, Result};
+use crate::ingest::EventTimeColumn;
+use crate::source::{Backpressure, SourceConfig, WalMode, WatermarkConfig};
+use crate::topic::Topic;
+use crate::worker::Command;
+
+/// How often state is saved where no source says so.
+const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(10);
+
+/// How long a checkpoint waits for a sink to make durable what it has written.
+const SYNC_DEADLINE: Duration = Duration::from_secs(10);
+
+/// Steps that are fed again before the replay waits for the workers to have done them.
+const REPLAYED_AT_ONCE: usize = 16;
+
+/// What a database with a data folder has beside the others.
+pub(super) struct Durability {
+    pub folder: Folder,
+    /// What the newest checkpoint held and nothing has taken yet. Empty once the database is open.
+    restored: Mutex<Restored>,
+    journals: Mutex<BTreeMap<String, Arc<Journal>>>,
+    /// Told at the end that nothing will become durable any more.
+    ledgers: Mutex<Vec<std::sync::Weak<Ledger>>>,
+    /// Sources that have gone, whose logs go once no checkpoint names them.
+    dropped: Mutex<Vec<String>>,
+    /// One checkpoint at a time.
+    checkpointing: Mutex<()>,
+    pacer: Pacer,
+}
+
+/// What statements that run again at the start continue from.
+#[derive(Default)]
+struct Restored {
+    state: State<Run>,
+    /// Whether statements are being run again.
+    running: bool,
+}
+
+/// Tells the checkpoint thread when.
+struct Pacer {
+    state: Mutex<Pace>,
+    changed: Condvar,
+}
+
+struct Pace {
+    every: Duration,
+    ended: bool,
+}
+
+impl Durability {
+    fn open(disk: Arc<dyn Disk>, path: &Path) -> Result<Self> {
+        let (folder, state) = Folder::open(disk, path)?;
+        Ok(Self {
+            folder,
+            restored: Mutex::new(Restored {
+                state: state.unwrap_or_default(),
+                running: false,
+            }),
+            journals: Mutex::default(),
+            ledgers: Mutex::default(),
+            dropped: Mutex::default(),
+            checkpointing: Mutex::new(()),
+            pacer: Pacer {
+                state: Mutex::new(Pace {
+                    every: CHECKPOINT_INTERVAL,
+                    ended: false,
+                }),
+                changed: Condvar::new(),
+            },
+        })
+    }
+
+    /// Takes what is known of something that is made again.
+    pub fn restore<T>(&self, take: impl FnOnce(&mut State<Run>) -> T) -> T {
+        take(&mut lock(&self.restored).state)
+    }
+
+    /// Whether statements are being run again at the start.
+    pub fn is_restoring(&self) -> bool {
+        lock(&self.restored).running
+    }
+
+    /// A source has a log.
+    pub fn add_journal(&self, name: &str, journal: &Arc<Journal>) {
+        lock(&self.journals).insert(name.to_owned(), Arc::clone(journal));
+    }
+
+    /// The log of a source, if it has one.
+    pub fn journal(&self, name: &str) -> Option<Arc<Journal>> {
+        lock(&self.journals).get(name).cloned()
+    }
+
+    /// A source has gone.
+    pub fn remove_journal(&self, name: &str) -> Option<Arc<Journal>> {
+        lock(&self.journals).remove(name)
+    }
+
+    /// State is to be saved this often, if it is not saved more often already.
+    pub fn checkpoint_every(&self, every: Duration) {
+        let mut pace = lock(&self.pacer.state);
+        pace.every = pace.every.min(every);
+        self.pacer.changed.notify_all();
+    }
+
+    /// Ends the checkpoint thread.
+    pub fn end(&self) {
+        lock(&self.pacer.state).ended = true;
+        self.pacer.changed.notify_all();
+    }
+
+    /// A handle waits for the disk.
+    fn add_ledger(&self, ledger: &Arc<Ledger>) {
+        let mut ledgers = lock(&self.ledgers);
+        ledgers.retain(|ledger| ledger.strong_count() > 0);
+        ledgers.push(Arc::downgrade(ledger));
+    }
+
+    /// Writes and syncs what the journals hold, and ends all waiting for them. Blocks.
+    fn close_journals(&self) {
+        let journals: Vec<_> = lock(&self.journals).values().cloned().collect();
+        journals.iter().for_each(|journal| journal.close());
+        let ledgers = std::mem::take(&mut *lock(&self.ledgers));
+        ledgers
+            .iter()
+            .filter_map(Weak::upgrade)
+            .for_each(|ledger| ledger.close());
+    }
+}
+
+impl Pacer {
+    /// Waits until a checkpoint is due; false at the end.
+    fn wait(&self) -> bool {
+        let mut pace = lock(&self.state);
+        let began = std::time::Instant::now();
+        loop {
+            let left = pace.every.saturating_sub(began.elapsed());
+            if pace.ended || left.is_zero() {
+                return !pace.ended;
+            }
+            pace = self
+                .changed
+                .wait_timeout(pace, left)
+                .unwrap_or_else(PoisonError::into_inner)
+                .0;
+        }
+    }
+}
+
+impl Builder {
+    /// Opens the database that keeps its data in `folder`, which is made if need be. What was created
+    /// there is there again, and goes on where it was: also after a crash. Blocks until it has caught
+    /// up with the log.
+    ///
+    /// # Errors
+    /// As [`in_memory`](Self::in_memory); if another process has the folder open, it cannot be read or
+    /// written, or what was created there cannot be made again (a connector is missing, say).
+    pub fn open(self, folder: impl AsRef<Path>) -> Result<Db> {
+        let disk = Arc::new(headwater_log::RealDisk);
+        self.open_on(disk, folder.as_ref())
+    }
+
+    /// As [`open`](Self::open), on a disk of your own: for tests with one that lies.
+    ///
+    /// # Errors
+    /// As there.
+    #[doc(hidden)]
+    pub fn open_on(self, disk: Arc<dyn Disk>, folder: &Path) -> Result<Db> {
+        let start_connectors = self.start_connectors;
+        let db = Db::start(self, Some(Durability::open(disk, folder)?))?;
+        db.inner.recover(start_connectors)?;
+        let weak = Arc::downgrade(&db.inner);
+        let thread = std::thread::Builder::new().name("checkpoints".to_owned());
+        let spawned = thread.spawn(move || checkpoint_now_and_then(&weak));
+        spawned.map_err(|error| Error::Start(error.to_string()))?;
+        Ok(db)
+    }
+}
+
+/// Saves state when it is due, as long as the database is there.
+fn checkpoint_now_and_then(inner: &Weak<Inner>) {
+    let mut last = None;
+    loop {
+        let Some(durability) = inner.upgrade().and_then(|it| it.durability.clone()) else {
+            return;
+        };
+        if !durability.pacer.wait() {
+            return;
+        }
+        let Some(inner) = inner.upgrade() else { return };
+        let steps = inner.turns.steps();
+        if last == Some(steps) {
+            continue;
+        }
+        match inner.checkpoint() {
+            Ok(_) => last = Some(steps),
+            Err(Error::Closed) => return,
+            Err(error) => {
+                tracing::error!(%error, "no checkpoint could be written; the last one counts")
+            }
+        }
+    }
+}
+
+impl Inner {
+    /// Saves everything that is known, and returns when it is on disk; `None` without a data folder.
+    pub(super) fn checkpoint(&self) -> Result<Option<Written>> {
+        let Some(durability) = self.durability.clone() else {
+            return Ok(None);
+        };
+        let _one_at_a_time = lock(&durability.checkpointing);
+        let (definitions, mut state) = self.collect()?;
+        state.definitions = definitions;
+        let covered = sync_logs_of(&durability, &state)?;
+        self.sync_sinks(&state)?;
+        let written = durability.folder.write(state)?;
+        for (journal, offset, sequence) in covered {
+            journal.covered(offset, sequence);
+        }
+        for name in std::mem::take(&mut *lock(&durability.dropped)) {
+            if durability.journal(&name).is_none() {
+                durability.folder.remove_log(&name);
+            }
+        }
+        tracing::debug!(
+            number = written.number,
+            runs = written.runs,
+            bytes = written.bytes,
+            "checkpoint"
+        );
+        Ok(Some(written))
+    }
+
+    /// Makes what sinks have written as durable as the receipts in `state` say. Blocks.
+    fn sync_sinks(&self, state: &State<Run>) -> Result<()> {
+        let asked: Vec<_> = {
+            let catalog = self.catalog();
+            let receipts = state.sinks.iter().filter(|(_, sink)| sink.receipt.is_some());
+            let sinks = receipts.filter_map(|(name, _)| match catalog.entries.get(name) {
+                Some(Entry::Sink(sink)) => Some((name.clone(), sink.status.sync())),
+                _ => None,
+            });
+            sinks.collect()
+        };
+        let synced = self.block_on(async move {
+            let deadline = tokio::time::Instant::now() + SYNC_DEADLINE;
+            for (name, synced) in asked {
+                match tokio::time::timeout_at(deadline, synced).await {
+                    Ok(Ok(Ok(()))) => {}
+                    // A sink that has failed must not keep others from being saved.
+                    Ok(Ok(Err(why))) => tracing::warn!(sink = name, why, "cannot be synced"),
+                    Ok(Err(_)) => {}
+                    Err(_) => {
+                        let limit = SYNC_DEADLINE.as_secs();
+                        let what = format!("sink {name:?} was not synced within {limit} s");
+                        return Err(Error::Data(what));
+                    }
+                }
+            }
+            Ok(())
+        });
+        synced.unwrap_or(Err(Error::Closed))
+    }
+
+    /// What all workers know at one moment, and what exists at it.
+    fn collect(&self) -> Result<(Vec<Definition>, State<Run>)> {
+        let (answer, answers) = sync_channel(self.workers);
+        let definitions = {
+            let catalog = self.catalog();
+            // Under the catalog's lock, so that nothing is created in between.
+            self.turns.command(Command::Checkpoint { answer });
+            catalog.definitions()
+        };
+        let mut state = State::default();
+        for _ in 0..self.workers {
+            let part = answers.recv().map_err(|_| Error::Closed)?;
+            state.add(part.map_err(|error| Error::Data(error.strip_backtrace()))?);
+        }
+        Ok((definitions, state))
+    }
+
+    /// Runs again what was created, feeds again what the logs hold behind the checkpoint, and goes on.
+    fn recover(&self, start_connectors: bool) -> Result<()> {
+        let Some(durability) = self.durability.clone() else {
+            return Ok(());
+        };
+        let definitions = durability.restore(|state| state.definitions.clone());
+        let sequence = durability.restore(|state| state.sequence);
+        lock(&durability.restored).running = true;
+        let mut fed = BTreeMap::new();
+        durability.restore(|state| fed.clone_from(&state.sources));
+        for definition in &definitions {
+            self.create_again(definition)?;
+        }
+        lock(&durability.restored).running = false;
+        if start_connectors {
+            self.start_sinks(&mut self.catalog())?;
+        }
+        let last = self.replay(&durability, &fed, sequence)?;
+        self.turns.command(Command::SetSequence(last + 1));
+        durability.restore(|state| *state = State::default());
+        if start_connectors && !definitions.is_empty() {
+            self.start_connectors()?;
+        }
+        Ok(())
+    }
+
+    fn create_again(&self, definition: &Definition) -> Result<()> {
+        let made = self.execute_again(&definition.text);
+        made.map_err(|error| {
+            let name = &definition.name;
+            Error::Data(format!("{name:?} cannot be made again: {error}"))
+        })?;
+        match &definition.event_time {
+            Some(time) => self.bring_event_time(&definition.name, time),
+            None => Ok(()),
+        }
+    }
+
+    /// Takes the event time that a handle brings, for a source that has none from CREATE SOURCE.
+    pub(super) fn bring_event_time(&self, name: &str, time: &WatermarkConfig) -> Result<()> {
+        let mut catalog = self.catalog();
+        let source = catalog.source_mut(name)?;
+        let command = source.set_event_time(time)?;
+        if let Some(durability) = &self.durability
+            && let (Some(journal), Some(time)) = (durability.journal(name), &source.time)
+        {
+            journal.set_time(time.clone());
+        }
+        self.turns.command(command);
+        catalog.define_event_time(name, time);
+        Ok(())
+    }
+
+    /// Feeds the records behind the checkpoint to the queries, and each source goes on from where its
+    /// log ends. The number of the last step.
+    fn replay(
+        &self,
+        durability: &Durability,
+        fed: &BTreeMap<String, SourceState>,
+        sequence: u64,
+    ) -> Result<u64> {
+        let topics: Vec<Arc<Topic>> = {
+            let catalog = self.catalog();
+            catalog
+                .sources()
+                .map(|source| Arc::clone(&source.topic))
+                .collect()
+        };
+        let (mut replay, mut last) = (Replay::new(), sequence);
+        for topic in &topics {
+            let name = &topic.relation.name;
+            if let Some(journal) = durability.journal(name) {
+                let at = fed.get(name).cloned().unwrap_or_default();
+                replay.add(topic, &journal, at.sequence)?;
+            }
+        }
+        let (mut steps, mut cursors) = (0, BTreeMap::new());
+        while let Some(step) = replay.next_step()? {
+            last = last.max(step.iter().map(|part| part.sequence).max().unwrap_or(0));
+            for part in &step {
+                if let Some(cursor) = &part.taken.cursor {
+                    cursors.insert(part.source, cursor.clone());
+                }
+            }
+            self.turns.command(Command::Replay(step));
+            steps += 1;
+            if steps % REPLAYED_AT_ONCE == 0 {
+                self.look()?;
+            }
+        }
+        self.look()?;
+        for source in self.catalog().sources() {
+            let known = fed
+                .get(source.shared.name())
+                .and_then(|it| it.cursor.clone());
+            let cursor = cursors.remove(&source.topic.id).or(known);
+            if let Some(connector) = &source.connector {
+                connector.handle.resume_from(cursor);
+            }
+        }
+        if steps > 0 {
+            tracing::info!(steps, "fed again from the log");
+        }
+        Ok(last)
+    }
+}
+
+/// Waits until the logs are on disk as far as the state goes; how far that is.
+fn sync_logs_of(
+    durability: &Durability,
+    state: &State<Run>,
+) -> Result<Vec<(Arc<Journal>, u64, u64)>> {
+    let mut covered = Vec::new();
+    for (name, source) in &state.sources {
+        if let Some(journal) = durability.journal(name) {
+            journal.sync_to(source.offset).map_err(Error::Data)?;
+            covered.push((journal, source.offset, source.sequence));
+        }
+    }
+    Ok(covered)
+}
+
+impl Inner {
+    /// The way of a source's rows through its log, as it was told or as the database has it.
+    pub(super) fn open_log(
+        &self,
+        topic: &Arc<Topic>,
+        options: &SourceOptions,
+        time: Option<&EventTimeColumn>,
+    ) -> Result<Feed> {
+        let name = &topic.relation.name;
+        let mode = options.wal_mode();
+        let Some(durability) = &self.durability else {
+            return match mode {
+                None | Some(WalOption::Off) => Ok(Feed::default()),
+                Some(_) if self.trial => Ok(Feed::default()),
+                Some(_) => Err(no_data_folder("wal_mode")),
+            };
+        };
+        durability.checkpoint_every(options.checkpoint_interval());
+        let saved = durability.restore(|state| state.sources.remove(name));
+        if !durability.is_restoring() {
+            // Of a source that was dropped just before a crash.
+            durability.folder.remove_log(name);
+        }
+        let sync = mode == Some(WalOption::Sync);
+        if mode == Some(WalOption::Off) {
+            return Ok(Feed::new(None, sync, saved.unwrap_or_default()));
+        }
+        let journal = durability.folder.journal(SourceLog {
+            name: name.clone(),
+            schema: Arc::clone(&topic.relation.schema),
+            time: time.cloned(),
+            bell: Arc::clone(self.turns.bell(topic.home)),
+            sync,
+            retention: options.retention(),
+        })?;
+        let journal = Arc::new(journal);
+        durability.add_journal(name, &journal);
+        Ok(Feed::new(Some(journal), sync, saved.unwrap_or_default()))
+    }
+
+    /// What lets the pushes of a handle wait for the disk, if it is to.
+    pub(super) fn ledger(
+        &self,
+        source: &str,
+        config: &SourceConfig,
+    ) -> Result<Option<Arc<Ledger>>> {
+        let Some(durability) = &self.durability else {
+            return match (config.wal_mode, config.checkpoint_interval) {
+                (Some(_), _) => Err(no_data_folder("wal_mode")),
+                _ => Ok(None),
+            };
+        };
+        if let Some(every) = config.checkpoint_interval {
+            durability.checkpoint_every(every);
+        }
+        match (config.wal_mode, durability.journal(source)) {
+            (None, _) | (Some(WalMode::Async), Some(_)) => Ok(None),
+            (Some(_), None) => {
+                let what = format!(
+                    "source {source:?} has no log (wal_mode = 'off'), so a handle cannot ask for one"
+                );
+                Err(Error::Config { what })
+            }
+            (Some(WalMode::Sync), Some(_)) if config.backpressure == Backpressure::DropOldest => {
+                let what = "wal_mode sync and backpressure drop_oldest cannot both be: a push that \
+                            returned would be lost when a later one drops it";
+                Err(Error::Config {
+                    what: what.to_owned(),
+                })
+            }
+            (Some(WalMode::Sync), Some(_)) => {
+                let ledger = Arc::new(Ledger::default());
+                durability.add_ledger(&ledger);
+                Ok(Some(ledger))
+            }
+        }
+    }
+
+    /// The source has gone, and with it its log.
+    pub(super) fn drop_log(&self, name: &str) {
+        if let Some(durability) = &self.durability
+            && let Some(journal) = durability.remove_journal(name)
+        {
+            journal.close();
+            lock(&durability.dropped).push(name.to_owned());
+        }
+    }
+
+    /// Whether what was created before a restart is being created again.
+    pub(super) fn is_restoring(&self) -> bool {
+        self.durability.as_ref().is_some_and(|it| it.is_restoring())
+    }
+
+    /// What is known of a topic that is made again.
+    pub(super) fn restore_topic(&self, topic: &Topic) -> Result<()> {
+        let Some(durability) = &self.durability else {
+            return Ok(());
+        };
+        let saved = durability.restore(|state| state.topics.remove(&topic.relation.name));
+        match saved {
+            Some(saved) => topic
+                .restore(saved)
+                .map_err(|error| Error::Data(error.strip_backtrace())),
+            None => Ok(()),
+        }
+    }
+
+    /// What is known of a query that is made again.
+    pub(super) fn saved_query(&self, name: &str) -> Option<QueryState<Run>> {
+        let durability = self.durability.as_ref()?;
+        durability.restore(|state| state.queries.remove(name))
+    }
+
+    /// Where a sink that is made again was in the outside system.
+    pub(super) fn saved_receipt(&self, name: &str) -> Option<Receipt> {
+        let durability = self.durability.as_ref()?;
+        durability.restore(|state| state.sinks.get(name)?.receipt.clone().map(Receipt))
+    }
+
+    /// What is known of a sink that is made again.
+    pub(super) fn saved_sink(&self, name: &str) -> Option<SinkState<Run>> {
+        let durability = self.durability.as_ref()?;
+        durability.restore(|state| state.sinks.remove(name))
+    }
+
+    /// The log of a source, if it has one.
+    pub(super) fn journal(&self, source: &str) -> Option<Arc<Journal>> {
+        self.durability.as_ref()?.journal(source)
+    }
+
+    /// Waits until all that was taken is in the logs and on disk.
+    pub(super) fn sync_logs(&self) -> Result<()> {
+        let Some(durability) = &self.durability else {
+            return Ok(());
+        };
+        let journals: Vec<_> = lock(&durability.journals).values().cloned().collect();
+        journals
+            .iter()
+            .try_for_each(|journal| journal.sync_all().map_err(Error::Data))
+    }
+
+    /// The last checkpoint, and everything in the logs on disk.
+    pub(super) fn close_durably(&self) {
+        let Some(durability) = &self.durability else {
+            return;
+        };
+        durability.end();
+        if let Err(error) = self.checkpoint() {
+            tracing::error!(%error, "no last checkpoint could be written; the one before it counts");
+        }
+        durability.close_journals();
+        durability.folder.release();
+    }
+}
+
+fn no_data_folder(option: &str) -> Error {
+    let what = format!(
+        "{option} needs a data folder: open the database with Db::open(folder), or leave it out"
+    );
+    Error::Config { what }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

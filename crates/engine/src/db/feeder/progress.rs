@@ -1,0 +1,188 @@
+//! How far a sink has come: what it tells those who look at it, and what a checkpoint saves of it.
+//!
+//! The feeder writes it, anyone may read it. The receipt and the number of items that it covers are one
+//! value under one mutex, so that nobody ever sees one without the other. Whoever saves a receipt asks
+//! with [`SinkStatus::sync`] for it to be durable first.
+
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+
+use headwater_connect::{Receipt, Tally};
+use tokio::sync::{Notify, oneshot, watch};
+
+use crate::journal::Journal;
+use crate::subscription::{Delivered, Delivery};
+
+/// How a sink is doing.
+#[derive(Default)]
+pub(crate) struct SinkStatus {
+    /// Rows handed to the sink. Only grows.
+    pub rows: AtomicU64,
+    /// Rows that `error.strategy = 'drop'` left out, and dead letters that no stream took.
+    pub dropped: Tally,
+    /// Rows that a policy of the sink's own dropped. Only grows.
+    pub overflowed: AtomicU64,
+    /// Rows that were sent to the dead letters. Only grows.
+    pub dead_letters: AtomicU64,
+    state: Mutex<SinkState>,
+    /// Where its errors are kept, and under which name.
+    errors: OnceLock<(Arc<Journal>, String)>,
+    progress: Mutex<Progress>,
+    /// Told to the feeder: somebody waits for a sync.
+    asked: Notify,
+    /// Whether it has been opened, or never will be.
+    settled: watch::Sender<bool>,
+}
+
+/// The state of a sink, and why.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct SinkState {
+    pub name: &'static str,
+    pub reason: Option<String>,
+}
+
+/// Answered once everything up to the receipt of the moment of asking is durable, or with why not.
+pub(crate) type Synced = oneshot::Receiver<Result<(), String>>;
+
+#[derive(Default)]
+struct Progress {
+    delivered: Delivered,
+    /// The last receipt that is durable.
+    synced: Option<Receipt>,
+    /// Those who wait for a sync.
+    waiting: Vec<oneshot::Sender<Result<(), String>>>,
+    /// Why there will be no sync any more.
+    ended: Option<String>,
+}
+
+impl SinkStatus {
+    /// The errors of the sink of this name are kept in `journal`.
+    pub fn tell_errors_to(&self, journal: &Arc<Journal>, name: &str) {
+        // Only the first that is said counts, and nobody says another.
+        let _ = self.errors.set((Arc::clone(journal), name.to_owned()));
+    }
+
+    pub fn set(&self, name: &'static str, reason: Option<String>) {
+        if let Some(reason) = &reason {
+            tracing::warn!(state = name, reason, "sink");
+            if let Some((journal, name)) = self.errors.get() {
+                journal.error("sink", name, reason);
+            }
+        }
+        *self.state.lock().unwrap_or_else(PoisonError::into_inner) = SinkState { name, reason };
+    }
+
+    /// Running again, if `state` was what it was.
+    pub(super) fn recover(&self, state: &str) {
+        if self.get().name == state {
+            self.set("running", None);
+        }
+    }
+
+    pub fn get(&self) -> SinkState {
+        self.state
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    /// Asks for everything up to the present receipt to be made durable. Never blocks; a sink that
+    /// hangs does not answer, so who waits needs a deadline. A feeder that ends drops the question.
+    pub fn sync(&self) -> Synced {
+        let (answer, synced) = oneshot::channel();
+        let mut progress = self.progress();
+        let durable = progress.delivered.receipt == progress.synced;
+        let now = match &progress.ended {
+            _ if durable => Some(Ok(())),
+            Some(reason) => Some(Err(reason.clone())),
+            None => None,
+        };
+        match now {
+            // Who asked may have gone.
+            Some(now) => drop(answer.send(now)),
+            None => progress.waiting.push(answer),
+        }
+        drop(progress);
+        self.asked.notify_one();
+        synced
+    }
+
+    /// Waits until somebody asks for a sync.
+    pub(super) async fn asked(&self) {
+        self.asked.notified().await;
+    }
+
+    /// The place before the first write of this feeder, which was durable before it.
+    pub fn begin(&self, receipt: Option<Receipt>) {
+        let mut progress = self.progress();
+        progress.synced = receipt.clone();
+        progress.delivered = Delivered { receipt, items: 0 };
+    }
+
+    /// The sink is open.
+    pub(super) fn opened(&self) {
+        self.settled.send_replace(true);
+    }
+
+    /// Waits until the sink is open, or never will be.
+    pub async fn wait_open(&self) {
+        // The sender lives as long as this.
+        let _ = self.settled.subscribe().wait_for(|settled| *settled).await;
+    }
+
+    /// `items` more need not be written again; `receipt` covers all of them and nothing else.
+    pub(super) fn deliver(&self, receipt: Option<Receipt>, items: u64) {
+        let delivered = &mut self.progress().delivered;
+        delivered.receipt = receipt;
+        delivered.items += items;
+    }
+
+    /// Those who wait for a sync, and the receipt that it must reach.
+    pub(super) fn take_waiting(&self) -> Option<(Waiting, Option<Receipt>)> {
+        let mut progress = self.progress();
+        let waiting = std::mem::take(&mut progress.waiting);
+        (!waiting.is_empty()).then(|| (Waiting(waiting), progress.delivered.receipt.clone()))
+    }
+
+    /// Everything up to `receipt` is durable.
+    pub(super) fn synced(&self, receipt: Option<Receipt>) {
+        self.progress().synced = receipt;
+    }
+
+    /// Nothing more will be written or synced.
+    pub(super) fn end(&self, reason: &str) {
+        self.opened();
+        let mut progress = self.progress();
+        progress.ended = Some(reason.to_owned());
+        let durable = progress.delivered.receipt == progress.synced;
+        let answer = if durable {
+            Ok(())
+        } else {
+            Err(reason.to_owned())
+        };
+        Waiting(std::mem::take(&mut progress.waiting)).answer(&answer);
+    }
+
+    /// A panic while the lock was held leaves a progress whose every field is still valid.
+    fn progress(&self) -> MutexGuard<'_, Progress> {
+        self.progress.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Delivery for SinkStatus {
+    fn delivered(&self) -> Delivered {
+        self.progress().delivered.clone()
+    }
+}
+
+/// Those who wait for a sync.
+pub(super) struct Waiting(Vec<oneshot::Sender<Result<(), String>>>);
+
+impl Waiting {
+    pub fn answer(self, answer: &Result<(), String>) {
+        for waiting in self.0 {
+            // Who asked may have given up waiting.
+            let _ = waiting.send(answer.clone());
+        }
+    }
+}

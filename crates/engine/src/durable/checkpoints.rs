@@ -1,0 +1,393 @@
+//! Checkpoints on disk: data files with runs, and manifests that say what they mean.
+//!
+//! ```text
+//!   checkpoints/000041.data   runs, one Arrow IPC stream after the other; written once
+//!   checkpoints/000042.data
+//!   checkpoints/000042.json   the manifest: crc32c of the rest, a line feed, State<Place> as JSON
+//! ```
+//!
+//! A run is written with the first checkpoint that has it, so a checkpoint costs what has changed. A
+//! manifest is written under another name, synced and renamed: it is there whole or not at all. The
+//! newest that is whole counts; the one before is kept, with the data files that either names. Runs in
+//! data files of which little is still named are written anew, so that the folder stays in proportion
+//! to the state.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::io::{self, IoSlice};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use arrow::buffer::Buffer;
+use arrow::ipc::reader::StreamDecoder;
+use arrow::ipc::writer::StreamEncoder;
+use headwater_log::{Disk, read_full, write_full};
+use serde::{Deserialize, Serialize};
+
+use super::state::State;
+use crate::dataflow::Run;
+
+/// A data file of which less than this part is named is written anew.
+const LIVE_PERCENT_MIN: u64 = 25;
+
+/// Where a run is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Place {
+    /// The number of the data file.
+    file: u64,
+    at: u64,
+    bytes: u64,
+    slot: i64,
+}
+
+/// What went wrong with a checkpoint.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum CheckpointError {
+    #[error("{file}: {error}")]
+    Disk { file: String, error: io::Error },
+    #[error("{file} is no manifest: {error}")]
+    Manifest {
+        file: String,
+        error: serde_json::Error,
+    },
+    #[error("no checkpoint in {folder} is whole; the newest is {file}")]
+    Damaged { folder: String, file: String },
+    #[error("{file}, byte {at}: {error}")]
+    Run {
+        file: String,
+        at: u64,
+        error: arrow::error::ArrowError,
+    },
+    #[error("a run cannot be written: {0}")]
+    Encode(#[from] arrow::error::ArrowError),
+}
+
+type Result<T> = std::result::Result<T, CheckpointError>;
+
+/// What a checkpoint cost.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Written {
+    pub number: u64,
+    /// Runs that were not written before.
+    pub runs: usize,
+    pub bytes: u64,
+}
+
+/// The folder of checkpoints. One thread writes it.
+pub(crate) struct Checkpoints {
+    disk: Arc<dyn Disk>,
+    folder: PathBuf,
+    /// The number of the last checkpoint; 0 before the first.
+    number: u64,
+    /// Where the runs of the last checkpoint are, by id.
+    places: HashMap<u64, Place>,
+    /// The data files that a kept manifest names, by its number; at most two manifests are kept.
+    named: BTreeMap<u64, BTreeSet<u64>>,
+    /// Bytes of each data file.
+    sizes: BTreeMap<u64, u64>,
+}
+
+impl Checkpoints {
+    /// Opens the folder, and reads the newest checkpoint that is whole, if there is one. What a crash
+    /// left unfinished is removed.
+    pub fn open(disk: Arc<dyn Disk>, folder: PathBuf) -> Result<(Self, Option<State<Run>>)> {
+        let mut this = Self {
+            disk,
+            folder,
+            number: 0,
+            places: HashMap::new(),
+            named: BTreeMap::new(),
+            sizes: BTreeMap::new(),
+        };
+        let folder = this.folder.clone();
+        let failed = |error| CheckpointError::Disk {
+            file: folder.display().to_string(),
+            error,
+        };
+        this.disk.create_dir(&folder).map_err(failed)?;
+        let names = this.disk.list(&folder).map_err(failed)?;
+        let mut manifests: Vec<u64> = names
+            .iter()
+            .filter_map(|name| number(name, "json"))
+            .collect();
+        manifests.sort_unstable();
+        for name in &names {
+            if let Some(file) = number(name, "data") {
+                this.number = this.number.max(file);
+                let bytes = this.read_len(name)?;
+                this.sizes.insert(file, bytes);
+            }
+        }
+        let newest = manifests.last().copied();
+        while let Some(candidate) = manifests.pop() {
+            this.number = this.number.max(candidate);
+            if let Some(state) = this.read_manifest(candidate)? {
+                let state = this.load(state)?;
+                this.named.insert(candidate, this.files());
+                this.clean();
+                return Ok((this, Some(state)));
+            }
+            tracing::error!(
+                manifest = candidate,
+                "a checkpoint is not whole; the one before it counts"
+            );
+        }
+        match newest {
+            None => Ok((this, None)),
+            Some(newest) => Err(CheckpointError::Damaged {
+                folder: this.folder.display().to_string(),
+                file: manifest_name(newest),
+            }),
+        }
+    }
+
+    /// Writes a checkpoint. When this returns it is durable. After an error the last one still counts.
+    pub fn write(&mut self, state: State<Run>) -> Result<Written> {
+        let number = self.number + 1;
+        let given_up = self.sparse_files();
+        let mut file = DataFile::new(number);
+        let known = &self.places;
+        let mut places = HashMap::new();
+        let manifest = state.try_map(|run| {
+            let place = match known.get(&run.id).filter(|it| !given_up.contains(&it.file)) {
+                Some(place) => *place,
+                None => file.add(&run)?,
+            };
+            places.insert(run.id, place);
+            Ok::<_, CheckpointError>(place)
+        })?;
+        // Whatever happens, the number is not used again: part of the file may be there.
+        self.number = number;
+        let written = Written {
+            number,
+            runs: file.runs,
+            bytes: file.bytes,
+        };
+        if file.runs > 0 {
+            self.put(&data_name(number), &file.parts)?;
+            self.sizes.insert(number, file.bytes);
+        }
+        self.put_manifest(number, &manifest)?;
+        self.places = places;
+        self.named.insert(number, self.files());
+        while self.named.len() > 2 {
+            self.named.pop_first();
+        }
+        self.clean();
+        Ok(written)
+    }
+
+    /// Data files of which little is named any more.
+    fn sparse_files(&self) -> BTreeSet<u64> {
+        let mut live: HashMap<u64, u64> = HashMap::new();
+        for place in self.places.values() {
+            *live.entry(place.file).or_default() += place.bytes;
+        }
+        let sparse = |(file, live): (u64, u64)| {
+            let bytes = self.sizes.get(&file).copied().unwrap_or(0);
+            (live * 100 < bytes * LIVE_PERCENT_MIN).then_some(file)
+        };
+        live.into_iter().filter_map(sparse).collect()
+    }
+
+    fn files(&self) -> BTreeSet<u64> {
+        self.places.values().map(|place| place.file).collect()
+    }
+
+    /// Removes what no kept manifest names. What cannot be removed now is removed later.
+    fn clean(&mut self) {
+        let Ok(names) = self.disk.list(&self.folder) else {
+            return;
+        };
+        for name in names {
+            let keep = match (number(&name, "json"), number(&name, "data")) {
+                (Some(manifest), _) => self.named.contains_key(&manifest),
+                (_, Some(file)) => self.named.values().any(|files| files.contains(&file)),
+                (None, None) => false,
+            };
+            if keep {
+                continue;
+            }
+            if let Err(error) = self.disk.remove(&self.folder.join(&name)) {
+                tracing::warn!(name, %error, "an old checkpoint file cannot be removed");
+            } else if let Some(file) = number(&name, "data") {
+                self.sizes.remove(&file);
+            }
+        }
+    }
+
+    fn put_manifest(&mut self, number: u64, manifest: &State<Place>) -> Result<()> {
+        let name = manifest_name(number);
+        let json = serde_json::to_vec(manifest).map_err(|error| CheckpointError::Manifest {
+            file: name.clone(),
+            error,
+        })?;
+        let head = format!("{:08x}\n", crc32c::crc32c(&json)).into_bytes();
+        let temporary = format!("{name}.new");
+        self.put(
+            &temporary,
+            &[Buffer::from_vec(head), Buffer::from_vec(json)],
+        )?;
+        let renamed = self
+            .disk
+            .rename(&self.folder.join(&temporary), &self.folder.join(&name));
+        renamed.map_err(|error| failed(&name, error))?;
+        let synced = self.disk.sync_dir(&self.folder);
+        synced.map_err(|error| failed(&name, error))
+    }
+
+    /// The manifest, or `None` if it is not whole.
+    fn read_manifest(&self, number: u64) -> Result<Option<State<Place>>> {
+        let name = manifest_name(number);
+        let bytes = self.read(&name, 0, self.read_len(&name)?)?;
+        let Some((head, json)) = bytes.split_at_checked(9) else {
+            return Ok(None);
+        };
+        let sum = std::str::from_utf8(head).ok().and_then(|head| {
+            let digits = head.strip_suffix('\n')?;
+            u32::from_str_radix(digits, 16).ok()
+        });
+        if sum != Some(crc32c::crc32c(json)) {
+            return Ok(None);
+        }
+        let state = serde_json::from_slice(json);
+        state
+            .map(Some)
+            .map_err(|error| CheckpointError::Manifest { file: name, error })
+    }
+
+    /// Reads the runs that a manifest names.
+    fn load(&mut self, manifest: State<Place>) -> Result<State<Run>> {
+        let mut places = HashMap::new();
+        let state = manifest.try_map(|place| {
+            let run = Run::new(place.slot, self.read_run(&place)?);
+            places.insert(run.id, place);
+            Ok::<_, CheckpointError>(run)
+        })?;
+        self.places = places;
+        Ok(state)
+    }
+
+    fn read_run(&self, place: &Place) -> Result<RecordBatch> {
+        let name = data_name(place.file);
+        let bytes = self.read(&name, place.at, place.bytes)?;
+        decode(bytes).map_err(|error| CheckpointError::Run {
+            file: name,
+            at: place.at,
+            error,
+        })
+    }
+
+    fn put(&self, name: &str, parts: &[Buffer]) -> Result<()> {
+        let mut slices: Vec<IoSlice<'_>> = parts.iter().map(|part| IoSlice::new(part)).collect();
+        let file = self.disk.create(&self.folder.join(name));
+        let written = file.and_then(|file| {
+            write_full(&*file, &mut slices, 0)?;
+            file.sync()
+        });
+        written.map_err(|error| failed(name, error))
+    }
+
+    fn read(&self, name: &str, at: u64, bytes: u64) -> Result<Vec<u8>> {
+        let len = self.read_len(name)?;
+        let short = || failed(name, io::ErrorKind::UnexpectedEof.into());
+        // Checked before memory is asked for.
+        if at.checked_add(bytes).is_none_or(|end| end > len) {
+            return Err(short());
+        }
+        let mut buffer = vec![0; usize::try_from(bytes).map_err(|_| short())?];
+        let file = self.disk.open(&self.folder.join(name));
+        let read = file.and_then(|file| read_full(&*file, &mut buffer, at));
+        match read.map_err(|error| failed(name, error))? {
+            read if read == buffer.len() => Ok(buffer),
+            _ => Err(short()),
+        }
+    }
+
+    fn read_len(&self, name: &str) -> Result<u64> {
+        let file = self.disk.open(&self.folder.join(name));
+        let len = file.and_then(|file| file.len());
+        len.map_err(|error| failed(name, error))
+    }
+}
+
+fn failed(file: &str, error: io::Error) -> CheckpointError {
+    CheckpointError::Disk {
+        file: file.to_owned(),
+        error,
+    }
+}
+
+fn manifest_name(number: u64) -> String {
+    format!("{number:012}.json")
+}
+
+fn data_name(number: u64) -> String {
+    format!("{number:012}.data")
+}
+
+/// The number of a file with this ending.
+fn number(name: &str, ending: &str) -> Option<u64> {
+    let (number, found) = name.split_once('.')?;
+    (found == ending).then(|| number.parse().ok()).flatten()
+}
+
+/// The runs of a data file, before it is written.
+struct DataFile {
+    number: u64,
+    parts: Vec<Buffer>,
+    bytes: u64,
+    runs: usize,
+}
+
+impl DataFile {
+    fn new(number: u64) -> Self {
+        Self {
+            number,
+            parts: Vec::new(),
+            bytes: 0,
+            runs: 0,
+        }
+    }
+
+    /// Adds a run; its buffers are shared, not copied.
+    fn add(&mut self, run: &Run) -> Result<Place> {
+        let mut encoder = StreamEncoder::try_new(run.rows.schema_ref())?;
+        let mut parts = encoder.encode(&run.rows)?;
+        let bytes = encoder.finish().map(|end| {
+            parts.extend(end);
+            parts.iter().map(Buffer::len).sum::<usize>() as u64
+        })?;
+        // The checksum of the run stands behind it.
+        let sum = parts
+            .iter()
+            .fold(0, |sum, part| crc32c::crc32c_append(sum, part));
+        parts.push(Buffer::from_vec(sum.to_le_bytes().to_vec()));
+        let place = Place {
+            file: self.number,
+            at: self.bytes,
+            bytes: bytes + 4,
+            slot: run.slot,
+        };
+        self.parts.extend(parts);
+        self.bytes += bytes + 4;
+        self.runs += 1;
+        Ok(place)
+    }
+}
+
+fn decode(mut bytes: Vec<u8>) -> std::result::Result<RecordBatch, arrow::error::ArrowError> {
+    use arrow::error::ArrowError::IpcError;
+    let sum = bytes.split_off(bytes.len().saturating_sub(4));
+    if crc32c::crc32c(&bytes).to_le_bytes() != *sum {
+        return Err(IpcError("the checksum does not match".to_owned()));
+    }
+    let mut decoder = StreamDecoder::new();
+    let mut bytes = Buffer::from_vec(bytes);
+    while !bytes.is_empty() {
+        if let Some(batch) = decoder.decode(&mut bytes)? {
+            return Ok(batch);
+        }
+    }
+    Err(IpcError("there is no batch".to_owned()))
+}

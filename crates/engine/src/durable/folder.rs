@@ -1,0 +1,143 @@
+//! The data folder of one database: its lock, its logs, its checkpoints.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use arrow::datatypes::SchemaRef;
+use headwater_log::{Config, Disk, FolderLock, Log, Mode, Syncer, lock};
+use headwater_ring::Bell;
+
+use super::checkpoints::{Checkpoints, Written};
+use super::journal::{Journal, Settings};
+use super::state::State;
+use crate::dataflow::Run;
+use crate::error::{Error, Result};
+use crate::ingest::EventTimeColumn;
+
+/// What a source's log is told.
+pub(crate) struct SourceLog {
+    pub name: String,
+    pub schema: SchemaRef,
+    pub time: Option<EventTimeColumn>,
+    /// Rung when something has become durable, or there is room again.
+    pub bell: Arc<Bell>,
+    /// Whether rows are fed, and pushes return, only when they are on disk.
+    pub sync: bool,
+    pub retention: headwater_log::Retention,
+}
+
+/// A data folder that is ours until this is dropped. Thread-safe.
+pub(crate) struct Folder {
+    disk: Arc<dyn Disk>,
+    path: PathBuf,
+    syncer: Syncer,
+    checkpoints: Mutex<Checkpoints>,
+    lock: Mutex<Option<FolderLock>>,
+}
+
+impl Folder {
+    /// Opens a data folder, made if need be, and reads the newest checkpoint.
+    ///
+    /// # Errors
+    /// If another process has it, or it cannot be read.
+    pub fn open(disk: Arc<dyn Disk>, path: &Path) -> Result<(Self, Option<State<Run>>)> {
+        let lock = lock(&*disk, path).map_err(Error::data)?;
+        let checkpoints = Checkpoints::open(Arc::clone(&disk), path.join("checkpoints"));
+        let (checkpoints, state) = checkpoints.map_err(Error::data)?;
+        let folder = Self {
+            syncer: Syncer::start().map_err(Error::data)?,
+            disk,
+            path: path.to_owned(),
+            checkpoints: Mutex::new(checkpoints),
+            lock: Mutex::new(Some(lock)),
+        };
+        Ok((folder, state))
+    }
+
+    /// Opens the log of a source and starts its journal. What a crash left torn is cut and told.
+    ///
+    /// # Errors
+    /// If rows that were on disk cannot be read any more, or the disk refuses.
+    pub fn journal(&self, source: SourceLog) -> Result<Journal> {
+        let config = Config {
+            mode: if source.sync {
+                Mode::Sync
+            } else {
+                Mode::default()
+            },
+            ..Config::default()
+        };
+        let path = self.log_path(&source.name);
+        let opened = Log::open(Arc::clone(&self.disk), &path, config);
+        let (log, recovered) = opened.map_err(Error::data)?;
+        self.syncer.serve(&log);
+        for cut in &recovered.cut {
+            tracing::warn!(source = source.name, %cut, "the log was repaired");
+        }
+        let settings = Settings {
+            name: source.name,
+            schema: source.schema,
+            time: source.time,
+            bell: source.bell,
+            sync: source.sync,
+            compress: true,
+            retention: source.retention,
+        };
+        Journal::start(log, settings).map_err(Error::data)
+    }
+
+    /// Removes the log of a source that was dropped.
+    pub fn remove_log(&self, name: &str) {
+        let path = self.log_path(name);
+        let names = self.disk.list(&path).unwrap_or_default();
+        for name in names {
+            if let Err(error) = self.disk.remove(&path.join(&name)) {
+                tracing::warn!(file = name, %error, "a file of a dropped source stays");
+            }
+        }
+    }
+
+    /// Writes a checkpoint. Blocks until it is durable.
+    ///
+    /// # Errors
+    /// What is wrong with the disk; the last checkpoint still counts.
+    pub fn write(&self, state: State<Run>) -> Result<Written> {
+        let mut checkpoints = self
+            .checkpoints
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        checkpoints.write(state).map_err(Error::data)
+    }
+
+    /// Lets another process open the folder. Nothing may be written after this.
+    pub fn release(&self) {
+        self.lock.lock().unwrap_or_else(PoisonError::into_inner).take();
+    }
+
+    fn log_path(&self, name: &str) -> PathBuf {
+        self.path.join("log").join(file_name(name))
+    }
+}
+
+/// A name as a name of a folder: letters of any case, digits, `_` and `-` stand for themselves, every
+/// other byte becomes `%` and two digits, so different names are different folders.
+fn file_name(name: &str) -> String {
+    let plain = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-');
+    let parts = name.bytes().map(|byte| match plain(&byte) {
+        true => char::from(byte).to_string(),
+        false => format!("%{byte:02x}"),
+    });
+    parts.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::file_name;
+
+    #[test]
+    fn a_source_of_any_name_has_a_folder_of_its_own() {
+        assert_eq!(file_name("trades_2-b"), "trades_2-b");
+        assert_eq!(file_name("../Ä b"), "%2e%2e%2f%c3%84%20b");
+        assert_ne!(file_name("a%b"), file_name("a%25b"));
+    }
+}

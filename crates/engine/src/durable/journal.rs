@@ -1,0 +1,464 @@
+//! The journal of one source: a thread that writes what the worker took into the source's log.
+//!
+//! ```text
+//!   worker ── Job ──► queue ── thread: encode, append ──► segment files ── fsync ──► durable
+//!                                                                             │
+//!                       pushes that wait, batches that the worker holds  ◄────┘
+//! ```
+//!
+//! The worker never waits for the disk. If the journal cannot keep up or the disk is full or failing,
+//! the journal is *full*: the worker then leaves the source's lanes alone until it is not, so the
+//! source's own policy decides what happens, and nothing that was taken is lost. A record is lz4
+//! compressed while the thread keeps up with the worker, and written as it is when it does not.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use arrow::datatypes::SchemaRef;
+use headwater_log::{Append, Log, LogReader, Needed, Retention};
+use headwater_ring::Bell;
+
+use super::ledger::Acks;
+use super::now_us;
+use super::record::{Codec, Taken};
+use crate::ingest::{EventTimeColumn, span_us};
+
+/// Bytes that may wait to be written before the source is left alone.
+const QUEUE_BYTES: usize = 64 << 20;
+
+/// How long after a failure the disk is tried again.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// What the worker took in one step.
+pub(crate) struct Job {
+    pub taken: Taken,
+    /// The number of the step, over all sources and runs of the engine.
+    pub sequence: u64,
+    pub arrival_us: i64,
+    pub acks: Acks,
+}
+
+/// What a journal is told when it starts.
+pub(crate) struct Settings {
+    pub name: String,
+    pub schema: SchemaRef,
+    pub time: Option<EventTimeColumn>,
+    /// Rung when something has become durable, or there is room again.
+    pub bell: Arc<Bell>,
+    /// Whether every record is synced at once.
+    pub sync: bool,
+    pub compress: bool,
+    pub retention: Retention,
+}
+
+/// Writes the log of one source. Thread-safe.
+pub(crate) struct Journal {
+    shared: Arc<Shared>,
+    reader: LogReader,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+struct Shared {
+    name: String,
+    queue: Mutex<Queue>,
+    changed: Condvar,
+    /// Bytes waiting, for the worker to look at without the lock.
+    bytes: AtomicUsize,
+    /// Set while the disk does not take records.
+    failing: AtomicBool,
+    /// The offset up to which rows are on disk; only grows.
+    durable: AtomicU64,
+    /// The offset up to which rows have been written; only grows.
+    written: AtomicU64,
+    /// What no checkpoint covers yet, and retention must keep.
+    needed: Mutex<Needed>,
+    bell: Arc<Bell>,
+}
+
+#[derive(Default)]
+struct Queue {
+    jobs: VecDeque<(Job, usize)>,
+    /// Who waits for rows up to an offset to be durable.
+    acks: VecDeque<(u64, Acks)>,
+    /// Rows that were queued, ever: the offset behind the last job.
+    queued: u64,
+    sync_wanted: bool,
+    time: Option<EventTimeColumn>,
+    problem: Option<String>,
+    closed: bool,
+}
+
+impl Journal {
+    /// Starts the thread that writes `log`.
+    pub fn start(log: Log, settings: Settings) -> std::io::Result<Self> {
+        let next = log.end().offset;
+        let shared = Arc::new(Shared {
+            name: settings.name.clone(),
+            queue: Mutex::new(Queue {
+                queued: next,
+                time: settings.time.clone(),
+                ..Queue::default()
+            }),
+            changed: Condvar::new(),
+            bytes: AtomicUsize::new(0),
+            failing: AtomicBool::new(false),
+            durable: AtomicU64::new(next),
+            written: AtomicU64::new(next),
+            needed: Mutex::new(Needed {
+                offset: 0,
+                sequence: 0,
+            }),
+            bell: Arc::clone(&settings.bell),
+        });
+        let reader = log.reader();
+        let told = Arc::clone(&shared);
+        let durability = log.durability();
+        let asked = durability.clone();
+        durability.on_sync(move || match asked.check() {
+            Ok(()) => told.became_durable(asked.durable().offset),
+            Err(error) => told.failed(error.to_string()),
+        });
+        let codec = Codec::new(&settings.schema).map_err(std::io::Error::other)?;
+        let writer = Writer {
+            shared: Arc::clone(&shared),
+            log,
+            codec,
+            settings,
+        };
+        let thread = std::thread::Builder::new()
+            .name(format!("log-{}", writer.shared.name))
+            .spawn(move || writer.run())?;
+        Ok(Self {
+            shared,
+            reader,
+            thread: Mutex::new(Some(thread)),
+        })
+    }
+
+    /// Hands over what was taken. Never waits.
+    pub fn append(&self, job: Job) {
+        let bytes = job.taken.memory();
+        self.shared.bytes.fetch_add(bytes, Ordering::Relaxed);
+        let mut queue = self.shared.lock();
+        queue.queued += job.taken.row_count() as u64;
+        queue.jobs.push_back((job, bytes));
+        drop(queue);
+        self.shared.changed.notify_all();
+    }
+
+    /// Whether the source is to be left alone: too much waits, or the disk takes nothing.
+    pub fn is_full(&self) -> bool {
+        // Relaxed: a step more or less does not matter.
+        self.shared.failing.load(Ordering::Relaxed)
+            || self.shared.bytes.load(Ordering::Relaxed) > QUEUE_BYTES
+    }
+
+    /// Why the disk takes no records, if it does not.
+    pub fn problem(&self) -> Option<String> {
+        self.shared.lock().problem.clone()
+    }
+
+    /// The offset up to which rows are on disk. May grow at any time.
+    pub fn durable(&self) -> u64 {
+        // Acquire: pairs with the Release of `became_durable`.
+        self.shared.durable.load(Ordering::Acquire)
+    }
+
+    /// Waits until rows up to `offset` are on disk. Blocks.
+    ///
+    /// # Errors
+    /// What is wrong with the disk; the records are kept, and tried again.
+    pub fn sync_to(&self, offset: u64) -> Result<(), String> {
+        self.shared.lock().sync_wanted = true;
+        self.shared.changed.notify_all();
+        self.wait_until(|| self.durable() >= offset)
+    }
+
+    fn wait_until(&self, done: impl Fn() -> bool) -> Result<(), String> {
+        let mut queue = self.shared.lock();
+        loop {
+            if done() {
+                return Ok(());
+            }
+            if let Some(problem) = &queue.problem {
+                return Err(problem.clone());
+            }
+            if queue.closed {
+                return Err("the log is closed".to_owned());
+            }
+            queue = self
+                .shared
+                .changed
+                .wait(queue)
+                .unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// Waits until all that was handed over can be read, on disk or not. Blocks.
+    ///
+    /// # Errors
+    /// As [`sync_to`](Self::sync_to).
+    pub fn catch_up(&self) -> Result<(), String> {
+        let queued = self.shared.lock().queued;
+        self.wait_until(|| self.shared.written.load(Ordering::Acquire) >= queued)
+    }
+
+    /// Waits until all that was handed over is on disk. Blocks.
+    ///
+    /// # Errors
+    /// As [`sync_to`](Self::sync_to).
+    pub fn sync_all(&self) -> Result<(), String> {
+        let queued = self.shared.lock().queued;
+        self.sync_to(queued)
+    }
+
+    /// A checkpoint covers the rows before `offset` and the steps up to `sequence`: retention may
+    /// remove them.
+    pub fn covered(&self, offset: u64, sequence: u64) {
+        let mut needed = self
+            .shared
+            .needed
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        *needed = Needed {
+            offset,
+            sequence: sequence + 1,
+        };
+    }
+
+    /// The source's event time has become known.
+    pub fn set_time(&self, time: EventTimeColumn) {
+        self.shared.lock().time = Some(time);
+    }
+
+    /// Reads what has been written.
+    pub fn reader(&self) -> &LogReader {
+        &self.reader
+    }
+
+    /// Writes and syncs what waits, and ends the thread. Blocks. What the disk does not take now is
+    /// given up: it is not acknowledged.
+    pub fn close(&self) {
+        self.shared.lock().closed = true;
+        self.shared.changed.notify_all();
+        let thread = self
+            .thread
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        if let Some(thread) = thread
+            && thread.join().is_err()
+        {
+            tracing::error!(source = self.shared.name, "the log's thread panicked");
+        }
+    }
+}
+
+impl Drop for Journal {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn failed(&self, problem: String) {
+        let name = &self.name;
+        tracing::error!(
+            source = name,
+            problem,
+            "the log cannot be written; the source waits"
+        );
+        self.failing.store(true, Ordering::Relaxed);
+        self.lock().problem = Some(problem);
+        self.changed.notify_all();
+    }
+
+    fn became_durable(&self, offset: u64) {
+        // Release: pairs with the Acquire of `durable`.
+        self.durable.fetch_max(offset, Ordering::AcqRel);
+        let mut queue = self.lock();
+        let mut due = Vec::new();
+        while queue.acks.front().is_some_and(|(end, _)| *end <= offset) {
+            due.extend(queue.acks.pop_front().map(|(_, acks)| acks));
+        }
+        drop(queue);
+        due.into_iter().for_each(Acks::enter);
+        self.changed.notify_all();
+        self.bell.ring();
+    }
+}
+
+/// What the thread holds.
+struct Writer {
+    shared: Arc<Shared>,
+    log: Log,
+    codec: Codec,
+    settings: Settings,
+}
+
+impl Writer {
+    fn run(mut self) {
+        let shared = Arc::clone(&self.shared);
+        loop {
+            let mut queue = shared.lock();
+            while queue.jobs.is_empty() && !queue.sync_wanted && !queue.closed {
+                queue = shared
+                    .changed
+                    .wait(queue)
+                    .unwrap_or_else(PoisonError::into_inner);
+            }
+            let closing = queue.closed;
+            let jobs = std::mem::take(&mut queue.jobs);
+            let time = queue.time.clone();
+            let sync = std::mem::take(&mut queue.sync_wanted) || self.settings.sync || closing;
+            drop(queue);
+            let taken = self.write_all(jobs, time.as_ref(), closing);
+            self.sync(sync || taken == Waiting::Yes);
+            self.retain();
+            if closing && shared.lock().jobs.is_empty() {
+                break;
+            }
+        }
+        if let Err(error) = self.log.close() {
+            tracing::error!(source = shared.name, %error, "the log could not be synced");
+        }
+        shared.changed.notify_all();
+    }
+
+    /// Writes the jobs; whether somebody waits for one of them.
+    fn write_all(
+        &mut self,
+        jobs: VecDeque<(Job, usize)>,
+        time: Option<&EventTimeColumn>,
+        closing: bool,
+    ) -> Waiting {
+        let mut waiting = Waiting::No;
+        let behind = jobs.len() > 1;
+        for (mut job, bytes) in jobs {
+            let acks = std::mem::take(&mut job.acks);
+            if !acks.is_empty() {
+                waiting = Waiting::Yes;
+            }
+            let Some(end) = self.write(&job, time, self.settings.compress && !behind, closing)
+            else {
+                break;
+            };
+            self.shared.written.store(end, Ordering::Release);
+            self.shared.bytes.fetch_sub(bytes, Ordering::Relaxed);
+            if !acks.is_empty() {
+                self.shared.lock().acks.push_back((end, acks));
+            }
+        }
+        // There may be room again, and rows to be read.
+        self.shared.bell.ring();
+        drop(self.shared.lock());
+        self.shared.changed.notify_all();
+        waiting
+    }
+
+    /// Appends one record, again and again until the disk takes it; `None` if the database closes
+    /// before it does.
+    fn write(
+        &mut self,
+        job: &Job,
+        time: Option<&EventTimeColumn>,
+        compress: bool,
+        closing: bool,
+    ) -> Option<u64> {
+        loop {
+            let problem = match self.try_write(job, time, compress) {
+                Ok(end) => {
+                    self.recovered();
+                    return Some(end);
+                }
+                Err(problem) => problem,
+            };
+            self.shared.failed(problem);
+            if closing {
+                return None;
+            }
+            let queue = self.shared.lock();
+            let (queue, _) = self
+                .shared
+                .changed
+                .wait_timeout_while(queue, RETRY, |queue| !queue.closed)
+                .unwrap_or_else(PoisonError::into_inner);
+            if queue.closed {
+                drop(queue);
+                return self.try_write(job, time, compress).ok();
+            }
+        }
+    }
+
+    fn try_write(
+        &mut self,
+        job: &Job,
+        time: Option<&EventTimeColumn>,
+        compress: bool,
+    ) -> Result<u64, String> {
+        let parts = self.codec.encode(&job.taken, compress);
+        let parts = parts.map_err(|error| error.to_string())?;
+        let payload: Vec<&[u8]> = parts.iter().map(|part| part.as_slice()).collect();
+        let append = Append {
+            rows: job.taken.row_count() as u32,
+            times: time.and_then(|time| span_us(&job.taken.rows, time.column)),
+            sequence: job.sequence,
+            appended_us: job.arrival_us,
+            payload: &payload,
+        };
+        let position = self
+            .log
+            .append(&append)
+            .map_err(|error| error.to_string())?;
+        Ok(position.offset)
+    }
+
+    fn recovered(&self) {
+        if self.shared.failing.swap(false, Ordering::Relaxed) {
+            tracing::info!(source = self.shared.name, "the log is written again");
+            self.shared.lock().problem = None;
+            self.shared.bell.ring();
+        }
+    }
+
+    fn sync(&mut self, wanted: bool) {
+        if wanted {
+            self.log.durability().request();
+        }
+    }
+
+    fn retain(&mut self) {
+        let needed = *self
+            .shared
+            .needed
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        match self.log.retain(now_us(), &self.settings.retention, needed) {
+            Ok(removed) => {
+                for segment in removed {
+                    tracing::info!(
+                        source = self.shared.name,
+                        ?segment,
+                        "retention removed a segment"
+                    );
+                }
+            }
+            Err(error) => {
+                tracing::warn!(source = self.shared.name, %error, "retention could not remove a segment");
+            }
+        }
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Waiting {
+    Yes,
+    No,
+}

@@ -1,0 +1,317 @@
+//! What one step took from one source, as bytes of the log: the engine's payload of a record.
+//!
+//! ```text
+//!   flags u8 | watermark i64 | cursor length u32 | rows length u64 | cursor | rows | bad rows
+//! ```
+//!
+//! Rows and bad rows are Arrow IPC messages without the schema, which is the source's and does not
+//! change while its log is there. The buffers of a batch are handed on as they are, never copied. A
+//! record is compressed as a whole (lz4) if that is asked for; then the rest follows the flags as one
+//! block with its length in front. All numbers are little endian.
+//!
+//! The cursor stands in the record of the rows that it covers, so whoever has one has the other.
+
+use arrow::array::RecordBatch;
+use arrow::buffer::Buffer;
+use arrow::datatypes::SchemaRef;
+use arrow::error::ArrowError;
+use arrow::ipc::reader::StreamDecoder;
+use arrow::ipc::writer::StreamEncoder;
+use headwater_connect::Cursor;
+
+use crate::dataflow::Watermark;
+use crate::ingest::bad_schema;
+
+const COMPRESSED: u8 = 1;
+const HAS_WATERMARK: u8 = 2;
+const IDLE: u8 = 4;
+const HAS_CURSOR: u8 = 8;
+
+/// Bytes of the fields of fixed length behind the flags.
+const FIXED: usize = 8 + 4 + 8;
+
+/// What a step took from a source.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(crate) struct Taken {
+    /// Rows in the source's columns.
+    pub rows: Vec<RecordBatch>,
+    /// Rows of `<source>__bad`.
+    pub bad: Option<RecordBatch>,
+    /// The watermark behind the rows, if it moved.
+    pub watermark: Option<Watermark>,
+    /// The source's place in the outside system behind the rows.
+    pub cursor: Option<Cursor>,
+}
+
+impl Taken {
+    /// The number of rows, without the bad ones.
+    pub fn row_count(&self) -> usize {
+        self.rows.iter().map(RecordBatch::num_rows).sum()
+    }
+
+    /// Bytes that it holds in memory, about.
+    pub fn memory(&self) -> usize {
+        let batches = self.rows.iter().chain(&self.bad);
+        batches
+            .map(RecordBatch::get_array_memory_size)
+            .sum::<usize>()
+            + 256
+    }
+
+    /// Whether there is nothing to remember.
+    pub fn is_empty(&self) -> bool {
+        self.rows.is_empty()
+            && self.bad.is_none()
+            && self.watermark.is_none()
+            && self.cursor.is_none()
+    }
+}
+
+/// A record that cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum RecordError {
+    #[error("the record ends at byte {at} of {need}")]
+    Short { at: usize, need: usize },
+    #[error("its cursor is not JSON: {0}")]
+    Cursor(#[from] serde_json::Error),
+    #[error("its rows are not those of the source: {0}")]
+    Rows(#[from] ArrowError),
+    #[error("it cannot be decompressed: {0}")]
+    Compression(#[from] lz4_flex::block::DecompressError),
+}
+
+/// Turns records of one source into bytes and back.
+pub(crate) struct Codec {
+    rows: Messages,
+    bad: Messages,
+}
+
+impl Codec {
+    /// For a source with these columns.
+    pub fn new(schema: &SchemaRef) -> Result<Self, ArrowError> {
+        Ok(Self {
+            rows: Messages::new(schema)?,
+            bad: Messages::new(&bad_schema())?,
+        })
+    }
+
+    /// The bytes of a record, in parts that follow each other.
+    pub fn encode(&mut self, taken: &Taken, compress: bool) -> Result<Vec<Buffer>, ArrowError> {
+        let cursor = taken.cursor.as_ref().map(|cursor| cursor.0.to_string());
+        let cursor = cursor.unwrap_or_default();
+        let rows = self.rows.encode(&taken.rows)?;
+        let rows_len: usize = rows.iter().map(Buffer::len).sum();
+        let watermark = taken.watermark.unwrap_or(Watermark::START);
+
+        let mut flags = 0;
+        flags |= flag(HAS_WATERMARK, taken.watermark.is_some());
+        flags |= flag(IDLE, watermark.idle);
+        flags |= flag(HAS_CURSOR, taken.cursor.is_some());
+        let mut head = Vec::with_capacity(1 + FIXED + cursor.len());
+        head.push(flags);
+        head.extend_from_slice(&watermark.at_us.to_le_bytes());
+        head.extend_from_slice(&(cursor.len() as u32).to_le_bytes());
+        head.extend_from_slice(&(rows_len as u64).to_le_bytes());
+        head.extend_from_slice(cursor.as_bytes());
+
+        let mut parts = vec![Buffer::from_vec(head)];
+        parts.extend(rows);
+        parts.extend(self.bad.encode(taken.bad.as_slice())?);
+        Ok(if compress { pressed(&parts) } else { parts })
+    }
+
+    /// The record that `bytes` are.
+    pub fn decode(&self, bytes: Vec<u8>) -> Result<Taken, RecordError> {
+        let mut bytes = Buffer::from_vec(bytes);
+        let mut flags = *part(&bytes, 0, 1)?.first().unwrap_or(&0);
+        if flags & COMPRESSED != 0 {
+            bytes = Buffer::from_vec(lz4_flex::block::decompress_size_prepended(&bytes[1..])?);
+            flags = *part(&bytes, 0, 1)?.first().unwrap_or(&0);
+        }
+        let at_us = i64::from_le_bytes(array(&bytes, 1)?);
+        let cursor_len = u32::from_le_bytes(array(&bytes, 9)?) as usize;
+        let rows_len = usize::try_from(u64::from_le_bytes(array(&bytes, 13)?));
+        let rows_len = rows_len.unwrap_or(usize::MAX);
+        let cursor_at = 1 + FIXED;
+        let cursor = part(&bytes, cursor_at, cursor_len)?;
+        let cursor = match flags & HAS_CURSOR {
+            0 => None,
+            _ => Some(Cursor(serde_json::from_slice(&cursor)?)),
+        };
+        let rows_at = cursor_at + cursor_len;
+        let rows = part(&bytes, rows_at, rows_len)?;
+        let bad = bytes.slice(rows_at + rows_len);
+        let watermark = Watermark {
+            at_us,
+            idle: flags & IDLE != 0,
+        };
+        Ok(Taken {
+            rows: self.rows.decode(rows)?,
+            bad: self.bad.decode(bad)?.pop(),
+            watermark: (flags & HAS_WATERMARK != 0).then_some(watermark),
+            cursor,
+        })
+    }
+}
+
+fn flag(flag: u8, set: bool) -> u8 {
+    if set { flag } else { 0 }
+}
+
+/// The same record as one compressed block.
+fn pressed(parts: &[Buffer]) -> Vec<Buffer> {
+    let whole: Vec<u8> = parts
+        .iter()
+        .flat_map(|part| part.as_slice())
+        .copied()
+        .collect();
+    let mut out = vec![COMPRESSED];
+    out.extend(lz4_flex::block::compress_prepend_size(&whole));
+    vec![Buffer::from_vec(out)]
+}
+
+fn part(bytes: &Buffer, at: usize, len: usize) -> Result<Buffer, RecordError> {
+    let need = at.saturating_add(len);
+    match need <= bytes.len() {
+        true => Ok(bytes.slice_with_length(at, len)),
+        false => Err(RecordError::Short {
+            at: bytes.len(),
+            need,
+        }),
+    }
+}
+
+fn array<const N: usize>(bytes: &Buffer, at: usize) -> Result<[u8; N], RecordError> {
+    let mut array = [0; N];
+    array.copy_from_slice(&part(bytes, at, N)?);
+    Ok(array)
+}
+
+/// Batches of one schema as IPC messages, the schema's own message left out.
+struct Messages {
+    encoder: StreamEncoder,
+    /// What a decoder has to be given first.
+    schema: Buffer,
+}
+
+impl Messages {
+    fn new(schema: &SchemaRef) -> Result<Self, ArrowError> {
+        let mut encoder = StreamEncoder::try_new(schema)?;
+        // The first batch brings the schema's message; later ones do not.
+        let first = encoder.encode(&RecordBatch::new_empty(SchemaRef::clone(schema)))?;
+        let first: Vec<u8> = first
+            .iter()
+            .flat_map(|part| part.as_slice())
+            .copied()
+            .collect();
+        Ok(Self {
+            schema: Buffer::from_vec(first),
+            encoder,
+        })
+    }
+
+    fn encode(&mut self, batches: &[RecordBatch]) -> Result<Vec<Buffer>, ArrowError> {
+        let mut parts = Vec::new();
+        for batch in batches {
+            parts.extend(self.encoder.encode(batch)?);
+        }
+        Ok(parts)
+    }
+
+    fn decode(&self, mut bytes: Buffer) -> Result<Vec<RecordBatch>, ArrowError> {
+        let mut batches = Vec::new();
+        if bytes.is_empty() {
+            return Ok(batches);
+        }
+        let mut decoder = StreamDecoder::new();
+        let mut schema = self.schema.clone();
+        // The empty batch that came with the schema.
+        decoder.decode(&mut schema)?;
+        while !bytes.is_empty() {
+            batches.extend(decoder.decode(&mut bytes)?);
+        }
+        decoder.finish()?;
+        Ok(batches)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use arrow::array::{Int64Array, StringArray};
+    use arrow::datatypes::{DataType, Field, Schema};
+    use headwater_connect::Bad;
+
+    use super::*;
+    use crate::ingest::bad_rows;
+
+    fn schema() -> SchemaRef {
+        let n = Field::new("n", DataType::Int64, false);
+        let s = Field::new("s", DataType::Utf8, true);
+        Arc::new(Schema::new(vec![n, s]))
+    }
+
+    fn batch(rows: std::ops::Range<i64>) -> RecordBatch {
+        let s = rows
+            .clone()
+            .map(|n| (n % 3 > 0).then(|| format!("row {n}")));
+        let s: StringArray = s.collect();
+        let n = Int64Array::from_iter_values(rows);
+        RecordBatch::try_new(schema(), vec![Arc::new(n), Arc::new(s)]).unwrap()
+    }
+
+    fn taken() -> Taken {
+        let bad = Bad {
+            bytes: b"{".to_vec(),
+            reason: "no".into(),
+        };
+        Taken {
+            rows: vec![
+                batch(0..1_000),
+                batch(5..5),
+                batch(1_000..1_007).slice(2, 3),
+            ],
+            bad: Some(bad_rows(&[bad], 7)),
+            watermark: Some(Watermark {
+                at_us: -5,
+                idle: true,
+            }),
+            cursor: Some(Cursor(serde_json::json!({"at": 1_007}))),
+        }
+    }
+
+    fn bytes(parts: &[Buffer]) -> Vec<u8> {
+        parts
+            .iter()
+            .flat_map(|part| part.as_slice())
+            .copied()
+            .collect()
+    }
+
+    #[test]
+    fn what_is_written_is_read() {
+        let mut codec = Codec::new(&schema()).unwrap();
+        let cursor_only = Taken {
+            cursor: Some(Cursor(serde_json::Value::Null)),
+            ..Taken::default()
+        };
+        for taken in [taken(), Taken::default(), cursor_only] {
+            for compress in [false, true] {
+                let parts = codec.encode(&taken, compress).unwrap();
+                assert_eq!(codec.decode(bytes(&parts)).unwrap(), taken);
+            }
+        }
+    }
+
+    #[test]
+    fn a_record_that_was_cut_is_an_error() {
+        let mut codec = Codec::new(&schema()).unwrap();
+        let whole = bytes(&codec.encode(&taken(), false).unwrap());
+        for length in 0..whole.len() {
+            // Cut between two batches, a record is a smaller one; the checksum below guards that.
+            let _ = codec.decode(whole[..length].to_vec());
+        }
+        assert!(codec.decode(whole[..30].to_vec()).is_err());
+    }
+}

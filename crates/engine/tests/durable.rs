@@ -1,0 +1,270 @@
+//! What survives: a database with a data folder goes on where it was, also after a crash.
+//!
+//! A crash is a copy of the data folder made while the database runs: what a process that is killed
+//! leaves behind. The copy is opened as if nothing else had ever been.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use headwater::arrow::array::{AsArray, RecordBatch};
+use headwater::arrow::datatypes::Int64Type;
+use headwater::{Db, Error, Outcome, Record, SourceConfig, Timestamp, WalMode};
+use tempfile::TempDir;
+
+#[derive(Debug, Clone, PartialEq, Record)]
+struct Trade {
+    symbol: String,
+    qty: i64,
+    ts: Timestamp,
+}
+
+const SOURCE: &str =
+    "CREATE SOURCE trades (symbol VARCHAR NOT NULL, qty BIGINT NOT NULL, ts TIMESTAMP NOT NULL,
+    WATERMARK FOR ts AS ts - INTERVAL '0 seconds')";
+const QUERIES: &str = "CREATE VIEW totals AS SELECT symbol, COUNT(*) AS n, SUM(qty) AS qty FROM trades GROUP BY symbol;
+    CREATE VIEW minutes AS SELECT symbol, window_start, SUM(qty) AS qty FROM trades
+        GROUP BY TUMBLE(ts, INTERVAL '1 minute'), symbol";
+
+fn trade(number: i64) -> Trade {
+    Trade {
+        symbol: format!("s{}", number % 3),
+        qty: number,
+        ts: Timestamp::from_micros(number * 1_000_000),
+    }
+}
+
+fn open(folder: &Path, workers: usize) -> Db {
+    Db::builder().workers(workers).open(folder).unwrap()
+}
+
+fn push(db: &Db, numbers: std::ops::Range<i64>) {
+    let source = db.source::<Trade>("trades").unwrap();
+    for number in numbers {
+        source.push(trade(number)).unwrap();
+    }
+    db.settle().unwrap();
+}
+
+/// What the process would leave behind if it were killed now.
+fn crash(folder: &Path) -> TempDir {
+    let copy = tempfile::tempdir().unwrap();
+    copy_all(folder, copy.path());
+    copy
+}
+
+/// Checkpoints before logs: a log may be longer than a checkpoint says, never shorter.
+fn copy_all(from: &Path, to: &Path) {
+    let mut entries: Vec<PathBuf> = std::fs::read_dir(from)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .collect();
+    entries.sort();
+    for path in entries {
+        let target = to.join(path.file_name().unwrap());
+        if path.is_dir() {
+            std::fs::create_dir_all(&target).unwrap();
+            copy_all(&path, &target);
+        } else if path.file_name().unwrap() != "LOCK" {
+            std::fs::copy(&path, &target).unwrap();
+        }
+    }
+}
+
+fn rows(batches: &[RecordBatch]) -> Vec<(String, i64)> {
+    let mut rows = Vec::new();
+    for batch in batches {
+        let names = batch.column(0).as_string::<i32>();
+        let numbers = batch.column(1).as_primitive::<Int64Type>();
+        rows.extend(
+            (0..batch.num_rows()).map(|row| (names.value(row).to_owned(), numbers.value(row))),
+        );
+    }
+    rows.sort();
+    rows
+}
+
+fn totals(db: &Db) -> Vec<(String, i64)> {
+    rows(&db.query("SELECT symbol, qty FROM totals").unwrap())
+}
+
+fn minutes(db: &Db) -> Vec<(String, i64)> {
+    rows(
+        &db.query("SELECT symbol || ' ' || CAST(window_start AS VARCHAR), qty FROM minutes")
+            .unwrap(),
+    )
+}
+
+/// What a database that was never stopped holds after the same rows.
+fn truth(numbers: std::ops::Range<i64>) -> (Vec<(String, i64)>, Vec<(String, i64)>) {
+    let db = Db::in_memory().unwrap();
+    db.execute(&format!("{SOURCE}; {QUERIES}")).unwrap();
+    push(&db, numbers);
+    (totals(&db), minutes(&db))
+}
+
+#[test]
+fn a_closed_database_goes_on_where_it_was() {
+    let folder = tempfile::tempdir().unwrap();
+    let db = open(folder.path(), 1);
+    db.execute(&format!("{SOURCE}; {QUERIES}")).unwrap();
+    push(&db, 0..100);
+    db.close();
+
+    let db = open(folder.path(), 1);
+    assert_eq!((totals(&db), minutes(&db)), truth(0..100));
+    push(&db, 100..1_000);
+    assert_eq!((totals(&db), minutes(&db)), truth(0..1_000));
+}
+
+#[test]
+fn after_a_crash_the_log_is_fed_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let db = open(folder.path(), 1);
+    db.execute(&format!("{SOURCE}; {QUERIES}")).unwrap();
+    let mut left = Vec::new();
+    for part in 0..5 {
+        push(&db, part * 50..(part + 1) * 50);
+        if part == 2 {
+            db.checkpoint().unwrap();
+        }
+        db.flush().unwrap();
+        left.push(((part + 1) * 50, crash(folder.path())));
+    }
+    for (until, copy) in left {
+        for workers in [1, 2] {
+            let copy = crash(copy.path());
+            let db = open(copy.path(), workers);
+            assert_eq!(
+                (totals(&db), minutes(&db)),
+                truth(0..until),
+                "{until} {workers}"
+            );
+            push(&db, until..500);
+            assert_eq!(
+                (totals(&db), minutes(&db)),
+                truth(0..500),
+                "{until} {workers}"
+            );
+        }
+    }
+}
+
+#[test]
+fn another_number_of_workers_takes_over() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut from = 0;
+    for workers in [2, 3, 1, 4] {
+        let db = open(folder.path(), workers);
+        if from == 0 {
+            db.execute(&format!("{SOURCE}; {QUERIES}")).unwrap();
+        }
+        push(&db, from..from + 130);
+        from += 130;
+        assert_eq!((totals(&db), minutes(&db)), truth(0..from), "{workers}");
+        db.close();
+    }
+}
+
+#[test]
+fn a_script_that_says_what_exists_changes_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let script = format!("{SOURCE}; {QUERIES}");
+    let db = open(folder.path(), 1);
+    db.execute(&script).unwrap();
+    push(&db, 0..10);
+    db.close();
+
+    let db = open(folder.path(), 1);
+    let outcomes = db.execute(&script).unwrap();
+    assert!(
+        outcomes
+            .iter()
+            .all(|it| matches!(it, Outcome::Unchanged { .. })),
+        "{outcomes:?}"
+    );
+    assert_eq!((totals(&db), minutes(&db)), truth(0..10));
+    let other = db
+        .execute("CREATE VIEW totals AS SELECT symbol FROM trades")
+        .unwrap_err();
+    assert!(other.to_string().contains("exists already"), "{other}");
+}
+
+#[test]
+fn what_was_dropped_does_not_come_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let db = open(folder.path(), 1);
+    db.execute(&format!("{SOURCE}; {QUERIES}")).unwrap();
+    push(&db, 0..10);
+    db.execute("DROP VIEW minutes").unwrap();
+    db.execute("DROP SOURCE trades CASCADE").unwrap();
+    assert_eq!(
+        std::fs::read_dir(folder.path().join("log/trades")).map_or(0, Iterator::count),
+        0
+    );
+    db.close();
+
+    let db = open(folder.path(), 1);
+    assert!(db.source::<Trade>("trades").is_err());
+    db.execute(&format!("{SOURCE}; {QUERIES}")).unwrap();
+    assert_eq!(totals(&db), [], "a source of the same name begins anew");
+}
+
+#[test]
+fn one_process_has_the_folder() {
+    let folder = tempfile::tempdir().unwrap();
+    let _db = open(folder.path(), 1);
+    let Err(Error::Data(refused)) = Db::open(folder.path()) else {
+        panic!("a second one got in");
+    };
+    assert!(
+        refused.contains(&folder.path().display().to_string()),
+        "{refused}"
+    );
+}
+
+#[test]
+fn a_push_that_returned_is_on_disk() {
+    let folder = tempfile::tempdir().unwrap();
+    let db = open(folder.path(), 1);
+    db.execute(&format!("{SOURCE} WITH (wal_mode = 'sync'); {QUERIES}"))
+        .unwrap();
+    let source = db.source::<Trade>("trades").unwrap();
+    for number in 0..5 {
+        source.push(trade(number)).unwrap();
+        let copy = crash(folder.path());
+        let again = open(copy.path(), 1);
+        assert_eq!(totals(&again), truth(0..number + 1).0);
+    }
+}
+
+#[test]
+fn one_handle_may_wait_where_others_do_not() {
+    let folder = tempfile::tempdir().unwrap();
+    let db = open(folder.path(), 1);
+    db.execute(&format!("{SOURCE}; {QUERIES}")).unwrap();
+    let config = SourceConfig {
+        wal_mode: Some(WalMode::Sync),
+        checkpoint_interval: Some(Duration::from_secs(1)),
+        ..SourceConfig::default()
+    };
+    let source = db.source_with_config::<Trade>("trades", config).unwrap();
+    source
+        .push_batch(&(0..20).map(trade).collect::<Vec<_>>())
+        .unwrap();
+    let again = open(crash(folder.path()).path(), 1);
+    assert_eq!(totals(&again), truth(0..20).0);
+}
+
+#[test]
+fn without_a_data_folder_there_is_no_log() {
+    let db = Db::in_memory().unwrap();
+    let refused = db
+        .execute(&format!("{SOURCE} WITH (wal_mode = 'sync')"))
+        .unwrap_err();
+    assert!(
+        refused.to_string().contains("needs a data folder"),
+        "{refused}"
+    );
+    db.execute(&format!("{SOURCE} WITH (wal_mode = 'off')"))
+        .unwrap();
+}

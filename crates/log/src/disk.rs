@@ -1,0 +1,203 @@
+//! What a log needs of a disk, as a trait, and the real one.
+//!
+//! Everything this crate does to a file system goes through [`Disk`] and [`DiskFile`], so that tests can put a disk
+//! behind it that forgets, tears, fills up and lies (`lying::LyingDisk`). Reads and writes may be short, as those of
+//! an operating system are; `read_full` and `write_full` finish them.
+//!
+//! What is promised: a write is durable once `sync` of its file has returned; a create, rename or remove is durable
+//! once `sync_dir` of its folder has. Until then any part of it may be lost in a crash, in any order.
+//!
+//! A file removed while it is open can be read to its end, as on any Unix.
+
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{self, IoSlice, Read, Seek, Write};
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::error::{Error, Result};
+
+/// A file system.
+pub trait Disk: Send + Sync + 'static {
+    /// Opens a file that exists, for reading and writing.
+    fn open(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>>;
+    /// Creates a file, or empties the one that is there.
+    fn create(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>>;
+    /// The names of all files of a folder, in no order.
+    fn list(&self, dir: &Path) -> io::Result<Vec<String>>;
+    /// Creates a folder and those above it; one that exists is fine.
+    fn create_dir(&self, dir: &Path) -> io::Result<()>;
+    /// Makes the names in a folder durable.
+    fn sync_dir(&self, dir: &Path) -> io::Result<()>;
+    /// Gives a file another name in the same folder, replacing what has it.
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
+    /// Removes a file.
+    fn remove(&self, path: &Path) -> io::Result<()>;
+    /// Takes the exclusive lock on a file, creating it, and writes `note` into it; never blocks. The lock is held until
+    /// the value is dropped or the process ends.
+    fn lock(&self, path: &Path, note: &str) -> io::Result<Locking>;
+}
+
+/// An open file of a [`Disk`]; any number of threads may use it at once.
+pub trait DiskFile: Send + Sync {
+    /// Reads at a place; 0 bytes mean the file's end, fewer than asked mean nothing.
+    fn read_at(&self, buffer: &mut [u8], at: u64) -> io::Result<usize>;
+    /// Writes at a place, the slices one after the other; may write less than it was given. Extends the file.
+    fn write_at(&self, slices: &[IoSlice<'_>], at: u64) -> io::Result<usize>;
+    /// How long the file is, in bytes.
+    fn len(&self) -> io::Result<u64>;
+    /// Whether it has no bytes.
+    fn is_empty(&self) -> io::Result<bool> {
+        Ok(self.len()? == 0)
+    }
+    /// Cuts or extends the file.
+    fn truncate(&self, len: u64) -> io::Result<()>;
+    /// Makes what was written durable. After an error nothing is known about what was written since the last success,
+    /// and a later success says nothing about it.
+    fn sync(&self) -> io::Result<()>;
+}
+
+/// The outcome of [`Disk::lock`].
+pub enum Locking {
+    /// The lock is ours while this lives.
+    Held(Box<dyn Send + Sync>),
+    /// Another has it; what it wrote.
+    Taken(String),
+}
+
+/// The operating system's file system.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct RealDisk;
+
+impl Disk for RealDisk {
+    fn open(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
+        let file = OpenOptions::new().read(true).write(true).open(path)?;
+        Ok(Arc::new(file))
+    }
+
+    fn create(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create(true).truncate(true);
+        Ok(Arc::new(options.open(path)?))
+    }
+
+    fn list(&self, dir: &Path) -> io::Result<Vec<String>> {
+        let names = fs::read_dir(dir)?
+            .map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()))
+            .collect::<io::Result<Vec<_>>>()?;
+        Ok(names)
+    }
+
+    fn create_dir(&self, dir: &Path) -> io::Result<()> {
+        fs::create_dir_all(dir)
+    }
+
+    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+        File::open(dir)?.sync_all()
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        fs::rename(from, to)
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        fs::remove_file(path)
+    }
+
+    fn lock(&self, path: &Path, note: &str) -> io::Result<Locking> {
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create(true).truncate(false);
+        let mut file = options.open(path)?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::Error(error)) => return Err(error),
+            Err(TryLockError::WouldBlock) => {
+                let mut holder = Vec::new();
+                (&mut file).take(64).read_to_end(&mut holder)?;
+                return Ok(Locking::Taken(
+                    String::from_utf8_lossy(&holder).into_owned(),
+                ));
+            }
+        }
+        file.set_len(0)?;
+        file.rewind()?;
+        file.write_all(note.as_bytes())?;
+        Ok(Locking::Held(Box::new(file)))
+    }
+}
+
+impl DiskFile for File {
+    fn read_at(&self, buffer: &mut [u8], at: u64) -> io::Result<usize> {
+        FileExt::read_at(self, buffer, at)
+    }
+
+    fn write_at(&self, slices: &[IoSlice<'_>], at: u64) -> io::Result<usize> {
+        Ok(rustix::io::pwritev(self, slices, at)?)
+    }
+
+    fn len(&self) -> io::Result<u64> {
+        Ok(self.metadata()?.len())
+    }
+
+    fn truncate(&self, len: u64) -> io::Result<()> {
+        self.set_len(len)
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        self.sync_data()
+    }
+}
+
+/// More slices than a system takes in one call.
+const SLICES_MAX: usize = 1024;
+
+/// Writes all slices, however often the file takes only a part.
+pub fn write_full(file: &dyn DiskFile, slices: &mut [IoSlice<'_>], at: u64) -> io::Result<()> {
+    let mut rest = slices;
+    let mut at = at;
+    IoSlice::advance_slices(&mut rest, 0);
+    while !rest.is_empty() {
+        let some = &rest[..rest.len().min(SLICES_MAX)];
+        match file.write_at(some, at) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(written) => {
+                at += written as u64;
+                IoSlice::advance_slices(&mut rest, written);
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+/// Reads until the buffer is full or the file ends; how many bytes there were.
+pub fn read_full(file: &dyn DiskFile, buffer: &mut [u8], at: u64) -> io::Result<usize> {
+    let mut have = 0;
+    while have < buffer.len() {
+        match file.read_at(&mut buffer[have..], at + have as u64) {
+            Ok(0) => break,
+            Ok(read) => have += read,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(have)
+}
+
+/// Reads a small file whole; `None` if it is not there or longer than `limit`.
+pub(crate) fn read_small(disk: &dyn Disk, path: &Path, limit: u64) -> Result<Option<Vec<u8>>> {
+    let file = match disk.open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(Error::io("open", path, error)),
+    };
+    let len = file.len().map_err(|error| Error::io("read", path, error))?;
+    if len > limit {
+        return Ok(None);
+    }
+    let mut bytes = vec![0; len as usize];
+    let read = read_full(&*file, &mut bytes, 0).map_err(|error| Error::io("read", path, error))?;
+    bytes.truncate(read);
+    Ok(Some(bytes))
+}

@@ -1,0 +1,220 @@
+//! What is durable: the state that the writer, the syncing side and those who wait for it share.
+//!
+//! `written` is where the last whole record ends, `durable` the place up to which an fsync has succeeded. One `sync` makes
+//! durable all that was written before it began, in the order of the segments, and serves everybody who waited.
+//! It then notes the place in the mark (a small file that is never synced: it may be late, never wrong), and writes
+//! the index of each segment that is now sealed and durable.
+//!
+//! A failed fsync ends the log: the kernel may have dropped the bytes and would report success the next time.
+
+use std::io::{self, IoSlice};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError, RwLock};
+
+use crate::disk::{Disk, DiskFile, write_full};
+use crate::error::{Error, Result};
+use crate::format::{Position, encode_mark};
+use crate::log::Config;
+use crate::segment::{Segment, index_path, locked};
+use crate::syncer::Bell;
+
+/// All that the handles of one log share.
+pub(crate) struct Shared {
+    pub disk: Arc<dyn Disk>,
+    pub dir: PathBuf,
+    pub config: Config,
+    /// Oldest first.
+    pub segments: RwLock<Vec<Arc<Segment>>>,
+    /// Whether a segment was created since the folder was synced.
+    pub new_names: AtomicBool,
+    progress: Mutex<Progress>,
+    moved: Condvar,
+    /// `progress.durable.bytes`, for the writer; it may be behind.
+    durable_bytes: AtomicU64,
+    /// Held during an fsync: there is one at a time.
+    mark: Mutex<Arc<dyn DiskFile>>,
+    wakers: Mutex<Vec<Waker>>,
+    pub bell: OnceLock<Arc<Bell>>,
+    /// Whether somebody asked the syncing side for a sync.
+    pub asked: Arc<AtomicBool>,
+}
+
+type Waker = Arc<dyn Fn() + Send + Sync>;
+
+#[derive(Default)]
+struct Progress {
+    written: Position,
+    durable: Position,
+    failed: Option<String>,
+    /// How many fsyncs were done.
+    syncs: u64,
+}
+
+impl Shared {
+    pub fn new(
+        disk: Arc<dyn Disk>,
+        dir: &Path,
+        config: Config,
+        segments: Vec<Arc<Segment>>,
+        mark: Arc<dyn DiskFile>,
+    ) -> Self {
+        Shared {
+            disk,
+            dir: dir.to_owned(),
+            config,
+            segments: RwLock::new(segments),
+            new_names: AtomicBool::new(false),
+            progress: Mutex::default(),
+            moved: Condvar::new(),
+            durable_bytes: AtomicU64::new(0),
+            mark: Mutex::new(mark),
+            wakers: Mutex::default(),
+            bell: OnceLock::new(),
+            asked: Arc::default(),
+        }
+    }
+
+    /// Says that everything up to here is written and durable: the log was just opened.
+    pub fn begin(&self, at: Position) {
+        let mut progress = locked(&self.progress);
+        (progress.written, progress.durable) = (at, at);
+        self.durable_bytes.store(at.bytes, Ordering::Relaxed);
+    }
+
+    pub fn segments(&self) -> Vec<Arc<Segment>> {
+        self.segments
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    /// A place that is durable; the log may be durable further.
+    pub fn durable_bytes(&self) -> u64 {
+        self.durable_bytes.load(Ordering::Relaxed)
+    }
+
+    pub fn durable(&self) -> Position {
+        locked(&self.progress).durable
+    }
+
+    pub fn written(&self) -> Position {
+        locked(&self.progress).written
+    }
+
+    pub fn syncs(&self) -> u64 {
+        locked(&self.progress).syncs
+    }
+
+    /// An error if an fsync has failed.
+    pub fn check(&self) -> Result<()> {
+        self.failure(&locked(&self.progress))
+    }
+
+    fn failure(&self, progress: &Progress) -> Result<()> {
+        match &progress.failed {
+            None => Ok(()),
+            Some(cause) => Err(Error::SyncFailed {
+                path: self.dir.clone(),
+                cause: cause.clone(),
+            }),
+        }
+    }
+
+    /// Notes a whole record; the bytes not yet durable before it and with it.
+    pub fn wrote(&self, end: Position) -> (u64, u64) {
+        let mut progress = locked(&self.progress);
+        let before = progress.written.bytes - progress.durable.bytes;
+        progress.written = end;
+        (before, end.bytes - progress.durable.bytes)
+    }
+
+    /// Blocks until `place` is durable.
+    pub fn wait(&self, place: Position) -> Result<()> {
+        let mut progress = locked(&self.progress);
+        while progress.durable.bytes < place.bytes {
+            self.failure(&progress)?;
+            progress = self
+                .moved
+                .wait(progress)
+                .unwrap_or_else(PoisonError::into_inner);
+        }
+        Ok(())
+    }
+
+    pub fn wake_with(&self, waker: Waker) {
+        locked(&self.wakers).push(waker);
+    }
+
+    /// Makes durable what is written by now. Blocks for as long as the disk takes; the writer goes on meanwhile.
+    pub fn sync(&self) -> Result<Position> {
+        let mark = locked(&self.mark);
+        let (written, durable) = {
+            let progress = locked(&self.progress);
+            self.failure(&progress)?;
+            (progress.written, progress.durable)
+        };
+        if written.bytes == durable.bytes {
+            return Ok(durable);
+        }
+        let segments = self.segments();
+        let synced = self.sync_files(&segments);
+        self.publish(synced.map(|()| written));
+        self.check()?;
+        // The mark and the indexes only spare work or tell more after an accident, so the log goes on without them.
+        if let Err(error) = write_full(&**mark, &mut [IoSlice::new(&encode_mark(&written))], 0) {
+            tracing::warn!(folder = %self.dir.display(), %error, "the durable mark of a log could not be written");
+        }
+        self.write_indexes(&segments, written.bytes);
+        Ok(written)
+    }
+
+    fn sync_files(&self, segments: &[Arc<Segment>]) -> io::Result<()> {
+        for segment in segments {
+            let file = segment.state().file.clone();
+            file.map_or(Ok(()), |file| file.sync())?;
+        }
+        match self.new_names.swap(false, Ordering::AcqRel) {
+            true => self.disk.sync_dir(&self.dir),
+            false => Ok(()),
+        }
+    }
+
+    fn publish(&self, synced: io::Result<Position>) {
+        {
+            let mut progress = locked(&self.progress);
+            progress.syncs += 1;
+            match synced {
+                Ok(durable) => progress.durable = durable,
+                Err(error) => progress.failed = Some(error.to_string()),
+            }
+            self.durable_bytes
+                .store(progress.durable.bytes, Ordering::Relaxed);
+        }
+        self.moved.notify_all();
+        let wakers = locked(&self.wakers).clone();
+        wakers.iter().for_each(|wake| wake());
+    }
+
+    /// Writes the index of each sealed segment that ends at or before `durable` and still has its file open.
+    pub fn write_indexes(&self, segments: &[Arc<Segment>], durable: u64) {
+        for segment in segments {
+            let done = {
+                let state = segment.state();
+                state.sealed && state.file.is_some() && segment.header.base + state.len <= durable
+            };
+            if !done {
+                continue;
+            }
+            let path = index_path(&self.dir, segment.header.base);
+            let bytes = segment.index().encode();
+            let written = self.disk.create(&path);
+            let written =
+                written.and_then(|file| write_full(&*file, &mut [IoSlice::new(&bytes)], 0));
+            if let Err(error) = written {
+                tracing::warn!(index = %path.display(), %error, "an index could not be written; opening the log will make it");
+            }
+            segment.state().file = None;
+        }
+    }
+}

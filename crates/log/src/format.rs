@@ -1,0 +1,338 @@
+//! The bytes of segments, records and the mark: encoding and checking, no files. `FORMAT.md` draws them.
+//!
+//! All numbers are little endian. A *place* is a byte's position in the whole log: the segments laid end to end since
+//! the log began, those removed by retention included. A segment is named for the place of its first byte. A record
+//! header's checksum also covers the record's place, so stale or misplaced bytes never pass for a record.
+//!
+//! Decoding takes any bytes and says what is wrong with them. A header that passes is believed, so everything in it
+//! that could hurt (length, offset arithmetic) is checked here.
+
+use crc32c::{crc32c, crc32c_append};
+
+use crate::error::Why;
+
+/// Bytes of a record before its payload.
+pub(crate) const RECORD_HEADER: usize = 72;
+/// Bytes of a segment before its first record.
+pub(crate) const SEGMENT_HEADER: usize = 64;
+/// Bytes of the file that remembers what was durable.
+pub(crate) const MARK: usize = 32;
+/// The version that this build writes and reads.
+pub(crate) const VERSION: u32 = 1;
+
+/// The most bytes that a record's payload may have: 1 GiB.
+pub const MAX_PAYLOAD: u64 = 1 << 30;
+
+/// How each record begins.
+pub(crate) const MARKER: [u8; 4] = [0xf5, b'H', b'W', b'R'];
+const SEGMENT_MAGIC: [u8; 8] = *b"HWLOG\x1a\r\n";
+const MARK_MAGIC: [u8; 4] = *b"HWSY";
+const HAS_TIMES: u32 = 1;
+
+/// A place in a log, with what lies before it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Position {
+    /// Rows before it: the offset of the row that comes next.
+    pub offset: u64,
+    /// The sequence of the last record before it; 0 if there is none.
+    pub sequence: u64,
+    /// Its place in bytes since the log began; grows with every record, also with those that have no rows.
+    pub bytes: u64,
+}
+
+/// A record's header, but for what only checks it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Header {
+    pub first_offset: u64,
+    pub sequence: u64,
+    pub appended_us: i64,
+    pub times: Option<(i64, i64)>,
+    /// The place up to which the log was known to be durable when this record was written.
+    pub synced: u64,
+    pub rows: u32,
+    pub payload_len: u32,
+    pub payload_crc: u32,
+}
+
+fn u32_at(bytes: &[u8], at: usize) -> u32 {
+    u32::from_le_bytes(bytes[at..at + 4].try_into().expect("four bytes"))
+}
+
+fn u64_at(bytes: &[u8], at: usize) -> u64 {
+    u64::from_le_bytes(bytes[at..at + 8].try_into().expect("eight bytes"))
+}
+
+fn i64_at(bytes: &[u8], at: usize) -> i64 {
+    u64_at(bytes, at) as i64
+}
+
+/// Numbers one after the other.
+pub(crate) fn put(bytes: &mut [u8], at: usize, numbers: &[u64]) {
+    for (n, number) in numbers.iter().enumerate() {
+        bytes[at + 8 * n..at + 8 * n + 8].copy_from_slice(&number.to_le_bytes());
+    }
+}
+
+impl Header {
+    pub fn end_offset(&self) -> u64 {
+        self.first_offset + u64::from(self.rows)
+    }
+
+    /// Bytes of the whole record.
+    pub fn record_len(&self) -> u64 {
+        RECORD_HEADER as u64 + u64::from(self.payload_len)
+    }
+
+    pub fn encode(&self, place: u64) -> [u8; RECORD_HEADER] {
+        let mut bytes = [0; RECORD_HEADER];
+        let (min, max) = self.times.unwrap_or_default();
+        let flags = if self.times.is_some() { HAS_TIMES } else { 0 };
+        bytes[..4].copy_from_slice(&MARKER);
+        bytes[8..12].copy_from_slice(&self.payload_len.to_le_bytes());
+        bytes[12..16].copy_from_slice(&self.payload_crc.to_le_bytes());
+        let appended = self.appended_us as u64;
+        put(
+            &mut bytes,
+            16,
+            &[
+                self.first_offset,
+                self.sequence,
+                appended,
+                min as u64,
+                max as u64,
+                self.synced,
+            ],
+        );
+        bytes[64..68].copy_from_slice(&self.rows.to_le_bytes());
+        bytes[68..72].copy_from_slice(&flags.to_le_bytes());
+        let crc = header_crc(&bytes, place);
+        bytes[4..8].copy_from_slice(&crc.to_le_bytes());
+        bytes
+    }
+
+    /// Reads a header that stands at `place`.
+    pub fn decode(bytes: &[u8; RECORD_HEADER], place: u64) -> Result<Self, Why> {
+        if bytes[..4] != MARKER {
+            return Err(Why::Marker);
+        }
+        if header_crc(bytes, place) != u32_at(bytes, 4) {
+            return Err(Why::Header);
+        }
+        let flags = u32_at(bytes, 68);
+        let times = (i64_at(bytes, 40), i64_at(bytes, 48));
+        let header = Header {
+            payload_len: u32_at(bytes, 8),
+            payload_crc: u32_at(bytes, 12),
+            first_offset: u64_at(bytes, 16),
+            sequence: u64_at(bytes, 24),
+            appended_us: i64_at(bytes, 32),
+            times: (flags & HAS_TIMES != 0).then_some(times),
+            synced: u64_at(bytes, 56),
+            rows: u32_at(bytes, 64),
+        };
+        let sane = flags & !HAS_TIMES == 0
+            && u64::from(header.payload_len) <= MAX_PAYLOAD
+            && header
+                .first_offset
+                .checked_add(u64::from(header.rows))
+                .is_some()
+            && header.synced <= place
+            && header.times.is_none_or(|(min, max)| min <= max);
+        if sane { Ok(header) } else { Err(Why::Header) }
+    }
+}
+
+fn header_crc(bytes: &[u8; RECORD_HEADER], place: u64) -> u32 {
+    crc32c_append(crc32c(&place.to_le_bytes()), &bytes[8..])
+}
+
+/// The checksum of a payload given in parts.
+pub(crate) fn payload_crc(parts: &[&[u8]]) -> u32 {
+    parts.iter().fold(0, |crc, part| crc32c_append(crc, part))
+}
+
+/// How a segment begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct SegmentHeader {
+    /// The place of its first byte: its name.
+    pub base: u64,
+    /// The offset of its first row.
+    pub first_offset: u64,
+    /// Where the segment before ended; its `bytes` and `offset` are less than `base` and `first_offset` only where
+    /// damage was skipped.
+    pub previous: Position,
+    /// The place up to which the log was known to be durable when the segment was made.
+    pub synced: u64,
+}
+
+/// What a segment's first bytes are.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum SegmentStart {
+    Sound(SegmentHeader),
+    OtherVersion(u32),
+    Broken,
+}
+
+impl SegmentHeader {
+    pub fn encode(&self) -> [u8; SEGMENT_HEADER] {
+        let mut bytes = [0; SEGMENT_HEADER];
+        bytes[..8].copy_from_slice(&SEGMENT_MAGIC);
+        bytes[8..12].copy_from_slice(&VERSION.to_le_bytes());
+        let previous = &self.previous;
+        put(
+            &mut bytes,
+            16,
+            &[
+                self.base,
+                self.first_offset,
+                previous.sequence,
+                previous.bytes,
+                previous.offset,
+                self.synced,
+            ],
+        );
+        let crc = segment_crc(&bytes);
+        bytes[12..16].copy_from_slice(&crc.to_le_bytes());
+        bytes
+    }
+
+    /// Reads the start of the segment that is named for `base`.
+    pub fn decode(bytes: &[u8], base: u64) -> SegmentStart {
+        if bytes.len() < SEGMENT_HEADER
+            || bytes[..8] != SEGMENT_MAGIC
+            || segment_crc(bytes) != u32_at(bytes, 12)
+        {
+            return SegmentStart::Broken;
+        }
+        let version = u32_at(bytes, 8);
+        if version != VERSION {
+            return SegmentStart::OtherVersion(version);
+        }
+        let header = SegmentHeader {
+            base: u64_at(bytes, 16),
+            first_offset: u64_at(bytes, 24),
+            previous: Position {
+                sequence: u64_at(bytes, 32),
+                bytes: u64_at(bytes, 40),
+                offset: u64_at(bytes, 48),
+            },
+            synced: u64_at(bytes, 56),
+        };
+        let sane = header.base == base
+            && header.previous.bytes <= base
+            && header.previous.offset <= header.first_offset
+            && header.synced <= base;
+        if sane {
+            SegmentStart::Sound(header)
+        } else {
+            SegmentStart::Broken
+        }
+    }
+}
+
+fn segment_crc(bytes: &[u8]) -> u32 {
+    crc32c_append(crc32c(&bytes[..12]), &bytes[16..SEGMENT_HEADER])
+}
+
+/// The mark: a place known to be durable.
+pub(crate) fn encode_mark(durable: &Position) -> [u8; MARK] {
+    let mut bytes = [0; MARK];
+    bytes[..4].copy_from_slice(&MARK_MAGIC);
+    put(
+        &mut bytes,
+        8,
+        &[durable.bytes, durable.offset, durable.sequence],
+    );
+    let crc = crc32c(&bytes[8..]);
+    bytes[4..8].copy_from_slice(&crc.to_le_bytes());
+    bytes
+}
+
+/// The mark that these bytes are, if they are one.
+pub(crate) fn decode_mark(bytes: &[u8]) -> Option<Position> {
+    let sound = bytes.len() >= MARK
+        && bytes[..4] == MARK_MAGIC
+        && crc32c(&bytes[8..MARK]) == u32_at(bytes, 4);
+    sound.then(|| Position {
+        bytes: u64_at(bytes, 8),
+        offset: u64_at(bytes, 16),
+        sequence: u64_at(bytes, 24),
+    })
+}
+
+/// Reads numbers that [`put`] wrote.
+pub(crate) fn get<const N: usize>(bytes: &[u8], at: usize) -> [u64; N] {
+    std::array::from_fn(|n| u64_at(bytes, at + 8 * n))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn header() -> Header {
+        Header {
+            first_offset: 7,
+            sequence: 3,
+            appended_us: -5,
+            times: Some((-2, 9)),
+            synced: 64,
+            rows: 11,
+            payload_len: 100,
+            payload_crc: 0xdead_beef,
+        }
+    }
+
+    #[test]
+    fn a_header_is_sound_at_its_own_place_only() {
+        let bytes = header().encode(200);
+        assert_eq!(Header::decode(&bytes, 200), Ok(header()));
+        assert_eq!(Header::decode(&bytes, 201), Err(Why::Header));
+    }
+
+    #[test]
+    fn every_flipped_bit_of_a_header_is_noticed() {
+        let sound = header().encode(200);
+        for bit in 0..RECORD_HEADER * 8 {
+            let mut bytes = sound;
+            bytes[bit / 8] ^= 1 << (bit % 8);
+            assert!(Header::decode(&bytes, 200).is_err(), "bit {bit}");
+        }
+    }
+
+    #[test]
+    fn every_flipped_bit_of_a_segment_header_or_mark_is_noticed() {
+        let place = Position {
+            offset: 1,
+            sequence: 2,
+            bytes: 3,
+        };
+        let header = SegmentHeader {
+            base: 9,
+            first_offset: 4,
+            previous: place,
+            synced: 1,
+        };
+        let sound = header.encode();
+        assert_eq!(
+            SegmentHeader::decode(&sound, 9),
+            SegmentStart::Sound(header)
+        );
+        assert_eq!(SegmentHeader::decode(&sound, 8), SegmentStart::Broken);
+        for bit in 0..SEGMENT_HEADER * 8 {
+            let mut bytes = sound;
+            bytes[bit / 8] ^= 1 << (bit % 8);
+            assert_eq!(
+                SegmentHeader::decode(&bytes, 9),
+                SegmentStart::Broken,
+                "bit {bit}"
+            );
+        }
+        let sound = encode_mark(&place);
+        assert_eq!(decode_mark(&sound), Some(place));
+        for bit in 0..MARK * 8 {
+            let mut bytes = sound;
+            bytes[bit / 8] ^= 1 << (bit % 8);
+            assert_eq!(decode_mark(&bytes), None, "bit {bit}");
+        }
+    }
+}

@@ -1,0 +1,458 @@
+//! What a writer meets: a full disk, a failing fsync, rotation, retention, the syncing side, the folder's lock.
+
+mod common;
+
+use std::io::ErrorKind;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use common::{Truth, dir, open, read_all, small};
+use headwater_log::lying::{Crash, LyingDisk, Op};
+use headwater_log::{
+    Append, Config, Error, Log, Mode, Needed, Position, RealDisk, Retention, Syncer, lock,
+};
+
+#[test]
+fn a_full_disk_is_waited_for() {
+    for room in 0..900 {
+        let disk = LyingDisk::new(room);
+        disk.set_short(room.is_multiple_of(2));
+        let mut truth = Truth::default();
+        let mut log = open(&disk).unwrap().0;
+        disk.set_room(Some(disk.used() + room));
+        let mut waited = 0;
+        for n in 0..12 {
+            let before = log.end();
+            while let Err(error) = truth.append(&mut log, n, 60 + 10 * n as usize) {
+                assert!(error.is_full(), "{error}");
+                assert_eq!(
+                    (log.end().offset, log.end().sequence),
+                    (before.offset, before.sequence)
+                );
+                assert_eq!(read_all(&log).unwrap().len(), truth.records.len());
+                disk.set_room(Some(disk.used() + room + 100 * waited));
+                waited += 1;
+            }
+        }
+        assert!(waited > 0 || room > 800);
+        truth.durable = log.durability().sync().unwrap();
+        disk.crash(Crash::Everything);
+        truth.reopen(&disk).unwrap();
+    }
+}
+
+#[test]
+fn what_a_failed_append_left_is_cut_before_the_next() {
+    let disk = LyingDisk::new(1);
+    let mut truth = Truth::default();
+    let mut log = open(&disk).unwrap().0;
+    truth.append(&mut log, 1, 50).unwrap();
+    let before = disk.used();
+    disk.set_room(Some(before + 70));
+    disk.fail(Op::Truncate, 0, ErrorKind::Other);
+    disk.fail(Op::Truncate, 1, ErrorKind::Other);
+    truth.append(&mut log, 1, 200).unwrap_err();
+    assert_eq!(disk.used(), before + 70, "the first cut failed");
+    truth.append(&mut log, 1, 1).unwrap_err();
+    truth
+        .append(&mut log, 1, 1)
+        .expect_err("there is too little room");
+    assert_eq!(disk.used(), before);
+    disk.set_room(None);
+    truth.append(&mut log, 1, 1).unwrap();
+    truth.sync(&log).unwrap();
+    drop(log);
+    truth.reopen(&disk).unwrap();
+}
+
+#[test]
+fn after_a_failed_fsync_nothing_is_appended_until_it_is_opened_again() {
+    let disk = LyingDisk::new(1);
+    let mut truth = Truth::default();
+    let mut log = open(&disk).unwrap().0;
+    truth.append(&mut log, 3, 50).unwrap();
+    truth.sync(&log).unwrap();
+    truth.append(&mut log, 3, 50).unwrap();
+    let woken = Arc::new(AtomicUsize::new(0));
+    let waking = woken.clone();
+    let durability = log.durability();
+    durability.on_sync(move || {
+        waking.fetch_add(1, Ordering::Relaxed);
+    });
+    disk.fail(Op::Sync, 0, ErrorKind::Other);
+    let place = log.end();
+    let waiting = std::thread::spawn({
+        let durability = durability.clone();
+        move || durability.wait(place)
+    });
+    let failed =
+        |result: Result<Position, Error>| assert!(matches!(result, Err(Error::SyncFailed { .. })));
+    failed(durability.sync());
+    failed(waiting.join().unwrap().map(|()| place));
+    failed(durability.sync());
+    failed(truth.append(&mut log, 1, 1).map(|()| place));
+    assert_eq!(
+        (durability.durable(), woken.load(Ordering::Relaxed)),
+        (truth.durable, 1)
+    );
+    truth.attempt = None;
+    // The cache still shows the record that the fsync dropped. Opening writes it again, or it would be lost below.
+    let log = truth.reopen(&disk).unwrap();
+    assert_eq!(truth.records.len(), 2);
+    drop(log);
+    disk.crash(Crash::Everything);
+    truth.reopen(&disk).unwrap();
+    assert_eq!(truth.records.len(), 2);
+}
+
+#[test]
+fn what_makes_no_sense_is_refused() {
+    let disk = LyingDisk::new(1);
+    let mut log = open(&disk).unwrap().0;
+    log.append(&Append {
+        sequence: 5,
+        ..Append::default()
+    })
+    .unwrap();
+    let error = log
+        .append(&Append {
+            sequence: 4,
+            ..Append::default()
+        })
+        .unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "sequence 4 is less than 5, the last one appended"
+    );
+    let error = log
+        .append(&Append {
+            sequence: 5,
+            times: Some((2, 1)),
+            ..Append::default()
+        })
+        .unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "an event time range begins at 2 and ends before, at 1"
+    );
+    let huge = vec![0; 1 << 26];
+    let parts = [&huge[..]; 17];
+    let error = log
+        .append(&Append {
+            sequence: 5,
+            payload: &parts,
+            ..Append::default()
+        })
+        .unwrap_err();
+    assert!(
+        matches!(error, Error::TooLarge { bytes, .. } if bytes == 17 << 26),
+        "{error}"
+    );
+}
+
+#[test]
+fn retention_removes_whole_segments_by_age_and_bytes_and_nothing_needed() {
+    let disk = LyingDisk::new(1);
+    let mut truth = Truth::default();
+    let mut log = open(&disk).unwrap().0;
+    (0..40).for_each(|_| truth.append(&mut log, 1, 100).unwrap());
+    let by_bytes = |bytes| Retention {
+        bytes: Some(bytes),
+        age: None,
+    };
+    assert!(
+        log.retain(0, &by_bytes(0), Needed::NOTHING)
+            .unwrap()
+            .is_empty(),
+        "nothing is durable"
+    );
+    truth.sync(&log).unwrap();
+    let total = || {
+        disk.paths()
+            .iter()
+            .filter(|path| path.extension().unwrap_or_default() == "log")
+            .count()
+    };
+    let segments = total();
+    let early = log.reader().read_from(0).unwrap();
+    let age = Retention {
+        age: Some(Duration::from_millis(10)),
+        bytes: None,
+    };
+    assert!(
+        log.retain(10_000, &age, Needed::NOTHING)
+            .unwrap()
+            .is_empty()
+    );
+    let removed = log
+        .retain(
+            25_000,
+            &age,
+            Needed {
+                offset: 9,
+                sequence: u64::MAX,
+            },
+        )
+        .unwrap();
+    assert!(
+        removed
+            .iter()
+            .all(|gone| gone.appended_us.unwrap() < 15_000 && gone.offsets.end <= 9)
+    );
+    assert_eq!((removed.len(), total()), (2, segments - 2));
+    assert_eq!(log.first_offset(), removed[1].offsets.end);
+    assert!(
+        log.retain(
+            0,
+            &by_bytes(0),
+            Needed {
+                offset: u64::MAX,
+                sequence: 4
+            }
+        )
+        .unwrap()
+        .is_empty()
+    );
+    let error = log.reader().read_from(0).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        format!(
+            "offset 0 is no longer kept; the first kept offset is {}",
+            log.first_offset()
+        )
+    );
+    truth.removable = log.first_offset();
+    let mut early = early;
+    let error = loop {
+        match early.next() {
+            Ok(record) => assert!(record.is_some(), "it must not end quietly"),
+            Err(error) => break error,
+        }
+    };
+    assert!(matches!(error, Error::Removed { first_kept, .. } if first_kept == log.first_offset()));
+    log.retain(0, &by_bytes(0), Needed::NOTHING).unwrap();
+    assert_eq!(total(), 1, "never the one that is written");
+    truth.removable = log.first_offset();
+    drop(log);
+    truth.reopen(&disk).unwrap();
+}
+
+fn served(mode: Mode) -> (LyingDisk, Syncer, Log) {
+    let disk = LyingDisk::new(1);
+    let config = Config { mode, ..small() };
+    let log = Log::open(Arc::new(disk.clone()), dir(), config).unwrap().0;
+    let syncer = Syncer::by_hand();
+    syncer.serve(&log);
+    (disk, syncer, log)
+}
+
+fn write(log: &mut Log, bytes: usize) -> Position {
+    log.append(&Append {
+        rows: 1,
+        payload: &[&vec![1; bytes]],
+        ..Append::default()
+    })
+    .unwrap()
+}
+
+#[test]
+fn an_async_log_is_synced_after_a_time_or_so_many_bytes_or_when_asked() {
+    let (every, ms) = (Duration::from_millis(100), Duration::from_millis);
+    let (_disk, syncer, mut log) = served(Mode::Async { every, bytes: 1000 });
+    let durability = log.durability();
+    assert_eq!(syncer.turn(ms(0)), None);
+    let first = write(&mut log, 10);
+    assert_eq!(syncer.turn(ms(5)), Some(ms(105)));
+    assert_eq!(syncer.turn(ms(104)), Some(ms(105)));
+    assert!(durability.durable().bytes < first.bytes);
+    assert_eq!(syncer.turn(ms(105)), None);
+    assert_eq!(durability.durable(), first);
+    let large = write(&mut log, 1000);
+    assert_eq!((syncer.turn(ms(106)), durability.durable()), (None, large));
+    let third = write(&mut log, 10);
+    assert_eq!(syncer.turn(ms(107)), Some(ms(207)));
+    durability.request();
+    assert_eq!((syncer.turn(ms(108)), durability.durable()), (None, third));
+    assert_eq!(durability.syncs(), 3);
+}
+
+#[test]
+fn one_fsync_serves_all_appends_before_it() {
+    let (disk, syncer, mut log) = served(Mode::Sync);
+    let before = disk.count(Op::Sync);
+    let end = (0..3).map(|_| write(&mut log, 10)).last().unwrap();
+    syncer.turn(Duration::ZERO);
+    log.durability().wait(end).unwrap();
+    assert_eq!(
+        (log.durability().syncs(), disk.count(Op::Sync) - before),
+        (1, 1)
+    );
+}
+
+#[test]
+fn the_thread_serves_many_logs_and_wakes_who_waits() {
+    let folder = tempfile::tempdir().unwrap();
+    let syncer = Syncer::start().unwrap();
+    let mut logs: Vec<Log> = ["a", "b", "c"]
+        .map(|name| {
+            let config = Config {
+                mode: Mode::Sync,
+                ..small()
+            };
+            let log = Log::open(
+                Arc::new(RealDisk),
+                &folder.path().join("log").join(name),
+                config,
+            )
+            .unwrap()
+            .0;
+            syncer.serve(&log);
+            log
+        })
+        .into();
+    let woken = Arc::new(AtomicUsize::new(0));
+    for log in &mut logs {
+        let waking = woken.clone();
+        log.durability().on_sync(move || {
+            waking.fetch_add(1, Ordering::Relaxed);
+        });
+        for n in 0..50 {
+            let end = write(log, n * 20);
+            log.durability().wait(end).unwrap();
+        }
+    }
+    assert!(woken.load(Ordering::Relaxed) >= 150);
+    let ends: Vec<Position> = logs.iter_mut().map(|log| write(log, 5)).collect();
+    drop(syncer);
+    for (log, end) in logs.iter().zip(ends) {
+        assert_eq!(
+            log.durability().durable(),
+            end,
+            "dropping the syncer leaves nothing behind"
+        );
+        assert_eq!(read_all(log).unwrap().len(), 51);
+    }
+}
+
+#[test]
+fn a_reader_on_another_thread_sees_whole_records_only() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut log = Log::open(Arc::new(RealDisk), folder.path(), small())
+        .unwrap()
+        .0;
+    let mut scan = log.reader().read_from(0).unwrap();
+    let reading = std::thread::spawn(move || {
+        let mut seen = 0;
+        while seen < 3000 {
+            match scan.next().unwrap() {
+                Some(record) => {
+                    assert_eq!(
+                        (record.first_offset, record.payload.len() as u64),
+                        (seen, seen % 300)
+                    );
+                    seen += 1;
+                }
+                None => std::thread::yield_now(),
+            }
+        }
+    });
+    for n in 0..3000 {
+        write(&mut log, n % 300);
+    }
+    reading.join().unwrap();
+}
+
+#[test]
+fn an_opened_log_reads_only_its_last_segment() {
+    let disk = LyingDisk::new(1);
+    let mut truth = Truth::default();
+    let mut log = open(&disk).unwrap().0;
+    (0..60).for_each(|_| truth.append(&mut log, 1, 100).unwrap());
+    log.close().unwrap();
+    let (log, report) = open(&disk).unwrap();
+    assert!(
+        report.segments > 10 && report.scanned_bytes <= 800,
+        "{report:?}"
+    );
+    drop(log);
+    let indexes = disk
+        .paths()
+        .into_iter()
+        .filter(|path| path.extension().unwrap_or_default() == "index");
+    indexes.for_each(|path| headwater_log::Disk::remove(&disk, &path).unwrap());
+    let (log, report) = open(&disk).unwrap();
+    assert!(report.scanned_bytes > 8000);
+    drop(log);
+    assert!(
+        open(&disk).unwrap().1.scanned_bytes <= 800,
+        "the indexes were made again"
+    );
+    truth.reopen(&disk).unwrap();
+}
+
+#[test]
+fn a_folder_is_locked_by_one_and_the_second_is_told_its_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let held = lock(&RealDisk, folder.path()).unwrap();
+    let error = lock(&RealDisk, folder.path()).unwrap_err();
+    let expected = format!(
+        "the data folder {} is in use by process {}",
+        folder.path().display(),
+        std::process::id()
+    );
+    assert_eq!(error.to_string(), expected);
+    drop(held);
+    lock(&RealDisk, folder.path()).unwrap();
+    let disk = LyingDisk::new(1);
+    let _held = lock(&disk, Path::new("/data")).unwrap();
+    assert!(matches!(
+        lock(&disk, Path::new("/data")),
+        Err(Error::Locked { .. })
+    ));
+    disk.crash(Crash::Process);
+    lock(&disk, Path::new("/data")).unwrap();
+}
+
+/// Run by the test below in a process of its own: holds the lock until its standard input ends.
+#[test]
+fn hold_the_lock_for_another_process() {
+    let Some(folder) = std::env::var_os("HEADWATER_TEST_LOCK") else {
+        return;
+    };
+    let _held = lock(&RealDisk, Path::new(&folder)).unwrap();
+    println!("held");
+    std::io::copy(&mut std::io::stdin(), &mut std::io::sink()).unwrap();
+}
+
+#[test]
+fn a_folder_is_locked_between_processes() {
+    use std::io::{BufRead, BufReader};
+    use std::process::{Command, Stdio};
+    let folder = tempfile::tempdir().unwrap();
+    let mut child = Command::new(std::env::current_exe().unwrap())
+        .args([
+            "--exact",
+            "hold_the_lock_for_another_process",
+            "--nocapture",
+        ])
+        .env("HEADWATER_TEST_LOCK", folder.path())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    assert!(
+        lines.any(|line| line.unwrap().contains("held")),
+        "the child takes the lock"
+    );
+    let error = lock(&RealDisk, folder.path()).unwrap_err();
+    assert!(
+        matches!(error, Error::Locked { pid, .. } if pid == Some(child.id())),
+        "{error}"
+    );
+    child.kill().unwrap();
+    child.wait().unwrap();
+    lock(&RealDisk, folder.path()).expect("the lock ends with its process");
+}
