@@ -563,6 +563,7 @@ impl Inner {
         if let Some(runtime) = runtime {
             runtime.shutdown_background();
         }
+        self.journal.close();
     }
 }
 

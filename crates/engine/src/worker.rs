@@ -532,10 +532,12 @@ impl<'a> Worker<'a> {
             source.bad.save(&mut state)?;
         }
         for query in &self.queries {
-            let mut workers = BTreeMap::new();
-            workers.insert(here, query.save()?);
-            let name = query.output.relation.name.clone();
-            state.queries.insert(name, QueryState { workers });
+            // What a failed query knows may be half a step; it is saved that it has failed.
+            if !query.failed {
+                let name = query.output.relation.name.clone();
+                let workers = BTreeMap::from([(here, query.save()?)]);
+                state.queries.insert(name, QueryState { workers });
+            }
             if query.output.home == here {
                 query.output.save(&mut state)?;
                 for late in &query.late {

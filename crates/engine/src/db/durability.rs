@@ -533,7 +533,9 @@ impl Inner {
             Some(saved) => topic
                 .restore(saved)
                 .map_err(|error| Error::Data(error.strip_backtrace())),
-            None => Ok(()),
+            None => topic
+                .begin_saving()
+                .map_err(|error| Error::Data(error.strip_backtrace())),
         }
     }
 
