@@ -172,10 +172,12 @@ impl Scene {
     /// Both files are what they should be at any time.
     fn look(&mut self) {
         let read = |name| std::fs::read(self.path(name)).unwrap_or_default();
-        let (rows, windows) = (read("rows.ndjson"), read("windows.ndjson"));
-        let checked = self.truth.check_rows(&rows);
-        let rows = checked.and_then(|rows| self.truth.check_windows(&windows).map(|_| rows));
-        let rows = rows.unwrap_or_else(|wrong| {
+        let check = || {
+            self.truth.check_windows(&read("windows.ndjson"))?;
+            self.truth.check_bad(&read("bad.ndjson"))?;
+            self.truth.check_rows(&read("rows.ndjson"))
+        };
+        let rows = check().unwrap_or_else(|wrong| {
             let round = self.tally.rounds;
             panic!("round {round}: {wrong}, in {}", self.folder.display())
         });
@@ -190,10 +192,14 @@ impl Scene {
     fn last_round(&mut self, total: Option<u64>) -> u64 {
         let mut program = Program::start(&self.folder, 1);
         let total = total.unwrap_or(self.tally.most_rows + 2_000);
+        let lines = |file: PathBuf| {
+            let text = std::fs::read(file).unwrap_or_default();
+            text.iter().filter(|byte| **byte == b'\n').count() as u64
+        };
         let done = |it: &Self, _: &Program| {
-            let windows = std::fs::read(it.path("windows.ndjson")).unwrap_or_default();
-            let lines = windows.iter().filter(|byte| **byte == b'\n').count() as u64;
-            it.rows_written() >= total && lines >= it.truth.windows_of(total)
+            it.rows_written() >= total
+                && lines(it.path("windows.ndjson")) >= it.truth.windows_of(total)
+                && lines(it.path("bad.ndjson")) >= it.truth.bad_of(total)
         };
         self.wait(&mut program, done);
         program.end();
@@ -262,10 +268,10 @@ impl Writer {
     }
 }
 
-#[test]
-fn a_file_is_read_into_files() {
-    let seed = setting("HEADWATER_CRASH_SEED", 1);
-    let mut scene = Scene::new(Input::File, seed);
+/// A file that is added to all the time; with `wal_mode` saying whether there is a log.
+fn file_into_files(wal_mode: &'static str, seed: u64) {
+    let seed = setting("HEADWATER_CRASH_SEED", 1).wrapping_add(seed);
+    let mut scene = Scene::new(Input::File(wal_mode), seed);
     let writer = Writer::start(&scene.path("in.ndjson"), seed);
     for _ in 0..setting("HEADWATER_CRASH_ROUNDS", ROUNDS) {
         scene.round();
@@ -277,8 +283,24 @@ fn a_file_is_read_into_files() {
 }
 
 #[test]
+fn a_file_is_read_into_files() {
+    file_into_files("async", 0);
+}
+
+#[test]
+fn a_file_is_read_into_files_and_the_log_is_synced() {
+    file_into_files("sync", 1_000);
+}
+
+/// Nothing is fed again then: the file itself is read again from the cursor of the checkpoint.
+#[test]
+fn a_file_is_read_into_files_without_a_log() {
+    file_into_files("off", 2_000);
+}
+
+#[test]
 fn generated_rows_go_into_files() {
-    let seed = setting("HEADWATER_CRASH_SEED", 1).wrapping_add(1_000);
+    let seed = setting("HEADWATER_CRASH_SEED", 1).wrapping_add(3_000);
     let mut scene = Scene::new(Input::Generate, seed);
     for _ in 0..setting("HEADWATER_CRASH_ROUNDS", ROUNDS) {
         scene.round();

@@ -18,13 +18,17 @@ const KEYS: u64 = 5;
 const JITTER_US: u64 = 50_000;
 /// The watermark's delay.
 const DELAY_US: u64 = 100_000;
+/// A row has a line before it that is none if its number is a multiple of this.
+const BAD_EVERY: u64 = 50;
 /// The length of a window.
 const WINDOW_US: u64 = 1_000_000;
 
 /// Where the rows come from.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Input {
-    File,
+    /// A file that is added to, with this `wal_mode`; some of its lines are no rows.
+    File(&'static str),
+    /// Made by the program itself.
     Generate,
 }
 
@@ -36,12 +40,15 @@ impl Input {
     pub fn sql(self, folder: &Path) -> String {
         let path = |name: &str| folder.join(name).display().to_string();
         let source = match self {
-            Self::File => format!(
+            Self::File(wal_mode) => format!(
                 "CREATE SOURCE events (seq BIGINT NOT NULL, key VARCHAR NOT NULL, ts TIMESTAMP NOT NULL,
                     WATERMARK FOR ts AS ts - INTERVAL '100 milliseconds')
                 WITH (connector = 'file', path = '{}', format = 'json', partial_timeout = '5 minutes',
-                    checkpoint_interval = '50 ms');",
-                path("in.ndjson")
+                    checkpoint_interval = '50 ms', wal_mode = '{wal_mode}');
+                CREATE STREAM faults AS SELECT CAST(bytes AS VARCHAR) AS line FROM events__bad;
+                CREATE SINK bad FROM faults WITH (connector = 'file', path = '{}', format = 'json');",
+                path("in.ndjson"),
+                path("bad.ndjson")
             ),
             Self::Generate => "CREATE SOURCE made (seq BIGINT NOT NULL, ts TIMESTAMP NOT NULL,
                     WATERMARK FOR ts AS ts - INTERVAL '100 milliseconds')
@@ -67,19 +74,23 @@ impl Input {
     /// The event time of a row, in microseconds after the first.
     fn event_us(self, seq: u64) -> u64 {
         match self {
-            Self::File => seq * 1_000 + seq.wrapping_mul(0x9e37_79b9_7f4a_7c15) % JITTER_US,
+            Self::File(_) => seq * 1_000 + seq.wrapping_mul(0x9e37_79b9_7f4a_7c15) % JITTER_US,
             Self::Generate => seq * 500,
         }
     }
 }
 
-/// A line of the input file.
+/// A line of the input file; now and then one that is no row stands before it.
 pub fn line(seq: u64) -> String {
-    let us = Input::File.event_us(seq);
+    let us = Input::File("").event_us(seq);
     let (s, key) = (us / 1_000_000, seq % KEYS);
     let (h, m, s, us) = (s / 3_600, s / 60 % 60, s % 60, us % 1_000_000);
+    let bad = match seq % BAD_EVERY {
+        0 => format!("no row {seq}\n"),
+        _ => String::new(),
+    };
     format!(
-        "{{\"seq\": {seq}, \"key\": \"k{key}\", \"ts\": \"2026-01-01T{h:02}:{m:02}:{s:02}.{us:06}Z\"}}\n"
+        "{bad}{{\"seq\": {seq}, \"key\": \"k{key}\", \"ts\": \"2026-01-01T{h:02}:{m:02}:{s:02}.{us:06}Z\"}}\n"
     )
 }
 
@@ -195,6 +206,32 @@ impl Truth {
         Ok(count as u64)
     }
 
+    /// The bad rows must be the first of those in the input; how many there are.
+    pub fn check_bad(&self, found: &[u8]) -> Result<u64, String> {
+        let whole = found.split_inclusive(|byte| *byte == b'\n');
+        let whole = whole.filter(|line| line.ends_with(b"\n")).zip(0..);
+        let mut count = 0;
+        for (line, number) in whole {
+            let should = format!("{{\"line\":\"no row {}\"}}\n", number * BAD_EVERY);
+            if line != should.as_bytes() {
+                let is = String::from_utf8_lossy(line);
+                return Err(format!(
+                    "bad row {number} is {is:?}, and should be {should:?}"
+                ));
+            }
+            count += 1;
+        }
+        Ok(count)
+    }
+
+    /// How many bad rows there are among so many.
+    pub fn bad_of(&self, rows: u64) -> u64 {
+        match self.input {
+            Input::File(_) => rows.div_ceil(BAD_EVERY),
+            Input::Generate => 0,
+        }
+    }
+
     /// How many windows have closed when so many rows have come.
     pub fn windows_of(&self, rows: u64) -> u64 {
         let latest = (0..rows).map(|seq| self.input.event_us(seq)).max();
@@ -235,7 +272,9 @@ impl Truth {
             let (n, total) = numbers.fold((0, 0), |(n, total), seq| (n + 1, total + seq));
             assert_eq!(row["key"], format!("k{key}"));
             match self.input {
-                Input::File => assert_eq!((&row["n"], &row["total"]), (&n.into(), &total.into())),
+                Input::File(_) => {
+                    assert_eq!((&row["n"], &row["total"]), (&n.into(), &total.into()))
+                }
                 // It goes on making rows.
                 Input::Generate => assert!(row["n"].as_u64().unwrap() >= n, "{row} {n}"),
             }
