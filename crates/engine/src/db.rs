@@ -15,6 +15,7 @@ mod connect;
 mod durability;
 mod explain;
 mod feeder;
+mod guarantees;
 mod history;
 mod life;
 mod metrics;
@@ -54,6 +55,7 @@ use catalog::Catalog;
 use durability::Durability;
 
 pub use catalog::Kind;
+pub use guarantees::{Guarantees, Link};
 pub use options::source_options;
 pub use statements::Outcome;
 
