@@ -11,6 +11,7 @@
 //! the database's own, so it may be used from any thread, within another runtime or without one.
 
 mod catalog;
+mod catch_up;
 mod connect;
 mod durability;
 mod explain;

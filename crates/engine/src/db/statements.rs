@@ -378,6 +378,7 @@ impl Inner {
         let text = query.text.clone();
         let planned = self.plan(query)?;
         self.install(kind, &name.value, text, planned, None)?;
+        self.begin_in_the_past(&name.value)?;
         Ok(Outcome::Created {
             kind,
             name: name.value.clone(),
