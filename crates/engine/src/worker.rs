@@ -51,6 +51,8 @@ pub(crate) enum Command {
         source: TopicId,
         time: EventTimeColumn,
     },
+    /// A source begins anew the next time it is started.
+    ForgetCursor { source: TopicId },
     /// No more rows for a source.
     CloseSource { source: TopicId },
     /// A query begins.
@@ -452,6 +454,11 @@ impl<'a> Worker<'a> {
             Command::SetEventTime { source, time } => {
                 if let Some(slot) = self.source(*source) {
                     slot.intake.set_time(time.clone());
+                }
+            }
+            Command::ForgetCursor { source } => {
+                if let Some(slot) = self.source(*source) {
+                    slot.feed.forget_cursor();
                 }
             }
             Command::CloseSource { source } => {

@@ -236,7 +236,7 @@ impl Inner {
             return Ok(None);
         };
         let _one_at_a_time = lock(&durability.checkpointing);
-        let mut state = self.collect()?;
+        let state = self.collect()?;
         let covered = sync_logs_of(&durability, &state)?;
         self.sync_sinks(&state)?;
         let written = durability.folder.write(state)?;
@@ -387,7 +387,9 @@ impl Inner {
             if let Some(journal) = durability.journal(name) {
                 let at = fed.get(name).cloned().unwrap_or_default();
                 if let Some(rows) = replay.add(topic, &journal, at.sequence)? {
-                    let what = format!("the log of {name:?} has lost {rows} rows that no checkpoint covers");
+                    let what = format!(
+                        "the log of {name:?} has lost {rows} rows that no checkpoint covers"
+                    );
                     return Err(Error::Data(what));
                 }
             }

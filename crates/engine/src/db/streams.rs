@@ -29,7 +29,7 @@ use crate::sql::{Name, Statement, StreamAction};
 use crate::sql::{Spanned, SqlError};
 use crate::streams::{LifecycleState, SavedStream, StreamStats, StreamStatus, Streams};
 use crate::telemetry::LifecycleEvent;
-use crate::worker::{Command, Hold, LifeCommand, NewQuery};
+use crate::worker::{Command, Hold, LifeCommand, NewQuery, Place};
 
 /// SQLSTATE: not in the state that this needs.
 const NOT_IN_STATE: &str = "55000";
@@ -124,6 +124,7 @@ impl Db {
     pub(crate) fn run_unwritten(&self, node: Statement) -> Result<Vec<String>> {
         self.inner.check_open()?;
         self.inner.statement(Spanned { node, span: 0..0 })?;
+        self.inner.checkpoint()?;
         self.inner.start_wanted()
     }
 }
@@ -216,6 +217,8 @@ impl Inner {
             let kept = catalog.readers(name).iter().any(keeps) || catalog.is_wanted(name);
             if let (false, Some(connector)) = (kept, &source.connector) {
                 connector.handle.forget_cursor();
+                let source = source.topic.id;
+                self.turns.command(Command::ForgetCursor { source });
             }
         }
         Ok(())
@@ -501,9 +504,11 @@ pub(super) fn lives(catalog: &Catalog) -> LifecycleState {
             true => query.inputs.clone(),
             false => Vec::new(),
         };
-        let held = query.life.held.iter().filter_map(|(input, held)| {
-            Some((input.clone(), held.place.as_ref()?.get()?))
-        });
+        let held = query
+            .life
+            .held
+            .iter()
+            .filter_map(|(input, held)| Some((input.clone(), held.place.as_ref()?.get()?)));
         let saved = SavedStream {
             status: query.life.status,
             attached,
@@ -517,7 +522,10 @@ pub(super) fn lives(catalog: &Catalog) -> LifecycleState {
 }
 
 /// The inputs of a paused stream from which rows come all the same, sorted.
-pub(super) fn inputs_to_hold(catalog: &Catalog, query: &QueryEntry) -> std::collections::BTreeSet<String> {
+pub(super) fn inputs_to_hold(
+    catalog: &Catalog,
+    query: &QueryEntry,
+) -> std::collections::BTreeSet<String> {
     if query.life.status != StreamStatus::Paused {
         return Default::default();
     }
@@ -577,10 +585,11 @@ fn wrong_state(action: StreamAction, name: &str, status: StreamStatus) -> SqlErr
 }
 
 impl HeldInput {
-    fn from(since_us: i64) -> Self {
+    fn from(since_us: i64, logged: bool) -> Self {
         Self {
             missed: Arc::default(),
             since_us,
+            place: logged.then(|| Arc::new(Place::unknown())),
         }
     }
 }

@@ -147,6 +147,11 @@ impl Feed {
         }
     }
 
+    /// The source begins anew the next time.
+    pub fn forget_cursor(&mut self) {
+        self.fed.cursor = None;
+    }
+
     /// The number of the step that brought what the queries were fed last; 0 before the first.
     pub fn sequence(&self) -> u64 {
         self.fed.sequence

@@ -29,7 +29,12 @@ struct Reading {
 impl Replay {
     /// Adds a source: its records of steps after `after`. If retention has removed some of those it
     /// begins with the first that is kept, and tells how many rows are gone.
-    pub fn add(&mut self, topic: &Arc<Topic>, journal: &Journal, after: u64) -> Result<Option<u64>> {
+    pub fn add(
+        &mut self,
+        topic: &Arc<Topic>,
+        journal: &Journal,
+        after: u64,
+    ) -> Result<Option<u64>> {
         let reader = journal.reader();
         let (records, lost) = match reader.from_sequence(after + 1) {
             Err(headwater_log::Error::Removed { wanted, first_kept }) => {

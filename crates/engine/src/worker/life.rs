@@ -269,7 +269,8 @@ impl Worker<'_> {
                 continue;
             }
             held.buffer = Some(Vec::new());
-            let at_home = |it: &&SourceSlot| it.topic.id == held.hold.input && it.topic.home == here;
+            let at_home =
+                |it: &&SourceSlot| it.topic.id == held.hold.input && it.topic.home == here;
             if let Some(source) = self.sources.iter().find(at_home) {
                 fed.push((source.topic.id, source.feed.sequence()));
             }
