@@ -11,6 +11,7 @@
 //! the database's own, so it may be used from any thread, within another runtime or without one.
 
 mod catalog;
+mod catch_up;
 mod connect;
 mod durability;
 mod explain;
@@ -20,6 +21,7 @@ mod history;
 mod life;
 mod metrics;
 mod options;
+mod replay;
 mod select;
 mod sets;
 mod sinks;
@@ -32,7 +34,7 @@ use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::sync_channel;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use arrow::array::RecordBatch;
@@ -139,6 +141,8 @@ pub struct Db {
 }
 
 struct Inner {
+    /// Itself, for threads that must not keep it alive.
+    this: Weak<Inner>,
     turns: Arc<Turns<Command>>,
     catalog: Mutex<Catalog>,
     next_topic: AtomicU64,
@@ -208,7 +212,9 @@ impl Db {
             .enable_all()
             .build()
             .map_err(|error| Error::Start(error.to_string()))?;
-        let inner = Inner {
+        let guards = guards.map_err(Error::Start)?;
+        let inner = Arc::new_cyclic(|this| Inner {
+            this: Weak::clone(this),
             turns,
             catalog: Mutex::new(Catalog::default()),
             next_topic: AtomicU64::new(0),
@@ -222,13 +228,11 @@ impl Db {
             statements: Mutex::new(()),
             trial: builder.trial,
             durability: durability.map(Arc::new),
-            guards: Mutex::new(Some(guards.map_err(Error::Start)?)),
+            guards: Mutex::new(Some(guards)),
             tokio: runtime.handle().clone(),
             runtime: Mutex::new(Some(runtime)),
-        };
-        Ok(Self {
-            inner: Arc::new(inner),
-        })
+        });
+        Ok(Self { inner })
     }
 
     /// Runs the statements of a script in order, and starts the connectors that they create once all

@@ -280,6 +280,11 @@ impl Queue {
         }
     }
 
+    /// Whether nobody listens any more.
+    pub fn is_abandoned(&self) -> bool {
+        self.lock().dropped
+    }
+
     /// Nothing more will come; `failure` says why if it is not the normal end.
     pub fn end(&self, failure: Option<String>) {
         let mut state = self.lock();

@@ -179,6 +179,7 @@ impl Loaded {
             }
             Statement::InsertInto { .. }
             | Statement::Lifecycle { .. }
+            | Statement::Replay(_)
             | Statement::Show(_)
             | Statement::Describe(_)
             | Statement::Explain(_) => {}

@@ -30,6 +30,7 @@ mod parse;
 mod parser_error;
 pub mod plan;
 mod refuse;
+mod replay;
 mod script;
 mod stack;
 mod statement;
@@ -44,8 +45,8 @@ pub(crate) use stack::STACK;
 pub use stack::deep;
 pub use statement::{
     Attach, Column, CreateSet, CreateSink, CreateSource, CreateStream, CreateView, Drop, Emit,
-    Explain, ExplainTarget, Kind, Name, OptionEntry, OptionValue, Shown, SinkInput, Spanned,
-    SqlQuery, Statement, StreamAction, Watermark,
+    Explain, ExplainTarget, Instant, Kind, Name, OptionEntry, OptionValue, Replay, Shown,
+    SinkInput, Spanned, SqlQuery, Statement, StreamAction, Watermark,
 };
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ use super::error::{Result, SqlError};
 use super::lifecycle;
 use super::options::with_list;
 use super::refuse;
+use super::replay;
 use super::script;
 use super::stack::deep;
 use super::statement::{
@@ -72,6 +73,7 @@ const STATEMENTS: &[&str] = &[
     "STOP",
     "ATTACH",
     "DETACH",
+    "REPLAY",
 ];
 const QUERIES: &[&str] = &["SELECT", "WITH", "VALUES", "FROM"];
 const KINDS: &[&str] = &["SOURCE", "STREAM", "VIEW", "SINK", "MATERIALIZED"];
@@ -87,6 +89,9 @@ fn statement(cursor: &mut Cursor) -> Result<Statement> {
         return Ok(statement);
     }
     if let Some(statement) = lifecycle::attach(cursor)? {
+        return Ok(statement);
+    }
+    if let Some(statement) = replay::replay(cursor)? {
         return Ok(statement);
     }
     match cursor.peek_word().map(str::to_ascii_uppercase).as_deref() {

@@ -26,7 +26,6 @@ const SESSION: &str = "There is nothing here that it would act on.";
 const STATEMENTS: &[(&[&str], &str)] = &[
     (&["ALTER", "SOURCE"], "DROP the source and create it again."),
     (&["ALTER"], "DROP it and create it again."),
-    (&["REPLAY"], "Create a second stream WITH (start = ...)."),
     (
         &["REPROCESS"],
         "DROP the stream and create it again WITH (start = ...).",

@@ -561,7 +561,6 @@ fn what_is_not_built_is_refused_by_its_name() {
             "ALTER SOURCE is not supported",
             "ALTER",
         ),
-        ("REPLAY SOURCE a", "REPLAY is not supported", "REPLAY"),
         (
             "REPROCESS STREAM s",
             "REPROCESS is not supported",
