@@ -41,7 +41,12 @@ fn received(rows: Subscription) -> Vec<i64> {
 
 fn count_and_total(db: &Db) -> (i64, i64) {
     let batches = db.query("SELECT n, total FROM all_rows").unwrap();
-    let number = |column: usize| batches[0].column(column).as_primitive::<Int64Type>().value(0);
+    let number = |column: usize| {
+        batches[0]
+            .column(column)
+            .as_primitive::<Int64Type>()
+            .value(0)
+    };
     (number(0), number(1))
 }
 
@@ -59,7 +64,9 @@ fn drain(db: &Db, source: &Source<Row>, rows: Subscription) -> Vec<i64> {
             panic!("the view misses nothing")
         };
         let number = |column: usize| batch.column(column).as_primitive::<Int64Type>();
-        let diff = batch.column(2).as_primitive::<headwater::arrow::datatypes::Int8Type>();
+        let diff = batch
+            .column(2)
+            .as_primitive::<headwater::arrow::datatypes::Int8Type>();
         for row in (0..batch.num_rows()).filter(|row| diff.value(*row) > 0) {
             last = (number(0).value(row), number(1).value(row));
         }

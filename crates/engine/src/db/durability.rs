@@ -38,6 +38,9 @@ const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(10);
 /// How long a checkpoint waits for a sink to make durable what it has written.
 const SYNC_DEADLINE: Duration = Duration::from_secs(10);
 
+/// How long closing waits for sinks before the last checkpoint.
+const DELIVERY_DEADLINE: Duration = Duration::from_secs(2);
+
 /// Steps that are fed again before the replay waits for the workers to have done them.
 const REPLAYED_AT_ONCE: usize = 16;
 
@@ -583,12 +586,23 @@ impl Inner {
             .try_for_each(|journal| journal.sync_all().map_err(Error::Data))
     }
 
+    /// Gives the sinks a moment to write what they have, so that they need not write it again after a
+    /// restart.
+    fn wait_for_delivery(&self) {
+        let deadline = std::time::Instant::now() + DELIVERY_DEADLINE;
+        let delivered = || self.catalog().topics().all(|topic| topic.is_delivered());
+        while !delivered() && std::time::Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    }
+
     /// The last checkpoint, and everything in the logs on disk.
     pub(super) fn close_durably(&self) {
         let Some(durability) = &self.durability else {
             return;
         };
         durability.end();
+        self.wait_for_delivery();
         if let Err(error) = self.checkpoint() {
             tracing::error!(%error, "no last checkpoint could be written; the one before it counts");
         }
