@@ -16,6 +16,7 @@ mod connect;
 mod durability;
 mod explain;
 mod feeder;
+mod guarantees;
 mod history;
 mod life;
 mod metrics;
@@ -56,6 +57,7 @@ use catalog::Catalog;
 use durability::Durability;
 
 pub use catalog::Kind;
+pub use guarantees::{Guarantees, Link};
 pub use options::source_options;
 pub use statements::Outcome;
 

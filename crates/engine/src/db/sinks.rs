@@ -94,7 +94,7 @@ impl Inner {
         })
     }
 
-    fn sink_spec(
+    pub(super) fn sink_spec(
         &self,
         options: &[OptionEntry],
         schema: SchemaRef,

@@ -305,6 +305,7 @@ impl Inner {
             shared,
             config,
             time,
+            wal: options.wal_mode(),
             connector,
         };
         catalog.insert(&name, Entry::Source(entry));
