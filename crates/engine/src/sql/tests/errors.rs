@@ -557,16 +557,11 @@ fn what_contradicts_itself_is_refused() {
 fn what_is_not_built_is_refused_by_its_name() {
     let cases = [
         (
-            "ALTER SOURCE a SET (x = 1)",
-            "ALTER SOURCE is not supported",
-            "ALTER",
+            "ALTER VIEW a SET (x = 1)",
+            "ALTER VIEW is not supported",
+            "ALTER VIEW",
         ),
         ("REPLAY SOURCE a", "REPLAY is not supported", "REPLAY"),
-        (
-            "REPROCESS STREAM s",
-            "REPROCESS is not supported",
-            "REPROCESS",
-        ),
         ("UPDATE t SET a = 1", "UPDATE is not supported", "UPDATE"),
         ("DELETE FROM t", "DELETE is not supported", "DELETE"),
         ("BEGIN", "BEGIN is not supported", "BEGIN"),
