@@ -56,6 +56,8 @@ pub(super) struct Durability {
     dropped: Mutex<Vec<String>>,
     /// One checkpoint at a time.
     checkpointing: Mutex<()>,
+    /// Whether the logs have been fed again.
+    pub caught_up: tokio::sync::watch::Sender<bool>,
     pacer: Pacer,
 }
 
@@ -91,6 +93,7 @@ impl Durability {
             ledgers: Mutex::default(),
             dropped: Mutex::default(),
             checkpointing: Mutex::new(()),
+            caught_up: tokio::sync::watch::Sender::new(false),
             pacer: Pacer {
                 state: Mutex::new(Pace {
                     every: CHECKPOINT_INTERVAL,
@@ -333,6 +336,7 @@ impl Inner {
         }
         let last = self.replay(&durability, &fed, sequence)?;
         self.turns.command(Command::SetSequence(last + 1));
+        durability.caught_up.send_replace(true);
         durability.restore(|state| *state = State::default());
         // Streams that were catching up go on with that.
         self.regulate()?;
@@ -348,10 +352,10 @@ impl Inner {
             let name = &definition.name;
             Error::Data(format!("{name:?} cannot be made again: {error}"))
         })?;
-        match &definition.event_time {
-            Some(time) => self.bring_event_time(&definition.name, time),
-            None => Ok(()),
+        if let Some(time) = &definition.event_time {
+            self.bring_event_time(&definition.name, time)?;
         }
+        self.alter_again(definition)
     }
 
     /// Takes the event time that a handle brings, for a source that has none from CREATE SOURCE.

@@ -71,7 +71,7 @@ struct Shared {
     failing: AtomicBool,
     /// The offset up to which rows are on disk; only grows.
     durable: AtomicU64,
-    /// The offset up to which rows have been written; only grows.
+    /// Records that have been written; only grows.
     written: AtomicU64,
     /// What no checkpoint covers yet, and retention must keep.
     needed: Mutex<Needed>,
@@ -85,6 +85,8 @@ struct Queue {
     acks: VecDeque<(u64, Acks)>,
     /// Rows that were queued, ever: the offset behind the last job.
     queued: u64,
+    /// Records that were handed over, also those without rows.
+    handed: u64,
     sync_wanted: bool,
     time: Option<EventTimeColumn>,
     problem: Option<String>,
@@ -106,7 +108,7 @@ impl Journal {
             bytes: AtomicUsize::new(0),
             failing: AtomicBool::new(false),
             durable: AtomicU64::new(next),
-            written: AtomicU64::new(next),
+            written: AtomicU64::new(0),
             needed: Mutex::new(Needed {
                 offset: 0,
                 sequence: 0,
@@ -145,6 +147,7 @@ impl Journal {
         self.shared.bytes.fetch_add(bytes, Ordering::Relaxed);
         let mut queue = self.shared.lock();
         queue.queued += job.taken.row_count() as u64;
+        queue.handed += 1;
         queue.jobs.push_back((job, bytes));
         drop(queue);
         self.shared.changed.notify_all();
@@ -203,8 +206,8 @@ impl Journal {
     /// # Errors
     /// As [`sync_to`](Self::sync_to).
     pub fn catch_up(&self) -> Result<(), String> {
-        let queued = self.shared.lock().queued;
-        self.wait_until(|| self.shared.written.load(Ordering::Acquire) >= queued)
+        let handed = self.shared.lock().handed;
+        self.wait_until(|| self.shared.written.load(Ordering::Acquire) >= handed)
     }
 
     /// Waits until all that was handed over is on disk. Blocks.
@@ -352,7 +355,7 @@ impl Writer {
             else {
                 break;
             };
-            self.shared.written.store(end, Ordering::Release);
+            self.shared.written.fetch_add(1, Ordering::Release);
             self.shared.bytes.fetch_sub(bytes, Ordering::Relaxed);
             if !acks.is_empty() {
                 self.shared.lock().acks.push_back((end, acks));
