@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use headwater_connect::{Receipt, SinkSpec, SourceHandle, SourceSpec};
+use headwater_connect::{Blueprint, Receipt, SinkSpec, SourceHandle, SourceSpec};
 use tokio_util::sync::CancellationToken;
 
 use super::life::Life;
@@ -81,6 +81,14 @@ pub(super) struct SinkEntry {
     pub rows: Option<Subscription>,
     /// Set once the sink's task runs.
     pub task: Option<tokio::task::JoinHandle<()>>,
+}
+
+impl SourceConnector {
+    /// Whether it goes on from a cursor. One that cannot be made will not run either.
+    pub fn goes_back(&self) -> bool {
+        let made = self.spec.source(None);
+        made.is_ok_and(|source| source.supports_incremental())
+    }
 }
 
 impl SourceEntry {

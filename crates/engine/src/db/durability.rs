@@ -14,7 +14,7 @@ use std::sync::mpsc::sync_channel;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
-use headwater_connect::Receipt;
+use headwater_connect::{Gap, Receipt};
 use headwater_log::Disk;
 
 use super::catalog::Entry;
@@ -417,12 +417,19 @@ impl Inner {
         }
         self.look()?;
         for source in self.catalog().sources() {
-            let known = fed
-                .get(source.shared.name())
-                .and_then(|it| it.cursor.clone());
+            let state = fed.get(source.shared.name());
+            let has_run = source.topic.rows() > 0;
+            let known = state.and_then(|it| it.cursor.clone());
             let cursor = cursors.remove(&source.topic.id).or(known);
             if let Some(connector) = &source.connector {
                 connector.handle.resume_from(cursor);
+                if has_run && !connector.goes_back() {
+                    source.shared.note_gap(Gap {
+                        reason: "the database was not open".to_owned(),
+                        from: None,
+                        to: None,
+                    });
+                }
             }
         }
         if steps > 0 {

@@ -10,7 +10,7 @@
 
 use std::collections::BTreeSet;
 
-use headwater_connect::{Blueprint, ErrorStrategy, Guarantee, SinkSpec};
+use headwater_connect::{ErrorStrategy, Guarantee, SinkSpec};
 
 use super::catalog::{Catalog, Entry, Kind, SourceEntry};
 use super::options::{Place, WalOption};
@@ -196,9 +196,7 @@ impl Inner {
     fn source_link(&self, name: &str, source: &SourceEntry) -> Link {
         let way = match &source.connector {
             Some(connector) => {
-                let made = connector.spec.source(None);
-                // One that cannot be made will not run either.
-                let goes_back = made.is_ok_and(|source| source.supports_incremental());
+                let goes_back = connector.goes_back();
                 connected(
                     connector.spec.connector(),
                     goes_back,
