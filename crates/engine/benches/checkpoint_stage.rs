@@ -12,7 +12,8 @@
 //! Run: `cargo bench -p headwater --bench checkpoint_stage [-- NAME]`; `HEADWATER_BENCH_GROUPS`
 //! (default 200,000) and `HEADWATER_BENCH_SECONDS` (default 25) set its size.
 
-// The stages have no public door, so the bench is built from their source; it uses some of it.
+// The stages have no public door, so the bench is built from their source; it uses some of it. Cargo
+// builds it with `cfg(test)`: nothing but tests may hang on that.
 #[allow(dead_code, unused_imports)]
 #[path = "../src/dataflow/mod.rs"]
 mod dataflow;

@@ -12,15 +12,18 @@
 
 mod alter;
 mod catalog;
+mod catch_up;
 mod connect;
 mod durability;
 mod explain;
 mod feeder;
+mod guarantees;
 mod history;
 mod letters;
 mod life;
 mod metrics;
 mod options;
+mod replay;
 mod reprocess;
 mod select;
 mod sets;
@@ -34,7 +37,7 @@ use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::sync_channel;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use arrow::array::RecordBatch;
@@ -58,6 +61,7 @@ use catalog::Catalog;
 use durability::Durability;
 
 pub use catalog::Kind;
+pub use guarantees::{Guarantees, Link};
 pub use options::source_options;
 pub use statements::Outcome;
 
@@ -141,6 +145,8 @@ pub struct Db {
 }
 
 struct Inner {
+    /// Itself, for threads that must not keep it alive.
+    this: Weak<Inner>,
     turns: Arc<Turns<Command>>,
     catalog: Mutex<Catalog>,
     next_topic: AtomicU64,
@@ -210,7 +216,9 @@ impl Db {
             .enable_all()
             .build()
             .map_err(|error| Error::Start(error.to_string()))?;
-        let inner = Inner {
+        let guards = guards.map_err(Error::Start)?;
+        let inner = Arc::new_cyclic(|this| Inner {
+            this: Weak::clone(this),
             turns,
             catalog: Mutex::new(Catalog::default()),
             next_topic: AtomicU64::new(0),
@@ -224,13 +232,11 @@ impl Db {
             statements: Mutex::new(()),
             trial: builder.trial,
             durability: durability.map(Arc::new),
-            guards: Mutex::new(Some(guards.map_err(Error::Start)?)),
+            guards: Mutex::new(Some(guards)),
             tokio: runtime.handle().clone(),
             runtime: Mutex::new(Some(runtime)),
-        };
-        Ok(Self {
-            inner: Arc::new(inner),
-        })
+        });
+        Ok(Self { inner })
     }
 
     /// Runs the statements of a script in order, and starts the connectors that they create once all
@@ -587,6 +593,7 @@ impl Inner {
         if let Some(runtime) = runtime {
             runtime.shutdown_background();
         }
+        self.journal.close();
     }
 }
 

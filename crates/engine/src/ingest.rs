@@ -443,11 +443,6 @@ impl Intake {
         self.watermark = self.watermark.later(watermark);
     }
 
-    /// The watermark as of the last step.
-    pub fn watermark(&self) -> Watermark {
-        self.watermark
-    }
-
     pub fn set_time(&mut self, time: EventTimeColumn) {
         self.time = Some(time);
     }

@@ -46,7 +46,8 @@ pub(crate) struct ErrorEntry {
 #[derive(Debug)]
 pub(crate) struct Journal {
     kept: Mutex<Kept>,
-    events: broadcast::Sender<LifecycleEvent>,
+    /// None once the database is closed: then watchers find the end.
+    events: Mutex<Option<broadcast::Sender<LifecycleEvent>>>,
 }
 
 #[derive(Debug, Default)]
@@ -59,7 +60,7 @@ impl Default for Journal {
     fn default() -> Self {
         Self {
             kept: Mutex::default(),
-            events: broadcast::Sender::new(EVENTS),
+            events: Mutex::new(Some(broadcast::Sender::new(EVENTS))),
         }
     }
 }
@@ -101,8 +102,15 @@ impl Journal {
         if let LifecycleEvent::WorkerDied { source, reason, .. } = &event {
             self.error("source", source, reason);
         }
-        // Nobody may be watching.
-        let _ = self.events.send(event);
+        if let Some(events) = self.events().as_ref() {
+            // Nobody may be watching.
+            let _ = events.send(event);
+        }
+    }
+
+    /// Nothing more will be told.
+    pub fn close(&self) {
+        self.events().take();
     }
 
     pub fn gaps(&self) -> Vec<GapEntry> {
@@ -122,10 +130,15 @@ impl Journal {
     }
 
     pub fn watch(self: &Arc<Self>, stream: Option<String>) -> Events {
-        Events {
-            events: self.events.subscribe(),
-            stream,
-        }
+        let events = match self.events().as_ref() {
+            Some(events) => events.subscribe(),
+            None => broadcast::Sender::new(1).subscribe(),
+        };
+        Events { events, stream }
+    }
+
+    fn events(&self) -> MutexGuard<'_, Option<broadcast::Sender<LifecycleEvent>>> {
+        self.events.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn lock(&self) -> MutexGuard<'_, Kept> {
@@ -148,7 +161,7 @@ fn in_words(us: i64) -> String {
 /// What happens to streams and their sources, from now on.
 ///
 /// Iterate to block for the next, ask with [`try_next`](Self::try_next), or await
-/// [`recv`](Self::recv). It ends when the database is closed and dropped.
+/// [`recv`](Self::recv). It ends when the database is closed.
 #[derive(Debug)]
 pub struct Events {
     events: broadcast::Receiver<LifecycleEvent>,

@@ -187,6 +187,19 @@ impl Topic {
             .collect()
     }
 
+    /// Whether its sinks have written all that they were given.
+    pub fn is_delivered(&self) -> bool {
+        self.lock().queues.iter().all(|queue| queue.is_delivered())
+    }
+
+    /// Saved from now on, while it keeps nothing yet: then each save costs only what has changed.
+    pub fn begin_saving(&self) -> dataflow::Result<()> {
+        match &mut self.lock().store {
+            Some(store) => store.save().map(drop),
+            None => Ok(()),
+        }
+    }
+
     /// What is known of it, and of the sinks that it feeds, for a checkpoint. Between steps, on the
     /// home worker.
     pub fn save(&self, into: &mut durable::State<Run>) -> dataflow::Result<()> {

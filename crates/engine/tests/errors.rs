@@ -5,6 +5,7 @@
 //! A crash is a copy of the data folder, as in `durable.rs`.
 
 use std::collections::HashMap;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::{LazyLock, Mutex};
 use std::time::{Duration, Instant};
@@ -545,9 +546,11 @@ fn bad_rows_are_decoded_again_after_the_format_was_mended_and_only_once() {
     let after = crash(folder.path());
 
     // The connector has gone on with the new options, from where it was.
-    let mut lines = std::fs::read_to_string(&path).unwrap();
-    lines.push_str("4;e\n");
-    std::fs::write(&path, lines).unwrap();
+    let mut file = std::fs::OpenOptions::new()
+        .append(true)
+        .open(&path)
+        .unwrap();
+    file.write_all(b"4;e\n").unwrap();
     until("the new line", || {
         numbers(&db, "SELECT n FROM v ORDER BY n") == [1, 2, 3, 4]
     });
@@ -573,6 +576,38 @@ fn bad_rows_are_decoded_again_after_the_format_was_mended_and_only_once() {
     }
     let db = open(folder.path());
     assert_eq!(reprocess(&db), (0, 1));
+}
+
+#[test]
+fn bad_rows_of_a_source_that_has_ended_still_count_where_no_window_has_closed() {
+    let input = tempfile::tempdir().unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let path = input.path().join("in");
+    std::fs::write(&path, "1970-01-01T00:00:01Z,a\n1970-01-01T00:00:02Z;b\n").unwrap();
+    let db = open(folder.path());
+    db.execute(&format!(
+        "CREATE SOURCE s (ts TIMESTAMP NOT NULL, t VARCHAR NOT NULL, WATERMARK FOR ts AS ts)
+             WITH (connector = 'file', path = '{}', format = 'csv', follow = false);
+         CREATE VIEW v AS SELECT COUNT(*) AS n FROM s;
+         CREATE VIEW w AS SELECT window_start, COUNT(*) AS n FROM s
+             GROUP BY TUMBLE(ts, INTERVAL '1 second');
+         CREATE VIEW late AS SELECT COUNT(*) AS n FROM w__late",
+        path.display()
+    ))
+    .unwrap();
+    until("the file", || db.sources_ended());
+    db.settle().unwrap();
+    db.execute("ALTER SOURCE s SET (delimiter = ';')").unwrap();
+    assert_eq!(reprocess(&db), (1, 0));
+    let counts = "SELECT v.n * 100 + (SELECT COUNT(*) FROM w) * 10 + late.n FROM v, late";
+    assert_eq!(numbers(&db, counts), [211]);
+    let left = crash(folder.path());
+    db.close();
+    for folder in [left.path(), folder.path()] {
+        let db = open(folder);
+        assert_eq!(reprocess(&db), (0, 0));
+        assert_eq!(numbers(&db, counts), [211]);
+    }
 }
 
 #[test]

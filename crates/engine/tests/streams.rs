@@ -579,6 +579,9 @@ fn who_watches_a_stream_is_told_of_its_life() {
         LifecycleEvent::StreamStopped { stream: stream() },
     ];
     assert_eq!(seen, events.map(Watched::Event));
+    db.close();
+    assert_eq!(live.next(), None);
+    assert_eq!(db.events().next(), None);
 }
 
 #[test]

@@ -25,7 +25,7 @@ pub trait Disk: Send + Sync + 'static {
     fn create(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>>;
     /// The names of all files of a folder, in no order.
     fn list(&self, dir: &Path) -> io::Result<Vec<String>>;
-    /// Creates a folder and those above it; one that exists is fine.
+    /// Creates a folder and those above it, durably; one that exists is fine.
     fn create_dir(&self, dir: &Path) -> io::Result<()>;
     /// Makes the names in a folder durable.
     fn sync_dir(&self, dir: &Path) -> io::Result<()>;
@@ -89,7 +89,21 @@ impl Disk for RealDisk {
     }
 
     fn create_dir(&self, dir: &Path) -> io::Result<()> {
-        fs::create_dir_all(dir)
+        let missing: Vec<&Path> = dir
+            .ancestors()
+            .take_while(|folder| !folder.exists())
+            .collect();
+        fs::create_dir_all(dir)?;
+        for folder in missing
+            .into_iter()
+            .filter(|folder| !folder.as_os_str().is_empty())
+        {
+            let above = folder
+                .parent()
+                .filter(|above| !above.as_os_str().is_empty());
+            self.sync_dir(above.unwrap_or(Path::new(".")))?;
+        }
+        Ok(())
     }
 
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {

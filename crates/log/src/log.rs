@@ -109,10 +109,6 @@ impl Log {
     pub fn open(disk: Arc<dyn Disk>, dir: &Path, config: Config) -> Result<(Log, Recovered)> {
         disk.create_dir(dir)
             .map_err(|error| Error::io("create", dir, error))?;
-        if let Some(parent) = dir.parent().filter(|parent| !parent.as_os_str().is_empty()) {
-            disk.sync_dir(parent)
-                .map_err(|error| Error::io("sync", parent, error))?;
-        }
         let mut opened = recover(&*disk, dir, config.extent_bytes, config.skip_damaged)?;
         let mark = open_mark(&*disk, dir)?;
         let last = opened.segments.last().cloned();

@@ -230,10 +230,7 @@ impl Judge {
                     behind,
                 );
             }
-            if let Some(place) = self.holes(&mut surveys[n], behind) {
-                self.at = place;
-                return self.drop_from(surveys, n + 1, Why::Orphan);
-            }
+            self.holes(&mut surveys[n], behind);
             let end = surveys[n].end();
             self.at = Position {
                 offset: end.offset.max(self.at.offset),
@@ -253,8 +250,8 @@ impl Judge {
         }
     }
 
-    /// Judges the holes of a segment; where the log ends if it must be cut in this one.
-    fn holes(&mut self, found: &mut Survey, behind: u64) -> Option<Position> {
+    /// Judges the holes of a segment, and cuts it at the first that was not durable; the next segment does not follow then.
+    fn holes(&mut self, found: &mut Survey, behind: u64) {
         for hole in found.holes.clone() {
             if found.base + hole.at >= self.durable {
                 let bytes = found.file_len - hole.at;
@@ -267,7 +264,7 @@ impl Judge {
                     why: hole.why,
                 });
                 found.cut(hole.at);
-                return Some(found.end());
+                return;
             }
             self.at.offset = hole.offset;
             let wrong = Wrong {
@@ -281,7 +278,6 @@ impl Judge {
                 found.len = found.file_len;
             }
         }
-        None
     }
 
     /// Notes a stretch that was durable and is not readable.

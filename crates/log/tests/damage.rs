@@ -153,6 +153,30 @@ fn a_segment_that_is_gone_is_told() {
 }
 
 #[test]
+fn without_mark_and_indexes_the_records_still_tell_what_was_durable() {
+    let (disk, _) = a_log();
+    let segments = common::contents(&disk);
+    for path in disk.paths() {
+        if !segments.contains_key(&path) {
+            headwater_log::Disk::remove(&disk, &path).unwrap();
+        }
+    }
+    let first = segments.keys().next().unwrap();
+    assert!(
+        disk.flip(first, 64 + 72, 0),
+        "the payload of the first record"
+    );
+    let error = open(&disk).expect_err("it was durable when a later record was written");
+    let Error::Damaged(damage) = error else {
+        panic!("{error}")
+    };
+    assert_eq!(
+        (&damage.file, damage.position, damage.why),
+        (first, 64, Why::Payload)
+    );
+}
+
+#[test]
 fn a_lost_fsync_is_told() {
     for seed in 0..50 {
         let disk = LyingDisk::new(seed);

@@ -68,7 +68,7 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
 
 /// Where the data of a file's pipeline is unless told: beside the file, so that pipelines in different
 /// folders do not meet. What comes from the standard input is kept in memory.
-fn data_folder(file: &Path) -> Option<PathBuf> {
+pub fn data_folder(file: &Path) -> Option<PathBuf> {
     (file != Path::new("-")).then(|| file.with_file_name(DATA_FOLDER))
 }
 

@@ -43,6 +43,8 @@ pub struct Loaded {
     pub prints: bool,
     /// What was created, for people.
     pub created: Vec<String>,
+    /// The names of what there is after it.
+    pub names: Vec<String>,
     queries: Vec<String>,
     all_sources: Vec<String>,
     sinks: usize,
@@ -121,7 +123,11 @@ impl Script {
         loaded.note(&statement.node, text);
         for outcome in outcomes {
             match outcome {
-                Outcome::Created { kind, name } => loaded.created.push(format!("{kind} {name}")),
+                Outcome::Created { kind, name } => {
+                    loaded.created.push(format!("{kind} {name}"));
+                    loaded.names.push(name);
+                }
+                Outcome::Dropped { names } => loaded.names.retain(|it| !names.contains(it)),
                 Outcome::Rows { schema, batches }
                     if !matches!(statement.node, Statement::Query(_)) =>
                 {
@@ -173,6 +179,9 @@ impl Loaded {
             }
             Statement::InsertInto { .. }
             | Statement::Lifecycle { .. }
+            | Statement::AlterSource(_)
+            | Statement::Reprocess(_)
+            | Statement::Replay(_)
             | Statement::Show(_)
             | Statement::Describe(_)
             | Statement::Explain(_) => {}

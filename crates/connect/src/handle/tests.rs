@@ -391,6 +391,30 @@ async fn a_stopped_source_starts_again_from_its_cursor() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_source_that_forgets_its_cursor_begins_as_it_first_did() {
+    let source = handle(|cursor, out, stop| {
+        Box::pin(async move {
+            let from = cursor.map_or(0, |Cursor(at)| at.as_i64().unwrap());
+            out.frame(format!("row {from}").as_bytes()).await?;
+            out.cursor(Cursor((from + 1).into())).await?;
+            stop.cancelled().await;
+            Ok(End::Stopped)
+        })
+    });
+    for _ in 0..2 {
+        let mut items = start(&source);
+        assert_eq!(show(&items.recv().await.unwrap()), "row 0 @1");
+        wait_for(&source, State::Running).await;
+        source.forget_cursor();
+        assert_eq!(source.status().state, State::Running, "not while it runs");
+        assert!(source.status().cursor.is_some());
+        source.pause().await;
+        source.forget_cursor();
+        assert_eq!(source.status().state, State::Stopped);
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_lane_that_is_dropped_ends_the_source() {
     let source = patient();
     drop(start(&source));

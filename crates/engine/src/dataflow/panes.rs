@@ -12,9 +12,11 @@
 //! place of all. So a run is written again only after as much has been added.
 //!
 //! Always from the left: then what comes out is the same however far the fold has come, also for
-//! sums of doubles, and groups stay in the order in which they first came. What does change the
-//! last bits of a sum of doubles is where a checkpoint cut the rows: `(a + b) + (c + d)` is not
-//! `((a + b) + c) + d`. Sums of integers and decimals, counts, least and greatest do not care.
+//! sums and averages of doubles, and groups stay in the order in which they first came. What does
+//! change the last bits of a sum of doubles is where a checkpoint cut the rows: `(a + b) + (c + d)`
+//! is not `((a + b) + c) + d`. So after a crash it is that of a run with the same checkpoints; of
+//! variances, whose states do not merge exactly even into nothing, all but the last bits. Sums of
+//! integers and decimals, counts, least and greatest are the same wherever checkpoints are.
 
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
@@ -28,8 +30,8 @@ use super::saved::{Run, Share, StageState};
 /// So many runs of a pane are put together, however small the later ones are.
 const MAX_RUNS: usize = 64;
 
-/// How many rows are folded in a step in which no row came. In tests, so few that a fold takes steps.
-const ROWS_A_STEP: usize = if cfg!(test) { 3 } else { 4_096 };
+/// How many rows are folded in a step in which no row came.
+const ROWS_A_STEP: usize = 4_096;
 
 /// How far the runs of a pane have been merged.
 struct Fold {
@@ -188,10 +190,15 @@ impl Panes {
         std::mem::replace(&mut self.panes, ahead).into_values()
     }
 
-    /// At the end of a step of `rows` rows: folds some of what checkpoints have cut up. More than
-    /// what a checkpoint can have added since, so the fold keeps up with them.
+    /// At the end of a step of `rows` rows: folds some of what checkpoints have cut up. Several times
+    /// what the step can have added to the next run, so the fold keeps up with checkpoints.
     pub fn tidy(&mut self, rows: usize) -> Result<()> {
-        let mut left = ROWS_A_STEP + 2 * rows;
+        self.fold(ROWS_A_STEP + 3 * rows)
+    }
+
+    /// Folds at most `rows` rows.
+    pub fn fold(&mut self, rows: usize) -> Result<()> {
+        let mut left = rows;
         while left > 0
             && let Some(start) = self.untidy.first().copied()
         {

@@ -8,6 +8,7 @@ use headwater_connect::{Receipt, SinkSpec, SourceHandle, SourceSpec};
 use tokio_util::sync::CancellationToken;
 
 use super::life::Life;
+use super::options::WalOption;
 use super::system::{SystemTable, TABLES};
 use crate::durable::Definition;
 use crate::error::{Error, Result};
@@ -38,6 +39,8 @@ pub(super) struct SourceEntry {
     /// The settings of CREATE SOURCE, for handles that bring none of their own.
     pub config: SourceConfig,
     pub time: Option<EventTimeColumn>,
+    /// What CREATE SOURCE said of its log.
+    pub wal: Option<WalOption>,
     pub connector: Option<SourceConnector>,
 }
 
@@ -141,7 +144,7 @@ impl Entry {
     }
 
     /// The names it reads.
-    fn inputs(&self) -> Vec<&str> {
+    pub fn inputs(&self) -> Vec<&str> {
         match self {
             Self::Source(_) => Vec::new(),
             Self::Query(query) => query.inputs.iter().map(String::as_str).collect(),

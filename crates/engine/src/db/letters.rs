@@ -157,7 +157,7 @@ impl Inner {
         };
         let entry = catalog.source(stream)?;
         let durability = self.durability.as_ref();
-        let logged = self.journal(entry.shared.name()).is_some();
+        let logged = self.journal_of(entry.shared.name()).is_some();
         let config = SourceConfig {
             backpressure: Backpressure::Block,
             wal_mode: logged.then_some(WalMode::Sync),
@@ -184,9 +184,10 @@ impl Inner {
         let sinks: Vec<_> = self.catalog().entries.values().filter_map(sends).collect();
         let deadline = Instant::now() + STOP_DEADLINE;
         while !sinks.is_empty() && Instant::now() < deadline {
-            while matches!(self.step_and_look(), Ok(true)) {}
-            if !sinks.iter().any(|sink| sink.is_behind()) {
-                return;
+            match self.step_and_look() {
+                Ok(true) => continue,
+                Ok(false) if sinks.iter().any(|sink| sink.is_behind()) => {}
+                Ok(false) | Err(_) => return,
             }
             std::thread::sleep(LOOK);
         }

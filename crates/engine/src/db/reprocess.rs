@@ -128,7 +128,7 @@ impl Inner {
                 "Push the rows that should have come instead.",
             );
         };
-        let Some(journal) = self.journal(of) else {
+        let Some(journal) = self.journal_of(of) else {
             let message = format!("source {of:?} has no log, so its bad rows were not kept");
             let hint = "A database with a data folder keeps them, unless wal_mode is 'off'.";
             return refused(NOT_IN_STATE, message, hint);

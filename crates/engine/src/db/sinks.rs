@@ -66,7 +66,7 @@ impl Inner {
                 let input = query_name(&name);
                 let (queue, _) = self.sink_queue(&self.catalog(), &name, &status, &planned.inputs);
                 rows = Some(Subscription::new(Arc::clone(&queue), Arc::clone(&schema)));
-                self.install(Kind::Stream, &input, text, planned, Some(queue))?;
+                self.install(Kind::Stream, &input, text, planned, Some(queue), &[])?;
                 (Some(input), schema)
             }
             SinkInput::Declared(columns) => (None, schema_of(&columns)),
@@ -97,7 +97,7 @@ impl Inner {
         })
     }
 
-    fn sink_spec(
+    pub(super) fn sink_spec(
         &self,
         options: &[OptionEntry],
         schema: SchemaRef,
@@ -161,7 +161,7 @@ impl Inner {
         let input = query_name(&name);
         let (queue, _) = self.sink_queue(&self.catalog(), &name, &status, &planned.inputs);
         let rows = Subscription::new(Arc::clone(&queue), published(&planned));
-        self.install(Kind::Stream, &input, text, planned, Some(queue))?;
+        self.install(Kind::Stream, &input, text, planned, Some(queue), &[])?;
         if let Some(Entry::Sink(sink)) = self.catalog().entries.get_mut(&name) {
             sink.input = input;
             sink.rows = Some(rows);

@@ -10,6 +10,7 @@ use headwater_connect::{Care, Rejection, SourceHandle, SourceSpec};
 
 use super::Inner;
 use super::catalog::{Catalog, Entry, Kind, QueryEntry, SourceConnector, SourceEntry, event_time};
+use super::catch_up::{Past, Start, start_of};
 use super::life::Life;
 use super::options::{Place, SourceOptions, given, refuse_unbuilt_options, rejected};
 use super::select::refuse_system_tables;
@@ -26,7 +27,7 @@ use crate::sql::{
 use crate::streams::StreamStatus;
 use crate::subscription::{QUEUE_ROWS, Queue, Subscription};
 use crate::tap::SourceTap;
-use crate::topic::{Begin, Topic};
+use crate::topic::{Begin, Topic, TopicId};
 use crate::worker::{Command, NewQuery, NewSource, Once};
 
 /// SQLSTATE: something of this name exists.
@@ -95,9 +96,10 @@ impl Inner {
             let mut outcomes = Vec::new();
             let done = self.run_all(sql, parse(sql)?, &mut outcomes);
             let changed = |outcome: &Outcome| {
+                use Outcome::{Altered, Created, Dropped, Lifecycle};
                 matches!(
                     outcome,
-                    Outcome::Created { .. } | Outcome::Altered { .. } | Outcome::Dropped { .. }
+                    Created { .. } | Altered { .. } | Dropped { .. } | Lifecycle { .. }
                 )
             };
             // What was created before an error stays, so it is saved and runs.
@@ -184,25 +186,26 @@ impl Inner {
         match statement {
             Statement::CreateSource(create) => self.create_source(create, place),
             Statement::CreateStream(create) => {
-                refuse_unbuilt_options(&create.options)?;
-                refuse_options(&create.options)?;
+                let start = start_of(Start::Now, &create.options)?;
                 if create.emit == Some(Emit::OnUpdate) {
                     let error = SqlError::not_built("EMIT ON UPDATE")
                         .hint("Leave it out: a window gives its result when it closes.");
                     return Err(error.at(create.query.span).into());
                 }
                 let if_not_exists = create.if_not_exists;
-                self.create_query(Kind::Stream, &create.name, if_not_exists, create.query)
+                let name = &create.name;
+                self.create_query(Kind::Stream, name, if_not_exists, create.query, start)
             }
             Statement::CreateView(create) => {
-                refuse_unbuilt_options(&create.options)?;
-                refuse_options(&create.options)?;
+                let start = start_of(Start::Retained, &create.options)?;
                 let if_not_exists = create.if_not_exists;
-                self.create_query(Kind::View, &create.name, if_not_exists, create.query)
+                let name = &create.name;
+                self.create_query(Kind::View, name, if_not_exists, create.query, start)
             }
             Statement::CreateSet(create) => self.create_set(create),
             Statement::Lifecycle { action, stream } => self.lifecycle(action, &stream),
             Statement::Attach(attach) => self.attach(&attach),
+            Statement::Replay(replay) => self.replay_statement(&replay),
             Statement::AlterSource(alter) => self.alter_source(&alter, place),
             Statement::Reprocess(name) => self.reprocess(&name),
             Statement::CreateSink(create) => self.create_sink(create, place),
@@ -314,6 +317,7 @@ impl Inner {
             shared,
             config,
             time,
+            wal: options.wal_mode(),
             connector,
         };
         catalog.insert(&name, Entry::Source(entry));
@@ -380,6 +384,7 @@ impl Inner {
         name: &Name,
         if_not_exists: bool,
         query: SqlQuery,
+        start: Start,
     ) -> Result<Outcome> {
         if let Existing::Unchanged = self.existing(name, if_not_exists)? {
             return Ok(Outcome::Unchanged {
@@ -388,7 +393,13 @@ impl Inner {
         }
         let text = query.text.clone();
         let planned = self.plan(query)?;
-        self.install(kind, &name.value, text, planned, None)?;
+        let pasts = self.pasts(&planned.inputs, start)?;
+        let output = self.install(kind, &name.value, text, planned, None, &pasts)?;
+        if !pasts.is_empty() {
+            self.catch_up(output, &pasts)?;
+            self.release(output);
+            self.look()?;
+        }
         Ok(Outcome::Created {
             kind,
             name: name.value.clone(),
@@ -413,7 +424,8 @@ impl Inner {
         Ok(planned)
     }
 
-    /// Begins a query. `first` subscribes before it has any result.
+    /// Begins a query. `first` subscribes before it has any result; `pasts` are inputs that it does not
+    /// hear yet.
     pub(super) fn install(
         &self,
         kind: Kind,
@@ -421,7 +433,8 @@ impl Inner {
         text: String,
         planned: Planned,
         first: Option<Arc<Queue>>,
-    ) -> Result<()> {
+        pasts: &[Past],
+    ) -> Result<TopicId> {
         let mut catalog = self.catalog();
         let inputs = planned.inputs.iter().map(|input| catalog.topic(input));
         let inputs = inputs.collect::<Result<Vec<_>>>()?;
@@ -469,7 +482,9 @@ impl Inner {
             late: late.clone(),
             failure: Failure::default(),
             state,
+            held: pasts.iter().map(Past::hold).collect(),
         }));
+        let id = output.id;
         let (inputs, logical) = (planned.inputs, planned.logical);
         let entry = QueryEntry {
             kind,
@@ -481,7 +496,7 @@ impl Inner {
             life,
         };
         catalog.insert(name, Entry::Query(entry));
-        Ok(())
+        Ok(id)
     }
 
     pub(super) fn existing(&self, name: &Name, if_not_exists: bool) -> Result<Existing> {
@@ -638,17 +653,6 @@ pub(super) fn schema_of(columns: &[Column]) -> SchemaRef {
         )
     };
     Arc::new(Schema::new(columns.iter().map(field).collect::<Vec<_>>()))
-}
-
-fn refuse_options(options: &[OptionEntry]) -> Result<()> {
-    match options.first() {
-        None => Ok(()),
-        Some(option) => {
-            let message = format!("there is no option {:?} of a stream or view", option.key);
-            let error = SqlError::new(sqlstate::UNDEFINED_OBJECT, message);
-            Err(error.at(option.key_span.clone()).into())
-        }
-    }
 }
 
 pub(super) fn refused(

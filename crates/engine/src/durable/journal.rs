@@ -125,6 +125,7 @@ impl Journal {
         });
         let codec = Codec::new(&settings.schema).map_err(std::io::Error::other)?;
         let writer = Writer {
+            ending: Ending(Arc::clone(&shared)),
             shared: Arc::clone(&shared),
             log,
             codec,
@@ -300,6 +301,7 @@ impl Shared {
 
 /// What the thread holds.
 struct Writer {
+    ending: Ending,
     shared: Arc<Shared>,
     log: Log,
     codec: Codec,
@@ -332,7 +334,7 @@ impl Writer {
         if let Err(error) = self.log.close() {
             tracing::error!(source = shared.name, %error, "the log could not be synced");
         }
-        shared.changed.notify_all();
+        drop(self.ending);
     }
 
     /// Writes the jobs; whether somebody waits for one of them.
@@ -358,6 +360,11 @@ impl Writer {
             if !acks.is_empty() {
                 self.shared.lock().acks.push_back((end, acks));
             }
+        }
+        // A record may have become durable before it was noted who waits for it.
+        if waiting == Waiting::Yes {
+            let durable = self.log.durability().durable();
+            self.shared.became_durable(durable.offset);
         }
         // There may be room again, and rows to be read.
         self.shared.bell.ring();
@@ -457,6 +464,28 @@ impl Writer {
                 tracing::warn!(source = self.shared.name, %error, "retention could not remove a segment");
             }
         }
+    }
+}
+
+/// When the thread ends, in whatever way, nobody waits for it any more.
+struct Ending(Arc<Shared>);
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        let mut queue = self.0.lock();
+        let lost: usize = queue
+            .jobs
+            .iter()
+            .map(|(job, _)| job.taken.row_count())
+            .sum();
+        if lost > 0 {
+            let name = &self.0.name;
+            tracing::error!(source = name, rows = lost, "rows did not come into the log");
+        }
+        queue.closed = true;
+        drop(queue);
+        self.0.failing.store(true, Ordering::Relaxed);
+        self.0.changed.notify_all();
     }
 }
 

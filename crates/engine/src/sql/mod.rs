@@ -31,6 +31,7 @@ mod parse;
 mod parser_error;
 pub mod plan;
 mod refuse;
+mod replay;
 mod script;
 mod stack;
 mod statement;
@@ -46,8 +47,8 @@ pub(crate) use stack::STACK;
 pub use stack::deep;
 pub use statement::{
     AlterSource, Attach, Column, CreateSet, CreateSink, CreateSource, CreateStream, CreateView,
-    Drop, Emit, Explain, ExplainTarget, Kind, Name, OptionEntry, OptionValue, Shown, SinkInput,
-    Spanned, SqlQuery, Statement, StreamAction, Watermark,
+    Drop, Emit, Explain, ExplainTarget, Instant, Kind, Name, OptionEntry, OptionValue, Replay,
+    Shown, SinkInput, Spanned, SqlQuery, Statement, StreamAction, Watermark,
 };
 
 #[cfg(test)]

@@ -11,6 +11,7 @@ use super::error::{Result, SqlError};
 use super::lifecycle;
 use super::options::with_list;
 use super::refuse;
+use super::replay;
 use super::script;
 use super::stack::deep;
 use super::statement::{
@@ -73,6 +74,7 @@ const STATEMENTS: &[&str] = &[
     "STOP",
     "ATTACH",
     "DETACH",
+    "REPLAY",
     "ALTER",
     "REPROCESS",
 ];
@@ -90,6 +92,9 @@ fn statement(cursor: &mut Cursor) -> Result<Statement> {
         return Ok(statement);
     }
     if let Some(statement) = lifecycle::attach(cursor)? {
+        return Ok(statement);
+    }
+    if let Some(statement) = replay::replay(cursor)? {
         return Ok(statement);
     }
     match cursor.peek_word().map(str::to_ascii_uppercase).as_deref() {

@@ -24,7 +24,6 @@ const SESSION: &str = "There is nothing here that it would act on.";
 
 /// The first words of statements that are not built.
 const STATEMENTS: &[(&[&str], &str)] = &[
-    (&["REPLAY"], "Create a second stream WITH (start = ...)."),
     (&["REFRESH"], "A view is current after each step."),
     (&["UPDATE"], ROWS),
     (&["DELETE"], ROWS),

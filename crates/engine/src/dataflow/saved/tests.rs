@@ -20,6 +20,7 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
 use super::*;
+use crate::dataflow::panes::Panes;
 use crate::dataflow::{
     Aggregate, Built, Chunk, EventTime, Failure, KeyedSpec, Node, OutputColumn, Plan, SessionSpec,
     WindowSpec, build,
@@ -387,7 +388,7 @@ fn feed(built: &mut Built, step: &Step, epoch: u64, share: Share) {
             }
         }
         // Not every input says something in every step.
-        let speaks = (step.number + number) % 3 > 0 || step.watermark == Watermark::END;
+        let speaks = !(step.number + number).is_multiple_of(3) || step.watermark == Watermark::END;
         if share.index == number % share.peers && speaks {
             let watermark = match step.watermark {
                 Watermark::END => Watermark::END,
@@ -577,6 +578,44 @@ fn what_was_saved_keeps_its_ids() {
             let (_, again) = run(&plan, workers, &[], Some(&states), never);
             assert_eq!(ids(&states), ids(&again), "{name}, {workers} workers");
         }
+    }
+}
+
+/// To the last bit and in the same order, whether the runs of a pane are folded early, a few rows at
+/// a time, or all at the end.
+#[test]
+fn how_far_a_fold_has_come_does_not_show() {
+    let grouping = grouping(&["name", "number"], aggregates(&input_schema()));
+    for ends_as_groups in [true, false] {
+        let mut random = StdRng::seed_from_u64(8);
+        let mut early = Panes::new(&grouping, ends_as_groups);
+        let mut late = Panes::new(&grouping, ends_as_groups);
+        let mut fewer = 0;
+        for _ in 0..200 {
+            let rows = rows(&mut random, 0, 0.1);
+            let saves = random.random_bool(0.3);
+            let mut runs = [0; 2];
+            for (panes, runs) in [&mut early, &mut late].into_iter().zip(&mut runs) {
+                panes.at(0).unwrap().live.update(&rows).unwrap();
+                if saves {
+                    let mut state = StageState::default();
+                    panes.save(&mut state).unwrap();
+                    *runs = state.runs.len();
+                }
+            }
+            early.fold(random.random_range(0..120)).unwrap();
+            fewer += usize::from(runs[0] < runs[1]);
+        }
+        assert!(fewer > 0, "no run was put in the place of others");
+        let all = |mut panes: Panes| {
+            let mut pane = panes.remove(0).unwrap();
+            if ends_as_groups {
+                pane.into_groups(&grouping).unwrap().take_run().unwrap()
+            } else {
+                pane.whole(&grouping).unwrap().unwrap().rows.clone()
+            }
+        };
+        assert_eq!(all(early), all(late));
     }
 }
 

@@ -561,7 +561,6 @@ fn what_is_not_built_is_refused_by_its_name() {
             "ALTER VIEW is not supported",
             "ALTER VIEW",
         ),
-        ("REPLAY SOURCE a", "REPLAY is not supported", "REPLAY"),
         ("UPDATE t SET a = 1", "UPDATE is not supported", "UPDATE"),
         ("DELETE FROM t", "DELETE is not supported", "DELETE"),
         ("BEGIN", "BEGIN is not supported", "BEGIN"),
