@@ -572,6 +572,7 @@ impl Inner {
             return;
         }
         self.stop_sources();
+        self.wait_for_letters();
         self.turns.command(Command::Seal);
         while matches!(self.step_and_look(), Ok(true)) {}
         self.close_durably();

@@ -14,6 +14,7 @@
 
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::{Schema, SchemaRef};
@@ -24,11 +25,11 @@ use headwater_connect::{
 };
 use tokio::sync::watch;
 
-use super::Inner;
 use super::catalog::{Catalog, Entry, SourceEntry};
 use super::options::Place;
 use super::statements::Existing;
 use super::streams::WRONG_KIND;
+use super::{Inner, STOP_DEADLINE};
 use crate::error::Result;
 use crate::source::{ArrowSource, Backpressure, SourceConfig, WalMode};
 use crate::sources::{ConnectorLane, SourceShared};
@@ -39,12 +40,16 @@ const COLUMNS: &str = "original_event BYTES NOT NULL, error_message VARCHAR NOT 
     error_type VARCHAR NOT NULL, \"timestamp\" TIMESTAMP NOT NULL, attempt_count INT NOT NULL, \
     stream_name VARCHAR NOT NULL";
 
+/// How often a database that closes looks whether its sinks have written what they have.
+const LOOK: Duration = Duration::from_millis(5);
+
 /// How far letters come out of order, from senders that meet at one stream.
 const DELAY: &str = "1 second";
 
 /// Puts dead letters into their stream.
 struct LetterBox {
     stream: Arc<Mutex<ArrowSource>>,
+    shared: Arc<SourceShared>,
     /// Says true once the logs have been fed again: nothing may come between their steps.
     ready: Option<watch::Receiver<bool>>,
 }
@@ -55,6 +60,9 @@ impl DeadLetters for LetterBox {
         if let Some(ready) = &self.ready {
             let caught_up = ready.clone().wait_for(|ready| *ready).await.map(|_| ());
             caught_up.map_err(|_| "the database is closed".to_owned())?;
+        }
+        if self.shared.is_closed() {
+            return Err(format!("source {:?} is closed", self.shared.name()));
         }
         let rows = DeadLetter::rows(letters).map_err(|error| error.to_string())?;
         let stream = Arc::clone(&self.stream);
@@ -158,8 +166,31 @@ impl Inner {
         let stream = ArrowSource::new(self.handle(entry, &config)?);
         Ok(Some(Arc::new(LetterBox {
             stream: Arc::new(Mutex::new(stream)),
+            shared: Arc::clone(&entry.shared),
             ready: durability.map(|it| it.caught_up.subscribe()),
         })))
+    }
+
+    /// Before the database closes: lets the sinks that may still have dead letters write what they
+    /// have, for later there is no stream to take them. Blocks, at most [`STOP_DEADLINE`].
+    pub(super) fn wait_for_letters(&self) {
+        let sends = |entry: &Entry| match entry {
+            Entry::Sink(sink) if sink.task.is_some() => {
+                let errors = sink.spec.errors();
+                errors.dlq_stream().map(|_| Arc::clone(&sink.status))
+            }
+            _ => None,
+        };
+        let sinks: Vec<_> = self.catalog().entries.values().filter_map(sends).collect();
+        let deadline = Instant::now() + STOP_DEADLINE;
+        while !sinks.is_empty() && Instant::now() < deadline {
+            match self.step_and_look() {
+                Ok(true) => continue,
+                Ok(false) if sinks.iter().any(|sink| sink.is_behind()) => {}
+                Ok(false) | Err(_) => return,
+            }
+            std::thread::sleep(LOOK);
+        }
     }
 
     /// The lane of a source's connector.

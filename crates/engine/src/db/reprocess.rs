@@ -174,11 +174,8 @@ impl Reprocessed {
 
     fn each_record(&self, mut each: impl FnMut(u64, Taken) -> Result<()>) -> Result<()> {
         let codec = Codec::new(&self.topic.relation.schema).map_err(Error::data)?;
-        let mut records = self
-            .journal
-            .reader()
-            .from_sequence(0)
-            .map_err(Error::data)?;
+        let log = self.journal.reader();
+        let mut records = log.read_from(log.first_offset()).map_err(Error::data)?;
         while let Some(record) = records.next().map_err(Error::data)? {
             let taken = codec.decode(record.payload.to_vec());
             each(record.sequence, taken.map_err(Error::data)?)?;

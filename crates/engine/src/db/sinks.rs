@@ -188,6 +188,7 @@ impl Inner {
         let waiting = saved.unwrap_or_default().waiting;
         let (gate, progress) = (self.gate(catalog, inputs), Arc::clone(status) as _);
         let queue = Queue::for_sink(SINK_QUEUE_ROWS, gate, sink.to_owned(), progress, waiting);
+        status.reads(&queue);
         (queue, from)
     }
 

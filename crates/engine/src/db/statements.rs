@@ -557,7 +557,11 @@ impl Inner {
             .peekable();
         if readers.peek().is_some() && !drop.cascade {
             let readers = readers.map(String::as_str).collect::<Vec<_>>().join(", ");
-            let error = SqlError::new(DEPENDENT, format!("{name:?} is needed by {readers}"))
+            let how = match catalog.senders(name).is_empty() {
+                true => "read",
+                false => "needed",
+            };
+            let error = SqlError::new(DEPENDENT, format!("{name:?} is {how} by {readers}"))
                 .hint("DROP them first, or say CASCADE.");
             return Err(error.at(drop.name.span.clone()).into());
         }

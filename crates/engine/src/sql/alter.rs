@@ -130,7 +130,7 @@ mod tests {
             ("ALTER SOURCE s SET (a = 1, a = 2)", "given twice"),
             ("ALTER SOURCE s SET (a)", "expected ="),
             ("ALTER SOURCE s SET (a = 1) x", "expected the end"),
-            ("REPROCESS", "expected the bad rows of a source"),
+            ("REPROCESS", "expected the name of the bad rows of a source"),
             ("REPROCESS STREAM s", "expected the end"),
         ];
         for (text, message) in cases {
