@@ -10,6 +10,7 @@
 //! run one at a time and block until they are done. Connectors and sinks run on a tokio runtime of
 //! the database's own, so it may be used from any thread, within another runtime or without one.
 
+mod alter;
 mod catalog;
 mod catch_up;
 mod connect;
@@ -18,10 +19,12 @@ mod explain;
 mod feeder;
 mod guarantees;
 mod history;
+mod letters;
 mod life;
 mod metrics;
 mod options;
 mod replay;
+mod reprocess;
 mod select;
 mod sets;
 mod sinks;
@@ -43,6 +46,7 @@ use headwater_connect::Connectors;
 use headwater_ring::{Config as RingConfig, WaitStrategy, channel_with_bell};
 use timely::communication::WorkerGuards;
 
+use crate::durable::Ledger;
 use crate::error::{Error, Result};
 use crate::ingest::Typed;
 use crate::journal::Journal;
@@ -298,22 +302,7 @@ impl Db {
         }
         let catalog = self.inner.catalog();
         let source = catalog.source(&name)?;
-        let ring = RingConfig {
-            capacity: config.buffer_size,
-            backpressure: config.backpressure,
-            wait: config.wait_strategy,
-        };
-        let bell = Arc::clone(self.inner.turns.bell(source.topic.home));
-        let (producer, consumer) =
-            channel_with_bell(ring, bell).map_err(|error| Error::Config {
-                what: error.to_string(),
-            })?;
-        let channel = Once::new(Box::new(Typed::<T>::new(consumer, ledger.clone())) as _);
-        self.inner.turns.command(Command::AddChannel {
-            source: source.topic.id,
-            channel,
-        });
-        Ok(Source::new(producer, Arc::clone(&source.shared), ledger))
+        self.inner.add_lane(source, &config, ledger)
     }
 
     /// The rows of a source, stream or view as structs, from now on; a view first gives what it
@@ -482,6 +471,40 @@ impl Inner {
         self.catalog.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// A handle of a source, with a lane of its own.
+    fn handle<T: Record>(
+        &self,
+        source: &catalog::SourceEntry,
+        config: &SourceConfig,
+    ) -> Result<Source<T>> {
+        let ledger = self.ledger(source.shared.name(), config)?;
+        self.add_lane(source, config, ledger)
+    }
+
+    fn add_lane<T: Record>(
+        &self,
+        source: &catalog::SourceEntry,
+        config: &SourceConfig,
+        ledger: Option<Arc<Ledger>>,
+    ) -> Result<Source<T>> {
+        let ring = RingConfig {
+            capacity: config.buffer_size,
+            backpressure: config.backpressure,
+            wait: config.wait_strategy,
+        };
+        let bell = Arc::clone(self.turns.bell(source.topic.home));
+        let (producer, consumer) =
+            channel_with_bell(ring, bell).map_err(|error| Error::Config {
+                what: error.to_string(),
+            })?;
+        let channel = Once::new(Box::new(Typed::<T>::new(consumer, ledger.clone())) as _);
+        self.turns.command(Command::AddChannel {
+            source: source.topic.id,
+            channel,
+        });
+        Ok(Source::new(producer, Arc::clone(&source.shared), ledger))
+    }
+
     fn next_topic(&self) -> u64 {
         self.next_topic.fetch_add(1, Ordering::Relaxed)
     }
@@ -549,6 +572,7 @@ impl Inner {
             return;
         }
         self.stop_sources();
+        self.wait_for_letters();
         self.turns.command(Command::Seal);
         while matches!(self.step_and_look(), Ok(true)) {}
         self.close_durably();

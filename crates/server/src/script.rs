@@ -179,6 +179,8 @@ impl Loaded {
             }
             Statement::InsertInto { .. }
             | Statement::Lifecycle { .. }
+            | Statement::AlterSource(_)
+            | Statement::Reprocess(_)
             | Statement::Replay(_)
             | Statement::Show(_)
             | Statement::Describe(_)

@@ -48,6 +48,8 @@ pub(super) struct SourceConnector {
     pub spec: SourceSpec,
     pub handle: Arc<SourceHandle>,
     pub tap: SourceTap,
+    /// Bad rows that it dropped before its options were changed.
+    pub dropped_before: u64,
     /// It was paused for want of an active stream, or is to be tried once more: to be started again
     /// when it is wanted, so that it rests is not its end.
     pub again: Arc<AtomicBool>,
@@ -192,6 +194,7 @@ impl Catalog {
             name: name.to_owned(),
             text: text.to_owned(),
             event_time: None,
+            altered: String::new(),
         };
         self.texts.insert(name.to_owned(), definition);
     }
@@ -200,6 +203,13 @@ impl Catalog {
     pub fn define_event_time(&mut self, name: &str, time: &WatermarkConfig) {
         if let Some(definition) = self.texts.get_mut(name) {
             definition.event_time = Some(time.clone());
+        }
+    }
+
+    /// `text` is the ALTER statement that says all that was changed since.
+    pub fn define_altered(&mut self, name: &str, text: String) {
+        if let Some(definition) = self.texts.get_mut(name) {
+            definition.altered = text;
         }
     }
 

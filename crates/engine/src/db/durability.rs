@@ -38,6 +38,9 @@ const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(10);
 /// How long a checkpoint waits for a sink to make durable what it has written.
 const SYNC_DEADLINE: Duration = Duration::from_secs(10);
 
+/// How long closing waits for sinks before the last checkpoint.
+const DELIVERY_DEADLINE: Duration = Duration::from_secs(2);
+
 /// Steps that are fed again before the replay waits for the workers to have done them.
 const REPLAYED_AT_ONCE: usize = 16;
 
@@ -53,6 +56,8 @@ pub(super) struct Durability {
     dropped: Mutex<Vec<String>>,
     /// One checkpoint at a time.
     checkpointing: Mutex<()>,
+    /// Whether the logs have been fed again.
+    pub caught_up: tokio::sync::watch::Sender<bool>,
     pacer: Pacer,
 }
 
@@ -88,6 +93,7 @@ impl Durability {
             ledgers: Mutex::default(),
             dropped: Mutex::default(),
             checkpointing: Mutex::new(()),
+            caught_up: tokio::sync::watch::Sender::new(false),
             pacer: Pacer {
                 state: Mutex::new(Pace {
                     every: CHECKPOINT_INTERVAL,
@@ -330,6 +336,7 @@ impl Inner {
         }
         let last = self.replay(&durability, &fed, sequence)?;
         self.turns.command(Command::SetSequence(last + 1));
+        durability.caught_up.send_replace(true);
         durability.restore(|state| *state = State::default());
         // Streams that were catching up go on with that.
         self.regulate()?;
@@ -345,10 +352,10 @@ impl Inner {
             let name = &definition.name;
             Error::Data(format!("{name:?} cannot be made again: {error}"))
         })?;
-        match &definition.event_time {
-            Some(time) => self.bring_event_time(&definition.name, time),
-            None => Ok(()),
+        if let Some(time) = &definition.event_time {
+            self.bring_event_time(&definition.name, time)?;
         }
+        self.alter_again(definition)
     }
 
     /// Takes the event time that a handle brings, for a source that has none from CREATE SOURCE.
@@ -590,12 +597,23 @@ impl Inner {
             .try_for_each(|journal| journal.sync_all().map_err(Error::Data))
     }
 
+    /// Gives the sinks a moment to write what they have, so that they need not write it again after a
+    /// restart.
+    fn wait_for_delivery(&self) {
+        let deadline = std::time::Instant::now() + DELIVERY_DEADLINE;
+        let delivered = || self.catalog().topics().all(|topic| topic.is_delivered());
+        while !delivered() && std::time::Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    }
+
     /// The last checkpoint, and everything in the logs on disk.
     pub(super) fn close_durably(&self) {
         let Some(durability) = &self.durability else {
             return;
         };
         durability.end();
+        self.wait_for_delivery();
         if let Err(error) = self.checkpoint() {
             tracing::error!(%error, "no last checkpoint could be written; the one before it counts");
         }

@@ -12,9 +12,7 @@ use super::Inner;
 use super::catalog::{Catalog, Entry, Kind, QueryEntry, SourceConnector, SourceEntry, event_time};
 use super::catch_up::{Past, Start, start_of};
 use super::life::Life;
-use super::options::{
-    Place, SourceOptions, given, refuse_dead_letters, refuse_unbuilt_options, rejected,
-};
+use super::options::{Place, SourceOptions, given, refuse_unbuilt_options, rejected};
 use super::select::refuse_system_tables;
 use crate::dataflow::Failure;
 use crate::durable::now_us;
@@ -64,6 +62,11 @@ pub enum Outcome {
         /// What it is doing.
         status: StreamStatus,
     },
+    /// The options of a source were changed.
+    Altered {
+        /// Its name.
+        name: String,
+    },
     /// Things were dropped, in this order.
     Dropped {
         /// Their names.
@@ -93,8 +96,11 @@ impl Inner {
             let mut outcomes = Vec::new();
             let done = self.run_all(sql, parse(sql)?, &mut outcomes);
             let changed = |outcome: &Outcome| {
-                use Outcome::{Created, Dropped, Lifecycle};
-                matches!(outcome, Created { .. } | Dropped { .. } | Lifecycle { .. })
+                use Outcome::{Altered, Created, Dropped, Lifecycle};
+                matches!(
+                    outcome,
+                    Created { .. } | Altered { .. } | Dropped { .. } | Lifecycle { .. }
+                )
             };
             // What was created before an error stays, so it is saved and runs.
             match (outcomes.iter().any(changed), self.starts_connectors()) {
@@ -201,6 +207,8 @@ impl Inner {
             Statement::Lifecycle { action, stream } => self.lifecycle(action, &stream),
             Statement::Attach(attach) => self.attach(&attach),
             Statement::Replay(replay) => self.replay_statement(&replay),
+            Statement::AlterSource(alter) => self.alter_source(&alter, place),
+            Statement::Reprocess(name) => self.reprocess(&name),
             Statement::CreateSink(create) => self.create_sink(create, place),
             Statement::InsertInto {
                 target,
@@ -237,7 +245,7 @@ impl Inner {
             })
     }
 
-    fn create_source(&self, create: CreateSource, place: &Place) -> Result<Outcome> {
+    pub(super) fn create_source(&self, create: CreateSource, place: &Place) -> Result<Outcome> {
         let name = create.name.value.clone();
         if let Existing::Unchanged = self.existing(&create.name, create.if_not_exists)? {
             return Ok(Outcome::Unchanged { name });
@@ -245,6 +253,9 @@ impl Inner {
         refuse_unbuilt_options(&create.options)?;
         let declared = (!create.columns.is_empty()).then(|| schema_of(&create.columns));
         let (options, spec) = self.source_options(&create.options, declared.clone(), place)?;
+        if let Some(spec) = &spec {
+            self.ensure_letters(spec.errors(), &create.options, &name, &[])?;
+        }
         let schema = match (&spec, declared) {
             (Some(spec), _) => headwater_connect::Blueprint::schema(spec),
             (None, Some(declared)) => declared,
@@ -295,6 +306,7 @@ impl Inner {
                 spec,
                 handle,
                 tap,
+                dropped_before: 0,
                 again: Arc::default(),
                 watched: AtomicBool::new(false),
             }
@@ -316,7 +328,7 @@ impl Inner {
         })
     }
 
-    fn source_options(
+    pub(super) fn source_options(
         &self,
         options: &[OptionEntry],
         declared: Option<SchemaRef>,
@@ -333,7 +345,6 @@ impl Inner {
                 let name = entry.value.to_string();
                 let spec = self.connectors.source(&name, &given, declared, &[own]);
                 let spec = spec.map_err(|error| refused(error, entry, place))?;
-                refuse_dead_letters(spec.errors(), options)?;
                 (spec.options().clone(), Some(spec))
             }
         };
@@ -547,7 +558,11 @@ impl Inner {
             .peekable();
         if readers.peek().is_some() && !drop.cascade {
             let readers = readers.map(String::as_str).collect::<Vec<_>>().join(", ");
-            let error = SqlError::new(DEPENDENT, format!("{name:?} is read by {readers}"))
+            let how = match catalog.senders(name).is_empty() {
+                true => "read",
+                false => "needed",
+            };
+            let error = SqlError::new(DEPENDENT, format!("{name:?} is {how} by {readers}"))
                 .hint("DROP them first, or say CASCADE.");
             return Err(error.at(drop.name.span.clone()).into());
         }
@@ -591,7 +606,12 @@ fn collect_readers(catalog: &Catalog, name: &str, into: &mut Vec<String>) {
         return;
     }
     into.push(name.to_owned());
-    for reader in catalog.readers(name) {
+    // What sends its dead letters there goes before those that read both.
+    for reader in catalog
+        .senders(name)
+        .into_iter()
+        .chain(catalog.readers(name))
+    {
         collect_readers(catalog, &reader, into);
     }
 }
@@ -662,7 +682,9 @@ fn no_columns(name: &Name) -> SqlError {
         .at(name.span.clone())
 }
 
-/// Rows that the policy of a source has dropped, for people.
-pub(super) fn dropped(shared: &SourceShared) -> u64 {
-    shared.dropped.load(Ordering::Relaxed)
+/// Rows that a source has dropped, for people: by its backpressure, or as bad by its error strategy.
+pub(super) fn dropped(source: &SourceEntry) -> u64 {
+    let left_out = source.connector.as_ref();
+    let left_out = left_out.map_or(0, |it| it.dropped_before + it.spec.dropped().total());
+    source.shared.dropped.load(Ordering::Relaxed) + left_out
 }

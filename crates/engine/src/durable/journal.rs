@@ -71,7 +71,7 @@ struct Shared {
     failing: AtomicBool,
     /// The offset up to which rows are on disk; only grows.
     durable: AtomicU64,
-    /// The offset up to which rows have been written; only grows.
+    /// Records that have been written; only grows.
     written: AtomicU64,
     /// What no checkpoint covers yet, and retention must keep.
     needed: Mutex<Needed>,
@@ -85,6 +85,8 @@ struct Queue {
     acks: VecDeque<(u64, Acks)>,
     /// Rows that were queued, ever: the offset behind the last job.
     queued: u64,
+    /// Records that were handed over, also those without rows.
+    handed: u64,
     sync_wanted: bool,
     time: Option<EventTimeColumn>,
     problem: Option<String>,
@@ -106,7 +108,7 @@ impl Journal {
             bytes: AtomicUsize::new(0),
             failing: AtomicBool::new(false),
             durable: AtomicU64::new(next),
-            written: AtomicU64::new(next),
+            written: AtomicU64::new(0),
             needed: Mutex::new(Needed {
                 offset: 0,
                 sequence: 0,
@@ -123,6 +125,7 @@ impl Journal {
         });
         let codec = Codec::new(&settings.schema).map_err(std::io::Error::other)?;
         let writer = Writer {
+            ending: Ending(Arc::clone(&shared)),
             shared: Arc::clone(&shared),
             log,
             codec,
@@ -144,6 +147,7 @@ impl Journal {
         self.shared.bytes.fetch_add(bytes, Ordering::Relaxed);
         let mut queue = self.shared.lock();
         queue.queued += job.taken.row_count() as u64;
+        queue.handed += 1;
         queue.jobs.push_back((job, bytes));
         drop(queue);
         self.shared.changed.notify_all();
@@ -202,8 +206,8 @@ impl Journal {
     /// # Errors
     /// As [`sync_to`](Self::sync_to).
     pub fn catch_up(&self) -> Result<(), String> {
-        let queued = self.shared.lock().queued;
-        self.wait_until(|| self.shared.written.load(Ordering::Acquire) >= queued)
+        let handed = self.shared.lock().handed;
+        self.wait_until(|| self.shared.written.load(Ordering::Acquire) >= handed)
     }
 
     /// Waits until all that was handed over is on disk. Blocks.
@@ -297,6 +301,7 @@ impl Shared {
 
 /// What the thread holds.
 struct Writer {
+    ending: Ending,
     shared: Arc<Shared>,
     log: Log,
     codec: Codec,
@@ -329,7 +334,7 @@ impl Writer {
         if let Err(error) = self.log.close() {
             tracing::error!(source = shared.name, %error, "the log could not be synced");
         }
-        shared.changed.notify_all();
+        drop(self.ending);
     }
 
     /// Writes the jobs; whether somebody waits for one of them.
@@ -350,11 +355,16 @@ impl Writer {
             else {
                 break;
             };
-            self.shared.written.store(end, Ordering::Release);
+            self.shared.written.fetch_add(1, Ordering::Release);
             self.shared.bytes.fetch_sub(bytes, Ordering::Relaxed);
             if !acks.is_empty() {
                 self.shared.lock().acks.push_back((end, acks));
             }
+        }
+        // A record may have become durable before it was noted who waits for it.
+        if waiting == Waiting::Yes {
+            let durable = self.log.durability().durable();
+            self.shared.became_durable(durable.offset);
         }
         // There may be room again, and rows to be read.
         self.shared.bell.ring();
@@ -454,6 +464,28 @@ impl Writer {
                 tracing::warn!(source = self.shared.name, %error, "retention could not remove a segment");
             }
         }
+    }
+}
+
+/// When the thread ends, in whatever way, nobody waits for it any more.
+struct Ending(Arc<Shared>);
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        let mut queue = self.0.lock();
+        let lost: usize = queue
+            .jobs
+            .iter()
+            .map(|(job, _)| job.taken.row_count())
+            .sum();
+        if lost > 0 {
+            let name = &self.0.name;
+            tracing::error!(source = name, rows = lost, "rows did not come into the log");
+        }
+        queue.closed = true;
+        drop(queue);
+        self.0.failing.store(true, Ordering::Relaxed);
+        self.0.changed.notify_all();
     }
 }
 

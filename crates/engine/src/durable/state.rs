@@ -53,6 +53,9 @@ pub(crate) struct Definition {
     /// Event time that a handle brought.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub event_time: Option<WatermarkConfig>,
+    /// The ALTER statement that says all that was changed since; empty if nothing was.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub altered: String,
 }
 
 /// A source, its bad rows, a stream, a view or its late rows.

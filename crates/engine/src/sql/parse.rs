@@ -3,6 +3,7 @@
 //! A script is read statement by statement; [`parse_each`] tells what is wrong with every one of
 //! them, [`parse`] stops at the first that is wrong. Nothing is looked up and nothing is run.
 
+use super::alter;
 use super::annotated;
 use super::columns::columns;
 use super::cursor::{Cursor, list, unquoted};
@@ -74,6 +75,8 @@ const STATEMENTS: &[&str] = &[
     "ATTACH",
     "DETACH",
     "REPLAY",
+    "ALTER",
+    "REPROCESS",
 ];
 const QUERIES: &[&str] = &["SELECT", "WITH", "VALUES", "FROM"];
 const KINDS: &[&str] = &["SOURCE", "STREAM", "VIEW", "SINK", "MATERIALIZED"];
@@ -102,6 +105,8 @@ fn statement(cursor: &mut Cursor) -> Result<Statement> {
         Some("DESCRIBE" | "DESC") => describe(cursor),
         Some("EXPLAIN") => explain(cursor),
         Some("DROP") => drop_(cursor),
+        Some("ALTER") => alter::alter(cursor),
+        Some("REPROCESS") => alter::reprocess(cursor),
         _ => match refuse::statement(cursor) {
             Some(error) => Err(error),
             None => Err(cursor.unexpected("a statement", STATEMENTS)),

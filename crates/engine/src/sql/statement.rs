@@ -85,6 +85,10 @@ pub enum Statement {
     Attach(Attach),
     /// REPLAY SOURCE ... INTO STREAM ...
     Replay(Replay),
+    /// `ALTER SOURCE name SET (...)`.
+    AlterSource(AlterSource),
+    /// `REPROCESS name__bad`: the name of the bad rows.
+    Reprocess(Name),
     /// `CREATE VIEW name AS query`.
     CreateView(CreateView),
     /// `CREATE SINK`, or `@sink(...) CREATE STREAM`.
@@ -124,6 +128,15 @@ pub struct CreateSource {
     /// Which column is event time.
     pub watermark: Option<Watermark>,
     /// The options; of an annotation, those of `@source` with `connector` and `format` among them.
+    pub options: Vec<OptionEntry>,
+}
+
+/// `ALTER SOURCE name SET (option = value, ...)`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct AlterSource {
+    /// The source.
+    pub source: Name,
+    /// The options that it is to have now; at least one, none twice.
     pub options: Vec<OptionEntry>,
 }
 
