@@ -128,6 +128,14 @@ fn a_chain_is_as_good_as_its_weakest_link() {
 }
 
 #[test]
+fn dead_letters_may_come_twice() {
+    let db = trial();
+    let source = format!("{FILE}, error.strategy = 'dlq', error.dlq.stream = 'letters'");
+    assert_eq!(asked(&db, &source, OUT).overall(), ExactlyOnce);
+    assert_eq!(db.guarantees("letters").unwrap().overall(), AtLeastOnce);
+}
+
+#[test]
 fn in_memory_nothing_is_promised() {
     let found = asked(&in_memory(), FILE, OUT);
     assert!(found.links.iter().all(|it| it.guarantee == AtMostOnce));

@@ -180,6 +180,7 @@ impl Inner {
             self.add_links(catalog, &input, seen, links);
         }
         links.push(match entry {
+            Entry::Source(_) if takes_letters(catalog, name) => self.letters_link(name),
             Entry::Source(source) => self.source_link(name, source),
             Entry::Query(query) => self.query_link(query.kind, name),
             Entry::Sink(sink) => self.sink_link(name, &sink.spec),
@@ -208,6 +209,17 @@ impl Inner {
         };
         let worse = |a: Judged, b: Judged| if b.0 < a.0 { b } else { a };
         let (guarantee, why) = policies(source).into_iter().fold(way, worse);
+        link(Kind::Source, name, guarantee, why)
+    }
+
+    fn letters_link(&self, name: &str) -> Link {
+        let (guarantee, why) = match self.kept() {
+            Kept::OnDisk => (
+                Guarantee::AtLeastOnce,
+                "a letter is on disk before who wrote it goes on, and may come twice after a crash",
+            ),
+            Kept::InMemory => (Guarantee::AtMostOnce, "no log (a database in memory)"),
+        };
         link(Kind::Source, name, guarantee, why)
     }
 
@@ -341,6 +353,17 @@ fn policies(source: &SourceEntry) -> Vec<Judged> {
         found.push((Guarantee::AtMostOnce, why.to_owned()));
     }
     found
+}
+
+/// Whether this is a stream of dead letters.
+fn takes_letters(catalog: &Catalog, name: &str) -> bool {
+    let errors = catalog.entries.values().filter_map(|entry| match entry {
+        Entry::Source(source) => Some(source.connector.as_ref()?.spec.errors()),
+        Entry::Sink(sink) => Some(sink.spec.errors()),
+        Entry::Query(_) => None,
+    });
+    let mut named = errors.filter_map(|errors| errors.dlq_stream());
+    named.any(|stream| stream.eq_ignore_ascii_case(name))
 }
 
 /// What has this topic: a source for its bad rows, a query for its late ones.

@@ -117,10 +117,11 @@ impl Scene {
     fn moment(&mut self) -> Moment {
         let dice = &mut self.dice;
         let short = |dice: &mut Dice, most| Duration::from_millis(dice.range(0, most));
-        match dice.range(0, 10) {
-            0..3 => Moment::AfterStart(Duration::from_millis(dice.range(10, 400))),
-            3..5 => Moment::AfterRecovery(short(dice, 40)),
-            _ => Moment::AfterRows(short(dice, 400)),
+        // Every other round does something that the next has to do again.
+        match (self.tally.rounds.is_multiple_of(2), dice.one_in(2)) {
+            (true, _) => Moment::AfterRows(short(dice, 400)),
+            (false, true) => Moment::AfterRecovery(short(dice, 40)),
+            (false, false) => Moment::AfterStart(Duration::from_millis(dice.range(10, 400))),
         }
     }
 
