@@ -68,6 +68,7 @@ pub struct Builder {
     connectors: Connectors,
     start_connectors: bool,
     trial: bool,
+    segment_bytes: u64,
 }
 
 impl Default for Builder {
@@ -79,6 +80,7 @@ impl Default for Builder {
             connectors: Connectors::builtin(),
             start_connectors: true,
             trial: false,
+            segment_bytes: headwater_log::Config::default().segment_bytes,
         }
     }
 }
@@ -118,6 +120,14 @@ impl Builder {
     #[must_use]
     pub fn trial(mut self) -> Self {
         self.trial = true;
+        self
+    }
+
+    /// How large a file of a log becomes before the next is begun: for tests and benches that want many.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn segment_bytes(mut self, bytes: u64) -> Self {
+        self.segment_bytes = bytes;
         self
     }
 

@@ -75,8 +75,8 @@ struct Pace {
 }
 
 impl Durability {
-    fn open(disk: Arc<dyn Disk>, path: &Path) -> Result<Self> {
-        let (folder, state) = Folder::open(disk, path)?;
+    fn open(disk: Arc<dyn Disk>, path: &Path, segment_bytes: u64) -> Result<Self> {
+        let (folder, state) = Folder::open(disk, path, segment_bytes)?;
         Ok(Self {
             folder,
             restored: Mutex::new(Restored {
@@ -120,6 +120,21 @@ impl Durability {
     /// A source has gone.
     pub fn remove_journal(&self, name: &str) -> Option<Arc<Journal>> {
         lock(&self.journals).remove(name)
+    }
+
+    /// Removes the logs of sources that have gone; what cannot be removed now is removed later.
+    fn remove_dropped(&self) {
+        let mut dropped = lock(&self.dropped);
+        dropped.retain(|name| {
+            if self.journal(name).is_some() {
+                return false;
+            }
+            let removed = self.folder.remove_log(name);
+            if let Err(error) = &removed {
+                tracing::warn!(source = name, %error, "the log of a dropped source stays");
+            }
+            removed.is_err()
+        });
     }
 
     /// State is to be saved this often, if it is not saved more often already.
@@ -193,7 +208,8 @@ impl Builder {
     #[doc(hidden)]
     pub fn open_on(self, disk: Arc<dyn Disk>, folder: &Path) -> Result<Db> {
         let start_connectors = self.start_connectors;
-        let db = Db::start(self, Some(Durability::open(disk, folder)?))?;
+        let durability = Durability::open(disk, folder, self.segment_bytes)?;
+        let db = Db::start(self, Some(durability))?;
         db.inner.recover(start_connectors)?;
         let weak = Arc::downgrade(&db.inner);
         let thread = std::thread::Builder::new().name("checkpoints".to_owned());
@@ -243,11 +259,7 @@ impl Inner {
         for (journal, offset, sequence) in covered {
             journal.covered(offset, sequence);
         }
-        for name in std::mem::take(&mut *lock(&durability.dropped)) {
-            if durability.journal(&name).is_none() {
-                durability.folder.remove_log(&name);
-            }
-        }
+        durability.remove_dropped();
         tracing::debug!(
             number = written.number,
             runs = written.runs,
@@ -451,7 +463,7 @@ impl Inner {
         let saved = durability.restore(|state| state.sources.remove(name));
         if !durability.is_restoring() {
             // Of a source that was dropped just before a crash.
-            durability.folder.remove_log(name);
+            durability.folder.remove_log(name)?;
         }
         let sync = mode == Some(WalOption::Sync);
         if mode == Some(WalOption::Off) {
@@ -464,6 +476,7 @@ impl Inner {
             bell: Arc::clone(self.turns.bell(topic.home)),
             sync,
             retention: options.retention(),
+            fed: saved.as_ref().map_or(0, |saved| saved.offset),
         })?;
         let journal = Arc::new(journal);
         durability.add_journal(name, &journal);

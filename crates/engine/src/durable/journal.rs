@@ -29,6 +29,12 @@ use crate::ingest::{EventTimeColumn, span_us};
 /// Bytes that may wait to be written before the source is left alone.
 const QUEUE_BYTES: usize = 64 << 20;
 
+/// What is needed before there are checkpoints.
+const EVERYTHING: Needed = Needed {
+    offset: 0,
+    sequence: 0,
+};
+
 /// How long after a failure the disk is tried again.
 const RETRY: Duration = Duration::from_secs(1);
 
@@ -73,9 +79,16 @@ struct Shared {
     durable: AtomicU64,
     /// The offset up to which rows have been written; only grows.
     written: AtomicU64,
-    /// What no checkpoint covers yet, and retention must keep.
-    needed: Mutex<Needed>,
+    /// What retention must keep.
+    needed: Mutex<Kept>,
     bell: Arc<Bell>,
+}
+
+/// What the two checkpoints that are kept need of the log: a damaged one is made good by the one before
+/// and the log behind that.
+struct Kept {
+    older: Needed,
+    newest: Needed,
 }
 
 #[derive(Default)]
@@ -107,9 +120,9 @@ impl Journal {
             failing: AtomicBool::new(false),
             durable: AtomicU64::new(next),
             written: AtomicU64::new(next),
-            needed: Mutex::new(Needed {
-                offset: 0,
-                sequence: 0,
+            needed: Mutex::new(Kept {
+                older: EVERYTHING,
+                newest: EVERYTHING,
             }),
             bell: Arc::clone(&settings.bell),
         });
@@ -215,15 +228,12 @@ impl Journal {
         self.sync_to(queued)
     }
 
-    /// A checkpoint covers the rows before `offset` and the steps up to `sequence`: retention may
-    /// remove them.
+    /// A checkpoint covers the rows before `offset` and the steps up to `sequence`: once another does,
+    /// retention may remove them.
     pub fn covered(&self, offset: u64, sequence: u64) {
-        let mut needed = self
-            .shared
-            .needed
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        *needed = Needed {
+        let mut kept = self.shared.kept();
+        kept.older = kept.newest;
+        kept.newest = Needed {
             offset,
             sequence: sequence + 1,
         };
@@ -268,28 +278,49 @@ impl Shared {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn kept(&self) -> MutexGuard<'_, Kept> {
+        self.needed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn failed(&self, problem: String) {
-        let name = &self.name;
-        tracing::error!(
-            source = name,
-            problem,
-            "the log cannot be written; the source waits"
-        );
         self.failing.store(true, Ordering::Relaxed);
-        self.lock().problem = Some(problem);
+        let mut queue = self.lock();
+        if queue.problem.as_ref() != Some(&problem) {
+            let name = &self.name;
+            tracing::error!(
+                source = name,
+                problem,
+                "the log cannot be written; the source waits"
+            );
+            queue.problem = Some(problem);
+        }
+        drop(queue);
         self.changed.notify_all();
+    }
+
+    /// These wait for the rows before `end`, which are written.
+    fn wait_for(&self, end: u64, acks: Acks) {
+        self.lock().acks.push_back((end, acks));
+        // They may be durable already: then nobody else would tell.
+        self.enter_due();
+    }
+
+    /// Tells those who waited for what is durable by now.
+    fn enter_due(&self) {
+        let mut queue = self.lock();
+        let durable = self.durable.load(Ordering::Acquire);
+        let mut due = Vec::new();
+        while queue.acks.front().is_some_and(|(end, _)| *end <= durable) {
+            due.extend(queue.acks.pop_front().map(|(_, acks)| acks));
+        }
+        drop(queue);
+        due.into_iter().for_each(Acks::enter);
     }
 
     fn became_durable(&self, offset: u64) {
         // Release: pairs with the Acquire of `durable`.
         self.durable.fetch_max(offset, Ordering::AcqRel);
-        let mut queue = self.lock();
-        let mut due = Vec::new();
-        while queue.acks.front().is_some_and(|(end, _)| *end <= offset) {
-            due.extend(queue.acks.pop_front().map(|(_, acks)| acks));
-        }
-        drop(queue);
-        due.into_iter().for_each(Acks::enter);
+        self.enter_due();
         self.changed.notify_all();
         self.bell.ring();
     }
@@ -353,7 +384,7 @@ impl Writer {
             self.shared.written.store(end, Ordering::Release);
             self.shared.bytes.fetch_sub(bytes, Ordering::Relaxed);
             if !acks.is_empty() {
-                self.shared.lock().acks.push_back((end, acks));
+                self.shared.wait_for(end, acks);
             }
         }
         // There may be room again, and rows to be read.
@@ -435,11 +466,7 @@ impl Writer {
     }
 
     fn retain(&mut self) {
-        let needed = *self
-            .shared
-            .needed
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let needed = self.shared.kept().older;
         match self.log.retain(now_us(), &self.settings.retention, needed) {
             Ok(removed) => {
                 for segment in removed {

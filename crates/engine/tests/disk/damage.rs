@@ -1,0 +1,1 @@
+//! Disks that lose an fsync, fail an operation, or change a bit.
