@@ -159,8 +159,9 @@ impl Durability {
 
     /// Writes and syncs what the journals hold, and ends all waiting for them. Blocks.
     fn close_journals(&self) {
-        let journals: Vec<_> = lock(&self.journals).values().cloned().collect();
-        journals.iter().for_each(|journal| journal.close());
+        // Taken out, so that their files are closed.
+        let journals = std::mem::take(&mut *lock(&self.journals));
+        journals.values().for_each(|journal| journal.close());
         let ledgers = std::mem::take(&mut *lock(&self.ledgers));
         ledgers
             .iter()
@@ -573,6 +574,13 @@ impl Inner {
     /// The log of a source, if it has one.
     pub(super) fn journal(&self, source: &str) -> Option<Arc<Journal>> {
         self.durability.as_ref()?.journal(source)
+    }
+
+    /// What is wrong with the disk, if it does not take the log of a source.
+    pub(super) fn log_problem(&self) -> Option<String> {
+        let durability = self.durability.as_ref()?;
+        let journals: Vec<_> = lock(&durability.journals).values().cloned().collect();
+        journals.iter().find_map(|journal| journal.problem())
     }
 
     /// Waits until all that was taken is in the logs and on disk.

@@ -33,7 +33,7 @@ pub(crate) struct SourceLog {
 pub(crate) struct Folder {
     disk: Arc<dyn Disk>,
     path: PathBuf,
-    syncer: Syncer,
+    syncer: Arc<Syncer>,
     segment_bytes: u64,
     checkpoints: Mutex<Checkpoints>,
     lock: Mutex<Option<FolderLock>>,
@@ -54,7 +54,7 @@ impl Folder {
         let checkpoints = Checkpoints::open(Arc::clone(&disk), path.join("checkpoints"));
         let (checkpoints, state) = checkpoints.map_err(Error::data)?;
         let folder = Self {
-            syncer: Syncer::start().map_err(Error::data)?,
+            syncer: Arc::new(Syncer::start().map_err(Error::data)?),
             disk,
             segment_bytes,
             path: path.to_owned(),
@@ -89,7 +89,6 @@ impl Folder {
                  rows that were on disk are missing"
             )));
         }
-        self.syncer.serve(&log);
         for cut in &recovered.cut {
             tracing::warn!(source = source.name, %cut, "the log was repaired");
         }
@@ -102,7 +101,15 @@ impl Folder {
             compress: true,
             retention: source.retention,
         };
-        Journal::start(log, settings).map_err(Error::data)
+        self.syncer.serve(&log);
+        let (disk, syncer) = (Arc::clone(&self.disk), Arc::clone(&self.syncer));
+        let open = Box::new(move || {
+            let opened = Log::open(Arc::clone(&disk), &path, config);
+            let (log, _) = opened.map_err(|error| error.to_string())?;
+            syncer.serve(&log);
+            Ok(log)
+        });
+        Journal::start(log, open, settings).map_err(Error::data)
     }
 
     /// Removes the log of a source that was dropped, if there is one.

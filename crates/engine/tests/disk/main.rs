@@ -42,7 +42,11 @@ fn operations() -> u64 {
 #[test]
 fn whatever_the_moment_at_which_the_machine_stops_nothing_is_lost() {
     let total = operations();
-    let step = if setting("HEADWATER_DISK_ALL") > 0 { 1 } else { (total / POINTS).max(1) };
+    let step = if setting("HEADWATER_DISK_ALL") > 0 {
+        1
+    } else {
+        (total / POINTS).max(1)
+    };
     let (mut visited, mut opening) = (0, 0);
     for k in (0..total).step_by(usize::try_from(step).unwrap()) {
         let crash = match k / step % 3 {
