@@ -13,6 +13,9 @@ use headwater_log::lying::{Crash, LyingDisk, Op};
 use crate::script::{Progress, check, check_lied, drive, open};
 use crate::setting;
 
+/// Bytes of each file that are changed in turn, when all is visited.
+const BYTES: u64 = 40;
+
 /// Every `step`th of what could be done, or every one.
 fn step(of: u64, points: u64) -> usize {
     let few = (of / points).max(1);
@@ -67,10 +70,13 @@ fn a_disk_that_loses_an_fsync_gives_an_earlier_moment_or_an_error() {
     let (mut opened, mut refused) = (0, 0);
     for nth in (0..syncs).step_by(step(syncs, 20)) {
         let lying = LyingDisk::new(nth);
-        lying.lose_sync(nth);
+        match nth % 2 {
+            0 => lying.lose_sync(nth),
+            _ => lying.lose_all_syncs(true),
+        }
         lying.crash_at(operations * (nth + 1) / (syncs + 1) + nth % 9);
         let progress = drive(&lying, 1);
-        lying.crash(Crash::Everything);
+        lying.crash(Crash::Anything);
         match open(&lying, 1) {
             Ok(db) => {
                 check_lied(&db, &progress);
@@ -102,7 +108,13 @@ fn a_bit_that_turns_is_told_or_made_good() {
             continue;
         }
         let bytes = disk.contents(&path).unwrap().len() as u64;
-        for byte in (0..bytes).step_by(step(bytes, 4)) {
+        let points = if setting("HEADWATER_DISK_ALL") > 0 {
+            BYTES
+        } else {
+            4
+        };
+        let step = usize::try_from((bytes / points).max(1)).unwrap();
+        for byte in (0..bytes).step_by(step) {
             let damaged = disk.fork();
             damaged.flip(&path, byte, (byte % 8) as u8);
             match open(&damaged, 1) {
