@@ -114,6 +114,11 @@ struct Database {
 }
 
 impl Database {
+    /// The folder that was given, else `folder`; none if all is kept in memory.
+    fn folder(&self, folder: Option<PathBuf>) -> Option<PathBuf> {
+        self.data.clone().or(folder).filter(|_| !self.in_memory)
+    }
+
     /// Opens the folder that was given, else `folder`; in memory if there is neither. With
     /// `start_connectors` what was created there starts at once.
     fn open(&self, folder: Option<PathBuf>, start_connectors: bool) -> Result<Db, Failure> {
@@ -121,8 +126,7 @@ impl Database {
         if let Some(workers) = self.workers {
             builder = builder.workers(workers.into());
         }
-        let folder = self.data.clone().or(folder).filter(|_| !self.in_memory);
-        match folder {
+        match self.folder(folder) {
             Some(folder) => builder.open(folder).map_err(Failure::runtime),
             None => builder.in_memory().map_err(Failure::runtime),
         }

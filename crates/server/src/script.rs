@@ -43,7 +43,7 @@ pub struct Loaded {
     pub prints: bool,
     /// What was created, for people.
     pub created: Vec<String>,
-    /// The names of what there is after it.
+    /// The names of what it creates, whether or not that was there before.
     pub names: Vec<String>,
     queries: Vec<String>,
     all_sources: Vec<String>,
@@ -125,9 +125,7 @@ impl Script {
             match outcome {
                 Outcome::Created { kind, name } => {
                     loaded.created.push(format!("{kind} {name}"));
-                    loaded.names.push(name);
                 }
-                Outcome::Dropped { names } => loaded.names.retain(|it| !names.contains(it)),
                 Outcome::Rows { schema, batches }
                     if !matches!(statement.node, Statement::Query(_)) =>
                 {
@@ -142,6 +140,7 @@ impl Script {
 
 impl Loaded {
     fn note(&mut self, statement: &Statement, text: &str) {
+        self.names.extend(created_by(statement).map(str::to_owned));
         match statement {
             Statement::CreateSource(create) => {
                 let name = create.name.value.clone();
@@ -173,6 +172,7 @@ impl Loaded {
             Statement::Query(_) => self.selects.push(text.to_owned()),
             Statement::Drop(drop) => {
                 let gone = |name: &String| name.eq_ignore_ascii_case(&drop.name.value);
+                self.names.retain(|name| !gone(name));
                 self.queries.retain(|name| !gone(name));
                 self.sources.retain(|name| !gone(name));
                 self.all_sources.retain(|name| !gone(name));

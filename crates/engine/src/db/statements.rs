@@ -146,6 +146,7 @@ impl Inner {
             Statement::CreateSource(create) => create.name.value.clone(),
             Statement::CreateStream(create) => create.name.value.clone(),
             Statement::CreateView(create) => create.name.value.clone(),
+            Statement::CreateSet(create) => create.name.value.clone(),
             Statement::CreateSink(create) => create.name.value.clone(),
             Statement::InsertInto { target, .. } => query_name(&target.value),
             _ => return None,
