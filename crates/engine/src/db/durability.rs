@@ -460,7 +460,7 @@ fn sync_logs_of(
     let mut covered = Vec::new();
     for (name, source) in &state.sources {
         if let Some(journal) = durability.journal(name) {
-            journal.sync_to(source.offset).map_err(Error::Data)?;
+            journal.sync_to(source.sequence).map_err(Error::Data)?;
             covered.push((journal, source.offset, source.sequence));
         }
     }

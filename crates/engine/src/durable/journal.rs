@@ -21,7 +21,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use arrow::datatypes::SchemaRef;
-use headwater_log::{Append, Log, LogReader, Needed, Retention};
+use headwater_log::{Append, Log, LogReader, Needed, Position, Retention};
 use headwater_ring::Bell;
 
 use super::ledger::Acks;
@@ -84,6 +84,8 @@ struct Shared {
     failing: AtomicBool,
     /// The offset up to which rows are on disk; only grows.
     durable: AtomicU64,
+    /// The step up to which records are on disk; only grows.
+    durable_step: AtomicU64,
     /// Records that have been written; only grows.
     written: AtomicU64,
     /// What retention must keep.
@@ -103,8 +105,8 @@ struct Queue {
     jobs: VecDeque<(Job, usize)>,
     /// Who waits for rows up to an offset to be durable.
     acks: VecDeque<(u64, Acks)>,
-    /// Rows that were queued, ever: the offset behind the last job.
-    queued: u64,
+    /// The step of the last record that was handed over.
+    step: u64,
     /// Records that were handed over, also those without rows.
     handed: u64,
     sync_wanted: bool,
@@ -131,7 +133,7 @@ impl Journal {
         let shared = Arc::new(Shared {
             name: settings.name.clone(),
             queue: Mutex::new(Queue {
-                queued: next,
+                step: log.end().sequence,
                 time: settings.time.clone(),
                 ..Queue::default()
             }),
@@ -139,6 +141,7 @@ impl Journal {
             bytes: AtomicUsize::new(0),
             failing: AtomicBool::new(false),
             durable: AtomicU64::new(next),
+            durable_step: AtomicU64::new(log.end().sequence),
             written: AtomicU64::new(0),
             needed: Mutex::new(Kept {
                 older: EVERYTHING,
@@ -173,8 +176,8 @@ impl Journal {
         let bytes = job.taken.memory();
         self.shared.bytes.fetch_add(bytes, Ordering::Relaxed);
         let mut queue = self.shared.lock();
-        queue.queued += job.taken.row_count() as u64;
         queue.handed += 1;
+        queue.step = job.sequence;
         queue.jobs.push_back((job, bytes));
         drop(queue);
         self.shared.changed.notify_all();
@@ -203,14 +206,18 @@ impl Journal {
         self.shared.durable.load(Ordering::Acquire)
     }
 
-    /// Waits until rows up to `offset` are on disk. Blocks.
+    /// Waits until the records of all steps up to `step` are on disk, also those without rows. Blocks.
     ///
     /// # Errors
     /// What is wrong with the disk; the records are kept, and tried again.
-    pub fn sync_to(&self, offset: u64) -> Result<(), String> {
-        self.shared.lock().sync_wanted = true;
+    pub fn sync_to(&self, step: u64) -> Result<(), String> {
+        let mut queue = self.shared.lock();
+        queue.sync_wanted = true;
+        // What was never handed over, because somebody removed the log, will not come.
+        let step = step.min(queue.step);
+        drop(queue);
         self.shared.changed.notify_all();
-        self.wait_until(|| self.durable() >= offset)
+        self.wait_until(|| self.shared.durable_step.load(Ordering::Acquire) >= step)
     }
 
     fn wait_until(&self, done: impl Fn() -> bool) -> Result<(), String> {
@@ -247,8 +254,8 @@ impl Journal {
     /// # Errors
     /// As [`sync_to`](Self::sync_to).
     pub fn sync_all(&self) -> Result<(), String> {
-        let queued = self.shared.lock().queued;
-        self.sync_to(queued)
+        let step = self.shared.lock().step;
+        self.sync_to(step)
     }
 
     /// A checkpoint covers the rows before `offset` and the steps up to `sequence`: once another does,
@@ -316,7 +323,7 @@ impl Shared {
     fn listen(self: &Arc<Self>, log: &Log) {
         let told = Arc::clone(self);
         log.durability().on_sync(move |synced| match synced {
-            Ok(durable) => told.became_durable(durable.offset),
+            Ok(durable) => told.became_durable(durable),
             Err(error) => {
                 told.lock().broken = true;
                 told.failed(error.to_string());
@@ -359,9 +366,11 @@ impl Shared {
         due.into_iter().for_each(Acks::enter);
     }
 
-    fn became_durable(&self, offset: u64) {
-        // Release: pairs with the Acquire of `durable`.
-        self.durable.fetch_max(offset, Ordering::AcqRel);
+    fn became_durable(&self, place: Position) {
+        // Release: pairs with the Acquire of `durable` and `sync_to`.
+        self.durable.fetch_max(place.offset, Ordering::AcqRel);
+        self.durable_step
+            .fetch_max(place.sequence, Ordering::AcqRel);
         self.enter_due();
         self.changed.notify_all();
         self.bell.ring();
@@ -439,7 +448,7 @@ impl Writer {
         // A record may have become durable before it was noted who waits for it.
         if waiting == Waiting::Yes {
             let durable = self.log.durability().durable();
-            self.shared.became_durable(durable.offset);
+            self.shared.became_durable(durable);
         }
         // There may be room again, and rows to be read.
         self.shared.bell.ring();
@@ -524,7 +533,7 @@ impl Writer {
         *self.reader.lock().unwrap_or_else(PoisonError::into_inner) = log.reader();
         self.log = log;
         self.shared.lock().broken = false;
-        self.shared.became_durable(is.offset);
+        self.shared.became_durable(is);
         Ok(())
     }
 
