@@ -56,7 +56,7 @@ use crate::sql::plan::Planner;
 use crate::subscription::{QUEUE_ROWS, Queue, Subscription, TypedSubscription};
 use crate::topic::{Begin, Topic};
 use crate::turns::Turns;
-use crate::worker::{Command, Once, Worker};
+use crate::worker::{Command, Left, Once, Worker};
 use catalog::Catalog;
 use durability::Durability;
 
@@ -76,6 +76,7 @@ pub struct Builder {
     connectors: Connectors,
     start_connectors: bool,
     trial: bool,
+    segment_bytes: u64,
 }
 
 impl Default for Builder {
@@ -87,6 +88,7 @@ impl Default for Builder {
             connectors: Connectors::builtin(),
             start_connectors: true,
             trial: false,
+            segment_bytes: headwater_log::Config::default().segment_bytes,
         }
     }
 }
@@ -126,6 +128,14 @@ impl Builder {
     #[must_use]
     pub fn trial(mut self) -> Self {
         self.trial = true;
+        self
+    }
+
+    /// How large a file of a log becomes before the next is begun: for tests and benches that want many.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn segment_bytes(mut self, bytes: u64) -> Self {
+        self.segment_bytes = bytes;
         self
     }
 
@@ -391,10 +401,9 @@ impl Db {
     /// coming it may take long.
     ///
     /// # Errors
-    /// If the database is closed.
+    /// If the database is closed; what is wrong with the disk, if rows wait for that.
     pub fn settle(&self) -> Result<()> {
-        while self.inner.step_and_look()? {}
-        Ok(())
+        self.inner.settle()
     }
 
     /// Saves the state of all queries now, and returns when it is on disk: a restart then reads no more
@@ -440,7 +449,7 @@ impl Db {
     /// whose input has ended. Views can still be asked, and rows still be pushed. Blocks.
     ///
     /// # Errors
-    /// If the database is closed.
+    /// If the database is closed; what is wrong with the disk, if rows wait for that.
     pub fn drain(&self) -> Result<()> {
         self.inner.drain()
     }
@@ -538,29 +547,41 @@ impl Inner {
             .collect())
     }
 
-    /// One step on every worker; tells whether rows are still waiting.
+    /// One step on every worker; tells whether rows are still waiting that will be taken.
     fn step_and_look(&self) -> Result<bool> {
         self.check_open()?;
         self.turns.step();
-        self.look()
+        self.look().map(|left| left == Left::Rows)
     }
 
-    /// Waits until the workers have done all turns so far; whether rows are waiting.
-    fn look(&self) -> Result<bool> {
+    /// Waits until all rows that have arrived are processed.
+    fn settle(&self) -> Result<()> {
+        loop {
+            self.check_open()?;
+            self.turns.step();
+            match (self.look()?, self.log_problem()) {
+                (Left::Nothing, _) => return Ok(()),
+                (Left::Stuck, Some(problem)) => return Err(Error::Data(problem)),
+                (Left::Stuck | Left::Rows, _) => {}
+            }
+        }
+    }
+
+    /// Waits until the workers have done all turns so far; what is waiting.
+    fn look(&self) -> Result<Left> {
         let (answer, answers) = sync_channel(self.workers);
         self.turns.command(Command::Look { answer });
-        let mut waiting = false;
+        let mut left = Left::Nothing;
         for _ in 0..self.workers {
-            waiting |= answers.recv().map_err(|_| Error::Closed)?;
+            left = left.max(answers.recv().map_err(|_| Error::Closed)?);
         }
-        Ok(waiting)
+        Ok(left)
     }
 
     fn drain(&self) -> Result<()> {
         self.check_open()?;
         self.stop_sources();
-        while self.step_and_look()? {}
-        Ok(())
+        self.settle()
     }
 
     fn close(&self) {
@@ -574,7 +595,9 @@ impl Inner {
         self.stop_sources();
         self.wait_for_letters();
         self.turns.command(Command::Seal);
-        while matches!(self.step_and_look(), Ok(true)) {}
+        if let Err(error) = self.settle() {
+            tracing::error!(%error, "closed before all rows were taken");
+        }
         self.close_durably();
         self.closed.store(true, Ordering::Release);
         self.turns.end(Command::Shutdown);

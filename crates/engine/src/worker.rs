@@ -69,8 +69,8 @@ pub(crate) enum Command {
     },
     /// Keep a source from being read while this gate is closed.
     AddGate { source: TopicId, gate: Arc<Gate> },
-    /// Tell, on every worker, whether rows are waiting, also behind closed gates.
-    Look { answer: SyncSender<bool> },
+    /// Tell, on every worker, what is waiting, also behind closed gates.
+    Look { answer: SyncSender<Left> },
     /// Feed what the logs hold to the queries, as the step that it once was.
     Replay(Vec<Replayed>),
     /// The numbers of steps to come, in the logs, are this much above their place in the log of turns.
@@ -88,6 +88,16 @@ pub(crate) enum Command {
     Seal,
     /// End.
     Shutdown,
+}
+
+/// What waits in the lanes; of several the greatest counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Left {
+    Nothing,
+    /// Rows of sources whose logs the disk does not take.
+    Stuck,
+    /// Rows that are taken sooner or later.
+    Rows,
 }
 
 /// Something for one worker to take.
@@ -140,6 +150,14 @@ impl SourceSlot {
     /// Whether a sink behind this source is full, or its log takes nothing.
     fn is_gated(&self) -> bool {
         self.gates.iter().any(|gate| gate.is_closed()) || self.feed.is_full()
+    }
+
+    fn left(&mut self) -> Left {
+        match (self.intake.has_work(), self.feed.is_failing()) {
+            (false, _) => Left::Nothing,
+            (true, true) => Left::Stuck,
+            (true, false) => Left::Rows,
+        }
     }
 
     fn is_ready(&mut self) -> bool {
@@ -499,12 +517,9 @@ impl<'a> Worker<'a> {
                 }
             }
             Command::Look { answer } => {
-                let waiting = self
-                    .sources
-                    .iter_mut()
-                    .any(|source| source.intake.has_work());
+                let left = self.sources.iter_mut().map(SourceSlot::left).max();
                 // Whoever asked may have given up.
-                let _ = answer.try_send(waiting);
+                let _ = answer.try_send(left.unwrap_or(Left::Nothing));
             }
             Command::Shutdown => {}
         }

@@ -40,7 +40,7 @@ pub(crate) struct Shared {
     pub asked: Arc<AtomicBool>,
 }
 
-type Waker = Arc<dyn Fn() + Send + Sync>;
+type Waker = Arc<dyn Fn(Result<Position>) + Send + Sync>;
 
 #[derive(Default)]
 struct Progress {
@@ -193,7 +193,9 @@ impl Shared {
         }
         self.moved.notify_all();
         let wakers = locked(&self.wakers).clone();
-        wakers.iter().for_each(|wake| wake());
+        wakers
+            .iter()
+            .for_each(|wake| wake(self.check().map(|()| self.durable())));
     }
 
     /// Writes the index of each sealed segment that ends at or before `durable` and still has its file open.

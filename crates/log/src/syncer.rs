@@ -250,8 +250,9 @@ impl Durability {
         self.shared.sync()
     }
 
-    /// Calls `wake` after each fsync, also after a failed one, on the thread that did it. It should only wake somebody.
-    pub fn on_sync(&self, wake: impl Fn() + Send + Sync + 'static) {
+    /// Calls `wake` after each fsync with what is durable now, or why nothing more will be, on the thread that did it.
+    /// It should only wake somebody, and hold no handle of this log: the log lives as long as one does.
+    pub fn on_sync(&self, wake: impl Fn(Result<Position>) + Send + Sync + 'static) {
         self.shared.wake_with(Arc::new(wake));
     }
 }

@@ -78,7 +78,7 @@ fn after_a_failed_fsync_nothing_is_appended_until_it_is_opened_again() {
     let woken = Arc::new(AtomicUsize::new(0));
     let waking = woken.clone();
     let durability = log.durability();
-    durability.on_sync(move || {
+    durability.on_sync(move |_| {
         waking.fetch_add(1, Ordering::Relaxed);
     });
     disk.fail(Op::Sync, 0, ErrorKind::Other);
@@ -315,7 +315,7 @@ fn the_thread_serves_many_logs_and_wakes_who_waits() {
     let woken = Arc::new(AtomicUsize::new(0));
     for log in &mut logs {
         let waking = woken.clone();
-        log.durability().on_sync(move || {
+        log.durability().on_sync(move |_| {
             waking.fetch_add(1, Ordering::Relaxed);
         });
         for n in 0..50 {

@@ -81,8 +81,8 @@ struct Pace {
 }
 
 impl Durability {
-    fn open(disk: Arc<dyn Disk>, path: &Path) -> Result<Self> {
-        let (folder, state) = Folder::open(disk, path)?;
+    fn open(disk: Arc<dyn Disk>, path: &Path, segment_bytes: u64) -> Result<Self> {
+        let (folder, state) = Folder::open(disk, path, segment_bytes)?;
         Ok(Self {
             folder,
             restored: Mutex::new(Restored {
@@ -129,6 +129,21 @@ impl Durability {
         lock(&self.journals).remove(name)
     }
 
+    /// Removes the logs of sources that have gone; what cannot be removed now is removed later.
+    fn remove_dropped(&self) {
+        let mut dropped = lock(&self.dropped);
+        dropped.retain(|name| {
+            if self.journal(name).is_some() {
+                return false;
+            }
+            let removed = self.folder.remove_log(name);
+            if let Err(error) = &removed {
+                tracing::warn!(source = name, %error, "the log of a dropped source stays");
+            }
+            removed.is_err()
+        });
+    }
+
     /// State is to be saved this often, if it is not saved more often already.
     pub fn checkpoint_every(&self, every: Duration) {
         let mut pace = lock(&self.pacer.state);
@@ -151,8 +166,9 @@ impl Durability {
 
     /// Writes and syncs what the journals hold, and ends all waiting for them. Blocks.
     fn close_journals(&self) {
-        let journals: Vec<_> = lock(&self.journals).values().cloned().collect();
-        journals.iter().for_each(|journal| journal.close());
+        // Taken out, so that their files are closed.
+        let journals = std::mem::take(&mut *lock(&self.journals));
+        journals.values().for_each(|journal| journal.close());
         let ledgers = std::mem::take(&mut *lock(&self.ledgers));
         ledgers
             .iter()
@@ -200,7 +216,8 @@ impl Builder {
     #[doc(hidden)]
     pub fn open_on(self, disk: Arc<dyn Disk>, folder: &Path) -> Result<Db> {
         let start_connectors = self.start_connectors;
-        let db = Db::start(self, Some(Durability::open(disk, folder)?))?;
+        let durability = Durability::open(disk, folder, self.segment_bytes)?;
+        let db = Db::start(self, Some(durability))?;
         db.inner.recover(start_connectors)?;
         let weak = Arc::downgrade(&db.inner);
         let thread = std::thread::Builder::new().name("checkpoints".to_owned());
@@ -249,11 +266,7 @@ impl Inner {
         for (journal, offset, sequence) in covered {
             journal.covered(offset, sequence);
         }
-        for name in std::mem::take(&mut *lock(&durability.dropped)) {
-            if durability.journal(&name).is_none() {
-                durability.folder.remove_log(&name);
-            }
-        }
+        durability.remove_dropped();
         tracing::debug!(
             number = written.number,
             runs = written.runs,
@@ -447,7 +460,7 @@ fn sync_logs_of(
     let mut covered = Vec::new();
     for (name, source) in &state.sources {
         if let Some(journal) = durability.journal(name) {
-            journal.sync_to(source.offset).map_err(Error::Data)?;
+            journal.sync_to(source.sequence).map_err(Error::Data)?;
             covered.push((journal, source.offset, source.sequence));
         }
     }
@@ -475,7 +488,7 @@ impl Inner {
         let saved = durability.restore(|state| state.sources.remove(name));
         if !durability.is_restoring() {
             // Of a source that was dropped just before a crash.
-            durability.folder.remove_log(name);
+            durability.folder.remove_log(name)?;
         }
         let sync = mode == Some(WalOption::Sync);
         if mode == Some(WalOption::Off) {
@@ -488,6 +501,7 @@ impl Inner {
             bell: Arc::clone(self.turns.bell(topic.home)),
             sync,
             retention: options.retention(),
+            fed: saved.as_ref().map_or(0, |saved| saved.offset),
         })?;
         let journal = Arc::new(journal);
         durability.add_journal(name, &journal);
@@ -584,6 +598,13 @@ impl Inner {
     /// The log of a source, if it has one.
     pub(super) fn journal_of(&self, source: &str) -> Option<Arc<Journal>> {
         self.durability.as_ref()?.journal(source)
+    }
+
+    /// What is wrong with the disk, if it does not take the log of a source.
+    pub(super) fn log_problem(&self) -> Option<String> {
+        let durability = self.durability.as_ref()?;
+        let journals: Vec<_> = lock(&durability.journals).values().cloned().collect();
+        journals.iter().find_map(|journal| journal.problem())
     }
 
     /// Waits until all that was taken is in the logs and on disk.

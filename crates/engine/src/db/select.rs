@@ -67,7 +67,7 @@ impl Inner {
             journal.catch_up().map_err(Error::Data)?;
             let history = History {
                 schema: Arc::clone(&topic.relation.schema),
-                reader: journal.reader().clone(),
+                reader: journal.reader(),
                 time: topic.relation.event_time.first().map(|time| time.column),
                 partitions,
             };

@@ -247,14 +247,22 @@ impl Inner {
         } else {
             "running"
         };
-        let state = status.map_or(pushed, |status| status.state.name());
+        let stuck = self.journal_of(shared.name());
+        let stuck = stuck.and_then(|journal| journal.problem());
+        let state = match (&stuck, status) {
+            // It may run outside, but nothing is taken from it.
+            (Some(_), _) => "paused",
+            (None, Some(status)) => status.state.name(),
+            (None, None) => pushed,
+        };
+        let reason = status.and_then(|it| it.reason.as_deref().map(str::to_owned));
         let watermark = source.topic.watermark();
         let load = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
         vec![
             text(shared.name()),
             Cell::Text(connector.map(|it| it.spec.connector().to_owned())),
             text(state),
-            Cell::Text(status.and_then(|it| it.reason.as_deref().map(str::to_owned))),
+            Cell::Text(stuck.or(reason)),
             Cell::Time(status.map(|it| it.since_us)),
             Cell::Count(status.map_or(0, |it| it.restarts)),
             Cell::Text(self.journal.last_error("source", shared.name())),

@@ -7,10 +7,12 @@
 //! ```
 //!
 //! A run is written with the first checkpoint that has it, so a checkpoint costs what has changed. A
-//! manifest is written under another name, synced and renamed: it is there whole or not at all. The
-//! newest that is whole counts; the one before is kept, with the data files that either names. Runs in
-//! data files of which little is still named are written anew, so that the folder stays in proportion
-//! to the state.
+//! manifest is written under another name, synced and renamed, after the data that it names is durable:
+//! it is there whole, with all that it needs, or not at all. The newest counts; the one before is kept,
+//! with the data files that either names, as long as the same things exist in both: should a disk damage
+//! the newest, the one before and the logs behind it say the same, and retention leaves it those logs.
+//! Runs in data files of which little is still named are written anew, so that the folder stays in
+//! proportion to the state.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io::{self, IoSlice};
@@ -24,7 +26,7 @@ use arrow::ipc::writer::StreamEncoder;
 use headwater_log::{Disk, read_full, write_full};
 use serde::{Deserialize, Serialize};
 
-use super::state::State;
+use super::state::{Definition, State};
 use crate::dataflow::Run;
 
 /// A data file of which less than this part is named is written anew.
@@ -50,8 +52,13 @@ pub(crate) enum CheckpointError {
         file: String,
         error: serde_json::Error,
     },
-    #[error("no checkpoint in {folder} is whole; the newest is {file}")]
-    Damaged { folder: String, file: String },
+    #[error("{file} is damaged: its checksum does not match")]
+    Checksum { file: String },
+    #[error("no checkpoint in {folder} can be read: {newest}")]
+    Damaged {
+        folder: String,
+        newest: Box<CheckpointError>,
+    },
     #[error("{file}, byte {at}: {error}")]
     Run {
         file: String,
@@ -63,6 +70,20 @@ pub(crate) enum CheckpointError {
 }
 
 type Result<T> = std::result::Result<T, CheckpointError>;
+
+impl CheckpointError {
+    /// Whether the checkpoint itself is at fault, so that an older one may serve; not the disk.
+    fn is_damage(&self) -> bool {
+        match self {
+            Self::Checksum { .. } | Self::Manifest { .. } | Self::Run { .. } => true,
+            Self::Disk { error, .. } => matches!(
+                error.kind(),
+                io::ErrorKind::NotFound | io::ErrorKind::UnexpectedEof
+            ),
+            Self::Damaged { .. } | Self::Encode(_) => false,
+        }
+    }
+}
 
 /// What a checkpoint cost.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -83,6 +104,8 @@ pub(crate) struct Checkpoints {
     places: HashMap<u64, Place>,
     /// The data files that a kept manifest names, by its number; at most two manifests are kept.
     named: BTreeMap<u64, BTreeSet<u64>>,
+    /// What existed at the last checkpoint.
+    definitions: Vec<Definition>,
     /// Bytes of each data file.
     sizes: BTreeMap<u64, u64>,
 }
@@ -97,6 +120,7 @@ impl Checkpoints {
             number: 0,
             places: HashMap::new(),
             named: BTreeMap::new(),
+            definitions: Vec::new(),
             sizes: BTreeMap::new(),
         };
         let folder = this.folder.clone();
@@ -118,31 +142,82 @@ impl Checkpoints {
                 this.sizes.insert(file, bytes);
             }
         }
-        let newest = manifests.last().copied();
+        this.number = this.number.max(manifests.last().copied().unwrap_or(0));
+        let mut newest = None;
         while let Some(candidate) = manifests.pop() {
-            this.number = this.number.max(candidate);
-            if let Some(state) = this.read_manifest(candidate)? {
-                let state = this.load(state)?;
-                this.named.insert(candidate, this.files());
-                this.clean();
-                return Ok((this, Some(state)));
+            match this.restore(candidate) {
+                Ok(state) => {
+                    this.keep_older(manifests.pop());
+                    this.clean();
+                    return Ok((this, Some(state)));
+                }
+                Err(error) if error.is_damage() => {
+                    tracing::error!(%error, "a checkpoint is damaged; the one before it counts");
+                    newest.get_or_insert(error);
+                }
+                Err(error) => return Err(error),
             }
-            tracing::error!(
-                manifest = candidate,
-                "a checkpoint is not whole; the one before it counts"
-            );
         }
         match newest {
             None => Ok((this, None)),
             Some(newest) => Err(CheckpointError::Damaged {
                 folder: this.folder.display().to_string(),
-                file: manifest_name(newest),
+                newest: Box::new(newest),
             }),
+        }
+    }
+
+    /// Reads the checkpoint of this number, and takes it as the last one.
+    fn restore(&mut self, number: u64) -> Result<State<Run>> {
+        let manifest = self.read_manifest(number)?;
+        let definitions = manifest.definitions.clone();
+        let state = self.load(manifest)?;
+        self.named.insert(number, self.files());
+        self.definitions = definitions;
+        Ok(state)
+    }
+
+    /// Keeps the checkpoint before the last, if it may serve in its place.
+    fn keep_older(&mut self, number: Option<u64>) {
+        let Some((number, manifest)) =
+            number.and_then(|number| Some((number, self.read_manifest(number).ok()?)))
+        else {
+            return;
+        };
+        if manifest.definitions != self.definitions {
+            return;
+        }
+        let mut files = BTreeSet::new();
+        let noted = manifest.try_map(|place| {
+            files.insert(place.file);
+            Ok::<_, std::convert::Infallible>(())
+        });
+        if noted.is_ok() {
+            self.named.insert(number, files);
         }
     }
 
     /// Writes a checkpoint. When this returns it is durable. After an error the last one still counts.
     pub fn write(&mut self, state: State<Run>) -> Result<Written> {
+        let definitions = state.definitions.clone();
+        let written = self.write_files(state);
+        if written.is_ok() {
+            if definitions != self.definitions {
+                // What was dropped since has no log any more, so the one before cannot serve.
+                let last = self.named.pop_last();
+                self.named = last.into_iter().collect();
+                self.definitions = definitions;
+            }
+            while self.named.len() > 2 {
+                self.named.pop_first();
+            }
+        }
+        // Also after an error: a full disk needs the room that a part of a checkpoint takes.
+        self.clean();
+        written
+    }
+
+    fn write_files(&mut self, state: State<Run>) -> Result<Written> {
         let number = self.number + 1;
         let given_up = self.sparse_files();
         let mut file = DataFile::new(number);
@@ -166,14 +241,11 @@ impl Checkpoints {
         if file.runs > 0 {
             self.put(&data_name(number), &file.parts)?;
             self.sizes.insert(number, file.bytes);
+            self.sync_names(&data_name(number))?;
         }
         self.put_manifest(number, &manifest)?;
         self.places = places;
         self.named.insert(number, self.files());
-        while self.named.len() > 2 {
-            self.named.pop_first();
-        }
-        self.clean();
         Ok(written)
     }
 
@@ -232,28 +304,28 @@ impl Checkpoints {
             .disk
             .rename(&self.folder.join(&temporary), &self.folder.join(&name));
         renamed.map_err(|error| failed(&name, error))?;
-        let synced = self.disk.sync_dir(&self.folder);
-        synced.map_err(|error| failed(&name, error))
+        self.sync_names(&name)
     }
 
-    /// The manifest, or `None` if it is not whole.
-    fn read_manifest(&self, number: u64) -> Result<Option<State<Place>>> {
+    /// Makes it durable that the folder has this file.
+    fn sync_names(&self, name: &str) -> Result<()> {
+        let synced = self.disk.sync_dir(&self.folder);
+        synced.map_err(|error| failed(name, error))
+    }
+
+    fn read_manifest(&self, number: u64) -> Result<State<Place>> {
         let name = manifest_name(number);
         let bytes = self.read(&name, 0, self.read_len(&name)?)?;
-        let Some((head, json)) = bytes.split_at_checked(9) else {
-            return Ok(None);
-        };
+        let (head, json) = bytes.split_at_checked(9).unwrap_or_default();
         let sum = std::str::from_utf8(head).ok().and_then(|head| {
             let digits = head.strip_suffix('\n')?;
             u32::from_str_radix(digits, 16).ok()
         });
         if sum != Some(crc32c::crc32c(json)) {
-            return Ok(None);
+            return Err(CheckpointError::Checksum { file: name });
         }
         let state = serde_json::from_slice(json);
-        state
-            .map(Some)
-            .map_err(|error| CheckpointError::Manifest { file: name, error })
+        state.map_err(|error| CheckpointError::Manifest { file: name, error })
     }
 
     /// Reads the runs that a manifest names.

@@ -86,6 +86,13 @@ impl Feed {
             .is_some_and(|journal| journal.is_full())
     }
 
+    /// Whether the disk does not take the log.
+    pub fn is_failing(&self) -> bool {
+        self.journal
+            .as_ref()
+            .is_some_and(|journal| journal.is_failing())
+    }
+
     /// Takes what a step read.
     pub fn take_in(&mut self, taken: Taken, acks: Acks, sequence: u64, arrival_us: i64) {
         if taken.is_empty() && acks.is_empty() {

@@ -1,5 +1,6 @@
 //! The data folder of one database: its lock, its logs, its checkpoints.
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -24,29 +25,38 @@ pub(crate) struct SourceLog {
     /// Whether rows are fed, and pushes return, only when they are on disk.
     pub sync: bool,
     pub retention: headwater_log::Retention,
+    /// How far the checkpoint was fed from it.
+    pub fed: u64,
 }
 
 /// A data folder that is ours until this is dropped. Thread-safe.
 pub(crate) struct Folder {
     disk: Arc<dyn Disk>,
     path: PathBuf,
-    syncer: Syncer,
+    syncer: Arc<Syncer>,
+    segment_bytes: u64,
     checkpoints: Mutex<Checkpoints>,
     lock: Mutex<Option<FolderLock>>,
 }
 
 impl Folder {
-    /// Opens a data folder, made if need be, and reads the newest checkpoint.
+    /// Opens a data folder, made if need be, and reads the newest checkpoint. Logs have segments of
+    /// `segment_bytes`.
     ///
     /// # Errors
     /// If another process has it, or it cannot be read.
-    pub fn open(disk: Arc<dyn Disk>, path: &Path) -> Result<(Self, Option<State<Run>>)> {
+    pub fn open(
+        disk: Arc<dyn Disk>,
+        path: &Path,
+        segment_bytes: u64,
+    ) -> Result<(Self, Option<State<Run>>)> {
         let lock = lock(&*disk, path).map_err(Error::data)?;
         let checkpoints = Checkpoints::open(Arc::clone(&disk), path.join("checkpoints"));
         let (checkpoints, state) = checkpoints.map_err(Error::data)?;
         let folder = Self {
-            syncer: Syncer::start().map_err(Error::data)?,
+            syncer: Arc::new(Syncer::start().map_err(Error::data)?),
             disk,
+            segment_bytes,
             path: path.to_owned(),
             checkpoints: Mutex::new(checkpoints),
             lock: Mutex::new(Some(lock)),
@@ -65,12 +75,20 @@ impl Folder {
             } else {
                 Mode::default()
             },
+            segment_bytes: self.segment_bytes,
             ..Config::default()
         };
         let path = self.log_path(&source.name);
         let opened = Log::open(Arc::clone(&self.disk), &path, config);
         let (log, recovered) = opened.map_err(Error::data)?;
-        self.syncer.serve(&log);
+        let (end, fed) = (log.end().offset, source.fed);
+        if end < fed {
+            let path = path.display();
+            return Err(Error::Data(format!(
+                "the log in {path} ends at row {end}, but the checkpoint was made behind row {fed}: \
+                 rows that were on disk are missing"
+            )));
+        }
         for cut in &recovered.cut {
             tracing::warn!(source = source.name, %cut, "the log was repaired");
         }
@@ -83,18 +101,34 @@ impl Folder {
             compress: true,
             retention: source.retention,
         };
-        Journal::start(log, settings).map_err(Error::data)
+        self.syncer.serve(&log);
+        let (disk, syncer) = (Arc::clone(&self.disk), Arc::clone(&self.syncer));
+        let open = Box::new(move || {
+            let opened = Log::open(Arc::clone(&disk), &path, config);
+            let (log, _) = opened.map_err(|error| error.to_string())?;
+            syncer.serve(&log);
+            Ok(log)
+        });
+        Journal::start(log, open, settings).map_err(Error::data)
     }
 
-    /// Removes the log of a source that was dropped.
-    pub fn remove_log(&self, name: &str) {
+    /// Removes the log of a source that was dropped, if there is one.
+    ///
+    /// # Errors
+    /// If a file of it stays.
+    pub fn remove_log(&self, name: &str) -> Result<()> {
         let path = self.log_path(name);
-        let names = self.disk.list(&path).unwrap_or_default();
+        let names = match self.disk.list(&path) {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+            names => names.map_err(|error| left(&path, &error))?,
+        };
         for name in names {
-            if let Err(error) = self.disk.remove(&path.join(&name)) {
-                tracing::warn!(file = name, %error, "a file of a dropped source stays");
-            }
+            let file = path.join(name);
+            self.disk
+                .remove(&file)
+                .map_err(|error| left(&file, &error))?;
         }
+        Ok(())
     }
 
     /// Writes a checkpoint. Blocks until it is durable.
@@ -120,6 +154,13 @@ impl Folder {
     fn log_path(&self, name: &str) -> PathBuf {
         self.path.join("log").join(file_name(name))
     }
+}
+
+fn left(file: &Path, error: &std::io::Error) -> Error {
+    let file = file.display();
+    Error::Data(format!(
+        "{file}, of a source that was dropped, cannot be removed: {error}"
+    ))
 }
 
 /// A name as a name of a folder: letters of any case, digits, `_` and `-` stand for themselves, every

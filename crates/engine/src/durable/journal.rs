@@ -10,6 +10,9 @@
 //! the journal is *full*: the worker then leaves the source's lanes alone until it is not, so the
 //! source's own policy decides what happens, and nothing that was taken is lost. A record is lz4
 //! compressed while the thread keeps up with the worker, and written as it is when it does not.
+//!
+//! After a failed fsync nobody can tell what is on disk. Then the log is opened again, which writes once
+//! more what it cannot be sure of.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -18,7 +21,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use arrow::datatypes::SchemaRef;
-use headwater_log::{Append, Log, LogReader, Needed, Retention};
+use headwater_log::{Append, Log, LogReader, Needed, Position, Retention};
 use headwater_ring::Bell;
 
 use super::ledger::Acks;
@@ -29,8 +32,14 @@ use crate::ingest::{EventTimeColumn, span_us};
 /// Bytes that may wait to be written before the source is left alone.
 const QUEUE_BYTES: usize = 64 << 20;
 
+/// What is needed before there are checkpoints.
+const EVERYTHING: Needed = Needed {
+    offset: 0,
+    sequence: 0,
+};
+
 /// How long after a failure the disk is tried again.
-const RETRY: Duration = Duration::from_secs(1);
+const RETRY: Duration = Duration::from_millis(200);
 
 /// What the worker took in one step.
 pub(crate) struct Job {
@@ -54,10 +63,14 @@ pub(crate) struct Settings {
     pub retention: Retention,
 }
 
+/// Opens the log, once more after an fsync of it has failed.
+pub(crate) type Opening = Box<dyn Fn() -> Result<Log, String> + Send>;
+
 /// Writes the log of one source. Thread-safe.
 pub(crate) struct Journal {
     shared: Arc<Shared>,
-    reader: LogReader,
+    /// Not in `shared`, which the log holds: that would keep both alive for ever.
+    reader: Arc<Mutex<LogReader>>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -71,11 +84,20 @@ struct Shared {
     failing: AtomicBool,
     /// The offset up to which rows are on disk; only grows.
     durable: AtomicU64,
+    /// The step up to which records are on disk; only grows.
+    durable_step: AtomicU64,
     /// Records that have been written; only grows.
     written: AtomicU64,
-    /// What no checkpoint covers yet, and retention must keep.
-    needed: Mutex<Needed>,
+    /// What retention must keep.
+    needed: Mutex<Kept>,
     bell: Arc<Bell>,
+}
+
+/// What the two checkpoints that are kept need of the log: a damaged one is made good by the one before
+/// and the log behind that.
+struct Kept {
+    older: Needed,
+    newest: Needed,
 }
 
 #[derive(Default)]
@@ -83,24 +105,35 @@ struct Queue {
     jobs: VecDeque<(Job, usize)>,
     /// Who waits for rows up to an offset to be durable.
     acks: VecDeque<(u64, Acks)>,
-    /// Rows that were queued, ever: the offset behind the last job.
-    queued: u64,
+    /// The step of the last record that was handed over.
+    step: u64,
     /// Records that were handed over, also those without rows.
     handed: u64,
     sync_wanted: bool,
+    /// More may go than before.
+    retain_wanted: bool,
     time: Option<EventTimeColumn>,
     problem: Option<String>,
+    /// An fsync has failed: the log takes nothing before it is opened again.
+    broken: bool,
     closed: bool,
 }
 
+impl Queue {
+    fn has_work(&self) -> bool {
+        let asked = self.sync_wanted || self.retain_wanted;
+        !self.jobs.is_empty() || asked || self.broken || self.closed
+    }
+}
+
 impl Journal {
-    /// Starts the thread that writes `log`.
-    pub fn start(log: Log, settings: Settings) -> std::io::Result<Self> {
+    /// Starts the thread that writes `log`, which `open` opens again when that is needed.
+    pub fn start(log: Log, open: Opening, settings: Settings) -> std::io::Result<Self> {
         let next = log.end().offset;
         let shared = Arc::new(Shared {
             name: settings.name.clone(),
             queue: Mutex::new(Queue {
-                queued: next,
+                step: log.end().sequence,
                 time: settings.time.clone(),
                 ..Queue::default()
             }),
@@ -108,26 +141,23 @@ impl Journal {
             bytes: AtomicUsize::new(0),
             failing: AtomicBool::new(false),
             durable: AtomicU64::new(next),
+            durable_step: AtomicU64::new(log.end().sequence),
             written: AtomicU64::new(0),
-            needed: Mutex::new(Needed {
-                offset: 0,
-                sequence: 0,
+            needed: Mutex::new(Kept {
+                older: EVERYTHING,
+                newest: EVERYTHING,
             }),
             bell: Arc::clone(&settings.bell),
         });
-        let reader = log.reader();
-        let told = Arc::clone(&shared);
-        let durability = log.durability();
-        let asked = durability.clone();
-        durability.on_sync(move || match asked.check() {
-            Ok(()) => told.became_durable(asked.durable().offset),
-            Err(error) => told.failed(error.to_string()),
-        });
+        shared.listen(&log);
+        let reader = Arc::new(Mutex::new(log.reader()));
         let codec = Codec::new(&settings.schema).map_err(std::io::Error::other)?;
         let writer = Writer {
             ending: Ending(Arc::clone(&shared)),
             shared: Arc::clone(&shared),
             log,
+            reader: Arc::clone(&reader),
+            open,
             codec,
             settings,
         };
@@ -146,8 +176,8 @@ impl Journal {
         let bytes = job.taken.memory();
         self.shared.bytes.fetch_add(bytes, Ordering::Relaxed);
         let mut queue = self.shared.lock();
-        queue.queued += job.taken.row_count() as u64;
         queue.handed += 1;
+        queue.step = job.sequence;
         queue.jobs.push_back((job, bytes));
         drop(queue);
         self.shared.changed.notify_all();
@@ -156,8 +186,13 @@ impl Journal {
     /// Whether the source is to be left alone: too much waits, or the disk takes nothing.
     pub fn is_full(&self) -> bool {
         // Relaxed: a step more or less does not matter.
+        self.is_failing() || self.shared.bytes.load(Ordering::Relaxed) > QUEUE_BYTES
+    }
+
+    /// Whether the disk takes no records.
+    pub fn is_failing(&self) -> bool {
+        // Relaxed: a step more or less does not matter.
         self.shared.failing.load(Ordering::Relaxed)
-            || self.shared.bytes.load(Ordering::Relaxed) > QUEUE_BYTES
     }
 
     /// Why the disk takes no records, if it does not.
@@ -171,14 +206,18 @@ impl Journal {
         self.shared.durable.load(Ordering::Acquire)
     }
 
-    /// Waits until rows up to `offset` are on disk. Blocks.
+    /// Waits until the records of all steps up to `step` are on disk, also those without rows. Blocks.
     ///
     /// # Errors
     /// What is wrong with the disk; the records are kept, and tried again.
-    pub fn sync_to(&self, offset: u64) -> Result<(), String> {
-        self.shared.lock().sync_wanted = true;
+    pub fn sync_to(&self, step: u64) -> Result<(), String> {
+        let mut queue = self.shared.lock();
+        queue.sync_wanted = true;
+        // What was never handed over, because somebody removed the log, will not come.
+        let step = step.min(queue.step);
+        drop(queue);
         self.shared.changed.notify_all();
-        self.wait_until(|| self.durable() >= offset)
+        self.wait_until(|| self.shared.durable_step.load(Ordering::Acquire) >= step)
     }
 
     fn wait_until(&self, done: impl Fn() -> bool) -> Result<(), String> {
@@ -215,22 +254,23 @@ impl Journal {
     /// # Errors
     /// As [`sync_to`](Self::sync_to).
     pub fn sync_all(&self) -> Result<(), String> {
-        let queued = self.shared.lock().queued;
-        self.sync_to(queued)
+        let step = self.shared.lock().step;
+        self.sync_to(step)
     }
 
-    /// A checkpoint covers the rows before `offset` and the steps up to `sequence`: retention may
-    /// remove them.
+    /// A checkpoint covers the rows before `offset` and the steps up to `sequence`: once another does,
+    /// retention may remove them.
     pub fn covered(&self, offset: u64, sequence: u64) {
-        let mut needed = self
-            .shared
-            .needed
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        *needed = Needed {
+        let newest = Needed {
             offset,
             sequence: sequence + 1,
         };
+        {
+            let mut kept = self.shared.kept();
+            kept.older = std::mem::replace(&mut kept.newest, newest);
+        }
+        self.shared.lock().retain_wanted = true;
+        self.shared.changed.notify_all();
     }
 
     /// The source's event time has become known.
@@ -239,8 +279,11 @@ impl Journal {
     }
 
     /// Reads what has been written.
-    pub fn reader(&self) -> &LogReader {
-        &self.reader
+    pub fn reader(&self) -> LogReader {
+        self.reader
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     /// Writes and syncs what waits, and ends the thread. Blocks. What the disk does not take now is
@@ -272,28 +315,63 @@ impl Shared {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn kept(&self) -> MutexGuard<'_, Kept> {
+        self.needed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Hears from now on what becomes durable of this log.
+    fn listen(self: &Arc<Self>, log: &Log) {
+        let told = Arc::clone(self);
+        log.durability().on_sync(move |synced| match synced {
+            Ok(durable) => told.became_durable(durable),
+            Err(error) => {
+                told.lock().broken = true;
+                told.failed(error.to_string());
+            }
+        });
+    }
+
     fn failed(&self, problem: String) {
-        let name = &self.name;
-        tracing::error!(
-            source = name,
-            problem,
-            "the log cannot be written; the source waits"
-        );
         self.failing.store(true, Ordering::Relaxed);
-        self.lock().problem = Some(problem);
+        let mut queue = self.lock();
+        if queue.problem.as_ref() != Some(&problem) {
+            let name = &self.name;
+            tracing::error!(
+                source = name,
+                problem,
+                "the log cannot be written; the source waits"
+            );
+            queue.problem = Some(problem);
+        }
+        drop(queue);
         self.changed.notify_all();
     }
 
-    fn became_durable(&self, offset: u64) {
-        // Release: pairs with the Acquire of `durable`.
-        self.durable.fetch_max(offset, Ordering::AcqRel);
+    /// These wait for the rows before `end`, which are written.
+    fn wait_for(&self, end: u64, acks: Acks) {
+        self.lock().acks.push_back((end, acks));
+        // They may be durable already: then nobody else would tell.
+        self.enter_due();
+    }
+
+    /// Tells those who waited for what is durable by now.
+    fn enter_due(&self) {
         let mut queue = self.lock();
+        let durable = self.durable.load(Ordering::Acquire);
         let mut due = Vec::new();
-        while queue.acks.front().is_some_and(|(end, _)| *end <= offset) {
+        while queue.acks.front().is_some_and(|(end, _)| *end <= durable) {
             due.extend(queue.acks.pop_front().map(|(_, acks)| acks));
         }
         drop(queue);
         due.into_iter().for_each(Acks::enter);
+    }
+
+    fn became_durable(&self, place: Position) {
+        // Release: pairs with the Acquire of `durable` and `sync_to`.
+        self.durable.fetch_max(place.offset, Ordering::AcqRel);
+        self.durable_step
+            .fetch_max(place.sequence, Ordering::AcqRel);
+        self.enter_due();
         self.changed.notify_all();
         self.bell.ring();
     }
@@ -304,6 +382,8 @@ struct Writer {
     ending: Ending,
     shared: Arc<Shared>,
     log: Log,
+    reader: Arc<Mutex<LogReader>>,
+    open: Opening,
     codec: Codec,
     settings: Settings,
 }
@@ -313,18 +393,22 @@ impl Writer {
         let shared = Arc::clone(&self.shared);
         loop {
             let mut queue = shared.lock();
-            while queue.jobs.is_empty() && !queue.sync_wanted && !queue.closed {
+            while !queue.has_work() {
                 queue = shared
                     .changed
                     .wait(queue)
                     .unwrap_or_else(PoisonError::into_inner);
             }
-            let closing = queue.closed;
+            let (closing, broken) = (queue.closed, queue.broken);
             let jobs = std::mem::take(&mut queue.jobs);
             let time = queue.time.clone();
             let sync = std::mem::take(&mut queue.sync_wanted) || self.settings.sync || closing;
+            queue.retain_wanted = false;
             drop(queue);
-            let taken = self.write_all(jobs, time.as_ref(), closing);
+            if broken {
+                self.mend();
+            }
+            let taken = self.write_all(jobs, time.as_ref());
             self.sync(sync || taken == Waiting::Yes);
             self.retain();
             if closing && shared.lock().jobs.is_empty() {
@@ -342,29 +426,29 @@ impl Writer {
         &mut self,
         jobs: VecDeque<(Job, usize)>,
         time: Option<&EventTimeColumn>,
-        closing: bool,
     ) -> Waiting {
         let mut waiting = Waiting::No;
         let behind = jobs.len() > 1;
-        for (mut job, bytes) in jobs {
+        let mut jobs = jobs.into_iter();
+        while let Some((mut job, bytes)) = jobs.next() {
             let acks = std::mem::take(&mut job.acks);
             if !acks.is_empty() {
                 waiting = Waiting::Yes;
             }
-            let Some(end) = self.write(&job, time, self.settings.compress && !behind, closing)
-            else {
+            let Some(end) = self.write(&job, time, self.settings.compress && !behind) else {
+                self.give_up(&job, jobs.map(|(job, _)| job));
                 break;
             };
             self.shared.written.fetch_add(1, Ordering::Release);
             self.shared.bytes.fetch_sub(bytes, Ordering::Relaxed);
             if !acks.is_empty() {
-                self.shared.lock().acks.push_back((end, acks));
+                self.shared.wait_for(end, acks);
             }
         }
         // A record may have become durable before it was noted who waits for it.
         if waiting == Waiting::Yes {
             let durable = self.log.durability().durable();
-            self.shared.became_durable(durable.offset);
+            self.shared.became_durable(durable);
         }
         // There may be room again, and rows to be read.
         self.shared.bell.ring();
@@ -373,38 +457,84 @@ impl Writer {
         waiting
     }
 
+    /// The database closes and the disk takes nothing: says what is lost by that.
+    fn give_up(&self, first: &Job, others: impl Iterator<Item = Job>) {
+        let others = others.map(|job| job.taken.row_count());
+        let rows = first.taken.row_count() + others.sum::<usize>();
+        tracing::error!(
+            source = self.shared.name,
+            rows,
+            "closed before the disk took these rows"
+        );
+    }
+
     /// Appends one record, again and again until the disk takes it; `None` if the database closes
     /// before it does.
-    fn write(
-        &mut self,
-        job: &Job,
-        time: Option<&EventTimeColumn>,
-        compress: bool,
-        closing: bool,
-    ) -> Option<u64> {
+    fn write(&mut self, job: &Job, time: Option<&EventTimeColumn>, compress: bool) -> Option<u64> {
         loop {
-            let problem = match self.try_write(job, time, compress) {
+            let error = match self.try_write(job, time, compress) {
                 Ok(end) => {
                     self.recovered();
                     return Some(end);
                 }
-                Err(problem) => problem,
+                Err(error) => error,
             };
-            self.shared.failed(problem);
-            if closing {
+            self.shared.failed(error.to_string());
+            if error.is_broken() && self.mend() {
+                continue;
+            }
+            // On a full disk, what may go makes room.
+            self.retain();
+            if self.rest() {
                 return None;
             }
-            let queue = self.shared.lock();
-            let (queue, _) = self
-                .shared
-                .changed
-                .wait_timeout_while(queue, RETRY, |queue| !queue.closed)
-                .unwrap_or_else(PoisonError::into_inner);
-            if queue.closed {
-                drop(queue);
-                return self.try_write(job, time, compress).ok();
+        }
+    }
+
+    /// Waits a little before the disk is tried again; whether the database closes.
+    fn rest(&self) -> bool {
+        let queue = self.shared.lock();
+        let (queue, _) = self
+            .shared
+            .changed
+            .wait_timeout_while(queue, RETRY, |queue| !queue.closed)
+            .unwrap_or_else(PoisonError::into_inner);
+        queue.closed
+    }
+
+    /// Opens the log again after a failed fsync, which makes durable what it holds; false if the
+    /// database closes before that succeeds.
+    fn mend(&mut self) -> bool {
+        loop {
+            match self.reopen() {
+                Ok(()) => {
+                    self.recovered();
+                    return true;
+                }
+                Err(problem) => self.shared.failed(problem),
+            }
+            if self.rest() {
+                return false;
             }
         }
+    }
+
+    fn reopen(&mut self) -> Result<(), String> {
+        let log = (self.open)()?;
+        let (was, is) = (self.log.end(), log.end());
+        if (is.offset, is.sequence) < (was.offset, was.sequence) {
+            // The system had dropped what the fsync did not write, and the queries have seen it.
+            let (had, has) = (was.offset, is.offset);
+            return Err(format!(
+                "after a failed fsync the log ends at row {has} rather than {had}; open the database again"
+            ));
+        }
+        self.shared.listen(&log);
+        *self.reader.lock().unwrap_or_else(PoisonError::into_inner) = log.reader();
+        self.log = log;
+        self.shared.lock().broken = false;
+        self.shared.became_durable(is);
+        Ok(())
     }
 
     fn try_write(
@@ -412,9 +542,9 @@ impl Writer {
         job: &Job,
         time: Option<&EventTimeColumn>,
         compress: bool,
-    ) -> Result<u64, String> {
+    ) -> Result<u64, Refused> {
         let parts = self.codec.encode(&job.taken, compress);
-        let parts = parts.map_err(|error| error.to_string())?;
+        let parts = parts?;
         let payload: Vec<&[u8]> = parts.iter().map(|part| part.as_slice()).collect();
         let append = Append {
             rows: job.taken.row_count() as u32,
@@ -423,11 +553,7 @@ impl Writer {
             appended_us: job.arrival_us,
             payload: &payload,
         };
-        let position = self
-            .log
-            .append(&append)
-            .map_err(|error| error.to_string())?;
-        Ok(position.offset)
+        Ok(self.log.append(&append)?.offset)
     }
 
     fn recovered(&self) {
@@ -445,11 +571,7 @@ impl Writer {
     }
 
     fn retain(&mut self) {
-        let needed = *self
-            .shared
-            .needed
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let needed = self.shared.kept().older;
         match self.log.retain(now_us(), &self.settings.retention, needed) {
             Ok(removed) => {
                 for segment in removed {
@@ -486,6 +608,22 @@ impl Drop for Ending {
         drop(queue);
         self.0.failing.store(true, Ordering::Relaxed);
         self.0.changed.notify_all();
+    }
+}
+
+/// Why a record was not appended.
+#[derive(Debug, thiserror::Error)]
+enum Refused {
+    #[error(transparent)]
+    Encode(#[from] arrow::error::ArrowError),
+    #[error(transparent)]
+    Log(#[from] headwater_log::Error),
+}
+
+impl Refused {
+    /// Whether the log must be opened again.
+    fn is_broken(&self) -> bool {
+        matches!(self, Self::Log(headwater_log::Error::SyncFailed { .. }))
     }
 }
 
