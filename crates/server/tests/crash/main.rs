@@ -85,14 +85,14 @@ struct Tally {
     most_rows: u64,
 }
 
-/// When the program is killed.
+/// What the program is killed after.
 enum Moment {
     /// So long after it was started.
-    AfterStart(Duration),
+    Start(Duration),
     /// So long after it went on where it was.
-    AfterRecovery(Duration),
+    Recovery(Duration),
     /// So long after new rows were written.
-    AfterRows(Duration),
+    Rows(Duration),
 }
 
 impl Scene {
@@ -119,9 +119,9 @@ impl Scene {
         let short = |dice: &mut Dice, most| Duration::from_millis(dice.range(0, most));
         // Every other round does something that the next has to do again.
         match (self.tally.rounds.is_multiple_of(2), dice.one_in(2)) {
-            (true, _) => Moment::AfterRows(short(dice, 400)),
-            (false, true) => Moment::AfterRecovery(short(dice, 40)),
-            (false, false) => Moment::AfterStart(Duration::from_millis(dice.range(10, 400))),
+            (true, _) => Moment::Rows(short(dice, 400)),
+            (false, true) => Moment::Recovery(short(dice, 40)),
+            (false, false) => Moment::Start(Duration::from_millis(dice.range(10, 400))),
         }
     }
 
@@ -131,14 +131,14 @@ impl Scene {
         let mut program = Program::start(&self.folder, workers);
         let more = self.tally.most_rows;
         let rest = match moment {
-            Moment::AfterStart(rest) => rest,
-            Moment::AfterRecovery(rest) => {
+            Moment::Start(rest) => rest,
+            Moment::Recovery(rest) => {
                 self.wait(&mut program, |it, program| {
                     program.has_recovered() || it.rows_written() > more
                 });
                 rest
             }
-            Moment::AfterRows(rest) => {
+            Moment::Rows(rest) => {
                 self.wait(&mut program, |it, _| it.rows_written() > more);
                 rest
             }
