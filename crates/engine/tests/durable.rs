@@ -94,8 +94,11 @@ fn minutes(db: &Db) -> Vec<(String, i64)> {
     )
 }
 
+/// Names and numbers.
+type Rows = Vec<(String, i64)>;
+
 /// What a database that was never stopped holds after the same rows.
-fn truth(numbers: std::ops::Range<i64>) -> (Vec<(String, i64)>, Vec<(String, i64)>) {
+fn truth(numbers: std::ops::Range<i64>) -> (Rows, Rows) {
     let db = Db::in_memory().unwrap();
     db.execute(&format!("{SOURCE}; {QUERIES}")).unwrap();
     push(&db, numbers);
