@@ -98,7 +98,6 @@ impl Folder {
             time: source.time,
             bell: source.bell,
             sync: source.sync,
-            compress: true,
             retention: source.retention,
         };
         self.syncer.serve(&log);
