@@ -221,7 +221,7 @@ impl Scene {
         assert_eq!((lost, duplicated), (0, 0));
         assert!(windows > 0, "no window closed");
         assert!(
-            tally.progressed * 3 >= tally.rounds && tally.recovered * 4 >= tally.rounds,
+            tally.progressed * 3 >= tally.rounds && tally.recovered * 5 >= tally.rounds,
             "too little happened for this to prove anything"
         );
         // What a view kept over all this; rows may be made meanwhile.
