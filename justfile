@@ -41,3 +41,7 @@ loom:
 # The ring under miri; needs a nightly toolchain.
 miri:
     cargo +nightly miri test -p headwater-ring --test stress
+
+# Killed at random moments, so many times, a pipeline loses nothing and writes nothing twice.
+crash rounds="200":
+    HEADWATER_CRASH_ROUNDS={{rounds}} cargo test -p headwater-server --test crash -- --nocapture

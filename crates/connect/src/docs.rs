@@ -65,8 +65,9 @@ const LETTERS: &str = "
 ## Dead letters
 
 A stream of dead letters has these columns. `original_event` holds the bytes as they came from a source,
-and a row on its way to a sink as a JSON object. A letter that the stream does not take is written into
-the log, and counted.
+and a row on its way to a sink as a JSON object. The stream is made when it is first named, see
+[SQL](sql.md#dead-letters). If it does not take a letter, a bad row of a source is kept beside the source
+after all, and a row of a sink is written into the program's log, and counted.
 
 | column | type |
 |---|---|

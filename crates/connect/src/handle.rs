@@ -76,7 +76,7 @@ impl Default for Care {
 
 /// One source and its lifecycle. Thread-safe; dropping it stops the source.
 pub struct SourceHandle {
-    blueprint: Arc<dyn Blueprint>,
+    blueprint: Mutex<Arc<dyn Blueprint>>,
     pub(crate) care: Care,
     status: StatusCell,
     task: Mutex<Option<Task>>,
@@ -90,11 +90,10 @@ struct Task {
 
 impl SourceHandle {
     /// A source in the state initial, which will continue from `cursor`.
-    pub fn new(blueprint: Arc<dyn Blueprint>, cursor: Option<Cursor>, mut care: Care) -> Self {
-        care.backoff = blueprint.backoff(care.backoff);
+    pub fn new(blueprint: Arc<dyn Blueprint>, cursor: Option<Cursor>, care: Care) -> Self {
         let status = StatusCell::new(care.clock.clone(), cursor);
         Self {
-            blueprint,
+            blueprint: Mutex::new(blueprint),
             care,
             status,
             task: Mutex::new(None),
@@ -108,13 +107,24 @@ impl SourceHandle {
 
     /// Checks that the outside system can be reached. Reads no data, starts nothing.
     pub async fn validate(&self) -> Result<()> {
-        let source = self.blueprint.source(self.status.get().cursor)?;
+        let source = self.blueprint().source(self.status.get().cursor)?;
         source.validate().await
     }
 
     /// What the source is made of.
     pub fn blueprint(&self) -> Arc<dyn Blueprint> {
-        self.blueprint.clone()
+        let blueprint = self.blueprint.lock();
+        Arc::clone(&blueprint.unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The next start makes the source of `blueprint`, which has the same columns, and continues from
+    /// the same cursor. A source that is running goes on as it was.
+    pub fn remake(&self, blueprint: Arc<dyn Blueprint>) {
+        let mut current = self
+            .blueprint
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        *current = blueprint;
     }
 
     /// Starts the source and returns at once; must be called within a tokio runtime. The source runs
@@ -134,9 +144,11 @@ impl SourceHandle {
             return Err(Error::AlreadyRunning { state });
         }
         let stop = stop.child_token();
+        let (blueprint, mut care) = (self.blueprint(), self.care.clone());
+        care.backoff = blueprint.backoff(care.backoff);
         let run = Run {
-            blueprint: self.blueprint.clone(),
-            care: self.care.clone(),
+            blueprint,
+            care,
             status: self.status.next_start(),
             stop: stop.clone(),
             lane,

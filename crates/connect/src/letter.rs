@@ -45,7 +45,7 @@ impl DeadLetter {
     /// The columns that a stream of dead letters has.
     pub fn schema() -> SchemaRef {
         let column = |name: &str, kind: DataType| Field::new(name, kind, false);
-        let time = DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()));
+        let time = DataType::Timestamp(TimeUnit::Microsecond, None);
         Arc::new(Schema::new(vec![
             column("original_event", DataType::Binary),
             column("error_message", DataType::Utf8),
@@ -67,7 +67,7 @@ impl DeadLetter {
         let times = letters.iter().map(|letter| letter.timestamp_us);
         let attempts = letters.iter().map(|letter| letter.attempt_count);
         let attempts = attempts.map(|count| i32::try_from(count).unwrap_or(i32::MAX));
-        let times = TimestampMicrosecondArray::from_iter_values(times).with_timezone("UTC");
+        let times = TimestampMicrosecondArray::from_iter_values(times);
         let columns: Vec<ArrayRef> = vec![
             Arc::new(BinaryArray::from_iter_values(events)),
             text(|letter| &letter.error_message),

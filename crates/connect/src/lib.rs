@@ -36,6 +36,7 @@
 //! This crate knows Arrow and the client libraries. It does not know DataFusion, timely or the
 //! ring: the engine hands it a [`Lane`], and that is all it sees of what comes after.
 
+mod again;
 mod backoff;
 mod clock;
 pub mod conform;
@@ -65,6 +66,7 @@ mod status;
 mod strategy;
 mod tally;
 
+pub use again::Again;
 pub use backoff::{Attempts, Backoff, Limit};
 pub use clock::{Clock, SystemClock};
 pub use connector::{Connector, SinkArgs, SinkKind, SourceArgs, SourceKind};

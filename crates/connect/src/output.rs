@@ -243,5 +243,13 @@ pub fn overlong(start: &[u8], length: usize, max_frame: usize) -> Bad {
     }
 }
 
+/// Whether only a part of the frame was kept, or nothing: it cannot be decoded again.
+pub(crate) fn is_cut(bad: &Bad) -> bool {
+    let length = bad.reason.strip_prefix("the frame has ");
+    let length = length.and_then(|rest| rest.split_once(" bytes, the largest taken has "));
+    let length = length.and_then(|(length, _)| length.parse::<usize>().ok());
+    bad.bytes.is_empty() || length.is_some_and(|length| length > bad.bytes.len())
+}
+
 #[cfg(test)]
 mod tests;

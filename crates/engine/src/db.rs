@@ -10,15 +10,21 @@
 //! run one at a time and block until they are done. Connectors and sinks run on a tokio runtime of
 //! the database's own, so it may be used from any thread, within another runtime or without one.
 
+mod alter;
 mod catalog;
+mod catch_up;
 mod connect;
 mod durability;
 mod explain;
 mod feeder;
+mod guarantees;
 mod history;
+mod letters;
 mod life;
 mod metrics;
 mod options;
+mod replay;
+mod reprocess;
 mod select;
 mod sets;
 mod sinks;
@@ -31,7 +37,7 @@ use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::sync_channel;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use arrow::array::RecordBatch;
@@ -40,6 +46,7 @@ use headwater_connect::Connectors;
 use headwater_ring::{Config as RingConfig, WaitStrategy, channel_with_bell};
 use timely::communication::WorkerGuards;
 
+use crate::durable::Ledger;
 use crate::error::{Error, Result};
 use crate::ingest::Typed;
 use crate::journal::Journal;
@@ -54,6 +61,7 @@ use catalog::Catalog;
 use durability::Durability;
 
 pub use catalog::Kind;
+pub use guarantees::{Guarantees, Link};
 pub use options::source_options;
 pub use statements::Outcome;
 
@@ -147,6 +155,8 @@ pub struct Db {
 }
 
 struct Inner {
+    /// Itself, for threads that must not keep it alive.
+    this: Weak<Inner>,
     turns: Arc<Turns<Command>>,
     catalog: Mutex<Catalog>,
     next_topic: AtomicU64,
@@ -216,7 +226,9 @@ impl Db {
             .enable_all()
             .build()
             .map_err(|error| Error::Start(error.to_string()))?;
-        let inner = Inner {
+        let guards = guards.map_err(Error::Start)?;
+        let inner = Arc::new_cyclic(|this| Inner {
+            this: Weak::clone(this),
             turns,
             catalog: Mutex::new(Catalog::default()),
             next_topic: AtomicU64::new(0),
@@ -230,13 +242,11 @@ impl Db {
             statements: Mutex::new(()),
             trial: builder.trial,
             durability: durability.map(Arc::new),
-            guards: Mutex::new(Some(guards.map_err(Error::Start)?)),
+            guards: Mutex::new(Some(guards)),
             tokio: runtime.handle().clone(),
             runtime: Mutex::new(Some(runtime)),
-        };
-        Ok(Self {
-            inner: Arc::new(inner),
-        })
+        });
+        Ok(Self { inner })
     }
 
     /// Runs the statements of a script in order, and starts the connectors that they create once all
@@ -302,22 +312,7 @@ impl Db {
         }
         let catalog = self.inner.catalog();
         let source = catalog.source(&name)?;
-        let ring = RingConfig {
-            capacity: config.buffer_size,
-            backpressure: config.backpressure,
-            wait: config.wait_strategy,
-        };
-        let bell = Arc::clone(self.inner.turns.bell(source.topic.home));
-        let (producer, consumer) =
-            channel_with_bell(ring, bell).map_err(|error| Error::Config {
-                what: error.to_string(),
-            })?;
-        let channel = Once::new(Box::new(Typed::<T>::new(consumer, ledger.clone())) as _);
-        self.inner.turns.command(Command::AddChannel {
-            source: source.topic.id,
-            channel,
-        });
-        Ok(Source::new(producer, Arc::clone(&source.shared), ledger))
+        self.inner.add_lane(source, &config, ledger)
     }
 
     /// The rows of a source, stream or view as structs, from now on; a view first gives what it
@@ -485,6 +480,40 @@ impl Inner {
         self.catalog.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// A handle of a source, with a lane of its own.
+    fn handle<T: Record>(
+        &self,
+        source: &catalog::SourceEntry,
+        config: &SourceConfig,
+    ) -> Result<Source<T>> {
+        let ledger = self.ledger(source.shared.name(), config)?;
+        self.add_lane(source, config, ledger)
+    }
+
+    fn add_lane<T: Record>(
+        &self,
+        source: &catalog::SourceEntry,
+        config: &SourceConfig,
+        ledger: Option<Arc<Ledger>>,
+    ) -> Result<Source<T>> {
+        let ring = RingConfig {
+            capacity: config.buffer_size,
+            backpressure: config.backpressure,
+            wait: config.wait_strategy,
+        };
+        let bell = Arc::clone(self.turns.bell(source.topic.home));
+        let (producer, consumer) =
+            channel_with_bell(ring, bell).map_err(|error| Error::Config {
+                what: error.to_string(),
+            })?;
+        let channel = Once::new(Box::new(Typed::<T>::new(consumer, ledger.clone())) as _);
+        self.turns.command(Command::AddChannel {
+            source: source.topic.id,
+            channel,
+        });
+        Ok(Source::new(producer, Arc::clone(&source.shared), ledger))
+    }
+
     fn next_topic(&self) -> u64 {
         self.next_topic.fetch_add(1, Ordering::Relaxed)
     }
@@ -564,6 +593,7 @@ impl Inner {
             return;
         }
         self.stop_sources();
+        self.wait_for_letters();
         self.turns.command(Command::Seal);
         if let Err(error) = self.settle() {
             tracing::error!(%error, "closed before all rows were taken");

@@ -6,9 +6,10 @@
 //! the greatest event time seen, less the delay. A lane from which nothing has come for the idle
 //! timeout is not waited for.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use arrow::array::{ArrayRef, BinaryArray, RecordBatch, StringArray, TimestampMicrosecondArray};
@@ -17,7 +18,7 @@ use headwater_connect::{Bad, Cursor, Item};
 use headwater_ring::{Consumer, LaneId};
 
 use crate::dataflow::{Watermark, earliest, latest, times};
-use crate::durable::{Acks, Ledger, Taken};
+use crate::durable::{Acks, BadPlace, Ledger, Taken};
 use crate::record::Record;
 use crate::source::Message;
 use crate::sources::{LaneQueue, SourceShared};
@@ -61,6 +62,8 @@ pub(crate) struct Step {
     pub bad: Vec<Bad>,
     /// The connector's place in the outside system behind the rows.
     pub cursor: Option<Cursor>,
+    /// The bad rows of earlier steps that some of the rows were made of.
+    pub mended: Vec<BadPlace>,
     /// Who waits for what was read to be durable.
     pub acks: Acks,
     seen: Vec<Seen>,
@@ -106,6 +109,7 @@ impl Step {
             bad: (!self.bad.is_empty()).then(|| bad_rows(&self.bad, arrival_us)),
             watermark,
             cursor: self.cursor,
+            mended: self.mended,
         };
         (taken, self.acks)
     }
@@ -319,6 +323,59 @@ impl Channel for Connected {
     }
 }
 
+/// Rows that were bad once, and the places that they had in the log.
+pub(crate) struct MendedRows {
+    pub rows: RecordBatch,
+    pub places: Vec<BadPlace>,
+}
+
+/// The channel of what REPROCESS decoded. It has no lane of its own, so that no watermark waits for it.
+pub(crate) struct Mended {
+    parts: VecDeque<MendedRows>,
+    shared: Arc<SourceShared>,
+}
+
+impl Mended {
+    pub fn new(parts: VecDeque<MendedRows>, shared: Arc<SourceShared>) -> Self {
+        Self { parts, shared }
+    }
+}
+
+impl Channel for Mended {
+    fn is_empty(&mut self) -> bool {
+        self.parts.is_empty()
+    }
+
+    fn drain(&mut self, max: usize, step: &mut Step) -> usize {
+        let mut taken = 0;
+        while taken < max
+            && let Some(part) = self.parts.pop_front()
+        {
+            taken += part.rows.num_rows();
+            step.add(0, part.rows);
+            step.mended.extend(part.places);
+        }
+        if taken > 0 && self.parts.is_empty() {
+            self.shared.reprocessing.store(false, Ordering::Release);
+        }
+        taken
+    }
+
+    fn lanes(&mut self) -> Vec<u64> {
+        Vec::new()
+    }
+
+    fn is_finished(&mut self) -> bool {
+        self.parts.is_empty()
+    }
+
+    fn close(&mut self) {}
+
+    fn dropped(&mut self) -> u64 {
+        0
+    }
+}
+
 /// What is known of a lane.
 struct Lane {
     /// Greatest event time less the delay, in microseconds.
@@ -384,11 +441,6 @@ impl Intake {
     /// Continues at the watermark that was reached before a restart.
     pub fn resume(&mut self, watermark: Watermark) {
         self.watermark = self.watermark.later(watermark);
-    }
-
-    /// The watermark as of the last step.
-    pub fn watermark(&self) -> Watermark {
-        self.watermark
     }
 
     pub fn set_time(&mut self, time: EventTimeColumn) {

@@ -23,7 +23,7 @@ mod turns;
 mod worker;
 
 pub use arrow;
-pub use db::{Builder, Db, Kind, Outcome, source_options};
+pub use db::{Builder, Db, Guarantees, Kind, Link, Outcome, source_options};
 pub use error::{Error, Result};
 pub use headwater_connect as connect;
 pub use headwater_ring::{ByteRead, ByteReader, ByteRing};

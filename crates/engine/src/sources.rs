@@ -28,6 +28,10 @@ pub(crate) struct SourceShared {
     /// Counters for people: any thread may change them at any time.
     pub bad: AtomicU64,
     pub dropped: AtomicU64,
+    /// Bad rows that went to the dead letters.
+    pub dead_letters: AtomicU64,
+    /// Rows that REPROCESS made wait to be taken.
+    pub reprocessing: AtomicBool,
     journal: Arc<Journal>,
     pub gap_count: AtomicU64,
     /// When a step last took rows, in microseconds since 1970-01-01 UTC; the least while none came.
@@ -45,6 +49,8 @@ impl SourceShared {
             closed: AtomicBool::new(false),
             bad: AtomicU64::new(0),
             dropped: AtomicU64::new(0),
+            dead_letters: AtomicU64::new(0),
+            reprocessing: AtomicBool::new(false),
             journal,
             gap_count: AtomicU64::new(0),
             last_row_us: AtomicI64::new(i64::MIN),
@@ -107,6 +113,11 @@ impl SourceShared {
         );
         self.gap_count.fetch_add(1, Ordering::Relaxed);
         self.journal.gap(&self.name, gap);
+    }
+
+    /// Something went wrong that does not end the source.
+    pub fn note_error(&self, error: &str) {
+        self.journal.error("source", &self.name, error);
     }
 
     pub fn note_lifecycle(&self, event: &Lifecycle) {

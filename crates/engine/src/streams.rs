@@ -88,6 +88,9 @@ pub struct SavedStream {
     /// The sources attached to it, if it is a set of sources.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub attached: Vec<String>,
+    /// The step up to which it has been fed from sources with a log that it does not hear, by name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub held: BTreeMap<String, u64>,
 }
 
 /// The streams of a database. Cheap; every call blocks until what it asks for is done, like a

@@ -232,6 +232,14 @@ impl Queue {
         Some((&sink.name, SinkState::new(receipt, waiting)))
     }
 
+    /// Whether the outside has all of it, if a sink reads it.
+    pub fn is_delivered(&self) -> bool {
+        let Some(sink) = &self.sink else { return true };
+        let mut state = self.lock();
+        state.trim(sink.progress.delivered().items);
+        state.dropped || (state.taken.is_empty() && state.events.is_empty())
+    }
+
     /// Adds a batch; false if nobody listens any more.
     pub fn push(&self, batch: RecordBatch) -> bool {
         let mut state = self.lock();
@@ -278,6 +286,11 @@ impl Queue {
             Some(_) => {}
             None => state.drop_oldest(self.limit),
         }
+    }
+
+    /// Whether nobody listens any more.
+    pub fn is_abandoned(&self) -> bool {
+        self.lock().dropped
     }
 
     /// Nothing more will come; `failure` says why if it is not the normal end.

@@ -187,6 +187,11 @@ impl Topic {
             .collect()
     }
 
+    /// Whether its sinks have written all that they were given.
+    pub fn is_delivered(&self) -> bool {
+        self.lock().queues.iter().all(|queue| queue.is_delivered())
+    }
+
     /// Saved from now on, while it keeps nothing yet: then each save costs only what has changed.
     pub fn begin_saving(&self) -> dataflow::Result<()> {
         match &mut self.lock().store {

@@ -23,7 +23,7 @@ use arrow::array::RecordBatch;
 use headwater_ring::WaitStrategy;
 use timely::dataflow::operators::probe::Handle as Probe;
 
-use crate::dataflow::{self, Chunk, Failure, Input, Outlet, Plan, Run, Share};
+use crate::dataflow::{self, Chunk, Failure, Input, Outlet, Plan, Run, Share, Watermark};
 use crate::durable::{Feed, QueryState, Replayed, StagePart, State, Taken, now_us};
 use crate::ingest::{Channel, EventTimeColumn, Intake, Step};
 use crate::sources::SourceShared;
@@ -32,7 +32,7 @@ use crate::topic::{Begin, Topic, TopicId};
 use crate::turns::{Turn, Turns};
 use life::Held;
 
-pub(crate) use life::{Hold, LifeCommand};
+pub(crate) use life::{Hold, LifeCommand, Place};
 
 /// How long a worker of several sleeps at most while it waits for its peers within a step.
 const PEER_WAIT: Duration = Duration::from_micros(200);
@@ -51,6 +51,8 @@ pub(crate) enum Command {
         source: TopicId,
         time: EventTimeColumn,
     },
+    /// A source begins anew the next time it is started.
+    ForgetCursor { source: TopicId },
     /// No more rows for a source.
     CloseSource { source: TopicId },
     /// A query begins.
@@ -131,6 +133,8 @@ pub(crate) struct NewQuery {
     pub failure: Failure,
     /// What it knew at a checkpoint, if it continues from one.
     pub state: Option<QueryState<Run>>,
+    /// Inputs that it does not hear yet, since it is to begin in their past.
+    pub held: Vec<Hold>,
 }
 
 struct SourceSlot {
@@ -470,6 +474,11 @@ impl<'a> Worker<'a> {
                     slot.intake.set_time(time.clone());
                 }
             }
+            Command::ForgetCursor { source } => {
+                if let Some(slot) = self.source(*source) {
+                    slot.feed.forget_cursor();
+                }
+            }
             Command::CloseSource { source } => {
                 if let Some(slot) = self.source(*source) {
                     slot.intake.close();
@@ -585,7 +594,8 @@ impl<'a> Worker<'a> {
         let number = self.queries.len() - 1;
         match &query.state {
             Some(state) => self.continue_query(number, state),
-            None => self.begin_query(number, query),
+            None if query.held.is_empty() => self.begin_query(number, query),
+            None => self.begin_held(number, query),
         }
     }
 
@@ -603,6 +613,19 @@ impl<'a> Worker<'a> {
     }
 
     /// The first step of a query: what its views hold already, and the result of nothing at all.
+    /// The first step of a query that begins in the past: the result of nothing at all.
+    fn begin_held(&mut self, number: usize, query: &NewQuery) {
+        let here = self.timely.index();
+        self.queries[number].hold(&query.held, here);
+        let at_home = query.inputs.iter().filter(|topic| topic.home == here);
+        let nothing = at_home.map(|topic| {
+            let start = Chunk::Watermark(Watermark::START);
+            (Arc::clone(topic), vec![start])
+        });
+        let nothing = nothing.collect();
+        self.feed_held(number, nothing);
+    }
+
     fn begin_query(&mut self, number: usize, query: &NewQuery) {
         if query.inputs.is_empty() {
             return;

@@ -268,3 +268,37 @@ fn without_a_data_folder_there_is_no_log() {
     db.execute(&format!("{SOURCE} WITH (wal_mode = 'off')"))
         .unwrap();
 }
+
+/// A process cannot be asked again for what it said meanwhile; a file can.
+#[test]
+fn what_may_have_been_missed_while_it_was_closed_is_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("in");
+    std::fs::write(&file, "one\n").unwrap();
+    let db = open(&folder.path().join("data"), 1);
+    db.execute(&format!(
+        "CREATE SOURCE f (line VARCHAR) WITH (connector = 'file', path = '{}', follow = false);
+         CREATE SOURCE p (line VARCHAR) WITH (connector = 'process', mode = 'once', command = 'echo one')",
+        file.display()
+    ))
+    .unwrap();
+    let gaps = |db: &Db| {
+        let rows = db.query("SELECT source || ': ' || reason, 1 FROM system.gaps");
+        rows_of_gaps(&rows.unwrap())
+    };
+    while !db.sources_ended() {
+        db.settle().unwrap();
+    }
+    assert_eq!(gaps(&db), [""; 0]);
+    db.close();
+    let db = open(&folder.path().join("data"), 1);
+    assert_eq!(gaps(&db), ["p: the database was not open"]);
+}
+
+fn rows_of_gaps(batches: &[RecordBatch]) -> Vec<String> {
+    let columns = batches
+        .iter()
+        .map(|batch| batch.column(0).as_string::<i32>());
+    let texts = columns.flat_map(|column| column.iter().flatten().map(str::to_owned));
+    texts.collect()
+}

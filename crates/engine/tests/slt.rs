@@ -104,7 +104,10 @@ impl Script {
                 Outcome::Created { kind, name } => self.created(kind, &name, sql)?,
                 Outcome::Rows { schema, batches } => answer = shown(&schema, &batches)?,
                 Outcome::Dropped { names } => self.given.retain(|name, _| !names.contains(name)),
-                Outcome::Unchanged { .. } | Outcome::Lifecycle { .. } | Outcome::Subscribed(_) => {}
+                Outcome::Unchanged { .. }
+                | Outcome::Altered { .. }
+                | Outcome::Lifecycle { .. }
+                | Outcome::Subscribed(_) => {}
             }
         }
         Ok(answer)

@@ -3,6 +3,7 @@
 //! ```text
 //!   run FILE.sql       check FILE.sql     sql [FILE]
 //!   tap FILE.sql [S]   tap -- COMMAND     connectors [NAME]
+//!   replay FILE.sql SOURCE STREAM
 //! ```
 //!
 //! One file a command. What they share: [`script`] reads a file and puts its statements into a
@@ -19,6 +20,7 @@ mod failure;
 mod lines;
 mod log;
 mod panel;
+mod replay;
 mod run;
 mod screen;
 mod script;
@@ -64,6 +66,10 @@ enum Command {
     Sql(shell::Arguments),
     /// Follow the raw bytes of a source, or capture those of a command.
     Tap(tap::Arguments),
+    /// Run the past of a source through the query of a stream once more, and print what it gives.
+    ///
+    /// Reads the data of a pipeline that is not running, and leaves it as it is.
+    Replay(replay::Arguments),
     /// List the connectors, or explain all options of one.
     Connectors(connectors::Arguments),
 }
@@ -76,6 +82,7 @@ fn main() -> ExitCode {
         Command::Check(arguments) => check::run(arguments),
         Command::Sql(arguments) => shell::run(arguments),
         Command::Tap(arguments) => tap::run(arguments),
+        Command::Replay(arguments) => replay::run(arguments),
         Command::Connectors(arguments) => connectors::run(arguments),
     };
     match done {
@@ -107,6 +114,11 @@ struct Database {
 }
 
 impl Database {
+    /// The folder that was given, else `folder`; none if all is kept in memory.
+    fn folder(&self, folder: Option<PathBuf>) -> Option<PathBuf> {
+        self.data.clone().or(folder).filter(|_| !self.in_memory)
+    }
+
     /// Opens the folder that was given, else `folder`; in memory if there is neither. With
     /// `start_connectors` what was created there starts at once.
     fn open(&self, folder: Option<PathBuf>, start_connectors: bool) -> Result<Db, Failure> {
@@ -114,8 +126,7 @@ impl Database {
         if let Some(workers) = self.workers {
             builder = builder.workers(workers.into());
         }
-        let folder = self.data.clone().or(folder).filter(|_| !self.in_memory);
-        match folder {
+        match self.folder(folder) {
             Some(folder) => builder.open(folder).map_err(Failure::runtime),
             None => builder.in_memory().map_err(Failure::runtime),
         }

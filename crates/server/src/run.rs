@@ -17,6 +17,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use arrow::array::AsArray;
 use headwater::Db;
 
 use crate::failure::Failure;
@@ -49,10 +50,12 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
     let script = Script::read(&arguments.file.path)?;
     // All of it is tried first, so that a wrong file leaves nothing behind.
     script.load(&trial()?)?;
-    let db = arguments
-        .database
-        .open(data_folder(&arguments.file.path), false)?;
+    let folder = data_folder(&arguments.file.path);
+    let db = arguments.database.open(folder.clone(), false)?;
     let loaded = script.load(&db)?;
+    if let Some(folder) = arguments.database.folder(folder) {
+        warn_of_others(&db, &loaded, &script.name, &folder)?;
+    }
     for (schema, batches) in &loaded.answers {
         show::print(schema, batches)?;
     }
@@ -66,9 +69,54 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
     runtime()?.block_on(pipeline.run())
 }
 
+/// What an earlier file created goes on running until it is dropped: says so.
+fn warn_of_others(db: &Db, loaded: &Loaded, file: &str, folder: &Path) -> Result<(), Failure> {
+    let is_known = |name: &str| loaded.names.iter().any(|it| it.eq_ignore_ascii_case(name));
+    for (kind, name) in others(db, is_known).map_err(Failure::runtime)? {
+        let drop = format!("DROP {} {name}", kind.to_uppercase());
+        let folder = folder.display();
+        eprintln!(
+            "warning: {kind} {name} is not in {file} and goes on running; \
+             {drop} in `headwater sql --data {folder}` ends it"
+        );
+    }
+    Ok(())
+}
+
+/// Kind and name of what exists and is not known, those that read before those that are read.
+fn others(db: &Db, is_known: impl Fn(&str) -> bool) -> headwater::Result<Vec<(String, String)>> {
+    let mut found = Vec::new();
+    for table in [
+        "SELECT 'sink', name FROM system.sinks",
+        "SELECT kind, name FROM system.streams",
+        "SELECT 'source', name FROM system.sources",
+    ] {
+        for batch in db.query(table)? {
+            let (kinds, names) = (batch.column(0), batch.column(1));
+            let rows = kinds
+                .as_string::<i32>()
+                .iter()
+                .zip(names.as_string::<i32>());
+            for (kind, name) in rows {
+                if let (Some(kind), Some(name)) = (kind, name) {
+                    found.push((kind.to_owned(), name.to_owned()));
+                }
+            }
+        }
+    }
+    // The query of a sink goes with it.
+    let of_sinks: Vec<String> = found
+        .iter()
+        .filter(|(kind, _)| kind == "sink")
+        .map(|(_, sink)| format!("{sink}__query"))
+        .collect();
+    found.retain(|(_, name)| !is_known(name) && !of_sinks.contains(name));
+    Ok(found)
+}
+
 /// Where the data of a file's pipeline is unless told: beside the file, so that pipelines in different
 /// folders do not meet. What comes from the standard input is kept in memory.
-fn data_folder(file: &Path) -> Option<PathBuf> {
+pub fn data_folder(file: &Path) -> Option<PathBuf> {
     (file != Path::new("-")).then(|| file.with_file_name(DATA_FOLDER))
 }
 

@@ -43,6 +43,8 @@ pub struct Loaded {
     pub prints: bool,
     /// What was created, for people.
     pub created: Vec<String>,
+    /// The names of what it creates, whether or not that was there before.
+    pub names: Vec<String>,
     queries: Vec<String>,
     all_sources: Vec<String>,
     sinks: usize,
@@ -121,7 +123,9 @@ impl Script {
         loaded.note(&statement.node, text);
         for outcome in outcomes {
             match outcome {
-                Outcome::Created { kind, name } => loaded.created.push(format!("{kind} {name}")),
+                Outcome::Created { kind, name } => {
+                    loaded.created.push(format!("{kind} {name}"));
+                }
                 Outcome::Rows { schema, batches }
                     if !matches!(statement.node, Statement::Query(_)) =>
                 {
@@ -136,6 +140,7 @@ impl Script {
 
 impl Loaded {
     fn note(&mut self, statement: &Statement, text: &str) {
+        self.names.extend(created_by(statement).map(str::to_owned));
         match statement {
             Statement::CreateSource(create) => {
                 let name = create.name.value.clone();
@@ -167,12 +172,16 @@ impl Loaded {
             Statement::Query(_) => self.selects.push(text.to_owned()),
             Statement::Drop(drop) => {
                 let gone = |name: &String| name.eq_ignore_ascii_case(&drop.name.value);
+                self.names.retain(|name| !gone(name));
                 self.queries.retain(|name| !gone(name));
                 self.sources.retain(|name| !gone(name));
                 self.all_sources.retain(|name| !gone(name));
             }
             Statement::InsertInto { .. }
             | Statement::Lifecycle { .. }
+            | Statement::AlterSource(_)
+            | Statement::Reprocess(_)
+            | Statement::Replay(_)
             | Statement::Show(_)
             | Statement::Describe(_)
             | Statement::Explain(_) => {}

@@ -409,3 +409,139 @@ fn connectors_are_explained() {
     assert_eq!(code, 1);
     assert!(errors.contains("webscoket"), "{errors}");
 }
+
+/// A folder with `pipeline.sql`: the rows of a file, counted in a view, and written to `out`.
+fn kept_pipeline() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    let sql = format!(
+        "CREATE SOURCE numbers (n BIGINT) WITH (connector = 'file', path = '{}', follow = false, format = 'json');
+         CREATE STREAM live;
+         ATTACH SOURCE numbers TO STREAM live;
+         START STREAM live;
+         CREATE VIEW total AS SELECT COUNT(*) AS rows, SUM(n) AS sum FROM numbers;
+         CREATE SINK out FROM (SELECT n FROM numbers) WITH (connector = 'file', path = '{}', format = 'json');
+         SELECT rows, sum FROM total;",
+        path("in"),
+        path("out")
+    );
+    std::fs::write(folder.path().join("pipeline.sql"), sql).unwrap();
+    std::fs::write(folder.path().join("in"), "{\"n\": 1}\n{\"n\": 2}\n").unwrap();
+    folder
+}
+
+/// Runs `pipeline.sql` of a folder.
+fn run_in(folder: &std::path::Path, arguments: &[&str]) -> (i32, String, String) {
+    let file = folder.join("pipeline.sql");
+    output(headwater(&["run", file.to_str().unwrap()]).args(arguments))
+}
+
+fn append(path: &std::path::Path, text: &str) {
+    let mut file = std::fs::OpenOptions::new().append(true).open(path).unwrap();
+    file.write_all(text.as_bytes()).unwrap();
+}
+
+#[test]
+fn a_pipeline_that_runs_again_goes_on_where_it_was() {
+    let folder = kept_pipeline();
+    let first = (0, "{\"rows\":2,\"sum\":3}\n".to_owned(), String::new());
+    assert_eq!(run_in(folder.path(), &[]), first);
+    assert!(
+        folder.path().join("headwater-data").is_dir(),
+        "beside the file"
+    );
+    append(&folder.path().join("in"), "{\"n\": 4}\n");
+    let second = (0, "{\"rows\":3,\"sum\":7}\n".to_owned(), String::new());
+    assert_eq!(run_in(folder.path(), &["--workers", "2"]), second);
+    let out = std::fs::read_to_string(folder.path().join("out")).unwrap();
+    assert_eq!(out, "{\"n\":1}\n{\"n\":2}\n{\"n\":4}\n", "each row once");
+    // Another folder knows nothing of it.
+    let other = folder.path().join("other");
+    let anew = run_in(folder.path(), &["--data", other.to_str().unwrap()]);
+    assert_eq!(anew, second);
+    let out = std::fs::read_to_string(folder.path().join("out")).unwrap();
+    assert_eq!(out.lines().count(), 6);
+}
+
+#[test]
+fn in_memory_nothing_is_kept() {
+    let folder = kept_pipeline();
+    for _ in 0..2 {
+        let (code, rows, errors) = run_in(folder.path(), &["--in-memory"]);
+        assert_eq!((code, errors.as_str()), (0, ""));
+        assert_eq!(rows, "{\"rows\":2,\"sum\":3}\n");
+    }
+    assert!(!folder.path().join("headwater-data").exists());
+    let both = run_in(folder.path(), &["--in-memory", "--data", "x"]);
+    assert_eq!(both.0, 2);
+}
+
+#[test]
+fn what_is_no_more_in_the_file_goes_on_and_is_told() {
+    let folder = kept_pipeline();
+    let data = folder.path().join("headwater-data");
+    assert_eq!(run_in(folder.path(), &[]).0, 0);
+    let file = folder.path().join("pipeline.sql");
+    let sql = std::fs::read_to_string(&file).unwrap();
+    std::fs::write(&file, sql.split("CREATE VIEW").next().unwrap()).unwrap();
+    let (code, _, errors) = run_in(folder.path(), &[]);
+    assert_eq!(code, 0, "{errors}");
+    let (name, data) = (file.display(), data.display().to_string());
+    assert_eq!(
+        errors,
+        format!(
+            "warning: sink out is not in {name} and goes on running; DROP SINK out in `headwater sql --data {data}` ends it\n\
+             warning: view total is not in {name} and goes on running; DROP VIEW total in `headwater sql --data {data}` ends it\n"
+        )
+    );
+    let dropped = with_input(&["sql", "--data", &data], "DROP SINK out; DROP VIEW total;");
+    assert_eq!((dropped.0, dropped.2.as_str()), (0, ""));
+    assert_eq!(run_in(folder.path(), &[]).2, "");
+}
+
+#[test]
+fn a_data_folder_has_one_program() {
+    let folder = tempfile::tempdir().unwrap();
+    let running = running(folder.path(), "echo $$; echo $$; sleep 1000");
+    let data = folder.path().join("headwater-data");
+    let (code, _, errors) = with_input(&["sql", "--data", data.to_str().unwrap()], "SELECT 1;");
+    assert_eq!(code, 3);
+    let told = format!("{}", data.display());
+    assert!(
+        errors.starts_with("error: ") && errors.contains(&told),
+        "{errors}"
+    );
+    running.signal(Signal::TERM);
+}
+
+#[test]
+fn check_can_require_a_guarantee() {
+    let file =
+        "CREATE SOURCE f (n BIGINT) WITH (connector = 'file', path = '/tmp/in', format = 'json');
+        CREATE SOURCE p (line VARCHAR) WITH (connector = 'process', command = 'cat');
+        CREATE STREAM q AS SELECT n FROM f;";
+    let sink =
+        "CREATE SINK o FROM q WITH (connector = 'file', path = '/tmp/out', format = 'json');";
+    let check =
+        |required: &str, sql: String| with_input(&["check", "-", "--require", required], &sql);
+    let without_p = file.replace(
+        "CREATE SOURCE p (line VARCHAR) WITH (connector = 'process', command = 'cat');",
+        "",
+    );
+    let (code, out, errors) = check("exactly-once", format!("{without_p}{sink}"));
+    assert_eq!((code, errors.as_str()), (0, ""));
+    assert!(out.ends_with("ok     o: exactly-once\n"), "{out}");
+    let (code, out, errors) = check("at-least-once", format!("{file}{sink}"));
+    assert_eq!(code, 1);
+    assert!(out.ends_with("ok     o: exactly-once\n"), "{out}");
+    let weakest = "error: p is at-most-once, not at-least-once; its weakest link is source p: process cannot go back";
+    assert!(errors.starts_with(weakest), "{errors}");
+    let stdout = "CREATE SINK o FROM q WITH (connector = 'stdout');";
+    let (code, _, errors) = check("exactly-once", format!("{without_p}{stdout}"));
+    assert_eq!(code, 1);
+    assert!(
+        errors.contains("o is at-least-once, not exactly-once; its weakest link is sink o: "),
+        "{errors}"
+    );
+    assert_eq!(check("always", String::new()).0, 2);
+}

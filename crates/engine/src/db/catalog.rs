@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use headwater_connect::{Receipt, SinkSpec, SourceHandle, SourceSpec};
+use headwater_connect::{Blueprint, Receipt, SinkSpec, SourceHandle, SourceSpec};
 use tokio_util::sync::CancellationToken;
 
 use super::life::Life;
+use super::options::WalOption;
 use super::system::{SystemTable, TABLES};
 use crate::durable::Definition;
 use crate::error::{Error, Result};
@@ -38,6 +39,8 @@ pub(super) struct SourceEntry {
     /// The settings of CREATE SOURCE, for handles that bring none of their own.
     pub config: SourceConfig,
     pub time: Option<EventTimeColumn>,
+    /// What CREATE SOURCE said of its log.
+    pub wal: Option<WalOption>,
     pub connector: Option<SourceConnector>,
 }
 
@@ -45,6 +48,8 @@ pub(super) struct SourceConnector {
     pub spec: SourceSpec,
     pub handle: Arc<SourceHandle>,
     pub tap: SourceTap,
+    /// Bad rows that it dropped before its options were changed.
+    pub dropped_before: u64,
     /// It was paused for want of an active stream, or is to be tried once more: to be started again
     /// when it is wanted, so that it rests is not its end.
     pub again: Arc<AtomicBool>,
@@ -76,6 +81,14 @@ pub(super) struct SinkEntry {
     pub rows: Option<Subscription>,
     /// Set once the sink's task runs.
     pub task: Option<tokio::task::JoinHandle<()>>,
+}
+
+impl SourceConnector {
+    /// Whether it goes on from a cursor. One that cannot be made will not run either.
+    pub fn goes_back(&self) -> bool {
+        let made = self.spec.source(None);
+        made.is_ok_and(|source| source.supports_incremental())
+    }
 }
 
 impl SourceEntry {
@@ -139,7 +152,7 @@ impl Entry {
     }
 
     /// The names it reads.
-    fn inputs(&self) -> Vec<&str> {
+    pub fn inputs(&self) -> Vec<&str> {
         match self {
             Self::Source(_) => Vec::new(),
             Self::Query(query) => query.inputs.iter().map(String::as_str).collect(),
@@ -181,6 +194,7 @@ impl Catalog {
             name: name.to_owned(),
             text: text.to_owned(),
             event_time: None,
+            altered: String::new(),
         };
         self.texts.insert(name.to_owned(), definition);
     }
@@ -189,6 +203,13 @@ impl Catalog {
     pub fn define_event_time(&mut self, name: &str, time: &WatermarkConfig) {
         if let Some(definition) = self.texts.get_mut(name) {
             definition.event_time = Some(time.clone());
+        }
+    }
+
+    /// `text` is the ALTER statement that says all that was changed since.
+    pub fn define_altered(&mut self, name: &str, text: String) {
+        if let Some(definition) = self.texts.get_mut(name) {
+            definition.altered = text;
         }
     }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use headwater_connect::{Guarantee, Status, SystemClock};
+use headwater_connect::{DeadLetters, Guarantee, Status, SystemClock};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use super::catalog::{Catalog, Entry, Kind, SinkEntry, SourceConnector, SourceEntry};
 use super::feeder::{Feeder, FeederParts};
 use super::{Inner, STOP_DEADLINE};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::ingest::Connected;
 use crate::sources::{ConnectorLane, LaneQueue};
 use crate::subscription::Subscription;
@@ -30,12 +30,12 @@ impl Inner {
         let catalog = self.catalog();
         let wanted = |source: &&SourceEntry| catalog.is_wanted(source.shared.name());
         let sources = catalog.sources().filter(wanted);
-        let started = sources.filter(|source| self.start_source(source));
+        let started = sources.filter(|source| self.start_source(&catalog, source));
         Ok(started.map(|it| it.shared.name().to_owned()).collect())
     }
 
     /// Starts a source if it can be started; tells whether it was.
-    fn start_source(&self, source: &SourceEntry) -> bool {
+    fn start_source(&self, catalog: &Catalog, source: &SourceEntry) -> bool {
         use headwater_connect::State;
         let Some(connector) = &source.connector else {
             return false;
@@ -66,13 +66,21 @@ impl Inner {
         });
         self.watch(connector, source);
         let _runtime = self.tokio.enter();
-        let lane = Box::new(ConnectorLane(queue));
-        let started = connector
-            .handle
-            .start(&CancellationToken::new(), Some(lane));
+        let errors = connector.spec.errors();
+        let started = self
+            .lane(catalog, source, errors, ConnectorLane(queue))
+            .and_then(|lane| {
+                let started = connector
+                    .handle
+                    .start(&CancellationToken::new(), Some(lane));
+                started.map_err(|error| Error::Config {
+                    what: error.to_string(),
+                })
+            });
         connector.again.store(false, Ordering::Release);
         if let Err(error) = started {
             tracing::error!(source = source.shared.name(), %error, "cannot start");
+            source.shared.note_error(&error.to_string());
             return false;
         }
         let source = source.shared.name().to_owned();
@@ -157,19 +165,26 @@ impl Inner {
                 continue;
             }
             let topic = catalog.topic(&sink.input)?;
+            let letters = self.letters(catalog, sink.spec.errors())?;
             let missing = sink.rows.is_none();
             let subscribed =
                 missing.then(|| self.subscribe_sink(catalog, &name, &sink.status, &topic));
             if let Some(Entry::Sink(sink)) = catalog.entries.get_mut(&name)
                 && let Some(rows) = sink.rows.take().or(subscribed)
             {
-                sink.task = Some(self.start_sink(sink, rows, topic.id));
+                sink.task = Some(self.start_sink(sink, rows, topic.id, letters));
             }
         }
         Ok(())
     }
 
-    fn start_sink(&self, sink: &SinkEntry, rows: Subscription, seed: u64) -> JoinHandle<()> {
+    fn start_sink(
+        &self,
+        sink: &SinkEntry,
+        rows: Subscription,
+        seed: u64,
+        letters: Option<Arc<dyn DeadLetters>>,
+    ) -> JoinHandle<()> {
         let spec = sink.spec.clone();
         let feeder = Feeder::new(FeederParts {
             rows,
@@ -179,7 +194,7 @@ impl Inner {
             errors: spec.errors().clone(),
             receipt: sink.receipt.clone(),
             stream: sink.input.clone(),
-            letters: None,
+            letters,
             clock: Arc::new(SystemClock),
         });
         self.tokio.spawn(async move {

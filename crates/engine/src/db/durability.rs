@@ -14,11 +14,12 @@ use std::sync::mpsc::sync_channel;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
-use headwater_connect::Receipt;
+use headwater_connect::{Gap, Receipt};
 use headwater_log::Disk;
 
 use super::catalog::Entry;
 use super::options::{SourceOptions, WalOption};
+use super::streams::lives;
 use super::{Builder, Db, Inner};
 use crate::dataflow::Run;
 use crate::durable::{
@@ -37,6 +38,9 @@ const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(10);
 /// How long a checkpoint waits for a sink to make durable what it has written.
 const SYNC_DEADLINE: Duration = Duration::from_secs(10);
 
+/// How long closing waits for sinks before the last checkpoint.
+const DELIVERY_DEADLINE: Duration = Duration::from_secs(2);
+
 /// Steps that are fed again before the replay waits for the workers to have done them.
 const REPLAYED_AT_ONCE: usize = 16;
 
@@ -52,6 +56,8 @@ pub(super) struct Durability {
     dropped: Mutex<Vec<String>>,
     /// One checkpoint at a time.
     checkpointing: Mutex<()>,
+    /// Whether the logs have been fed again.
+    pub caught_up: tokio::sync::watch::Sender<bool>,
     pacer: Pacer,
 }
 
@@ -87,6 +93,7 @@ impl Durability {
             ledgers: Mutex::default(),
             dropped: Mutex::default(),
             checkpointing: Mutex::new(()),
+            caught_up: tokio::sync::watch::Sender::new(false),
             pacer: Pacer {
                 state: Mutex::new(Pace {
                     every: CHECKPOINT_INTERVAL,
@@ -252,8 +259,7 @@ impl Inner {
             return Ok(None);
         };
         let _one_at_a_time = lock(&durability.checkpointing);
-        let (definitions, mut state) = self.collect()?;
-        state.definitions = definitions;
+        let state = self.collect()?;
         let covered = sync_logs_of(&durability, &state)?;
         self.sync_sinks(&state)?;
         let written = durability.folder.write(state)?;
@@ -305,20 +311,21 @@ impl Inner {
     }
 
     /// What all workers know at one moment, and what exists at it.
-    fn collect(&self) -> Result<(Vec<Definition>, State<Run>)> {
+    fn collect(&self) -> Result<State<Run>> {
         let (answer, answers) = sync_channel(self.workers);
-        let definitions = {
+        let mut state = State::default();
+        {
             let catalog = self.catalog();
             // Under the catalog's lock, so that nothing is created in between.
             self.turns.command(Command::Checkpoint { answer });
-            catalog.definitions()
-        };
-        let mut state = State::default();
+            state.definitions = catalog.definitions();
+            state.streams = lives(&catalog);
+        }
         for _ in 0..self.workers {
             let part = answers.recv().map_err(|_| Error::Closed)?;
             state.add(part.map_err(|error| Error::Data(error.strip_backtrace()))?);
         }
-        Ok((definitions, state))
+        Ok(state)
     }
 
     /// Runs again what was created, feeds again what the logs hold behind the checkpoint, and goes on.
@@ -334,13 +341,18 @@ impl Inner {
         for definition in &definitions {
             self.create_again(definition)?;
         }
+        let streams = durability.restore(|state| std::mem::take(&mut state.streams));
+        self.restore_lifecycle(&streams)?;
         lock(&durability.restored).running = false;
         if start_connectors {
             self.start_sinks(&mut self.catalog())?;
         }
         let last = self.replay(&durability, &fed, sequence)?;
         self.turns.command(Command::SetSequence(last + 1));
+        durability.caught_up.send_replace(true);
         durability.restore(|state| *state = State::default());
+        // Streams that were catching up go on with that.
+        self.regulate()?;
         if start_connectors && !definitions.is_empty() {
             self.start_connectors()?;
         }
@@ -353,10 +365,10 @@ impl Inner {
             let name = &definition.name;
             Error::Data(format!("{name:?} cannot be made again: {error}"))
         })?;
-        match &definition.event_time {
-            Some(time) => self.bring_event_time(&definition.name, time),
-            None => Ok(()),
+        if let Some(time) = &definition.event_time {
+            self.bring_event_time(&definition.name, time)?;
         }
+        self.alter_again(definition)
     }
 
     /// Takes the event time that a handle brings, for a source that has none from CREATE SOURCE.
@@ -389,12 +401,17 @@ impl Inner {
                 .map(|source| Arc::clone(&source.topic))
                 .collect()
         };
-        let (mut replay, mut last) = (Replay::new(), sequence);
+        let (mut replay, mut last) = (Replay::default(), sequence);
         for topic in &topics {
             let name = &topic.relation.name;
             if let Some(journal) = durability.journal(name) {
                 let at = fed.get(name).cloned().unwrap_or_default();
-                replay.add(topic, &journal, at.sequence)?;
+                if let Some(rows) = replay.add(topic, &journal, at.sequence)? {
+                    let what = format!(
+                        "the log of {name:?} has lost {rows} rows that no checkpoint covers"
+                    );
+                    return Err(Error::Data(what));
+                }
             }
         }
         let (mut steps, mut cursors) = (0, BTreeMap::new());
@@ -413,12 +430,19 @@ impl Inner {
         }
         self.look()?;
         for source in self.catalog().sources() {
-            let known = fed
-                .get(source.shared.name())
-                .and_then(|it| it.cursor.clone());
+            let state = fed.get(source.shared.name());
+            let has_run = source.topic.rows() > 0;
+            let known = state.and_then(|it| it.cursor.clone());
             let cursor = cursors.remove(&source.topic.id).or(known);
             if let Some(connector) = &source.connector {
                 connector.handle.resume_from(cursor);
+                if has_run && !connector.goes_back() {
+                    source.shared.note_gap(Gap {
+                        reason: "the database was not open".to_owned(),
+                        from: None,
+                        to: None,
+                    });
+                }
             }
         }
         if steps > 0 {
@@ -436,7 +460,7 @@ fn sync_logs_of(
     let mut covered = Vec::new();
     for (name, source) in &state.sources {
         if let Some(journal) = durability.journal(name) {
-            journal.sync_to(source.offset).map_err(Error::Data)?;
+            journal.sync_to(source.sequence).map_err(Error::Data)?;
             covered.push((journal, source.offset, source.sequence));
         }
     }
@@ -572,7 +596,7 @@ impl Inner {
     }
 
     /// The log of a source, if it has one.
-    pub(super) fn journal(&self, source: &str) -> Option<Arc<Journal>> {
+    pub(super) fn journal_of(&self, source: &str) -> Option<Arc<Journal>> {
         self.durability.as_ref()?.journal(source)
     }
 
@@ -594,12 +618,23 @@ impl Inner {
             .try_for_each(|journal| journal.sync_all().map_err(Error::Data))
     }
 
+    /// Gives the sinks a moment to write what they have, so that they need not write it again after a
+    /// restart.
+    fn wait_for_delivery(&self) {
+        let deadline = std::time::Instant::now() + DELIVERY_DEADLINE;
+        let delivered = || self.catalog().topics().all(|topic| topic.is_delivered());
+        while !delivered() && std::time::Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    }
+
     /// The last checkpoint, and everything in the logs on disk.
     pub(super) fn close_durably(&self) {
         let Some(durability) = &self.durability else {
             return;
         };
         durability.end();
+        self.wait_for_delivery();
         if let Err(error) = self.checkpoint() {
             tracing::error!(%error, "no last checkpoint could be written; the one before it counts");
         }

@@ -1,4 +1,4 @@
-//! DESCRIBE and EXPLAIN: the columns of what there is, and the plans of queries, as rows.
+//! DESCRIBE and EXPLAIN: the columns of what there is, the plans of queries, and guarantees, as rows.
 
 use std::sync::Arc;
 
@@ -7,6 +7,7 @@ use arrow::datatypes::{DataType, Field, Schema};
 
 use super::Inner;
 use super::catalog::Entry;
+use super::guarantees::Guarantees;
 use super::options::Place;
 use super::statements::Outcome;
 use crate::error::Result;
@@ -63,9 +64,8 @@ impl Inner {
 
     pub(super) fn explain(&self, explain: Explain, place: &Place) -> Result<Outcome> {
         if explain.guarantees {
-            let error = SqlError::not_built("EXPLAIN GUARANTEES")
-                .hint("Nothing is logged yet: all rows are kept in memory only.");
-            return Err(error.at(place.clone()).into());
+            let found = self.explained_guarantees(explain.target, place)?;
+            return Ok(guarantees(&found));
         }
         let logical = match explain.target {
             ExplainTarget::Query(query) => self.plan(query)?.logical,
@@ -95,6 +95,41 @@ impl Inner {
         let lines = logical.lines().map(|line| Some(line.to_owned()));
         Ok(Table::default().text("plan", lines).outcome())
     }
+}
+
+/// A row for each link, and one that sums them up.
+fn guarantees(found: &Guarantees) -> Outcome {
+    let sum = match found.weakest() {
+        Some(link) => (
+            link.name.clone(),
+            format!("the weakest link is {} {}", link.kind, link.name),
+        ),
+        None => (found.name.clone(), "every link is".to_owned()),
+    };
+    let links = || found.links.iter();
+    let last = |text: String| std::iter::once(Some(text));
+    Table::default()
+        .text(
+            "link",
+            links()
+                .map(|it| Some(it.kind.to_string()))
+                .chain(last("weakest".to_owned())),
+        )
+        .text(
+            "what",
+            links().map(|it| Some(it.name.clone())).chain(last(sum.0)),
+        )
+        .text(
+            "guarantee",
+            links()
+                .map(|it| Some(it.guarantee.to_string()))
+                .chain(last(found.overall().to_string())),
+        )
+        .text(
+            "why",
+            links().map(|it| Some(it.why.clone())).chain(last(sum.1)),
+        )
+        .outcome()
 }
 
 fn no_plan(place: &Place) -> crate::error::Error {

@@ -193,7 +193,7 @@ impl Feeder {
     /// Writes a batch, or those of its rows that can be written; the number of rows handed over.
     async fn write(&mut self, sink: &mut dyn Sink, batch: &RecordBatch) -> Result<u64, Ended> {
         let mut parts = vec![batch.clone()];
-        let (mut handed, mut given_up) = (0, None);
+        let (mut handed, mut given_up, mut letters) = (0, None, Vec::new());
         while let Some(part) = parts.pop() {
             let rows = part.num_rows();
             match self.try_write(sink, &part).await {
@@ -203,10 +203,13 @@ impl Feeder {
                     parts.push(part.slice(0, rows / 2));
                 }
                 Err(failure) => {
-                    self.give_up(&part, &failure).await?;
+                    letters.extend(self.give_up(&part, &failure)?);
                     given_up = Some(told(&failure.error));
                 }
             }
+        }
+        if !letters.is_empty() {
+            self.bury(&letters).await;
         }
         match given_up {
             Some(reason) => self.parts.status.set("degraded", Some(reason)),
@@ -257,8 +260,8 @@ impl Feeder {
         }
     }
 
-    /// Does with rows what the strategy says.
-    async fn give_up(&mut self, rows: &RecordBatch, failure: &GivenUp) -> Result<(), Ended> {
+    /// Does with rows what the strategy says; gives the dead letters to be sent.
+    fn give_up(&mut self, rows: &RecordBatch, failure: &GivenUp) -> Result<Vec<DeadLetter>, Ended> {
         match self.parts.errors.strategy() {
             Some(ErrorStrategy::Drop) => {
                 let reason = failure.error.to_string();
@@ -266,25 +269,21 @@ impl Feeder {
                     .status
                     .dropped
                     .add(&reason, rows.num_rows() as u64);
-                Ok(())
+                Ok(Vec::new())
             }
-            Some(ErrorStrategy::Dlq) => {
-                self.bury(rows, failure).await;
-                Ok(())
-            }
+            Some(ErrorStrategy::Dlq) => Ok(self.letters(rows, failure)),
             None | Some(ErrorStrategy::Retry | ErrorStrategy::Fail) => {
                 Err(self.failed(&failure.error))
             }
         }
     }
 
-    /// Sends rows to the dead letters; what these do not take goes to the log, and is counted.
-    async fn bury(&self, rows: &RecordBatch, failure: &GivenUp) {
-        let letters = self.letters(rows, failure);
+    /// Sends dead letters to their stream; what it does not take goes to the log, and is counted.
+    async fn bury(&self, letters: &[DeadLetter]) {
         let mut refusal = "there is no stream of dead letters".to_owned();
         if let Some(stream) = &self.parts.letters {
             for attempt in 1..=LETTER_ATTEMPTS {
-                match stream.take(&letters).await {
+                match stream.take(letters).await {
                     Ok(()) => {
                         let sent = &self.parts.status.dead_letters;
                         sent.fetch_add(letters.len() as u64, Ordering::Relaxed);
@@ -297,7 +296,7 @@ impl Feeder {
                 }
             }
         }
-        for letter in &letters {
+        for letter in letters {
             let row = String::from_utf8_lossy(&letter.original_event);
             let (stream, error) = (&letter.stream_name, &letter.error_message);
             tracing::error!(stream, error, refusal, %row, "a dead letter was not delivered");

@@ -61,7 +61,7 @@ impl Found {
             name,
             shared.bad.load(Ordering::Relaxed),
         );
-        self.add(&metric::SOURCE_DROPPED, name, dropped(shared));
+        self.add(&metric::SOURCE_DROPPED, name, dropped(source));
         let gaps = shared.gap_count.load(Ordering::Relaxed);
         self.add(&metric::SOURCE_GAPS, name, gaps);
         self.add_if(&metric::SOURCE_LAG, name, lag(source.topic.watermark()));

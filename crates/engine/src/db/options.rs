@@ -1,6 +1,5 @@
 //! The options that every source and every query has, and how problems with options are told.
 
-use headwater_connect::ErrorOptions;
 use headwater_connect::options::{
     ByteSize, Duration, Fault, Given, Objection, OptionSet, Options, Problem, Row, Value,
 };
@@ -204,23 +203,6 @@ pub(super) fn refuse_unbuilt_options(options: &[OptionEntry]) -> Result<()> {
         }
     }
     Ok(())
-}
-
-/// Refuses a stream of dead letters.
-pub(super) fn refuse_dead_letters(errors: &ErrorOptions, options: &[OptionEntry]) -> Result<()> {
-    let Some(stream) = errors.dlq_stream() else {
-        return Ok(());
-    };
-    let at = options
-        .iter()
-        .find(|option| option.key.to_lowercase().ends_with("error.strategy"));
-    let error = SqlError::not_built(format!("error.strategy 'dlq' (to the stream {stream:?})"))
-        .hint("Take 'retry', 'drop' or 'fail'. Bad rows of a source SRC are in SRC__bad.");
-    let error = match at {
-        Some(option) => error.at(option.key_span.start..option.value_span.end),
-        None => error,
-    };
-    Err(error.into())
 }
 
 /// A `WITH` list for the walker. `connector` is taken out.

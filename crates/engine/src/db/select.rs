@@ -127,7 +127,7 @@ impl Inner {
             if tables.views.iter().any(known) || tables.histories.iter().any(|(it, _)| known(it)) {
                 continue;
             }
-            match self.journal(&topic.relation.name) {
+            match self.journal_of(&topic.relation.name) {
                 Some(journal) => tables.histories.push((topic, journal)),
                 None if topic.is_kept() => tables.views.push(topic),
                 None => return Err(keeps_no_rows(&catalog, &name, query).into()),

@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 use super::Inner;
 use super::catalog::{Catalog, Entry, Kind, SinkEntry};
 use super::feeder::SinkStatus;
-use super::options::{Place, given, refuse_dead_letters, refuse_unbuilt_options};
+use super::options::{Place, given, refuse_unbuilt_options};
 use super::statements::{Existing, Outcome, published, query_name, refused, schema_of, undefined};
 use crate::error::Result;
 use crate::sql::{CreateSink, Name, OptionEntry, SinkInput, SqlError, SqlQuery};
@@ -61,16 +61,19 @@ impl Inner {
                 let planned = self.plan(query)?;
                 let schema = published(&planned);
                 // The options are checked before anything is created.
-                self.sink_spec(&create.options, Arc::clone(&schema), place)?;
+                let spec = self.sink_spec(&create.options, Arc::clone(&schema), place)?;
+                self.ensure_letters(spec.errors(), &create.options, &name, &planned.inputs)?;
                 let input = query_name(&name);
                 let (queue, _) = self.sink_queue(&self.catalog(), &name, &status, &planned.inputs);
                 rows = Some(Subscription::new(Arc::clone(&queue), Arc::clone(&schema)));
-                self.install(Kind::Stream, &input, text, planned, Some(queue))?;
+                self.install(Kind::Stream, &input, text, planned, Some(queue), &[])?;
                 (Some(input), schema)
             }
             SinkInput::Declared(columns) => (None, schema_of(&columns)),
         };
         let spec = self.sink_spec(&create.options, Arc::clone(&schema), place)?;
+        let inputs: &[String] = input.as_slice();
+        self.ensure_letters(spec.errors(), &create.options, &name, inputs)?;
         if let (None, Some(input), true) = (&rows, &input, self.is_restoring()) {
             // Before the logs are fed again, so that it misses nothing of that.
             let catalog = self.catalog();
@@ -94,7 +97,7 @@ impl Inner {
         })
     }
 
-    fn sink_spec(
+    pub(super) fn sink_spec(
         &self,
         options: &[OptionEntry],
         schema: SchemaRef,
@@ -110,9 +113,7 @@ impl Inner {
         let spec = self
             .connectors
             .sink(&entry.value.to_string(), &given, schema, &[]);
-        let spec = spec.map_err(|error| refused(error, entry, place))?;
-        refuse_dead_letters(spec.errors(), options)?;
-        Ok(spec)
+        spec.map_err(|error| refused(error, entry, place))
     }
 
     /// Feeds a sink that was declared with its columns.
@@ -122,7 +123,7 @@ impl Inner {
         columns: &[Name],
         query: SqlQuery,
     ) -> Result<Outcome> {
-        let (name, declared, status) = {
+        let (name, declared, status, errors) = {
             let catalog = self.catalog();
             let name = catalog
                 .spelling(&target.value)
@@ -131,7 +132,8 @@ impl Inner {
             match catalog.entries.get(&name) {
                 Some(Entry::Sink(sink)) if sink.input.is_empty() => {
                     let status = Arc::clone(&sink.status);
-                    (name, Arc::clone(&sink.declared), status)
+                    let errors = sink.spec.errors().clone();
+                    (name, Arc::clone(&sink.declared), status, errors)
                 }
                 Some(Entry::Sink(_)) => {
                     let error = SqlError::not_built(format!("a second query into sink {name:?}"))
@@ -155,10 +157,11 @@ impl Inner {
         let planned = planned
             .insert_into(&declared, &order)
             .map_err(|error| error.at(place))?;
+        self.refuse_circle(&errors, &name, &planned.inputs, &target.span)?;
         let input = query_name(&name);
         let (queue, _) = self.sink_queue(&self.catalog(), &name, &status, &planned.inputs);
         let rows = Subscription::new(Arc::clone(&queue), published(&planned));
-        self.install(Kind::Stream, &input, text, planned, Some(queue))?;
+        self.install(Kind::Stream, &input, text, planned, Some(queue), &[])?;
         if let Some(Entry::Sink(sink)) = self.catalog().entries.get_mut(&name) {
             sink.input = input;
             sink.rows = Some(rows);
@@ -185,6 +188,7 @@ impl Inner {
         let waiting = saved.unwrap_or_default().waiting;
         let (gate, progress) = (self.gate(catalog, inputs), Arc::clone(status) as _);
         let queue = Queue::for_sink(SINK_QUEUE_ROWS, gate, sink.to_owned(), progress, waiting);
+        status.reads(&queue);
         (queue, from)
     }
 

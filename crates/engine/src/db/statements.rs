@@ -10,10 +10,9 @@ use headwater_connect::{Care, Rejection, SourceHandle, SourceSpec};
 
 use super::Inner;
 use super::catalog::{Catalog, Entry, Kind, QueryEntry, SourceConnector, SourceEntry, event_time};
+use super::catch_up::{Past, Start, start_of};
 use super::life::Life;
-use super::options::{
-    Place, SourceOptions, given, refuse_dead_letters, refuse_unbuilt_options, rejected,
-};
+use super::options::{Place, SourceOptions, given, refuse_unbuilt_options, rejected};
 use super::select::refuse_system_tables;
 use crate::dataflow::Failure;
 use crate::durable::now_us;
@@ -28,7 +27,7 @@ use crate::sql::{
 use crate::streams::StreamStatus;
 use crate::subscription::{QUEUE_ROWS, Queue, Subscription};
 use crate::tap::SourceTap;
-use crate::topic::{Begin, Topic};
+use crate::topic::{Begin, Topic, TopicId};
 use crate::worker::{Command, NewQuery, NewSource, Once};
 
 /// SQLSTATE: something of this name exists.
@@ -63,6 +62,11 @@ pub enum Outcome {
         /// What it is doing.
         status: StreamStatus,
     },
+    /// The options of a source were changed.
+    Altered {
+        /// Its name.
+        name: String,
+    },
     /// Things were dropped, in this order.
     Dropped {
         /// Their names.
@@ -92,7 +96,11 @@ impl Inner {
             let mut outcomes = Vec::new();
             let done = self.run_all(sql, parse(sql)?, &mut outcomes);
             let changed = |outcome: &Outcome| {
-                matches!(outcome, Outcome::Created { .. } | Outcome::Dropped { .. })
+                use Outcome::{Altered, Created, Dropped, Lifecycle};
+                matches!(
+                    outcome,
+                    Created { .. } | Altered { .. } | Dropped { .. } | Lifecycle { .. }
+                )
             };
             // What was created before an error stays, so it is saved and runs.
             match (outcomes.iter().any(changed), self.starts_connectors()) {
@@ -138,6 +146,7 @@ impl Inner {
             Statement::CreateSource(create) => create.name.value.clone(),
             Statement::CreateStream(create) => create.name.value.clone(),
             Statement::CreateView(create) => create.name.value.clone(),
+            Statement::CreateSet(create) => create.name.value.clone(),
             Statement::CreateSink(create) => create.name.value.clone(),
             Statement::InsertInto { target, .. } => query_name(&target.value),
             _ => return None,
@@ -178,25 +187,28 @@ impl Inner {
         match statement {
             Statement::CreateSource(create) => self.create_source(create, place),
             Statement::CreateStream(create) => {
-                refuse_unbuilt_options(&create.options)?;
-                refuse_options(&create.options)?;
+                let start = start_of(Start::Now, &create.options)?;
                 if create.emit == Some(Emit::OnUpdate) {
                     let error = SqlError::not_built("EMIT ON UPDATE")
                         .hint("Leave it out: a window gives its result when it closes.");
                     return Err(error.at(create.query.span).into());
                 }
                 let if_not_exists = create.if_not_exists;
-                self.create_query(Kind::Stream, &create.name, if_not_exists, create.query)
+                let name = &create.name;
+                self.create_query(Kind::Stream, name, if_not_exists, create.query, start)
             }
             Statement::CreateView(create) => {
-                refuse_unbuilt_options(&create.options)?;
-                refuse_options(&create.options)?;
+                let start = start_of(Start::Retained, &create.options)?;
                 let if_not_exists = create.if_not_exists;
-                self.create_query(Kind::View, &create.name, if_not_exists, create.query)
+                let name = &create.name;
+                self.create_query(Kind::View, name, if_not_exists, create.query, start)
             }
             Statement::CreateSet(create) => self.create_set(create),
             Statement::Lifecycle { action, stream } => self.lifecycle(action, &stream),
             Statement::Attach(attach) => self.attach(&attach),
+            Statement::Replay(replay) => self.replay_statement(&replay),
+            Statement::AlterSource(alter) => self.alter_source(&alter, place),
+            Statement::Reprocess(name) => self.reprocess(&name),
             Statement::CreateSink(create) => self.create_sink(create, place),
             Statement::InsertInto {
                 target,
@@ -233,7 +245,7 @@ impl Inner {
             })
     }
 
-    fn create_source(&self, create: CreateSource, place: &Place) -> Result<Outcome> {
+    pub(super) fn create_source(&self, create: CreateSource, place: &Place) -> Result<Outcome> {
         let name = create.name.value.clone();
         if let Existing::Unchanged = self.existing(&create.name, create.if_not_exists)? {
             return Ok(Outcome::Unchanged { name });
@@ -241,6 +253,9 @@ impl Inner {
         refuse_unbuilt_options(&create.options)?;
         let declared = (!create.columns.is_empty()).then(|| schema_of(&create.columns));
         let (options, spec) = self.source_options(&create.options, declared.clone(), place)?;
+        if let Some(spec) = &spec {
+            self.ensure_letters(spec.errors(), &create.options, &name, &[])?;
+        }
         let schema = match (&spec, declared) {
             (Some(spec), _) => headwater_connect::Blueprint::schema(spec),
             (None, Some(declared)) => declared,
@@ -291,6 +306,7 @@ impl Inner {
                 spec,
                 handle,
                 tap,
+                dropped_before: 0,
                 again: Arc::default(),
                 watched: AtomicBool::new(false),
             }
@@ -302,6 +318,7 @@ impl Inner {
             shared,
             config,
             time,
+            wal: options.wal_mode(),
             connector,
         };
         catalog.insert(&name, Entry::Source(entry));
@@ -311,7 +328,7 @@ impl Inner {
         })
     }
 
-    fn source_options(
+    pub(super) fn source_options(
         &self,
         options: &[OptionEntry],
         declared: Option<SchemaRef>,
@@ -328,7 +345,6 @@ impl Inner {
                 let name = entry.value.to_string();
                 let spec = self.connectors.source(&name, &given, declared, &[own]);
                 let spec = spec.map_err(|error| refused(error, entry, place))?;
-                refuse_dead_letters(spec.errors(), options)?;
                 (spec.options().clone(), Some(spec))
             }
         };
@@ -369,6 +385,7 @@ impl Inner {
         name: &Name,
         if_not_exists: bool,
         query: SqlQuery,
+        start: Start,
     ) -> Result<Outcome> {
         if let Existing::Unchanged = self.existing(name, if_not_exists)? {
             return Ok(Outcome::Unchanged {
@@ -377,7 +394,13 @@ impl Inner {
         }
         let text = query.text.clone();
         let planned = self.plan(query)?;
-        self.install(kind, &name.value, text, planned, None)?;
+        let pasts = self.pasts(&planned.inputs, start)?;
+        let output = self.install(kind, &name.value, text, planned, None, &pasts)?;
+        if !pasts.is_empty() {
+            self.catch_up(output, &pasts)?;
+            self.release(output);
+            self.look()?;
+        }
         Ok(Outcome::Created {
             kind,
             name: name.value.clone(),
@@ -402,7 +425,8 @@ impl Inner {
         Ok(planned)
     }
 
-    /// Begins a query. `first` subscribes before it has any result.
+    /// Begins a query. `first` subscribes before it has any result; `pasts` are inputs that it does not
+    /// hear yet.
     pub(super) fn install(
         &self,
         kind: Kind,
@@ -410,7 +434,8 @@ impl Inner {
         text: String,
         planned: Planned,
         first: Option<Arc<Queue>>,
-    ) -> Result<()> {
+        pasts: &[Past],
+    ) -> Result<TopicId> {
         let mut catalog = self.catalog();
         let inputs = planned.inputs.iter().map(|input| catalog.topic(input));
         let inputs = inputs.collect::<Result<Vec<_>>>()?;
@@ -458,7 +483,9 @@ impl Inner {
             late: late.clone(),
             failure: Failure::default(),
             state,
+            held: pasts.iter().map(Past::hold).collect(),
         }));
+        let id = output.id;
         let (inputs, logical) = (planned.inputs, planned.logical);
         let entry = QueryEntry {
             kind,
@@ -470,7 +497,7 @@ impl Inner {
             life,
         };
         catalog.insert(name, Entry::Query(entry));
-        Ok(())
+        Ok(id)
     }
 
     pub(super) fn existing(&self, name: &Name, if_not_exists: bool) -> Result<Existing> {
@@ -531,7 +558,11 @@ impl Inner {
             .peekable();
         if readers.peek().is_some() && !drop.cascade {
             let readers = readers.map(String::as_str).collect::<Vec<_>>().join(", ");
-            let error = SqlError::new(DEPENDENT, format!("{name:?} is read by {readers}"))
+            let how = match catalog.senders(name).is_empty() {
+                true => "read",
+                false => "needed",
+            };
+            let error = SqlError::new(DEPENDENT, format!("{name:?} is {how} by {readers}"))
                 .hint("DROP them first, or say CASCADE.");
             return Err(error.at(drop.name.span.clone()).into());
         }
@@ -575,7 +606,12 @@ fn collect_readers(catalog: &Catalog, name: &str, into: &mut Vec<String>) {
         return;
     }
     into.push(name.to_owned());
-    for reader in catalog.readers(name) {
+    // What sends its dead letters there goes before those that read both.
+    for reader in catalog
+        .senders(name)
+        .into_iter()
+        .chain(catalog.readers(name))
+    {
         collect_readers(catalog, &reader, into);
     }
 }
@@ -620,17 +656,6 @@ pub(super) fn schema_of(columns: &[Column]) -> SchemaRef {
     Arc::new(Schema::new(columns.iter().map(field).collect::<Vec<_>>()))
 }
 
-fn refuse_options(options: &[OptionEntry]) -> Result<()> {
-    match options.first() {
-        None => Ok(()),
-        Some(option) => {
-            let message = format!("there is no option {:?} of a stream or view", option.key);
-            let error = SqlError::new(sqlstate::UNDEFINED_OBJECT, message);
-            Err(error.at(option.key_span.clone()).into())
-        }
-    }
-}
-
 pub(super) fn refused(
     rejection: Rejection<Place>,
     connector: &OptionEntry,
@@ -657,7 +682,9 @@ fn no_columns(name: &Name) -> SqlError {
         .at(name.span.clone())
 }
 
-/// Rows that the policy of a source has dropped, for people.
-pub(super) fn dropped(shared: &SourceShared) -> u64 {
-    shared.dropped.load(Ordering::Relaxed)
+/// Rows that a source has dropped, for people: by its backpressure, or as bad by its error strategy.
+pub(super) fn dropped(source: &SourceEntry) -> u64 {
+    let left_out = source.connector.as_ref();
+    let left_out = left_out.map_or(0, |it| it.dropped_before + it.spec.dropped().total());
+    source.shared.dropped.load(Ordering::Relaxed) + left_out
 }

@@ -29,7 +29,7 @@ use crate::sql::{Name, Statement, StreamAction};
 use crate::sql::{Spanned, SqlError};
 use crate::streams::{LifecycleState, SavedStream, StreamStats, StreamStatus, Streams};
 use crate::telemetry::LifecycleEvent;
-use crate::worker::{Command, Hold, LifeCommand, NewQuery};
+use crate::worker::{Command, Hold, LifeCommand, NewQuery, Place};
 
 /// SQLSTATE: not in the state that this needs.
 const NOT_IN_STATE: &str = "55000";
@@ -124,6 +124,7 @@ impl Db {
     pub(crate) fn run_unwritten(&self, node: Statement) -> Result<Vec<String>> {
         self.inner.check_open()?;
         self.inner.statement(Spanned { node, span: 0..0 })?;
+        self.inner.checkpoint()?;
         self.inner.start_wanted()
     }
 }
@@ -216,6 +217,8 @@ impl Inner {
             let kept = catalog.readers(name).iter().any(keeps) || catalog.is_wanted(name);
             if let (false, Some(connector)) = (kept, &source.connector) {
                 connector.handle.forget_cursor();
+                let source = source.topic.id;
+                self.turns.command(Command::ForgetCursor { source });
             }
         }
         Ok(())
@@ -281,7 +284,8 @@ impl Inner {
             output: Arc::clone(&query.topic),
             late: query.late.clone(),
             failure: Failure::default(),
-            state: None,
+            state: self.saved_query(&query.topic.relation.name),
+            held: Vec::new(),
         }))
     }
 
@@ -296,6 +300,7 @@ impl Inner {
         if paused || self.holds_would_change() {
             self.settle_a_little()?;
         }
+        self.catch_up_released()?;
         let released = self.hold();
         if released.is_empty() {
             return Ok(());
@@ -371,7 +376,9 @@ impl Inner {
             let (mut now, mut before) = (BTreeMap::new(), query.life.held.clone());
             for input in wanted {
                 let held = before.remove(&input);
-                now.insert(input, held.unwrap_or_else(|| HeldInput::from(now_us())));
+                let logged = self.journal_of(&input).is_some();
+                let held = held.unwrap_or_else(|| HeldInput::from(now_us(), logged));
+                now.insert(input, held);
             }
             self.life(LifeCommand::Hold {
                 output: query.topic.id,
@@ -410,18 +417,7 @@ impl Inner {
     }
 
     pub(super) fn lifecycle_state(&self) -> LifecycleState {
-        let catalog = self.catalog();
-        let saved = |(name, query): (&String, &QueryEntry)| {
-            let attached = match query.life.is_set() {
-                true => query.inputs.clone(),
-                false => Vec::new(),
-            };
-            let status = query.life.status;
-            (name.clone(), SavedStream { status, attached })
-        };
-        LifecycleState {
-            streams: catalog.queries().map(saved).collect(),
-        }
+        lives(&self.catalog())
     }
 
     pub(super) fn restore_lifecycle(&self, state: &LifecycleState) -> Result<()> {
@@ -454,8 +450,23 @@ impl Inner {
             for action in actions {
                 self.lifecycle(*action, &super::sets::unwritten(name))?;
             }
+            self.restore_places(name, saved);
         }
         Ok(())
+    }
+
+    /// Where a stream was in the logs of the sources that it did not hear.
+    fn restore_places(&self, name: &str, saved: &SavedStream) {
+        let catalog = self.catalog();
+        let Some(Entry::Query(query)) = catalog.entries.get(name) else {
+            return;
+        };
+        for (input, step) in &saved.held {
+            let held = query.life.held.get(input);
+            if let Some(place) = held.and_then(|held| held.place.as_ref()) {
+                place.set(*step);
+            }
+        }
     }
 }
 
@@ -486,8 +497,35 @@ impl Catalog {
     }
 }
 
+/// What all streams are doing.
+pub(super) fn lives(catalog: &Catalog) -> LifecycleState {
+    let saved = |(name, query): (&String, &QueryEntry)| {
+        let attached = match query.life.is_set() {
+            true => query.inputs.clone(),
+            false => Vec::new(),
+        };
+        let held = query
+            .life
+            .held
+            .iter()
+            .filter_map(|(input, held)| Some((input.clone(), held.place.as_ref()?.get()?)));
+        let saved = SavedStream {
+            status: query.life.status,
+            attached,
+            held: held.collect(),
+        };
+        (name.clone(), saved)
+    };
+    LifecycleState {
+        streams: catalog.queries().map(saved).collect(),
+    }
+}
+
 /// The inputs of a paused stream from which rows come all the same, sorted.
-fn inputs_to_hold(catalog: &Catalog, query: &QueryEntry) -> std::collections::BTreeSet<String> {
+pub(super) fn inputs_to_hold(
+    catalog: &Catalog,
+    query: &QueryEntry,
+) -> std::collections::BTreeSet<String> {
     if query.life.status != StreamStatus::Paused {
         return Default::default();
     }
@@ -504,7 +542,12 @@ fn holds(catalog: &Catalog, held: &BTreeMap<String, HeldInput>) -> Vec<Hold> {
     let hold = |(input, held): (&String, &HeldInput)| {
         let input = catalog.topic(input).ok()?.id;
         let missed = Arc::clone(&held.missed);
-        Some(Hold { input, missed })
+        let place = held.place.clone();
+        Some(Hold {
+            input,
+            missed,
+            place,
+        })
     };
     held.iter().filter_map(hold).collect()
 }
@@ -542,10 +585,11 @@ fn wrong_state(action: StreamAction, name: &str, status: StreamStatus) -> SqlErr
 }
 
 impl HeldInput {
-    fn from(since_us: i64) -> Self {
+    fn from(since_us: i64, logged: bool) -> Self {
         Self {
             missed: Arc::default(),
             since_us,
+            place: logged.then(|| Arc::new(Place::unknown())),
         }
     }
 }

@@ -65,6 +65,7 @@ pub(super) const TABLES: &[SystemTable] = &[
             ("bytes", Of::Count),
             ("bad", Of::Count),
             ("dropped", Of::Count),
+            ("dead_letters", Of::Count),
             ("gaps", Of::Count),
             ("producers", Of::Count),
             ("last_row_at", Of::Time),
@@ -99,6 +100,9 @@ pub(super) const TABLES: &[SystemTable] = &[
             ("reason", Of::Text),
             ("last_error", Of::Text),
             ("rows", Of::Count),
+            ("dropped", Of::Count),
+            ("dead_letters", Of::Count),
+            ("overflowed", Of::Count),
         ],
     },
     SystemTable {
@@ -243,7 +247,7 @@ impl Inner {
         } else {
             "running"
         };
-        let stuck = Inner::journal(self, shared.name());
+        let stuck = self.journal_of(shared.name());
         let stuck = stuck.and_then(|journal| journal.problem());
         let state = match (&stuck, status) {
             // It may run outside, but nothing is taken from it.
@@ -265,7 +269,8 @@ impl Inner {
             Cell::Count(source.topic.rows()),
             Cell::Count(connector.map_or(0, |it| it.tap.bytes())),
             Cell::Count(load(&shared.bad)),
-            Cell::Count(dropped(shared)),
+            Cell::Count(dropped(source)),
+            Cell::Count(load(&shared.dead_letters)),
             Cell::Count(load(&shared.gap_count)),
             Cell::Count(shared.producers() as u64),
             Cell::Time(shared.last_row_us()),
@@ -309,7 +314,9 @@ impl Inner {
             _ => None,
         });
         let row = |(name, sink): (&String, &SinkEntry)| {
-            let state = sink.status.get();
+            let status = &sink.status;
+            let state = status.get();
+            let load = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
             vec![
                 text(name),
                 text(sink.spec.connector()),
@@ -317,7 +324,10 @@ impl Inner {
                 text(state.name),
                 Cell::Text(state.reason),
                 Cell::Text(self.journal.last_error("sink", name)),
-                Cell::Count(sink.status.rows.load(Ordering::Relaxed)),
+                Cell::Count(load(&status.rows)),
+                Cell::Count(status.dropped.total()),
+                Cell::Count(load(&status.dead_letters)),
+                Cell::Count(load(&status.overflowed)),
             ]
         };
         sinks.map(row).collect()

@@ -154,6 +154,16 @@ impl Feed {
         }
     }
 
+    /// The source begins anew the next time.
+    pub fn forget_cursor(&mut self) {
+        self.fed.cursor = None;
+    }
+
+    /// The number of the step that brought what the queries were fed last; 0 before the first.
+    pub fn sequence(&self) -> u64 {
+        self.fed.sequence
+    }
+
     /// How far the queries have been fed.
     pub fn state(&self) -> SourceState {
         self.fed.clone()

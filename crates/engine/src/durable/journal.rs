@@ -23,7 +23,7 @@ use std::time::{Duration, Instant};
 use arrow::buffer::Buffer;
 use arrow::datatypes::SchemaRef;
 use arrow::error::ArrowError;
-use headwater_log::{Append, Log, LogReader, Needed, Retention};
+use headwater_log::{Append, Log, LogReader, Needed, Position, Retention};
 use headwater_ring::Bell;
 
 use super::ledger::Acks;
@@ -86,7 +86,9 @@ struct Shared {
     failing: AtomicBool,
     /// The offset up to which rows are on disk; only grows.
     durable: AtomicU64,
-    /// The offset up to which rows have been written; only grows.
+    /// The step up to which records are on disk; only grows.
+    durable_step: AtomicU64,
+    /// Records that have been written; only grows.
     written: AtomicU64,
     /// What retention must keep.
     needed: Mutex<Kept>,
@@ -107,8 +109,10 @@ struct Queue {
     jobs: VecDeque<(Job, usize)>,
     /// Who waits for rows up to an offset to be durable.
     acks: VecDeque<(u64, Acks)>,
-    /// Rows that were queued, ever: the offset behind the last job.
-    queued: u64,
+    /// The step of the last record that was handed over.
+    step: u64,
+    /// Records that were handed over, also those without rows.
+    handed: u64,
     sync_wanted: bool,
     /// More may go than before.
     retain_wanted: bool,
@@ -133,7 +137,7 @@ impl Journal {
         let shared = Arc::new(Shared {
             name: settings.name.clone(),
             queue: Mutex::new(Queue {
-                queued: next,
+                step: log.end().sequence,
                 time: settings.time.clone(),
                 ..Queue::default()
             }),
@@ -141,7 +145,8 @@ impl Journal {
             bytes: AtomicUsize::new(0),
             failing: AtomicBool::new(false),
             durable: AtomicU64::new(next),
-            written: AtomicU64::new(next),
+            durable_step: AtomicU64::new(log.end().sequence),
+            written: AtomicU64::new(0),
             needed: Mutex::new(Kept {
                 older: EVERYTHING,
                 newest: EVERYTHING,
@@ -153,6 +158,7 @@ impl Journal {
         let reader = Arc::new(Mutex::new(log.reader()));
         let codec = Codec::new(&settings.schema).map_err(std::io::Error::other)?;
         let writer = Writer {
+            ending: Ending(Arc::clone(&shared)),
             shared: Arc::clone(&shared),
             log,
             reader: Arc::clone(&reader),
@@ -176,7 +182,8 @@ impl Journal {
         let bytes = job.taken.memory();
         self.shared.bytes.fetch_add(bytes, Ordering::Relaxed);
         let mut queue = self.shared.lock();
-        queue.queued += job.taken.row_count() as u64;
+        queue.handed += 1;
+        queue.step = job.sequence;
         queue.jobs.push_back((job, bytes));
         drop(queue);
         self.shared.changed.notify_all();
@@ -205,14 +212,18 @@ impl Journal {
         self.shared.durable.load(Ordering::Acquire)
     }
 
-    /// Waits until rows up to `offset` are on disk. Blocks.
+    /// Waits until the records of all steps up to `step` are on disk, also those without rows. Blocks.
     ///
     /// # Errors
     /// What is wrong with the disk; the records are kept, and tried again.
-    pub fn sync_to(&self, offset: u64) -> Result<(), String> {
-        self.shared.lock().sync_wanted = true;
+    pub fn sync_to(&self, step: u64) -> Result<(), String> {
+        let mut queue = self.shared.lock();
+        queue.sync_wanted = true;
+        // What was never handed over, because somebody removed the log, will not come.
+        let step = step.min(queue.step);
+        drop(queue);
         self.shared.changed.notify_all();
-        self.wait_until(|| self.durable() >= offset)
+        self.wait_until(|| self.shared.durable_step.load(Ordering::Acquire) >= step)
     }
 
     fn wait_until(&self, done: impl Fn() -> bool) -> Result<(), String> {
@@ -240,8 +251,8 @@ impl Journal {
     /// # Errors
     /// As [`sync_to`](Self::sync_to).
     pub fn catch_up(&self) -> Result<(), String> {
-        let queued = self.shared.lock().queued;
-        self.wait_until(|| self.shared.written.load(Ordering::Acquire) >= queued)
+        let handed = self.shared.lock().handed;
+        self.wait_until(|| self.shared.written.load(Ordering::Acquire) >= handed)
     }
 
     /// Waits until all that was handed over is on disk. Blocks.
@@ -249,8 +260,8 @@ impl Journal {
     /// # Errors
     /// As [`sync_to`](Self::sync_to).
     pub fn sync_all(&self) -> Result<(), String> {
-        let queued = self.shared.lock().queued;
-        self.sync_to(queued)
+        let step = self.shared.lock().step;
+        self.sync_to(step)
     }
 
     /// A checkpoint covers the rows before `offset` and the steps up to `sequence`: once another does,
@@ -318,7 +329,7 @@ impl Shared {
     fn listen(self: &Arc<Self>, log: &Log) {
         let told = Arc::clone(self);
         log.durability().on_sync(move |synced| match synced {
-            Ok(durable) => told.became_durable(durable.offset),
+            Ok(durable) => told.became_durable(durable),
             Err(error) => {
                 told.lock().broken = true;
                 told.failed(error.to_string());
@@ -361,9 +372,11 @@ impl Shared {
         due.into_iter().for_each(Acks::enter);
     }
 
-    fn became_durable(&self, offset: u64) {
-        // Release: pairs with the Acquire of `durable`.
-        self.durable.fetch_max(offset, Ordering::AcqRel);
+    fn became_durable(&self, place: Position) {
+        // Release: pairs with the Acquire of `durable` and `sync_to`.
+        self.durable.fetch_max(place.offset, Ordering::AcqRel);
+        self.durable_step
+            .fetch_max(place.sequence, Ordering::AcqRel);
         self.enter_due();
         self.changed.notify_all();
         if self.sync {
@@ -383,6 +396,7 @@ impl Shared {
 
 /// What the thread holds.
 struct Writer {
+    ending: Ending,
     shared: Arc<Shared>,
     log: Log,
     reader: Arc<Mutex<LogReader>>,
@@ -424,7 +438,7 @@ impl Writer {
         if let Err(error) = self.log.close() {
             tracing::error!(source = shared.name, %error, "the log could not be synced");
         }
-        shared.changed.notify_all();
+        drop(self.ending);
     }
 
     /// Writes the jobs; whether somebody waits for one of them.
@@ -448,7 +462,7 @@ impl Writer {
                 self.give_up(&job, jobs.map(|(job, _)| job));
                 break;
             };
-            self.shared.written.store(end, Ordering::Release);
+            self.shared.written.fetch_add(1, Ordering::Release);
             self.shared.wrote(bytes);
             if !acks.is_empty() {
                 self.shared.wait_for(end, acks);
@@ -541,7 +555,7 @@ impl Writer {
         *self.reader.lock().unwrap_or_else(PoisonError::into_inner) = log.reader();
         self.log = log;
         self.shared.lock().broken = false;
-        self.shared.became_durable(is.offset);
+        self.shared.became_durable(is);
         Ok(())
     }
 
@@ -611,6 +625,28 @@ impl Writer {
                 tracing::warn!(source = self.shared.name, %error, "retention could not remove a segment");
             }
         }
+    }
+}
+
+/// When the thread ends, in whatever way, nobody waits for it any more.
+struct Ending(Arc<Shared>);
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        let mut queue = self.0.lock();
+        let lost: usize = queue
+            .jobs
+            .iter()
+            .map(|(job, _)| job.taken.row_count())
+            .sum();
+        if lost > 0 {
+            let name = &self.0.name;
+            tracing::error!(source = name, rows = lost, "rows did not come into the log");
+        }
+        queue.closed = true;
+        drop(queue);
+        self.0.failing.store(true, Ordering::Relaxed);
+        self.0.changed.notify_all();
     }
 }
 

@@ -30,7 +30,7 @@ pub(crate) use feed::{Feed, Replayed, SourceState};
 pub(crate) use folder::{Folder, SourceLog};
 pub(crate) use journal::Journal;
 pub(crate) use ledger::{Acks, Ledger};
-pub(crate) use record::{Codec, Taken};
+pub(crate) use record::{BadPlace, Codec, Taken};
 pub(crate) use replay::Replay;
 pub(crate) use state::{Definition, QueryState, SinkState, StagePart, State, TopicState};
 

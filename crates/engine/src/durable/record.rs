@@ -1,7 +1,8 @@
 //! What one step took from one source, as bytes of the log: the engine's payload of a record.
 //!
 //! ```text
-//!   flags u8 | watermark i64 | cursor length u32 | rows length u64 | cursor | rows | bad rows
+//!   flags u8 | watermark i64 | cursor length u32 | rows length u64 | cursor | rows | [mended] | bad rows
+//!   mended:    count u32 | count times: step u64, number u32
 //! ```
 //!
 //! Rows and bad rows are Arrow IPC messages without the schema, which is the source's and does not
@@ -26,6 +27,7 @@ const COMPRESSED: u8 = 1;
 const HAS_WATERMARK: u8 = 2;
 const IDLE: u8 = 4;
 const HAS_CURSOR: u8 = 8;
+const HAS_MENDED: u8 = 16;
 
 /// Bytes of the fields of fixed length behind the flags.
 const FIXED: usize = 8 + 4 + 8;
@@ -41,7 +43,12 @@ pub(crate) struct Taken {
     pub watermark: Option<Watermark>,
     /// The source's place in the outside system behind the rows.
     pub cursor: Option<Cursor>,
+    /// The bad rows of records before this one that `rows` were made of again.
+    pub mended: Vec<BadPlace>,
 }
+
+/// Which bad row it is: the step that took it, and its number among the bad rows of that record.
+pub(crate) type BadPlace = (u64, u32);
 
 impl Taken {
     /// The number of rows, without the bad ones.
@@ -111,6 +118,7 @@ impl Codec {
         flags |= flag(HAS_WATERMARK, taken.watermark.is_some());
         flags |= flag(IDLE, watermark.idle);
         flags |= flag(HAS_CURSOR, taken.cursor.is_some());
+        flags |= flag(HAS_MENDED, !taken.mended.is_empty());
         let mut head = Vec::with_capacity(1 + FIXED + cursor.len());
         head.push(flags);
         head.extend_from_slice(&watermark.at_us.to_le_bytes());
@@ -120,6 +128,9 @@ impl Codec {
 
         let mut parts = vec![Buffer::from_vec(head)];
         parts.extend(rows);
+        if !taken.mended.is_empty() {
+            parts.push(Buffer::from_vec(places(&taken.mended)));
+        }
         parts.extend(self.bad.encode(taken.bad.as_slice())?);
         Ok(parts)
     }
@@ -144,7 +155,12 @@ impl Codec {
         };
         let rows_at = cursor_at + cursor_len;
         let rows = part(&bytes, rows_at, rows_len)?;
-        let bad = bytes.slice(rows_at + rows_len);
+        let mended_at = rows_at + rows_len;
+        let (mended, bad_at) = match flags & HAS_MENDED {
+            0 => (Vec::new(), mended_at),
+            _ => read_places(&bytes, mended_at)?,
+        };
+        let bad = bytes.slice(bad_at);
         let watermark = Watermark {
             at_us,
             idle: flags & IDLE != 0,
@@ -154,8 +170,36 @@ impl Codec {
             bad: self.bad.decode(bad)?.pop(),
             watermark: (flags & HAS_WATERMARK != 0).then_some(watermark),
             cursor,
+            mended,
         })
     }
+}
+
+/// Bytes of one [`BadPlace`].
+const PLACE: usize = 8 + 4;
+
+fn places(mended: &[BadPlace]) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(4 + mended.len() * PLACE);
+    bytes.extend_from_slice(&(mended.len() as u32).to_le_bytes());
+    for (step, number) in mended {
+        bytes.extend_from_slice(&step.to_le_bytes());
+        bytes.extend_from_slice(&number.to_le_bytes());
+    }
+    bytes
+}
+
+/// The places that begin at byte `at`, and where they end.
+fn read_places(bytes: &Buffer, at: usize) -> Result<(Vec<BadPlace>, usize), RecordError> {
+    let count = u32::from_le_bytes(array(bytes, at)?) as usize;
+    let first = at + 4;
+    part(bytes, first, count.saturating_mul(PLACE))?;
+    let place = |number: usize| -> Result<BadPlace, RecordError> {
+        let at = first + number * PLACE;
+        let step = u64::from_le_bytes(array(bytes, at)?);
+        Ok((step, u32::from_le_bytes(array(bytes, at + 8)?)))
+    };
+    let places = (0..count).map(place).collect::<Result<_, _>>()?;
+    Ok((places, first + count * PLACE))
 }
 
 fn flag(flag: u8, set: bool) -> u8 {
@@ -291,6 +335,7 @@ mod tests {
                 idle: true,
             }),
             cursor: Some(Cursor(serde_json::json!({"at": 1_007}))),
+            mended: vec![(7, 0), (7, 3), (u64::MAX, u32::MAX)],
         }
     }
 

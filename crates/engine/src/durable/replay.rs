@@ -14,6 +14,7 @@ use crate::error::{Error, Result};
 use crate::topic::{Topic, TopicId};
 
 /// Reads logs in the order of their steps.
+#[derive(Default)]
 pub(crate) struct Replay {
     sources: Vec<Reading>,
 }
@@ -26,19 +27,24 @@ struct Reading {
 }
 
 impl Replay {
-    /// Nothing to read yet.
-    pub fn new() -> Self {
-        Self {
-            sources: Vec::new(),
-        }
-    }
-
-    /// Adds a source: its records of steps after `after`.
-    pub fn add(&mut self, topic: &Arc<Topic>, journal: &Journal, after: u64) -> Result<()> {
-        let records = journal
-            .reader()
-            .from_sequence(after + 1)
-            .map_err(Error::data)?;
+    /// Adds a source: its records of steps after `after`. If retention has removed some of those it
+    /// begins with the first that is kept, and tells how many rows are gone.
+    pub fn add(
+        &mut self,
+        topic: &Arc<Topic>,
+        journal: &Journal,
+        after: u64,
+    ) -> Result<Option<u64>> {
+        let reader = journal.reader();
+        let (records, lost) = match reader.from_sequence(after + 1) {
+            Err(headwater_log::Error::Removed { wanted, first_kept }) => {
+                let records = reader.read_from(first_kept).map_err(Error::data)?;
+                // Who reads from the beginning wants what is there.
+                let lost = (after > 0).then(|| first_kept.saturating_sub(wanted));
+                (records, lost)
+            }
+            records => (records.map_err(Error::data)?, None),
+        };
         let mut reading = Reading {
             source: topic.id,
             codec: Codec::new(&topic.relation.schema).map_err(Error::data)?,
@@ -47,7 +53,7 @@ impl Replay {
         };
         reading.advance()?;
         self.sources.push(reading);
-        Ok(())
+        Ok(lost)
     }
 
     /// The next step: what it took from each source. `None` when the logs have been read.

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::feed::SourceState;
 use crate::dataflow::{Run, StageState, Watermark};
 use crate::source::WatermarkConfig;
+use crate::streams::LifecycleState;
 
 /// Everything that is known between two steps.
 #[derive(Debug, Serialize, Deserialize)]
@@ -20,6 +21,8 @@ pub(crate) struct State<R> {
     pub sequence: u64,
     /// What was created, in order.
     pub definitions: Vec<Definition>,
+    /// What streams were doing.
+    pub streams: LifecycleState,
     pub sources: BTreeMap<String, SourceState>,
     pub topics: BTreeMap<String, TopicState<R>>,
     pub queries: BTreeMap<String, QueryState<R>>,
@@ -31,6 +34,7 @@ impl<R> Default for State<R> {
         Self {
             sequence: 0,
             definitions: Vec::new(),
+            streams: LifecycleState::default(),
             sources: BTreeMap::new(),
             topics: BTreeMap::new(),
             queries: BTreeMap::new(),
@@ -49,6 +53,9 @@ pub(crate) struct Definition {
     /// Event time that a handle brought.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub event_time: Option<WatermarkConfig>,
+    /// The ALTER statement that says all that was changed since; empty if nothing was.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub altered: String,
 }
 
 /// A source, its bad rows, a stream, a view or its late rows.
@@ -171,6 +178,7 @@ impl<R> State<R> {
         Ok(State {
             sequence: self.sequence,
             definitions: self.definitions,
+            streams: self.streams,
             sources: self.sources,
             sinks: sinks.collect::<Result<_, E>>()?,
             topics,

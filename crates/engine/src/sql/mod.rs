@@ -17,6 +17,7 @@
 //!
 //! Planning, options of connectors and what exists are left to others.
 
+mod alter;
 mod annotated;
 mod columns;
 mod cursor;
@@ -30,6 +31,7 @@ mod parse;
 mod parser_error;
 pub mod plan;
 mod refuse;
+mod replay;
 mod script;
 mod stack;
 mod statement;
@@ -37,15 +39,16 @@ mod suggest;
 mod types;
 pub mod windows;
 
+pub(crate) use alter::quoted;
 pub use error::{Result, SqlError, sqlstate};
 pub use identifiers::{Tables, resolve_identifiers};
 pub use parse::{parse, parse_each};
 pub(crate) use stack::STACK;
 pub use stack::deep;
 pub use statement::{
-    Attach, Column, CreateSet, CreateSink, CreateSource, CreateStream, CreateView, Drop, Emit,
-    Explain, ExplainTarget, Kind, Name, OptionEntry, OptionValue, Shown, SinkInput, Spanned,
-    SqlQuery, Statement, StreamAction, Watermark,
+    AlterSource, Attach, Column, CreateSet, CreateSink, CreateSource, CreateStream, CreateView,
+    Drop, Emit, Explain, ExplainTarget, Instant, Kind, Name, OptionEntry, OptionValue, Replay,
+    Shown, SinkInput, Spanned, SqlQuery, Statement, StreamAction, Watermark,
 };
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 //! A script is read statement by statement; [`parse_each`] tells what is wrong with every one of
 //! them, [`parse`] stops at the first that is wrong. Nothing is looked up and nothing is run.
 
+use super::alter;
 use super::annotated;
 use super::columns::columns;
 use super::cursor::{Cursor, list, unquoted};
@@ -10,6 +11,7 @@ use super::error::{Result, SqlError};
 use super::lifecycle;
 use super::options::with_list;
 use super::refuse;
+use super::replay;
 use super::script;
 use super::stack::deep;
 use super::statement::{
@@ -72,6 +74,9 @@ const STATEMENTS: &[&str] = &[
     "STOP",
     "ATTACH",
     "DETACH",
+    "REPLAY",
+    "ALTER",
+    "REPROCESS",
 ];
 const QUERIES: &[&str] = &["SELECT", "WITH", "VALUES", "FROM"];
 const KINDS: &[&str] = &["SOURCE", "STREAM", "VIEW", "SINK", "MATERIALIZED"];
@@ -89,6 +94,9 @@ fn statement(cursor: &mut Cursor) -> Result<Statement> {
     if let Some(statement) = lifecycle::attach(cursor)? {
         return Ok(statement);
     }
+    if let Some(statement) = replay::replay(cursor)? {
+        return Ok(statement);
+    }
     match cursor.peek_word().map(str::to_ascii_uppercase).as_deref() {
         Some("CREATE") => create(cursor),
         Some("INSERT") => insert(cursor),
@@ -97,6 +105,8 @@ fn statement(cursor: &mut Cursor) -> Result<Statement> {
         Some("DESCRIBE" | "DESC") => describe(cursor),
         Some("EXPLAIN") => explain(cursor),
         Some("DROP") => drop_(cursor),
+        Some("ALTER") => alter::alter(cursor),
+        Some("REPROCESS") => alter::reprocess(cursor),
         _ => match refuse::statement(cursor) {
             Some(error) => Err(error),
             None => Err(cursor.unexpected("a statement", STATEMENTS)),

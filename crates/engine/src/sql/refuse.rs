@@ -24,13 +24,6 @@ const SESSION: &str = "There is nothing here that it would act on.";
 
 /// The first words of statements that are not built.
 const STATEMENTS: &[(&[&str], &str)] = &[
-    (&["ALTER", "SOURCE"], "DROP the source and create it again."),
-    (&["ALTER"], "DROP it and create it again."),
-    (&["REPLAY"], "Create a second stream WITH (start = ...)."),
-    (
-        &["REPROCESS"],
-        "DROP the stream and create it again WITH (start = ...).",
-    ),
     (&["REFRESH"], "A view is current after each step."),
     (&["UPDATE"], ROWS),
     (&["DELETE"], ROWS),

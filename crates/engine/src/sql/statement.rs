@@ -83,6 +83,12 @@ pub enum Statement {
     },
     /// `ATTACH SOURCE` and `DETACH SOURCE`.
     Attach(Attach),
+    /// REPLAY SOURCE ... INTO STREAM ...
+    Replay(Replay),
+    /// `ALTER SOURCE name SET (...)`.
+    AlterSource(AlterSource),
+    /// `REPROCESS name__bad`: the name of the bad rows.
+    Reprocess(Name),
     /// `CREATE VIEW name AS query`.
     CreateView(CreateView),
     /// `CREATE SINK`, or `@sink(...) CREATE STREAM`.
@@ -122,6 +128,15 @@ pub struct CreateSource {
     /// Which column is event time.
     pub watermark: Option<Watermark>,
     /// The options; of an annotation, those of `@source` with `connector` and `format` among them.
+    pub options: Vec<OptionEntry>,
+}
+
+/// `ALTER SOURCE name SET (option = value, ...)`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct AlterSource {
+    /// The source.
+    pub source: Name,
+    /// The options that it is to have now; at least one, none twice.
     pub options: Vec<OptionEntry>,
 }
 
@@ -363,4 +378,28 @@ impl std::fmt::Display for OptionValue {
             Self::Bool(flag) => write!(f, "{flag}"),
         }
     }
+}
+
+/// REPLAY SOURCE: the past of a source through the query of a stream.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Replay {
+    /// The source.
+    pub source: Name,
+    /// The first event time.
+    pub from: Option<Instant>,
+    /// The first event time after it.
+    pub to: Option<Instant>,
+    /// How many times faster than it happened; as fast as it goes without it.
+    pub speed: Option<f64>,
+    /// The stream whose query is run.
+    pub stream: Name,
+}
+
+/// A time, as it was written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Instant {
+    /// The text between the quotes.
+    pub text: String,
+    /// Where it stands.
+    pub span: std::ops::Range<usize>,
 }

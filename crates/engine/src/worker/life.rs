@@ -10,14 +10,20 @@
 //! before what reads it. While an input is **held** its chunks pass by: rows are counted as missed, the
 //! last watermark is kept, and of an input whose rows may be taken back the result as it was is kept
 //! instead, so that on release the difference is fed and nothing is missed.
+//!
+//! Of a source that has a log nothing is missed either. Its [`Place`] says how far the query was fed;
+//! from there on it is fed again out of the log, a step at a time between the steps of all
+//! (`CatchUp`). Near the end what passes by is kept (`Buffer`), so that the release closes the gap.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::SyncSender;
 
 use timely::dataflow::operators::probe::Handle as Probe;
 
-use super::{NewQuery, QuerySlot, Worker};
+use super::{NewQuery, QuerySlot, SourceSlot, Worker};
 use crate::dataflow::{self, Built, Chunk, Failure, Outlet, Watermark, disappearing};
+use crate::durable::Replayed;
 use crate::topic::{Topic, TopicId};
 
 /// What can happen to a query besides being added and removed.
@@ -35,6 +41,50 @@ pub(crate) enum LifeCommand {
     },
     /// The query ends and its state goes; its place and its topics stay.
     Stop { output: TopicId },
+    /// Feeds held inputs of one query what their logs hold.
+    CatchUp {
+        output: TopicId,
+        parts: Vec<Replayed>,
+        answer: SyncSender<()>,
+    },
+    /// From now on what passes by held inputs that have a log is kept. Each home tells up to which step
+    /// its sources have been fed before.
+    Buffer {
+        output: TopicId,
+        answer: SyncSender<Vec<(TopicId, u64)>>,
+    },
+}
+
+/// How far a query has been fed from a source that has a log: the number of a step. Thread-safe.
+#[derive(Debug)]
+pub(crate) struct Place(AtomicU64);
+
+impl Place {
+    /// Not known yet: the worker that holds the input says it.
+    pub fn unknown() -> Self {
+        Self(AtomicU64::new(u64::MAX))
+    }
+
+    /// Behind this step; 0 is before the first.
+    pub fn behind(step: u64) -> Self {
+        Self(AtomicU64::new(step))
+    }
+
+    pub fn set(&self, step: u64) {
+        self.0.store(step, Ordering::Release);
+    }
+
+    pub fn get(&self) -> Option<u64> {
+        Some(self.0.load(Ordering::Acquire)).filter(|step| *step != u64::MAX)
+    }
+
+    fn settle(&self, step: u64) {
+        let unknown = u64::MAX;
+        // If it is known already, that stays.
+        let _ = self
+            .0
+            .compare_exchange(unknown, step, Ordering::AcqRel, Ordering::Acquire);
+    }
 }
 
 /// An input to be held.
@@ -43,6 +93,8 @@ pub(crate) struct Hold {
     pub input: TopicId,
     /// Counts the rows that pass by.
     pub missed: Arc<AtomicU64>,
+    /// Where it is in its log, if it has one.
+    pub place: Option<Arc<Place>>,
 }
 
 /// An input that is held, on one worker.
@@ -52,6 +104,8 @@ pub(super) struct Held {
     before: Vec<Chunk>,
     changes: bool,
     watermark: Option<Watermark>,
+    /// What passes by, once the query has nearly caught up with the log.
+    buffer: Option<Vec<Chunk>>,
 }
 
 impl Held {
@@ -66,6 +120,7 @@ impl Held {
             before,
             changes,
             watermark: None,
+            buffer: None,
         }
     }
 
@@ -75,6 +130,12 @@ impl Held {
 
     /// Chunks pass by.
     pub(super) fn skip(&mut self, chunks: &[Chunk]) {
+        if self.hold.place.is_some() {
+            if let Some(buffer) = &mut self.buffer {
+                buffer.extend_from_slice(chunks);
+            }
+            return;
+        }
         for chunk in chunks {
             match chunk {
                 Chunk::Rows(rows) if !self.changes => {
@@ -89,6 +150,9 @@ impl Held {
 
     /// What the query must hear so that it is where it would be.
     fn release(self, topic: &Topic) -> Vec<Chunk> {
+        if let Some(buffer) = self.buffer {
+            return buffer;
+        }
         let mut chunks: Vec<Chunk> = self.before.into_iter().map(going).collect();
         if self.changes {
             chunks.extend(topic.snapshot_chunks());
@@ -123,7 +187,7 @@ impl QuerySlot {
     }
 
     /// Holds those of these inputs that are not held yet.
-    fn hold(&mut self, wanted: &[Hold], here: usize) {
+    pub(super) fn hold(&mut self, wanted: &[Hold], here: usize) {
         for hold in wanted {
             let mut inputs = self.inputs.iter();
             let input = inputs.find(|(topic, _)| topic.id == hold.input);
@@ -150,6 +214,77 @@ impl Worker<'_> {
                 reason,
             } => self.hold(*output, inputs, reason),
             LifeCommand::Stop { output } => self.stop(*output),
+            LifeCommand::CatchUp {
+                output,
+                parts,
+                answer,
+            } => {
+                self.catch_up(*output, parts);
+                // Whoever asked may have given up.
+                let _ = answer.try_send(());
+            }
+            LifeCommand::Buffer { output, answer } => {
+                // Whoever asked may have given up.
+                let _ = answer.try_send(self.buffer(*output));
+            }
+        }
+    }
+
+    /// Feeds one query alone what logs hold of its held inputs.
+    fn catch_up(&mut self, output: TopicId, parts: &[Replayed]) {
+        let Some(number) = self.number_of(output) else {
+            return;
+        };
+        let here = self.timely.index();
+        let mut chunks = Vec::new();
+        for part in parts {
+            let inputs = &self.queries[number].inputs;
+            let input = inputs.iter().find(|(topic, _)| topic.id == part.source);
+            if let Some((topic, _)) = input
+                && topic.home == here
+            {
+                let rows = part.taken.rows.iter().cloned().map(Chunk::Rows);
+                let watermark = part.taken.watermark.map(Chunk::Watermark);
+                chunks.push((Arc::clone(topic), rows.chain(watermark).collect()));
+            }
+        }
+        self.feed_held(number, chunks);
+    }
+
+    /// Feeds a query alone, whether its inputs are held or not.
+    pub(super) fn feed_held(&mut self, number: usize, chunks: Vec<(Arc<Topic>, Vec<Chunk>)>) {
+        let held = std::mem::take(&mut self.queries[number].held);
+        self.feed(number, chunks);
+        self.queries[number].held = held;
+    }
+
+    fn buffer(&mut self, output: TopicId) -> Vec<(TopicId, u64)> {
+        let here = self.timely.index();
+        let Some(number) = self.number_of(output) else {
+            return Vec::new();
+        };
+        let mut fed = Vec::new();
+        for held in &mut self.queries[number].held {
+            if held.hold.place.is_none() {
+                continue;
+            }
+            held.buffer = Some(Vec::new());
+            let at_home =
+                |it: &&SourceSlot| it.topic.id == held.hold.input && it.topic.home == here;
+            if let Some(source) = self.sources.iter().find(at_home) {
+                fed.push((source.topic.id, source.feed.sequence()));
+            }
+        }
+        fed
+    }
+
+    /// Notes how far the sources at home here have been fed, for inputs that are held from now on.
+    fn settle_places(&self, holds: &[Hold]) {
+        for hold in holds {
+            let source = self.sources.iter().find(|it| it.topic.id == hold.input);
+            if let (Some(place), Some(source)) = (&hold.place, source) {
+                place.settle(source.feed.sequence());
+            }
         }
     }
 
@@ -200,6 +335,7 @@ impl Worker<'_> {
             self.queries[number] = slot;
             self.begin_query(number, query);
             let here = self.timely.index();
+            self.settle_places(held);
             self.queries[number].hold(held, here);
         }
     }
@@ -228,6 +364,7 @@ impl Worker<'_> {
 
     fn hold(&mut self, output: TopicId, wanted: &[Hold], reason: &str) {
         let here = self.timely.index();
+        self.settle_places(wanted);
         let Some(number) = self.number_of(output) else {
             return;
         };

@@ -5,13 +5,13 @@
 //! with [`SinkStatus::sync`] for it to be durable first.
 
 use std::sync::atomic::AtomicU64;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
 use headwater_connect::{Receipt, Tally};
 use tokio::sync::{Notify, oneshot, watch};
 
 use crate::journal::Journal;
-use crate::subscription::{Delivered, Delivery};
+use crate::subscription::{Delivered, Delivery, Queue};
 
 /// How a sink is doing.
 #[derive(Default)]
@@ -32,6 +32,8 @@ pub(crate) struct SinkStatus {
     asked: Notify,
     /// Whether it has been opened, or never will be.
     settled: watch::Sender<bool>,
+    /// Where its rows wait.
+    queue: OnceLock<Weak<Queue>>,
 }
 
 /// The state of a sink, and why.
@@ -60,6 +62,19 @@ impl SinkStatus {
     pub fn tell_errors_to(&self, journal: &Arc<Journal>, name: &str) {
         // Only the first that is said counts, and nobody says another.
         let _ = self.errors.set((Arc::clone(journal), name.to_owned()));
+    }
+
+    /// Its rows wait in `queue`.
+    pub fn reads(&self, queue: &Arc<Queue>) {
+        // Only the first that is said counts, and nobody says another.
+        let _ = self.queue.set(Arc::downgrade(queue));
+    }
+
+    /// Whether rows wait to be written, or are in the sink's own hands. Never after it has ended.
+    pub fn is_behind(&self) -> bool {
+        let queue = self.queue.get().and_then(Weak::upgrade);
+        let backlog = queue.as_ref().and_then(|queue| queue.backlog());
+        self.progress().ended.is_none() && backlog.is_some_and(|(_, it)| !it.waiting.is_empty())
     }
 
     pub fn set(&self, name: &'static str, reason: Option<String>) {

@@ -557,15 +557,9 @@ fn what_contradicts_itself_is_refused() {
 fn what_is_not_built_is_refused_by_its_name() {
     let cases = [
         (
-            "ALTER SOURCE a SET (x = 1)",
-            "ALTER SOURCE is not supported",
-            "ALTER",
-        ),
-        ("REPLAY SOURCE a", "REPLAY is not supported", "REPLAY"),
-        (
-            "REPROCESS STREAM s",
-            "REPROCESS is not supported",
-            "REPROCESS",
+            "ALTER VIEW a SET (x = 1)",
+            "ALTER VIEW is not supported",
+            "ALTER VIEW",
         ),
         ("UPDATE t SET a = 1", "UPDATE is not supported", "UPDATE"),
         ("DELETE FROM t", "DELETE is not supported", "DELETE"),

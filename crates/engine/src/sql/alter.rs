@@ -1,0 +1,142 @@
+//! The statements that mend a source: ALTER SOURCE, and REPROCESS of what was bad before.
+//!
+//! ```text
+//!   ALTER SOURCE s SET (option = value, ...)
+//!   REPROCESS s__bad
+//! ```
+//!
+//! Which options can be changed, and whether the source has any bad rows, is for those who run them.
+//! [`AlterSource::text`] is the way back, for a database that has to remember what was changed.
+
+use super::cursor::Cursor;
+use super::error::{Result, SqlError};
+use super::options::{entry, refuse_duplicates};
+use super::statement::{AlterSource, OptionEntry, OptionValue, Statement};
+
+/// `ALTER SOURCE s SET (...)`.
+pub(super) fn alter(cursor: &mut Cursor) -> Result<Statement> {
+    let start = cursor.here().start;
+    cursor.expect("ALTER")?;
+    if !cursor.sees(&["SOURCE"]) && !cursor.at_end() {
+        let word = cursor.peek_word().unwrap_or_default().to_ascii_uppercase();
+        return Err(SqlError::not_built(format!("ALTER {word}").trim_end())
+            .hint("DROP it and create it again; ALTER SOURCE changes the options of a source.")
+            .at(start..cursor.here().end));
+    }
+    cursor.expect("SOURCE")?;
+    let source = cursor.name("a source")?;
+    if ["ADD", "DROP", "RENAME", "RESET"]
+        .iter()
+        .any(|it| cursor.sees(&[it]))
+    {
+        let word = cursor.peek_word().unwrap_or_default().to_ascii_uppercase();
+        return Err(SqlError::not_built(format!("ALTER SOURCE ... {word}"))
+            .hint("ALTER SOURCE s SET (option = value) changes options; for all else DROP it and create it again.")
+            .at(cursor.here()));
+    }
+    cursor.expect("SET")?;
+    let place = cursor.here();
+    let inner = cursor.parenthesized()?;
+    if inner.at_end() {
+        return Err(SqlError::syntax("there is no option to set")
+            .hint("ALTER SOURCE s SET (option = value, ...)")
+            .at(place));
+    }
+    let mut parts = inner.comma_separated();
+    let options = parts.iter_mut().map(entry).collect::<Result<Vec<_>>>()?;
+    refuse_duplicates(&options)?;
+    Ok(Statement::AlterSource(AlterSource { source, options }))
+}
+
+/// `REPROCESS s__bad`.
+pub(super) fn reprocess(cursor: &mut Cursor) -> Result<Statement> {
+    cursor.expect("REPROCESS")?;
+    Ok(Statement::Reprocess(
+        cursor.name("the bad rows of a source")?,
+    ))
+}
+
+impl AlterSource {
+    /// The statement that sets these options of `source`.
+    pub fn text(source: &str, options: &[OptionEntry]) -> String {
+        let options = options.iter().map(|option| {
+            let value = match &option.value {
+                OptionValue::String(text) => literal(text),
+                other => other.to_string(),
+            };
+            format!("{} = {value}", literal(&option.key))
+        });
+        let options = options.collect::<Vec<_>>().join(", ");
+        format!("ALTER SOURCE {} SET ({options})", quoted(source))
+    }
+}
+
+/// A name in double quotes.
+pub(crate) fn quoted(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
+}
+
+/// A string in single quotes.
+fn literal(text: &str) -> String {
+    format!("'{}'", text.replace('\'', "''"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sql::parse;
+
+    fn altered(text: &str) -> AlterSource {
+        match parse(text).unwrap().remove(0).node {
+            Statement::AlterSource(alter) => alter,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn what_is_written_is_read() {
+        let text = "ALTER SOURCE \"a \"\"b\"\" 'c'\" SET (format = 'csv', \
+            websocket.headers.X-Key = 'it''s -- \\ \"so\"', rows = -1.5e3, loop = TRUE)";
+        let first = altered(text);
+        assert_eq!(first.source.value, "a \"b\" 'c'");
+        let again = altered(&AlterSource::text(&first.source.value, &first.options));
+        assert_eq!(again.source.value, first.source.value);
+        let pairs = |alter: &AlterSource| -> Vec<(String, OptionValue)> {
+            let options = alter.options.iter();
+            options
+                .map(|it| (it.key.clone(), it.value.clone()))
+                .collect()
+        };
+        assert_eq!(pairs(&again), pairs(&first));
+    }
+
+    #[test]
+    fn what_is_wrong_is_told_where_it_stands() {
+        let cases = [
+            (
+                "ALTER STREAM s SET (a = 1)",
+                "ALTER STREAM is not supported",
+            ),
+            ("ALTER", "expected SOURCE"),
+            (
+                "ALTER SOURCE s DROP COLUMN x",
+                "ALTER SOURCE ... DROP is not supported",
+            ),
+            (
+                "ALTER SOURCE s RESET (x)",
+                "ALTER SOURCE ... RESET is not supported",
+            ),
+            ("ALTER SOURCE s SET ()", "there is no option to set"),
+            ("ALTER SOURCE s SET (a = 1, a = 2)", "given twice"),
+            ("ALTER SOURCE s SET (a)", "expected ="),
+            ("ALTER SOURCE s SET (a = 1) x", "expected the end"),
+            ("REPROCESS", "expected the name of the bad rows of a source"),
+            ("REPROCESS STREAM s", "expected the end"),
+        ];
+        for (text, message) in cases {
+            let error = parse(text).unwrap_err();
+            assert!(error.message.contains(message), "{text}: {}", error.message);
+            assert!(error.position.is_some(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,139 @@
+//! Whoever must see every row and does not keep up slows the source, by the source's own policy: memory
+//! stays bounded, what is dropped is counted, and no other query loses a row of what was taken.
+
+use headwater::arrow::array::AsArray;
+use headwater::arrow::datatypes::Int64Type;
+use headwater::{Db, Event, Record, Source, SourceError, Subscription};
+
+#[derive(Debug, Clone, PartialEq, Record)]
+struct Row {
+    n: i64,
+}
+
+/// More than a queue for sinks and all buffers together hold.
+const MANY: i64 = 400_000;
+
+fn stalled(policy: &str) -> (Db, Source<Row>, Subscription) {
+    let db = Db::builder().workers(1).in_memory().unwrap();
+    db.execute(&format!(
+        "CREATE SOURCE s (n BIGINT NOT NULL) WITH (buffer_size = 1024, backpressure = '{policy}');
+         CREATE VIEW all_rows AS SELECT COUNT(*) AS n, SUM(n) AS total FROM s;
+         CREATE STREAM slow AS SELECT n FROM s"
+    ))
+    .unwrap();
+    let rows = db.subscribe_lossless("slow").unwrap();
+    let source = db.source::<Row>("s").unwrap();
+    (db, source, rows)
+}
+
+fn received(rows: Subscription) -> Vec<i64> {
+    let mut numbers = Vec::new();
+    for event in rows {
+        match event.unwrap() {
+            Event::Rows(batch) => {
+                numbers.extend(batch.column(0).as_primitive::<Int64Type>().values());
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    numbers
+}
+
+fn count_and_total(db: &Db) -> (i64, i64) {
+    let batches = db.query("SELECT n, total FROM all_rows").unwrap();
+    let number = |column: usize| {
+        batches[0]
+            .column(column)
+            .as_primitive::<Int64Type>()
+            .value(0)
+    };
+    (number(0), number(1))
+}
+
+/// Lets the slow one read all there is; what it got. The other query has seen the same rows.
+fn drain(db: &Db, source: &Source<Row>, rows: Subscription) -> Vec<i64> {
+    source.close();
+    let reader = std::thread::spawn(move || received(rows));
+    // Closing delivers what waits.
+    let view = db.subscribe_batches("all_rows").unwrap();
+    db.close();
+    let seen = reader.join().unwrap();
+    let mut last = (0, 0);
+    for event in view {
+        let Event::Rows(batch) = event.unwrap() else {
+            panic!("the view misses nothing")
+        };
+        let number = |column: usize| batch.column(column).as_primitive::<Int64Type>();
+        let diff = batch
+            .column(2)
+            .as_primitive::<headwater::arrow::datatypes::Int8Type>();
+        for row in (0..batch.num_rows()).filter(|row| diff.value(*row) > 0) {
+            last = (number(0).value(row), number(1).value(row));
+        }
+    }
+    assert_eq!(last, (seen.len() as i64, seen.iter().sum()));
+    seen
+}
+
+#[test]
+fn reject_refuses_what_finds_no_room() {
+    let (db, source, rows) = stalled("reject");
+    let mut accepted = Vec::new();
+    let mut refused = 0;
+    for n in 0..MANY {
+        match source.push(Row { n }) {
+            Ok(()) => accepted.push(n),
+            Err(SourceError::Full) => {
+                refused += 1;
+                std::thread::yield_now();
+            }
+            Err(other) => panic!("{other}"),
+        }
+    }
+    assert!(refused > 0, "all were taken, so nothing held them back");
+    let seen = drain(&db, &source, rows);
+    assert_eq!(seen, accepted);
+}
+
+#[test]
+fn drop_oldest_counts_what_it_drops() {
+    let (db, source, rows) = stalled("drop_oldest");
+    for n in 0..MANY {
+        source.push(Row { n }).unwrap();
+    }
+    let dropped = source.dropped();
+    let seen = drain(&db, &source, rows);
+    assert_eq!(seen.len() as u64 + dropped, MANY as u64);
+    assert!(seen.is_sorted(), "in the order in which they were pushed");
+    assert_eq!(seen.last(), Some(&(MANY - 1)));
+}
+
+#[test]
+fn block_waits_and_loses_nothing() {
+    let (db, source, rows) = stalled("block");
+    let mut waited = 0_u64;
+    let mut next = 0;
+    // As many as there is room for.
+    while next < MANY {
+        match source.try_push(Row { n: next }) {
+            Ok(()) => (next, waited) = (next + 1, 0),
+            Err(_) if waited == 10_000 => break,
+            Err(_) => {
+                waited += 1;
+                std::thread::yield_now();
+            }
+        }
+    }
+    assert!(next < MANY, "memory is not bounded");
+    let reader = std::thread::spawn(move || received(rows));
+    for n in next..MANY {
+        source.push(Row { n }).unwrap();
+    }
+    source.close();
+    while count_and_total(&db).0 < MANY {
+        db.settle().unwrap();
+    }
+    assert_eq!(count_and_total(&db), (MANY, (0..MANY).sum()));
+    db.close();
+    assert_eq!(reader.join().unwrap(), (0..MANY).collect::<Vec<_>>());
+}

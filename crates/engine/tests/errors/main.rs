@@ -1,0 +1,574 @@
+//! What happens to rows that cannot be read or written: dropped, tried again, dead letters, failed.
+//!
+//! The sources are files. The sink is `moody`: it refuses its first writes, or certain rows for good.
+//! A crash is a copy of the data folder, as in `durable.rs`.
+
+mod mend;
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::{LazyLock, Mutex};
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use headwater::arrow::array::{AsArray, RecordBatch};
+use headwater::arrow::datatypes::Int64Type;
+use headwater::arrow::util::pretty::pretty_format_batches;
+use headwater::connect::options::{Checked, OptionSet, Options};
+use headwater::connect::{
+    self, Connector, Connectors, Guarantee, Receipt, Retry, Sink, SinkArgs, SinkKind,
+};
+use headwater::{Db, Outcome, Record};
+use tempfile::TempDir;
+
+#[derive(Default)]
+struct Outside {
+    /// So many of the next writes fail.
+    failures: u32,
+    /// Rows that can never be written.
+    poison: Vec<i64>,
+    received: Vec<i64>,
+}
+
+static OUTSIDE: LazyLock<Mutex<HashMap<String, Outside>>> = LazyLock::new(Mutex::default);
+
+/// Prepares the outside of the sink with `script = '<name>'`.
+fn outside(name: &str, failures: u32, poison: &[i64]) {
+    let outside = Outside {
+        failures,
+        poison: poison.to_vec(),
+        received: Vec::new(),
+    };
+    OUTSIDE.lock().unwrap().insert(name.to_owned(), outside);
+}
+
+fn received(name: &str) -> Vec<i64> {
+    OUTSIDE.lock().unwrap()[name].received.clone()
+}
+
+#[derive(serde::Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct MoodyOptions {
+    /// Which outside.
+    script: String,
+}
+
+impl Options for MoodyOptions {}
+
+const MOODY: Connector = Connector {
+    name: "moody",
+    summary: "a sink that refuses what the test says",
+    source: None,
+    sink: Some(SinkKind {
+        options: OptionSet::of::<MoodyOptions>(),
+        formats: &[],
+        guarantee: |_: &Checked| Guarantee::AtLeastOnce,
+        create: |args: SinkArgs<'_>| {
+            let options: MoodyOptions = args.options.get()?;
+            Ok(Box::new(Moody(options.script)))
+        },
+    }),
+};
+
+struct Moody(String);
+
+#[async_trait]
+impl Sink for Moody {
+    async fn validate(&self) -> connect::Result<()> {
+        Ok(())
+    }
+
+    async fn open(&mut self, _: Option<Receipt>) -> connect::Result<()> {
+        Ok(())
+    }
+
+    async fn write(&mut self, rows: &RecordBatch) -> connect::Result<()> {
+        let mut all = OUTSIDE.lock().unwrap();
+        let outside = all.get_mut(&self.0).expect("the test has prepared it");
+        if outside.failures > 0 {
+            outside.failures -= 1;
+            return Err(connect::Error::Unreachable {
+                target: "the outside".to_owned(),
+                reason: "it is down".to_owned(),
+                retry: Retry::Backoff,
+            });
+        }
+        let numbers = rows.column(0).as_primitive::<Int64Type>().values();
+        if let Some(number) = numbers.iter().find(|it| outside.poison.contains(it)) {
+            return Err(connect::Error::Encode {
+                format: "moody",
+                reason: format!("{number} is poison"),
+            });
+        }
+        outside.received.extend(numbers);
+        Ok(())
+    }
+
+    async fn flush(&mut self) -> connect::Result<()> {
+        Ok(())
+    }
+
+    async fn close(&mut self) -> connect::Result<()> {
+        Ok(())
+    }
+}
+
+fn builder() -> headwater::Builder {
+    let mut connectors = Connectors::builtin();
+    connectors.register(MOODY).unwrap();
+    Db::builder().connectors(connectors)
+}
+
+fn in_memory(workers: usize) -> Db {
+    builder().workers(workers).in_memory().unwrap()
+}
+
+fn open(folder: &Path) -> Db {
+    builder().workers(1).open(folder).unwrap()
+}
+
+fn shown(db: &Db, query: &str) -> String {
+    let batches = db.query(query).unwrap();
+    pretty_format_batches(&batches).unwrap().to_string()
+}
+
+/// The integers of a query of one column.
+fn numbers(db: &Db, query: &str) -> Vec<i64> {
+    let batches = db.query(query).unwrap();
+    let column = |batch: &RecordBatch| {
+        let column = batch.column(0).as_primitive::<Int64Type>();
+        column.values().to_vec()
+    };
+    batches.iter().flat_map(column).collect()
+}
+
+fn until(what: &str, done: impl Fn() -> bool) {
+    let began = Instant::now();
+    while !done() {
+        assert!(
+            began.elapsed() < Duration::from_secs(30),
+            "waiting for {what}"
+        );
+        std::thread::yield_now();
+    }
+}
+
+#[derive(Record, Debug, Clone, PartialEq)]
+struct Row {
+    n: i64,
+}
+
+fn push(db: &Db, numbers: impl IntoIterator<Item = i64>) {
+    let rows: Vec<Row> = numbers.into_iter().map(|n| Row { n }).collect();
+    db.source::<Row>("s").unwrap().push_batch(&rows).unwrap();
+    db.settle().unwrap();
+}
+
+/// A file of JSON lines, the second of which is bad, and a source that reads it with `options`.
+fn bad_second_line(db: &Db, folder: &Path, options: &str) {
+    let path = folder.join("in");
+    std::fs::write(&path, "{\"n\": 1}\n{\"n\": \"x\"}\n{\"n\": 3}\n").unwrap();
+    db.execute(&format!(
+        "CREATE SOURCE s (n BIGINT NOT NULL)
+             WITH (connector = 'file', path = '{}', format = 'json', follow = false, {options});
+         CREATE VIEW v AS SELECT n, COUNT(*) AS c FROM s GROUP BY n",
+        path.display()
+    ))
+    .unwrap();
+    until("the file", || db.sources_ended());
+    db.settle().unwrap();
+}
+
+const DLQ: &str = "error.strategy = 'dlq', error.dlq.stream = 'dead'";
+
+/// What the process would leave behind if it were killed now.
+fn crash(folder: &Path) -> TempDir {
+    let copy = tempfile::tempdir().unwrap();
+    copy_all(folder, copy.path());
+    copy
+}
+
+/// Checkpoints before logs: a log may be longer than a checkpoint says, never shorter.
+fn copy_all(from: &Path, to: &Path) {
+    let entries = std::fs::read_dir(from).unwrap();
+    let mut entries: Vec<PathBuf> = entries.map(|entry| entry.unwrap().path()).collect();
+    entries.sort();
+    for path in entries {
+        let target = to.join(path.file_name().unwrap());
+        if path.is_dir() {
+            std::fs::create_dir_all(&target).unwrap();
+            copy_all(&path, &target);
+        } else if path.file_name().unwrap() != "LOCK" {
+            std::fs::copy(&path, &target).unwrap();
+        }
+    }
+}
+
+// Sources.
+
+#[test]
+fn bad_rows_of_a_source_become_dead_letters() {
+    let folder = tempfile::tempdir().unwrap();
+    for workers in [1, 2] {
+        let db = in_memory(workers);
+        db.execute(
+            "CREATE SOURCE first (n BIGINT) WITH (connector = 'generate', rows = 1,
+                 error.strategy = 'dlq', error.dlq.stream = 'dead');
+             CREATE VIEW letters AS SELECT CAST(original_event AS VARCHAR) AS event, error_type,
+                 attempt_count, stream_name, COUNT(*) AS c FROM dead
+                 GROUP BY CAST(original_event AS VARCHAR), error_type, attempt_count, stream_name",
+        )
+        .unwrap();
+        bad_second_line(&db, folder.path(), DLQ);
+        assert_eq!(numbers(&db, "SELECT n FROM v ORDER BY n"), [1, 3]);
+        let letters = shown(&db, "SELECT * FROM letters");
+        let expected = r#"| {"n": "x"} | bad_row    | 1             | s           | 1 |"#;
+        assert!(letters.contains(expected), "{letters}");
+        let counters =
+            "SELECT bad * 100 + dead_letters * 10 + dropped FROM system.sources WHERE name = 's'";
+        assert_eq!(numbers(&db, counters), [110]);
+        assert_eq!(
+            numbers(&db, "SELECT rows FROM system.sources WHERE name = 'dead'"),
+            [1]
+        );
+    }
+}
+
+#[test]
+fn a_source_drops_what_is_bad_and_counts_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let db = in_memory(1);
+    bad_second_line(&db, folder.path(), "error.strategy = 'drop'");
+    assert_eq!(numbers(&db, "SELECT n FROM v ORDER BY n"), [1, 3]);
+    let counters = "SELECT bad * 100 + dead_letters * 10 + dropped FROM system.sources";
+    assert_eq!(numbers(&db, counters), [1]);
+}
+
+#[test]
+fn a_source_that_retries_keeps_bad_rows_beside_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let db = in_memory(1);
+    let retry = "error.strategy = 'retry', error.retry.max-attempts = 2";
+    bad_second_line(&db, folder.path(), retry);
+    assert_eq!(numbers(&db, "SELECT n FROM v ORDER BY n"), [1, 3]);
+    assert_eq!(numbers(&db, "SELECT bad FROM system.sources"), [1]);
+}
+
+#[test]
+fn dead_letters_that_their_stream_does_not_take_are_bad_rows() {
+    let folder = tempfile::tempdir().unwrap();
+    let db = in_memory(1);
+    db.execute(
+        "CREATE SOURCE dead (original_event BYTES, error_message STRING, error_type STRING,
+             \"timestamp\" TIMESTAMP, attempt_count INT, stream_name STRING)",
+    )
+    .unwrap();
+    db.close_source("dead").unwrap();
+    bad_second_line(&db, folder.path(), DLQ);
+    let counters = "SELECT bad * 10 + dead_letters FROM system.sources WHERE name = 's'";
+    assert_eq!(numbers(&db, counters), [10], "it is in s__bad");
+    let errors = shown(&db, "SELECT error FROM system.errors WHERE name = 's'");
+    assert!(
+        errors.contains("1 dead letters were not delivered, and are in s__bad"),
+        "{errors}"
+    );
+}
+
+#[test]
+fn dead_letters_survive() {
+    let folder = tempfile::tempdir().unwrap();
+    let input = tempfile::tempdir().unwrap();
+    let db = open(folder.path());
+    bad_second_line(&db, input.path(), DLQ);
+    let left = crash(folder.path());
+    for folder in [left.path(), folder.path()] {
+        db.close();
+        let db = open(folder);
+        let history = shown(&db, "SELECT error_message, stream_name FROM dead");
+        assert_eq!(history.matches("| s           |").count(), 1, "{history}");
+    }
+}
+
+// Sinks.
+
+fn sink(db: &Db, name: &str, options: &str) {
+    db.execute(&format!(
+        "CREATE SOURCE s (n BIGINT NOT NULL);
+         CREATE SINK k FROM s WITH (connector = 'moody', script = '{name}', {options})"
+    ))
+    .unwrap();
+}
+
+const COUNTERS: &str =
+    "SELECT rows * 1000 + dropped * 100 + dead_letters * 10 + overflowed FROM system.sinks";
+
+#[test]
+fn rows_that_a_sink_cannot_write_become_dead_letters_and_the_others_go_on() {
+    for workers in [1, 2] {
+        outside("poisoned", 0, &[3, 5]);
+        let db = in_memory(workers);
+        sink(&db, "poisoned", DLQ);
+        db.execute("CREATE VIEW letters AS SELECT CAST(original_event AS VARCHAR) AS event, MAX(error_message) AS why FROM dead GROUP BY CAST(original_event AS VARCHAR)").unwrap();
+        push(&db, 1..=6);
+        until("the sink", || numbers(&db, COUNTERS) == [4_020]);
+        db.settle().unwrap();
+        assert_eq!(received("poisoned"), [1, 2, 4, 6]);
+        let letters = shown(&db, "SELECT event, why FROM letters ORDER BY event");
+        assert!(
+            letters.contains(r#"| {"n":3} |"#) && letters.contains(r#"| {"n":5} |"#),
+            "{letters}"
+        );
+        assert!(letters.contains("5 is poison"), "{letters}");
+        assert!(shown(&db, "SELECT state FROM system.sinks").contains("degraded"));
+    }
+}
+
+#[test]
+fn dead_letters_of_a_sink_survive() {
+    outside("lasting", 0, &[2]);
+    let folder = tempfile::tempdir().unwrap();
+    let db = open(folder.path());
+    sink(&db, "lasting", DLQ);
+    push(&db, 1..=3);
+    until("the sink", || numbers(&db, COUNTERS) == [2_010]);
+    let left = crash(folder.path());
+    drop(db);
+    let db = open(left.path());
+    // It may be written again and given up again; it is never missing.
+    let letters = shown(&db, "SELECT CAST(original_event AS VARCHAR) FROM dead");
+    assert!(letters.contains(r#"{"n":2}"#), "{letters}");
+}
+
+#[test]
+fn what_a_sink_gives_up_while_the_database_closes_is_a_dead_letter_too() {
+    for name in ["last words", "last logged words"] {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("letters");
+        let db = match name {
+            "last words" => in_memory(1),
+            _ => open(&folder.path().join("data")),
+        };
+        // The first writes fail, so that the rows are given up while the database closes.
+        outside(name, 20, &[2]);
+        let patient = "error.retry.max-attempts = 30, error.retry.initial-delay = '10 ms', \
+            error.retry.backoff = 'fixed'";
+        sink(&db, name, &format!("{DLQ}, {patient}"));
+        db.execute(&format!(
+            "CREATE SINK letters FROM (SELECT CAST(original_event AS VARCHAR) AS event FROM dead)
+                 WITH (connector = 'file', path = '{}')",
+            path.display()
+        ))
+        .unwrap();
+        push(&db, 1..=3);
+        db.close();
+        assert_eq!(received(name), [1, 3]);
+        let letters = std::fs::read_to_string(&path).unwrap();
+        assert_eq!(letters, "{\"event\":\"{\\\"n\\\":2}\"}\n", "{name}");
+    }
+}
+
+#[test]
+fn what_a_sink_gives_up_while_the_log_is_fed_again_is_a_dead_letter() {
+    outside("restarted", u32::MAX, &[]);
+    let folder = tempfile::tempdir().unwrap();
+    let db = open(folder.path());
+    sink(
+        &db,
+        "restarted",
+        &format!("{DLQ}, error.retry.max-attempts = 1000"),
+    );
+    push(&db, 1..=3);
+    db.checkpoint().unwrap();
+    push(&db, 4..=6);
+    db.flush().unwrap();
+    let left = crash(folder.path());
+    outside("restarted", 0, &[2, 5]);
+    let again = open(left.path());
+    until("the sink", || numbers(&again, COUNTERS) == [4_020]);
+    again.close();
+    for _ in 0..2 {
+        let again = open(left.path());
+        let letters = "SELECT CAST(json_n AS BIGINT) FROM (SELECT
+            REPLACE(REPLACE(CAST(original_event AS VARCHAR), '{\"n\":', ''), '}', '') AS json_n
+            FROM dead) letters ORDER BY 1";
+        assert_eq!(numbers(&again, letters), [2, 5]);
+        again.close();
+    }
+}
+
+#[test]
+fn a_sink_tries_again_and_then_goes_on() {
+    outside("shaky", 2, &[]);
+    let db = in_memory(1);
+    let retry = "error.strategy = 'retry', error.retry.max-attempts = 3,
+        error.retry.initial-delay = '10 ms', error.retry.backoff = 'fixed'";
+    sink(&db, "shaky", retry);
+    push(&db, 1..=3);
+    until("the sink", || numbers(&db, COUNTERS) == [3_000]);
+    assert_eq!(received("shaky"), [1, 2, 3]);
+    assert_eq!(
+        shown(&db, "SELECT state FROM system.sinks")
+            .matches("running")
+            .count(),
+        1
+    );
+}
+
+#[test]
+fn a_sink_that_tried_often_enough_fails_and_says_why() {
+    outside("broken", 9, &[]);
+    let db = in_memory(1);
+    let retry = "error.strategy = 'retry', error.retry.max-attempts = 2,
+        error.retry.initial-delay = '10 ms', error.retry.backoff = 'fixed'";
+    sink(&db, "broken", retry);
+    push(&db, 1..=3);
+    until("the sink", || !db.failures().is_empty());
+    assert!(db.failures()[0].2.contains("it is down"));
+    assert_eq!(received("broken"), [] as [i64; 0]);
+}
+
+#[test]
+fn a_sink_drops_what_it_cannot_write_and_counts_it() {
+    outside("forgetful", 0, &[1]);
+    let db = in_memory(1);
+    sink(&db, "forgetful", "error.strategy = 'drop'");
+    push(&db, 1..=3);
+    until("the sink", || numbers(&db, COUNTERS) == [2_100]);
+    assert_eq!(received("forgetful"), [2, 3]);
+}
+
+#[test]
+fn a_sink_that_must_not_fail_does_at_once() {
+    outside("strict", 1, &[]);
+    let db = in_memory(1);
+    sink(&db, "strict", "error.strategy = 'fail'");
+    push(&db, 1..=3);
+    until("the sink", || !db.failures().is_empty());
+    assert_eq!(received("strict"), [] as [i64; 0]);
+    let errors = shown(&db, "SELECT name, error FROM system.errors");
+    assert!(errors.contains("it is down"), "{errors}");
+}
+
+// The stream of dead letters.
+
+#[test]
+fn what_cannot_be_a_stream_of_dead_letters_is_refused_where_it_is_named() {
+    let db = in_memory(1);
+    outside("unused", 0, &[]);
+    db.execute(
+        "CREATE SOURCE s (n BIGINT NOT NULL);
+         CREATE VIEW v AS SELECT COUNT(*) AS n FROM s;
+         CREATE SOURCE g (n BIGINT) WITH (connector = 'generate', rows = 1);",
+    )
+    .unwrap();
+    let cases = [
+        (
+            "s",
+            "s",
+            "\"s\" takes no dead letters: its columns are not original_event, ",
+        ),
+        ("s", "v", "\"v\" takes no dead letters: it is a view"),
+        ("s", "g", "\"g\" takes no dead letters: it has a connector"),
+        ("s", "k", "\"k\" cannot take its own dead letters"),
+        ("s", "x__bad", "ends with \"__bad\""),
+    ];
+    let create = |input: &str, dlq: &str| {
+        format!(
+            "CREATE SINK k FROM {input} WITH (connector = 'moody', script = 'unused',
+                 error.strategy = 'dlq', error.dlq.stream = '{dlq}')"
+        )
+    };
+    for (input, dlq, message) in cases {
+        let sql = create(input, dlq);
+        let error = db.execute(&sql).unwrap_err();
+        assert!(error.to_string().contains(message), "{error}");
+        let place = error.sql_errors()[0].position.clone().unwrap();
+        assert_eq!(&sql[place], format!("error.dlq.stream = '{dlq}'"));
+    }
+    db.execute(&create("s", "dead").replace("SINK k", "SINK a"))
+        .unwrap();
+    let error = db.execute(&create("dead", "DEAD")).unwrap_err();
+    assert!(
+        error.to_string().contains("would come back to it"),
+        "{error}"
+    );
+    db.execute(&create("dead", "dead2").replace("SINK k", "SINK b"))
+        .unwrap();
+    let error = db
+        .execute(&create("(SELECT attempt_count FROM dead2)", "dead"))
+        .unwrap_err();
+    assert!(
+        error.to_string().contains("would come back to it"),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_stream_of_dead_letters_stays_while_something_names_it() {
+    let db = in_memory(1);
+    outside("unused", 0, &[]);
+    sink(&db, "unused", DLQ);
+    let error = db.execute("DROP SOURCE dead").unwrap_err();
+    assert!(
+        error.to_string().contains("\"dead\" is needed by k"),
+        "{error}"
+    );
+    let Ok(Outcome::Dropped { names }) = db
+        .execute("DROP SOURCE dead CASCADE")
+        .map(|mut it| it.remove(0))
+    else {
+        panic!("it can be dropped with all that needs it");
+    };
+    assert_eq!(names, ["k", "dead"]);
+}
+
+// A query that has failed.
+
+#[derive(Record, Debug, Clone, PartialEq)]
+struct Line {
+    text: String,
+}
+
+#[test]
+fn a_query_that_failed_says_so_and_start_begins_it_anew() {
+    for workers in [1, 2] {
+        let db = in_memory(workers);
+        db.execute(
+            "CREATE SOURCE lines (text VARCHAR NOT NULL);
+             CREATE STREAM numbers AS SELECT CAST(text AS BIGINT) AS n FROM lines;
+             CREATE VIEW sums AS SELECT SUM(n) AS n FROM numbers;",
+        )
+        .unwrap();
+        let source = db.source::<Line>("lines").unwrap();
+        let push = |text: &str| {
+            let text = text.to_owned();
+            source.push(Line { text }).unwrap();
+            db.settle().unwrap();
+        };
+        push("1");
+        push("one");
+        let failed = db.failures();
+        let failed = failed.iter().find(|(_, name, _)| name == "numbers");
+        assert!(failed.is_some_and(|(_, _, why)| why.contains("one")));
+        let errors = shown(&db, "SELECT kind, name, error FROM system.errors");
+        assert!(
+            errors.contains("numbers") && errors.contains("one"),
+            "{errors}"
+        );
+        let streams = shown(
+            &db,
+            "SELECT name, state FROM system.streams WHERE state = 'failed'",
+        );
+        assert!(streams.contains("| numbers |"), "{streams}");
+
+        db.execute("START STREAM numbers; START STREAM sums")
+            .unwrap();
+        assert!(db.failures().is_empty(), "{:?}", db.failures());
+        push("5");
+        assert_eq!(
+            numbers(&db, "SELECT n FROM sums"),
+            [5],
+            "anew: what came before is not counted"
+        );
+    }
+}
