@@ -468,11 +468,6 @@ impl Writer {
                 self.shared.wait_for(end, acks);
             }
         }
-        // A record may have become durable before it was noted who waits for it.
-        if waiting == Waiting::Yes {
-            let durable = self.log.durability().durable();
-            self.shared.became_durable(durable);
-        }
         // There may be rows to be read.
         drop(self.shared.lock());
         self.shared.changed.notify_all();
