@@ -26,6 +26,14 @@ bench:
 differential cases="20000":
     HEADWATER_DIFF_CASES={{cases}} cargo test --release -p headwater --test differential -- --nocapture
 
+# A database on a disk that lies, crashed at every operation.
+disk:
+    HEADWATER_DISK_ALL=1 cargo test -p headwater --test disk -- --nocapture
+
+# Whether memory, threads and files stay as they are at half the top rate.
+soak seconds="600":
+    HEADWATER_SOAK_SECONDS={{seconds}} cargo bench -p headwater --bench soak
+
 # Every interleaving of the ring.
 loom:
     RUSTFLAGS="--cfg loom" CARGO_TARGET_DIR=target/loom cargo test --release -p headwater-ring --test loom

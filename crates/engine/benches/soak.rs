@@ -18,6 +18,7 @@ use headwater::arrow::array::{ArrayRef, RecordBatch, TimestampMicrosecondArray};
 use headwater::{Db, Source};
 use trades::{Keys, SPACING_US, TRADES, Trade, batches, median, setting};
 
+/// Rows of a batch; at most 16 of them wait.
 const BATCH: usize = 8_192;
 /// Seconds in which the top rate is found; the caches become warm, too.
 const WARM: u64 = 10;
@@ -78,7 +79,7 @@ fn open(folder: &std::path::Path) -> Db {
         .expect("a database");
     let out = folder.join("windows.ndjson");
     let script = format!(
-        "{TRADES} WITH (checkpoint_interval = '1 second', retention_bytes = '256MB');
+        "{TRADES} WITH (buffer_size = 16, checkpoint_interval = '1 second', retention_bytes = '256MB');
          CREATE VIEW totals AS SELECT symbol, COUNT(*) AS n, SUM(price * qty) AS total FROM trades GROUP BY symbol;
          CREATE STREAM windows AS SELECT symbol, COUNT(*) AS n, SUM(price * qty) AS total
             FROM trades WHERE symbol < 'S000100' GROUP BY TUMBLE(ts, INTERVAL '10 seconds'), symbol;

@@ -31,16 +31,24 @@ fn count(db: &Db, sql: &str) -> i64 {
     rows.column(0).as_primitive::<Int64Type>().value(0)
 }
 
+fn push_all(db: &Db, batches: &[RecordBatch]) {
+    let source = db.source::<Trade>("trades").expect("its columns");
+    for batch in batches {
+        source.push_arrow(batch.clone()).expect("an open source");
+    }
+    db.flush().expect("a disk with room");
+}
+
 /// Pushes the batches again and again until the log has so many bytes; how many rows that were.
 fn fill(db: &Db, batches: &[RecordBatch], log: &Path, bytes: u64) -> usize {
-    let source = db.source::<Trade>("trades").expect("its columns");
     let mut rows = 0;
-    while bytes_below(log) < bytes {
-        for batch in batches {
-            source.push_arrow(batch.clone()).expect("an open source");
-            rows += batch.num_rows();
+    // A piece at a time, so that it does not become much larger.
+    for piece in batches.chunks(128).cycle() {
+        if bytes_below(log) >= bytes {
+            break;
         }
-        db.flush().expect("a disk with room");
+        push_all(db, piece);
+        rows += piece.iter().map(RecordBatch::num_rows).sum::<usize>();
     }
     rows
 }
@@ -92,7 +100,7 @@ fn append_and_scan(sizes: &Sizes, batches: &[RecordBatch]) {
     let (db, log) = (open(folder.path()), folder.path().join("log"));
     db.execute(&source(SELDOM)).expect("a source");
     let start = Instant::now();
-    fill(&db, batches, &log, 1);
+    push_all(&db, batches);
     let took = start.elapsed().as_secs_f64();
     let bytes = bytes_below(&log);
     let (ours, theirs) = (
@@ -160,16 +168,11 @@ fn checkpoint(sizes: &Sizes) {
         "CREATE VIEW totals AS SELECT id, COUNT(*) AS n, SUM(qty) AS qty FROM trades GROUP BY id";
     db.execute(&format!("{}; {view}", source(SELDOM)))
         .expect("a script");
-    let source = db.source::<Trade>("trades").expect("its columns");
-    for batch in batches(sizes.keys, BATCH, Keys::Even(100)) {
-        source.push_arrow(batch).expect("an open source");
-    }
-    db.flush().expect("a disk with room");
+    push_all(&db, &batches(sizes.keys, BATCH, Keys::Even(100)));
     let start = Instant::now();
     db.checkpoint().expect("a disk with room");
     let saved = start.elapsed().as_secs_f64();
     let mb = bytes_below(&first.path().join("checkpoints")) as f64 / 1e6;
-    drop(source);
     drop(db);
     let start = Instant::now();
     let db = open(first.path());

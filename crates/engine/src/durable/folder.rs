@@ -81,12 +81,12 @@ impl Folder {
         let path = self.log_path(&source.name);
         let opened = Log::open(Arc::clone(&self.disk), &path, config);
         let (log, recovered) = opened.map_err(Error::data)?;
-        let (end, fed) = (log.end().offset, source.fed);
-        if end < fed {
+        let (first, end, fed) = (log.first_offset(), log.end().offset, source.fed);
+        if fed < first || end < fed {
             let path = path.display();
             return Err(Error::Data(format!(
-                "the log in {path} ends at row {end}, but the checkpoint was made behind row {fed}: \
-                 rows that were on disk are missing"
+                "the log in {path} has rows {first} to {end}, but the checkpoint was made behind row \
+                 {fed}: rows that were on disk are missing"
             )));
         }
         for cut in &recovered.cut {
@@ -98,7 +98,6 @@ impl Folder {
             time: source.time,
             bell: source.bell,
             sync: source.sync,
-            compress: true,
             retention: source.retention,
         };
         self.syncer.serve(&log);

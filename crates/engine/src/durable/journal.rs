@@ -9,7 +9,7 @@
 //! The worker never waits for the disk. If the journal cannot keep up or the disk is full or failing,
 //! the journal is *full*: the worker then leaves the source's lanes alone until it is not, so the
 //! source's own policy decides what happens, and nothing that was taken is lost. A record is lz4
-//! compressed while the thread keeps up with the worker, and written as it is when it does not.
+//! compressed where that pays ([`Press`]), and written as it is elsewhere.
 //!
 //! After a failed fsync nobody can tell what is on disk. Then the log is opened again, which writes once
 //! more what it cannot be sure of.
@@ -18,15 +18,18 @@ use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use arrow::buffer::Buffer;
 use arrow::datatypes::SchemaRef;
+use arrow::error::ArrowError;
 use headwater_log::{Append, Log, LogReader, Needed, Position, Retention};
 use headwater_ring::Bell;
 
 use super::ledger::Acks;
 use super::now_us;
-use super::record::{Codec, Taken};
+use super::press::Press;
+use super::record::{Codec, Taken, pressed};
 use crate::ingest::{EventTimeColumn, span_us};
 
 /// Bytes that may wait to be written before the source is left alone.
@@ -59,7 +62,6 @@ pub(crate) struct Settings {
     pub bell: Arc<Bell>,
     /// Whether every record is synced at once.
     pub sync: bool,
-    pub compress: bool,
     pub retention: Retention,
 }
 
@@ -91,6 +93,8 @@ struct Shared {
     /// What retention must keep.
     needed: Mutex<Kept>,
     bell: Arc<Bell>,
+    /// Whether rows are held until they are durable, so that the worker must hear of that.
+    sync: bool,
 }
 
 /// What the two checkpoints that are kept need of the log: a damaged one is made good by the one before
@@ -148,6 +152,7 @@ impl Journal {
                 newest: EVERYTHING,
             }),
             bell: Arc::clone(&settings.bell),
+            sync: settings.sync,
         });
         shared.listen(&log);
         let reader = Arc::new(Mutex::new(log.reader()));
@@ -159,6 +164,7 @@ impl Journal {
             reader: Arc::clone(&reader),
             open,
             codec,
+            press: Press::default(),
             settings,
         };
         let thread = std::thread::Builder::new()
@@ -373,7 +379,18 @@ impl Shared {
             .fetch_max(place.sequence, Ordering::AcqRel);
         self.enter_due();
         self.changed.notify_all();
-        self.bell.ring();
+        if self.sync {
+            self.bell.ring();
+        }
+    }
+
+    /// So many bytes no longer wait.
+    fn wrote(&self, bytes: usize) {
+        let before = self.bytes.fetch_sub(bytes, Ordering::Relaxed);
+        if before > QUEUE_BYTES && before - bytes <= QUEUE_BYTES {
+            // The worker may wait for that.
+            self.bell.ring();
+        }
     }
 }
 
@@ -385,6 +402,7 @@ struct Writer {
     reader: Arc<Mutex<LogReader>>,
     open: Opening,
     codec: Codec,
+    press: Press,
     settings: Settings,
 }
 
@@ -392,6 +410,7 @@ impl Writer {
     fn run(mut self) {
         let shared = Arc::clone(&self.shared);
         loop {
+            let began = Instant::now();
             let mut queue = shared.lock();
             while !queue.has_work() {
                 queue = shared
@@ -405,10 +424,11 @@ impl Writer {
             let sync = std::mem::take(&mut queue.sync_wanted) || self.settings.sync || closing;
             queue.retain_wanted = false;
             drop(queue);
+            let rested = began.elapsed();
             if broken {
                 self.mend();
             }
-            let taken = self.write_all(jobs, time.as_ref());
+            let taken = self.write_all(jobs, time.as_ref(), rested);
             self.sync(sync || taken == Waiting::Yes);
             self.retain();
             if closing && shared.lock().jobs.is_empty() {
@@ -426,32 +446,29 @@ impl Writer {
         &mut self,
         jobs: VecDeque<(Job, usize)>,
         time: Option<&EventTimeColumn>,
+        rested: Duration,
     ) -> Waiting {
         let mut waiting = Waiting::No;
-        let behind = jobs.len() > 1;
+        // The time to rest is gone with the first.
+        let mut rested = rested;
         let mut jobs = jobs.into_iter();
         while let Some((mut job, bytes)) = jobs.next() {
             let acks = std::mem::take(&mut job.acks);
             if !acks.is_empty() {
                 waiting = Waiting::Yes;
+                rested = Duration::ZERO;
             }
-            let Some(end) = self.write(&job, time, self.settings.compress && !behind) else {
+            let Some(end) = self.write(&job, time, std::mem::take(&mut rested)) else {
                 self.give_up(&job, jobs.map(|(job, _)| job));
                 break;
             };
             self.shared.written.fetch_add(1, Ordering::Release);
-            self.shared.bytes.fetch_sub(bytes, Ordering::Relaxed);
+            self.shared.wrote(bytes);
             if !acks.is_empty() {
                 self.shared.wait_for(end, acks);
             }
         }
-        // A record may have become durable before it was noted who waits for it.
-        if waiting == Waiting::Yes {
-            let durable = self.log.durability().durable();
-            self.shared.became_durable(durable);
-        }
-        // There may be room again, and rows to be read.
-        self.shared.bell.ring();
+        // There may be rows to be read.
         drop(self.shared.lock());
         self.shared.changed.notify_all();
         waiting
@@ -470,9 +487,14 @@ impl Writer {
 
     /// Appends one record, again and again until the disk takes it; `None` if the database closes
     /// before it does.
-    fn write(&mut self, job: &Job, time: Option<&EventTimeColumn>, compress: bool) -> Option<u64> {
+    fn write(
+        &mut self,
+        job: &Job,
+        time: Option<&EventTimeColumn>,
+        rested: Duration,
+    ) -> Option<u64> {
         loop {
-            let error = match self.try_write(job, time, compress) {
+            let error = match self.try_write(job, time, rested) {
                 Ok(end) => {
                     self.recovered();
                     return Some(end);
@@ -541,10 +563,9 @@ impl Writer {
         &mut self,
         job: &Job,
         time: Option<&EventTimeColumn>,
-        compress: bool,
+        rested: Duration,
     ) -> Result<u64, Refused> {
-        let parts = self.codec.encode(&job.taken, compress);
-        let parts = parts?;
+        let parts = self.parts(&job.taken, rested)?;
         let payload: Vec<&[u8]> = parts.iter().map(|part| part.as_slice()).collect();
         let append = Append {
             rows: job.taken.row_count() as u32,
@@ -553,7 +574,25 @@ impl Writer {
             appended_us: job.arrival_us,
             payload: &payload,
         };
-        Ok(self.log.append(&append)?.offset)
+        let began = Instant::now();
+        let end = self.log.append(&append)?.offset;
+        let bytes = payload.iter().map(|part| part.len()).sum();
+        self.press.wrote(bytes, began.elapsed());
+        Ok(end)
+    }
+
+    /// The bytes of a record, compressed if that pays.
+    fn parts(&mut self, taken: &Taken, rested: Duration) -> Result<Vec<Buffer>, ArrowError> {
+        let parts = self.codec.encode(taken)?;
+        let bytes = parts.iter().map(Buffer::len).sum();
+        if !self.press.pays(bytes, rested) {
+            return Ok(parts);
+        }
+        let began = Instant::now();
+        let pressed = pressed(&parts);
+        let left = pressed.iter().map(Buffer::len).sum();
+        self.press.pressed(bytes, left, began.elapsed());
+        Ok(pressed)
     }
 
     fn recovered(&self) {
@@ -615,7 +654,7 @@ impl Drop for Ending {
 #[derive(Debug, thiserror::Error)]
 enum Refused {
     #[error(transparent)]
-    Encode(#[from] arrow::error::ArrowError),
+    Encode(#[from] ArrowError),
     #[error(transparent)]
     Log(#[from] headwater_log::Error),
 }

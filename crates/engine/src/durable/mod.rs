@@ -18,6 +18,7 @@ mod feed;
 mod folder;
 mod journal;
 mod ledger;
+mod press;
 mod record;
 mod replay;
 mod state;

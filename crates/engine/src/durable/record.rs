@@ -59,10 +59,14 @@ impl Taken {
     /// Bytes that it holds in memory, about.
     pub fn memory(&self) -> usize {
         let batches = self.rows.iter().chain(&self.bad);
-        batches
-            .map(RecordBatch::get_array_memory_size)
-            .sum::<usize>()
-            + 256
+        let columns = batches.flat_map(RecordBatch::columns);
+        // Of a slice only the slice counts: the rest is not its own.
+        let bytes = columns.map(|column| {
+            let data = column.to_data();
+            let slice = data.get_slice_memory_size();
+            slice.unwrap_or_else(|_| column.get_array_memory_size())
+        });
+        bytes.sum::<usize>() + 256
     }
 
     /// Whether there is nothing to remember.
@@ -103,7 +107,7 @@ impl Codec {
     }
 
     /// The bytes of a record, in parts that follow each other.
-    pub fn encode(&mut self, taken: &Taken, compress: bool) -> Result<Vec<Buffer>, ArrowError> {
+    pub fn encode(&mut self, taken: &Taken) -> Result<Vec<Buffer>, ArrowError> {
         let cursor = taken.cursor.as_ref().map(|cursor| cursor.0.to_string());
         let cursor = cursor.unwrap_or_default();
         let rows = self.rows.encode(&taken.rows)?;
@@ -128,7 +132,7 @@ impl Codec {
             parts.push(Buffer::from_vec(places(&taken.mended)));
         }
         parts.extend(self.bad.encode(taken.bad.as_slice())?);
-        Ok(if compress { pressed(&parts) } else { parts })
+        Ok(parts)
     }
 
     /// The record that `bytes` are.
@@ -203,15 +207,24 @@ fn flag(flag: u8, set: bool) -> u8 {
 }
 
 /// The same record as one compressed block.
-fn pressed(parts: &[Buffer]) -> Vec<Buffer> {
-    let whole: Vec<u8> = parts
-        .iter()
-        .flat_map(|part| part.as_slice())
-        .copied()
-        .collect();
-    let mut out = vec![COMPRESSED];
-    out.extend(lz4_flex::block::compress_prepend_size(&whole));
-    vec![Buffer::from_vec(out)]
+pub(super) fn pressed(parts: &[Buffer]) -> Vec<Buffer> {
+    let bytes = parts.iter().map(Buffer::len).sum();
+    let mut whole = Vec::with_capacity(bytes);
+    for part in parts {
+        whole.extend_from_slice(part);
+    }
+    let head = 1 + size_of::<u32>();
+    let mut out = vec![0; head + lz4_flex::block::get_maximum_output_size(bytes)];
+    out[0] = COMPRESSED;
+    out[1..head].copy_from_slice(&(bytes as u32).to_le_bytes());
+    match lz4_flex::block::compress_into(&whole, &mut out[head..]) {
+        Ok(pressed) => {
+            out.truncate(head + pressed);
+            vec![Buffer::from_vec(out)]
+        }
+        // Never, since the room is the greatest that it takes; then it stays as it is.
+        Err(_) => parts.to_vec(),
+    }
 }
 
 fn part(bytes: &Buffer, at: usize, len: usize) -> Result<Buffer, RecordError> {
@@ -343,7 +356,10 @@ mod tests {
         };
         for taken in [taken(), Taken::default(), cursor_only] {
             for compress in [false, true] {
-                let parts = codec.encode(&taken, compress).unwrap();
+                let mut parts = codec.encode(&taken).unwrap();
+                if compress {
+                    parts = pressed(&parts);
+                }
                 assert_eq!(codec.decode(bytes(&parts)).unwrap(), taken);
             }
         }
@@ -352,7 +368,7 @@ mod tests {
     #[test]
     fn a_record_that_was_cut_is_an_error() {
         let mut codec = Codec::new(&schema()).unwrap();
-        let whole = bytes(&codec.encode(&taken(), false).unwrap());
+        let whole = bytes(&codec.encode(&taken()).unwrap());
         for length in 0..whole.len() {
             // Cut between two batches, a record is a smaller one; the checksum below guards that.
             let _ = codec.decode(whole[..length].to_vec());

@@ -10,7 +10,7 @@ use std::path::Path;
 use headwater::Error;
 use headwater_log::lying::{Crash, LyingDisk, Op};
 
-use crate::script::{Progress, check, check_lied, drive, open};
+use crate::script::{Progress, check, check_lied, drive, open, push, source, truth, views};
 use crate::setting;
 
 /// Bytes of each file that are changed in turn, when all is visited.
@@ -135,6 +135,35 @@ fn a_bit_that_turns_is_told_or_made_good() {
         }
     }
     println!("{good} bits made no difference, {told} were told");
+}
+
+#[test]
+fn retention_leaves_what_the_checkpoint_before_needs() {
+    let disk = LyingDisk::new(4);
+    let db = open(&disk, 1).unwrap();
+    db.execute(&source("trades", "WITH (retention_bytes = '3KB')"))
+        .unwrap();
+    // Many more rows between two checkpoints than retention would keep.
+    for part in 0..40 {
+        push(&db, "trades", part * 10..(part + 1) * 10);
+        if part == 9 {
+            db.checkpoint().unwrap();
+        }
+    }
+    db.checkpoint().unwrap();
+    // The journal removes what may go before it writes the next record.
+    for part in 40..42 {
+        push(&db, "trades", part * 10..(part + 1) * 10);
+        db.flush().unwrap();
+    }
+    // As the process leaves it when it is killed.
+    let disk = disk.fork();
+    let mut manifests = disk.paths();
+    manifests.retain(|path| path.extension().is_some_and(|found| found == "json"));
+    assert_eq!(manifests.len(), 2, "{manifests:?}");
+    assert!(disk.flip(&manifests[1], 30, 1));
+    let db = open(&disk, 1).unwrap();
+    assert_eq!(views(&db, "trades"), truth(420));
 }
 
 #[test]
