@@ -285,25 +285,27 @@ impl Inner {
                 .iter()
                 .filter(|(_, sink)| sink.receipt.is_some());
             let sinks = receipts.filter_map(|(name, _)| match catalog.entries.get(name) {
-                Some(Entry::Sink(sink)) => Some((name.clone(), sink.status.sync())),
+                Some(Entry::Sink(sink)) => {
+                    Some((name.clone(), Arc::clone(&sink.status), sink.status.sync()))
+                }
                 _ => None,
             });
             sinks.collect()
         };
         let synced = self.block_on(async move {
             let deadline = tokio::time::Instant::now() + SYNC_DEADLINE;
-            for (name, synced) in asked {
-                match tokio::time::timeout_at(deadline, synced).await {
-                    Ok(Ok(Ok(()))) => {}
-                    // A sink that has failed must not keep others from being saved.
-                    Ok(Ok(Err(why))) => tracing::warn!(sink = name, why, "cannot be synced"),
-                    Ok(Err(_)) => {}
-                    Err(_) => {
-                        let limit = SYNC_DEADLINE.as_secs();
-                        let what = format!("sink {name:?} was not synced within {limit} s");
-                        return Err(Error::Data(what));
-                    }
+            for (name, status, synced) in asked {
+                let why = match tokio::time::timeout_at(deadline, synced).await {
+                    Ok(Ok(Ok(()))) | Ok(Err(_)) => continue,
+                    Ok(Ok(Err(why))) => why,
+                    Err(_) => format!("no answer within {} s", SYNC_DEADLINE.as_secs()),
+                };
+                // One that has failed for good must not keep all others from being saved.
+                if status.get().name != "failed" {
+                    let what = format!("what sink {name:?} has written is not on disk: {why}");
+                    return Err(Error::Data(what));
                 }
+                tracing::warn!(sink = name, why, "a sink that has failed cannot be synced");
             }
             Ok(())
         });
