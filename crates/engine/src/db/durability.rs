@@ -10,6 +10,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::sync_channel;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
@@ -50,6 +51,8 @@ pub(super) struct Durability {
     /// What the newest checkpoint held and nothing has taken yet. Empty once the database is open.
     restored: Mutex<Restored>,
     journals: Mutex<BTreeMap<String, Arc<Journal>>>,
+    /// The journals have been taken out: who finds none here knows nothing of what is on disk.
+    closed: AtomicBool,
     /// Told at the end that nothing will become durable any more.
     ledgers: Mutex<Vec<std::sync::Weak<Ledger>>>,
     /// Sources that have gone, whose logs go once no checkpoint names them.
@@ -90,6 +93,7 @@ impl Durability {
                 running: false,
             }),
             journals: Mutex::default(),
+            closed: AtomicBool::new(false),
             ledgers: Mutex::default(),
             dropped: Mutex::default(),
             checkpointing: Mutex::new(()),
@@ -164,9 +168,18 @@ impl Durability {
         ledgers.push(Arc::downgrade(ledger));
     }
 
+    /// An error once the journals have been taken out. Asked after they were looked up.
+    fn check_open(&self) -> Result<()> {
+        match self.closed.load(Ordering::Acquire) {
+            true => Err(Error::Closed),
+            false => Ok(()),
+        }
+    }
+
     /// Writes and syncs what the journals hold, and ends all waiting for them. Blocks.
     fn close_journals(&self) {
         // Taken out, so that their files are closed.
+        self.closed.store(true, Ordering::Release);
         let journals = std::mem::take(&mut *lock(&self.journals));
         journals.values().for_each(|journal| journal.close());
         let ledgers = std::mem::take(&mut *lock(&self.ledgers));
@@ -466,6 +479,7 @@ fn sync_logs_of(
             covered.push((journal, source.offset, source.sequence));
         }
     }
+    durability.check_open()?;
     Ok(covered)
 }
 
@@ -615,6 +629,7 @@ impl Inner {
             return Ok(());
         };
         let journals: Vec<_> = lock(&durability.journals).values().cloned().collect();
+        durability.check_open()?;
         journals
             .iter()
             .try_for_each(|journal| journal.sync_all().map_err(Error::Data))

@@ -29,6 +29,17 @@ fn setting(name: &str) -> u64 {
     std::env::var(name).map_or(0, |value| value.parse().expect("a number"))
 }
 
+/// What a failed check needs to be told with.
+struct Told(String);
+
+impl Drop for Told {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("{}", self.0);
+        }
+    }
+}
+
 /// How many operations the script takes when nothing happens.
 fn operations() -> u64 {
     let disk = LyingDisk::new(1);
@@ -66,6 +77,9 @@ fn whatever_the_moment_at_which_the_machine_stops_nothing_is_lost() {
             disk.crash(crash);
         }
         let db = open(&disk, 3 - workers).unwrap_or_else(|error| panic!("point {k}: {error}"));
+        let _told = Told(format!(
+            "point {k}, {crash:?}, {workers} workers, {progress:?}"
+        ));
         check(&db, &progress);
     }
     println!("{visited} points of about {total} visited, {opening} more while opening");
