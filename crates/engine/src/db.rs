@@ -49,7 +49,7 @@ use timely::communication::WorkerGuards;
 use crate::durable::Ledger;
 use crate::error::{Error, Result};
 use crate::ingest::Typed;
-use crate::journal::Journal;
+use crate::notices::Notices;
 use crate::record::{Record, matches};
 use crate::source::{ArrowSource, Source, SourceConfig};
 use crate::sql::plan::Planner;
@@ -165,7 +165,7 @@ struct Inner {
     start_connectors: bool,
     /// Connectors have been started, so that streams may start theirs.
     connectors_begun: AtomicBool,
-    journal: Arc<Journal>,
+    notices: Arc<Notices>,
     workers: usize,
     closed: AtomicBool,
     /// Held by each statement that creates or drops, so that they run one at a time.
@@ -236,7 +236,7 @@ impl Db {
             connectors: builder.connectors,
             start_connectors: builder.start_connectors,
             connectors_begun: AtomicBool::new(false),
-            journal: Arc::default(),
+            notices: Arc::default(),
             workers,
             closed: AtomicBool::new(false),
             statements: Mutex::new(()),
@@ -616,7 +616,7 @@ impl Inner {
         if let Some(runtime) = runtime {
             runtime.shutdown_background();
         }
-        self.journal.close();
+        self.notices.close();
     }
 }
 

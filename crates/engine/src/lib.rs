@@ -8,7 +8,7 @@ mod db;
 mod durable;
 mod error;
 mod ingest;
-mod journal;
+mod notices;
 pub mod record;
 mod source;
 mod sources;
@@ -27,7 +27,7 @@ pub use db::{Builder, Db, Guarantees, Kind, Link, Outcome, source_options};
 pub use error::{Error, Result};
 pub use headwater_connect as connect;
 pub use headwater_ring::{ByteRead, ByteReader, ByteRing};
-pub use journal::{Events, Watched};
+pub use notices::{Events, Watched};
 pub use record::{Record, RecordError, Symbol, SymbolTooLong, Timestamp};
 pub use source::{
     ArrowSource, Backpressure, Source, SourceConfig, SourceError, TryPushError, WaitStrategy,

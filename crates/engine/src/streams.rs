@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::db::Db;
 use crate::error::{Error, Result};
-use crate::journal::Events;
+use crate::notices::Events;
 use crate::sql::{Attach, CreateSet, Name, Statement, StreamAction};
 
 /// What a stream is doing.

@@ -12,7 +12,7 @@ use arrow::datatypes::SchemaRef;
 use crate::dataflow::{self, Chunk, Run, Watermark, with_diff};
 use crate::durable;
 use crate::error::{Error, Result};
-use crate::journal::Journal;
+use crate::notices::Notices;
 use crate::sql::plan::Relation;
 use crate::store::Store;
 use crate::subscription::Queue;
@@ -31,7 +31,7 @@ pub(crate) struct Topic {
     rows: AtomicU64,
     failed: AtomicBool,
     /// Who is told of a failure.
-    journal: OnceLock<Arc<Journal>>,
+    notices: OnceLock<Arc<Notices>>,
 }
 
 /// Where a subscriber of a view begins.
@@ -71,14 +71,14 @@ impl Topic {
             state,
             rows: AtomicU64::new(0),
             failed: AtomicBool::new(false),
-            journal: OnceLock::new(),
+            notices: OnceLock::new(),
         })
     }
 
-    /// A failure of the query behind it is an entry of this journal.
-    pub fn tell_failures_to(&self, journal: &Arc<Journal>) {
+    /// A failure of the query behind it is an entry of this notices.
+    pub fn tell_failures_to(&self, notices: &Arc<Notices>) {
         // Only the first that is said counts, and nobody says another.
-        let _ = self.journal.set(Arc::clone(journal));
+        let _ = self.notices.set(Arc::clone(notices));
     }
 
     /// The columns as subscribers see them: with the diff if rows may be taken back.
@@ -246,8 +246,8 @@ impl Topic {
     pub fn fail(&self, reason: &str) {
         self.lock().fail(reason.to_owned());
         let before = self.failed.swap(true, Ordering::AcqRel);
-        if let (false, Some(journal)) = (before, self.journal.get()) {
-            journal.error("stream", &self.relation.name, reason);
+        if let (false, Some(notices)) = (before, self.notices.get()) {
+            notices.error("stream", &self.relation.name, reason);
         }
     }
 

@@ -532,13 +532,16 @@ impl<'a> Worker<'a> {
     }
 
     fn add_source(&mut self, source: &NewSource) {
+        let feed = source.feed.take().unwrap_or_default();
+        let mut intake = Intake::new(source.time.clone(), source.idle_timeout);
+        intake.resume(feed.state().watermark);
         self.sources.push(SourceSlot {
             topic: Arc::clone(&source.topic),
             bad: Arc::clone(&source.bad),
             shared: Arc::clone(&source.shared),
-            intake: Intake::new(source.time.clone(), source.idle_timeout),
+            intake,
             gates: Vec::new(),
-            feed: source.feed.take().unwrap_or_default(),
+            feed,
         });
     }
 

@@ -192,7 +192,7 @@ impl Inner {
                 let name = &past.topic.relation.name;
                 let reason =
                     format!("retention has removed {lost} rows that were still to be read");
-                self.journal.gap_between(name, reason, now_us(), now_us());
+                self.notices.gap_between(name, reason, now_us(), now_us());
             }
         }
         let due = |part: &Replayed| {

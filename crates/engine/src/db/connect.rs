@@ -84,7 +84,7 @@ impl Inner {
             return false;
         }
         let source = source.shared.name().to_owned();
-        self.journal.tell(LifecycleEvent::WorkerStarted { source });
+        self.notices.tell(LifecycleEvent::WorkerStarted { source });
         true
     }
 
@@ -98,7 +98,7 @@ impl Inner {
         }
         let (mut status, tap) = (connector.handle.watch(), connector.tap.clone());
         let (shared, again) = (Arc::clone(&source.shared), Arc::clone(&connector.again));
-        let journal = Arc::clone(&self.journal);
+        let journal = Arc::clone(&self.notices);
         self.tokio.spawn(async move {
             let mut told = None;
             while status.changed().await.is_ok() {

@@ -84,7 +84,7 @@ impl Inner {
             changes: false,
         };
         let topic = Arc::new(Topic::new(self.next_topic(), home, relation, false)?);
-        topic.tell_failures_to(&self.journal);
+        topic.tell_failures_to(&self.notices);
         if !topic.relation.schema.fields().is_empty() {
             self.life(LifeCommand::Reserve {
                 output: Arc::clone(&topic),
@@ -123,7 +123,7 @@ impl Inner {
                 stream: stream.clone(),
             },
         };
-        self.journal.tell(event);
+        self.notices.tell(event);
         let status = self.catalog().query_mut(&stream).map(|it| it.life.status);
         Ok(Outcome::Lifecycle {
             name: stream,

@@ -47,7 +47,7 @@ impl Inner {
         }
         refuse_unbuilt_options(&create.options)?;
         let status = Arc::<SinkStatus>::default();
-        status.tell_errors_to(&self.journal, &name);
+        status.tell_errors_to(&self.notices, &name);
         let receipt = self.saved_receipt(&name);
         status.begin(receipt.clone());
         let mut rows = None;

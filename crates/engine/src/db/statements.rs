@@ -284,7 +284,7 @@ impl Inner {
             name.clone(),
             schema,
             close,
-            Arc::clone(&self.journal),
+            Arc::clone(&self.notices),
         ));
         self.turns.command(Command::AddSource(NewSource {
             topic: Arc::clone(&topic),
@@ -474,7 +474,7 @@ impl Inner {
                 from,
             });
         }
-        output.tell_failures_to(&self.journal);
+        output.tell_failures_to(&self.notices);
         let life = Life::active(planned.plan.clone(), now_us());
         self.turns.command(Command::AddQuery(NewQuery {
             plan: planned.plan,

@@ -24,7 +24,7 @@ use super::{Db, Inner};
 use crate::dataflow::Failure;
 use crate::durable::now_us;
 use crate::error::Result;
-use crate::journal::Events;
+use crate::notices::Events;
 use crate::sql::{Name, Statement, StreamAction};
 use crate::sql::{Spanned, SqlError};
 use crate::streams::{LifecycleState, SavedStream, StreamStats, StreamStatus, Streams};
@@ -77,13 +77,13 @@ impl Db {
 
     /// What happens to streams and to the connectors of sources, from now on.
     pub fn events(&self) -> Events {
-        self.inner.journal.watch(None)
+        self.inner.notices.watch(None)
     }
 
     pub(crate) fn stream_events(&self, name: &str) -> Events {
         let catalog = self.inner.catalog();
         let name = catalog.spelling(name).unwrap_or(name).to_owned();
-        self.inner.journal.watch(Some(name))
+        self.inner.notices.watch(Some(name))
     }
 
     /// What streams are doing and what is attached to them, to be given to
@@ -179,16 +179,16 @@ impl Inner {
                     .catalog()
                     .sources_of(std::slice::from_ref(&stream))
                     .len();
-                self.journal
+                self.notices
                     .tell(LifecycleEvent::StreamStarted { stream, sources });
             }
             Change::Pause => {
                 self.regulate()?;
-                self.journal.tell(LifecycleEvent::StreamPaused { stream });
+                self.notices.tell(LifecycleEvent::StreamPaused { stream });
             }
             Change::Stop => {
                 self.end_state(name, from)?;
-                self.journal.tell(LifecycleEvent::StreamStopped { stream });
+                self.notices.tell(LifecycleEvent::StreamStopped { stream });
             }
         }
         Ok(())
@@ -311,7 +311,7 @@ impl Inner {
             let rows = held.missed.load(Ordering::Relaxed);
             if rows > 0 {
                 let reason = format!("{}: {rows} rows", paused_reason(&stream));
-                self.journal
+                self.notices
                     .gap_between(&input, reason, held.since_us, now_us());
             }
         }

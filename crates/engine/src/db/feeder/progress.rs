@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use headwater_connect::{Receipt, Tally};
 use tokio::sync::{Notify, oneshot, watch};
 
-use crate::journal::Journal;
+use crate::notices::Notices;
 use crate::subscription::{Delivered, Delivery, Queue};
 
 /// How a sink is doing.
@@ -26,7 +26,7 @@ pub(crate) struct SinkStatus {
     pub dead_letters: AtomicU64,
     state: Mutex<SinkState>,
     /// Where its errors are kept, and under which name.
-    errors: OnceLock<(Arc<Journal>, String)>,
+    errors: OnceLock<(Arc<Notices>, String)>,
     progress: Mutex<Progress>,
     /// Told to the feeder: somebody waits for a sync.
     asked: Notify,
@@ -58,10 +58,10 @@ struct Progress {
 }
 
 impl SinkStatus {
-    /// The errors of the sink of this name are kept in `journal`.
-    pub fn tell_errors_to(&self, journal: &Arc<Journal>, name: &str) {
+    /// The errors of the sink of this name are kept in `notices`.
+    pub fn tell_errors_to(&self, notices: &Arc<Notices>, name: &str) {
         // Only the first that is said counts, and nobody says another.
-        let _ = self.errors.set((Arc::clone(journal), name.to_owned()));
+        let _ = self.errors.set((Arc::clone(notices), name.to_owned()));
     }
 
     /// Its rows wait in `queue`.
@@ -80,8 +80,8 @@ impl SinkStatus {
     pub fn set(&self, name: &'static str, reason: Option<String>) {
         if let Some(reason) = &reason {
             tracing::warn!(state = name, reason, "sink");
-            if let Some((journal, name)) = self.errors.get() {
-                journal.error("sink", name, reason);
+            if let Some((notices, name)) = self.errors.get() {
+                notices.error("sink", name, reason);
             }
         }
         *self.state.lock().unwrap_or_else(PoisonError::into_inner) = SinkState { name, reason };
