@@ -18,6 +18,7 @@ hello:
 # Speed, each beside its rival in the same run; see docs/benchmarks.md.
 bench:
     cargo bench -p headwater-ring --bench ring
+    cargo bench -p headwater-log --bench append
     cargo bench -p headwater-connect --bench json
     cargo bench -p headwater
     sh benches/idle.sh
