@@ -21,6 +21,7 @@ mod guarantees;
 mod history;
 mod letters;
 mod life;
+mod logs;
 mod metrics;
 mod options;
 mod replay;

@@ -15,21 +15,16 @@ use std::sync::mpsc::sync_channel;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
-use headwater_connect::{Gap, Receipt};
+use headwater_connect::Gap;
 use headwater_log::Disk;
 
 use super::catalog::Entry;
-use super::options::{SourceOptions, WalOption};
 use super::streams::lives;
 use super::{Builder, Db, Inner};
 use crate::dataflow::Run;
-use crate::durable::{
-    Definition, Feed, Folder, Journal, Ledger, QueryState, Replay, SinkState, SourceLog,
-    SourceState, State, Written,
-};
+use crate::durable::{Definition, Folder, Journal, Ledger, Replay, SourceState, State, Written};
 use crate::error::{Error, Result};
-use crate::ingest::EventTimeColumn;
-use crate::source::{Backpressure, SourceConfig, WalMode, WatermarkConfig};
+use crate::source::WatermarkConfig;
 use crate::topic::Topic;
 use crate::worker::Command;
 
@@ -38,9 +33,6 @@ const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(10);
 
 /// How long a checkpoint waits for a sink to make durable what it has written.
 const SYNC_DEADLINE: Duration = Duration::from_secs(10);
-
-/// How long closing waits for sinks before the last checkpoint.
-const DELIVERY_DEADLINE: Duration = Duration::from_secs(2);
 
 /// Steps that are fed again before the replay waits for the workers to have done them.
 const REPLAYED_AT_ONCE: usize = 16;
@@ -128,6 +120,16 @@ impl Durability {
         lock(&self.journals).get(name).cloned()
     }
 
+    /// All logs.
+    pub fn all_journals(&self) -> Vec<Arc<Journal>> {
+        lock(&self.journals).values().cloned().collect()
+    }
+
+    /// The log of this source goes once no checkpoint names it.
+    pub fn drop_later(&self, name: &str) {
+        lock(&self.dropped).push(name.to_owned());
+    }
+
     /// A source has gone.
     pub fn remove_journal(&self, name: &str) -> Option<Arc<Journal>> {
         lock(&self.journals).remove(name)
@@ -162,14 +164,14 @@ impl Durability {
     }
 
     /// A handle waits for the disk.
-    fn add_ledger(&self, ledger: &Arc<Ledger>) {
+    pub fn add_ledger(&self, ledger: &Arc<Ledger>) {
         let mut ledgers = lock(&self.ledgers);
         ledgers.retain(|ledger| ledger.strong_count() > 0);
         ledgers.push(Arc::downgrade(ledger));
     }
 
     /// An error once the journals have been taken out. Asked after they were looked up.
-    fn check_open(&self) -> Result<()> {
+    pub fn check_open(&self) -> Result<()> {
         match self.closed.load(Ordering::Acquire) {
             true => Err(Error::Closed),
             false => Ok(()),
@@ -177,7 +179,7 @@ impl Durability {
     }
 
     /// Writes and syncs what the journals hold, and ends all waiting for them. Blocks.
-    fn close_journals(&self) {
+    pub fn close_journals(&self) {
         // Taken out, so that their files are closed.
         self.closed.store(true, Ordering::Release);
         let journals = std::mem::take(&mut *lock(&self.journals));
@@ -481,190 +483,6 @@ fn sync_logs_of(
     }
     durability.check_open()?;
     Ok(covered)
-}
-
-impl Inner {
-    /// The way of a source's rows through its log, as it was told or as the database has it.
-    pub(super) fn open_log(
-        &self,
-        topic: &Arc<Topic>,
-        options: &SourceOptions,
-        time: Option<&EventTimeColumn>,
-    ) -> Result<Feed> {
-        let name = &topic.relation.name;
-        let mode = options.wal_mode();
-        let Some(durability) = &self.durability else {
-            return match mode {
-                None | Some(WalOption::Off) => Ok(Feed::default()),
-                Some(_) if self.trial => Ok(Feed::default()),
-                Some(_) => Err(no_data_folder("wal_mode")),
-            };
-        };
-        durability.checkpoint_every(options.checkpoint_interval());
-        let saved = durability.restore(|state| state.sources.remove(name));
-        if !durability.is_restoring() {
-            // Of a source that was dropped just before a crash.
-            durability.folder.remove_log(name)?;
-        }
-        let sync = mode == Some(WalOption::Sync);
-        if mode == Some(WalOption::Off) {
-            return Ok(Feed::new(None, sync, saved.unwrap_or_default()));
-        }
-        let journal = durability.folder.journal(SourceLog {
-            name: name.clone(),
-            schema: Arc::clone(&topic.relation.schema),
-            time: time.cloned(),
-            bell: Arc::clone(self.turns.bell(topic.home)),
-            sync,
-            retention: options.retention(),
-            fed: saved.as_ref().map_or(0, |saved| saved.offset),
-        })?;
-        let journal = Arc::new(journal);
-        durability.add_journal(name, &journal);
-        Ok(Feed::new(Some(journal), sync, saved.unwrap_or_default()))
-    }
-
-    /// What lets the pushes of a handle wait for the disk, if it is to.
-    pub(super) fn ledger(
-        &self,
-        source: &str,
-        config: &SourceConfig,
-    ) -> Result<Option<Arc<Ledger>>> {
-        let Some(durability) = &self.durability else {
-            return match (config.wal_mode, config.checkpoint_interval) {
-                (Some(_), _) => Err(no_data_folder("wal_mode")),
-                _ => Ok(None),
-            };
-        };
-        if let Some(every) = config.checkpoint_interval {
-            durability.checkpoint_every(every);
-        }
-        match (config.wal_mode, durability.journal(source)) {
-            (None, _) | (Some(WalMode::Async), Some(_)) => Ok(None),
-            (Some(_), None) => {
-                let what = format!(
-                    "source {source:?} has no log (wal_mode = 'off'), so a handle cannot ask for one"
-                );
-                Err(Error::Config { what })
-            }
-            (Some(WalMode::Sync), Some(_)) if config.backpressure == Backpressure::DropOldest => {
-                let what = "wal_mode sync and backpressure drop_oldest cannot both be: a push that \
-                            returned would be lost when a later one drops it";
-                Err(Error::Config {
-                    what: what.to_owned(),
-                })
-            }
-            (Some(WalMode::Sync), Some(_)) => {
-                let ledger = Arc::new(Ledger::default());
-                durability.add_ledger(&ledger);
-                Ok(Some(ledger))
-            }
-        }
-    }
-
-    /// The source has gone, and with it its log.
-    pub(super) fn drop_log(&self, name: &str) {
-        if let Some(durability) = &self.durability
-            && let Some(journal) = durability.remove_journal(name)
-        {
-            journal.close();
-            lock(&durability.dropped).push(name.to_owned());
-        }
-    }
-
-    /// Whether what was created before a restart is being created again.
-    pub(super) fn is_restoring(&self) -> bool {
-        self.durability.as_ref().is_some_and(|it| it.is_restoring())
-    }
-
-    /// What is known of a topic that is made again.
-    pub(super) fn restore_topic(&self, topic: &Topic) -> Result<()> {
-        let Some(durability) = &self.durability else {
-            return Ok(());
-        };
-        let saved = durability.restore(|state| state.topics.remove(&topic.relation.name));
-        match saved {
-            Some(saved) => topic
-                .restore(saved)
-                .map_err(|error| Error::Data(error.strip_backtrace())),
-            None => topic
-                .begin_saving()
-                .map_err(|error| Error::Data(error.strip_backtrace())),
-        }
-    }
-
-    /// What is known of a query that is made again.
-    pub(super) fn saved_query(&self, name: &str) -> Option<QueryState<Run>> {
-        let durability = self.durability.as_ref()?;
-        durability.restore(|state| state.queries.remove(name))
-    }
-
-    /// Where a sink that is made again was in the outside system.
-    pub(super) fn saved_receipt(&self, name: &str) -> Option<Receipt> {
-        let durability = self.durability.as_ref()?;
-        durability.restore(|state| state.sinks.get(name)?.receipt.clone().map(Receipt))
-    }
-
-    /// What is known of a sink that is made again.
-    pub(super) fn saved_sink(&self, name: &str) -> Option<SinkState<Run>> {
-        let durability = self.durability.as_ref()?;
-        durability.restore(|state| state.sinks.remove(name))
-    }
-
-    /// The log of a source, if it has one.
-    pub(super) fn journal_of(&self, source: &str) -> Option<Arc<Journal>> {
-        self.durability.as_ref()?.journal(source)
-    }
-
-    /// What is wrong with the disk, if it does not take the log of a source.
-    pub(super) fn log_problem(&self) -> Option<String> {
-        let durability = self.durability.as_ref()?;
-        let journals: Vec<_> = lock(&durability.journals).values().cloned().collect();
-        journals.iter().find_map(|journal| journal.problem())
-    }
-
-    /// Waits until all that was taken is in the logs and on disk.
-    pub(super) fn sync_logs(&self) -> Result<()> {
-        let Some(durability) = &self.durability else {
-            return Ok(());
-        };
-        let journals: Vec<_> = lock(&durability.journals).values().cloned().collect();
-        durability.check_open()?;
-        journals
-            .iter()
-            .try_for_each(|journal| journal.sync_all().map_err(Error::Data))
-    }
-
-    /// Gives the sinks a moment to write what they have, so that they need not write it again after a
-    /// restart.
-    fn wait_for_delivery(&self) {
-        let deadline = std::time::Instant::now() + DELIVERY_DEADLINE;
-        let delivered = || self.catalog().topics().all(|topic| topic.is_delivered());
-        while !delivered() && std::time::Instant::now() < deadline {
-            std::thread::sleep(Duration::from_millis(2));
-        }
-    }
-
-    /// The last checkpoint, and everything in the logs on disk.
-    pub(super) fn close_durably(&self) {
-        let Some(durability) = &self.durability else {
-            return;
-        };
-        durability.end();
-        self.wait_for_delivery();
-        if let Err(error) = self.checkpoint() {
-            tracing::error!(%error, "no last checkpoint could be written; the one before it counts");
-        }
-        durability.close_journals();
-        durability.folder.release();
-    }
-}
-
-fn no_data_folder(option: &str) -> Error {
-    let what = format!(
-        "{option} needs a data folder: open the database with Db::open(folder), or leave it out"
-    );
-    Error::Config { what }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
