@@ -545,3 +545,27 @@ fn check_can_require_a_guarantee() {
     );
     assert_eq!(check("always", String::new()).0, 2);
 }
+
+#[test]
+fn the_past_of_a_pipeline_that_has_ended_can_be_run_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("p.sql");
+    let sql = format!(
+        "{TICKS} CREATE STREAM w AS SELECT window_start, count(*) AS n FROM ticks
+         GROUP BY TUMBLE(at, INTERVAL '1 millisecond');"
+    );
+    std::fs::write(&file, sql).unwrap();
+    let file = file.to_str().unwrap();
+    let (code, without, errors) = output(&mut headwater(&["replay", file, "ticks", "w"]));
+    assert_eq!((code, without.as_str()), (1, ""), "{errors}");
+    assert!(errors.contains("--data"), "{errors}");
+
+    let (code, live, _) = output(&mut headwater(&["run", file]));
+    assert_eq!(code, 0);
+    let (code, again, errors) = output(&mut headwater(&["replay", file, "ticks", "w"]));
+    assert_eq!((code, errors.as_str()), (0, ""));
+    assert_eq!(again, live);
+    let (code, _, errors) = output(&mut headwater(&["replay", file, "ticks", "nothing"]));
+    assert_eq!(code, 1);
+    assert!(errors.contains("nothing"), "{errors}");
+}
