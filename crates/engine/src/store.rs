@@ -6,9 +6,10 @@
 //! [`Store::save`] hands the result out as [`Run`]s, of which those that were handed out before keep
 //! their ids. Of rows that only appear the runs are the batches themselves. Of rows that come and go
 //! they are a **journal**: every change with its diff, so a step costs no more for being saved. When
-//! the journal is twice as long as the result, a thread of its own adds it up ([`Summing`]), and the
-//! sum takes the place of what it was made of. In both, small batches are put together in levels
-//! ([`Batches`]): a row is copied a few times, and never many rows at once.
+//! the journal is more than twice as long as the result, a thread of its own adds it up ([`Summing`]),
+//! and the sum takes the place of what it was made of. Should that thread fall behind, it is waited
+//! for: a journal is bounded, however much changes between two saves. In both, small batches are put
+//! together in levels ([`Batches`]): a row is copied a few times, and never many rows at once.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -30,8 +31,11 @@ const FAN_IN: usize = 8;
 /// A batch with this many rows stays as it is.
 const FULL: usize = 8_192;
 
-/// A journal may be this much longer than twice its result, in rows.
-const MAX_JOURNAL: usize = 65_536;
+/// A journal is added up when it is this much longer than twice its result, in rows.
+const MAX_JOURNAL: usize = 131_072;
+
+/// Nothing is added to a journal that is this many times too long before a sum has shortened it.
+const MAX_BEHIND: usize = 4;
 
 /// How often each row is there, by its bytes in the row format; never 0.
 type Counts = HashMap<Box<[u8]>, i64, RandomState>;
@@ -63,6 +67,8 @@ pub(crate) struct Changing {
 #[derive(Default)]
 struct Journal {
     batches: Batches,
+    /// Rows of all batches.
+    length: usize,
     summing: Option<Summing>,
 }
 
@@ -197,10 +203,6 @@ impl Batches {
     fn restore(&mut self, runs: &[Run]) {
         runs.iter().for_each(|run| self.add(run.clone()));
     }
-
-    fn count(&self) -> usize {
-        self.rows().map(RecordBatch::num_rows).sum()
-    }
 }
 
 impl Changing {
@@ -214,7 +216,8 @@ impl Changing {
         add_all(&mut self.counts, &self.rows, columns, &diff)?;
         if let Some(journal) = &mut self.journal {
             let change = with_counts(&self.schema, columns.to_vec(), diff)?;
-            journal.batches.push(change)?;
+            journal.push(change)?;
+            journal.shorten(&self.schema, self.counts.len());
         }
         Ok(())
     }
@@ -242,15 +245,12 @@ impl Changing {
                 let mut journal = Journal::default();
                 if !self.counts.is_empty() {
                     let sum = rows_of(&self.schema, &self.rows, &self.counts)?;
-                    journal.batches.add(Run::new(0, sum));
+                    journal.add(Run::new(0, sum));
                 }
                 self.journal.insert(journal)
             }
         };
-        journal.take_sum();
-        if journal.batches.count() > 2 * self.counts.len() + MAX_JOURNAL {
-            journal.begin_sum(&self.schema);
-        }
+        journal.shorten(&self.schema, self.counts.len());
         Ok(journal.batches.to_runs())
     }
 
@@ -260,13 +260,36 @@ impl Changing {
             add_all(&mut self.counts, &self.rows, columns, &diff)?;
         }
         let mut journal = Journal::default();
-        journal.batches.restore(runs);
+        runs.iter().for_each(|run| journal.add(run.clone()));
         self.journal = Some(journal);
         Ok(())
     }
 }
 
 impl Journal {
+    fn push(&mut self, change: RecordBatch) -> Result<()> {
+        self.length += change.num_rows();
+        self.batches.push(change)
+    }
+
+    fn add(&mut self, run: Run) {
+        self.length += run.rows.num_rows();
+        self.batches.add(run);
+    }
+
+    /// Keeps the journal of a result with this many distinct rows short.
+    fn shorten(&mut self, schema: &SchemaRef, distinct: usize) {
+        let limit = 2 * distinct + MAX_JOURNAL;
+        if self.summing.as_ref().is_some_and(|it| it.sum.is_finished())
+            || self.length > MAX_BEHIND * limit
+        {
+            self.take_sum();
+        }
+        if self.length > limit {
+            self.begin_sum(schema);
+        }
+    }
+
     /// Begins to add up what is there now.
     fn begin_sum(&mut self, schema: &SchemaRef) {
         if self.summing.is_some() {
@@ -286,9 +309,9 @@ impl Journal {
         }
     }
 
-    /// Puts the sum in the place of what it is made of, once it is there.
+    /// Puts the sum, if one is being made, in the place of what it is made of. Waits for it.
     fn take_sum(&mut self) {
-        let Some(summing) = self.summing.take_if(|it| it.sum.is_finished()) else {
+        let Some(summing) = self.summing.take() else {
             return;
         };
         let sum = match summing.sum.join() {
@@ -306,6 +329,9 @@ impl Journal {
                 .eq(summing.of.iter().copied()),
             "what is being added up stays at the front"
         );
+        let summed = runs[..summing.of.len()].iter();
+        self.length -= summed.map(|(_, run)| run.rows.num_rows()).sum::<usize>();
+        self.length += sum.num_rows();
         runs.splice(..summing.of.len(), [(u32::MAX, Run::new(0, sum))]);
     }
 }

@@ -244,8 +244,12 @@ impl Topic {
 
     /// The query behind it has failed: subscribers are told, and nothing more comes.
     pub fn fail(&self, reason: &str) {
-        self.lock().fail(reason.to_owned());
-        let before = self.failed.swap(true, Ordering::AcqRel);
+        let before = {
+            // Whoever sees the reason sees the flag too.
+            let mut state = self.lock();
+            state.fail(reason.to_owned());
+            self.failed.swap(true, Ordering::AcqRel)
+        };
         if let (false, Some(notices)) = (before, self.notices.get()) {
             notices.error("stream", &self.relation.name, reason);
         }

@@ -226,12 +226,15 @@ struct QuerySlot {
 }
 
 impl QuerySlot {
-    /// No further results, and subscribers are told why.
-    fn fail(&mut self, reason: &str) {
+    /// No further results. Subscribers are told why on the home worker, which does so before any
+    /// later command: another worker may still be in this step when the query is begun anew.
+    fn fail(&mut self, reason: &str, here: usize) {
         self.failed = true;
         self.outlet.take(u64::MAX);
-        self.output.fail(reason);
-        self.late.iter().for_each(|topic| topic.fail(reason));
+        if self.output.home == here {
+            self.output.fail(reason);
+            self.late.iter().for_each(|topic| topic.fail(reason));
+        }
     }
 
     /// What its stages know.
@@ -392,14 +395,14 @@ impl<'a> Worker<'a> {
     }
 
     fn run_query(&mut self, number: usize, epoch: u64) {
-        let peers = self.timely.peers();
+        let (here, peers) = (self.timely.index(), self.timely.peers());
         let query = &mut self.queries[number];
         if query.idle {
             return;
         }
         if let Some((input, _)) = query.inputs.iter().find(|(input, _)| input.has_failed()) {
             let reason = format!("{:?}, which it reads, has failed", input.relation.name);
-            query.fail(&reason);
+            query.fail(&reason, here);
         }
         let mut fed = false;
         for (topic, input) in &mut query.inputs {
@@ -435,12 +438,13 @@ impl<'a> Worker<'a> {
 
     /// What the query produced in this step becomes fresh.
     fn take_out(&mut self, number: usize, epoch: u64) {
+        let here = self.timely.index();
         let query = &mut self.queries[number];
         if query.failed {
             return;
         }
         if let Some(reason) = query.failure.get().map(str::to_owned) {
-            query.fail(&reason);
+            query.fail(&reason, here);
             return;
         }
         for chunk in query.outlet.take(epoch) {
@@ -611,11 +615,11 @@ impl<'a> Worker<'a> {
         let query = &mut self.queries[number];
         if let Err(error) = query.restore(state, share) {
             let reason = format!("its state cannot be restored: {}", error.strip_backtrace());
-            query.fail(&reason);
+            query.failure.set(reason.clone());
+            query.fail(&reason, share.index);
         }
     }
 
-    /// The first step of a query: what its views hold already, and the result of nothing at all.
     /// The first step of a query that begins in the past: the result of nothing at all.
     fn begin_held(&mut self, number: usize, query: &NewQuery) {
         let here = self.timely.index();
@@ -629,6 +633,7 @@ impl<'a> Worker<'a> {
         self.feed_held(number, nothing);
     }
 
+    /// The first step of a query: what its views hold already, and the result of nothing at all.
     fn begin_query(&mut self, number: usize, query: &NewQuery) {
         if query.inputs.is_empty() {
             return;
@@ -655,7 +660,9 @@ impl Drop for Worker<'_> {
             self.sources
                 .iter()
                 .for_each(|source| source.topic.fail(reason));
-            self.queries.iter_mut().for_each(|query| query.fail(reason));
+            self.queries
+                .iter()
+                .for_each(|query| query.output.fail(reason));
             self.turns.break_off(Command::Shutdown);
         }
         self.sources.iter().for_each(SourceSlot::end);

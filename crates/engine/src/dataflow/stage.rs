@@ -51,7 +51,8 @@ impl Failure {
         None
     }
 
-    fn set(&self, reason: String) {
+    /// The query has failed of this, if of nothing before.
+    pub fn set(&self, reason: String) {
         // Losing the race means that another error was first.
         let _ = self.0.set(reason);
     }

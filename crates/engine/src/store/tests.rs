@@ -184,7 +184,7 @@ fn changes_are_saved_as_they_come() {
 fn a_long_journal_is_added_up() {
     let mut store = Store::new(schema(), true).unwrap();
     store.save().unwrap();
-    let (expected, changes) = churn(&mut store, 2_000, &mut Disk::default());
+    let (expected, changes) = churn(&mut store, 4_000, &mut Disk::default());
     assert!(changes > 2 * MAX_JOURNAL);
     // The first begins a sum if none has been begun, the second takes it.
     for _ in 0..2 {
@@ -205,10 +205,34 @@ fn a_long_journal_is_added_up() {
 }
 
 #[test]
+fn a_journal_is_bounded_between_two_saves() {
+    let mut store = Store::new(schema(), true).unwrap();
+    store.save().unwrap();
+    let change: Vec<_> = (0..10_000).flat_map(|row| [(row, -1), (row, 1)]).collect();
+    let change = changing(&change);
+    store
+        .apply(&changing(&(0..10_000).map(|row| (row, 1)).collect::<Vec<_>>()))
+        .unwrap();
+    let most = MAX_BEHIND * (2 * 10_000 + MAX_JOURNAL) + change.num_rows();
+    for _ in 0..200 {
+        store.apply(&change).unwrap();
+        let Store::Changing(changing) = &store else {
+            unreachable!("it was made so")
+        };
+        let journal = changing.journal.as_ref().unwrap();
+        let length: usize = journal.batches.rows().map(RecordBatch::num_rows).sum();
+        assert_eq!(length, journal.length);
+        assert!(length <= most, "{length} rows");
+    }
+    let again = again(&store.save().unwrap(), true);
+    assert_eq!(sorted(held(&again)), (0..10_000).collect::<Vec<_>>());
+}
+
+#[test]
 fn changes_during_a_sum_are_kept() {
     let mut store = Store::new(schema(), true).unwrap();
     store.save().unwrap();
-    let back_and_forth: Vec<_> = (0..40_000).flat_map(|row| [(row, 1), (row, -1)]).collect();
+    let back_and_forth: Vec<_> = (0..MAX_JOURNAL as i64).flat_map(|row| [(row, 1), (row, -1)]).collect();
     store.apply(&changing(&back_and_forth)).unwrap();
     store.save().unwrap();
     for row in 0..100 {
