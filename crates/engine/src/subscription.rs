@@ -136,6 +136,9 @@ pub(crate) struct Delivered {
 pub(crate) trait Delivery: Send + Sync {
     /// What the outside has, at one moment.
     fn delivered(&self) -> Delivered;
+
+    /// Rows are gone: the sink has failed, and no more wait for it.
+    fn lose(&self, rows: u64);
 }
 
 /// The sink at the end of a queue.
@@ -160,6 +163,8 @@ struct State {
     /// How many batches were taken before those.
     trimmed: u64,
     shut: bool,
+    /// The sink has failed: rows wait for it, but nothing waits for that.
+    stranded: bool,
     /// The engine will send nothing more.
     ended: bool,
     failure: Option<String>,
@@ -237,7 +242,35 @@ impl Queue {
         let Some(sink) = &self.sink else { return true };
         let mut state = self.lock();
         state.trim(sink.progress.delivered().items);
-        state.dropped || (state.taken.is_empty() && state.events.is_empty())
+        let nothing_left = state.taken.is_empty() && state.events.is_empty();
+        state.dropped || state.stranded || nothing_left
+    }
+
+    /// A new reader for the queue of a sink that has failed, which begins with the rows that the one
+    /// before had taken and not delivered. The sink counts what it delivers from 0.
+    pub fn take_up(self: &Arc<Self>, schema: SchemaRef) -> Subscription {
+        let mut guard = self.lock();
+        let state = &mut *guard;
+        if let Some(sink) = &self.sink {
+            state.trim(sink.progress.delivered().items);
+        }
+        (state.stranded, state.ended, state.failure) = (false, false, None);
+        state.trimmed = 0;
+        for batch in state.taken.drain(..).rev() {
+            state.rows += batch.num_rows();
+            state.events.push_front(Event::Rows(batch));
+        }
+        if state.rows > self.limit {
+            self.over_limit(state);
+        }
+        self.filled.store(true, Ordering::Release);
+        drop(guard);
+        Subscription::new(Arc::clone(self), schema)
+    }
+
+    /// Nobody reads it any more, nor will.
+    pub fn abandon(&self) {
+        self.lock().abandon(self.gate.as_deref());
     }
 
     /// Adds a batch; false if nobody listens any more.
@@ -245,6 +278,10 @@ impl Queue {
         let mut state = self.lock();
         if state.dropped || state.ended {
             return false;
+        }
+        if let (true, Some(sink)) = (state.stranded && state.rows >= self.limit, &self.sink) {
+            sink.progress.lose(batch.num_rows() as u64);
+            return true;
         }
         let full = state.rows > 0 && state.rows + batch.num_rows() > self.limit;
         match (&self.gate, self.when_full) {
@@ -279,6 +316,7 @@ impl Queue {
 
     fn over_limit(&self, state: &mut State) {
         match &self.gate {
+            Some(_) if state.stranded => {}
             Some(gate) if !state.shut => {
                 state.shut = true;
                 gate.shut();
@@ -383,6 +421,20 @@ impl State {
 }
 
 impl State {
+    fn abandon(&mut self, gate: Option<&Gate>) {
+        self.dropped = true;
+        self.events.clear();
+        self.rows = 0;
+        self.open(gate);
+    }
+
+    /// Sources need not wait for it.
+    fn open(&mut self, gate: Option<&Gate>) {
+        if let (true, Some(gate)) = (std::mem::take(&mut self.shut), gate) {
+            gate.open();
+        }
+    }
+
     /// Forgets the first `items` batches that the sink has taken.
     fn trim(&mut self, items: u64) {
         while self.trimmed < items && self.taken.pop_front().is_some() {
@@ -404,6 +456,16 @@ pub struct Subscription {
 impl Subscription {
     pub(crate) fn new(queue: Arc<Queue>, schema: SchemaRef) -> Self {
         Self { queue, schema }
+    }
+
+    /// The sink that reads it has failed. Its rows stay, as many as the queue holds, for
+    /// [`Queue::take_up`] and for checkpoints; later ones are lost and counted. Sources go on.
+    pub(crate) fn strand(&self) {
+        let mut state = self.queue.lock();
+        if self.queue.sink.is_some() {
+            state.stranded = true;
+            state.open(self.queue.gate.as_deref());
+        }
     }
 
     /// The columns of the rows; a changing stream has the column `_diff` at the end.
@@ -497,13 +559,8 @@ impl futures_util::Stream for Subscription {
 impl Drop for Subscription {
     fn drop(&mut self) {
         let mut state = self.queue.lock();
-        state.dropped = true;
-        state.events.clear();
-        state.rows = 0;
-        if std::mem::take(&mut state.shut)
-            && let Some(gate) = &self.queue.gate
-        {
-            gate.open();
+        if !state.stranded {
+            state.abandon(self.queue.gate.as_deref());
         }
     }
 }

@@ -138,10 +138,13 @@ impl Topic {
         }
     }
 
-    /// Adds a subscriber; a view first sends what it holds, if that is wanted. Between steps, on the
+    /// Adds a subscriber that is not there yet; a view first sends what it holds, if that is wanted. Between steps, on the
     /// home worker.
     pub fn subscribe(&self, queue: Arc<Queue>, from: Begin) {
         let mut state = self.lock();
+        if state.queues.iter().any(|known| Arc::ptr_eq(known, &queue)) {
+            return;
+        }
         let kept = state.store.as_ref().filter(|_| from == Begin::Kept);
         match kept.map(Store::snapshot) {
             Some(Ok(batches)) => {

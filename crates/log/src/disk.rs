@@ -25,7 +25,8 @@ pub trait Disk: Send + Sync + 'static {
     fn create(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>>;
     /// The names of all files of a folder, in no order.
     fn list(&self, dir: &Path) -> io::Result<Vec<String>>;
-    /// Creates a folder and those above it, durably; one that exists is fine.
+    /// Creates a folder and those above it, durably; one that exists is fine. Where the system has users, what is created
+    /// is its owner's alone: what arrives may be secret.
     fn create_dir(&self, dir: &Path) -> io::Result<()>;
     /// Makes the names in a folder durable.
     fn sync_dir(&self, dir: &Path) -> io::Result<()>;
@@ -93,7 +94,11 @@ impl Disk for RealDisk {
             .ancestors()
             .take_while(|folder| !folder.exists())
             .collect();
-        fs::create_dir_all(dir)?;
+        let mut owned = fs::DirBuilder::new();
+        owned.recursive(true);
+        #[cfg(unix)]
+        std::os::unix::fs::DirBuilderExt::mode(&mut owned, 0o700);
+        owned.create(dir)?;
         for folder in missing
             .into_iter()
             .filter(|folder| !folder.as_os_str().is_empty())

@@ -393,6 +393,19 @@ fn an_opened_log_reads_only_its_last_segment() {
 }
 
 #[test]
+#[cfg(unix)]
+fn a_folder_that_is_made_is_its_owners_alone() {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = tempfile::tempdir().unwrap();
+    let below = folder.path().join("data").join("log");
+    headwater_log::Disk::create_dir(&RealDisk, &below).unwrap();
+    for folder in [below.parent().unwrap(), &below] {
+        let mode = std::fs::metadata(folder).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o700, "{}", folder.display());
+    }
+}
+
+#[test]
 fn a_folder_is_locked_by_one_and_the_second_is_told_its_name() {
     let folder = tempfile::tempdir().unwrap();
     let held = lock(&RealDisk, folder.path()).unwrap();

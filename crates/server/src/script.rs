@@ -179,6 +179,7 @@ impl Loaded {
             }
             Statement::InsertInto { .. }
             | Statement::Lifecycle { .. }
+            | Statement::StartSink(_)
             | Statement::AlterSource(_)
             | Statement::Reprocess(_)
             | Statement::Replay(_)

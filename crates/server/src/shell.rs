@@ -176,6 +176,7 @@ impl Shell {
             Outcome::Created { kind, name } => tell(format!("created {kind} {name}")),
             Outcome::Unchanged { name } => tell(format!("{name} stays as it is")),
             Outcome::Lifecycle { name, status } => tell(format!("stream {name} is {status}")),
+            Outcome::Started { name } => tell(format!("sink {name} is tried again")),
             Outcome::Altered { name } => tell(format!("altered source {name}")),
             Outcome::Dropped { names } => tell(format!("dropped {}", names.join(", "))),
             Outcome::Rows { schema, batches } => show::print(&schema, &batches),

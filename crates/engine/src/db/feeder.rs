@@ -9,8 +9,8 @@
 //!
 //! What is given up, and what then, is the sink's [`ErrorOptions`]. A batch that cannot be encoded is
 //! halved until the rows at fault stand alone, if the strategy lets the others go on; a sink that
-//! cannot write at all gives up the whole batch at once. When the sink fails its rows stay
-//! undelivered: whoever saved the last [`Delivered`](progress::Delivered) still has them.
+//! cannot write at all gives up the whole batch at once. When the sink fails its rows stay in the
+//! queue, which a new feeder takes up when the sink is started again.
 
 mod progress;
 
@@ -83,7 +83,6 @@ struct GivenUp {
 
 impl Feeder {
     pub fn new(parts: FeederParts) -> Self {
-        parts.status.begin(parts.receipt.clone());
         let flushes = Attempts::new(patience(&parts.errors), parts.seed);
         Self {
             parts,
@@ -96,6 +95,7 @@ impl Feeder {
 
     /// The sink cannot go on, and why.
     pub fn fail(&self, reason: String) {
+        self.parts.rows.strand();
         self.parts.status.end(&reason);
         self.parts.status.set("failed", Some(reason));
     }

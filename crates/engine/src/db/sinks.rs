@@ -1,4 +1,4 @@
-//! CREATE SINK and INSERT INTO, and the queue between the engine and a sink.
+//! CREATE SINK, INSERT INTO and START SINK, and the queue between the engine and a sink.
 
 use std::sync::Arc;
 
@@ -7,13 +7,15 @@ use headwater_connect::SinkSpec;
 use tokio_util::sync::CancellationToken;
 
 use super::Inner;
+use super::STOP_DEADLINE;
 use super::catalog::{Catalog, Entry, Kind, SinkEntry};
 use super::feeder::SinkStatus;
 use super::options::{Place, given, refuse_unbuilt_options};
 use super::statements::{Existing, Outcome, published, query_name, refused, schema_of, undefined};
+use super::streams::WRONG_KIND;
 use crate::error::Result;
 use crate::sql::{CreateSink, Name, OptionEntry, SinkInput, SqlError, SqlQuery};
-use crate::subscription::{Gate, Queue, Subscription};
+use crate::subscription::{Delivery, Gate, Queue, Subscription};
 use crate::topic::{Begin, Topic};
 use crate::worker::Command;
 
@@ -170,6 +172,86 @@ impl Inner {
             kind: Kind::Stream,
             name: query_name(&name),
         })
+    }
+
+    /// Tries a sink that has failed again: first the rows that waited, then what comes. Does nothing to
+    /// one that runs. Blocks until what is left of the old one has closed, at most [`STOP_DEADLINE`].
+    pub(super) fn start_sink_again(&self, given: &Name) -> Result<Outcome> {
+        let (name, has_failed) = self.sink_named(given)?;
+        if !has_failed {
+            return Ok(Outcome::Unchanged { name });
+        }
+        self.wait_for_end(&name);
+        let mut catalog = self.catalog();
+        let Some(Entry::Sink(sink)) = catalog.entries.get(&name) else {
+            return Err(undefined(given).into());
+        };
+        let status = Arc::clone(&sink.status);
+        let topic = catalog.topic(&sink.input)?;
+        let rows = self.take_up(&catalog, &name, &status, &topic);
+        status.begin_again();
+        if let Some(Entry::Sink(sink)) = catalog.entries.get_mut(&name) {
+            sink.receipt = status.delivered().receipt;
+            sink.rows = Some(rows);
+        }
+        self.start_sinks(&mut catalog)?;
+        Ok(Outcome::Started { name })
+    }
+
+    /// The name of a sink as it was declared, and whether it has failed.
+    fn sink_named(&self, given: &Name) -> Result<(String, bool)> {
+        let catalog = self.catalog();
+        let name = catalog.spelling(&given.value).unwrap_or(&given.value);
+        match catalog.entries.get(name) {
+            Some(Entry::Sink(sink)) => Ok((name.to_owned(), sink.status.get().name == "failed")),
+            Some(other) => {
+                let message = format!("{name:?} is a {}, not a sink", other.kind());
+                let error = SqlError::new(WRONG_KIND, message);
+                Err(error.at(given.span.clone()).into())
+            }
+            None => Err(undefined(given).into()),
+        }
+    }
+
+    /// Waits until the task of a sink that has failed has closed it. Blocks.
+    fn wait_for_end(&self, name: &str) {
+        let task = match self.catalog().entries.get_mut(name) {
+            Some(Entry::Sink(sink)) => sink.task.take(),
+            _ => None,
+        };
+        if let Some(mut task) = task {
+            self.block_on(async move {
+                let closed = tokio::time::timeout(STOP_DEADLINE, &mut task).await;
+                if closed.is_err() {
+                    task.abort();
+                }
+            });
+        }
+    }
+
+    /// The rows of a sink that had failed: those that waited, then what comes next.
+    fn take_up(
+        &self,
+        catalog: &Catalog,
+        sink: &str,
+        status: &Arc<SinkStatus>,
+        topic: &Arc<Topic>,
+    ) -> Subscription {
+        // If its query was begun anew meanwhile, there is no queue any more.
+        let queue = status.queue().unwrap_or_else(|| {
+            let inputs = std::slice::from_ref(&topic.relation.name);
+            let gate = self.gate(catalog, inputs);
+            let progress = Arc::clone(status) as _;
+            Queue::for_sink(SINK_QUEUE_ROWS, gate, sink.to_owned(), progress, Vec::new())
+        });
+        status.reads(&queue);
+        let rows = queue.take_up(topic.published_schema());
+        self.turns.command(Command::Subscribe {
+            topic: Arc::clone(topic),
+            queue,
+            from: Begin::Next,
+        });
+        rows
     }
 
     /// The queue of a sink, with what it had not written before a restart; and where it begins.

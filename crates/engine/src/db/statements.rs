@@ -62,6 +62,11 @@ pub enum Outcome {
         /// What it is doing.
         status: StreamStatus,
     },
+    /// A sink that had failed is tried again.
+    Started {
+        /// Its name.
+        name: String,
+    },
     /// The options of a source were changed.
     Altered {
         /// Its name.
@@ -205,6 +210,7 @@ impl Inner {
             }
             Statement::CreateSet(create) => self.create_set(create),
             Statement::Lifecycle { action, stream } => self.lifecycle(action, &stream),
+            Statement::StartSink(name) => self.start_sink_again(&name),
             Statement::Attach(attach) => self.attach(&attach),
             Statement::Replay(replay) => self.replay_statement(&replay),
             Statement::AlterSource(alter) => self.alter_source(&alter, place),
@@ -595,7 +601,12 @@ impl Inner {
             Entry::Query(query) => self.turns.command(Command::Remove {
                 topic: query.topic.id,
             }),
-            Entry::Sink(sink) => sink.stop.cancel(),
+            Entry::Sink(sink) => {
+                sink.stop.cancel();
+                if let Some(queue) = sink.status.queue() {
+                    queue.abandon();
+                }
+            }
         }
     }
 }

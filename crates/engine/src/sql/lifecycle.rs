@@ -3,7 +3,7 @@
 //! ```text
 //!   CREATE STREAM x [(columns)] [WITH (description = '...')]      no AS: a named set of sources
 //!   ATTACH SOURCE s TO STREAM x     DETACH SOURCE s FROM STREAM x
-//!   START | PAUSE | RESUME | STOP STREAM x
+//!   START | PAUSE | RESUME | STOP STREAM x                        START SINK x
 //! ```
 //!
 //! Whether the names exist and the stream may do this now is for those who run them.
@@ -16,7 +16,7 @@ use super::error::{Result, SqlError};
 use super::options::with_list;
 use super::statement::{Attach, CreateSet, Name, Statement, StreamAction};
 
-/// `START STREAM x` and its like; `None` if the statement is another.
+/// `START STREAM x` and its like, and `START SINK x`; `None` if the statement is another.
 pub(super) fn action(cursor: &mut Cursor) -> Result<Option<Statement>> {
     const ACTIONS: &[(&str, StreamAction)] = &[
         ("START", StreamAction::Start),
@@ -32,6 +32,10 @@ pub(super) fn action(cursor: &mut Cursor) -> Result<Option<Statement>> {
         return Ok(None);
     }
     cursor.advance();
+    if action == StreamAction::Start && cursor.sees(&["SINK"]) {
+        cursor.advance();
+        return Ok(Some(Statement::StartSink(cursor.name("a sink")?)));
+    }
     cursor.expect("STREAM")?;
     let stream = cursor.name("a stream")?;
     Ok(Some(Statement::Lifecycle { action, stream }))

@@ -81,6 +81,8 @@ pub enum Statement {
         /// The stream, or a view.
         stream: Name,
     },
+    /// `START SINK name`: tries one that has failed again.
+    StartSink(Name),
     /// `ATTACH SOURCE` and `DETACH SOURCE`.
     Attach(Attach),
     /// REPLAY SOURCE ... INTO STREAM ...

@@ -211,7 +211,9 @@ fn a_journal_is_bounded_between_two_saves() {
     let change: Vec<_> = (0..10_000).flat_map(|row| [(row, -1), (row, 1)]).collect();
     let change = changing(&change);
     store
-        .apply(&changing(&(0..10_000).map(|row| (row, 1)).collect::<Vec<_>>()))
+        .apply(&changing(
+            &(0..10_000).map(|row| (row, 1)).collect::<Vec<_>>(),
+        ))
         .unwrap();
     let most = MAX_BEHIND * (2 * 10_000 + MAX_JOURNAL) + change.num_rows();
     for _ in 0..200 {
@@ -232,7 +234,9 @@ fn a_journal_is_bounded_between_two_saves() {
 fn changes_during_a_sum_are_kept() {
     let mut store = Store::new(schema(), true).unwrap();
     store.save().unwrap();
-    let back_and_forth: Vec<_> = (0..MAX_JOURNAL as i64).flat_map(|row| [(row, 1), (row, -1)]).collect();
+    let back_and_forth: Vec<_> = (0..MAX_JOURNAL as i64)
+        .flat_map(|row| [(row, 1), (row, -1)])
+        .collect();
     store.apply(&changing(&back_and_forth)).unwrap();
     store.save().unwrap();
     for row in 0..100 {

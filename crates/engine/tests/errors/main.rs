@@ -449,6 +449,63 @@ fn a_sink_that_must_not_fail_does_at_once() {
     assert!(errors.contains("it is down"), "{errors}");
 }
 
+#[test]
+fn a_sink_that_failed_has_its_rows_when_it_is_started_again() {
+    outside("revived", 1, &[]);
+    for workers in [1, 2] {
+        outside("revived", 1, &[]);
+        let db = in_memory(workers);
+        sink(&db, "revived", "error.strategy = 'fail'");
+        push(&db, 1..=3);
+        until("the sink", || !db.failures().is_empty());
+        push(&db, 4..=6);
+        db.settle().unwrap();
+        let started = db.execute("START SINK K").unwrap();
+        assert!(matches!(&started[..], [Outcome::Started { name }] if name == "k"));
+        assert_eq!(db.failures(), []);
+        until("all rows", || received("revived").len() == 6);
+        push(&db, 7..=7);
+        until("the next row", || received("revived").len() == 7);
+        assert_eq!(received("revived"), (1..=7).collect::<Vec<_>>());
+        assert_eq!(numbers(&db, COUNTERS), [7_000]);
+        let again = db.execute("START SINK k").unwrap();
+        assert!(matches!(&again[..], [Outcome::Unchanged { .. }]));
+    }
+}
+
+#[test]
+fn a_sink_that_failed_has_its_rows_after_a_restart() {
+    outside("reborn", 1, &[]);
+    let folder = tempfile::tempdir().unwrap();
+    let db = open(folder.path());
+    sink(&db, "reborn", "error.strategy = 'fail'");
+    push(&db, 1..=3);
+    until("the sink", || !db.failures().is_empty());
+    db.checkpoint().unwrap();
+    push(&db, 4..=6);
+    db.checkpoint().unwrap();
+    db.close();
+    let db = open(folder.path());
+    push(&db, 7..=7);
+    until("all rows", || received("reborn").len() == 7);
+    assert_eq!(received("reborn"), (1..=7).collect::<Vec<_>>());
+}
+
+#[test]
+fn only_a_sink_can_be_started_as_one() {
+    outside("none", 0, &[]);
+    let db = in_memory(1);
+    sink(&db, "none", "error.strategy = 'fail'");
+    for (statement, message) in [
+        ("START SINK s", "\"s\" is a source, not a sink"),
+        ("START SINK x", "\"x\""),
+        ("PAUSE SINK k", "STREAM"),
+    ] {
+        let error = db.execute(statement).unwrap_err().to_string();
+        assert!(error.contains(message), "{error}");
+    }
+}
+
 // The stream of dead letters.
 
 #[test]

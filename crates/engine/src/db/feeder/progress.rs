@@ -33,14 +33,23 @@ pub(crate) struct SinkStatus {
     /// Whether it has been opened, or never will be.
     settled: watch::Sender<bool>,
     /// Where its rows wait.
-    queue: OnceLock<Weak<Queue>>,
+    queue: Mutex<Weak<Queue>>,
 }
 
 /// The state of a sink, and why.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub(crate) struct SinkState {
     pub name: &'static str,
     pub reason: Option<String>,
+}
+
+impl Default for SinkState {
+    fn default() -> Self {
+        Self {
+            name: "starting",
+            reason: None,
+        }
+    }
 }
 
 /// Answered once everything up to the receipt of the moment of asking is durable, or with why not.
@@ -66,13 +75,17 @@ impl SinkStatus {
 
     /// Its rows wait in `queue`.
     pub fn reads(&self, queue: &Arc<Queue>) {
-        // Only the first that is said counts, and nobody says another.
-        let _ = self.queue.set(Arc::downgrade(queue));
+        *self.queue_lock() = Arc::downgrade(queue);
+    }
+
+    /// Where its rows wait, if the engine still feeds it.
+    pub fn queue(&self) -> Option<Arc<Queue>> {
+        self.queue_lock().upgrade()
     }
 
     /// Whether rows wait to be written, or are in the sink's own hands. Never after it has ended.
     pub fn is_behind(&self) -> bool {
-        let queue = self.queue.get().and_then(Weak::upgrade);
+        let queue = self.queue();
         let backlog = queue.as_ref().and_then(|queue| queue.backlog());
         self.progress().ended.is_none() && backlog.is_some_and(|(_, it)| !it.waiting.is_empty())
     }
@@ -127,11 +140,20 @@ impl SinkStatus {
         self.asked.notified().await;
     }
 
-    /// The place before the first write of this feeder, which was durable before it.
+    /// The place before the first write, which was durable before it.
     pub fn begin(&self, receipt: Option<Receipt>) {
         let mut progress = self.progress();
         progress.synced = receipt.clone();
         progress.delivered = Delivered { receipt, items: 0 };
+    }
+
+    /// Another feeder goes on behind what this one delivered.
+    pub fn begin_again(&self) {
+        let mut progress = self.progress();
+        progress.delivered.items = 0;
+        progress.ended = None;
+        drop(progress);
+        self.set(SinkState::default().name, None);
     }
 
     /// The sink is open.
@@ -178,6 +200,10 @@ impl SinkStatus {
         Waiting(std::mem::take(&mut progress.waiting)).answer(&answer);
     }
 
+    fn queue_lock(&self) -> MutexGuard<'_, Weak<Queue>> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// A panic while the lock was held leaves a progress whose every field is still valid.
     fn progress(&self) -> MutexGuard<'_, Progress> {
         self.progress.lock().unwrap_or_else(PoisonError::into_inner)
@@ -187,6 +213,11 @@ impl SinkStatus {
 impl Delivery for SinkStatus {
     fn delivered(&self) -> Delivered {
         self.progress().delivered.clone()
+    }
+
+    fn lose(&self, rows: u64) {
+        self.dropped
+            .add("the sink has failed, and its queue is full", rows);
     }
 }
 

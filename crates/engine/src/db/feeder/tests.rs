@@ -14,8 +14,7 @@ use tokio::task::JoinHandle;
 
 use super::progress::SinkState;
 use super::*;
-use crate::subscription::Queue;
-use crate::subscription::{Delivered, Delivery};
+use crate::subscription::{Delivered, Delivery, Gate, Queue};
 
 /// The outside, and how it behaves.
 #[derive(Default)]
@@ -174,6 +173,7 @@ fn feed_from(sink: &Scripted, options: &[(&str, &str)], receipt: Option<Receipt>
     let queue = Queue::new(1 << 20, None);
     let (status, stop) = (Arc::<SinkStatus>::default(), CancellationToken::new());
     let letters = Arc::<Letters>::default();
+    status.begin(receipt.clone());
     let feeder = Feeder::new(FeederParts {
         rows: Subscription::new(Arc::clone(&queue), rows([]).schema()),
         stop: stop.clone(),
@@ -477,4 +477,40 @@ async fn a_flush_is_tried_again() {
     fed.idle().await;
     assert_eq!(sink.with(|outside| outside.flush_failures), 0);
     assert_eq!(fed.status.get().name, "running");
+}
+
+#[test]
+fn a_failed_sink_keeps_as_many_rows_as_its_queue_holds() {
+    let (status, gate) = (
+        Arc::<SinkStatus>::default(),
+        Arc::new(Gate::new(Vec::new())),
+    );
+    let progress = Arc::clone(&status) as _;
+    let queue = Queue::for_sink(4, Arc::clone(&gate), "k".to_owned(), progress, Vec::new());
+    let schema = rows([]).schema();
+    let mut first = Subscription::new(Arc::clone(&queue), Arc::clone(&schema));
+    queue.push(rows([1, 2]));
+    assert!(
+        first.try_next().unwrap().is_some(),
+        "taken and not delivered"
+    );
+    queue.push(rows([3, 4, 5]));
+    queue.push(rows([6, 7]));
+    assert!(gate.is_closed());
+
+    first.strand();
+    drop(first);
+    assert!(!gate.is_closed(), "the sources go on");
+    assert!(queue.push(rows([8])), "and the queue is fed");
+    assert_eq!(status.dropped.total(), 1);
+    assert_eq!(queue.backlog().unwrap().1.waiting.len(), 3);
+
+    let mut again = queue.take_up(schema);
+    assert!(gate.is_closed());
+    let mut seen: Vec<i64> = Vec::new();
+    while let Some(Event::Rows(batch)) = again.try_next().unwrap() {
+        seen.extend(batch.column(0).as_primitive::<Int64Type>().values());
+    }
+    assert_eq!(seen, (1..=7).collect::<Vec<_>>());
+    assert!(!gate.is_closed());
 }
