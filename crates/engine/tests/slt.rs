@@ -106,6 +106,7 @@ impl Script {
                 Outcome::Dropped { names } => self.given.retain(|name, _| !names.contains(name)),
                 Outcome::Unchanged { .. }
                 | Outcome::Altered { .. }
+                | Outcome::Started { .. }
                 | Outcome::Lifecycle { .. }
                 | Outcome::Subscribed(_) => {}
             }
