@@ -186,14 +186,17 @@ fn spin_longer(turn: u32) {
     (0..=(turn / 8).min(15)).for_each(|_| spin());
 }
 
+/// Looks at the clock only now and then: that costs more than a look.
 fn spin_until(ready: &mut impl FnMut() -> bool, deadline: Option<Instant>) -> bool {
-    while !ready() {
+    const LOOKS: u32 = 64;
+    loop {
+        if look(ready, LOOKS, |_| spin()) {
+            return true;
+        }
         if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
             return ready();
         }
-        spin();
     }
-    true
 }
 
 #[cfg(all(test, not(loom)))]
