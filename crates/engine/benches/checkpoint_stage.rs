@@ -132,6 +132,7 @@ fn plan(name: &str, key: &DataType) -> Plan {
         },
     };
     Plan {
+        stamps: Vec::new(),
         root,
         schema: result,
         changes: name == "keyed",

@@ -17,7 +17,7 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use headwater_connect::{Bad, Cursor, Item};
 use headwater_ring::{Consumer, LaneId};
 
-use crate::dataflow::{Watermark, earliest, latest, times};
+use crate::dataflow::{Offsets, Provenance, Watermark, earliest, latest, times};
 use crate::durable::{Acks, BadPlace, Ledger, Taken};
 use crate::record::Record;
 use crate::source::Message;
@@ -67,10 +67,21 @@ pub(crate) struct Step {
     /// Who waits for what was read to be durable.
     pub acks: Acks,
     seen: Vec<Seen>,
+    /// Where batches are from, by their numbers, of those that a connector brought.
+    origins: Vec<(usize, Provenance)>,
     /// A producer's word that nothing earlier will come, in microseconds.
     promised: Option<i64>,
     /// The input has ended.
     ended: bool,
+}
+
+/// Where rows are from, but for their places in the source, which are not known yet.
+fn provenance(arrival_us: i64, origin: Option<Arc<str>>) -> Provenance {
+    Provenance {
+        offsets: Offsets::From(0),
+        arrival_us,
+        origin,
+    }
 }
 
 /// What a lane brought: rows `from..to` of batch number `batch`.
@@ -104,8 +115,17 @@ impl Step {
 
     /// What is to be remembered of this step, with its watermark.
     pub fn into_taken(self, watermark: Option<Watermark>, arrival_us: i64) -> (Taken, Acks) {
+        let mut from = Vec::new();
+        if !self.origins.is_empty() {
+            let step = provenance(arrival_us, None);
+            from.resize(self.rows.len(), step);
+            for (batch, origin) in self.origins {
+                from[batch] = origin;
+            }
+        }
         let taken = Taken {
             rows: self.rows,
+            from,
             bad: (!self.bad.is_empty()).then(|| bad_rows(&self.bad, arrival_us)),
             watermark,
             cursor: self.cursor,
@@ -291,6 +311,8 @@ impl Channel for Connected {
                     step.bad.extend(delivery.bad);
                     step.cursor = delivery.cursor.or(step.cursor.take());
                     if delivery.rows.num_rows() > 0 {
+                        let from = provenance(delivery.arrival_us, delivery.origin);
+                        step.origins.push((step.rows.len(), from));
                         step.add(0, delivery.rows);
                     }
                 }

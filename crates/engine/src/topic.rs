@@ -125,7 +125,7 @@ impl Topic {
                     state.watermark = Some(known.later(*watermark));
                     continue;
                 }
-                Chunk::Late { .. } | Chunk::Partial { .. } => continue,
+                Chunk::Late { .. } | Chunk::Partial { .. } | Chunk::From(_) => continue,
             };
             self.rows
                 .fetch_add(batch.num_rows() as u64, Ordering::Relaxed);

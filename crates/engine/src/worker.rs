@@ -183,16 +183,14 @@ impl SourceSlot {
         }
     }
 
-    fn publish(&self, taken: Taken, fresh: &mut Fresh) {
-        if let Some(bad) = taken.bad {
+    fn publish(&self, mut taken: Taken, fresh: &mut Fresh) {
+        if let Some(bad) = taken.bad.take() {
             fresh.of(&self.bad).push(Chunk::Rows(bad));
         }
         if taken.rows.is_empty() && taken.watermark.is_none() {
             return;
         }
-        let chunks = fresh.of(&self.topic);
-        chunks.extend(taken.rows.into_iter().map(Chunk::Rows));
-        chunks.extend(taken.watermark.map(Chunk::Watermark));
+        fresh.of(&self.topic).extend(taken.into_chunks());
     }
 
     /// Feeds what was logged before a restart.
@@ -212,6 +210,8 @@ impl SourceSlot {
 
 struct QuerySlot {
     inputs: Vec<(Arc<Topic>, Input)>,
+    /// For each input whether it hears where rows are from.
+    stamped: Vec<bool>,
     probe: Probe<u64>,
     outlet: Outlet,
     stages: Vec<dataflow::StageHandle>,
@@ -405,14 +405,16 @@ impl<'a> Worker<'a> {
             query.fail(&reason, here);
         }
         let mut fed = false;
-        for (topic, input) in &mut query.inputs {
+        for ((topic, input), stamped) in query.inputs.iter_mut().zip(&query.stamped) {
             if let Some(held) = query.held.iter_mut().find(|held| held.is_of(topic.id)) {
                 held.skip(self.fresh.get(topic.id));
                 continue;
             }
             for chunk in self.fresh.get(topic.id) {
-                input.send(chunk.clone());
-                fed = true;
+                if *stamped || !matches!(chunk, Chunk::From(_)) {
+                    input.send(chunk.clone());
+                    fed = true;
+                }
             }
         }
         // With one worker, a query that got nothing has nothing to say.
@@ -454,8 +456,8 @@ impl<'a> Worker<'a> {
                     self.fresh.of(&query.late[*stage]).push(Chunk::Rows(rows));
                 }
                 Chunk::Rows(_) | Chunk::Watermark(_) => self.fresh.of(&query.output).push(chunk),
-                Chunk::Partial { .. } => {
-                    unreachable!("partial results end in the stage that merges them")
+                Chunk::Partial { .. } | Chunk::From(_) => {
+                    unreachable!("they end in a stage of the dataflow")
                 }
             }
         }

@@ -28,6 +28,7 @@ use super::plan::{Node, Plan};
 use super::saved::{self, StageHandle};
 use super::session::Sessions;
 use super::stage::{self, Arriving, Chunks, Stage};
+use super::stamp::Stamp;
 use super::transform::{self, Transform};
 use super::union::union;
 use super::window::{Close, Merge, Windows};
@@ -91,7 +92,14 @@ pub fn build(
 ) -> Result<Built> {
     let (handles, streams): (Vec<_>, Vec<_>) =
         (0..inputs).map(|_| scope.new_input::<Chunk>()).unzip();
-    let inputs = streams.into_iter().map(spread).collect();
+    let inputs = streams.into_iter().enumerate().map(|(number, input)| {
+        let stamp = plan.stamps.get(number).cloned().flatten();
+        spread(match stamp {
+            Some(stamp) => stamped(input, stamp, failure.clone()),
+            None => input,
+        })
+    });
+    let inputs = inputs.collect();
     let mut builder = Builder {
         scope,
         inputs,
@@ -225,6 +233,29 @@ fn transform<'scope>(
                             }
                         }
                         other => session.give(other),
+                    }
+                }
+            });
+        }
+    })
+}
+
+/// Gives rows the hidden columns that the plan names.
+fn stamped<'scope>(input: Chunks<'scope>, stamp: Stamp, failure: Failure) -> Chunks<'scope> {
+    let mut from = None;
+    input.unary(Pipeline, "stamp", move |_, _| {
+        move |input, output| {
+            input.for_each_time(|time, batches| {
+                let mut session = output.session(&time);
+                for chunk in batches.flat_map(|chunks| chunks.drain(..)) {
+                    match (chunk, &from) {
+                        (Chunk::From(provenance), _) => from = Some(provenance),
+                        (Chunk::Rows(rows), Some(provenance)) => {
+                            let rows = failure.guard(|| Ok(stamp.apply(&rows, provenance)?));
+                            session.give_iterator(rows.map(Chunk::Rows).into_iter());
+                        }
+                        (Chunk::Rows(_), None) => failure.set("rows from nowhere".to_owned()),
+                        (other, _) => session.give(other),
                     }
                 }
             });

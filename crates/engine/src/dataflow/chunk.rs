@@ -9,6 +9,8 @@ use serde::de::Error as _;
 use serde::ser::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use super::stamp::Provenance;
+
 /// The last column of a changing stream: `1` for a row that appears, `-1` for one that goes.
 pub const DIFF_COLUMN: &str = "_diff";
 
@@ -67,6 +69,10 @@ pub enum Chunk {
     },
     /// Progress of event time.
     Watermark(Watermark),
+    /// Where the rows that follow are from. Only at inputs that have a [`Stamp`](super::Stamp), and it ends there,
+    /// on the worker that read the rows.
+    #[serde(skip)]
+    From(Provenance),
 }
 
 /// The schema of a changing stream: `schema` and [`DIFF_COLUMN`].

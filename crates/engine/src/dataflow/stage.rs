@@ -147,6 +147,7 @@ impl<S: Stage> Running<S> {
                 Chunk::Partial { window, rows } => self.stage.partial(window, rows)?,
                 Chunk::Watermark(at) => self.watermark = self.watermark.later(at),
                 late @ Chunk::Late { .. } => out.push(late),
+                Chunk::From(_) => {}
             }
         }
         self.stage.end_of_step(self.watermark, out)?;

@@ -10,13 +10,14 @@ use tokio_util::sync::CancellationToken;
 use super::life::Life;
 use super::options::WalOption;
 use super::system::{SystemTable, TABLES};
+use crate::dataflow::Hidden;
 use crate::durable::Definition;
 use crate::error::{Error, Result};
 use crate::ingest::EventTimeColumn;
 use crate::source::{SourceConfig, WatermarkConfig};
 use crate::sources::SourceShared;
-use crate::sql::Tables;
 use crate::sql::plan::{EventColumn, Relation};
+use crate::sql::{Named, Tables};
 use crate::subscription::Subscription;
 use crate::tap::SourceTap;
 use crate::topic::Topic;
@@ -315,7 +316,7 @@ impl Catalog {
     }
 
     /// All relations that a query can read.
-    pub fn relations(&self) -> Vec<Relation> {
+    pub fn relations(&self, named: &Named) -> Vec<Relation> {
         let mut relations: Vec<_> = self.topics().map(|topic| topic.relation.clone()).collect();
         for source in self.sources() {
             let name = &source.topic.relation.name;
@@ -323,7 +324,11 @@ impl Catalog {
                 relation.event_time = event_time(source.time.as_ref());
             }
         }
-        relations
+        let shown = |relation: Relation| match named.get(&relation.name) {
+            Some(hidden) => relation.with_hidden(hidden.iter().copied()),
+            None => relation,
+        };
+        relations.into_iter().map(shown).collect()
     }
 
     /// The names of what reads any topic of `name`.
@@ -391,6 +396,17 @@ impl Tables for Catalog {
         };
         let fields = topic.relation.schema.fields();
         Some(fields.iter().map(|field| field.name().clone()).collect())
+    }
+
+    fn hidden(&self, table: &str) -> Vec<Hidden> {
+        let Some(source) = self.sources().find(|it| it.topic.relation.name == table) else {
+            return Vec::new();
+        };
+        let declared = &source.topic.relation.schema;
+        let hidden = Hidden::ALL.into_iter();
+        hidden
+            .filter(|column| declared.field_with_name(column.name()).is_err())
+            .collect()
     }
 }
 

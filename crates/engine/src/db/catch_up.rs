@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::mpsc::sync_channel;
 
-use arrow::array::{RecordBatch, TimestampMicrosecondArray};
+use arrow::array::{BooleanArray, RecordBatch, TimestampMicrosecondArray};
 use arrow::compute::kernels::cmp::{gt_eq, lt};
 use arrow::compute::{and, cast, filter_record_batch};
 use arrow::datatypes::{DataType, TimeUnit};
@@ -100,20 +100,25 @@ pub(super) struct Clip {
 impl Clip {
     /// Leaves out the other rows.
     pub fn apply(&self, part: &mut Replayed) -> Result<()> {
-        let rows = part.taken.rows.iter().map(|rows| self.of(rows));
-        part.taken.rows = rows
-            .collect::<std::result::Result<_, ArrowError>>()
-            .map_err(Error::data)?;
+        let taken = &mut part.taken;
+        for (rows, from) in taken.rows.iter_mut().zip(&mut taken.from) {
+            let inside = self.inside(rows).map_err(Error::data)?;
+            let kept = inside.iter().enumerate();
+            let kept = kept.filter(|(_, inside)| *inside == Some(true));
+            *from = from.kept(kept.map(|(row, _)| row));
+            *rows = filter_record_batch(rows, &inside).map_err(Error::data)?;
+        }
         Ok(())
     }
 
-    fn of(&self, rows: &RecordBatch) -> std::result::Result<RecordBatch, ArrowError> {
+    /// Which rows stay.
+    fn inside(&self, rows: &RecordBatch) -> std::result::Result<BooleanArray, ArrowError> {
         let target = DataType::Timestamp(TimeUnit::Microsecond, None);
         let times = cast(rows.column(self.column), &target)?;
         let bound = |at| TimestampMicrosecondArray::new_scalar(at);
         let from = gt_eq(&times, &bound(self.from_us))?;
         let until = lt(&times, &bound(self.to_us))?;
-        filter_record_batch(rows, &and(&from, &until)?)
+        and(&from, &until)
     }
 }
 

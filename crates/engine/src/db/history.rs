@@ -23,6 +23,7 @@ use datafusion::physical_plan::stream::RecordBatchReceiverStreamBuilder;
 use datafusion::physical_plan::streaming::{PartitionStream, StreamingTableExec};
 use headwater_log::{Extent, LogReader};
 
+use crate::dataflow::Stamp;
 use crate::durable::Codec;
 
 /// Batches that wait between reading and computing, for each partition.
@@ -31,7 +32,10 @@ const READ_AHEAD: usize = 4;
 /// The retained rows of one source.
 #[derive(Debug)]
 pub(super) struct History {
-    pub schema: SchemaRef,
+    /// The columns of the source.
+    pub columns: SchemaRef,
+    /// What gives rows hidden columns, if they are named.
+    pub stamp: Option<Stamp>,
     pub reader: LogReader,
     /// The column of the event time, if the source has one.
     pub time: Option<usize>,
@@ -42,7 +46,7 @@ pub(super) struct History {
 #[async_trait]
 impl TableProvider for History {
     fn schema(&self) -> SchemaRef {
-        Arc::clone(&self.schema)
+        Arc::clone(self.shown())
     }
 
     fn table_type(&self) -> TableType {
@@ -65,31 +69,35 @@ impl TableProvider for History {
     ) -> Result<Arc<dyn ExecutionPlan>> {
         let name = self
             .time
-            .map(|time| self.schema.field(time).name().as_str());
+            .map(|time| self.columns.field(time).name().as_str());
         let span = name.map_or(Span::ALL, |name| Span::of(name, filters));
         let mut extents = self.reader.extents();
         extents.retain(|extent| span.is_all() || extent.overlaps(span.0.start, span.0.end));
         let size = extents.len().div_ceil(self.partitions).max(1);
-        let parts = extents.chunks(size).map(|extents| Part {
-            schema: Arc::clone(&self.schema),
-            reader: self.reader.clone(),
-            extents: extents.to_vec(),
-            span: span.clone(),
-        });
-        let mut parts: Vec<Arc<dyn PartitionStream>> = parts
-            .map(|part| Arc::new(part) as Arc<dyn PartitionStream>)
-            .collect();
-        if parts.is_empty() {
-            parts.push(Arc::new(Part {
-                schema: Arc::clone(&self.schema),
+        let part = |extents: &[Extent]| -> Arc<dyn PartitionStream> {
+            Arc::new(Part {
+                schema: Arc::clone(self.shown()),
+                columns: Arc::clone(&self.columns),
+                stamp: self.stamp.clone(),
                 reader: self.reader.clone(),
-                extents: Vec::new(),
-                span,
-            }));
+                extents: extents.to_vec(),
+                span: span.clone(),
+            })
+        };
+        let mut parts: Vec<_> = extents.chunks(size).map(part).collect();
+        if parts.is_empty() {
+            parts.push(part(&[]));
         }
-        let schema = Arc::clone(&self.schema);
+        let schema = Arc::clone(self.shown());
         let scan = StreamingTableExec::try_new(schema, parts, projection, [], false, limit)?;
         Ok(Arc::new(scan))
+    }
+}
+
+impl History {
+    /// The columns that a query sees.
+    fn shown(&self) -> &SchemaRef {
+        self.stamp.as_ref().map_or(&self.columns, Stamp::schema)
     }
 }
 
@@ -179,9 +187,11 @@ fn micros(value: &ScalarValue) -> Option<i64> {
 }
 
 /// The extents that one thread reads.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Part {
     schema: SchemaRef,
+    columns: SchemaRef,
+    stamp: Option<Stamp>,
     reader: LogReader,
     extents: Vec<Extent>,
     span: Span,
@@ -196,10 +206,9 @@ impl PartitionStream for Part {
         let schema = Arc::clone(&self.schema);
         let mut stream = RecordBatchReceiverStreamBuilder::new(schema, READ_AHEAD);
         let send = stream.tx();
-        let (schema, reader) = (Arc::clone(&self.schema), self.reader.clone());
-        let (extents, span) = (self.extents.clone(), self.span.clone());
+        let part = self.clone();
         stream.spawn_blocking(move || {
-            read(&schema, &reader, &extents, &span, |rows| {
+            part.read(|rows| {
                 // Whoever reads may have seen enough.
                 send.blocking_send(Ok(rows)).is_ok()
             })
@@ -208,33 +217,38 @@ impl PartitionStream for Part {
     }
 }
 
-/// Hands the rows of `extents` to `give` until it wants no more.
-fn read(
-    schema: &SchemaRef,
-    reader: &LogReader,
-    extents: &[Extent],
-    span: &Span,
-    mut give: impl FnMut(RecordBatch) -> bool,
-) -> Result<()> {
-    let failed =
-        |error: &dyn std::fmt::Display| DataFusionError::Execution(format!("the log: {error}"));
-    let codec = Codec::new(schema).map_err(|error| failed(&error))?;
-    for extent in extents {
-        let mut records = reader.scan_extent(extent).map_err(|error| failed(&error))?;
-        while let Some(record) = records.next().map_err(|error| failed(&error))? {
-            let outside = |(least, greatest)| greatest < span.0.start || span.0.end < least;
-            if record.rows == 0 || record.times.is_some_and(outside) {
-                continue;
-            }
-            let taken = codec.decode(record.payload.to_vec());
-            for rows in taken.map_err(|error| failed(&error))?.rows {
-                if !give(rows) {
-                    return Ok(());
+impl Part {
+    /// Hands the rows to `give` until it wants no more.
+    fn read(&self, mut give: impl FnMut(RecordBatch) -> bool) -> Result<()> {
+        let codec = Codec::new(&self.columns).map_err(failed)?;
+        for extent in &self.extents {
+            let mut records = self.reader.scan_extent(extent).map_err(failed)?;
+            while let Some(record) = records.next().map_err(failed)? {
+                let span = &self.span.0;
+                let outside = |(least, greatest)| greatest < span.start || span.end < least;
+                if record.rows == 0 || record.times.is_some_and(outside) {
+                    continue;
+                }
+                let taken = codec.decode(record.payload.to_vec());
+                let mut taken = taken.map_err(failed)?;
+                taken.locate(record.first_offset, record.appended_us);
+                for (rows, from) in taken.rows.iter().zip(&taken.from) {
+                    let rows = match &self.stamp {
+                        Some(stamp) => stamp.apply(rows, from)?,
+                        None => rows.clone(),
+                    };
+                    if !give(rows) {
+                        return Ok(());
+                    }
                 }
             }
         }
+        Ok(())
     }
-    Ok(())
+}
+
+fn failed(error: impl std::fmt::Display) -> DataFusionError {
+    DataFusionError::Execution(format!("the log: {error}"))
 }
 
 #[cfg(test)]

@@ -17,11 +17,13 @@ use super::Inner;
 use super::catalog::Catalog;
 use super::history::History;
 use super::system::{SCHEMA, SystemTable};
+use crate::dataflow::Stamp;
 use crate::durable::Journal;
 use crate::error::{Error, Result};
 use crate::sql::plan::explain;
 use crate::sql::{
-    SqlError, SqlQuery, Statement as OurStatement, deep, parse, resolve_identifiers, sqlstate,
+    Named, SqlError, SqlQuery, Statement as OurStatement, deep, parse, resolve_identifiers,
+    sqlstate,
 };
 use crate::topic::Topic;
 
@@ -46,7 +48,11 @@ impl Inner {
     pub(super) fn select(&self, query: SqlQuery) -> Result<(SchemaRef, Vec<RecordBatch>)> {
         let mut query = query;
         let place = query.span.clone();
-        let Tables { views, histories } = self.tables_of(&mut query)?;
+        let Tables {
+            views,
+            histories,
+            named,
+        } = self.tables_of(&mut query)?;
         self.step_and_look()?;
         let partitions = match histories.is_empty() {
             true => 1,
@@ -65,8 +71,14 @@ impl Inner {
         }
         for (topic, journal) in &histories {
             journal.catch_up().map_err(Error::Data)?;
+            let relation = &topic.relation;
+            let stamp = named.get(&relation.name).map(|hidden| {
+                let hidden: Vec<_> = hidden.iter().copied().collect();
+                Stamp::new(&relation.name, &relation.schema, &hidden)
+            });
             let history = History {
-                schema: Arc::clone(&topic.relation.schema),
+                columns: Arc::clone(&relation.schema),
+                stamp,
                 reader: journal.reader(),
                 time: topic.relation.event_time.first().map(|time| time.column),
                 partitions,
@@ -117,8 +129,10 @@ impl Inner {
     /// system tables.
     fn tables_of(&self, query: &mut SqlQuery) -> Result<Tables> {
         let catalog = self.catalog();
-        resolve_identifiers(query, &*catalog)?;
-        let mut tables = Tables::default();
+        let mut tables = Tables {
+            named: resolve_identifiers(query, &*catalog)?,
+            ..Tables::default()
+        };
         for name in relations(&query.ast) {
             let Ok(topic) = catalog.topic(&name) else {
                 continue;
@@ -143,6 +157,8 @@ struct Tables {
     views: Vec<Arc<Topic>>,
     /// Sources, with the logs that have kept their rows.
     histories: Vec<(Arc<Topic>, Arc<Journal>)>,
+    /// Their hidden columns that it names.
+    named: Named,
 }
 
 /// Runs one query to its end. The result's schema is known even if there are no rows.

@@ -20,7 +20,7 @@ use crate::dataflow::{Node, Plan, Transform};
 use crate::durable::now_us;
 use crate::error::{Error, Result};
 use crate::sql::plan::{EventColumn, Relation};
-use crate::sql::{Attach, CreateSet, Name, OptionEntry, SqlError, sqlstate};
+use crate::sql::{Attach, CreateSet, Name, Named, OptionEntry, SqlError, sqlstate};
 use crate::streams::StreamStatus;
 use crate::telemetry::LifecycleEvent;
 use crate::topic::Topic;
@@ -82,6 +82,7 @@ impl Inner {
             schema,
             event_time,
             changes: false,
+            stamp: None,
         };
         let topic = Arc::new(Topic::new(self.next_topic(), home, relation, false)?);
         topic.tell_failures_to(&self.notices);
@@ -136,7 +137,7 @@ impl Inner {
         {
             let mut catalog = self.catalog();
             let home = catalog.source(source)?.topic.home;
-            let relations = catalog.relations();
+            let relations = catalog.relations(&Named::default());
             let relation = relations.iter().find(|it| it.name == source);
             let Some((relation, query)) = relation.zip(catalog.query_mut(stream)) else {
                 return Ok(false);
@@ -211,6 +212,7 @@ pub(super) fn plan(catalog: &Catalog, query: &QueryEntry) -> Result<Option<Plan>
     };
     Ok(Some(Plan {
         root,
+        stamps: Vec::new(),
         schema: Arc::clone(target),
         changes: false,
         late: Vec::new(),

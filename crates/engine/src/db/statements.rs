@@ -373,6 +373,7 @@ impl Inner {
             schema,
             event_time: event_time(time),
             changes: false,
+            stamp: None,
         };
         let topic = Topic::new(self.next_topic(), home, relation, false)?;
         let bad = Relation {
@@ -380,6 +381,7 @@ impl Inner {
             schema: bad_schema(),
             event_time: Vec::new(),
             changes: false,
+            stamp: None,
         };
         let bad = Topic::new(self.next_topic(), home, bad, false)?;
         Ok((Arc::new(topic), Arc::new(bad)))
@@ -418,9 +420,9 @@ impl Inner {
         let mut query = query;
         let catalog = self.catalog();
         windows::rewrite(&mut query)?;
-        resolve_identifiers(&mut query, &*catalog)?;
+        let named = resolve_identifiers(&mut query, &*catalog)?;
         refuse_system_tables(&query)?;
-        let planned = self.planner.plan(query, &catalog.relations())?;
+        let planned = self.planner.plan(query, &catalog.relations(&named))?;
         for input in &planned.inputs {
             if let Some(reason) = catalog.topic(input)?.failure() {
                 return Err(Error::QueryFailed {
@@ -451,6 +453,7 @@ impl Inner {
             schema: Arc::clone(&planned.plan.schema),
             event_time: planned.event_time,
             changes: planned.plan.changes,
+            stamp: None,
         };
         // A result that changes is kept, so that whoever comes later begins with what it is.
         let kept = kind == Kind::View || planned.plan.changes;
@@ -463,6 +466,7 @@ impl Inner {
                 schema: Arc::clone(schema),
                 event_time: Vec::new(),
                 changes: false,
+                stamp: None,
             };
             let topic = Topic::new(self.next_topic(), home, relation, false)?;
             self.restore_topic(&topic)?;

@@ -98,6 +98,7 @@ impl Feed {
         if taken.is_empty() && acks.is_empty() {
             return;
         }
+        let first = self.taken;
         self.taken += taken.row_count() as u64;
         if let Some(journal) = &self.journal {
             journal.append(Job {
@@ -107,6 +108,8 @@ impl Feed {
                 acks,
             });
         }
+        let mut taken = taken;
+        taken.locate(first, arrival_us);
         self.held.push_back(Held {
             end: self.taken,
             sequence,

@@ -1,8 +1,9 @@
 //! What one step took from one source, as bytes of the log: the engine's payload of a record.
 //!
 //! ```text
-//!   flags u8 | watermark i64 | cursor length u32 | rows length u64 | cursor | rows | [mended] | bad rows
+//!   flags u8 | watermark i64 | cursor length u32 | rows length u64 | cursor | rows | [mended] | [origins] | bad rows
 //!   mended:    count u32 | count times: step u64, number u32
+//!   origins:   count u32 | count times: batches u32, arrival i64, length u32, the origin's bytes
 //! ```
 //!
 //! Rows and bad rows are Arrow IPC messages without the schema, which is the source's and does not
@@ -10,7 +11,8 @@
 //! record is compressed as a whole (lz4) if that is asked for; then the rest follows the flags as one
 //! block with its length in front. All numbers are little endian.
 //!
-//! The cursor stands in the record of the rows that it covers, so whoever has one has the other.
+//! An origin is that of as many batches, in their order; the length 2^32 - 1 stands for none. Without this part the
+//! rows arrived when the record was made. The cursor stands in the record of the rows that it covers, so whoever has one has the other.
 
 use arrow::array::RecordBatch;
 use arrow::buffer::Buffer;
@@ -20,7 +22,7 @@ use arrow::ipc::reader::StreamDecoder;
 use arrow::ipc::writer::StreamEncoder;
 use headwater_connect::Cursor;
 
-use crate::dataflow::Watermark;
+use crate::dataflow::{Chunk, Offsets, Provenance, Watermark};
 use crate::ingest::bad_schema;
 
 const COMPRESSED: u8 = 1;
@@ -28,6 +30,10 @@ const HAS_WATERMARK: u8 = 2;
 const IDLE: u8 = 4;
 const HAS_CURSOR: u8 = 8;
 const HAS_MENDED: u8 = 16;
+const HAS_ORIGINS: u8 = 32;
+
+/// No step takes more batches: each has a row.
+const BATCHES_MAX: usize = 1 << 20;
 
 /// Bytes of the fields of fixed length behind the flags.
 const FIXED: usize = 8 + 4 + 8;
@@ -37,6 +43,9 @@ const FIXED: usize = 8 + 4 + 8;
 pub(crate) struct Taken {
     /// Rows in the source's columns.
     pub rows: Vec<RecordBatch>,
+    /// Where each of these batches is from; of none if nothing is known but the step. See
+    /// [`locate`](Self::locate).
+    pub from: Vec<Provenance>,
     /// Rows of `<source>__bad`.
     pub bad: Option<RecordBatch>,
     /// The watermark behind the rows, if it moved.
@@ -54,6 +63,29 @@ impl Taken {
     /// The number of rows, without the bad ones.
     pub fn row_count(&self) -> usize {
         self.rows.iter().map(RecordBatch::num_rows).sum()
+    }
+
+    /// Says which rows of the source these are: the first is at `offset`. What is not known to have arrived
+    /// at another time arrived at `arrival_us`.
+    pub fn locate(&mut self, mut offset: u64, arrival_us: i64) {
+        let step = Provenance {
+            offsets: Offsets::From(0),
+            arrival_us,
+            origin: None,
+        };
+        self.from.resize(self.rows.len(), step);
+        for (rows, from) in self.rows.iter().zip(&mut self.from) {
+            from.offsets = Offsets::From(offset);
+            offset += rows.num_rows() as u64;
+        }
+    }
+
+    /// The rows, each batch behind where it is from, then the watermark: as queries hear them.
+    pub fn into_chunks(self) -> impl Iterator<Item = Chunk> {
+        let rows = self.rows.into_iter().map(Chunk::Rows);
+        let rows = self.from.into_iter().map(Chunk::From).zip(rows);
+        let watermark = self.watermark.map(Chunk::Watermark);
+        rows.flat_map(|(from, rows)| [from, rows]).chain(watermark)
     }
 
     /// Bytes that it holds in memory, about.
@@ -87,6 +119,8 @@ pub(crate) enum RecordError {
     Cursor(#[from] serde_json::Error),
     #[error("its rows are not those of the source: {0}")]
     Rows(#[from] ArrowError),
+    #[error("it tells where more than {max} batches are from")]
+    Batches { max: usize },
     #[error("it cannot be decompressed: {0}")]
     Compression(#[from] lz4_flex::block::DecompressError),
 }
@@ -119,6 +153,7 @@ impl Codec {
         flags |= flag(IDLE, watermark.idle);
         flags |= flag(HAS_CURSOR, taken.cursor.is_some());
         flags |= flag(HAS_MENDED, !taken.mended.is_empty());
+        flags |= flag(HAS_ORIGINS, !taken.from.is_empty());
         let mut head = Vec::with_capacity(1 + FIXED + cursor.len());
         head.push(flags);
         head.extend_from_slice(&watermark.at_us.to_le_bytes());
@@ -130,6 +165,9 @@ impl Codec {
         parts.extend(rows);
         if !taken.mended.is_empty() {
             parts.push(Buffer::from_vec(places(&taken.mended)));
+        }
+        if !taken.from.is_empty() {
+            parts.push(Buffer::from_vec(origins(&taken.from)));
         }
         parts.extend(self.bad.encode(taken.bad.as_slice())?);
         Ok(parts)
@@ -156,9 +194,13 @@ impl Codec {
         let rows_at = cursor_at + cursor_len;
         let rows = part(&bytes, rows_at, rows_len)?;
         let mended_at = rows_at + rows_len;
-        let (mended, bad_at) = match flags & HAS_MENDED {
+        let (mended, origins_at) = match flags & HAS_MENDED {
             0 => (Vec::new(), mended_at),
             _ => read_places(&bytes, mended_at)?,
+        };
+        let (from, bad_at) = match flags & HAS_ORIGINS {
+            0 => (Vec::new(), origins_at),
+            _ => read_origins(&bytes, origins_at)?,
         };
         let bad = bytes.slice(bad_at);
         let watermark = Watermark {
@@ -167,6 +209,7 @@ impl Codec {
         };
         Ok(Taken {
             rows: self.rows.decode(rows)?,
+            from,
             bad: self.bad.decode(bad)?.pop(),
             watermark: (flags & HAS_WATERMARK != 0).then_some(watermark),
             cursor,
@@ -200,6 +243,58 @@ fn read_places(bytes: &Buffer, at: usize) -> Result<(Vec<BadPlace>, usize), Reco
     };
     let places = (0..count).map(place).collect::<Result<_, _>>()?;
     Ok((places, first + count * PLACE))
+}
+
+/// The length of an origin that is not known.
+const UNKNOWN: u32 = u32::MAX;
+
+/// Neighbours that are from one place at one time stand there once.
+fn origins(from: &[Provenance]) -> Vec<u8> {
+    let same = |a: &Provenance, b: &Provenance| {
+        a.arrival_us == b.arrival_us && a.origin.as_deref() == b.origin.as_deref()
+    };
+    let runs: Vec<&[Provenance]> = from.chunk_by(same).collect();
+    let mut bytes = Vec::new();
+    bytes.extend_from_slice(&(runs.len() as u32).to_le_bytes());
+    for run in runs {
+        let origin = run[0].origin.as_deref();
+        bytes.extend_from_slice(&(run.len() as u32).to_le_bytes());
+        bytes.extend_from_slice(&run[0].arrival_us.to_le_bytes());
+        let len = origin.map_or(UNKNOWN, |origin| origin.len() as u32);
+        bytes.extend_from_slice(&len.to_le_bytes());
+        bytes.extend_from_slice(origin.unwrap_or_default().as_bytes());
+    }
+    bytes
+}
+
+/// The origins that begin at byte `at`, and where they end.
+fn read_origins(bytes: &Buffer, at: usize) -> Result<(Vec<Provenance>, usize), RecordError> {
+    let count = u32::from_le_bytes(array(bytes, at)?);
+    let (mut from, mut at) = (Vec::new(), at + 4);
+    for _ in 0..count {
+        let batches = u32::from_le_bytes(array(bytes, at)?) as usize;
+        let arrival_us = i64::from_le_bytes(array(bytes, at + 4)?);
+        let len = u32::from_le_bytes(array(bytes, at + 12)?);
+        at += 16;
+        let origin = match len {
+            UNKNOWN => None,
+            len => {
+                let origin = part(bytes, at, len as usize)?;
+                at += len as usize;
+                Some(String::from_utf8_lossy(&origin).into())
+            }
+        };
+        if from.len().saturating_add(batches) > BATCHES_MAX {
+            return Err(RecordError::Batches { max: BATCHES_MAX });
+        }
+        let of_all = Provenance {
+            offsets: Offsets::From(0),
+            arrival_us,
+            origin,
+        };
+        from.resize(from.len() + batches, of_all);
+    }
+    Ok((from, at))
 }
 
 fn flag(flag: u8, set: bool) -> u8 {
@@ -318,6 +413,14 @@ mod tests {
         RecordBatch::try_new(schema(), vec![Arc::new(n), Arc::new(s)]).unwrap()
     }
 
+    fn from(origin: Option<&str>, arrival_us: i64) -> Provenance {
+        Provenance {
+            offsets: Offsets::From(0),
+            arrival_us,
+            origin: origin.map(Into::into),
+        }
+    }
+
     fn taken() -> Taken {
         let bad = Bad {
             bytes: b"{".to_vec(),
@@ -329,6 +432,7 @@ mod tests {
                 batch(5..5),
                 batch(1_000..1_007).slice(2, 3),
             ],
+            from: vec![from(Some("/a"), 1), from(Some("/a"), 1), from(None, -9)],
             bad: Some(bad_rows(&[bad], 7)),
             watermark: Some(Watermark {
                 at_us: -5,
@@ -363,6 +467,28 @@ mod tests {
                 assert_eq!(codec.decode(bytes(&parts)).unwrap(), taken);
             }
         }
+    }
+
+    #[test]
+    fn batches_know_their_places() {
+        let mut taken = taken();
+        taken.from.clear();
+        taken.locate(7, 3);
+        let offsets: Vec<_> = taken.from.iter().map(|it| it.offsets.clone()).collect();
+        assert_eq!(offsets, [7, 1_007, 1_007].map(Offsets::From));
+        assert!(taken.from.iter().all(|it| it.arrival_us == 3));
+        let chunks: Vec<_> = taken.into_chunks().collect();
+        assert!(matches!(
+            &chunks[..],
+            [
+                Chunk::From(_),
+                Chunk::Rows(_),
+                ..,
+                Chunk::From(_),
+                Chunk::Rows(_),
+                Chunk::Watermark(_)
+            ]
+        ));
     }
 
     #[test]

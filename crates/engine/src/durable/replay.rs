@@ -79,9 +79,11 @@ impl Reading {
             return Ok(());
         };
         let taken = self.codec.decode(record.payload.to_vec());
+        let mut taken = taken.map_err(Error::data)?;
+        taken.locate(record.first_offset, record.appended_us);
         self.next = Some(Replayed {
             source: self.source,
-            taken: taken.map_err(Error::data)?,
+            taken,
             end: record.first_offset + u64::from(record.rows),
             sequence: record.sequence,
         });

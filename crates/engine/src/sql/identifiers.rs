@@ -8,7 +8,8 @@
 //! [`resolve_identifiers`] walks a query, scope by scope, and writes the declared spelling into the
 //! tree; only the spelling is changed. The planner, which compares exactly, then does the binding,
 //! so a name that fits nothing is left for it to complain about, and a correct query cannot be
-//! bound otherwise than the planner would.
+//! bound otherwise than the planner would. The one thing that changes is `*`, which leaves out the
+//! hidden columns that the query names elsewhere.
 //!
 //! ```text
 //!   query    the CTEs before it, and outside it the scopes of the queries around
@@ -18,11 +19,15 @@
 //!     ORDER BY            aliases, then columns
 //! ```
 
+mod hidden;
 mod scope;
 mod tree;
 mod walk;
 
+pub use hidden::Named;
 pub use walk::resolve_identifiers;
+
+use crate::dataflow::Hidden;
 
 /// What exists, for those who look up names.
 pub trait Tables {
@@ -32,6 +37,11 @@ pub trait Tables {
 
     /// The columns of a table by its declared name, in order; none if there is no such table.
     fn columns(&self, table: &str) -> Option<Vec<String>>;
+
+    /// The columns that a query may name besides those.
+    fn hidden(&self, _table: &str) -> Vec<Hidden> {
+        Vec::new()
+    }
 }
 
 #[cfg(test)]

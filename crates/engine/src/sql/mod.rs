@@ -41,7 +41,7 @@ pub mod windows;
 
 pub(crate) use alter::quoted;
 pub use error::{Result, SqlError, sqlstate};
-pub use identifiers::{Tables, resolve_identifiers};
+pub use identifiers::{Named, Tables, resolve_identifiers};
 pub use parse::{parse, parse_each};
 pub(crate) use stack::STACK;
 pub use stack::deep;

@@ -174,6 +174,7 @@ impl QuerySlot {
     fn idle(output: Arc<Topic>, late: Vec<Arc<Topic>>) -> Self {
         Self {
             inputs: Vec::new(),
+            stamped: Vec::new(),
             probe: Probe::new(),
             outlet: Outlet::default(),
             stages: Vec::new(),
@@ -243,9 +244,8 @@ impl Worker<'_> {
             if let Some((topic, _)) = input
                 && topic.home == here
             {
-                let rows = part.taken.rows.iter().cloned().map(Chunk::Rows);
-                let watermark = part.taken.watermark.map(Chunk::Watermark);
-                chunks.push((Arc::clone(topic), rows.chain(watermark).collect()));
+                let heard = part.taken.clone().into_chunks();
+                chunks.push((Arc::clone(topic), heard.collect()));
             }
         }
         self.feed_held(number, chunks);
@@ -312,9 +312,13 @@ impl Worker<'_> {
                 return None;
             }
         };
+        let stamped =
+            (0..inputs.len()).map(|it| query.plan.stamps.get(it).is_some_and(Option::is_some));
+        let stamped = stamped.collect();
         let inputs = query.inputs.iter().cloned().zip(inputs);
         Some(QuerySlot {
             inputs: inputs.collect(),
+            stamped,
             probe,
             outlet,
             stages,

@@ -197,6 +197,7 @@ fn event_time() -> EventTime {
 
 fn plan(root: Node, changes: bool) -> Plan {
     Plan {
+        stamps: Vec::new(),
         root,
         schema: input_schema(),
         changes,
@@ -414,7 +415,7 @@ fn lines(chunks: Vec<Chunk>) -> Lines {
                 lines.push(format!("{watermark:?}"));
                 continue;
             }
-            Chunk::Partial { .. } => continue,
+            Chunk::Partial { .. } | Chunk::From(_) => continue,
         };
         let table = pretty_format_batches(&[rows]).unwrap().to_string();
         let rows = table.lines().filter(|line| line.starts_with('|')).skip(1);

@@ -1,5 +1,7 @@
 //! Which names are visible, and which of them a written name means.
 
+use crate::dataflow::Hidden;
+
 /// What a written name means.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Meaning {
@@ -46,6 +48,8 @@ pub(super) struct Relation {
     pub name: Option<String>,
     /// Its columns, those without a name left out; none when they cannot be known here.
     pub columns: Option<Vec<String>>,
+    /// If it is a table itself: its declared name, and its hidden columns.
+    pub hidden: Option<(String, Vec<Hidden>)>,
 }
 
 impl Relation {

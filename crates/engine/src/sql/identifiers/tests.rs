@@ -42,7 +42,7 @@ fn resolves(script: &str, expected: &str) {
 fn failure(script: &str) -> (SqlError, String) {
     let mut query = query(script);
     match resolve_identifiers(&mut query, &Declared) {
-        Ok(()) => panic!("{script} was accepted: {}", query.ast),
+        Ok(_) => panic!("{script} was accepted: {}", query.ast),
         Err(error) => {
             let place = pointed_at(script, &error);
             (error, place)

@@ -5,6 +5,7 @@
 //! inside an expression is walked when the visitor meets it, and what the visitor then finds in it
 //! is passed over.
 
+use std::cell::RefCell;
 use std::ops::ControlFlow;
 
 use datafusion::sql::sqlparser::ast::{
@@ -15,6 +16,7 @@ use datafusion::sql::sqlparser::ast::{
 use datafusion::sql::sqlparser::tokenizer::{Location, Span};
 
 use super::Tables;
+use super::hidden::{Named, leave_out, meant};
 use super::scope::{Ctes, Meaning, Relation, Scope, pick};
 use super::tree::{
     Columns, alias_of, aliases, constraint, joined, named_in, output, owned, plain_parts, renamed,
@@ -25,12 +27,14 @@ use crate::sql::script::locate;
 use crate::sql::stack::deep;
 use crate::sql::statement::SqlQuery;
 
-/// Gives every name in the query, and in the queries in it, the spelling of what it means.
+/// Gives every name in the query, and in the queries in it, the spelling of what it means; which hidden
+/// columns it names.
 ///
 /// # Errors
 ///
-/// A name that fits several things by all but case, and none exactly.
-pub fn resolve_identifiers(query: &mut SqlQuery, tables: &dyn Tables) -> Result<()> {
+/// A name that fits several things by all but case, and none exactly; `*` over several tables of which
+/// one has a hidden column that the query names.
+pub fn resolve_identifiers(query: &mut SqlQuery, tables: &dyn Tables) -> Result<Named> {
     let SqlQuery {
         ast,
         text,
@@ -38,14 +42,24 @@ pub fn resolve_identifiers(query: &mut SqlQuery, tables: &dyn Tables) -> Result<
         origin,
     } = query;
     let names = tables.names();
-    let walk = Walk {
+    let mut walk = Walk {
         tables,
         names,
         text,
         start: span.start,
         origin: *origin,
+        named: RefCell::default(),
+        leaves_out: false,
     };
-    deep(|| walk.query(ast, &[], &Ctes::default())).map(|_| ())
+    deep(|| {
+        walk.query(ast, &[], &Ctes::default())?;
+        if !walk.named.borrow().is_empty() {
+            // Only now it is known what every `*` has to leave out.
+            walk.leaves_out = true;
+            walk.query(ast, &[], &Ctes::default())?;
+        }
+        Ok(walk.named.take())
+    })
 }
 
 struct Walk<'a> {
@@ -55,6 +69,10 @@ struct Walk<'a> {
     text: &'a str,
     start: usize,
     origin: Location,
+    /// The hidden columns that were met.
+    named: RefCell<Named>,
+    /// Whether `*` is to leave them out: all have been met.
+    leaves_out: bool,
 }
 
 /// Where an expression stands: what its names can mean.
@@ -92,6 +110,7 @@ impl Walk<'_> {
                 let of_all = Relation {
                     name: None,
                     columns: columns.clone(),
+                    hidden: None,
                 };
                 let scopes = [Scope {
                     relations: vec![of_all],
@@ -175,6 +194,9 @@ impl Walk<'_> {
         if let Some(order_by) = order_by {
             self.visit(order_by, ordered)?;
         }
+        if self.leaves_out {
+            leave_out(select, &scope, &self.named.borrow())?;
+        }
         Ok(output(&select.projection, &scope))
     }
 
@@ -200,6 +222,7 @@ impl Walk<'_> {
         outer: &[Scope],
         ctes: &Ctes,
     ) -> Result<()> {
+        let mut hidden = None;
         let (name, columns, alias) = match factor {
             TableFactor::Table {
                 name,
@@ -208,7 +231,11 @@ impl Walk<'_> {
                 ..
             } => {
                 let columns = self.table(name, ctes)?;
-                (Some(joined(name)), columns, alias.as_ref())
+                let name = joined(name);
+                if ctes.columns(&name).is_none() {
+                    hidden = Some((name.clone(), self.tables.hidden(&name)));
+                }
+                (Some(name), columns, alias.as_ref())
             }
             TableFactor::Derived {
                 lateral,
@@ -246,10 +273,15 @@ impl Walk<'_> {
             other => (None, None, alias_of(other)),
         };
         let relation = match alias {
-            None => Relation { name, columns },
+            None => Relation {
+                name,
+                columns,
+                hidden,
+            },
             Some(alias) => Relation {
                 name: Some(alias.name.value.clone()),
                 columns: renamed(columns, alias),
+                hidden,
             },
         };
         scope.relations.push(relation);
@@ -390,15 +422,28 @@ impl Walk<'_> {
         if site.aliases_first {
             tiers.reverse();
         }
-        if self.column(ident, &tiers)? || !inner.is_complete() {
+        let known = self.column(ident, &tiers)? || self.hidden(ident, &inner.relations);
+        if known || !inner.is_complete() {
             return Ok(());
         }
         for scope in around.iter().rev() {
-            if self.column(ident, &[scope.columns()])? || !scope.is_complete() {
+            let known = self.column(ident, &[scope.columns()])?;
+            if known || self.hidden(ident, &scope.relations) || !scope.is_complete() {
                 break;
             }
         }
         Ok(())
+    }
+
+    /// Spells a hidden column as it is declared, if it is one of these relations. Says whether it is.
+    fn hidden(&self, ident: &mut Ident, relations: &[Relation]) -> bool {
+        let Some((table, hidden)) = meant(ident, relations) else {
+            return false;
+        };
+        ident.value = hidden.name().to_owned();
+        let mut named = self.named.borrow_mut();
+        named.entry(table.to_owned()).or_default().insert(hidden);
+        true
     }
 
     /// `relation.column`, `schema.table.column`, or a column and a field of it.
@@ -446,8 +491,11 @@ impl Walk<'_> {
                 part.value = spelling.into();
             }
         }
-        if let Some(column) = columns.first_mut() {
-            self.column(column, &[known.iter().map(String::as_str).collect()])?;
+        if let Some(column) = columns.first_mut()
+            && !self.column(column, &[known.iter().map(String::as_str).collect()])?
+            && let Some(relation) = relation
+        {
+            self.hidden(column, std::slice::from_ref(relation));
         }
         Ok(true)
     }

@@ -47,9 +47,13 @@ pub(super) fn convert(
     let part = converter.part(plan)?;
     let schema = Arc::new(part.schema.as_arrow().clone());
     let (root, changes, event_time) = (part.node, part.changes, part.event_time);
+    let stamps = inputs
+        .iter()
+        .map(|input| relations.get(input)?.stamp.clone());
     Ok(Converted {
         plan: Plan {
             root,
+            stamps: stamps.collect(),
             schema,
             changes,
             late: converter.late,

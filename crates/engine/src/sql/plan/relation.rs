@@ -11,6 +11,8 @@ use datafusion::execution::session_state::SessionState;
 use datafusion::logical_expr::planner::{ContextProvider, ExprPlanner};
 use datafusion::logical_expr::{AggregateUDF, HigherOrderUDF, ScalarUDF, TableSource, WindowUDF};
 
+use crate::dataflow::{Hidden, Stamp};
+
 /// A column that carries event time.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EventColumn {
@@ -31,6 +33,20 @@ pub struct Relation {
     pub event_time: Vec<EventColumn>,
     /// Whether its rows may be taken back.
     pub changes: bool,
+    /// What gives its rows the hidden columns at the end of `schema`, if it has some.
+    pub stamp: Option<Stamp>,
+}
+
+impl Relation {
+    /// The same with hidden columns.
+    #[must_use]
+    pub fn with_hidden(mut self, hidden: impl IntoIterator<Item = Hidden>) -> Self {
+        let hidden: Vec<_> = hidden.into_iter().collect();
+        let stamp = Stamp::new(&self.name, &self.schema, &hidden);
+        self.schema = Arc::clone(stamp.schema());
+        self.stamp = Some(stamp);
+        self
+    }
 }
 
 struct RelationSource(SchemaRef);

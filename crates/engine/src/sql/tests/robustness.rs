@@ -47,7 +47,7 @@ fn digest(script: &str) {
                 };
                 assert_eq!(script.get(query.span.clone()), Some(query.text.as_str()));
                 match windows::rewrite(query).and_then(|()| resolve_identifiers(query, &Some2)) {
-                    Ok(()) => continue,
+                    Ok(_) => continue,
                     Err(error) => error,
                 }
             }
