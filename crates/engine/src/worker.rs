@@ -11,131 +11,31 @@
 //! every query, and a query's results are at its home worker once its probe has passed the step.
 //! Rows start steps; there is no timer in the data path, and an idle worker sleeps.
 
+mod command;
 mod life;
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::mpsc::SyncSender;
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use arrow::array::RecordBatch;
 use headwater_ring::WaitStrategy;
 use timely::dataflow::operators::probe::Handle as Probe;
 
-use crate::dataflow::{self, Chunk, Failure, Input, Outlet, Plan, Run, Share, Watermark};
+use crate::dataflow::{self, Chunk, Failure, Input, Outlet, Run, Share, Watermark};
 use crate::durable::{Feed, QueryState, Replayed, StagePart, State, Taken, now_us};
-use crate::ingest::{Channel, EventTimeColumn, Intake, Step};
+use crate::ingest::{Intake, Step};
 use crate::sources::SourceShared;
-use crate::subscription::{Gate, Queue};
-use crate::topic::{Begin, Topic, TopicId};
+use crate::subscription::Gate;
+use crate::topic::{Topic, TopicId};
 use crate::turns::{Turn, Turns};
 use life::Held;
 
+pub(crate) use command::{Command, Left, NewQuery, NewSource, Once};
 pub(crate) use life::{Hold, LifeCommand, Place};
 
 /// How long a worker of several sleeps at most while it waits for its peers within a step.
 const PEER_WAIT: Duration = Duration::from_micros(200);
-
-/// What can be asked of the workers.
-pub(crate) enum Command {
-    /// A source begins.
-    AddSource(NewSource),
-    /// A channel of a source begins; its home takes it.
-    AddChannel {
-        source: TopicId,
-        channel: Once<Box<dyn Channel>>,
-    },
-    /// Event time that CREATE SOURCE did not say.
-    SetEventTime {
-        source: TopicId,
-        time: EventTimeColumn,
-    },
-    /// A source begins anew the next time it is started.
-    ForgetCursor { source: TopicId },
-    /// No more rows for a source.
-    CloseSource { source: TopicId },
-    /// A query begins.
-    AddQuery(NewQuery),
-    /// A query lives on in another way.
-    Life(LifeCommand),
-    /// A source or query ends, with its topics.
-    Remove { topic: TopicId },
-    /// A subscriber begins.
-    Subscribe {
-        topic: Arc<Topic>,
-        queue: Arc<Queue>,
-        from: Begin,
-    },
-    /// Keep a source from being read while this gate is closed.
-    AddGate { source: TopicId, gate: Arc<Gate> },
-    /// Tell, on every worker, what is waiting, also behind closed gates.
-    Look { answer: SyncSender<Left> },
-    /// Feed what the logs hold to the queries, as the step that it once was.
-    Replay(Vec<Replayed>),
-    /// The numbers of steps to come, in the logs, are this much above their place in the log of turns.
-    SetSequence(u64),
-    /// Tell everything that is known, all at this moment.
-    Checkpoint {
-        answer: SyncSender<dataflow::Result<State<Run>>>,
-    },
-    /// Copy what these views hold, all at this moment; each home sends its own.
-    Read {
-        views: Vec<Arc<Topic>>,
-        answer: SyncSender<(TopicId, crate::error::Result<Vec<RecordBatch>>)>,
-    },
-    /// The database closes: no more rows, and no sink holds back those that are there.
-    Seal,
-    /// End.
-    Shutdown,
-}
-
-/// What waits in the lanes; of several the greatest counts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Left {
-    Nothing,
-    /// Rows of sources whose logs the disk does not take.
-    Stuck,
-    /// Rows that are taken sooner or later.
-    Rows,
-}
-
-/// Something for one worker to take.
-pub(crate) struct Once<T>(Mutex<Option<T>>);
-
-impl<T> Once<T> {
-    pub fn new(value: T) -> Self {
-        Self(Mutex::new(Some(value)))
-    }
-
-    fn take(&self) -> Option<T> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
-    }
-}
-
-/// A source as workers need to know it.
-pub(crate) struct NewSource {
-    pub topic: Arc<Topic>,
-    pub bad: Arc<Topic>,
-    pub shared: Arc<SourceShared>,
-    pub time: Option<EventTimeColumn>,
-    pub idle_timeout: Duration,
-    /// Its way into the log, if it has one.
-    pub feed: Once<Feed>,
-}
-
-/// A query as workers need to know it.
-pub(crate) struct NewQuery {
-    pub plan: Plan,
-    pub inputs: Vec<Arc<Topic>>,
-    pub output: Arc<Topic>,
-    pub late: Vec<Arc<Topic>>,
-    pub failure: Failure,
-    /// What it knew at a checkpoint, if it continues from one.
-    pub state: Option<QueryState<Run>>,
-    /// Inputs that it does not hear yet, since it is to begin in their past.
-    pub held: Vec<Hold>,
-}
 
 struct SourceSlot {
     topic: Arc<Topic>,
@@ -662,9 +562,9 @@ impl Drop for Worker<'_> {
             self.sources
                 .iter()
                 .for_each(|source| source.topic.fail(reason));
-            self.queries
-                .iter()
-                .for_each(|query| query.output.fail(reason));
+            let topics = self.queries.iter();
+            let topics = topics.flat_map(|query| query.late.iter().chain([&query.output]));
+            topics.for_each(|topic| topic.fail(reason));
             self.turns.break_off(Command::Shutdown);
         }
         self.sources.iter().for_each(SourceSlot::end);

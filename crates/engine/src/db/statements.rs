@@ -1,41 +1,35 @@
 //! What each statement does.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::{Field, Schema, SchemaRef};
-use headwater_connect::options::{OptionSet, check};
-use headwater_connect::{Care, Rejection, SourceHandle, SourceSpec};
+use headwater_connect::Rejection;
 
 use super::Inner;
-use super::catalog::{Catalog, Entry, Kind, QueryEntry, SourceConnector, SourceEntry, event_time};
+use super::catalog::{Entry, Kind, QueryEntry, SourceEntry};
 use super::catch_up::{Past, Start, start_of};
 use super::life::Life;
-use super::options::{Place, SourceOptions, given, refuse_unbuilt_options, rejected};
+use super::options::{Place, rejected};
 use super::select::refuse_system_tables;
 use crate::dataflow::Failure;
 use crate::durable::now_us;
 use crate::error::{Error, Result};
-use crate::ingest::{EventTimeColumn, bad_schema};
-use crate::sources::SourceShared;
 use crate::sql::plan::{Planned, Relation};
 use crate::sql::{
-    Column, CreateSource, Drop, Emit, Name, OptionEntry, Spanned, SqlError, SqlQuery, Statement,
-    deep, parse, resolve_identifiers, sqlstate, windows,
+    Column, Emit, Name, OptionEntry, Spanned, SqlError, SqlQuery, Statement, deep, parse,
+    resolve_identifiers, sqlstate, windows,
 };
 use crate::streams::StreamStatus;
 use crate::subscription::{QUEUE_ROWS, Queue, Subscription};
-use crate::tap::SourceTap;
 use crate::topic::{Begin, Topic, TopicId};
-use crate::worker::{Command, NewQuery, NewSource, Once};
+use crate::worker::{Command, NewQuery};
 
 /// SQLSTATE: something of this name exists.
 const DUPLICATE: &str = "42P07";
 /// SQLSTATE: nothing of this name exists.
 const UNDEFINED: &str = "42P01";
-/// SQLSTATE: something else still needs it.
-const DEPENDENT: &str = "2BP01";
 
 /// SQLSTATE: the name is ours.
 const RESERVED: &str = "42939";
@@ -251,142 +245,6 @@ impl Inner {
             })
     }
 
-    pub(super) fn create_source(&self, create: CreateSource, place: &Place) -> Result<Outcome> {
-        let name = create.name.value.clone();
-        if let Existing::Unchanged = self.existing(&create.name, create.if_not_exists)? {
-            return Ok(Outcome::Unchanged { name });
-        }
-        refuse_unbuilt_options(&create.options)?;
-        let declared = (!create.columns.is_empty()).then(|| schema_of(&create.columns));
-        let (options, spec) = self.source_options(&create.options, declared.clone(), place)?;
-        if let Some(spec) = &spec {
-            self.ensure_letters(spec.errors(), &create.options, &name, &[])?;
-        }
-        let schema = match (&spec, declared) {
-            (Some(spec), _) => headwater_connect::Blueprint::schema(spec),
-            (None, Some(declared)) => declared,
-            (None, None) => return Err(no_columns(&create.name).into()),
-        };
-        let time = create.watermark.as_ref().map(|watermark| {
-            let column = schema.index_of(&watermark.column.value);
-            column.map(|column| EventTimeColumn {
-                column,
-                delay: watermark.delay,
-            })
-        });
-        let time = time.transpose().map_err(|error| Error::Config {
-            what: error.to_string(),
-        })?;
-        let mut catalog = self.catalog();
-        let home = catalog.sources().count() % self.workers;
-        let (topic, bad) = self.source_topics(&name, home, schema, time.as_ref())?;
-        self.restore_topic(&topic)?;
-        self.restore_topic(&bad)?;
-        let feed = self.open_log(&topic, &options, time.as_ref())?;
-        let (turns, id) = (Arc::clone(&self.turns), topic.id);
-        let close = Box::new(move || turns.command(Command::CloseSource { source: id }));
-        let schema = Arc::clone(&topic.relation.schema);
-        let shared = Arc::new(SourceShared::new(
-            name.clone(),
-            schema,
-            close,
-            Arc::clone(&self.notices),
-        ));
-        self.turns.command(Command::AddSource(NewSource {
-            topic: Arc::clone(&topic),
-            bad: Arc::clone(&bad),
-            shared: Arc::clone(&shared),
-            time: time.clone(),
-            idle_timeout: options.idle_timeout(),
-            feed: Once::new(feed),
-        }));
-        let connector = spec.map(|spec| {
-            let blueprint = Arc::new(spec.clone());
-            let tap = SourceTap::new(spec.format());
-            let care = Care {
-                tap: Some(tap.tap()),
-                ..Care::default()
-            };
-            let handle = Arc::new(SourceHandle::new(blueprint, None, care));
-            SourceConnector {
-                spec,
-                handle,
-                tap,
-                dropped_before: 0,
-                again: Arc::default(),
-                watched: AtomicBool::new(false),
-            }
-        });
-        let config = options.config();
-        let entry = SourceEntry {
-            topic,
-            bad,
-            shared,
-            config,
-            time,
-            wal: options.wal_mode(),
-            connector,
-        };
-        catalog.insert(&name, Entry::Source(entry));
-        Ok(Outcome::Created {
-            kind: Kind::Source,
-            name,
-        })
-    }
-
-    pub(super) fn source_options(
-        &self,
-        options: &[OptionEntry],
-        declared: Option<SchemaRef>,
-        place: &Place,
-    ) -> Result<(SourceOptions, Option<SourceSpec>)> {
-        let (connector, given) = given(options);
-        let own = OptionSet::of::<SourceOptions>();
-        let (checked, spec) = match connector {
-            None => {
-                let checked = check("source", &[own], &given);
-                (checked.map_err(|problems| rejected(problems, place))?, None)
-            }
-            Some(entry) => {
-                let name = entry.value.to_string();
-                let spec = self.connectors.source(&name, &given, declared, &[own]);
-                let spec = spec.map_err(|error| refused(error, entry, place))?;
-                (spec.options().clone(), Some(spec))
-            }
-        };
-        let read = checked.get::<SourceOptions>();
-        let options = read.map_err(|error| Error::Config {
-            what: error.to_string(),
-        })?;
-        Ok((options, spec))
-    }
-
-    fn source_topics(
-        &self,
-        name: &str,
-        home: usize,
-        schema: SchemaRef,
-        time: Option<&EventTimeColumn>,
-    ) -> Result<(Arc<Topic>, Arc<Topic>)> {
-        let relation = Relation {
-            name: name.to_owned(),
-            schema,
-            event_time: event_time(time),
-            changes: false,
-            stamp: None,
-        };
-        let topic = Topic::new(self.next_topic(), home, relation, false)?;
-        let bad = Relation {
-            name: format!("{name}__bad"),
-            schema: bad_schema(),
-            event_time: Vec::new(),
-            changes: false,
-            stamp: None,
-        };
-        let bad = Topic::new(self.next_topic(), home, bad, false)?;
-        Ok((Arc::new(topic), Arc::new(bad)))
-    }
-
     fn create_query(
         &self,
         kind: Kind,
@@ -535,100 +393,6 @@ impl Inner {
             }
         }
     }
-
-    fn drop_entry(&self, drop: &Drop) -> Result<Outcome> {
-        let mut catalog = self.catalog();
-        let name = catalog.spelling(&drop.name.value).map(str::to_owned);
-        let entry = name.as_ref().and_then(|name| catalog.entries.get(name));
-        let Some((name, entry)) = name.as_ref().zip(entry) else {
-            return match drop.if_exists {
-                true => Ok(Outcome::Unchanged {
-                    name: drop.name.value.clone(),
-                }),
-                false => Err(undefined(&drop.name).into()),
-            };
-        };
-        if entry.kind() != drop.kind {
-            let (is, not) = (entry.kind(), drop.kind);
-            let error = SqlError::new("42809", format!("{name:?} is a {is}, not a {not}"))
-                .hint(format!("Write DROP {}.", is.to_string().to_uppercase()));
-            return Err(error.at(drop.name.span.clone()).into());
-        }
-        let mut names = Vec::new();
-        collect_readers(&catalog, name, &mut names);
-        // The query of a sink goes with it.
-        let own = query_name(name);
-        let has_own = drop.kind == Kind::Sink && catalog.entries.contains_key(&own);
-        if has_own {
-            collect_readers(&catalog, &own, &mut names);
-        }
-        let mut readers = names[1..]
-            .iter()
-            .filter(|reader| **reader != own)
-            .peekable();
-        if readers.peek().is_some() && !drop.cascade {
-            let readers = readers.map(String::as_str).collect::<Vec<_>>().join(", ");
-            let how = match catalog.senders(name).is_empty() {
-                true => "read",
-                false => "needed",
-            };
-            let error = SqlError::new(DEPENDENT, format!("{name:?} is {how} by {readers}"))
-                .hint("DROP them first, or say CASCADE.");
-            return Err(error.at(drop.name.span.clone()).into());
-        }
-        if has_own {
-            // The sink reads its query, so it is the first to go.
-            names.swap(0, 1);
-        }
-        // Readers go before what they read.
-        names.reverse();
-        for name in &names {
-            if let Some(entry) = catalog.remove(name) {
-                self.end_entry(entry);
-            }
-        }
-        Ok(Outcome::Dropped { names })
-    }
-
-    fn end_entry(&self, entry: Entry) {
-        match entry {
-            Entry::Source(source) => {
-                self.turns.command(Command::Remove {
-                    topic: source.topic.id,
-                });
-                self.drop_log(source.shared.name());
-                if let Some(connector) = source.connector {
-                    self.tokio
-                        .spawn(async move { connector.handle.stop().await });
-                }
-            }
-            Entry::Query(query) => self.turns.command(Command::Remove {
-                topic: query.topic.id,
-            }),
-            Entry::Sink(sink) => {
-                sink.stop.cancel();
-                if let Some(queue) = sink.status.queue() {
-                    queue.abandon();
-                }
-            }
-        }
-    }
-}
-
-/// `name`, then all that reads it, directly or not.
-fn collect_readers(catalog: &Catalog, name: &str, into: &mut Vec<String>) {
-    if into.iter().any(|known| known == name) {
-        return;
-    }
-    into.push(name.to_owned());
-    // What sends its dead letters there goes before those that read both.
-    for reader in catalog
-        .senders(name)
-        .into_iter()
-        .chain(catalog.readers(name))
-    {
-        collect_readers(catalog, &reader, into);
-    }
 }
 
 /// The ending of a name that is given by us: bad rows, late rows, the query of a sink.
@@ -688,12 +452,6 @@ pub(super) fn refused(
 pub(super) fn undefined(name: &Name) -> SqlError {
     SqlError::new(UNDEFINED, format!("there is no {:?}", name.value))
         .hint("SHOW SOURCES, SHOW STREAMS, SHOW VIEWS and SHOW SINKS list what there is.")
-        .at(name.span.clone())
-}
-
-fn no_columns(name: &Name) -> SqlError {
-    SqlError::syntax(format!("source {:?} has no columns", name.value))
-        .hint("List its columns, or name a connector that knows them.")
         .at(name.span.clone())
 }
 

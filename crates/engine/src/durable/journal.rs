@@ -8,29 +8,24 @@
 //!
 //! The worker never waits for the disk. If the journal cannot keep up or the disk is full or failing,
 //! the journal is *full*: the worker then leaves the source's lanes alone until it is not, so the
-//! source's own policy decides what happens, and nothing that was taken is lost. A record is lz4
-//! compressed where that pays ([`Press`]), and written as it is elsewhere.
-//!
-//! After a failed fsync nobody can tell what is on disk. Then the log is opened again, which writes once
-//! more what it cannot be sure of.
+//! source's own policy decides what happens, and nothing that was taken is lost. Here is what the worker
+//! and whoever waits see of it; the thread is in `writer`.
+
+mod writer;
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
 
-use arrow::buffer::Buffer;
 use arrow::datatypes::SchemaRef;
-use arrow::error::ArrowError;
-use headwater_log::{Append, Log, LogReader, Needed, Position, Retention};
+use headwater_log::{Log, LogReader, Needed, Position, Retention};
 use headwater_ring::Bell;
 
 use super::ledger::Acks;
-use super::now_us;
-use super::press::Press;
-use super::record::{Codec, Taken, pressed};
-use crate::ingest::{EventTimeColumn, span_us};
+use super::record::{Codec, Taken};
+use crate::ingest::EventTimeColumn;
+use writer::Writer;
 
 /// Bytes that may wait to be written before the source is left alone.
 const QUEUE_BYTES: usize = 64 << 20;
@@ -40,9 +35,6 @@ const EVERYTHING: Needed = Needed {
     offset: 0,
     sequence: 0,
 };
-
-/// How long after a failure the disk is tried again.
-const RETRY: Duration = Duration::from_millis(200);
 
 /// What the worker took in one step.
 pub(crate) struct Job {
@@ -157,19 +149,10 @@ impl Journal {
         shared.listen(&log);
         let reader = Arc::new(Mutex::new(log.reader()));
         let codec = Codec::new(&settings.schema).map_err(std::io::Error::other)?;
-        let writer = Writer {
-            ending: Ending(Arc::clone(&shared)),
-            shared: Arc::clone(&shared),
-            log,
-            reader: Arc::clone(&reader),
-            open,
-            codec,
-            press: Press::default(),
-            settings,
-        };
-        let thread = std::thread::Builder::new()
-            .name(format!("log-{}", writer.shared.name))
-            .spawn(move || writer.run())?;
+        let name = format!("log-{}", shared.name);
+        let writer = Writer::new(&shared, log, &reader, open, codec, settings);
+        let thread = std::thread::Builder::new().name(name);
+        let thread = thread.spawn(move || writer.run())?;
         Ok(Self {
             shared,
             reader,
@@ -392,282 +375,4 @@ impl Shared {
             self.bell.ring();
         }
     }
-}
-
-/// What the thread holds.
-struct Writer {
-    ending: Ending,
-    shared: Arc<Shared>,
-    log: Log,
-    reader: Arc<Mutex<LogReader>>,
-    open: Opening,
-    codec: Codec,
-    press: Press,
-    settings: Settings,
-}
-
-impl Writer {
-    fn run(mut self) {
-        let shared = Arc::clone(&self.shared);
-        loop {
-            let began = Instant::now();
-            let mut queue = shared.lock();
-            while !queue.has_work() {
-                queue = shared
-                    .changed
-                    .wait(queue)
-                    .unwrap_or_else(PoisonError::into_inner);
-            }
-            let (closing, broken) = (queue.closed, queue.broken);
-            let jobs = std::mem::take(&mut queue.jobs);
-            let time = queue.time.clone();
-            let sync = std::mem::take(&mut queue.sync_wanted) || self.settings.sync || closing;
-            queue.retain_wanted = false;
-            drop(queue);
-            let rested = began.elapsed();
-            if broken {
-                self.mend();
-            }
-            let taken = self.write_all(jobs, time.as_ref(), rested);
-            self.sync(sync || taken == Waiting::Yes);
-            self.retain();
-            if closing && shared.lock().jobs.is_empty() {
-                break;
-            }
-        }
-        if let Err(error) = self.log.close() {
-            tracing::error!(source = shared.name, %error, "the log could not be synced");
-        }
-        drop(self.ending);
-    }
-
-    /// Writes the jobs; whether somebody waits for one of them.
-    fn write_all(
-        &mut self,
-        jobs: VecDeque<(Job, usize)>,
-        time: Option<&EventTimeColumn>,
-        rested: Duration,
-    ) -> Waiting {
-        let mut waiting = Waiting::No;
-        // The time to rest is gone with the first.
-        let mut rested = rested;
-        let mut jobs = jobs.into_iter();
-        while let Some((mut job, bytes)) = jobs.next() {
-            let acks = std::mem::take(&mut job.acks);
-            if !acks.is_empty() {
-                waiting = Waiting::Yes;
-                rested = Duration::ZERO;
-            }
-            let Some(end) = self.write(&job, time, std::mem::take(&mut rested)) else {
-                self.give_up(&job, jobs.map(|(job, _)| job));
-                break;
-            };
-            self.shared.written.fetch_add(1, Ordering::Release);
-            self.shared.wrote(bytes);
-            if !acks.is_empty() {
-                self.shared.wait_for(end, acks);
-            }
-        }
-        // There may be rows to be read.
-        drop(self.shared.lock());
-        self.shared.changed.notify_all();
-        waiting
-    }
-
-    /// The database closes and the disk takes nothing: says what is lost by that.
-    fn give_up(&self, first: &Job, others: impl Iterator<Item = Job>) {
-        let others = others.map(|job| job.taken.row_count());
-        let rows = first.taken.row_count() + others.sum::<usize>();
-        tracing::error!(
-            source = self.shared.name,
-            rows,
-            "closed before the disk took these rows"
-        );
-    }
-
-    /// Appends one record, again and again until the disk takes it; `None` if the database closes
-    /// before it does.
-    fn write(
-        &mut self,
-        job: &Job,
-        time: Option<&EventTimeColumn>,
-        rested: Duration,
-    ) -> Option<u64> {
-        loop {
-            let error = match self.try_write(job, time, rested) {
-                Ok(end) => {
-                    self.recovered();
-                    return Some(end);
-                }
-                Err(error) => error,
-            };
-            self.shared.failed(error.to_string());
-            if error.is_broken() && self.mend() {
-                continue;
-            }
-            // On a full disk, what may go makes room.
-            self.retain();
-            if self.rest() {
-                return None;
-            }
-        }
-    }
-
-    /// Waits a little before the disk is tried again; whether the database closes.
-    fn rest(&self) -> bool {
-        let queue = self.shared.lock();
-        let (queue, _) = self
-            .shared
-            .changed
-            .wait_timeout_while(queue, RETRY, |queue| !queue.closed)
-            .unwrap_or_else(PoisonError::into_inner);
-        queue.closed
-    }
-
-    /// Opens the log again after a failed fsync, which makes durable what it holds; false if the
-    /// database closes before that succeeds.
-    fn mend(&mut self) -> bool {
-        loop {
-            match self.reopen() {
-                Ok(()) => {
-                    self.recovered();
-                    return true;
-                }
-                Err(problem) => self.shared.failed(problem),
-            }
-            if self.rest() {
-                return false;
-            }
-        }
-    }
-
-    fn reopen(&mut self) -> Result<(), String> {
-        let log = (self.open)()?;
-        let (was, is) = (self.log.end(), log.end());
-        if (is.offset, is.sequence) < (was.offset, was.sequence) {
-            // The system had dropped what the fsync did not write, and the queries have seen it.
-            let (had, has) = (was.offset, is.offset);
-            return Err(format!(
-                "after a failed fsync the log ends at row {has} rather than {had}; open the database again"
-            ));
-        }
-        self.shared.listen(&log);
-        *self.reader.lock().unwrap_or_else(PoisonError::into_inner) = log.reader();
-        self.log = log;
-        self.shared.lock().broken = false;
-        self.shared.became_durable(is);
-        Ok(())
-    }
-
-    fn try_write(
-        &mut self,
-        job: &Job,
-        time: Option<&EventTimeColumn>,
-        rested: Duration,
-    ) -> Result<u64, Refused> {
-        let parts = self.parts(&job.taken, rested)?;
-        let payload: Vec<&[u8]> = parts.iter().map(|part| part.as_slice()).collect();
-        let append = Append {
-            rows: job.taken.row_count() as u32,
-            times: time.and_then(|time| span_us(&job.taken.rows, time.column)),
-            sequence: job.sequence,
-            appended_us: job.arrival_us,
-            payload: &payload,
-        };
-        let began = Instant::now();
-        let end = self.log.append(&append)?.offset;
-        let bytes = payload.iter().map(|part| part.len()).sum();
-        self.press.wrote(bytes, began.elapsed());
-        Ok(end)
-    }
-
-    /// The bytes of a record, compressed if that pays.
-    fn parts(&mut self, taken: &Taken, rested: Duration) -> Result<Vec<Buffer>, ArrowError> {
-        let parts = self.codec.encode(taken)?;
-        let bytes = parts.iter().map(Buffer::len).sum();
-        if !self.press.pays(bytes, rested) {
-            return Ok(parts);
-        }
-        let began = Instant::now();
-        let pressed = pressed(&parts);
-        let left = pressed.iter().map(Buffer::len).sum();
-        self.press.pressed(bytes, left, began.elapsed());
-        Ok(pressed)
-    }
-
-    fn recovered(&self) {
-        if self.shared.failing.swap(false, Ordering::Relaxed) {
-            tracing::info!(source = self.shared.name, "the log is written again");
-            self.shared.lock().problem = None;
-            self.shared.bell.ring();
-        }
-    }
-
-    fn sync(&mut self, wanted: bool) {
-        if wanted {
-            self.log.durability().request();
-        }
-    }
-
-    fn retain(&mut self) {
-        let needed = self.shared.kept().older;
-        match self.log.retain(now_us(), &self.settings.retention, needed) {
-            Ok(removed) => {
-                for segment in removed {
-                    tracing::info!(
-                        source = self.shared.name,
-                        ?segment,
-                        "retention removed a segment"
-                    );
-                }
-            }
-            Err(error) => {
-                tracing::warn!(source = self.shared.name, %error, "retention could not remove a segment");
-            }
-        }
-    }
-}
-
-/// When the thread ends, in whatever way, nobody waits for it any more.
-struct Ending(Arc<Shared>);
-
-impl Drop for Ending {
-    fn drop(&mut self) {
-        let mut queue = self.0.lock();
-        let lost: usize = queue
-            .jobs
-            .iter()
-            .map(|(job, _)| job.taken.row_count())
-            .sum();
-        if lost > 0 {
-            let name = &self.0.name;
-            tracing::error!(source = name, rows = lost, "rows did not come into the log");
-        }
-        queue.closed = true;
-        drop(queue);
-        self.0.failing.store(true, Ordering::Relaxed);
-        self.0.changed.notify_all();
-    }
-}
-
-/// Why a record was not appended.
-#[derive(Debug, thiserror::Error)]
-enum Refused {
-    #[error(transparent)]
-    Encode(#[from] ArrowError),
-    #[error(transparent)]
-    Log(#[from] headwater_log::Error),
-}
-
-impl Refused {
-    /// Whether the log must be opened again.
-    fn is_broken(&self) -> bool {
-        matches!(self, Self::Log(headwater_log::Error::SyncFailed { .. }))
-    }
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Waiting {
-    Yes,
-    No,
 }

@@ -1,0 +1,107 @@
+//! DROP: what something was made of ends, what reads it goes first.
+
+use super::Inner;
+use super::catalog::{Catalog, Entry, Kind};
+use super::statements::{Outcome, query_name, undefined};
+use crate::error::Result;
+use crate::sql::{Drop, SqlError};
+use crate::worker::Command;
+
+/// SQLSTATE: something else still needs it.
+const DEPENDENT: &str = "2BP01";
+
+impl Inner {
+    pub(super) fn drop_entry(&self, drop: &Drop) -> Result<Outcome> {
+        let mut catalog = self.catalog();
+        let name = catalog.spelling(&drop.name.value).map(str::to_owned);
+        let entry = name.as_ref().and_then(|name| catalog.entries.get(name));
+        let Some((name, entry)) = name.as_ref().zip(entry) else {
+            return match drop.if_exists {
+                true => Ok(Outcome::Unchanged {
+                    name: drop.name.value.clone(),
+                }),
+                false => Err(undefined(&drop.name).into()),
+            };
+        };
+        if entry.kind() != drop.kind {
+            let (is, not) = (entry.kind(), drop.kind);
+            let error = SqlError::new("42809", format!("{name:?} is a {is}, not a {not}"))
+                .hint(format!("Write DROP {}.", is.to_string().to_uppercase()));
+            return Err(error.at(drop.name.span.clone()).into());
+        }
+        let mut names = Vec::new();
+        collect_readers(&catalog, name, &mut names);
+        // The query of a sink goes with it.
+        let own = query_name(name);
+        let has_own = drop.kind == Kind::Sink && catalog.entries.contains_key(&own);
+        if has_own {
+            collect_readers(&catalog, &own, &mut names);
+        }
+        let mut readers = names[1..]
+            .iter()
+            .filter(|reader| **reader != own)
+            .peekable();
+        if readers.peek().is_some() && !drop.cascade {
+            let readers = readers.map(String::as_str).collect::<Vec<_>>().join(", ");
+            let how = match catalog.senders(name).is_empty() {
+                true => "read",
+                false => "needed",
+            };
+            let error = SqlError::new(DEPENDENT, format!("{name:?} is {how} by {readers}"))
+                .hint("DROP them first, or say CASCADE.");
+            return Err(error.at(drop.name.span.clone()).into());
+        }
+        if has_own {
+            // The sink reads its query, so it is the first to go.
+            names.swap(0, 1);
+        }
+        // Readers go before what they read.
+        names.reverse();
+        for name in &names {
+            if let Some(entry) = catalog.remove(name) {
+                self.end_entry(entry);
+            }
+        }
+        Ok(Outcome::Dropped { names })
+    }
+
+    fn end_entry(&self, entry: Entry) {
+        match entry {
+            Entry::Source(source) => {
+                self.turns.command(Command::Remove {
+                    topic: source.topic.id,
+                });
+                self.drop_log(source.shared.name());
+                if let Some(connector) = source.connector {
+                    self.tokio
+                        .spawn(async move { connector.handle.stop().await });
+                }
+            }
+            Entry::Query(query) => self.turns.command(Command::Remove {
+                topic: query.topic.id,
+            }),
+            Entry::Sink(sink) => {
+                sink.stop.cancel();
+                if let Some(queue) = sink.status.queue() {
+                    queue.abandon();
+                }
+            }
+        }
+    }
+}
+
+/// `name`, then all that reads it, directly or not.
+fn collect_readers(catalog: &Catalog, name: &str, into: &mut Vec<String>) {
+    if into.iter().any(|known| known == name) {
+        return;
+    }
+    into.push(name.to_owned());
+    // What sends its dead letters there goes before those that read both.
+    for reader in catalog
+        .senders(name)
+        .into_iter()
+        .chain(catalog.readers(name))
+    {
+        collect_readers(catalog, &reader, into);
+    }
+}
