@@ -16,6 +16,7 @@ use tokio::sync::watch;
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument as _;
 
 use crate::backoff::Attempts;
 use crate::drive::drive;
@@ -127,8 +128,8 @@ impl SourceHandle {
         *current = blueprint;
     }
 
-    /// Starts the source and returns at once; must be called within a tokio runtime. The source runs
-    /// until its input ends, it fails for good, `stop` is cancelled or [`stop`](Self::stop) is called;
+    /// Starts the source and returns at once; must be called within a tokio runtime. The source runs,
+    /// in the `tracing` span of the caller, until its input ends, it fails for good, `stop` is cancelled or [`stop`](Self::stop) is called;
     /// then the lane is dropped. A source that has ended may be started again, and continues from the
     /// last cursor that its lane has taken; failures of the starts before do not count.
     ///
@@ -153,7 +154,7 @@ impl SourceHandle {
             stop: stop.clone(),
             lane,
         };
-        let abort = tokio::spawn(run.until_ended()).abort_handle();
+        let abort = tokio::spawn(run.until_ended().in_current_span()).abort_handle();
         *task = Some(Task { stop, abort });
         Ok(())
     }

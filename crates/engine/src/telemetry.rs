@@ -5,6 +5,9 @@
 //! Those of a stream's life are also sent to [`Db::events`](crate::Db::events). Metrics are numbers
 //! that [`Db::metrics`](crate::Db::metrics) reads off; nothing is counted twice for them.
 //!
+//! What a connector, a sink or a checkpoint says of itself stands in a span of the same target: `source` and
+//! `sink` with the field `name`, and `checkpoint`.
+//!
 //! | event | fields | when |
 //! |---|---|---|
 //! | `stream_started` | stream, worker_count | START or RESUME STREAM |
@@ -14,6 +17,8 @@
 //! | `worker_died` | source, reason, given_up | a connector failed; it is tried again unless given up |
 //! | `events_created` | source, count | a step took one row of a source |
 //! | `events_batch_created` | source, count | a step took several |
+
+use tracing::Span;
 
 /// The target of all events.
 pub const TARGET: &str = "headwater::telemetry";
@@ -94,6 +99,21 @@ impl LifecycleEvent {
             }
         }
     }
+}
+
+/// What the connector of a source does.
+pub(crate) fn source_span(source: &str) -> Span {
+    tracing::info_span!(target: TARGET, "source", name = source)
+}
+
+/// What is done to write the rows of a sink.
+pub(crate) fn sink_span(sink: &str) -> Span {
+    tracing::info_span!(target: TARGET, "sink", name = sink)
+}
+
+/// One checkpoint.
+pub(crate) fn checkpoint_span() -> Span {
+    tracing::info_span!(target: TARGET, "checkpoint")
 }
 
 /// Emits the `tracing` event of something that happened.

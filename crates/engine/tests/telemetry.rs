@@ -5,6 +5,7 @@
 
 mod scripted;
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
@@ -14,21 +15,39 @@ use headwater::{Db, Event, StreamStatus, telemetry};
 use scripted::{Script, builder};
 use tracing::field::{Field, Visit};
 use tracing::{Metadata, Subscriber, span};
+use tracing_core::span::Current;
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
 static SEEN: Mutex<Vec<BTreeMap<String, String>>> = Mutex::new(Vec::new());
 
-/// Keeps every event of the telemetry.
+/// All spans, each with its name and the field `name`; their ids are their places, from 1.
+static SPANS: Mutex<Vec<(String, &Metadata<'static>)>> = Mutex::new(Vec::new());
+
+/// The spans that were entered, each time.
+static ENTERED: Mutex<Vec<String>> = Mutex::new(Vec::new());
+
+thread_local! {
+    /// The spans that this thread is in.
+    static WITHIN: RefCell<Vec<span::Id>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Keeps every event of the telemetry, and of warnings in which span they were told.
 struct Capture;
 
 impl Subscriber for Capture {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        metadata.target() == telemetry::TARGET
+        metadata.target() == telemetry::TARGET || *metadata.level() <= tracing::Level::WARN
     }
 
-    fn new_span(&self, _: &span::Attributes<'_>) -> span::Id {
-        span::Id::from_u64(1)
+    fn new_span(&self, of: &span::Attributes<'_>) -> span::Id {
+        let mut fields = Fields::default();
+        of.record(&mut fields);
+        let name = fields.0.get("name").cloned().unwrap_or_default();
+        let mut spans = SPANS.lock().unwrap();
+        let metadata = of.metadata();
+        spans.push((format!("{} {name}", metadata.name()), metadata));
+        span::Id::from_u64(spans.len() as u64)
     }
 
     fn record(&self, _: &span::Id, _: &span::Record<'_>) {}
@@ -38,12 +57,32 @@ impl Subscriber for Capture {
     fn event(&self, event: &tracing::Event<'_>) {
         let mut fields = Fields::default();
         event.record(&mut fields);
+        if event.metadata().target() != telemetry::TARGET {
+            let span = WITHIN.with_borrow(|within| within.last().map(name_of));
+            fields.0 = BTreeMap::from([
+                ("event".to_owned(), "warning".to_owned()),
+                ("within".to_owned(), span.unwrap_or_default()),
+            ]);
+        }
         SEEN.lock().unwrap().push(fields.0);
     }
 
-    fn enter(&self, _: &span::Id) {}
+    fn enter(&self, span: &span::Id) {
+        ENTERED.lock().unwrap().push(name_of(span));
+        WITHIN.with_borrow_mut(|within| within.push(span.clone()));
+    }
 
-    fn exit(&self, _: &span::Id) {}
+    fn current_span(&self) -> Current {
+        let Some(span) = WITHIN.with_borrow(|within| within.last().cloned()) else {
+            return Current::none();
+        };
+        let metadata = SPANS.lock().unwrap()[span.into_u64() as usize - 1].1;
+        Current::new(span, metadata)
+    }
+
+    fn exit(&self, _: &span::Id) {
+        WITHIN.with_borrow_mut(|within| within.pop());
+    }
 }
 
 #[derive(Default)]
@@ -57,6 +96,17 @@ impl Visit for Fields {
     fn record_debug(&mut self, field: &Field, value: &dyn std::fmt::Debug) {
         self.0.insert(field.name().to_owned(), format!("{value:?}"));
     }
+}
+
+fn name_of(span: &span::Id) -> String {
+    SPANS.lock().unwrap()[span.into_u64() as usize - 1]
+        .0
+        .clone()
+}
+
+fn entered(span: &str) -> usize {
+    let entered = ENTERED.lock().unwrap();
+    entered.iter().filter(|it| *it == span).count()
 }
 
 /// The fields of the events of this name, each as `key=value`, the name left out.
@@ -117,6 +167,13 @@ fn what_happens_is_told_counted_and_can_be_selected() {
     until("restarted", || db.streams().stats().restarts == 1);
     db.execute("PAUSE STREAM live; STOP STREAM live;").unwrap();
     assert_eq!(db.streams().status("live"), StreamStatus::Stopped);
+
+    // The sink's folder is not there.
+    until("told", || {
+        seen("warning").contains(&"within=sink out".to_owned())
+    });
+    // Once by who starts it, then by what runs.
+    assert!(entered("source tel") > 1);
 
     assert_eq!(seen("source_attached"), ["source=tel stream=live"]);
     assert_eq!(seen("stream_started"), ["stream=live worker_count=1"]);

@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use headwater_connect::{DeadLetters, Guarantee, Status, SystemClock};
-use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument as _;
 
 use super::catalog::{Catalog, Entry, Kind, SinkEntry, SourceConnector, SourceEntry};
 use super::feeder::{Feeder, FeederParts};
@@ -15,7 +15,7 @@ use crate::error::{Error, Result};
 use crate::ingest::Connected;
 use crate::sources::{ConnectorLane, LaneQueue};
 use crate::subscription::Subscription;
-use crate::telemetry::LifecycleEvent;
+use crate::telemetry::{self, LifecycleEvent};
 use crate::worker::{Command, Once};
 
 impl Inner {
@@ -70,6 +70,7 @@ impl Inner {
         let started = self
             .lane(catalog, source, errors, ConnectorLane(queue))
             .and_then(|lane| {
+                let _span = telemetry::source_span(source.shared.name()).entered();
                 let started = connector
                     .handle
                     .start(&CancellationToken::new(), Some(lane));
@@ -172,19 +173,22 @@ impl Inner {
             if let Some(Entry::Sink(sink)) = catalog.entries.get_mut(&name)
                 && let Some(rows) = sink.rows.take().or(subscribed)
             {
-                sink.task = Some(self.start_sink(sink, rows, topic.id, letters));
+                let feeding = self.feed_sink(sink, rows, topic.id, letters);
+                let feeding = feeding.instrument(telemetry::sink_span(&name));
+                sink.task = Some(self.tokio.spawn(feeding));
             }
         }
         Ok(())
     }
 
-    fn start_sink(
+    /// Feeds a sink until it ends.
+    fn feed_sink(
         &self,
         sink: &SinkEntry,
         rows: Subscription,
         seed: u64,
         letters: Option<Arc<dyn DeadLetters>>,
-    ) -> JoinHandle<()> {
+    ) -> impl Future<Output = ()> + Send + use<> {
         let spec = sink.spec.clone();
         let feeder = Feeder::new(FeederParts {
             rows,
@@ -197,12 +201,12 @@ impl Inner {
             letters,
             clock: Arc::new(SystemClock),
         });
-        self.tokio.spawn(async move {
+        async move {
             match spec.sink() {
                 Ok(sink) => feeder.run(sink).await,
                 Err(error) => feeder.fail(error.to_string()),
             }
-        })
+        }
     }
 
     /// Stops all sources that have connectors, and closes those whose input has ended, so that their

@@ -25,6 +25,7 @@ use crate::dataflow::Run;
 use crate::durable::{Definition, Folder, Journal, Ledger, Replay, SourceState, State, Written};
 use crate::error::{Error, Result};
 use crate::source::WatermarkConfig;
+use crate::telemetry;
 use crate::topic::Topic;
 use crate::worker::Command;
 
@@ -274,6 +275,7 @@ impl Inner {
             return Ok(None);
         };
         let _one_at_a_time = lock(&durability.checkpointing);
+        let _span = telemetry::checkpoint_span().entered();
         let state = self.collect()?;
         let covered = sync_logs_of(&durability, &state)?;
         self.sync_sinks(&state)?;
