@@ -449,7 +449,8 @@ impl Db {
     }
 
     /// Stops the sources (at most 5 s), processes what has arrived and closes the windows of sources
-    /// whose input has ended. Views can still be asked, and rows still be pushed. Blocks.
+    /// whose input has ended; dead letters that sinks may still have are waited for (at most 5 s). Views
+    /// can still be asked, and rows still be pushed. Blocks.
     ///
     /// # Errors
     /// If the database is closed; what is wrong with the disk, if rows wait for that.
@@ -584,6 +585,8 @@ impl Inner {
     fn drain(&self) -> Result<()> {
         self.check_open()?;
         self.stop_sources();
+        self.settle()?;
+        self.wait_for_letters();
         self.settle()
     }
 

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use headwater::arrow::array::{AsArray, RecordBatch};
 use headwater::arrow::datatypes::Int64Type;
+use headwater::arrow::util::pretty::pretty_format_batches;
 use headwater::{Db, Error, Outcome, Record, SourceConfig, Timestamp, WalMode};
 use tempfile::TempDir;
 
@@ -205,9 +206,19 @@ fn what_was_dropped_does_not_come_back() {
         0
     );
     db.close();
+    let left = folder.path().join("log/left");
+    std::fs::create_dir(&left).unwrap();
+    std::fs::write(left.join("segment"), "what a crash has left").unwrap();
 
     let db = open(folder.path(), 1);
     assert!(db.source::<Trade>("trades").is_err());
+    let told = db.query("SELECT name, error FROM system.errors").unwrap();
+    let told = pretty_format_batches(&told).unwrap().to_string();
+    assert!(
+        told.contains("log/left") && told.contains("no source"),
+        "{told}"
+    );
+    assert!(!told.contains("log/trades"), "{told}");
     db.execute(&format!("{SOURCE}; {QUERIES}")).unwrap();
     assert_eq!(totals(&db), [], "a source of the same name begins anew");
 }

@@ -361,6 +361,7 @@ impl Inner {
             self.create_again(definition)?;
         }
         let streams = durability.restore(|state| std::mem::take(&mut state.streams));
+        self.tell_strange_logs(&durability);
         self.restore_lifecycle(&streams)?;
         lock(&durability.restored).running = false;
         if start_connectors {
@@ -376,6 +377,18 @@ impl Inner {
             self.start_connectors()?;
         }
         Ok(())
+    }
+
+    /// A crash between DROP SOURCE and the end of its log leaves that behind.
+    fn tell_strange_logs(&self, durability: &Durability) {
+        let catalog = self.catalog();
+        let sources = catalog.sources().map(|source| source.shared.name());
+        for folder in durability.folder.strange_logs(sources) {
+            let folder = folder.display().to_string();
+            let problem = "it is the log of no source: remove it if nobody misses one";
+            tracing::warn!(folder, problem);
+            self.notices.error("log", &folder, problem);
+        }
     }
 
     fn create_again(&self, definition: &Definition) -> Result<()> {

@@ -171,7 +171,7 @@ impl Inner {
         })))
     }
 
-    /// Before the database closes: lets the sinks that may still have dead letters write what they
+    /// Before the database is drained or closes: lets the sinks that may still have dead letters write what they
     /// have, for later there is no stream to take them. Blocks, at most [`STOP_DEADLINE`].
     pub(super) fn wait_for_letters(&self) {
         let sends = |entry: &Entry| match entry {

@@ -142,6 +142,18 @@ impl Folder {
         checkpoints.write(state).map_err(Error::data)
     }
 
+    /// The folders among the logs that are of none of these sources and hold something.
+    pub fn strange_logs<'a>(&self, sources: impl Iterator<Item = &'a str>) -> Vec<PathBuf> {
+        let known: Vec<String> = sources.map(file_name).collect();
+        let logs = self.path.join("log");
+        // Without the folder there are no logs.
+        let found = self.disk.list(&logs).unwrap_or_default();
+        let strange = found.into_iter().filter(|name| !known.contains(name));
+        let folders = strange.map(|name| logs.join(name));
+        let holds = |folder: &PathBuf| self.disk.list(folder).is_ok_and(|files| !files.is_empty());
+        folders.filter(holds).collect()
+    }
+
     /// Lets another process open the folder. Nothing may be written after this.
     pub fn release(&self) {
         self.lock

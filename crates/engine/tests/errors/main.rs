@@ -368,6 +368,20 @@ fn what_a_sink_gives_up_while_the_database_closes_is_a_dead_letter_too() {
 }
 
 #[test]
+fn draining_waits_for_dead_letters() {
+    outside("drained", 20, &[2]);
+    let db = in_memory(1);
+    let patient = "error.retry.max-attempts = 30, error.retry.initial-delay = '10 ms', \
+        error.retry.backoff = 'fixed'";
+    sink(&db, "drained", &format!("{DLQ}, {patient}"));
+    db.execute("CREATE VIEW letters AS SELECT COUNT(*) AS n FROM dead")
+        .unwrap();
+    push(&db, 1..=3);
+    db.drain().unwrap();
+    assert_eq!(numbers(&db, "SELECT n FROM letters"), [1]);
+}
+
+#[test]
 fn what_a_sink_gives_up_while_the_log_is_fed_again_is_a_dead_letter() {
     outside("restarted", u32::MAX, &[]);
     let folder = tempfile::tempdir().unwrap();
