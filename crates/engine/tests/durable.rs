@@ -224,6 +224,64 @@ fn what_was_dropped_does_not_come_back() {
 }
 
 #[test]
+fn a_start_that_fails_leaves_everything_as_it_was() {
+    let (folder, away) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let db = open(folder.path(), 1);
+    db.execute(&format!("{SOURCE}; {QUERIES}")).unwrap();
+    push(&db, 0..10);
+    db.close();
+    let (log, kept) = (folder.path().join("log/trades"), away.path().join("trades"));
+    std::fs::rename(&log, &kept).unwrap();
+    for _ in 0..3 {
+        let refused = Db::open(folder.path()).map(|_| ()).unwrap_err();
+        assert!(refused.to_string().contains("trades"), "{refused}");
+    }
+    let _ = std::fs::remove_dir_all(&log);
+    std::fs::rename(&kept, &log).unwrap();
+    let db = open(folder.path(), 1);
+    assert_eq!((totals(&db), minutes(&db)), truth(0..10));
+}
+
+#[test]
+fn a_set_without_columns_of_its_own_is_there_for_its_readers_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let db = open(folder.path(), 1);
+    db.execute(&format!(
+        "CREATE STREAM live; {SOURCE}; CREATE SOURCE other (id BIGINT NOT NULL);
+         ATTACH SOURCE trades TO STREAM live; START STREAM live;
+         CREATE VIEW v AS SELECT COUNT(*) AS n FROM live;
+         CREATE STREAM names AS SELECT symbol FROM live;"
+    ))
+    .unwrap();
+    push(&db, 0..10);
+    db.close();
+    let db = open(folder.path(), 2);
+    push(&db, 10..12);
+    let n = db.query("SELECT n FROM v").unwrap();
+    let n = pretty_format_batches(&n).unwrap().to_string();
+    assert!(n.contains("| 12 |"), "{n}");
+}
+
+#[test]
+fn a_query_that_had_failed_can_be_begun_anew_after_a_restart() {
+    let folder = tempfile::tempdir().unwrap();
+    let db = open(folder.path(), 1);
+    db.execute(&format!(
+        "{SOURCE}; CREATE STREAM broken AS SELECT CAST(symbol AS INT) AS n FROM trades;
+         CREATE VIEW reads_it AS SELECT COUNT(*) AS n FROM broken"
+    ))
+    .unwrap();
+    push(&db, 0..3);
+    assert_eq!(db.failures().len(), 2);
+    db.close();
+    let db = open(folder.path(), 1);
+    assert_eq!(db.failures().len(), 2, "they are as they were");
+    db.execute("START STREAM broken; START STREAM reads_it")
+        .unwrap();
+    assert_eq!(db.failures(), []);
+}
+
+#[test]
 fn one_process_has_the_folder() {
     let folder = tempfile::tempdir().unwrap();
     let _db = open(folder.path(), 1);

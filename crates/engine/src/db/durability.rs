@@ -111,6 +111,11 @@ impl Durability {
         lock(&self.restored).running
     }
 
+    /// Whether everything is there again that was there before.
+    pub fn has_caught_up(&self) -> bool {
+        *self.caught_up.borrow()
+    }
+
     /// A source has a log.
     pub fn add_journal(&self, name: &str, journal: &Arc<Journal>) {
         lock(&self.journals).insert(name.to_owned(), Arc::clone(journal));
@@ -353,14 +358,16 @@ impl Inner {
             return Ok(());
         };
         let definitions = durability.restore(|state| state.definitions.clone());
+        let streams = durability.restore(|state| std::mem::take(&mut state.streams));
         let sequence = durability.restore(|state| state.sequence);
         lock(&durability.restored).running = true;
         let mut fed = BTreeMap::new();
         durability.restore(|state| fed.clone_from(&state.sources));
         for definition in &definitions {
+            // A set of sources may have its columns from the first; then they are needed from here on.
+            self.attach_again(&streams)?;
             self.create_again(definition)?;
         }
-        let streams = durability.restore(|state| std::mem::take(&mut state.streams));
         self.tell_strange_logs(&durability);
         self.restore_lifecycle(&streams)?;
         lock(&durability.restored).running = false;

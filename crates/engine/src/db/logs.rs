@@ -180,15 +180,18 @@ impl Inner {
         }
     }
 
-    /// The last checkpoint, and everything in the logs on disk.
+    /// The last checkpoint, and everything in the logs on disk. After a start that failed only what was
+    /// there before counts: nothing is saved.
     pub(super) fn close_durably(&self) {
         let Some(durability) = &self.durability else {
             return;
         };
         durability.end();
-        self.wait_for_delivery();
-        if let Err(error) = self.checkpoint() {
-            tracing::error!(%error, "no last checkpoint could be written; the one before it counts");
+        if durability.has_caught_up() {
+            self.wait_for_delivery();
+            if let Err(error) = self.checkpoint() {
+                tracing::error!(%error, "no last checkpoint could be written; the one before it counts");
+            }
         }
         durability.close_journals();
         durability.folder.release();

@@ -420,16 +420,28 @@ impl Inner {
         lives(&self.catalog())
     }
 
-    pub(super) fn restore_lifecycle(&self, state: &LifecycleState) -> Result<()> {
+    /// Attaches the sources that are there to the sets that are there, each set's in their order.
+    pub(super) fn attach_again(&self, state: &LifecycleState) -> Result<()> {
         for (name, saved) in &state.streams {
-            let known = match self.catalog().query_mut(name) {
-                Some(query) => query.life.is_set(),
-                None => continue,
-            };
-            if known {
-                for source in &saved.attached {
-                    self.attach_source(source, name)?;
+            let is_set = |query: &mut QueryEntry| query.life.is_set();
+            if !self.catalog().query_mut(name).is_some_and(is_set) {
+                continue;
+            }
+            for source in &saved.attached {
+                if self.catalog().source(source).is_err() {
+                    break;
                 }
+                self.attach_source(source, name)?;
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn restore_lifecycle(&self, state: &LifecycleState) -> Result<()> {
+        self.attach_again(state)?;
+        for (name, saved) in &state.streams {
+            for source in &saved.attached {
+                self.catalog().source(source)?;
             }
             let Some(from) = self
                 .catalog()
@@ -439,6 +451,8 @@ impl Inner {
                 continue;
             };
             let actions: &[StreamAction] = match (saved.status, from) {
+                // START of one that has failed would begin it anew.
+                (saved, now) if saved == now => &[],
                 (StreamStatus::Paused, StreamStatus::Pending) => {
                     &[StreamAction::Start, StreamAction::Pause]
                 }
