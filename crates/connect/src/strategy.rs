@@ -251,7 +251,9 @@ impl BadRows {
         match self {
             Self::Keep => Ok(bad),
             Self::Drop(tally) => {
-                bad.iter().for_each(|bad| tally.add(&bad.reason, 1));
+                bad.iter().for_each(|bad| {
+                    tally.add(&bad.reason, 1);
+                });
                 Ok(Vec::new())
             }
             Self::Fail => match bad.into_iter().next() {

@@ -19,12 +19,13 @@ pub struct Tally {
 }
 
 impl Tally {
-    /// Counts `rows` that were left out, and logs a reason that was not seen before.
-    pub fn add(&self, reason: &str, rows: u64) {
+    /// Counts `rows` that were left out, and logs a reason that was not seen before; says whether it is
+    /// such a one.
+    pub fn add(&self, reason: &str, rows: u64) -> bool {
         let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(count) = counts.get_mut(reason) {
             *count += rows;
-            return;
+            return false;
         }
         let room = counts.len() < REASONS_MAX;
         let reason = if room { reason } else { OTHER_REASONS };
@@ -38,6 +39,7 @@ impl Tally {
                 "rows are dropped; further ones are only counted"
             );
         }
+        first
     }
 
     /// Each reason and its count, in the order of the reasons.

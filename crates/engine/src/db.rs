@@ -41,7 +41,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::sync_channel;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
@@ -70,6 +70,12 @@ pub use statements::Outcome;
 
 /// How long closing waits for connectors to stop.
 const STOP_DEADLINE: Duration = Duration::from_secs(5);
+
+/// What sinks have for their last rows in any case.
+const LAST_WRITES: Duration = Duration::from_secs(1);
+
+/// A sink or subscriber that has taken nothing for so long is not waited for at the end.
+const STALLED: Duration = Duration::from_secs(2);
 
 /// How a database is opened.
 #[derive(Clone)]
@@ -449,8 +455,9 @@ impl Db {
     }
 
     /// Stops the sources (at most 5 s), processes what has arrived and closes the windows of sources
-    /// whose input has ended; dead letters that sinks may still have are waited for (at most 5 s). Views
-    /// can still be asked, and rows still be pushed. Blocks.
+    /// whose input has ended; dead letters that sinks may still have are waited for (at most 5 s). Rows
+    /// that a full sink or lossless subscriber holds back are waited for while it takes some, and 2 s
+    /// longer. Views can still be asked, and rows still be pushed. Blocks.
     ///
     /// # Errors
     /// If the database is closed; what is wrong with the disk, if rows wait for that.
@@ -560,14 +567,18 @@ impl Inner {
 
     /// Waits until all rows that have arrived are processed.
     fn settle(&self) -> Result<()> {
-        loop {
-            self.check_open()?;
-            self.turns.step();
-            match (self.look()?, self.log_problem()) {
-                (Left::Nothing, _) => return Ok(()),
-                (Left::Stuck, Some(problem)) => return Err(Error::Data(problem)),
-                (Left::Stuck | Left::Rows, _) => {}
-            }
+        while !self.settle_once()? {}
+        Ok(())
+    }
+
+    /// Does a step; whether all rows that have arrived are processed.
+    fn settle_once(&self) -> Result<bool> {
+        self.check_open()?;
+        self.turns.step();
+        match (self.look()?, self.log_problem()) {
+            (Left::Nothing, _) => Ok(true),
+            (Left::Stuck, Some(problem)) => Err(Error::Data(problem)),
+            (Left::Stuck | Left::Rows, _) => Ok(false),
         }
     }
 
@@ -585,9 +596,37 @@ impl Inner {
     fn drain(&self) -> Result<()> {
         self.check_open()?;
         self.stop_sources();
-        self.settle()?;
+        self.settle_while_moving()?;
         self.wait_for_letters();
-        self.settle()
+        self.settle_while_moving()
+    }
+
+    /// Like [`settle`](Self::settle), but rows that a full queue holds back are not waited for when nobody
+    /// has taken any for [`STALLED`].
+    fn settle_while_moving(&self) -> Result<()> {
+        let mut moved = (self.rows_moved(), Instant::now());
+        while !self.settle_once()? {
+            let rows = self.rows_moved();
+            if rows != moved.0 {
+                moved = (rows, Instant::now());
+            } else if moved.1.elapsed() > STALLED {
+                tracing::warn!("rows wait for a sink or a subscriber that takes none");
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+
+    /// Grows while rows come to queries or go to sinks.
+    fn rows_moved(&self) -> u64 {
+        let catalog = self.catalog();
+        let sinks = catalog.entries.values().filter_map(|entry| match entry {
+            catalog::Entry::Sink(sink) => Some(sink.status.rows.load(Ordering::Relaxed)),
+            _ => None,
+        });
+        sinks
+            .chain(catalog.topics().map(|topic| topic.rows()))
+            .sum()
     }
 
     fn close(&self) {
@@ -598,6 +637,7 @@ impl Inner {
         if self.closed.load(Ordering::Acquire) {
             return;
         }
+        let began = Instant::now();
         self.stop_sources();
         self.wait_for_letters();
         self.turns.command(Command::Seal);
@@ -613,7 +653,7 @@ impl Inner {
             .unwrap_or_else(PoisonError::into_inner)
             .take();
         drop(guards);
-        self.stop_sinks();
+        self.stop_sinks((began + STOP_DEADLINE).max(Instant::now() + LAST_WRITES));
         let runtime = self
             .runtime
             .lock()

@@ -108,23 +108,26 @@ fn drop_oldest_counts_what_it_drops() {
     assert_eq!(seen.last(), Some(&(MANY - 1)));
 }
 
-#[test]
-fn block_waits_and_loses_nothing() {
-    let (db, source, rows) = stalled("block");
-    let mut waited = 0_u64;
-    let mut next = 0;
-    // As many as there is room for.
+/// Pushes as many as there is room for; how many.
+fn fill(source: &Source<Row>) -> i64 {
+    let (mut waited, mut next) = (0_u64, 0);
     while next < MANY {
         match source.try_push(Row { n: next }) {
             Ok(()) => (next, waited) = (next + 1, 0),
-            Err(_) if waited == 10_000 => break,
+            Err(_) if waited == 10_000 => return next,
             Err(_) => {
                 waited += 1;
                 std::thread::yield_now();
             }
         }
     }
-    assert!(next < MANY, "memory is not bounded");
+    panic!("memory is not bounded");
+}
+
+#[test]
+fn block_waits_and_loses_nothing() {
+    let (db, source, rows) = stalled("block");
+    let next = fill(&source);
     let reader = std::thread::spawn(move || received(rows));
     for n in next..MANY {
         source.push(Row { n }).unwrap();
@@ -136,4 +139,14 @@ fn block_waits_and_loses_nothing() {
     assert_eq!(count_and_total(&db), (MANY, (0..MANY).sum()));
     db.close();
     assert_eq!(reader.join().unwrap(), (0..MANY).collect::<Vec<_>>());
+}
+
+#[test]
+fn draining_does_not_wait_for_who_takes_nothing() {
+    let (db, source, rows) = stalled("reject");
+    let accepted = fill(&source);
+    db.drain().unwrap();
+    let seen = drain(&db, &source, rows);
+    let all: Vec<i64> = (0..accepted).collect();
+    assert_eq!(seen, all, "what was held back is still there");
 }

@@ -252,8 +252,9 @@ impl Inner {
         failed.collect()
     }
 
-    /// Waits for the sinks, whose subscriptions have ended, to write what they have. Blocks.
-    pub(super) fn stop_sinks(&self) {
+    /// Waits for the sinks, whose subscriptions have ended, to write what they have. Blocks, until the
+    /// deadline at most.
+    pub(super) fn stop_sinks(&self, deadline: std::time::Instant) {
         let mut sinks = Vec::new();
         for entry in self.catalog().entries.values_mut() {
             if let Entry::Sink(sink) = entry {
@@ -265,11 +266,10 @@ impl Inner {
             }
         }
         self.block_on(async move {
-            let deadline = Instant::now() + STOP_DEADLINE;
+            let deadline = Instant::from_std(deadline);
             for (mut task, status) in sinks {
                 if tokio::time::timeout_at(deadline, &mut task).await.is_err() {
-                    let seconds = STOP_DEADLINE.as_secs();
-                    let reason = format!("rows were left unwritten: not done within {seconds} s");
+                    let reason = "rows were left unwritten: it was not done in time".to_owned();
                     status.set("failed", Some(reason));
                     task.abort();
                 }

@@ -250,7 +250,7 @@ impl Builder {
 
 /// Saves state when it is due, as long as the database is there.
 fn checkpoint_now_and_then(inner: &Weak<Inner>) {
-    let mut last = None;
+    let (mut last, mut told) = (None, None);
     loop {
         let Some(durability) = inner.upgrade().and_then(|it| it.durability.clone()) else {
             return;
@@ -264,10 +264,14 @@ fn checkpoint_now_and_then(inner: &Weak<Inner>) {
             continue;
         }
         match inner.checkpoint() {
-            Ok(_) => last = Some(steps),
+            Ok(_) => (last, told) = (Some(steps), None),
             Err(Error::Closed) => return,
             Err(error) => {
-                tracing::error!(%error, "no checkpoint could be written; the last one counts")
+                let error = error.to_string();
+                if told.as_ref() != Some(&error) {
+                    tracing::error!(error, "no checkpoint can be written; the last one counts");
+                    told = Some(error);
+                }
             }
         }
     }
@@ -327,7 +331,7 @@ impl Inner {
                     let what = format!("what sink {name:?} has written is not on disk: {why}");
                     return Err(Error::Data(what));
                 }
-                tracing::warn!(sink = name, why, "a sink that has failed cannot be synced");
+                tracing::debug!(sink = name, why, "a sink that has failed cannot be synced");
             }
             Ok(())
         });

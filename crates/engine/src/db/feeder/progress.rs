@@ -216,8 +216,12 @@ impl Delivery for SinkStatus {
     }
 
     fn lose(&self, rows: u64) {
-        self.dropped
-            .add("the sink has failed, and its queue is full", rows);
+        let reason = "the sink has failed, and its queue is full";
+        if self.dropped.add(reason, rows)
+            && let Some((notices, name)) = self.errors.get()
+        {
+            notices.error("sink", name, &format!("rows are dropped: {reason}"));
+        }
     }
 }
 
