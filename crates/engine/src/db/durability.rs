@@ -380,12 +380,25 @@ impl Inner {
         }
         let last = self.replay(&durability, &fed, sequence)?;
         self.turns.command(Command::SetSequence(last + 1));
+        self.count_bad_again()?;
         durability.caught_up.send_replace(true);
         durability.restore(|state| *state = State::default());
         // Streams that were catching up go on with that.
         self.regulate()?;
         if start_connectors && !definitions.is_empty() {
             self.start_connectors()?;
+        }
+        Ok(())
+    }
+
+    /// The bad rows of before count, too.
+    fn count_bad_again(&self) -> Result<()> {
+        self.look()?;
+        for source in self.catalog().sources() {
+            source
+                .shared
+                .bad
+                .store(source.bad.rows(), Ordering::Relaxed);
         }
         Ok(())
     }

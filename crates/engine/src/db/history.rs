@@ -1,4 +1,4 @@
-//! SELECT over a source: the rows that its log has kept, as a table of a batch query.
+//! SELECT over a source: the rows that its log has kept, or the bad ones, as a table of a batch query.
 //!
 //! The log is a row of extents, each with the range of its event times. A condition on the event time
 //! leaves out the extents that cannot hold such rows; the others are shared out over partitions, read
@@ -24,7 +24,8 @@ use datafusion::physical_plan::streaming::{PartitionStream, StreamingTableExec};
 use headwater_log::{Extent, LogReader};
 
 use crate::dataflow::Stamp;
-use crate::durable::Codec;
+use crate::durable::{Codec, Taken};
+use crate::ingest::bad_schema;
 
 /// Batches that wait between reading and computing, for each partition.
 const READ_AHEAD: usize = 4;
@@ -34,8 +35,8 @@ const READ_AHEAD: usize = 4;
 pub(super) struct History {
     /// The columns of the source.
     pub columns: SchemaRef,
-    /// What gives rows hidden columns, if they are named.
-    pub stamp: Option<Stamp>,
+    /// What of its rows is wanted.
+    pub of: Kept,
     pub reader: LogReader,
     /// The column of the event time, if the source has one.
     pub time: Option<usize>,
@@ -43,10 +44,19 @@ pub(super) struct History {
     pub partitions: usize,
 }
 
+/// What the log of a source keeps.
+#[derive(Debug, Clone)]
+pub(super) enum Kept {
+    /// Its rows, with hidden columns if they are named.
+    Rows(Option<Stamp>),
+    /// What could not be decoded.
+    Bad,
+}
+
 #[async_trait]
 impl TableProvider for History {
     fn schema(&self) -> SchemaRef {
-        Arc::clone(self.shown())
+        self.shown()
     }
 
     fn table_type(&self) -> TableType {
@@ -76,9 +86,9 @@ impl TableProvider for History {
         let size = extents.len().div_ceil(self.partitions).max(1);
         let part = |extents: &[Extent]| -> Arc<dyn PartitionStream> {
             Arc::new(Part {
-                schema: Arc::clone(self.shown()),
+                schema: self.shown(),
                 columns: Arc::clone(&self.columns),
-                stamp: self.stamp.clone(),
+                of: self.of.clone(),
                 reader: self.reader.clone(),
                 extents: extents.to_vec(),
                 span: span.clone(),
@@ -88,7 +98,7 @@ impl TableProvider for History {
         if parts.is_empty() {
             parts.push(part(&[]));
         }
-        let schema = Arc::clone(self.shown());
+        let schema = self.shown();
         let scan = StreamingTableExec::try_new(schema, parts, projection, [], false, limit)?;
         Ok(Arc::new(scan))
     }
@@ -96,8 +106,12 @@ impl TableProvider for History {
 
 impl History {
     /// The columns that a query sees.
-    fn shown(&self) -> &SchemaRef {
-        self.stamp.as_ref().map_or(&self.columns, Stamp::schema)
+    fn shown(&self) -> SchemaRef {
+        match &self.of {
+            Kept::Rows(Some(stamp)) => Arc::clone(stamp.schema()),
+            Kept::Rows(None) => Arc::clone(&self.columns),
+            Kept::Bad => bad_schema(),
+        }
     }
 }
 
@@ -191,7 +205,7 @@ fn micros(value: &ScalarValue) -> Option<i64> {
 struct Part {
     schema: SchemaRef,
     columns: SchemaRef,
-    stamp: Option<Stamp>,
+    of: Kept,
     reader: LogReader,
     extents: Vec<Extent>,
     span: Span,
@@ -226,17 +240,14 @@ impl Part {
             while let Some(record) = records.next().map_err(failed)? {
                 let span = &self.span.0;
                 let outside = |(least, greatest)| greatest < span.start || span.end < least;
-                if record.rows == 0 || record.times.is_some_and(outside) {
+                let empty = record.rows == 0 && !matches!(self.of, Kept::Bad);
+                if empty || record.times.is_some_and(outside) {
                     continue;
                 }
                 let taken = codec.decode(record.payload.to_vec());
                 let mut taken = taken.map_err(failed)?;
                 taken.locate(record.first_offset, record.appended_us);
-                for (rows, from) in taken.rows.iter().zip(&taken.from) {
-                    let rows = match &self.stamp {
-                        Some(stamp) => stamp.apply(rows, from)?,
-                        None => rows.clone(),
-                    };
+                for rows in self.of.wanted(taken)? {
                     if !give(rows) {
                         return Ok(());
                     }
@@ -244,6 +255,20 @@ impl Part {
             }
         }
         Ok(())
+    }
+}
+
+impl Kept {
+    fn wanted(&self, taken: Taken) -> Result<Vec<RecordBatch>> {
+        match self {
+            Self::Rows(None) => Ok(taken.rows),
+            Self::Rows(Some(stamp)) => {
+                let rows = taken.rows.iter().zip(&taken.from);
+                let stamped = rows.map(|(rows, from)| stamp.apply(rows, from));
+                Ok(stamped.collect::<std::result::Result<_, _>>()?)
+            }
+            Self::Bad => Ok(taken.bad.into_iter().collect()),
+        }
     }
 }
 

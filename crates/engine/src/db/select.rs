@@ -14,8 +14,8 @@ use datafusion::prelude::{SessionConfig, SessionContext};
 use datafusion::sql::sqlparser::ast::{Query, Statement, visit_relations};
 
 use super::Inner;
-use super::catalog::Catalog;
-use super::history::History;
+use super::catalog::{Catalog, SourceEntry};
+use super::history::{History, Kept};
 use super::system::{SCHEMA, SystemTable};
 use crate::dataflow::Stamp;
 use crate::durable::Journal;
@@ -69,21 +69,10 @@ impl Inner {
             let table = MemTable::try_new(schema, vec![rows]).map_err(explain)?;
             register(&topic.relation.name, Arc::new(table))?;
         }
-        for (topic, journal) in &histories {
-            journal.catch_up().map_err(Error::Data)?;
-            let relation = &topic.relation;
-            let stamp = named.get(&relation.name).map(|hidden| {
-                let hidden: Vec<_> = hidden.iter().copied().collect();
-                Stamp::new(&relation.name, &relation.schema, &hidden)
-            });
-            let history = History {
-                columns: Arc::clone(&relation.schema),
-                stamp,
-                reader: journal.reader(),
-                time: topic.relation.event_time.first().map(|time| time.column),
-                partitions,
-            };
-            register(&topic.relation.name, Arc::new(history))?;
+        for past in &histories {
+            past.journal.catch_up().map_err(Error::Data)?;
+            let history = past.table(&named, partitions);
+            register(&past.topic.relation.name, Arc::new(history))?;
         }
         self.register_system_tables(&context, &query)?;
         let ast = *query.ast;
@@ -138,16 +127,63 @@ impl Inner {
                 continue;
             };
             let known = |other: &Arc<Topic>| other.id == topic.id;
-            if tables.views.iter().any(known) || tables.histories.iter().any(|(it, _)| known(it)) {
+            let read = tables.histories.iter().any(|it| known(&it.topic));
+            if read || tables.views.iter().any(known) {
                 continue;
             }
-            match self.journal_of(&topic.relation.name) {
-                Some(journal) => tables.histories.push((topic, journal)),
+            match self.kept_of(&catalog, &topic) {
+                Some(past) => tables.histories.push(past),
                 None if topic.is_kept() => tables.views.push(topic),
                 None => return Err(keeps_no_rows(&catalog, &name, query).into()),
             }
         }
         Ok(tables)
+    }
+
+    /// What a log has kept of a topic: of a source, or of its bad rows.
+    fn kept_of(&self, catalog: &Catalog, topic: &Arc<Topic>) -> Option<Past> {
+        let of = |source: &&SourceEntry| {
+            [&source.topic, &source.bad]
+                .iter()
+                .any(|it| it.id == topic.id)
+        };
+        let source = catalog.sources().find(of)?;
+        Some(Past {
+            topic: Arc::clone(topic),
+            source: Arc::clone(&source.topic),
+            journal: self.journal_of(&source.topic.relation.name)?,
+        })
+    }
+}
+
+/// What a log has kept of a topic.
+struct Past {
+    topic: Arc<Topic>,
+    /// The source whose log it is; the topic itself, or that of its bad rows.
+    source: Arc<Topic>,
+    journal: Arc<Journal>,
+}
+
+impl Past {
+    /// With the hidden columns that a query names.
+    fn table(&self, named: &Named, partitions: usize) -> History {
+        let relation = &self.source.relation;
+        let hidden = named.get(&relation.name).map(|hidden| {
+            let hidden: Vec<_> = hidden.iter().copied().collect();
+            Stamp::new(&relation.name, &relation.schema, &hidden)
+        });
+        let is_bad = self.topic.id != self.source.id;
+        let event_time = relation.event_time.first().filter(|_| !is_bad);
+        History {
+            columns: Arc::clone(&relation.schema),
+            of: match is_bad {
+                true => Kept::Bad,
+                false => Kept::Rows(hidden),
+            },
+            reader: self.journal.reader(),
+            time: event_time.map(|time| time.column),
+            partitions,
+        }
     }
 }
 
@@ -155,8 +191,8 @@ impl Inner {
 #[derive(Default)]
 struct Tables {
     views: Vec<Arc<Topic>>,
-    /// Sources, with the logs that have kept their rows.
-    histories: Vec<(Arc<Topic>, Arc<Journal>)>,
+    /// Sources and their bad rows, out of the logs.
+    histories: Vec<Past>,
     /// Their hidden columns that it names.
     named: Named,
 }

@@ -7,7 +7,7 @@ use headwater::arrow::array::AsArray;
 use headwater::arrow::datatypes::Int64Type;
 use headwater::{Db, Outcome};
 
-use super::{bad_second_line, crash, in_memory, numbers, open, until};
+use super::{bad_second_line, crash, in_memory, numbers, open, shown, until};
 
 /// What REPROCESS answers.
 fn reprocess(db: &Db) -> (i64, i64) {
@@ -122,6 +122,20 @@ fn bad_rows_of_a_source_that_has_ended_still_count_where_no_window_has_closed() 
         assert_eq!(reprocess(&db), (0, 0));
         assert_eq!(numbers(&db, counts), [211]);
     }
+}
+
+#[test]
+fn bad_rows_can_be_looked_at_and_are_counted_after_a_restart() {
+    let (folder, input) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let db = open(folder.path());
+    mistaken(&db, input.path());
+    let bad = "SELECT CAST(bytes AS VARCHAR), reason, arrival FROM s__bad WHERE reason <> ''";
+    let before = shown(&db, bad);
+    assert_eq!(before.lines().count(), 3 + 4, "{before}");
+    db.close();
+    let db = open(folder.path());
+    assert_eq!(shown(&db, bad), before);
+    assert_eq!(numbers(&db, "SELECT bad FROM system.sources"), [3]);
 }
 
 #[test]
