@@ -78,8 +78,9 @@ pub trait Sink: Send + 'static {
     /// Called when no further batch is waiting: pushes out whatever is buffered.
     async fn flush(&mut self) -> Result<()>;
 
-    /// The place after the last complete `write`, own buffers included; `None` if this sink cannot go
-    /// back. Cheap: it is asked after every `write`. May be relied on after the next [`sync`](Self::sync).
+    /// The place after what is outside: behind all rows but the [`unsent`](Self::unsent) ones; `None` if
+    /// this sink cannot go back. Cheap: it is asked after every `write`. It is true at once for a process
+    /// that dies, and after the next [`sync`](Self::sync) for a machine that does.
     fn receipt(&self) -> Option<Receipt> {
         None
     }
@@ -90,8 +91,7 @@ pub trait Sink: Send + 'static {
     }
 
     /// How many of the rows written last are still in the sink's own hands, and would be lost with the
-    /// process. May be too many, never too few. A sink that gives receipts answers 0: they cover its
-    /// buffers.
+    /// process. May be too many, never too few; of a sink that gives receipts the exact number.
     fn unsent(&self) -> u64 {
         0
     }

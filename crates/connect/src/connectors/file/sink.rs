@@ -4,8 +4,9 @@
 //! ends with a whole line: what a failed write left behind is cut off before the next one, so a disk
 //! that was full for a while leaves no torn line. Syncing and closing bring the file to the disk.
 //!
-//! A receipt is a place in the file, see `place`, behind everything taken, also what is only gathered
-//! yet. Opened with one, the sink cuts off whatever follows that place, and goes on there. There is no
+//! A receipt is a place in the file, see `place`, behind its last whole write; what is only gathered is
+//! unsent. A file that is no longer under its name, or was cut, while it is written is told with the
+//! next write, since nobody would ever read what is written then. Opened with a receipt, the sink cuts off whatever follows that place, and goes on there. There is no
 //! rotation, so a sink has one file. It is locked while it is open: of two sinks with one file each
 //! would cut off what the other wrote. The system ends the lock with the handle, however that ends.
 
@@ -82,11 +83,13 @@ struct Open {
     file: File,
     /// Taken, and not yet in the file.
     buffer: Vec<u8>,
-    /// The length of the file up to its last whole write.
-    length: u64,
-    /// Behind `buffer`: `place.length == length + buffer.len()`.
+    /// The rows in `buffer`.
+    rows: u64,
+    /// Behind the last whole write.
     place: Place,
-    /// Whether a failed write may have left something behind `length`.
+    /// Tells the file from another one under its name.
+    id: FileId,
+    /// Whether a failed write may have left something behind `place`.
     torn: bool,
     /// Whether the folder's entry for the file is on the disk.
     linked: bool,
@@ -113,7 +116,7 @@ impl Sink for FileSink {
             Some(receipt) => resume(path, &receipt).await?,
             None => begin(path, self.options.append).await?,
         };
-        if open.length > 0 {
+        if open.place.length > 0 {
             self.encoder.resume();
         }
         self.open = Some(open);
@@ -124,26 +127,26 @@ impl Sink for FileSink {
         let open = self.open.as_mut().ok_or(Error::NotOpen)?;
         // First make room, then take the batch: what fails has not been taken.
         if open.buffer.len() >= WRITE_AT {
-            let written = open.write().await;
-            written.map_err(failed("cannot write", &self.options.path))?;
+            open.write(&self.options.path).await?;
         }
         self.frames.clear();
         self.encoder.encode(rows, &mut self.frames)?;
-        let start = open.buffer.len();
         self.frames.write_lines(&mut open.buffer);
-        open.place.advance(&open.buffer[start..]);
+        open.rows += rows.num_rows() as u64;
         Ok(())
     }
 
     async fn flush(&mut self) -> Result<()> {
         let open = self.open.as_mut().ok_or(Error::NotOpen)?;
-        open.write()
-            .await
-            .map_err(failed("cannot write", &self.options.path))
+        open.write(&self.options.path).await
     }
 
     fn receipt(&self) -> Option<Receipt> {
         self.open.as_ref().and_then(|open| open.place.receipt())
+    }
+
+    fn unsent(&self) -> u64 {
+        self.open.as_ref().map_or(0, |open| open.rows)
     }
 
     async fn sync(&mut self) -> Result<()> {
@@ -161,28 +164,59 @@ impl Sink for FileSink {
 }
 
 impl Open {
-    fn new(file: File, place: Place) -> Self {
+    fn new(file: File, id: FileId, place: Place) -> Self {
         Self {
             file,
             buffer: Vec::new(),
-            length: place.length,
+            rows: 0,
             place,
+            id,
             torn: false,
             linked: false,
         }
     }
 
-    /// Puts everything into the file.
-    async fn write(&mut self) -> std::io::Result<()> {
+    /// Puts everything into the file, which is at `path`.
+    async fn write(&mut self, path: &Path) -> Result<()> {
+        self.still_there(path)?;
+        let written = self.write_all().await;
+        written.map_err(failed("cannot write", path))
+    }
+
+    /// One call of the system, which does not read the disk.
+    fn still_there(&self, path: &Path) -> Result<()> {
+        let differs = |reason: String| {
+            let target = path.display().to_string();
+            Err(Error::BadReceipt { target, reason })
+        };
+        let wrote = self.place.length;
+        match std::fs::metadata(path) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                differs(format!("it was removed, it had {wrote} bytes"))
+            }
+            Ok(found) if file_id(&found) != self.id => {
+                differs("another file has taken its name".to_owned())
+            }
+            Ok(found) if found.len() < wrote => {
+                let length = found.len();
+                differs(format!("it was cut to {length} bytes, it had {wrote}"))
+            }
+            // What else is wrong with it the write tells.
+            _ => Ok(()),
+        }
+    }
+
+    async fn write_all(&mut self) -> std::io::Result<()> {
         if self.torn {
-            self.file.set_len(self.length).await?;
+            self.file.set_len(self.place.length).await?;
         }
         self.torn = true;
         self.file.write_all(&self.buffer).await?;
         self.file.flush().await?;
         self.torn = false;
-        self.length += self.buffer.len() as u64;
+        self.place.advance(&self.buffer);
         self.buffer.clear();
+        self.rows = 0;
         Ok(())
     }
 
@@ -204,9 +238,25 @@ async fn begin(path: &Path, append: bool) -> Result<Open> {
         emptied.map_err(failed("cannot replace", path))?;
     }
     let cannot = failed("cannot open", path);
-    let length = file.metadata().await.map_err(&cannot)?.len();
-    let place = Place::read(&mut file, length).await.map_err(&cannot)?;
-    Ok(Open::new(file, place))
+    let found = file.metadata().await.map_err(&cannot)?;
+    let place = Place::read(&mut file, found.len()).await;
+    Ok(Open::new(file, file_id(&found), place.map_err(&cannot)?))
+}
+
+/// What tells a file from another one under its name, where the system has something.
+type FileId = Option<(u64, u64)>;
+
+fn file_id(found: &std::fs::Metadata) -> FileId {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::MetadataExt;
+        Some((found.dev(), found.ino()))
+    }
+    #[cfg(not(unix))]
+    {
+        let _ = found;
+        None
+    }
 }
 
 /// Opens the file where the receipt says, and cuts off what follows.
@@ -225,7 +275,8 @@ async fn resume(path: &Path, receipt: &Receipt) -> Result<Open> {
         opened => opened?,
     };
     let cannot = failed("cannot open", path);
-    let length = file.metadata().await.map_err(&cannot)?.len();
+    let found = file.metadata().await.map_err(&cannot)?;
+    let (id, length) = (file_id(&found), found.len());
     if length < saved.length {
         let was = saved.length;
         return Err(differs(format!("it has {length} bytes, it had {was}")));
@@ -247,7 +298,7 @@ async fn resume(path: &Path, receipt: &Receipt) -> Result<Open> {
         let cut = file.set_len(saved.length).await;
         cut.map_err(failed("cannot cut off", path))?;
     }
-    Ok(Open::new(file, place))
+    Ok(Open::new(file, id, place))
 }
 
 /// Always in append mode: after a cut, writing goes on at the end.
@@ -407,14 +458,47 @@ mod tests {
     async fn a_torn_line_is_cut_off() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("out");
+        std::fs::write(&path, "whole\n").unwrap();
+        let mut open = begin(&path, true).await.unwrap();
         std::fs::write(&path, "whole\nto").unwrap();
-        let mut how = OpenOptions::new();
-        let file = how.append(true).open(&path).await.unwrap();
-        let mut open = Open::new(file, Place::default());
-        (open.buffer, open.length, open.torn) = (b"torn\n".to_vec(), 6, true);
-        open.write().await.unwrap();
+        (open.buffer, open.torn) = (b"torn\n".to_vec(), true);
+        open.write(&path).await.unwrap();
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "whole\ntorn\n");
-        assert_eq!((open.length, open.torn), (11, false));
+        assert_eq!((open.place.length, open.torn), (11, false));
+    }
+
+    #[tokio::test]
+    async fn a_file_that_goes_while_it_is_written_is_told() {
+        type Harm = fn(&Path) -> std::io::Result<()>;
+        let harms: [(Harm, &str); 3] = [
+            (
+                |path| std::fs::remove_file(path),
+                "it was removed, it had 6 bytes",
+            ),
+            (
+                |path| {
+                    std::fs::rename(path, path.with_extension("1"))?;
+                    std::fs::write(path, "another\n")
+                },
+                "another file has taken its name",
+            ),
+            (
+                |path| std::fs::write(path, "w"),
+                "it was cut to 1 bytes, it had 6",
+            ),
+        ];
+        for (harm, told) in harms {
+            let folder = tempfile::tempdir().unwrap();
+            let path = folder.path().join("out");
+            std::fs::write(&path, "whole\n").unwrap();
+            let mut open = begin(&path, true).await.unwrap();
+            harm(&path).unwrap();
+            open.buffer = b"more\n".to_vec();
+            let error = open.write(&path).await.unwrap_err();
+            assert!(error.to_string().ends_with(told), "{error}");
+            assert_eq!(error.retry(), crate::Retry::Fatal);
+            assert_eq!(open.buffer, b"more\n", "nothing is taken for written");
+        }
     }
 
     #[tokio::test]
@@ -433,17 +517,20 @@ mod tests {
         let options = args.options.get().unwrap();
         // A file opened for reading: every write fails.
         let file = File::open(&path).await.unwrap();
+        let id = file_id(&file.metadata().await.unwrap());
         let mut sink = FileSink {
             options,
             encoder: args.encoder.unwrap(),
             frames: Frames::default(),
-            open: Some(Open::new(file, Place::default())),
+            open: Some(Open::new(file, id, Place::default())),
         };
+        let nothing = sink.receipt();
         let large = "x".repeat(WRITE_AT);
         sink.write(&rows(&large)).await.unwrap();
         for _ in 0..2 {
             let error = sink.write(&rows("next")).await.unwrap_err();
             assert_eq!(error.retry(), crate::Retry::Backoff);
+            assert_eq!((sink.receipt(), sink.unsent()), (nothing.clone(), 1));
         }
         let mut how = OpenOptions::new();
         let writable = how.append(true).open(&path).await.unwrap();
