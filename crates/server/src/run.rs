@@ -10,6 +10,7 @@
 //! before the first row. Rows are shown by threads of their own, so that a pipe nobody reads never
 //! keeps a signal from being heard.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -126,6 +127,8 @@ struct Pipeline {
     loaded: Loaded,
     shows: Vec<JoinHandle<io::Result<()>>>,
     ending: Arc<Ending>,
+    /// How many rows of each source were bad before this run.
+    bad_before: BTreeMap<String, u64>,
 }
 
 /// What those who wait for each other tell each other.
@@ -144,7 +147,9 @@ impl Pipeline {
             loaded,
             shows: Vec::new(),
             ending: Arc::default(),
+            bad_before: BTreeMap::new(),
         };
+        pipeline.bad_before = pipeline.bad().collect();
         match pipeline.has_screen() {
             true => pipeline.show_on_screen()?,
             false => pipeline.show_lines()?,
@@ -232,6 +237,7 @@ impl Pipeline {
             true => Ok(()),
             false => self.answer_selects(),
         };
+        let bad = self.bad_rows_told();
         self.db.close();
         self.ending.closed.store(true, Ordering::Release);
         for show in self.shows {
@@ -245,9 +251,30 @@ impl Pipeline {
                 _ => {}
             }
         }
+        bad.iter().for_each(|line| eprintln!("{line}"));
         drained.map_err(Failure::runtime)?;
         answered?;
         script::tell_failures(&self.db)
+    }
+
+    /// How many rows of each source were bad.
+    fn bad(&self) -> impl Iterator<Item = (String, u64)> + use<> {
+        let metrics = self.db.metrics().into_iter();
+        let bad = metrics.filter(|it| it.of.name == "headwater_source_bad_rows_total");
+        bad.map(|it| (it.name, it.value as u64))
+    }
+
+    /// What to say of sources that brought rows that could not be decoded.
+    fn bad_rows_told(&self) -> Vec<String> {
+        let told = self.bad().filter_map(|(source, bad)| {
+            let before = self.bad_before.get(&source).copied().unwrap_or(0);
+            let rows = bad.saturating_sub(before);
+            let line = format!(
+                "warning: {rows} rows of {source} could not be decoded: they are in {source}__bad"
+            );
+            (rows > 0).then_some(line)
+        });
+        told.collect()
     }
 
     fn answer_selects(&self) -> Result<(), Failure> {

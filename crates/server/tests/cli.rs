@@ -569,3 +569,22 @@ fn the_past_of_a_pipeline_that_has_ended_can_be_run_again() {
     assert_eq!(code, 1);
     assert!(errors.contains("nothing"), "{errors}");
 }
+
+#[test]
+fn rows_that_could_not_be_decoded_are_told_once() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("in.csv"), "1\nx\n3\n").unwrap();
+    let file = folder.path().join("p.sql");
+    let sql = format!(
+        "CREATE SOURCE t (a INT) WITH (connector = 'file', format = 'csv', follow = false, path = '{}');
+         CREATE VIEW n AS SELECT COUNT(*) AS n FROM t; SUBSCRIBE TO n;",
+        folder.path().join("in.csv").display()
+    );
+    std::fs::write(&file, sql).unwrap();
+    let run = || output(&mut headwater(&["run", file.to_str().unwrap()]));
+    let (code, _, errors) = run();
+    let told = "warning: 1 rows of t could not be decoded: they are in t__bad\n";
+    assert_eq!((code, errors.as_str()), (0, told));
+    let (code, _, errors) = run();
+    assert_eq!((code, errors.as_str()), (0, ""), "it was told before");
+}

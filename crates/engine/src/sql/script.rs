@@ -23,6 +23,9 @@ pub(super) const NESTING_MAX: usize = 32;
 /// How deep a tree of operators may be.
 pub(super) const DEPTH_MAX: usize = 128;
 
+/// How many common table expressions a statement may have: each may read the one before.
+pub(super) const CTES_MAX: usize = 128;
+
 /// A token with its place in the script.
 #[derive(Debug, Clone)]
 pub(super) struct Lexeme {
@@ -68,16 +71,20 @@ pub(super) fn statements(lexemes: &[Lexeme]) -> impl Iterator<Item = &[Lexeme]> 
 
 /// Refuses a statement that is nested or chained deeper than the stack allows.
 pub(super) fn measure(statement: &[Lexeme]) -> Result<()> {
-    let mut shape = Shape::default();
+    let (mut shape, mut ctes) = (Shape::default(), 0);
     for (index, lexeme) in statement.iter().enumerate() {
         let before = index
             .checked_sub(1)
             .map(|index| &statement[index].token.token);
         shape.token(&lexeme.token.token, before);
+        let opens = lexeme.token.token == Token::LParen;
+        ctes += usize::from(opens && before.is_some_and(is_as));
         let (what, found, limit) = if shape.nesting() > NESTING_MAX {
             ("parentheses nested", shape.nesting(), NESTING_MAX)
         } else if shape.depth() > DEPTH_MAX {
             ("operators chained", shape.depth(), DEPTH_MAX)
+        } else if ctes > CTES_MAX {
+            ("common table expressions chained", ctes, CTES_MAX)
         } else {
             continue;
         };
@@ -195,6 +202,10 @@ fn word(token: &Token) -> Option<&'static str> {
         Token::Word(word) if word.value.eq_ignore_ascii_case("INTERVAL") => Some("INTERVAL"),
         _ => None,
     }
+}
+
+fn is_as(token: &Token) -> bool {
+    matches!(token, Token::Word(word) if word.value.eq_ignore_ascii_case("AS"))
 }
 
 fn opens_type(before: Option<&Token>) -> bool {

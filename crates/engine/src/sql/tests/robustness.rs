@@ -180,6 +180,12 @@ fn what_is_chained_too_long_is_refused() {
         "{}",
         error.message
     );
+    let ctes: Vec<String> = (1..2_000)
+        .map(|n| format!("c{n} AS (SELECT * FROM c{})", n - 1))
+        .collect();
+    let chained = format!("WITH c0 AS (SELECT 1), {} SELECT 1", ctes.join(", "));
+    let error = parse_each(&chained).remove(0).unwrap_err();
+    assert_eq!(error.sqlstate, "54001", "{}", error.message);
 }
 
 #[test]
