@@ -8,7 +8,7 @@ use arrow::datatypes::SchemaRef;
 
 use crate::formats::Encoder;
 use crate::options::{ByteSize, Checked, OptionSet};
-use crate::{Cursor, Guarantee, Result, Sink, Source};
+use crate::{Cursor, ErrorStrategy, Guarantee, Result, Sink, Source};
 
 /// A way to the outside world.
 #[derive(Clone, Copy)]
@@ -80,4 +80,7 @@ pub struct SinkArgs<'a> {
     pub encoder: Option<Box<dyn Encoder>>,
     /// The name of that format.
     pub format: Option<&'static str>,
+    /// What is done with rows that it cannot write; if it is said, a sink that tries again by itself
+    /// must not do so without end.
+    pub strategy: Option<ErrorStrategy>,
 }

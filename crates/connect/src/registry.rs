@@ -468,6 +468,7 @@ impl SinkSpec {
             schema: self.columns.clone(),
             encoder,
             format: self.format.map(|format| format.name),
+            strategy: self.errors.strategy(),
         })
     }
 }

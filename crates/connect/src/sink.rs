@@ -11,11 +11,14 @@
 //! still holds itself: whoever keeps those and writes them again loses nothing, though a row may
 //! arrive twice. Which of the two a connector can do is its [`Guarantee`], known before anything runs.
 //!
-//! Keeping receipts and rows is the engine's business; trying again is, too.
+//! Keeping receipts and rows is the engine's business; trying again is, too. So a sink with a buffer
+//! lets go of it when asked with [`Sink::take_back`], for what is given up to be dropped or sent
+//! elsewhere.
 
 use arrow::array::RecordBatch;
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
 
 use crate::Result;
 
@@ -99,6 +102,19 @@ pub trait Sink: Send + 'static {
     /// Rows that the sink has dropped by a policy of its own, since it was made. Only grows.
     fn dropped(&self) -> u64 {
         0
+    }
+
+    /// Lets go of all rows that are still in its own hands, and says which: for each, oldest first,
+    /// how many rows were written after it. Asked after a failed `write` or `flush`, when its rows are
+    /// given up. `None` if it has none that it could let go.
+    fn take_back(&mut self) -> Option<Vec<u64>> {
+        None
+    }
+
+    /// Follows whether the outside can be reached: why not, or `None` as long as it can. Only for a
+    /// sink that connects by itself; what `write` and `flush` answer need not be told here.
+    fn outage(&self) -> Option<watch::Receiver<Option<String>>> {
+        None
     }
 
     /// Flushes and closes. Called once; the sink is dropped after it.

@@ -9,12 +9,15 @@
 //!
 //! What is given up, and what then, is the sink's [`ErrorOptions`]. A batch that cannot be encoded is
 //! halved until the rows at fault stand alone, if the strategy lets the others go on; a sink that
-//! cannot write at all gives up the whole batch at once. When the sink fails its rows stay in the
-//! queue, which a new feeder takes up when the sink is started again.
+//! cannot write at all gives up the whole batch at once, and before it what the sink still holds
+//! itself, which is why the feeder keeps those rows (`held`). A sink that cannot be opened cannot
+//! write: if its rows go elsewhere, each batch is an attempt to open it. When the sink fails its rows
+//! stay in the queue, which a new feeder takes up when the sink is started again.
 
+mod held;
 mod progress;
 
-use std::collections::VecDeque;
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -25,9 +28,11 @@ use headwater_connect::{
     Attempts, Backoff, Clock, DeadLetter, DeadLetters, Error, ErrorOptions, ErrorStrategy, Receipt,
     Sink, originals,
 };
+use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use held::Held;
 pub(crate) use progress::SinkStatus;
 
 use crate::subscription::{Delivery, Event, Subscription};
@@ -62,12 +67,10 @@ pub(super) struct FeederParts {
 /// Moves rows from a subscription into a sink, trying again when the sink fails.
 pub(super) struct Feeder {
     parts: FeederParts,
-    /// The rows handed over of each batch that is written and not delivered, oldest first.
-    held: VecDeque<u64>,
-    /// The sum of `held`.
-    held_rows: u64,
-    /// Flushes that failed one after the other.
-    flushes: Attempts,
+    /// What was handed over of each batch that is written and not delivered.
+    held: Held,
+    /// Whether the sink is open.
+    is_open: bool,
     /// Gives every series of attempts a jitter of its own.
     series: u64,
 }
@@ -83,12 +86,10 @@ struct GivenUp {
 
 impl Feeder {
     pub fn new(parts: FeederParts) -> Self {
-        let flushes = Attempts::new(patience(&parts.errors), parts.seed);
         Self {
             parts,
-            held: VecDeque::new(),
-            held_rows: 0,
-            flushes,
+            held: Held::default(),
+            is_open: false,
             series: 0,
         }
     }
@@ -102,10 +103,12 @@ impl Feeder {
 
     /// Writes rows until there are no more, the sink fails for good, or it is told to stop.
     pub async fn run(mut self, mut sink: Box<dyn Sink>) {
-        let stop = self.parts.stop.clone();
+        let (stop, status) = (self.parts.stop.clone(), Arc::clone(&self.parts.status));
+        let outage = sink.outage();
         let fed = tokio::select! {
             fed = self.feed(sink.as_mut()) => fed,
             () = stop.cancelled() => Ok(()),
+            never = follow(outage, &status) => match never {},
         };
         let closed = sink.close().await;
         if closed.is_ok() {
@@ -125,9 +128,7 @@ impl Feeder {
         self.open(sink).await?;
         while let Some(event) = self.next(sink).await? {
             if let Event::Rows(batch) = event {
-                let handed = self.write(sink, &batch).await?;
-                self.held.push_back(handed);
-                self.held_rows += handed;
+                self.write(sink, &batch).await?;
                 self.settle(sink);
             }
         }
@@ -137,12 +138,18 @@ impl Feeder {
     async fn open(&mut self, sink: &mut dyn Sink) -> Result<(), Ended> {
         let mut attempts = self.series(self.parts.errors.restarts(Backoff::default()));
         while let Err(error) = sink.open(self.parts.receipt.clone()).await {
+            if self.leaves_out() && !matches!(error, Error::BadReceipt { .. }) {
+                self.parts.status.opened();
+                self.parts.status.set("degraded", Some(told(&error)));
+                return Ok(());
+            }
             let Some(wait) = attempts.next(Duration::ZERO, error.retry()) else {
                 return Err(self.failed(&error));
             };
             self.parts.status.set("backing_off", Some(told(&error)));
             tokio::time::sleep(wait).await;
         }
+        self.is_open = true;
         self.settle(sink);
         self.parts.status.opened();
         self.parts.status.set("running", None);
@@ -155,12 +162,11 @@ impl Feeder {
             self.sync(sink).await;
             let event = match self.parts.rows.try_next() {
                 Ok(None) => {
-                    let again = self.flush(sink).await?;
+                    self.flush(sink).await?;
                     let parts = &mut self.parts;
                     tokio::select! {
                         event = StreamExt::next(&mut parts.rows) => event.transpose(),
                         () = parts.status.asked() => continue,
-                        () = after(again) => continue,
                     }
                 }
                 event => event,
@@ -172,37 +178,59 @@ impl Feeder {
         }
     }
 
-    /// Flushes the sink; after a failure, how long to wait before the next flush.
-    async fn flush(&mut self, sink: &mut dyn Sink) -> Result<Option<Duration>, Ended> {
-        let Err(error) = sink.flush().await else {
-            self.settle(sink);
-            if self.flushes.failures() > 0 {
-                self.flushes = self.series(patience(&self.parts.errors));
-                self.parts.status.recover("degraded");
-            }
-            return Ok(None);
-        };
-        let wait = self.flushes.next(Duration::ZERO, error.retry());
-        if wait.is_none() {
-            return Err(self.failed(&error));
+    /// Flushes the sink, again and again until it is done or what the sink holds is given up.
+    async fn flush(&mut self, sink: &mut dyn Sink) -> Result<(), Ended> {
+        if !self.is_open {
+            return Ok(());
         }
-        self.parts.status.set("degraded", Some(told(&error)));
-        Ok(wait)
+        let mut series: Option<(Attempts, Attempts)> = None;
+        while let Err(error) = sink.flush().await {
+            let (attempts, patience) = series.get_or_insert_with(|| {
+                let retries = self.parts.errors.retries();
+                (self.series(retries), self.series(patience()))
+            });
+            let mut wait = attempts.next(Duration::ZERO, error.retry());
+            if wait.is_none() && self.leaves_out() {
+                let attempts = attempts.failures();
+                let reason = told(&error);
+                let failure = GivenUp { error, attempts };
+                if self.give_up_held(sink, &failure).await? {
+                    self.settle(sink);
+                    self.parts.status.set("degraded", Some(reason));
+                    return Ok(());
+                }
+                wait = patience.next(Duration::ZERO, failure.error.retry());
+                self.wait_to_flush(sink, &failure.error, wait).await?;
+            } else {
+                self.wait_to_flush(sink, &error, wait).await?;
+            }
+        }
+        self.settle(sink);
+        if series.is_some() {
+            self.parts.status.recover("degraded");
+        }
+        Ok(())
     }
 
-    /// Writes a batch, or those of its rows that can be written; the number of rows handed over.
-    async fn write(&mut self, sink: &mut dyn Sink, batch: &RecordBatch) -> Result<u64, Ended> {
+    /// Writes a batch, or those of its rows that can be written.
+    async fn write(&mut self, sink: &mut dyn Sink, batch: &RecordBatch) -> Result<(), Ended> {
+        self.held.begin();
         let mut parts = vec![batch.clone()];
-        let (mut handed, mut given_up, mut letters) = (0, None, Vec::new());
+        let (mut given_up, mut letters) = (None, Vec::new());
         while let Some(part) = parts.pop() {
             let rows = part.num_rows();
             match self.try_write(sink, &part).await {
-                Ok(()) => handed += rows as u64,
+                Ok(()) => self.held.add(part),
                 Err(failure) if self.tells_rows_apart(&failure) && rows > 1 => {
                     parts.push(part.slice(rows / 2, rows - rows / 2));
                     parts.push(part.slice(0, rows / 2));
                 }
                 Err(failure) => {
+                    if self.leaves_out() && !failure.error.is_of_rows() {
+                        // What was written before comes first. If the sink keeps it, it may yet
+                        // deliver it.
+                        self.give_up_held(sink, &failure).await?;
+                    }
                     letters.extend(self.give_up(&part, &failure)?);
                     given_up = Some(told(&failure.error));
                 }
@@ -215,15 +243,19 @@ impl Feeder {
             Some(reason) => self.parts.status.set("degraded", Some(reason)),
             None => self.parts.status.recover("degraded"),
         }
-        self.parts.status.rows.fetch_add(handed, Ordering::Relaxed);
-        Ok(handed)
+        Ok(())
     }
 
     /// Whether a batch is worth being halved: only some of its rows are at fault, and the others may
     /// go on without them.
     fn tells_rows_apart(&self, failure: &GivenUp) -> bool {
+        failure.error.is_of_rows() && self.leaves_out()
+    }
+
+    /// Whether the sink goes on without the rows that it cannot write.
+    fn leaves_out(&self) -> bool {
         use ErrorStrategy::{Dlq, Drop};
-        failure.error.is_of_rows() && matches!(self.parts.errors.strategy(), Some(Drop | Dlq))
+        matches!(self.parts.errors.strategy(), Some(Drop | Dlq))
     }
 
     /// Writes rows, again and again until they are written or given up.
@@ -231,7 +263,7 @@ impl Feeder {
         let mut attempts: Option<Attempts> = None;
         loop {
             let began = Instant::now();
-            let Err(error) = sink.write(rows).await else {
+            let Err(error) = self.write_once(sink, rows).await else {
                 if attempts.is_some() {
                     self.parts.status.recover("backing_off");
                 }
@@ -246,6 +278,32 @@ impl Feeder {
             self.parts.status.set("backing_off", Some(told(&error)));
             self.rest(sink, wait).await;
         }
+    }
+
+    /// Writes rows; opens the sink before, if it could not be opened so far.
+    async fn write_once(
+        &mut self,
+        sink: &mut dyn Sink,
+        rows: &RecordBatch,
+    ) -> headwater_connect::Result<()> {
+        if !self.is_open {
+            sink.open(self.parts.receipt.clone()).await?;
+            self.is_open = true;
+        }
+        sink.write(rows).await
+    }
+
+    /// Waits before the next flush, if there is to be one.
+    async fn wait_to_flush(
+        &mut self,
+        sink: &mut dyn Sink,
+        error: &Error,
+        wait: Option<Duration>,
+    ) -> Result<(), Ended> {
+        let wait = wait.ok_or_else(|| self.failed(error))?;
+        self.parts.status.set("degraded", Some(told(error)));
+        self.rest(sink, wait).await;
+        Ok(())
     }
 
     /// Waits, and syncs the sink meanwhile when asked.
@@ -276,6 +334,25 @@ impl Feeder {
                 Err(self.failed(&failure.error))
             }
         }
+    }
+
+    /// Does with the rows that the sink still holds what the strategy says; false if it keeps them.
+    async fn give_up_held(
+        &mut self,
+        sink: &mut dyn Sink,
+        failure: &GivenUp,
+    ) -> Result<bool, Ended> {
+        let Some(places) = sink.take_back() else {
+            return Ok(false);
+        };
+        let mut letters = Vec::new();
+        for rows in self.held.take(&places) {
+            letters.extend(self.give_up(&rows, failure)?);
+        }
+        if !letters.is_empty() {
+            self.bury(&letters).await;
+        }
+        Ok(true)
     }
 
     /// Sends dead letters to their stream; what it does not take goes to the log, and is counted.
@@ -321,34 +398,35 @@ impl Feeder {
 
     /// Notes what the sink no longer holds itself, and where it is.
     fn settle(&mut self, sink: &dyn Sink) {
-        let unsent = sink.unsent();
-        let mut items = 0;
-        while let Some(&rows) = self.held.front()
-            && self.held_rows - rows >= unsent
-        {
-            self.held.pop_front();
-            self.held_rows -= rows;
-            items += 1;
-        }
+        let (rows, items) = self.held.settle(sink.unsent());
         let status = &self.parts.status;
+        status.rows.fetch_add(rows, Ordering::Relaxed);
         status.overflowed.store(sink.dropped(), Ordering::Relaxed);
-        status.deliver(sink.receipt(), items);
+        let receipt = if self.is_open {
+            sink.receipt()
+        } else {
+            self.parts.receipt.clone()
+        };
+        status.deliver(receipt, items);
     }
 
     /// The sink has closed: everything it took is outside, and durable.
     fn all_is_outside(&mut self) {
         let status = &self.parts.status;
         let receipt = status.delivered().receipt;
-        status.deliver(receipt.clone(), self.held.len() as u64);
+        let (rows, items) = self.held.settle(0);
+        status.rows.fetch_add(rows, Ordering::Relaxed);
+        status.deliver(receipt.clone(), items);
         status.synced(receipt);
-        self.held.clear();
-        self.held_rows = 0;
     }
 
     /// Syncs the sink if somebody waits for it.
     async fn sync(&self, sink: &mut dyn Sink) {
         if let Some((waiting, receipt)) = self.parts.status.take_waiting() {
-            let synced = sink.sync().await.map_err(|error| told(&error));
+            let synced = match self.is_open {
+                true => sink.sync().await.map_err(|error| told(&error)),
+                false => Ok(()),
+            };
             if synced.is_ok() {
                 self.parts.status.synced(receipt);
             }
@@ -367,13 +445,27 @@ impl Feeder {
     }
 }
 
-/// When a flush is tried again. What is to be flushed is in the sink's hands, where it can neither be
-/// dropped nor sent elsewhere.
-fn patience(errors: &ErrorOptions) -> Backoff {
-    match errors.strategy() {
-        Some(ErrorStrategy::Retry | ErrorStrategy::Fail) => errors.retries(),
-        None | Some(ErrorStrategy::Drop | ErrorStrategy::Dlq) => ErrorOptions::default().retries(),
+/// When a flush is tried again of a sink that keeps what it holds, so that it can neither be dropped nor
+/// sent elsewhere.
+fn patience() -> Backoff {
+    ErrorOptions::default().retries()
+}
+
+/// Tells whether the sink can reach the outside, for as long as it is polled.
+async fn follow(
+    outage: Option<watch::Receiver<Option<String>>>,
+    status: &SinkStatus,
+) -> Infallible {
+    if let Some(mut outage) = outage {
+        loop {
+            let why = outage.borrow_and_update().clone();
+            status.cannot_reach(why);
+            if outage.changed().await.is_err() {
+                break;
+            }
+        }
     }
+    std::future::pending().await
 }
 
 /// What went wrong, and what to do where we know.
@@ -381,14 +473,6 @@ fn told(error: &Error) -> String {
     match error.hint() {
         Some(hint) => format!("{error}; {hint}"),
         None => error.to_string(),
-    }
-}
-
-/// Never, if there is nothing to wait for.
-async fn after(wait: Option<Duration>) {
-    match wait {
-        Some(wait) => tokio::time::sleep(wait).await,
-        None => std::future::pending().await,
     }
 }
 

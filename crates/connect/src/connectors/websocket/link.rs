@@ -6,15 +6,16 @@
 //! it. Behind every run of messages goes a ping with the number of the last; see `queue`. So only a
 //! pong proves that the server is well: one that sends other things but no pong confirms nothing.
 //!
-//! The link ends when it is told to, or for ever when reconnecting is off, pointless or was tried
-//! too often; it then marks the queue as broken, and that is how the sink learns of it.
+//! The link ends when it is told to, or when reconnecting is off, pointless or was tried too often;
+//! it then marks the queue as broken, and that is how the sink learns of it. A sink that is to go on
+//! makes another link.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures_util::stream::{SplitSink, SplitStream};
 use futures_util::{SinkExt, StreamExt};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep};
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::{Bytes, Error as WsError, Message};
@@ -24,7 +25,7 @@ use super::connect::{Dialer, Socket, closed, farewell, loss, span};
 use super::policy::Trouble;
 use super::pulse::{Pulse, sleep_until};
 use super::queue::Queue;
-use crate::{Attempts, Backoff};
+use crate::{Attempts, Backoff, Error};
 
 /// A ping follows at the latest after this many bytes, so that a slow server is heard from often.
 const RUN_BYTES: usize = 64 << 10;
@@ -34,6 +35,10 @@ pub(super) struct Link {
     pub dialer: Dialer,
     /// `None`: never reconnect.
     pub backoff: Option<Backoff>,
+    /// Whether an attempt to reconnect that fails is the last.
+    pub one_attempt: bool,
+    /// Told why there is no connection.
+    pub outage: watch::Sender<Option<String>>,
     pub ping_interval: Option<Duration>,
     pub ping_timeout: Duration,
     pub queue: Arc<Queue>,
@@ -50,6 +55,7 @@ impl Link {
         let mut opened = first;
         loop {
             let began = Instant::now();
+            let was_last = self.one_attempt && opened.is_err();
             let trouble = match opened {
                 Ok(socket) => match self.serve(socket).await {
                     Some(trouble) => trouble,
@@ -58,8 +64,10 @@ impl Link {
                 Err(trouble) => trouble,
             };
             self.queue.requeue();
+            tell(&self.outage, Some(self.dialer.error(trouble.clone())));
             let up = began.elapsed();
-            let Some(wait) = attempts.as_mut().and_then(|a| a.next(up, trouble.retry)) else {
+            let attempts = attempts.as_mut().filter(|_| !was_last);
+            let Some(wait) = attempts.and_then(|it| it.next(up, trouble.retry)) else {
                 return self.queue.break_off(trouble);
             };
             let (target, reason) = (self.dialer.target(), &trouble.reason);
@@ -79,6 +87,7 @@ impl Link {
     /// Uses one connection to its end; `None` when told to stop.
     async fn serve(&self, socket: Socket) -> Option<Trouble> {
         self.queue.connected();
+        tell(&self.outage, None);
         let (mut writer, mut reader) = socket.split();
         let beat = Beat::new(Pulse::new(
             self.ping_interval,
@@ -168,6 +177,16 @@ impl Link {
         beat.changed.notify_one();
         writer.send(Message::Ping(ping.into())).await
     }
+}
+
+/// Tells whether there is a connection, if that is news.
+pub(super) fn tell(outage: &watch::Sender<Option<String>>, why: Option<Error>) {
+    let why = why.map(|error| error.to_string());
+    outage.send_if_modified(|told| {
+        let is_news = *told != why;
+        *told = why;
+        is_news
+    });
 }
 
 /// The pulse, shared by reader and writer.

@@ -7,8 +7,9 @@
 //! `connect` opens and closes connections for both directions, `policy` says whether a failure is
 //! worth another attempt, `pulse` when a silent server counts as dead. Both directions reconnect by
 //! themselves, by the user's `reconnect.*`: the source because it knows the interval it missed, the
-//! sink because it keeps what the server has not confirmed. The wrapper's own backoff never acts on
-//! them, for every error they return is fatal.
+//! sink because it keeps what the server has not confirmed. An error that the source returns is
+//! fatal, so the wrapper's own backoff never acts on it. The sink returns one when it has given up
+//! reconnecting; what then becomes of its rows, and when it is to try again, is said by `error.*`.
 //!
 //! There is no permessage-deflate (the library has none; `compression` is for payloads), and no
 //! server role.
@@ -70,8 +71,6 @@ fn guarantee(options: &Checked) -> Guarantee {
 fn create_sink(args: SinkArgs<'_>) -> Result<Box<dyn Sink>> {
     let options: SinkOptions = args.options.get()?;
     let encoder = args.encoder.ok_or(Error::NoEncoder)?;
-    Ok(Box::new(sink::WebsocketSink::new(
-        options.settings()?,
-        encoder,
-    )))
+    let settings = options.settings(args.strategy.is_some())?;
+    Ok(Box::new(sink::WebsocketSink::new(settings, encoder)))
 }

@@ -36,7 +36,8 @@ macro_rules! with_connection {
         pub struct $name {
             /// Where to connect to: `ws://...` or `wss://...`.
             url: String,
-            /// Connect again when the connection is lost. If not, its loss is the end.
+            /// Connect again when the connection is lost. If not, its loss is the end of a source,
+            /// and for a sink what `error.strategy` is about.
             #[serde(default = "yes")]
             reconnect: bool,
             /// The wait before the first attempt to reconnect, in milliseconds. It doubles with each
@@ -47,7 +48,8 @@ macro_rules! with_connection {
             /// asks for more (`Retry-After`) gets it.
             #[serde(rename = "reconnect.max.delay.ms", default = "max_delay_ms")]
             reconnect_max_delay_ms: u64,
-            /// How many attempts to reconnect may fail in a row; -1 for any number.
+            /// How many attempts to reconnect may fail in a row; -1 for any number, or for one if a
+            /// sink has an `error.strategy`, which says what is done then.
             #[serde(rename = "reconnect.max.attempts", default = "unlimited")]
             #[schemars(range(min = -1, max = 4_294_967_295_i64))]
             reconnect_max_attempts: i64,
@@ -333,12 +335,16 @@ impl SinkOptions {
         self.overflow == Overflow::Block
     }
 
-    /// What these options come to.
-    pub(super) fn settings(&self) -> Result<sink::Settings> {
+    /// What these options come to; `has_strategy` if something is to be done with rows that cannot
+    /// be written but to wait.
+    pub(super) fn settings(&self, has_strategy: bool) -> Result<sink::Settings> {
         let connection = self.connection();
+        let backoff = connection.backoff();
+        let without_end = backoff.as_ref().is_some_and(|it| it.attempts_max.is_none());
         Ok(sink::Settings {
             dialer: connection.dialer()?,
-            backoff: connection.backoff(),
+            backoff,
+            one_attempt: has_strategy && without_end,
             message_type: self.message_type,
             ping_interval: connection.ping_interval(),
             ping_timeout: connection.ping_timeout,

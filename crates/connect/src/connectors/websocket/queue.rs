@@ -15,6 +15,9 @@
 //! place on is [`unsent`](Queue::unsent), also what was dropped in between, so that the count always
 //! means a tail of what was pushed.
 //!
+//! What is given up is taken back, by place, so that whoever wrote it knows which rows those are. A
+//! queue that was broken off can be mended: what waits goes on the next connection.
+//!
 //! `waiting` is bounded by rows and bytes. What happens at the bound is the [`Overflow`] policy.
 //! The queue is shared by two tasks, the sink and its link; each waits for the other with one
 //! `Notify`, which keeps the permit when nobody waits yet, so no wake-up is lost.
@@ -50,7 +53,7 @@ pub(super) struct Bounds {
     pub overflow: Overflow,
 }
 
-/// Why nothing more will ever be sent.
+/// Why nothing more will be sent, until the queue is mended.
 #[derive(Debug, Clone)]
 pub(super) struct Broken(pub Trouble);
 
@@ -204,11 +207,48 @@ impl Queue {
         self.progress.notify_one();
     }
 
-    /// There will never be a connection again. The first reason stays.
+    /// There will be no connection until the queue is mended. The first reason stays.
     pub fn break_off(&self, trouble: Trouble) {
         self.requeue();
         self.lock().broken.get_or_insert(trouble);
         self.progress.notify_one();
+    }
+
+    /// What was broken off is whole again, or broken for the reason given.
+    pub fn mend(&self, still: Option<Trouble>) {
+        self.lock().broken = still;
+    }
+
+    /// Whether nothing is sent until the queue is mended.
+    pub fn is_broken(&self) -> bool {
+        self.lock().broken.is_some()
+    }
+
+    /// The place of the next message.
+    pub fn end(&self) -> u64 {
+        self.lock().pushed
+    }
+
+    /// Forgets the messages from place `end` on, of a queue that is broken.
+    pub fn rewind(&self, end: u64) {
+        let mut state = self.lock();
+        while state.waiting.back().is_some_and(|last| last.place >= end) {
+            let length = state.waiting.pop_back().map_or(0, |it| it.message.len());
+            state.waiting_bytes -= length;
+        }
+        state.pushed = state.pushed.min(end);
+    }
+
+    /// Forgets all that is not confirmed; says of each message how many were pushed after it.
+    pub fn take_back(&self) -> Vec<u64> {
+        let mut state = self.lock();
+        (state.waiting_bytes, state.sent_bytes) = (0, 0);
+        let sent: Vec<_> = state.sent.drain(..).map(|(_, placed)| placed).collect();
+        let all = sent.into_iter().chain(std::mem::take(&mut state.waiting));
+        let after = all.map(|placed| state.pushed - 1 - placed.place).collect();
+        drop(state);
+        self.progress.notify_one();
+        after
     }
 
     /// Messages that are neither confirmed nor dropped.
@@ -335,7 +375,28 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_broken_queue_says_why_for_ever() {
+    async fn what_is_taken_back_is_told_by_place() {
+        let queue = queue(Overflow::DropOldest);
+        for text in ["1", "2", "3", "4"] {
+            queue.push(Message::text(text)).await.expect("room");
+            if text == "1" {
+                queue.try_take().expect("it waits");
+            }
+        }
+        assert_eq!(queue.take_back(), [3, 1, 0], "the second was dropped");
+        assert_eq!((queue.unsent(), queue.unconfirmed()), (0, 0));
+        queue.push(Message::text("5")).await.expect("room");
+        queue.break_off(Trouble::lasting("gone"));
+        queue.mend(None);
+        let end = queue.end();
+        queue.push(Message::text("6")).await.expect("room");
+        queue.break_off(Trouble::lasting("gone"));
+        queue.rewind(end);
+        assert_eq!(queue.take_back(), [0], "the sixth was never there");
+    }
+
+    #[tokio::test]
+    async fn a_broken_queue_says_why_until_it_is_mended() {
         let queue = queue(Overflow::Block);
         queue.push(Message::text("x")).await.expect("room");
         queue.break_off(Trouble::lasting("first"));
@@ -347,5 +408,7 @@ mod tests {
         );
         let pushed = queue.push(Message::text("y")).await;
         assert_eq!(pushed.map_err(reason), Err("first".to_owned()));
+        queue.mend(None);
+        assert_eq!(queue.try_take(), Some((1, Message::text("x"))));
     }
 }

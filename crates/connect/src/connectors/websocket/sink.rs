@@ -10,6 +10,10 @@
 //! sink, and nothing is lost; with the other policies it does not, and what no longer fits is
 //! dropped and counted. Until a row is confirmed it counts as unsent, so that whoever keeps unsent
 //! rows over a crash loses none. The connection lives in a task of its own, the link.
+//!
+//! When the link has given up reconnecting, `write` and `flush` fail. The rows stay in the queue until
+//! they are taken back, and each further `write` or `flush` tries once to connect: with success they
+//! go on over a new link. When to call again, and how often, is left to the caller.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,13 +22,14 @@ use arrow::array::RecordBatch;
 use async_trait::async_trait;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::{Bytes, Message, Utf8Bytes};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use super::connect::Dialer;
-use super::link::Link;
+use super::connect::{Dialer, Socket};
+use super::link::{Link, tell};
 use super::policy::Trouble;
 use super::queue::{Bounds, Broken, Queue};
 use crate::formats::{Encoder, Frames};
@@ -50,6 +55,8 @@ pub(super) struct Settings {
     pub dialer: Dialer,
     /// `None`: never reconnect.
     pub backoff: Option<Backoff>,
+    /// Whether an attempt to reconnect that fails is the last: then somebody else decides.
+    pub one_attempt: bool,
     pub message_type: MessageType,
     pub ping_interval: Option<Duration>,
     pub ping_timeout: Duration,
@@ -64,6 +71,8 @@ pub(super) struct WebsocketSink {
     /// Encoded rows of one `write`; kept for its memory.
     frames: Frames,
     link: Option<Running>,
+    /// Why there is no connection, for those who watch.
+    outage: watch::Sender<Option<String>>,
     /// How many dropped messages were told so far.
     told: u64,
 }
@@ -83,6 +92,7 @@ impl WebsocketSink {
             queue,
             frames: Frames::default(),
             link: None,
+            outage: watch::Sender::default(),
             told: 0,
         }
     }
@@ -100,19 +110,61 @@ impl WebsocketSink {
         self.frames.iter().map(message).collect()
     }
 
-    fn broken(&self, broken: Broken) -> Error {
-        let Broken(trouble) = broken;
-        let waiting = self.queue.unconfirmed();
-        let reason = match waiting {
-            0 => trouble.reason,
-            _ => format!("{}; {waiting} messages are not delivered", trouble.reason),
+    fn broken(&self, Broken(trouble): Broken) -> Error {
+        self.settings.dialer.error(trouble)
+    }
+
+    /// Lets a link carry the queue; `first` is how the first attempt to connect ended.
+    fn start_link(&mut self, first: Result<Socket, Trouble>) {
+        let stop = CancellationToken::new();
+        let link = Link {
+            dialer: self.settings.dialer.clone(),
+            backoff: self.settings.backoff.clone(),
+            one_attempt: self.settings.one_attempt,
+            outage: self.outage.clone(),
+            ping_interval: self.settings.ping_interval,
+            ping_timeout: self.settings.ping_timeout,
+            queue: self.queue.clone(),
+            stop: stop.clone(),
         };
-        let retry = Retry::Fatal;
-        self.settings.dialer.error(Trouble {
-            reason,
-            retry,
-            ..trouble
-        })
+        let task = tokio::spawn(link.run(first));
+        self.link = Some(Running {
+            stop: stop.drop_guard(),
+            task,
+        });
+    }
+
+    /// Connects once if the link has given up.
+    async fn revive(&mut self) -> Result<()> {
+        if !self.queue.is_broken() {
+            return Ok(());
+        }
+        if let Some(Running { task, .. }) = self.link.take() {
+            // It is about to end, and breaks the queue off once more when it does. How is of no
+            // interest any more.
+            task.await.ok();
+        }
+        match self.settings.dialer.dial().await {
+            Ok(socket) => {
+                self.queue.mend(None);
+                self.start_link(Ok(socket));
+                Ok(())
+            }
+            Err(trouble) => {
+                let error = || self.settings.dialer.error(trouble.clone());
+                tell(&self.outage, Some(error()));
+                self.queue.mend(Some(trouble.clone()));
+                Err(error())
+            }
+        }
+    }
+
+    /// What is left of a close that came too late.
+    fn undelivered(&self, why: Option<Trouble>) -> Error {
+        let left = self.queue.unconfirmed();
+        let why = why.unwrap_or_else(|| Trouble::lasting("closed"));
+        let reason = format!("{}, with {left} messages not delivered", why.reason);
+        self.settings.dialer.error(Trouble { reason, ..why })
     }
 
     /// Messages that wait to be sent.
@@ -149,45 +201,38 @@ impl Sink for WebsocketSink {
         let Settings {
             dialer, backoff, ..
         } = &self.settings;
+        let goes_on = backoff.is_some() && !self.settings.one_attempt;
         let first = dialer.dial().await;
         if let Err(trouble) = &first
-            && (trouble.retry == Retry::Fatal || backoff.is_none())
+            && (trouble.retry == Retry::Fatal || !goes_on)
         {
-            let retry = Retry::Fatal;
-            return Err(dialer.error(Trouble {
-                retry,
-                ..trouble.clone()
-            }));
+            return Err(dialer.error(trouble.clone()));
         }
-        let stop = CancellationToken::new();
-        let link = Link {
-            dialer: dialer.clone(),
-            backoff: backoff.clone(),
-            ping_interval: self.settings.ping_interval,
-            ping_timeout: self.settings.ping_timeout,
-            queue: self.queue.clone(),
-            stop: stop.clone(),
-        };
-        let task = tokio::spawn(link.run(first));
-        self.link = Some(Running {
-            stop: stop.drop_guard(),
-            task,
-        });
+        self.start_link(first);
         Ok(())
     }
 
     async fn write(&mut self, rows: &RecordBatch) -> Result<()> {
         self.frames.clear();
         self.encoder.encode(rows, &mut self.frames)?;
-        for message in self.messages()? {
-            let pushed = self.queue.push(message).await;
-            pushed.map_err(|broken| self.broken(broken))?;
+        let messages = self.messages()?;
+        self.revive().await?;
+        let end = self.queue.end();
+        for message in messages {
+            if let Err(broken) = self.queue.push(message).await {
+                // All of it will be written again, or none.
+                self.queue.rewind(end);
+                return Err(self.broken(broken));
+            }
         }
         self.tell_dropped();
         Ok(())
     }
 
     async fn flush(&mut self) -> Result<()> {
+        if self.queue.unconfirmed() > 0 {
+            self.revive().await?;
+        }
         let drained = self.queue.drained(false).await;
         drained.map_err(|broken| self.broken(broken))
     }
@@ -205,22 +250,27 @@ impl Sink for WebsocketSink {
         self.queue.dropped()
     }
 
+    fn take_back(&mut self) -> Option<Vec<u64>> {
+        Some(self.queue.take_back())
+    }
+
+    fn outage(&self) -> Option<watch::Receiver<Option<String>>> {
+        Some(self.outage.subscribe())
+    }
+
     async fn close(&mut self) -> Result<()> {
-        let Some(Running { stop, task }) = self.link.take() else {
-            return Ok(());
-        };
+        // Without a link the queue is empty, or broken off.
         let drained = timeout(CLOSE_WAIT, self.queue.drained(true)).await;
-        let left = self.queue.unconfirmed();
-        drop(stop);
-        // A link that panicked has broken its queue off, which is told below.
-        task.await.ok();
-        self.tell_dropped();
-        match drained {
-            Ok(drained) => drained.map_err(|broken| self.broken(broken)),
-            Err(_) => {
-                let reason = format!("closed with {left} messages not delivered");
-                Err(self.settings.dialer.error(Trouble::lasting(reason)))
-            }
+        let result = match drained {
+            Ok(drained) => drained.map_err(|Broken(why)| self.undelivered(Some(why))),
+            Err(_) => Err(self.undelivered(None)),
+        };
+        if let Some(Running { stop, task }) = self.link.take() {
+            drop(stop);
+            // A link that panicked has broken its queue off, which was told above.
+            task.await.ok();
         }
+        self.tell_dropped();
+        result
     }
 }

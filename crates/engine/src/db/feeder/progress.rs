@@ -16,7 +16,7 @@ use crate::subscription::{Delivered, Delivery, Queue};
 /// How a sink is doing.
 #[derive(Default)]
 pub(crate) struct SinkStatus {
-    /// Rows handed to the sink. Only grows.
+    /// Rows that the sink has handed on. Only grows.
     pub rows: AtomicU64,
     /// Rows that `error.strategy = 'drop'` left out, and dead letters that no stream took.
     pub dropped: Tally,
@@ -25,6 +25,8 @@ pub(crate) struct SinkStatus {
     /// Rows that were sent to the dead letters. Only grows.
     pub dead_letters: AtomicU64,
     state: Mutex<SinkState>,
+    /// Why the outside cannot be reached, if the sink has said so.
+    outage: Mutex<Option<String>>,
     /// Where its errors are kept, and under which name.
     errors: OnceLock<(Arc<Notices>, String)>,
     progress: Mutex<Progress>,
@@ -93,21 +95,46 @@ impl SinkStatus {
     pub fn set(&self, name: &'static str, reason: Option<String>) {
         if let Some(reason) = &reason {
             tracing::warn!(state = name, reason, "sink");
-            if let Some((notices, name)) = self.errors.get() {
-                notices.error("sink", name, reason);
-            }
+            self.note(reason);
         }
         *self.state.lock().unwrap_or_else(PoisonError::into_inner) = SinkState { name, reason };
     }
 
+    /// The outside cannot be reached, or again. The sink is trying by itself.
+    pub(super) fn cannot_reach(&self, why: Option<String>) {
+        if let Some(reason) = &why {
+            self.note(reason);
+        }
+        *self.outage.lock().unwrap_or_else(PoisonError::into_inner) = why;
+    }
+
+    fn note(&self, reason: &str) {
+        if let Some((notices, name)) = self.errors.get() {
+            notices.error("sink", name, reason);
+        }
+    }
+
     /// Running again, if `state` was what it was.
     pub(super) fn recover(&self, state: &str) {
-        if self.get().name == state {
+        if self.state().name == state {
             self.set("running", None);
         }
     }
 
+    /// How it is doing. One that would be running but cannot reach the outside is not.
     pub fn get(&self) -> SinkState {
+        let state = self.state();
+        let outage = self.outage.lock().unwrap_or_else(PoisonError::into_inner);
+        match outage.clone() {
+            Some(reason) if state.name == "running" => SinkState {
+                name: "backing_off",
+                reason: Some(reason),
+            },
+            _ => state,
+        }
+    }
+
+    fn state(&self) -> SinkState {
         self.state
             .lock()
             .unwrap_or_else(PoisonError::into_inner)

@@ -24,7 +24,7 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::options::SinkOptions;
-use super::sink::WebsocketSink;
+use super::sink::{Settings, WebsocketSink};
 use crate::formats::{Encoder, Frames};
 use crate::options::{Given, read};
 use crate::{
@@ -80,9 +80,13 @@ fn source(options: &Value) -> Box<dyn Source> {
     spec(options).source(None).expect("fine options")
 }
 
-fn sink(options: &Value) -> WebsocketSink {
+fn settings(options: &Value) -> Settings {
     let options: SinkOptions = read("websocket", &given(options)).expect("fine options");
-    WebsocketSink::new(options.settings().expect("fine options"), Box::new(Text))
+    options.settings(false).expect("fine options")
+}
+
+fn sink(options: &Value) -> WebsocketSink {
+    WebsocketSink::new(settings(options), Box::new(Text))
 }
 
 /// One column of text; a frame is a row.

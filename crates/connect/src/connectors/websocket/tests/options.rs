@@ -227,7 +227,7 @@ mod sink {
 
     fn settings(options: &Value) -> Settings {
         let options: SinkOptions = read("websocket", &given(options)).expect("fine options");
-        options.settings().expect("fine options")
+        options.settings(false).expect("fine options")
     }
 
     #[test]

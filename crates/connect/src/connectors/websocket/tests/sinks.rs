@@ -15,10 +15,10 @@ use tokio_tungstenite::tungstenite::Message;
 use super::server::{
     Server, accept, accept_raw, answer, next_data, read_close, text, until_closed,
 };
-use super::{Feed, given, quick, rows, sink, soon, text_schema, with};
+use super::{Feed, WebsocketSink, given, quick, rows, sink, soon, text_schema, with};
 use crate::{Connectors, Item, Retry, Sink};
 
-/// A server that tells every data message and every Close.
+/// A server that tells every data message and every Close, and breaks off at "bye".
 async fn collector() -> (Server, mpsc::UnboundedReceiver<Message>) {
     let (told, messages) = mpsc::unbounded_channel();
     let server = Server::start(move |_, stream| {
@@ -26,6 +26,9 @@ async fn collector() -> (Server, mpsc::UnboundedReceiver<Message>) {
         async move {
             let (mut socket, ..) = accept(stream).await;
             while let Some(Ok(message)) = socket.next().await {
+                if message == Message::text("bye") {
+                    return;
+                }
                 if !message.is_ping() {
                     told.send(message).ok();
                 }
@@ -245,15 +248,120 @@ async fn a_fatal_answer_ends_the_sink_and_a_break_without_reconnect_too() {
     let mut sink = sink(&with(quick(&server.url()), json!({"reconnect": false})));
     sink.open(None).await.expect("a server");
     sink.write(&rows(&["1"])).await.expect("room");
-    let error = soon("the flush", sink.flush()).await.expect_err("it broke");
-    assert_eq!(error.retry(), Retry::Fatal);
-    assert!(
-        error.to_string().contains("1 messages are not delivered"),
-        "{error}"
-    );
-    soon("the write", sink.write(&rows(&["2"])))
+    soon("the flush", sink.flush())
         .await
-        .expect_err("it stays broken");
+        .expect_err("it broke, and is not tried again by itself");
+    assert_eq!(sink.unsent(), 1);
+}
+
+/// A port on which nobody listens, to listen there later.
+async fn closed_port() -> (std::net::SocketAddr, String) {
+    let (listener, url) = nobody().await;
+    (listener.local_addr().expect("bound"), url)
+}
+
+/// A server there that tells every data message.
+async fn listen(address: std::net::SocketAddr) -> (Server, mpsc::UnboundedReceiver<Message>) {
+    let listener = TcpListener::bind(address)
+        .await
+        .expect("the port is still free");
+    let (told, messages) = mpsc::unbounded_channel();
+    let server = Server::on(listener, move |_, stream| {
+        let told = told.clone();
+        async move {
+            let (mut socket, ..) = accept(stream).await;
+            while let Some(message) = next_data(&mut socket).await {
+                told.send(message).ok();
+            }
+        }
+    });
+    (server, messages)
+}
+
+fn texts(messages: &mut mpsc::UnboundedReceiver<Message>) -> Vec<String> {
+    std::iter::from_fn(|| messages.try_recv().ok())
+        .map(|message| message.to_string())
+        .collect()
+}
+
+#[tokio::test]
+async fn a_sink_that_has_given_up_connects_again_when_it_is_asked_to() {
+    let (address, url) = closed_port().await;
+    let mut sink = sink(&with(quick(&url), json!({"reconnect.max.attempts": 1})));
+    sink.open(None).await.expect("it may try once more");
+    sink.write(&rows(&["1", "2"])).await.expect("room");
+    for _ in 0..3 {
+        let error = soon("the flush", sink.flush())
+            .await
+            .expect_err("nobody is there");
+        assert_eq!(error.retry(), Retry::Backoff, "{error}");
+    }
+    soon("the write", sink.write(&rows(&["3"])))
+        .await
+        .expect_err("nobody is there");
+    assert_eq!(sink.unsent(), 2, "what was refused is not in the queue");
+    let (_server, mut messages) = listen(address).await;
+    sink.write(&rows(&["3", "4"])).await.expect("a server");
+    soon("the flush", sink.flush()).await.expect("a server");
+    assert_eq!(texts(&mut messages), ["1", "2", "3", "4"]);
+    assert_eq!(sink.unsent(), 0);
+}
+
+#[tokio::test]
+async fn what_is_taken_back_is_not_sent_later() {
+    let (address, url) = closed_port().await;
+    let mut sink = sink(&with(quick(&url), json!({"reconnect.max.attempts": 0})));
+    sink.open(None)
+        .await
+        .expect("it is told with the first row");
+    sink.write(&rows(&["1", "2"])).await.ok();
+    soon("the flush", sink.flush()).await.ok();
+    let left = sink.unsent();
+    let expected: Vec<u64> = (0..left).rev().collect();
+    assert_eq!(sink.take_back(), Some(expected));
+    let (_server, mut messages) = listen(address).await;
+    sink.write(&rows(&["3"])).await.expect("a server");
+    soon("the flush", sink.flush()).await.expect("a server");
+    assert_eq!(texts(&mut messages), ["3"]);
+}
+
+/// What a server that dies has not confirmed is there when somebody else decides.
+#[tokio::test]
+async fn a_server_that_dies_leaves_what_it_did_not_confirm() {
+    let (server, mut messages) = collector().await;
+    let mut settings = super::settings(&quick(&server.url()));
+    settings.one_attempt = true;
+    let mut sink = WebsocketSink::new(settings, Box::new(super::Text));
+    sink.open(None).await.expect("a server");
+    sink.write(&rows(&["1"])).await.expect("a server");
+    soon("the flush", sink.flush()).await.expect("a server");
+    let mut outage = sink.outage().expect("it connects by itself");
+    assert_eq!(*outage.borrow_and_update(), None);
+    drop(server);
+    // Nobody listens any more, and the connection that there is ends here.
+    sink.write(&rows(&["bye", "2"])).await.expect("room");
+    let error = soon("the flush", sink.flush())
+        .await
+        .expect_err("the first attempt to reconnect was the last");
+    assert_eq!(error.retry(), Retry::Backoff, "{error}");
+    assert!(outage.borrow_and_update().is_some());
+    assert_eq!(sink.take_back(), Some(vec![1, 0]));
+    assert_eq!(texts(&mut messages), ["1"]);
+}
+
+#[tokio::test]
+async fn an_outage_is_told_until_there_is_a_connection() {
+    let (address, url) = closed_port().await;
+    let mut sink = sink(&quick(&url));
+    let mut outage = sink.outage().expect("it connects by itself");
+    sink.open(None).await.expect("away is not fatal");
+    let why = soon("an outage", outage.wait_for(Option::is_some)).await;
+    let why = why.expect("the sink lives").clone().unwrap_or_default();
+    assert!(why.contains("cannot reach ws://127.0.0.1"), "{why}");
+    let (_server, _messages) = listen(address).await;
+    soon("a connection", outage.wait_for(Option::is_none))
+        .await
+        .expect("the sink lives");
 }
 
 #[tokio::test]
