@@ -259,6 +259,12 @@ pub enum Error {
         /// What the store says.
         reason: String,
     },
+    /// Somebody else writes to the same place, where only one can.
+    #[error("cannot write {target}: another sink or program is writing it")]
+    InUse {
+        /// What is written to.
+        target: String,
+    },
     /// Rows could not be made.
     #[error("cannot make rows: {reason}")]
     Generate {
@@ -317,6 +323,7 @@ impl Error {
             | Self::BadConnector { .. }
             | Self::BadCursor { .. }
             | Self::BadReceipt { .. }
+            | Self::InUse { .. }
             | Self::BadRow { .. }
             | Self::UnknownSourceKind { .. }
             | Self::BadConfig { .. }
@@ -364,6 +371,7 @@ impl Error {
             Self::BadConnector { .. } => "bad_connector",
             Self::BadCursor { .. } => "bad_cursor",
             Self::BadReceipt { .. } => "bad_receipt",
+            Self::InUse { .. } => "in_use",
             Self::BadRow { .. } => "bad_row",
             Self::Generate { .. } => "generate",
             Self::Options(_) => "options",
@@ -391,6 +399,7 @@ impl Error {
                  path: it then begins with the rows of that moment"
                     .to_owned(),
             ),
+            Self::InUse { .. } => Some("give each sink a file of its own".to_owned()),
             _ => None,
         }
     }

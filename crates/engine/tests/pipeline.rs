@@ -214,6 +214,43 @@ fn a_sink_with_its_own_query_has_its_first_result() {
     assert_eq!(lines, expected);
 }
 
+/// The state of a sink, once it is one of these.
+fn sink_state(db: &Db, name: &str, wanted: &str) -> String {
+    let query = format!("SELECT state, reason FROM system.sinks WHERE name = '{name}'");
+    let deadline = std::time::Instant::now() + PATIENCE;
+    loop {
+        let state = shown(db, &query);
+        if state.contains(wanted) || std::time::Instant::now() > deadline {
+            return state;
+        }
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+fn a_file_has_one_sink_and_is_free_when_that_is_dropped() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("out.ndjson");
+    let db = db(1);
+    let with = format!("WITH (connector = 'file', path = '{}')", path.display());
+    let execute = |sql: &str| db.execute(sql).unwrap();
+    execute("CREATE SOURCE lines (text VARCHAR NOT NULL);");
+    execute(&format!("CREATE SINK a FROM lines {with};"));
+    sink_state(&db, "a", "running");
+    execute(&format!("CREATE SINK b FROM lines {with};"));
+    let state = sink_state(&db, "b", "failed");
+    let told = "another sink or program is writing it; give each sink a file of its own";
+    assert!(state.contains(told), "{state}");
+    execute("DROP SINK a; START SINK b;");
+    let state = sink_state(&db, "b", "running");
+    assert!(state.contains("running"), "{state}");
+    for _ in 0..10 {
+        execute(&format!("DROP SINK b; CREATE SINK b FROM lines {with};"));
+        let state = sink_state(&db, "b", "running");
+        assert!(state.contains("running"), "{state}");
+    }
+}
+
 #[test]
 fn the_windows_of_a_union_close_once_with_the_slower_source() {
     for workers in [1, 2] {

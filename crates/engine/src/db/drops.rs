@@ -1,8 +1,10 @@
 //! DROP: what something was made of ends, what reads it goes first.
 
-use super::Inner;
+use tokio::task::JoinHandle;
+
 use super::catalog::{Catalog, Entry, Kind};
 use super::statements::{Outcome, query_name, undefined};
+use super::{Inner, STOP_DEADLINE};
 use crate::error::Result;
 use crate::sql::{Drop, SqlError};
 use crate::worker::Command;
@@ -57,15 +59,19 @@ impl Inner {
         }
         // Readers go before what they read.
         names.reverse();
+        let mut closing = Vec::new();
         for name in &names {
             if let Some(entry) = catalog.remove(name) {
-                self.end_entry(entry);
+                closing.extend(self.end_entry(entry));
             }
         }
+        std::mem::drop(catalog);
+        self.wait_closed(closing);
         Ok(Outcome::Dropped { names })
     }
 
-    fn end_entry(&self, entry: Entry) {
+    /// Ends it; of a sink, the task that closes it.
+    fn end_entry(&self, entry: Entry) -> Option<JoinHandle<()>> {
         match entry {
             Entry::Source(source) => {
                 self.turns.command(Command::Remove {
@@ -76,17 +82,36 @@ impl Inner {
                     self.tokio
                         .spawn(async move { connector.handle.stop().await });
                 }
+                None
             }
-            Entry::Query(query) => self.turns.command(Command::Remove {
-                topic: query.topic.id,
-            }),
+            Entry::Query(query) => {
+                self.turns.command(Command::Remove {
+                    topic: query.topic.id,
+                });
+                None
+            }
             Entry::Sink(sink) => {
                 sink.stop.cancel();
                 if let Some(queue) = sink.status.queue() {
                     queue.abandon();
                 }
+                sink.task
             }
         }
+    }
+
+    /// Waits until what sinks wrote to is closed, so that the next sink may have it. Blocks, at most
+    /// [`STOP_DEADLINE`].
+    fn wait_closed(&self, closing: Vec<JoinHandle<()>>) {
+        if closing.is_empty() {
+            return;
+        }
+        self.block_on(async move {
+            let closed = futures_util::future::join_all(closing);
+            if tokio::time::timeout(STOP_DEADLINE, closed).await.is_err() {
+                tracing::warn!("a sink that was dropped has not closed yet");
+            }
+        });
     }
 }
 

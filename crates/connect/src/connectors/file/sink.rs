@@ -6,9 +6,12 @@
 //!
 //! A receipt is a place in the file, see `place`, behind everything taken, also what is only gathered
 //! yet. Opened with one, the sink cuts off whatever follows that place, and goes on there. There is no
-//! rotation, so a sink has one file.
+//! rotation, so a sink has one file. It is locked while it is open: of two sinks with one file each
+//! would cut off what the other wrote. The system ends the lock with the handle, however that ends.
 
+use std::fs::TryLockError;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use arrow::array::RecordBatch;
 use async_trait::async_trait;
@@ -31,12 +34,17 @@ pub(super) const KIND: SinkKind = SinkKind {
 
 /// So many bytes are written at once.
 const WRITE_AT: usize = 64 << 10;
+/// So often the lock is tried: a program being started holds our handles for the blink of an eye.
+const LOCK_TRIES: u32 = 5;
+/// The wait between two tries.
+const LOCK_WAIT: Duration = Duration::from_millis(20);
 
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct FileSinkOptions {
     /// The file; its folder must exist. Nothing else may write to it: after a crash whatever follows
-    /// the last row that was saved is cut off.
+    /// the last row that was saved is cut off. It is locked while it is open, so a second sink with the
+    /// same file fails at once.
     path: PathBuf,
     /// Whether rows are added to a file that is there already; otherwise it is replaced. A sink that
     /// goes on after a restart adds to its own file in any case.
@@ -247,7 +255,27 @@ async fn opened(path: &Path, create: bool) -> Result<File> {
     regular(path).await?;
     let mut how = OpenOptions::new();
     how.read(true).append(true).create(create);
-    how.open(path).await.map_err(failed("cannot open", path))
+    let file = how.open(path).await.map_err(failed("cannot open", path))?;
+    locked(file, path).await
+}
+
+/// Nobody else opens it as long as this handle lives.
+async fn locked(file: File, path: &Path) -> Result<File> {
+    let file = file.into_std().await;
+    for _ in 0..LOCK_TRIES {
+        match file.try_lock() {
+            Ok(()) => return Ok(File::from_std(file)),
+            Err(TryLockError::WouldBlock) => tokio::time::sleep(LOCK_WAIT).await,
+            Err(TryLockError::Error(error)) if error.kind() == std::io::ErrorKind::Unsupported => {
+                let target = path.display();
+                tracing::warn!(%target, "its file system knows no locks: nothing else may write it");
+                return Ok(File::from_std(file));
+            }
+            Err(TryLockError::Error(source)) => return Err(failed("cannot lock", path)(source)),
+        }
+    }
+    let target = path.display().to_string();
+    Err(Error::InUse { target })
 }
 
 /// Refuses pipes, devices and folders: nothing can be taken back from them.
@@ -324,6 +352,33 @@ mod tests {
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "a\nb\n");
         write(&path, false, "c").await;
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "c\n");
+    }
+
+    /// Each would cut off what the other wrote, and then know the file no more.
+    #[tokio::test]
+    async fn a_file_has_one_sink_at_a_time() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("out");
+        let mut first = sink(&path, true);
+        first.open(None).await.unwrap();
+        first.write(&rows("a")).await.unwrap();
+        first.flush().await.unwrap();
+        for append in [true, false] {
+            let error = sink(&path, append).open(None).await.unwrap_err();
+            let target = path.display();
+            let expected = format!("cannot write {target}: another sink or program is writing it");
+            assert_eq!(error.to_string(), expected);
+            assert_eq!(error.retry(), crate::Retry::Fatal);
+            assert!(error.hint().is_some_and(|hint| hint.contains("of its own")));
+        }
+        let receipt = first.receipt();
+        // As after a crash: it was not closed.
+        drop(first);
+        let mut again = sink(&path, true);
+        again.open(receipt.clone()).await.unwrap();
+        again.close().await.unwrap();
+        sink(&path, true).open(receipt).await.unwrap();
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "a\n");
     }
 
     #[tokio::test]
