@@ -54,6 +54,8 @@ pub struct SourceArgs<'a> {
     pub schema: SchemaRef,
     /// Where to continue.
     pub cursor: Option<Cursor>,
+    /// The name of the format of its frames; `None` if it has none.
+    pub format: Option<&'static str>,
 }
 
 /// A connector as a sink.

@@ -380,6 +380,7 @@ impl Blueprint for SourceSpec {
             options: &self.options,
             schema,
             cursor,
+            format: self.format(),
         })
     }
 

@@ -67,6 +67,7 @@ impl Script {
             let at = error.utf8_error().valid_up_to();
             Failure::input(format!("{name} is not UTF-8 from byte {at} on"))
         })?;
+        let text = unmarked(&text).to_owned();
         Ok(Self { name, text })
     }
 
@@ -201,6 +202,11 @@ impl Loaded {
         }
         self
     }
+}
+
+/// The text without the byte order mark that some programs put before it.
+pub fn unmarked(text: &str) -> &str {
+    text.strip_prefix('\u{feff}').unwrap_or(text)
 }
 
 fn connector(options: &[OptionEntry]) -> Option<String> {

@@ -27,10 +27,19 @@ const BLOCK: usize = 256 << 10;
 /// Names that come and go in a hurry are looked at no more often than this.
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
+/// What is in the files.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Content {
+    /// Whether it is text, before which a mark may stand.
+    pub is_text: bool,
+    /// Whether the first line of each file names its columns.
+    pub has_header: bool,
+}
+
 pub(super) struct Reading<'a> {
     options: &'a FileSourceOptions,
     patterns: Arc<Patterns>,
-    has_header: bool,
+    content: Content,
     max_frame: usize,
     tails: BTreeMap<Node, Box<Tail>>,
     /// The files to read, by path.
@@ -57,14 +66,14 @@ impl<'a> Reading<'a> {
     pub(super) fn new(
         options: &'a FileSourceOptions,
         patterns: Patterns,
-        has_header: bool,
+        content: Content,
         saved: Option<Vec<Saved>>,
         out: &Output,
     ) -> Self {
         Self {
             options,
             patterns: Arc::new(patterns),
-            has_header,
+            content,
             max_frame: out.max_frame(),
             tails: BTreeMap::new(),
             order: Vec::new(),
@@ -178,7 +187,8 @@ impl<'a> Reading<'a> {
         path: PathBuf,
         nodes: Arc<HashSet<Node>>,
     ) -> Result<std::io::Result<Box<Tail>>> {
-        let (max, from_end, has_header) = (self.max_frame, self.from_end, self.has_header);
+        let (max, from_end) = (self.max_frame, self.from_end);
+        let has_header = self.content.has_header;
         let mut before = std::mem::take(&mut self.before);
         let (opened, before) = blocking(move || {
             let open = || {

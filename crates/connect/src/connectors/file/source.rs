@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
 use super::find::Patterns;
-use super::reading::Reading;
+use super::reading::{Content, Reading};
 use super::saved::{self, Saved};
 use crate::formats;
 use crate::options::{ByteSize, Duration, Objection, OptionSet, Options};
@@ -28,7 +28,8 @@ pub(super) const KIND: SourceKind = SourceKind {
 #[serde(deny_unknown_fields)]
 pub(super) struct FileSourceOptions {
     /// The files, or patterns that lead to them: `*` and `?` within a name, `**` for any folders,
-    /// `{a,b}`. Files packed by gzip or zstd are unpacked.
+    /// `{a,b}`. Files packed by gzip or zstd are unpacked. A byte order mark at the start of a file is
+    /// left out, but for the format `bytes`.
     path: Vec<String>,
     /// Patterns for files to leave out; matched against the whole path and against the name.
     #[serde(default)]
@@ -114,12 +115,15 @@ impl Options for FileSourceOptions {
 fn create(args: SourceArgs<'_>) -> Result<Box<dyn Source>> {
     let options: FileSourceOptions = args.options.get()?;
     let patterns = Patterns::new(&options.path, &options.exclude).map_err(Error::Options)?;
-    let has_header = formats::has_header(args.options);
+    let content = Content {
+        is_text: args.format != Some("bytes"),
+        has_header: formats::has_header(args.options),
+    };
     let saved = args.cursor.as_ref().map(saved::files).transpose()?;
     Ok(Box::new(FileSource {
         options,
         patterns,
-        has_header,
+        content,
         saved,
     }))
 }
@@ -127,8 +131,7 @@ fn create(args: SourceArgs<'_>) -> Result<Box<dyn Source>> {
 struct FileSource {
     options: FileSourceOptions,
     patterns: Patterns,
-    /// Whether the first line of each file names its columns.
-    has_header: bool,
+    content: Content,
     /// The files that the cursor covers.
     saved: Option<Vec<Saved>>,
 }
@@ -150,7 +153,7 @@ impl Source for FileSource {
     async fn run(&mut self, out: &mut Output, stop: CancellationToken) -> Result<End> {
         let saved = self.saved.take();
         let patterns = self.patterns.clone();
-        let mut reading = Reading::new(&self.options, patterns, self.has_header, saved, out);
+        let mut reading = Reading::new(&self.options, patterns, self.content, saved, out);
         self.read(&mut reading, out, &stop).await
     }
 

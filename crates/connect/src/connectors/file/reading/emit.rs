@@ -20,6 +20,12 @@ impl Reading<'_> {
         out: &mut Output,
     ) -> Result<()> {
         self.turn_to(node, length, out).await?;
+        if let Some(tail) = self.tails.get_mut(&node)
+            && self.content.is_text
+            && tail.has_only_read(length)
+        {
+            tail.lines.begin();
+        }
         let mut at = 0;
         while at < length {
             let Some(tail) = self.tails.get_mut(&node) else {
