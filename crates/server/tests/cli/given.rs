@@ -1,6 +1,6 @@
 //! What the program makes of files, options and names that are not as they should be.
 
-use crate::{TICKS, headwater, output};
+use crate::{TICKS, headwater, output, with_input};
 
 #[test]
 fn a_file_of_sql_may_begin_with_a_mark() {
@@ -12,4 +12,26 @@ fn a_file_of_sql_may_begin_with_a_mark() {
         let (code, _, errors) = output(&mut headwater(&[command, file]));
         assert_eq!((code, errors.as_str()), (0, ""), "{command}");
     }
+}
+
+#[test]
+fn lines_that_are_left_out_are_counted_and_told_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("log");
+    let long = "x".repeat(100);
+    std::fs::write(&file, format!("a\n{long}\n{long}{long}\nb\n")).unwrap();
+    let sql = format!(
+        "CREATE SOURCE f (line VARCHAR) WITH (connector = 'file', path = '{}', follow = false,
+             max_frame = '20 B', overlong = 'drop');
+         CREATE VIEW v AS SELECT count(*) AS n FROM f;
+         SELECT n FROM v; SELECT dropped FROM system.sources;",
+        file.display()
+    );
+    let (code, rows, errors) = with_input(&["run", "-"], &sql);
+    assert_eq!((code, rows.as_str()), (0, "{\"n\":2}\n{\"dropped\":2}\n"));
+    assert_eq!(errors.matches("WARN").count(), 1, "{errors}");
+    assert!(
+        errors.contains("a line is longer than max_frame, 20 bytes"),
+        "{errors}"
+    );
 }

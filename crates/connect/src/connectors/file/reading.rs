@@ -20,7 +20,7 @@ use super::source::{FileSourceOptions, ReadFrom};
 use super::tail::{Step, Tail};
 use super::watch::Changes;
 use crate::formats::Frames;
-use crate::{Error, Gap, Lifecycle, Output, Result};
+use crate::{Error, Gap, Lifecycle, Output, Result, Tally};
 
 /// So many bytes are read at once.
 const BLOCK: usize = 256 << 10;
@@ -39,6 +39,8 @@ pub(super) struct Content {
 pub(super) struct Reading<'a> {
     options: &'a FileSourceOptions,
     patterns: Arc<Patterns>,
+    /// Counts the lines that are left out.
+    dropped: &'a Tally,
     content: Content,
     max_frame: usize,
     tails: BTreeMap<Node, Box<Tail>>,
@@ -68,11 +70,13 @@ impl<'a> Reading<'a> {
         patterns: Patterns,
         content: Content,
         saved: Option<Vec<Saved>>,
+        dropped: &'a Tally,
         out: &Output,
     ) -> Self {
         Self {
             options,
             patterns: Arc::new(patterns),
+            dropped,
             content,
             max_frame: out.max_frame(),
             tails: BTreeMap::new(),

@@ -4,6 +4,8 @@
 //!   look (what is there) -> turn (a block of each file) -> ... nothing more -> wait (changes, time)
 //! ```
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -14,7 +16,7 @@ use super::reading::{Content, Reading};
 use super::saved::{self, Saved};
 use crate::formats;
 use crate::options::{ByteSize, Duration, Objection, OptionSet, Options};
-use crate::{End, Error, Lifecycle, Output, Result, Retry, Source, SourceArgs, SourceKind};
+use crate::{End, Error, Lifecycle, Output, Result, Retry, Source, SourceArgs, SourceKind, Tally};
 
 pub(super) const KIND: SourceKind = SourceKind {
     options: OptionSet::of::<FileSourceOptions>(),
@@ -49,7 +51,7 @@ pub(super) struct FileSourceOptions {
     #[serde(default = "one_second")]
     pub poll_interval: Duration,
     /// What becomes of a line longer than `max_frame`: `dlq` makes it a bad row, `truncate` cuts it
-    /// off, `drop` leaves it out and says so.
+    /// off, `drop` leaves it out, warns once, and counts it in `dropped` of `system.sources`.
     #[serde(default)]
     pub overlong: OverlongPolicy,
 }
@@ -125,6 +127,7 @@ fn create(args: SourceArgs<'_>) -> Result<Box<dyn Source>> {
         patterns,
         content,
         saved,
+        dropped: args.dropped,
     }))
 }
 
@@ -134,6 +137,8 @@ struct FileSource {
     content: Content,
     /// The files that the cursor covers.
     saved: Option<Vec<Saved>>,
+    /// Counts the lines that are left out.
+    dropped: Arc<Tally>,
 }
 
 #[async_trait]
@@ -153,7 +158,8 @@ impl Source for FileSource {
     async fn run(&mut self, out: &mut Output, stop: CancellationToken) -> Result<End> {
         let saved = self.saved.take();
         let patterns = self.patterns.clone();
-        let mut reading = Reading::new(&self.options, patterns, self.content, saved, out);
+        let (options, dropped) = (&self.options, &*self.dropped);
+        let mut reading = Reading::new(options, patterns, self.content, saved, dropped, out);
         self.read(&mut reading, out, &stop).await
     }
 

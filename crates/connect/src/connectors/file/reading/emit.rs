@@ -83,6 +83,9 @@ impl Reading<'_> {
             OverlongPolicy::Dlq => out.bad(self.bad(long)).await?,
             OverlongPolicy::Truncate | OverlongPolicy::Drop => {
                 let what = self.left_out(node, &long);
+                let limit = self.max_frame;
+                let reason = format!("a line is longer than max_frame, {limit} bytes");
+                self.dropped.add(&reason, 1);
                 out.lifecycle(Lifecycle::Changed { what }).await?;
             }
         }
