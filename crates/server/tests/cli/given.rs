@@ -35,3 +35,37 @@ fn lines_that_are_left_out_are_counted_and_told_once() {
         "{errors}"
     );
 }
+
+/// What `run` would refuse at once, `check` refuses.
+#[test]
+fn a_pattern_without_a_file_is_refused_unless_it_may_come() {
+    let folder = tempfile::tempdir().unwrap();
+    let base = folder.path().display();
+    let pipe = folder.path().join("pipe");
+    let made = std::process::Command::new("mkfifo").arg(&pipe).status();
+    assert!(made.unwrap().success());
+    let source = |path: &str, more: &str| {
+        format!("CREATE SOURCE f (line VARCHAR) WITH (connector = 'file', path = '{path}'{more});")
+    };
+    for (path, why) in [
+        (
+            format!("{base}/nothing*"),
+            "there is no such file".to_owned(),
+        ),
+        (
+            pipe.display().to_string(),
+            format!("{base}/pipe is a pipe, not a file"),
+        ),
+    ] {
+        let sql = source(&path, ", follow = false");
+        let why = format!("cannot reach {path}: {why}");
+        let (code, _, errors) = with_input(&["check", "-"], &sql);
+        assert_eq!(code, 1, "{errors}");
+        assert!(errors.contains(&why), "{errors}");
+        let (code, _, errors) = with_input(&["run", "-"], &sql);
+        assert_eq!(code, 3, "{errors}");
+        assert!(errors.contains(&why), "{errors}");
+    }
+    let sql = source(&format!("{base}/nothing*"), "");
+    assert_eq!(with_input(&["check", "-"], &sql).0, 0);
+}

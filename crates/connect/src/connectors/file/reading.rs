@@ -56,6 +56,8 @@ pub(super) struct Reading<'a> {
     names_changed: bool,
     /// What could not be read when it was looked for last.
     failures: Vec<String>,
+    /// Why nothing was found then, if that is so.
+    why_nothing: String,
     /// Why the source is degraded, as far as it was told.
     reported: Option<String>,
     /// The file whose rows came last.
@@ -87,6 +89,7 @@ impl<'a> Reading<'a> {
             looked: Instant::now(),
             names_changed: false,
             failures: Vec::new(),
+            why_nothing: String::new(),
             reported: None,
             last: None,
             block: vec![0; BLOCK],
@@ -96,6 +99,11 @@ impl<'a> Reading<'a> {
 
     pub(super) fn is_empty(&self) -> bool {
         self.tails.is_empty()
+    }
+
+    /// Why there is nothing to read, if that is so.
+    pub(super) fn why_nothing(&self) -> &str {
+        &self.why_nothing
     }
 
     // Finding.
@@ -130,6 +138,7 @@ impl<'a> Reading<'a> {
         self.order = self.tails.keys().copied().collect();
         self.order
             .sort_by(|a, b| self.tails[a].path.cmp(&self.tails[b].path));
+        self.why_nothing = found.why_nothing();
         self.failures = found.failures;
         match from_end || told {
             // Where a file is begun, and a gap that was told, are known after a crash as well.
@@ -523,7 +532,9 @@ impl<'a> Reading<'a> {
 }
 
 /// Runs what blocks where it may.
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T> {
+pub(super) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T> {
     tokio::task::spawn_blocking(work)
         .await
         .map_err(|error| Error::Panicked {

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
 use super::find::Patterns;
-use super::reading::{Content, Reading};
+use super::reading::{Content, Reading, blocking};
 use super::saved::{self, Saved};
 use crate::formats;
 use crate::options::{ByteSize, Duration, Objection, OptionSet, Options};
@@ -152,7 +152,15 @@ impl Source for FileSource {
                 retry: Retry::Backoff,
             })?;
         }
-        Ok(())
+        if self.options.follow || self.saved.is_some() {
+            return Ok(());
+        }
+        let patterns = self.patterns.clone();
+        let found = blocking(move || patterns.find()).await?;
+        match found.files.is_empty() {
+            true => Err(self.nothing_to_read(found.why_nothing())),
+            false => Ok(()),
+        }
     }
 
     async fn run(&mut self, out: &mut Output, stop: CancellationToken) -> Result<End> {
@@ -169,6 +177,14 @@ impl Source for FileSource {
 }
 
 impl FileSource {
+    fn nothing_to_read(&self, reason: String) -> Error {
+        Error::Unreachable {
+            target: self.options.path.join(", "),
+            reason,
+            retry: Retry::Fatal,
+        }
+    }
+
     /// Reads until there is nothing more to wait for. Stops only between two blocks: what was handed
     /// on is covered by a cursor.
     async fn read(
@@ -179,11 +195,7 @@ impl FileSource {
     ) -> Result<End> {
         reading.look(out).await?;
         if !self.options.follow && reading.is_empty() {
-            return Err(Error::Unreachable {
-                target: self.options.path.join(", "),
-                reason: "there is no such file".to_owned(),
-                retry: Retry::Fatal,
-            });
+            return Err(self.nothing_to_read(reading.why_nothing().to_owned()));
         }
         // Whoever sees the source running knows that the ends of files were looked at.
         let to = self.options.path.join(", ");
