@@ -71,7 +71,8 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
 
 /// What an earlier file created goes on running until it is dropped: says so.
 fn warn_of_others(db: &Db, loaded: &Loaded, file: &str, folder: &Path) -> Result<(), Failure> {
-    let is_known = |name: &str| loaded.names.iter().any(|it| it.eq_ignore_ascii_case(name));
+    let named = || loaded.names.iter().chain(&loaded.letters);
+    let is_known = |name: &str| named().any(|it| it.eq_ignore_ascii_case(name));
     for (kind, name) in others(db, is_known).map_err(Failure::runtime)? {
         let drop = format!("DROP {} {name}", kind.to_uppercase());
         let folder = folder.display();

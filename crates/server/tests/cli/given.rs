@@ -69,3 +69,20 @@ fn a_pattern_without_a_file_is_refused_unless_it_may_come() {
     let sql = source(&format!("{base}/nothing*"), "");
     assert_eq!(with_input(&["check", "-"], &sql).0, 0);
 }
+
+#[test]
+fn a_stream_of_dead_letters_that_the_file_names_is_of_the_file() {
+    let sql =
+        "CREATE SOURCE p (n BIGINT) WITH (connector = 'process', command = 'echo x', mode = 'once',
+             format = 'json', error.strategy = 'dlq', error.dlq.stream = 'dead');";
+    for sql in [
+        sql.to_owned(),
+        sql.replace("error.dlq", "process.error.dlq"),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("p.sql");
+        std::fs::write(&file, sql).unwrap();
+        let (code, _, errors) = output(&mut headwater(&["run", file.to_str().unwrap()]));
+        assert_eq!((code, errors.as_str()), (0, ""));
+    }
+}
