@@ -20,7 +20,7 @@ use std::time::Duration;
 use arrow::array::AsArray;
 use headwater::Db;
 
-use crate::failure::Failure;
+use crate::failure::{self, Failure};
 use crate::lines::{Lines, Out};
 use crate::screen::Screen;
 use crate::script::{Loaded, Script};
@@ -76,10 +76,10 @@ fn warn_of_others(db: &Db, loaded: &Loaded, file: &str, folder: &Path) -> Result
     for (kind, name) in others(db, is_known).map_err(Failure::runtime)? {
         let drop = format!("DROP {} {name}", kind.to_uppercase());
         let folder = folder.display();
-        eprintln!(
+        failure::say(&format!(
             "warning: {kind} {name} is not in {file} and goes on running; \
              {drop} in `headwater sql --data {folder}` ends it"
-        );
+        ));
     }
     Ok(())
 }
@@ -213,7 +213,7 @@ impl Pipeline {
             () = tokio::time::sleep(ENDING_MAX) => {
                 let seconds = ENDING_MAX.as_secs();
                 // Whatever still blocks would keep an orderly exit from ending.
-                eprintln!("error: not ended after {seconds} s; results may be missing");
+                failure::say(&format!("error: not ended after {seconds} s; results may be missing"));
                 std::process::exit(3);
             }
         }

@@ -1,4 +1,4 @@
-//! What the program makes of files, options and names that are not as they should be.
+//! What the program makes of files, outputs, options and names that are not as they should be.
 
 use crate::{TICKS, headwater, output, with_input};
 
@@ -85,4 +85,54 @@ fn a_stream_of_dead_letters_that_the_file_names_is_of_the_file() {
         let (code, _, errors) = output(&mut headwater(&["run", file.to_str().unwrap()]));
         assert_eq!((code, errors.as_str()), (0, ""));
     }
+}
+
+/// Runs with a standard output that refuses every byte, or that nobody reads.
+fn unread(arguments: &[&str], is_full: bool) -> (i32, String) {
+    let mut command = headwater(arguments);
+    match is_full {
+        true => {
+            let full = std::fs::OpenOptions::new().write(true).open("/dev/full");
+            command.stdout(full.unwrap());
+        }
+        false => {
+            let (reader, writer) = std::io::pipe().unwrap();
+            drop(reader);
+            command.stdout(writer);
+        }
+    }
+    let ended = command.output().unwrap();
+    let errors = String::from_utf8(ended.stderr).unwrap();
+    (ended.status.code().unwrap(), errors)
+}
+
+#[test]
+fn an_output_that_is_full_is_told_and_one_that_is_closed_is_no_trouble() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("p.sql");
+    std::fs::write(&file, format!("{TICKS} SHOW SOURCES;")).unwrap();
+    let file = file.to_str().unwrap();
+    for arguments in [
+        &["connectors"][..],
+        &["connectors", "file"],
+        &["check", file],
+        &["sql", file],
+        &["run", "--in-memory", file],
+    ] {
+        let (code, errors) = unread(arguments, true);
+        assert_eq!(code, 3, "{arguments:?}: {errors}");
+        assert!(
+            errors.starts_with("error: cannot show the results: "),
+            "{errors}"
+        );
+        let (code, errors) = unread(arguments, false);
+        assert_eq!((code, errors.as_str()), (0, ""), "{arguments:?}");
+    }
+    let full = || std::fs::OpenOptions::new().write(true).open("/dev/full");
+    let mut command = headwater(&["connectors", "fiel", "--log", "trace"]);
+    let ended = command.stderr(full().unwrap()).output().unwrap();
+    assert_eq!(ended.status.code(), Some(1));
+    let mut command = headwater(&["run", "--in-memory", file, "--log", "trace"]);
+    let ended = command.stderr(full().unwrap()).output().unwrap();
+    assert_eq!(ended.status.code(), Some(0));
 }
