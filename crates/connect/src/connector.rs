@@ -4,11 +4,13 @@
 //! plus one line in `registry.rs`. A user's own connector is the same constant, given to
 //! [`Connectors::register`](crate::Connectors::register).
 
+use std::sync::Arc;
+
 use arrow::datatypes::SchemaRef;
 
 use crate::formats::Encoder;
 use crate::options::{ByteSize, Checked, OptionSet};
-use crate::{Cursor, ErrorStrategy, Guarantee, Result, Sink, Source};
+use crate::{Cursor, ErrorStrategy, Guarantee, Result, Sink, Source, Tally};
 
 /// A way to the outside world.
 #[derive(Clone, Copy)]
@@ -54,6 +56,10 @@ pub struct SourceArgs<'a> {
     pub schema: SchemaRef,
     /// Where to continue.
     pub cursor: Option<Cursor>,
+    /// The name of the format of its frames; `None` if it has none.
+    pub format: Option<&'static str>,
+    /// Counts the rows that it leaves out because its options say so.
+    pub dropped: Arc<Tally>,
 }
 
 /// A connector as a sink.

@@ -2,21 +2,28 @@
 //!
 //! A line ends with LF or CR LF, which are not part of it. What follows the last line end is kept
 //! until more comes, or until [`Lines::finish`] says that nothing will. A line longer than the limit
-//! is not collected: its length is counted, and its start handed out when it ends.
+//! is not collected: its length is counted, and its start handed out when it ends. The mark that some
+//! programs put before a text, the "byte order mark" of UTF-8, is left out where the caller says that
+//! the text begins.
 
 use memchr::memchr;
 
 use crate::formats::Frames;
 
+/// What stands before the text in some files of UTF-8.
+const MARK: &[u8] = b"\xef\xbb\xbf";
+
 /// The state between two blocks.
 pub(crate) struct Lines {
     /// The longest line that is a frame, in bytes.
     max: usize,
-    /// The start of the line that has not ended; at most `max + 2` bytes: room for a line of the
-    /// longest length with its CR, and for one byte more to tell that it is longer.
+    /// The start of the line that has not ended; at most `max + 5` bytes: room for a line of the
+    /// longest length with a mark and its CR, and for one byte more to tell that it is longer.
     partial: Vec<u8>,
     /// How long that line is so far.
     length: u64,
+    /// Whether the next line that ends is the first one of a text.
+    first: bool,
 }
 
 /// A line that is too long.
@@ -37,7 +44,13 @@ impl Lines {
             max,
             partial: Vec::new(),
             length: 0,
+            first: false,
         }
+    }
+
+    /// What comes next is the start of a text: a mark there is no part of its first line.
+    pub fn begin(&mut self) {
+        self.first = true;
     }
 
     /// How many bytes were taken of a line that has not ended.
@@ -62,7 +75,7 @@ impl Lines {
             }
         }
         while let Some(length) = memchr(b'\n', &block[at..]) {
-            let line = without_cr(&block[at..at + length]);
+            let line = self.without_mark(without_cr(&block[at..at + length]));
             at += length + 1;
             if line.len() > self.max {
                 let start = line[..self.max].to_vec();
@@ -81,16 +94,20 @@ impl Lines {
 
     /// Ends the line that has not ended, if there is one.
     pub fn finish(&mut self, frames: &mut Frames) -> Option<Overlong> {
-        if self.length == 0 {
-            None
-        } else {
-            self.end_partial(frames)
+        if self.first && self.partial == MARK {
+            // A text of nothing has no line.
+            self.partial.clear();
+            (self.length, self.first) = (0, false);
+        }
+        match self.length {
+            0 => None,
+            _ => self.end_partial(frames),
         }
     }
 
     fn keep(&mut self, bytes: &[u8]) {
         self.length += bytes.len() as u64;
-        let room = self.max.saturating_add(2) - self.partial.len();
+        let room = self.max.saturating_add(5) - self.partial.len();
         self.partial
             .extend_from_slice(&bytes[..bytes.len().min(room)]);
     }
@@ -98,25 +115,46 @@ impl Lines {
     fn end_partial(&mut self, frames: &mut Frames) -> Option<Overlong> {
         let length = std::mem::take(&mut self.length);
         let whole = length == self.partial.len() as u64;
+        let partial = std::mem::take(&mut self.partial);
         let line = if whole {
-            without_cr(&self.partial)
+            without_cr(&partial)
         } else {
-            &self.partial
+            &partial
         };
+        let marked = line.len();
+        let line = self.without_mark(line);
+        let mark = (marked - line.len()) as u64;
         let overlong = if line.len() > self.max {
             let start = line[..self.max].to_vec();
             Some(Overlong {
                 start,
-                length: if whole { line.len() as u64 } else { length },
+                length: if whole {
+                    line.len() as u64
+                } else {
+                    length - mark
+                },
                 taken: length,
             })
         } else {
             frames.push(line);
             None
         };
+        self.partial = partial;
         self.partial.clear();
         overlong
     }
+
+    fn without_mark<'a>(&mut self, line: &'a [u8]) -> &'a [u8] {
+        match std::mem::take(&mut self.first) {
+            true => unmarked(line),
+            false => line,
+        }
+    }
+}
+
+/// The text without the mark before it.
+pub(crate) fn unmarked(text: &[u8]) -> &[u8] {
+    text.strip_prefix(MARK).unwrap_or(text)
 }
 
 fn without_cr(line: &[u8]) -> &[u8] {
@@ -131,7 +169,10 @@ mod tests {
 
     /// Lines of `text` in blocks of these lengths; an overlong one as `length:start`.
     fn split(max: usize, blocks: &[&[u8]]) -> Vec<String> {
-        let mut lines = Lines::new(max);
+        split_by(Lines::new(max), blocks)
+    }
+
+    fn split_by(mut lines: Lines, blocks: &[&[u8]]) -> Vec<String> {
         let mut found = Vec::new();
         let mut frames = Frames::default();
         let mut drain =
@@ -174,6 +215,31 @@ mod tests {
         let text = b"abc\nabcd\nab\nabcdef\r\nabc\r\n";
         assert_eq!(split(3, &[text]), ["abc", "4:abc", "ab", "6:abc", "abc"]);
         assert_eq!(split(0, &[b"\na\n"]), ["", "1:"]);
+    }
+
+    #[test]
+    fn a_mark_before_the_text_is_left_out_and_counted() {
+        let text = |blocks: &[&[u8]]| {
+            let mut lines = Lines::new(3);
+            lines.begin();
+            split_by(lines, blocks)
+        };
+        let (mark, nothing): (_, [&str; 0]) = ("\u{feff}", []);
+        let marked = format!("{mark}abc\r\n{mark}\nd").into_bytes();
+        let expected = ["abc", mark, "d"];
+        assert_eq!(text(&[&marked]), expected);
+        for cut in 1..marked.len() {
+            assert_eq!(text(&[&marked[..cut], &marked[cut..]]), expected, "{cut}");
+        }
+        assert_eq!(text(&[mark.as_bytes(), b"abcd\n"]), ["4:abc"]);
+        assert_eq!(text(&[mark.as_bytes(), b"abcdefghi\n"]), ["9:abc"]);
+        assert_eq!(text(&[mark.as_bytes(), b"\nx"]), ["", "x"]);
+        assert_eq!(text(&[mark.as_bytes()]), nothing);
+        assert_eq!(split(3, &[&marked[..6], b"\n"]), ["6:\u{feff}"]);
+        let mut lines = Lines::new(3);
+        lines.begin();
+        let taken = lines.take(b"\xef\xbb\xbfabcd\n", &mut Frames::default());
+        assert_eq!(taken.1.map(|long| long.taken), Some(8));
     }
 
     #[test]
@@ -223,7 +289,7 @@ mod tests {
             for block in &blocks {
                 lines.take(block.as_bytes(), &mut Frames::default());
             }
-            prop_assert!(lines.partial.len() <= max + 2);
+            prop_assert!(lines.partial.len() <= max + 5);
             prop_assert_eq!(lines.pending(), total as u64);
         }
     }

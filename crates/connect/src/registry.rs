@@ -367,7 +367,8 @@ impl SourceSpec {
         &self.errors
     }
 
-    /// The bad rows that were left out because of `error.strategy = 'drop'`.
+    /// What was left out: bad rows because of `error.strategy = 'drop'`, and what the connector has
+    /// options for.
     pub fn dropped(&self) -> &Tally {
         &self.dropped
     }
@@ -380,6 +381,8 @@ impl Blueprint for SourceSpec {
             options: &self.options,
             schema,
             cursor,
+            format: self.format(),
+            dropped: Arc::clone(&self.dropped),
         })
     }
 

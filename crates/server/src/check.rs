@@ -11,7 +11,7 @@ use headwater::{Db, Guarantees};
 
 use crate::failure::Failure;
 use crate::script::Script;
-use crate::{File, trial};
+use crate::{File, show, trial};
 
 /// What `check` is told.
 #[derive(clap::Args)]
@@ -35,19 +35,21 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
     let db = trial()?;
     let loaded = script.load(&db)?;
     for created in &loaded.created {
-        println!("ok     {created}");
+        show::text(&format!("ok     {created}\n"))?;
     }
     let mut wrong = Vec::new();
     for (name, answer) in db.validate() {
         match answer {
-            Ok(()) => println!("ok     {name}: what it connects to can be reached"),
+            Ok(()) => show::text(&format!(
+                "ok     {name}: what it connects to can be reached\n"
+            ))?,
             Err(error) => wrong.push(format!("error: {name}: {error}")),
         }
     }
     if let Some(required) = arguments.require {
         for found in ends(&db, &loaded.names)? {
             match broken(&found, required) {
-                None => println!("ok     {}: {}", found.name, found.overall()),
+                None => show::text(&format!("ok     {}: {}\n", found.name, found.overall()))?,
                 Some(why) => wrong.push(why),
             }
         }

@@ -5,6 +5,7 @@ use std::fmt::Write;
 use headwater::connect::{Connectors, help};
 
 use crate::failure::Failure;
+use crate::show;
 
 /// What `connectors` is told.
 #[derive(clap::Args)]
@@ -23,8 +24,7 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
             help::connector(connector, &headwater::source_options())
         }
     };
-    print!("{text}");
-    Ok(())
+    show::text(&text)
 }
 
 fn list(connectors: &Connectors) -> String {

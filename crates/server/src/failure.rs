@@ -1,6 +1,7 @@
 //! Why a command ends without success, and with which exit code.
 
 use std::fmt::Display;
+use std::io::{self, Write};
 use std::process::ExitCode;
 
 /// The end of a command that did not succeed.
@@ -25,15 +26,16 @@ impl Failure {
 
     /// Tells the user; returns the exit code.
     pub fn tell(self) -> ExitCode {
-        match self {
-            Self::Input(text) => {
-                eprintln!("{}", text.trim_end());
-                ExitCode::from(1)
-            }
-            Self::Runtime(text) => {
-                eprintln!("{}", text.trim_end());
-                ExitCode::from(3)
-            }
-        }
+        let (text, code) = match self {
+            Self::Input(text) => (text, 1),
+            Self::Runtime(text) => (text, 3),
+        };
+        say(text.trim_end());
+        ExitCode::from(code)
     }
+}
+
+/// A line on the standard error output; if nobody can hear it there is nobody to tell.
+pub fn say(line: &str) {
+    let _ = writeln!(io::stderr(), "{line}");
 }

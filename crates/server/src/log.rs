@@ -30,6 +30,8 @@ pub fn start(asked: Option<&str>) {
         .with_env_filter(filter.unwrap_or_else(|| EnvFilter::new("warn")))
         .with_ansi(crate::terminal::colors(&io::stderr()))
         .with_writer(|| Lines)
+        // To tell of a log that cannot be written it would panic.
+        .log_internal_errors(false)
         .init();
 }
 

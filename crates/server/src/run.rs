@@ -19,9 +19,10 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use arrow::array::AsArray;
+use arrow::datatypes::Int64Type;
 use headwater::Db;
 
-use crate::failure::Failure;
+use crate::failure::{self, Failure};
 use crate::lines::{Lines, Out};
 use crate::screen::Screen;
 use crate::script::{Loaded, Script};
@@ -72,14 +73,15 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
 
 /// What an earlier file created goes on running until it is dropped: says so.
 fn warn_of_others(db: &Db, loaded: &Loaded, file: &str, folder: &Path) -> Result<(), Failure> {
-    let is_known = |name: &str| loaded.names.iter().any(|it| it.eq_ignore_ascii_case(name));
+    let named = || loaded.names.iter().chain(&loaded.letters);
+    let is_known = |name: &str| named().any(|it| it.eq_ignore_ascii_case(name));
     for (kind, name) in others(db, is_known).map_err(Failure::runtime)? {
         let drop = format!("DROP {} {name}", kind.to_uppercase());
         let folder = folder.display();
-        eprintln!(
+        failure::say(&format!(
             "warning: {kind} {name} is not in {file} and goes on running; \
              {drop} in `headwater sql --data {folder}` ends it"
-        );
+        ));
     }
     Ok(())
 }
@@ -149,7 +151,7 @@ impl Pipeline {
             ending: Arc::default(),
             bad_before: BTreeMap::new(),
         };
-        pipeline.bad_before = pipeline.bad().collect();
+        pipeline.bad_before = pipeline.bad();
         match pipeline.has_screen() {
             true => pipeline.show_on_screen()?,
             false => pipeline.show_lines()?,
@@ -217,7 +219,7 @@ impl Pipeline {
             () = tokio::time::sleep(ENDING_MAX) => {
                 let seconds = ENDING_MAX.as_secs();
                 // Whatever still blocks would keep an orderly exit from ending.
-                eprintln!("error: not ended after {seconds} s; results may be missing");
+                failure::say(&format!("error: not ended after {seconds} s; results may be missing"));
                 std::process::exit(3);
             }
         }
@@ -257,16 +259,23 @@ impl Pipeline {
         script::tell_failures(&self.db)
     }
 
-    /// How many rows of each source were bad.
-    fn bad(&self) -> impl Iterator<Item = (String, u64)> + use<> {
-        let metrics = self.db.metrics().into_iter();
-        let bad = metrics.filter(|it| it.of.name == "headwater_source_bad_rows_total");
-        bad.map(|it| (it.name, it.value as u64))
+    /// How many bad rows of each source are kept beside it.
+    fn bad(&self) -> BTreeMap<String, u64> {
+        let sources = "SELECT name, CAST(bad - dead_letters AS BIGINT) FROM system.sources";
+        // A closed database has nothing to say.
+        let batches = self.db.query(sources).unwrap_or_default();
+        let rows = batches.iter().flat_map(|rows| {
+            let bad = rows.column(1).as_primitive::<Int64Type>().values();
+            let names = rows.column(0).as_string::<i32>().iter();
+            names.zip(bad.iter().copied())
+        });
+        let known = rows.filter_map(|(name, bad)| Some((name?.to_owned(), bad.max(0) as u64)));
+        known.collect()
     }
 
     /// What to say of sources that brought rows that could not be decoded.
     fn bad_rows_told(&self) -> Vec<String> {
-        let told = self.bad().filter_map(|(source, bad)| {
+        let told = self.bad().into_iter().filter_map(|(source, bad)| {
             let before = self.bad_before.get(&source).copied().unwrap_or(0);
             let rows = bad.saturating_sub(before);
             let line = format!(

@@ -45,6 +45,8 @@ pub struct Loaded {
     pub created: Vec<String>,
     /// The names of what it creates, whether or not that was there before.
     pub names: Vec<String>,
+    /// The streams of dead letters that it names: they are made if they are not there.
+    pub letters: Vec<String>,
     queries: Vec<String>,
     all_sources: Vec<String>,
     sinks: usize,
@@ -67,6 +69,7 @@ impl Script {
             let at = error.utf8_error().valid_up_to();
             Failure::input(format!("{name} is not UTF-8 from byte {at} on"))
         })?;
+        let text = unmarked(&text).to_owned();
         Ok(Self { name, text })
     }
 
@@ -141,6 +144,7 @@ impl Script {
 impl Loaded {
     fn note(&mut self, statement: &Statement, text: &str) {
         self.names.extend(created_by(statement).map(str::to_owned));
+        self.letters.extend(letters(statement));
         match statement {
             Statement::CreateSource(create) => {
                 let name = create.name.value.clone();
@@ -203,10 +207,29 @@ impl Loaded {
     }
 }
 
+/// The text without the byte order mark that some programs put before it.
+pub fn unmarked(text: &str) -> &str {
+    text.strip_prefix('\u{feff}').unwrap_or(text)
+}
+
 fn connector(options: &[OptionEntry]) -> Option<String> {
     let named = |option: &&OptionEntry| option.key.eq_ignore_ascii_case("connector");
     let option = options.iter().find(named)?;
     Some(option.value.to_string().to_lowercase())
+}
+
+/// The stream that a statement wants dead letters in.
+fn letters(statement: &Statement) -> Option<String> {
+    let options = match statement {
+        Statement::CreateSource(create) => &create.options,
+        Statement::CreateSink(create) => &create.options,
+        Statement::AlterSource(alter) => &alter.options,
+        _ => return None,
+    };
+    // The connector's name may stand before it.
+    let names = |key: &str| key.to_lowercase().ends_with("error.dlq.stream");
+    let option = options.iter().find(|option| names(&option.key))?;
+    Some(option.value.to_string())
 }
 
 /// The name that a statement would have created.

@@ -14,7 +14,7 @@ use rustyline::DefaultEditor;
 use rustyline::error::ReadlineError;
 
 use crate::draw::draw_for_stderr;
-use crate::failure::Failure;
+use crate::failure::{self, Failure};
 use crate::lines::Lines;
 use crate::script::{self, Script};
 use crate::signals::{Signals, runtime};
@@ -75,10 +75,11 @@ impl Shell {
             // There is none before the first time.
             let _ = editor.load_history(history);
         }
-        println!(
-            "headwater {}; help explains, \\q leaves",
-            env!("CARGO_PKG_VERSION")
-        );
+        show::text(concat!(
+            "headwater ",
+            env!("CARGO_PKG_VERSION"),
+            "; help explains, \\q leaves\n"
+        ))?;
         let mut text = String::new();
         loop {
             let prompt = if text.is_empty() {
@@ -115,8 +116,8 @@ impl Shell {
         if text.is_empty() {
             match command(line) {
                 Some(Command::Quit) => return std::ops::ControlFlow::Break(()),
-                Some(Command::Help) => print!("{HELP}"),
-                Some(Command::Sql(sql)) => self.tell(&sql),
+                Some(Command::Help) => tell(show::text(HELP)),
+                Some(Command::Sql(sql)) => tell(self.statements("<shell>", &sql)),
                 None => {}
             }
             if command(line).is_some() || line.trim().is_empty() {
@@ -129,16 +130,9 @@ impl Shell {
             let statement = std::mem::take(text);
             // A history that is full or refuses a double is no trouble.
             let _ = editor.add_history_entry(statement.trim());
-            self.tell(&statement);
+            tell(self.statements("<shell>", &statement));
         }
         std::ops::ControlFlow::Continue(())
-    }
-
-    fn tell(&self, text: &str) {
-        if let Err(failure) = self.statements("<shell>", text) {
-            // The shell goes on: only the text matters, not the exit code.
-            let _ = failure.tell();
-        }
     }
 
     fn pipe(&self) -> Result<(), Failure> {
@@ -165,12 +159,10 @@ impl Shell {
     }
 
     fn show(&self, outcome: Outcome) -> Result<(), Failure> {
-        let tell = |text: String| {
-            // In a pipe there are rows and nothing else.
-            if io::stdout().is_terminal() {
-                println!("{text}");
-            }
-            Ok(())
+        // In a pipe there are rows and nothing else.
+        let tell = |text: String| match io::stdout().is_terminal() {
+            true => show::text(&(text + "\n")),
+            false => Ok(()),
         };
         match outcome {
             Outcome::Created { kind, name } => tell(format!("created {kind} {name}")),
@@ -182,6 +174,13 @@ impl Shell {
             Outcome::Rows { schema, batches } => show::print(&schema, &batches),
             Outcome::Subscribed(rows) => self.runtime.block_on(follow(rows)),
         }
+    }
+}
+
+/// The shell goes on: only the text of a failure matters, not the exit code.
+fn tell(done: Result<(), Failure>) {
+    if let Err(failure) = done {
+        let _ = failure.tell();
     }
 }
 
@@ -198,11 +197,11 @@ async fn follow(mut rows: Subscription) -> Result<(), Failure> {
             None => return Ok(()),
             Some(Ok(Event::Rows(batch))) => lines.write(&batch).and_then(|()| lines.flush()),
             Some(Ok(Event::Missed { rows })) => {
-                eprintln!("{rows} rows were missed: the output is too slow");
+                failure::say(&format!("{rows} rows were missed: the output is too slow"));
                 Ok(())
             }
             Some(Ok(Event::Gap { rows, reason })) => {
-                eprintln!("{rows} rows are missing: {reason}");
+                failure::say(&format!("{rows} rows are missing: {reason}"));
                 Ok(())
             }
             Some(Err(error)) => return Err(Failure::runtime(error)),

@@ -1,4 +1,6 @@
 //! Answers that end: a table on a terminal, a JSON object a line in a pipe.
+//!
+//! Nothing is printed by `println!`, which panics when the standard output is full or closed.
 
 use std::io::{self, IsTerminal, Write};
 use std::sync::{Arc, Mutex};
@@ -16,15 +18,28 @@ use crate::terminal;
 
 /// Prints the rows.
 pub fn print(schema: &SchemaRef, batches: &[RecordBatch]) -> Result<(), Failure> {
-    let done = if io::stdout().is_terminal() {
+    shown(if io::stdout().is_terminal() {
         print_table(schema, batches)
     } else {
         print_lines(batches)
-    };
+    })
+}
+
+/// Prints a text for people.
+pub fn text(text: &str) -> Result<(), Failure> {
+    let mut out = io::stdout();
+    shown(out.write_all(text.as_bytes()).and_then(|()| out.flush()))
+}
+
+/// What came of writing to the standard output.
+fn shown(done: io::Result<()>) -> Result<(), Failure> {
     match done {
         // Nobody reads any more: not our trouble.
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        done => done.map_err(Failure::runtime),
+        done => {
+            let told = |error| Failure::runtime(format!("cannot show the results: {error}"));
+            done.map_err(told)
+        }
     }
 }
 

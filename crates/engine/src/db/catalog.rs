@@ -49,7 +49,7 @@ pub(super) struct SourceConnector {
     pub spec: SourceSpec,
     pub handle: Arc<SourceHandle>,
     pub tap: SourceTap,
-    /// Bad rows that it dropped before its options were changed.
+    /// What it left out before its options were changed.
     pub dropped_before: u64,
     /// It was paused for want of an active stream, or is to be tried once more: to be started again
     /// when it is wanted, so that it rests is not its end.

@@ -457,7 +457,8 @@ pub(super) fn undefined(name: &Name) -> SqlError {
         .at(name.span.clone())
 }
 
-/// Rows that a source has dropped, for people: by its backpressure, or as bad by its error strategy.
+/// Rows that a source has dropped, for people: by its backpressure, as bad by its error strategy, or
+/// because an option of its connector says so.
 pub(super) fn dropped(source: &SourceEntry) -> u64 {
     let left_out = source.connector.as_ref();
     let left_out = left_out.map_or(0, |it| it.dropped_before + it.spec.dropped().total());

@@ -7,7 +7,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use globset::{GlobBuilder, GlobMatcher, GlobSet, GlobSetBuilder};
@@ -47,6 +47,23 @@ pub(super) struct Found {
     pub folders: BTreeSet<PathBuf>,
     /// What could not be read, and why.
     pub failures: Vec<String>,
+    /// Something that a pattern leads to and that is not read, and why.
+    passed_over: Option<String>,
+}
+
+impl Found {
+    /// Why there is no file among what was found.
+    pub(super) fn why_nothing(&self) -> String {
+        let known = self.failures.first().or(self.passed_over.as_ref());
+        known
+            .map_or("there is no such file", String::as_str)
+            .to_owned()
+    }
+
+    fn pass_over(&mut self, path: &Path, why: &str) {
+        let what = || format!("{} {why}", path.display());
+        self.passed_over.get_or_insert_with(what);
+    }
 }
 
 impl Patterns {
@@ -115,7 +132,11 @@ impl Patterns {
             if metadata.is_dir() {
                 self.descend(path, rest, found);
             }
-        } else if metadata.is_file() && !self.excludes(path) {
+        } else if let Some(other) = other_than_file(metadata.file_type()) {
+            found.pass_over(path, other);
+        } else if self.excludes(path) {
+            found.pass_over(path, "is left out by 'exclude'");
+        } else {
             let known = found.files.entry((metadata.dev(), metadata.ino()));
             let known = known.or_insert_with(|| path.to_owned());
             if path < known.as_path() {
@@ -127,6 +148,19 @@ impl Patterns {
     fn excludes(&self, path: &Path) -> bool {
         let name = path.file_name().map(Path::new);
         self.exclude.is_match(path) || name.is_some_and(|name| self.exclude.is_match(name))
+    }
+}
+
+/// What is no file and cannot be read again from a position.
+fn other_than_file(kind: fs::FileType) -> Option<&'static str> {
+    match () {
+        () if kind.is_file() => None,
+        () if kind.is_dir() => Some("is a folder; with /* behind it the files in it are read"),
+        () if kind.is_fifo() => {
+            Some("is a pipe, not a file; the connector 'process' reads it with 'cat'")
+        }
+        () if kind.is_socket() => Some("is a socket, not a file"),
+        () => Some("is a device, not a file; the connector 'process' reads it with 'cat'"),
     }
 }
 
@@ -253,6 +287,26 @@ mod tests {
         assert_eq!(found(folder, &["*"], &[]), ["a"]);
         assert_eq!(found(folder, &["**/*"], &[]), ["a"]);
         assert_eq!(found(folder, &["circle/b"], &[]), ["circle/b"]);
+    }
+
+    #[test]
+    fn why_nothing_is_found_is_told() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("a.log"), "").unwrap();
+        fs::create_dir(folder.path().join("d")).unwrap();
+        let base = folder.path().display().to_string();
+        let why = |path: &str, exclude: &[String]| {
+            let found = Patterns::new(&[path.to_owned()], exclude).unwrap().find();
+            assert!(found.files.is_empty(), "{path}");
+            found.why_nothing().replace(&base, "")
+        };
+        assert_eq!(why(&format!("{base}/no*"), &[]), "there is no such file");
+        let excluded = why(&format!("{base}/*.log"), &["a*".to_owned()]);
+        assert_eq!(excluded, "/a.log is left out by 'exclude'");
+        assert!(why(&format!("{base}/d"), &[]).starts_with("/d is a folder; "));
+        assert!(why("/dev/null", &[]).starts_with("/dev/null is a device, not a file; "));
+        let _socket = std::os::unix::net::UnixListener::bind(folder.path().join("s")).unwrap();
+        assert_eq!(why(&format!("{base}/s"), &[]), "/s is a socket, not a file");
     }
 
     #[test]

@@ -20,17 +20,28 @@ use super::source::{FileSourceOptions, ReadFrom};
 use super::tail::{Step, Tail};
 use super::watch::Changes;
 use crate::formats::Frames;
-use crate::{Error, Gap, Lifecycle, Output, Result};
+use crate::{Error, Gap, Lifecycle, Output, Result, Tally};
 
 /// So many bytes are read at once.
 const BLOCK: usize = 256 << 10;
 /// Names that come and go in a hurry are looked at no more often than this.
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
+/// What is in the files.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Content {
+    /// Whether it is text, before which a mark may stand.
+    pub is_text: bool,
+    /// Whether the first line of each file names its columns.
+    pub has_header: bool,
+}
+
 pub(super) struct Reading<'a> {
     options: &'a FileSourceOptions,
     patterns: Arc<Patterns>,
-    has_header: bool,
+    /// Counts the lines that are left out.
+    dropped: &'a Tally,
+    content: Content,
     max_frame: usize,
     tails: BTreeMap<Node, Box<Tail>>,
     /// The files to read, by path.
@@ -45,6 +56,8 @@ pub(super) struct Reading<'a> {
     names_changed: bool,
     /// What could not be read when it was looked for last.
     failures: Vec<String>,
+    /// Why nothing was found then, if that is so.
+    why_nothing: String,
     /// Why the source is degraded, as far as it was told.
     reported: Option<String>,
     /// The file whose rows came last.
@@ -57,14 +70,16 @@ impl<'a> Reading<'a> {
     pub(super) fn new(
         options: &'a FileSourceOptions,
         patterns: Patterns,
-        has_header: bool,
+        content: Content,
         saved: Option<Vec<Saved>>,
+        dropped: &'a Tally,
         out: &Output,
     ) -> Self {
         Self {
             options,
             patterns: Arc::new(patterns),
-            has_header,
+            dropped,
+            content,
             max_frame: out.max_frame(),
             tails: BTreeMap::new(),
             order: Vec::new(),
@@ -74,6 +89,7 @@ impl<'a> Reading<'a> {
             looked: Instant::now(),
             names_changed: false,
             failures: Vec::new(),
+            why_nothing: String::new(),
             reported: None,
             last: None,
             block: vec![0; BLOCK],
@@ -83,6 +99,11 @@ impl<'a> Reading<'a> {
 
     pub(super) fn is_empty(&self) -> bool {
         self.tails.is_empty()
+    }
+
+    /// Why there is nothing to read, if that is so.
+    pub(super) fn why_nothing(&self) -> &str {
+        &self.why_nothing
     }
 
     // Finding.
@@ -117,6 +138,7 @@ impl<'a> Reading<'a> {
         self.order = self.tails.keys().copied().collect();
         self.order
             .sort_by(|a, b| self.tails[a].path.cmp(&self.tails[b].path));
+        self.why_nothing = found.why_nothing();
         self.failures = found.failures;
         match from_end || told {
             // Where a file is begun, and a gap that was told, are known after a crash as well.
@@ -178,7 +200,8 @@ impl<'a> Reading<'a> {
         path: PathBuf,
         nodes: Arc<HashSet<Node>>,
     ) -> Result<std::io::Result<Box<Tail>>> {
-        let (max, from_end, has_header) = (self.max_frame, self.from_end, self.has_header);
+        let (max, from_end) = (self.max_frame, self.from_end);
+        let has_header = self.content.has_header;
         let mut before = std::mem::take(&mut self.before);
         let (opened, before) = blocking(move || {
             let open = || {
@@ -509,7 +532,9 @@ impl<'a> Reading<'a> {
 }
 
 /// Runs what blocks where it may.
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T> {
+pub(super) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T> {
     tokio::task::spawn_blocking(work)
         .await
         .map_err(|error| Error::Panicked {

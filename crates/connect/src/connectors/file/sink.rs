@@ -6,7 +6,8 @@
 //!
 //! A receipt is a place in the file, see `place`, behind its last whole write; what is only gathered is
 //! unsent. A file that is no longer under its name, or was cut, while it is written is told with the
-//! next write, since nobody would ever read what is written then. Opened with a receipt, the sink cuts off whatever follows that place, and goes on there. There is no
+//! next write, since nobody would ever read what is written then. Opened with a receipt, the sink cuts
+//! off whatever follows that place, and goes on there. There is no
 //! rotation, so a sink has one file. It is locked while it is open: of two sinks with one file each
 //! would cut off what the other wrote. The system ends the lock with the handle, however that ends.
 

@@ -4,17 +4,19 @@
 //!   look (what is there) -> turn (a block of each file) -> ... nothing more -> wait (changes, time)
 //! ```
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
 use super::find::Patterns;
-use super::reading::Reading;
+use super::reading::{Content, Reading, blocking};
 use super::saved::{self, Saved};
 use crate::formats;
 use crate::options::{ByteSize, Duration, Objection, OptionSet, Options};
-use crate::{End, Error, Lifecycle, Output, Result, Retry, Source, SourceArgs, SourceKind};
+use crate::{End, Error, Lifecycle, Output, Result, Retry, Source, SourceArgs, SourceKind, Tally};
 
 pub(super) const KIND: SourceKind = SourceKind {
     options: OptionSet::of::<FileSourceOptions>(),
@@ -28,7 +30,8 @@ pub(super) const KIND: SourceKind = SourceKind {
 #[serde(deny_unknown_fields)]
 pub(super) struct FileSourceOptions {
     /// The files, or patterns that lead to them: `*` and `?` within a name, `**` for any folders,
-    /// `{a,b}`. Files packed by gzip or zstd are unpacked.
+    /// `{a,b}`. Files packed by gzip or zstd are unpacked. A byte order mark at the start of a file is
+    /// left out, but for the format `bytes`.
     path: Vec<String>,
     /// Patterns for files to leave out; matched against the whole path and against the name.
     #[serde(default)]
@@ -48,7 +51,7 @@ pub(super) struct FileSourceOptions {
     #[serde(default = "one_second")]
     pub poll_interval: Duration,
     /// What becomes of a line longer than `max_frame`: `dlq` makes it a bad row, `truncate` cuts it
-    /// off, `drop` leaves it out and says so.
+    /// off, `drop` leaves it out, warns once, and counts it in `dropped` of `system.sources`.
     #[serde(default)]
     pub overlong: OverlongPolicy,
 }
@@ -114,23 +117,28 @@ impl Options for FileSourceOptions {
 fn create(args: SourceArgs<'_>) -> Result<Box<dyn Source>> {
     let options: FileSourceOptions = args.options.get()?;
     let patterns = Patterns::new(&options.path, &options.exclude).map_err(Error::Options)?;
-    let has_header = formats::has_header(args.options);
+    let content = Content {
+        is_text: args.format != Some("bytes"),
+        has_header: formats::has_header(args.options),
+    };
     let saved = args.cursor.as_ref().map(saved::files).transpose()?;
     Ok(Box::new(FileSource {
         options,
         patterns,
-        has_header,
+        content,
         saved,
+        dropped: args.dropped,
     }))
 }
 
 struct FileSource {
     options: FileSourceOptions,
     patterns: Patterns,
-    /// Whether the first line of each file names its columns.
-    has_header: bool,
+    content: Content,
     /// The files that the cursor covers.
     saved: Option<Vec<Saved>>,
+    /// Counts the lines that are left out.
+    dropped: Arc<Tally>,
 }
 
 #[async_trait]
@@ -144,13 +152,22 @@ impl Source for FileSource {
                 retry: Retry::Backoff,
             })?;
         }
-        Ok(())
+        if self.options.follow || self.saved.is_some() {
+            return Ok(());
+        }
+        let patterns = self.patterns.clone();
+        let found = blocking(move || patterns.find()).await?;
+        match found.files.is_empty() {
+            true => Err(self.nothing_to_read(found.why_nothing())),
+            false => Ok(()),
+        }
     }
 
     async fn run(&mut self, out: &mut Output, stop: CancellationToken) -> Result<End> {
         let saved = self.saved.take();
         let patterns = self.patterns.clone();
-        let mut reading = Reading::new(&self.options, patterns, self.has_header, saved, out);
+        let (options, dropped) = (&self.options, &*self.dropped);
+        let mut reading = Reading::new(options, patterns, self.content, saved, dropped, out);
         self.read(&mut reading, out, &stop).await
     }
 
@@ -160,6 +177,14 @@ impl Source for FileSource {
 }
 
 impl FileSource {
+    fn nothing_to_read(&self, reason: String) -> Error {
+        Error::Unreachable {
+            target: self.options.path.join(", "),
+            reason,
+            retry: Retry::Fatal,
+        }
+    }
+
     /// Reads until there is nothing more to wait for. Stops only between two blocks: what was handed
     /// on is covered by a cursor.
     async fn read(
@@ -170,11 +195,7 @@ impl FileSource {
     ) -> Result<End> {
         reading.look(out).await?;
         if !self.options.follow && reading.is_empty() {
-            return Err(Error::Unreachable {
-                target: self.options.path.join(", "),
-                reason: "there is no such file".to_owned(),
-                retry: Retry::Fatal,
-            });
+            return Err(self.nothing_to_read(reading.why_nothing().to_owned()));
         }
         // Whoever sees the source running knows that the ends of files were looked at.
         let to = self.options.path.join(", ");

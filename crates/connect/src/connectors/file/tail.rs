@@ -14,7 +14,7 @@ use tokio::time::Instant;
 
 use super::find::Node;
 use super::identity::Prefix;
-use crate::lines::Lines;
+use crate::lines::{Lines, unmarked};
 
 /// So far back a line's start is looked for when a file is read from its end.
 const LAST_LINE_MAX: u64 = 64 << 10;
@@ -118,6 +118,11 @@ impl Tail {
         self.offset - self.ahead - self.lines.pending()
     }
 
+    /// Whether the block of this length that was just read is its first.
+    pub(super) fn has_only_read(&self, length: usize) -> bool {
+        self.offset == length as u64
+    }
+
     /// How many bytes of it were not read yet; 0 if it is packed.
     pub(super) fn behind(&self) -> u64 {
         match self.unpack {
@@ -168,7 +173,8 @@ impl Tail {
             false => self.file.read_at(&mut start, 0)?,
             true => unpacked(&self.file)?.read(&mut start)?,
         };
-        self.header = memchr::memchr(b'\n', &start[..read]).map(|end| start[..end].to_vec());
+        let header = memchr::memchr(b'\n', &start[..read]).map(|end| &start[..end]);
+        self.header = header.map(|header| unmarked(header).to_vec());
         Ok(())
     }
 

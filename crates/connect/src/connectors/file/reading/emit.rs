@@ -20,6 +20,12 @@ impl Reading<'_> {
         out: &mut Output,
     ) -> Result<()> {
         self.turn_to(node, length, out).await?;
+        if let Some(tail) = self.tails.get_mut(&node)
+            && self.content.is_text
+            && tail.has_only_read(length)
+        {
+            tail.lines.begin();
+        }
         let mut at = 0;
         while at < length {
             let Some(tail) = self.tails.get_mut(&node) else {
@@ -77,6 +83,9 @@ impl Reading<'_> {
             OverlongPolicy::Dlq => out.bad(self.bad(long)).await?,
             OverlongPolicy::Truncate | OverlongPolicy::Drop => {
                 let what = self.left_out(node, &long);
+                let limit = self.max_frame;
+                let reason = format!("a line is longer than max_frame, {limit} bytes");
+                self.dropped.add(&reason, 1);
                 out.lifecycle(Lifecycle::Changed { what }).await?;
             }
         }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arrow::array::AsArray;
+use arrow::compute::cast;
 use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef};
 use tokio::sync::mpsc;
 
@@ -100,7 +101,8 @@ impl Bench {
                 let origin = delivery.origin.as_deref().unwrap_or_default();
                 let name = origin.rsplit('/').next().unwrap_or_default();
                 let bad = delivery.bad.iter().map(|bad| format!("<{}>", bad.reason));
-                let rows = delivery.rows.column(0).as_string::<i32>().iter().flatten();
+                let rows = cast(delivery.rows.column(0), &DataType::Utf8).unwrap();
+                let rows = rows.as_string::<i32>().iter().flatten();
                 let rows = rows.map(|line| format!("{name}: {line}"));
                 self.shown.extend(bad.chain(rows));
                 self.cursor = delivery.cursor.or(self.cursor.take());
@@ -563,6 +565,42 @@ async fn a_packed_file_is_continued_and_its_damage_is_told() {
     }
     assert_eq!(bench.shown[0], "bad.gz: fine");
     bench.stop().await;
+}
+
+/// Some programs put a mark before a text; without this the first column would be NULL.
+#[tokio::test]
+async fn a_mark_before_the_text_is_no_part_of_it() {
+    let columns = Schema::new(vec![
+        Field::new("a", DataType::Utf8, true),
+        Field::new("b", DataType::Utf8, true),
+    ]);
+    let more = [("format", "csv".into()), ("header", true.into())];
+    let mut bench = Bench::with_columns("*", &more, Some(Arc::new(columns)));
+    bench.append("plain", "\u{feff}a,b\n1,x\n");
+    let text = "\u{feff}b,a\ny,2\n";
+    let packed = zstd::encode_all(text.as_bytes(), 0).unwrap();
+    fs::write(bench.path("packed"), packed).unwrap();
+    bench.start();
+    bench.expect(&["packed: 2", "plain: 1"]).await;
+    bench.stop().await;
+    // The cursor is behind the mark as well.
+    bench.append("plain", "\u{feff}3,z\n");
+    bench.start_anew();
+    bench.expect(&["plain: \u{feff}3"]).await;
+    bench.stop().await;
+    for (format, expected) in [("text", "t: a"), ("bytes", "t: \u{feff}a")] {
+        let column = match format {
+            "text" => DataType::Utf8,
+            _ => DataType::Binary,
+        };
+        let columns = Schema::new(vec![Field::new("line", column, true)]);
+        let more = [("format", format.into())];
+        let mut bench = Bench::with_columns("t", &more, Some(Arc::new(columns)));
+        bench.append("t", "\u{feff}a\n");
+        bench.start();
+        bench.expect(&[expected]).await;
+        bench.stop().await;
+    }
 }
 
 #[tokio::test]

@@ -3,6 +3,8 @@
 //! A test waits for what it needs, a line or the end of the program, and never for a time to pass; a
 //! program that hangs is the test runner's to end.
 
+mod given;
+
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};

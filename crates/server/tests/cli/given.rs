@@ -1,0 +1,138 @@
+//! What the program makes of files, outputs, options and names that are not as they should be.
+
+use crate::{TICKS, headwater, output, with_input};
+
+#[test]
+fn a_file_of_sql_may_begin_with_a_mark() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("p.sql");
+    std::fs::write(&file, format!("\u{feff}{TICKS}")).unwrap();
+    let file = file.to_str().unwrap();
+    for command in ["check", "run", "sql"] {
+        let (code, _, errors) = output(&mut headwater(&[command, file]));
+        assert_eq!((code, errors.as_str()), (0, ""), "{command}");
+    }
+}
+
+#[test]
+fn lines_that_are_left_out_are_counted_and_told_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("log");
+    let long = "x".repeat(100);
+    std::fs::write(&file, format!("a\n{long}\n{long}{long}\nb\n")).unwrap();
+    let sql = format!(
+        "CREATE SOURCE f (line VARCHAR) WITH (connector = 'file', path = '{}', follow = false,
+             max_frame = '20 B', overlong = 'drop');
+         CREATE VIEW v AS SELECT count(*) AS n FROM f;
+         SELECT n FROM v; SELECT dropped FROM system.sources;",
+        file.display()
+    );
+    let (code, rows, errors) = with_input(&["run", "-"], &sql);
+    assert_eq!((code, rows.as_str()), (0, "{\"n\":2}\n{\"dropped\":2}\n"));
+    assert_eq!(errors.matches("WARN").count(), 1, "{errors}");
+    assert!(
+        errors.contains("a line is longer than max_frame, 20 bytes"),
+        "{errors}"
+    );
+}
+
+/// What `run` would refuse at once, `check` refuses.
+#[test]
+fn a_pattern_without_a_file_is_refused_unless_it_may_come() {
+    let folder = tempfile::tempdir().unwrap();
+    let base = folder.path().display();
+    let pipe = folder.path().join("pipe");
+    let made = std::process::Command::new("mkfifo").arg(&pipe).status();
+    assert!(made.unwrap().success());
+    let source = |path: &str, more: &str| {
+        format!("CREATE SOURCE f (line VARCHAR) WITH (connector = 'file', path = '{path}'{more});")
+    };
+    for (path, why) in [
+        (
+            format!("{base}/nothing*"),
+            "there is no such file".to_owned(),
+        ),
+        (
+            pipe.display().to_string(),
+            format!("{base}/pipe is a pipe, not a file"),
+        ),
+    ] {
+        let sql = source(&path, ", follow = false");
+        let why = format!("cannot reach {path}: {why}");
+        let (code, _, errors) = with_input(&["check", "-"], &sql);
+        assert_eq!(code, 1, "{errors}");
+        assert!(errors.contains(&why), "{errors}");
+        let (code, _, errors) = with_input(&["run", "-"], &sql);
+        assert_eq!(code, 3, "{errors}");
+        assert!(errors.contains(&why), "{errors}");
+    }
+    let sql = source(&format!("{base}/nothing*"), "");
+    assert_eq!(with_input(&["check", "-"], &sql).0, 0);
+}
+
+#[test]
+fn a_stream_of_dead_letters_that_the_file_names_is_of_the_file() {
+    let sql =
+        "CREATE SOURCE p (n BIGINT) WITH (connector = 'process', command = 'echo x', mode = 'once',
+             format = 'json', error.strategy = 'dlq', error.dlq.stream = 'dead');";
+    for sql in [
+        sql.to_owned(),
+        sql.replace("error.dlq", "process.error.dlq"),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("p.sql");
+        std::fs::write(&file, sql).unwrap();
+        let (code, _, errors) = output(&mut headwater(&["run", file.to_str().unwrap()]));
+        assert_eq!((code, errors.as_str()), (0, ""));
+    }
+}
+
+/// Runs with a standard output that refuses every byte, or that nobody reads.
+fn unread(arguments: &[&str], is_full: bool) -> (i32, String) {
+    let mut command = headwater(arguments);
+    match is_full {
+        true => {
+            let full = std::fs::OpenOptions::new().write(true).open("/dev/full");
+            command.stdout(full.unwrap());
+        }
+        false => {
+            let (reader, writer) = std::io::pipe().unwrap();
+            drop(reader);
+            command.stdout(writer);
+        }
+    }
+    let ended = command.output().unwrap();
+    let errors = String::from_utf8(ended.stderr).unwrap();
+    (ended.status.code().unwrap(), errors)
+}
+
+#[test]
+fn an_output_that_is_full_is_told_and_one_that_is_closed_is_no_trouble() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("p.sql");
+    std::fs::write(&file, format!("{TICKS} SHOW SOURCES;")).unwrap();
+    let file = file.to_str().unwrap();
+    for arguments in [
+        &["connectors"][..],
+        &["connectors", "file"],
+        &["check", file],
+        &["sql", file],
+        &["run", "--in-memory", file],
+    ] {
+        let (code, errors) = unread(arguments, true);
+        assert_eq!(code, 3, "{arguments:?}: {errors}");
+        assert!(
+            errors.starts_with("error: cannot show the results: "),
+            "{errors}"
+        );
+        let (code, errors) = unread(arguments, false);
+        assert_eq!((code, errors.as_str()), (0, ""), "{arguments:?}");
+    }
+    let full = || std::fs::OpenOptions::new().write(true).open("/dev/full");
+    let mut command = headwater(&["connectors", "fiel", "--log", "trace"]);
+    let ended = command.stderr(full().unwrap()).output().unwrap();
+    assert_eq!(ended.status.code(), Some(1));
+    let mut command = headwater(&["run", "--in-memory", file, "--log", "trace"]);
+    let ended = command.stderr(full().unwrap()).output().unwrap();
+    assert_eq!(ended.status.code(), Some(0));
+}
