@@ -1,0 +1,463 @@
+//! The queue between the engine and one subscriber, and the gate that it closes.
+//!
+//! The worker pushes, one reader takes; both lock for a moment, and a look at an empty queue is one
+//! atomic load. The queue of a sink also keeps what the sink has taken until the outside has it, for
+//! checkpoints and for the next feeder.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
+use headwater_connect::Receipt;
+use headwater_ring::Bell;
+
+use super::{Event, Subscription, WhenFull};
+use crate::dataflow::Run;
+use crate::durable::SinkState;
+use crate::error::Error;
+
+/// Keeps sources from being read while what they feed is full.
+#[derive(Debug)]
+pub(crate) struct Gate {
+    full: AtomicUsize,
+    bells: Vec<Arc<Bell>>,
+}
+
+impl Gate {
+    pub fn new(bells: Vec<Arc<Bell>>) -> Self {
+        Self {
+            full: AtomicUsize::new(0),
+            bells,
+        }
+    }
+
+    /// Whether some queue behind this gate is full.
+    pub fn is_closed(&self) -> bool {
+        // Acquire: pairs with the Release of `shut` and `open`; the count alone decides.
+        self.full.load(Ordering::Acquire) > 0
+    }
+
+    fn shut(&self) {
+        self.full.fetch_add(1, Ordering::Release);
+    }
+
+    fn open(&self) {
+        self.full.fetch_sub(1, Ordering::Release);
+        self.bells.iter().for_each(|bell| bell.ring());
+    }
+}
+
+/// The queue between the engine and one subscriber.
+#[derive(Debug)]
+pub(crate) struct Queue {
+    state: Mutex<State>,
+    changed: Condvar,
+    /// Tells whether there may be something without taking the lock.
+    filled: AtomicBool,
+    /// Of a queue that loses nothing.
+    gate: Option<Arc<Gate>>,
+    when_full: WhenFull,
+    limit: usize,
+    /// The sink that reads it, if one does.
+    sink: Option<SinkEnd>,
+}
+
+/// What the outside has of a sink's rows: everything up to `receipt`, which is the first `items`
+/// batches that the sink has taken from its queue.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(crate) struct Delivered {
+    /// The sink's place; `None` if it gives no receipts, or is not open yet for the first time.
+    pub receipt: Option<Receipt>,
+    /// Batches of which nothing needs to be written again.
+    pub items: u64,
+}
+
+/// Who tells how far a sink has come.
+pub(crate) trait Delivery: Send + Sync {
+    /// What the outside has, at one moment.
+    fn delivered(&self) -> Delivered;
+
+    /// Rows are gone: the sink has failed, and no more wait for it.
+    fn lose(&self, rows: u64);
+}
+
+/// The sink at the end of a queue.
+struct SinkEnd {
+    name: String,
+    progress: Arc<dyn Delivery>,
+}
+
+impl std::fmt::Debug for SinkEnd {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.name)
+    }
+}
+
+#[derive(Debug, Default)]
+struct State {
+    events: VecDeque<Event>,
+    /// The rows in `events`.
+    rows: usize,
+    /// What a sink has taken and may have to be given again after a crash, oldest first.
+    taken: VecDeque<RecordBatch>,
+    /// How many batches were taken before those.
+    trimmed: u64,
+    shut: bool,
+    /// The sink has failed: rows wait for it, but nothing waits for that.
+    stranded: bool,
+    /// The engine will send nothing more.
+    ended: bool,
+    failure: Option<String>,
+    /// The subscriber was too slow, and gets nothing more.
+    cut: bool,
+    /// The subscriber has gone.
+    dropped: bool,
+    waker: Option<Waker>,
+    /// Whether a thread sleeps on `changed`: waking nobody would cost a system call.
+    asleep: bool,
+}
+
+impl Queue {
+    pub fn new(limit: usize, gate: Option<Arc<Gate>>) -> Arc<Self> {
+        Self::with_policy(limit, gate, WhenFull::DropOldest)
+    }
+
+    /// With a gate, `when_full` is of no meaning: the gate closes.
+    pub fn with_policy(limit: usize, gate: Option<Arc<Gate>>, when_full: WhenFull) -> Arc<Self> {
+        Arc::new(Self {
+            state: Mutex::default(),
+            changed: Condvar::new(),
+            filled: AtomicBool::new(false),
+            gate,
+            when_full,
+            limit,
+            sink: None,
+        })
+    }
+
+    /// A queue for a sink, which begins with what was not written before a restart.
+    pub fn for_sink(
+        limit: usize,
+        gate: Arc<Gate>,
+        name: String,
+        progress: Arc<dyn Delivery>,
+        waiting: Vec<Run>,
+    ) -> Arc<Self> {
+        let events = waiting.into_iter().map(|run| Event::Rows(run.rows));
+        let events: VecDeque<Event> = events.collect();
+        let state = State {
+            rows: events.iter().map(rows_of).sum(),
+            events,
+            ..State::default()
+        };
+        Arc::new(Self {
+            filled: AtomicBool::new(state.rows > 0),
+            state: Mutex::new(state),
+            changed: Condvar::new(),
+            gate: Some(gate),
+            when_full: WhenFull::DropOldest,
+            limit,
+            sink: Some(SinkEnd { name, progress }),
+        })
+    }
+
+    /// The sink that reads it, where it is in the outside system, and what it has not written yet:
+    /// all at one moment.
+    pub fn backlog(&self) -> Option<(&str, SinkState<Run>)> {
+        let sink = self.sink.as_ref()?;
+        let mut state = self.lock();
+        let Delivered { receipt, items } = sink.progress.delivered();
+        state.trim(items);
+        let queued = state.events.iter().filter_map(|event| match event {
+            Event::Rows(rows) => Some(rows),
+            _ => None,
+        });
+        let waiting = state.taken.iter().chain(queued).cloned().collect();
+        let receipt = receipt.map(|receipt| receipt.0);
+        Some((&sink.name, SinkState::new(receipt, waiting)))
+    }
+
+    /// Whether the outside has all of it, if a sink reads it.
+    pub fn is_delivered(&self) -> bool {
+        let Some(sink) = &self.sink else { return true };
+        let mut state = self.lock();
+        state.trim(sink.progress.delivered().items);
+        let nothing_left = state.taken.is_empty() && state.events.is_empty();
+        state.dropped || state.stranded || nothing_left
+    }
+
+    /// A new reader for the queue of a sink that has failed, which begins with the rows that the one
+    /// before had taken and not delivered. The sink counts what it delivers from 0.
+    pub fn take_up(self: &Arc<Self>, schema: SchemaRef) -> Subscription {
+        let mut guard = self.lock();
+        let state = &mut *guard;
+        if let Some(sink) = &self.sink {
+            state.trim(sink.progress.delivered().items);
+        }
+        (state.stranded, state.ended, state.failure) = (false, false, None);
+        state.trimmed = 0;
+        for batch in state.taken.drain(..).rev() {
+            state.rows += batch.num_rows();
+            state.events.push_front(Event::Rows(batch));
+        }
+        if state.rows > self.limit {
+            self.over_limit(state);
+        }
+        self.filled.store(true, Ordering::Release);
+        drop(guard);
+        Subscription::new(Arc::clone(self), schema)
+    }
+
+    /// The sink that reads it has failed: its rows stay, and nothing waits for it.
+    pub fn strand(&self) {
+        let mut state = self.lock();
+        if self.sink.is_some() {
+            state.stranded = true;
+            state.open(self.gate.as_deref());
+        }
+    }
+
+    /// Its reader has gone. The rows of a sink that has failed stay for the next one.
+    pub fn leave(&self) {
+        let mut state = self.lock();
+        if !state.stranded {
+            state.abandon(self.gate.as_deref());
+        }
+    }
+
+    /// Nobody reads it any more, nor will.
+    pub fn abandon(&self) {
+        self.lock().abandon(self.gate.as_deref());
+    }
+
+    /// Adds a batch; false if nobody listens any more.
+    pub fn push(&self, batch: RecordBatch) -> bool {
+        let mut state = self.lock();
+        if state.dropped || state.ended {
+            return false;
+        }
+        if let (true, Some(sink)) = (state.stranded && state.rows >= self.limit, &self.sink) {
+            sink.progress.lose(batch.num_rows() as u64);
+            return true;
+        }
+        let full = state.rows > 0 && state.rows + batch.num_rows() > self.limit;
+        match (&self.gate, self.when_full) {
+            (None, WhenFull::DropNewest) if full => state.miss_newest(batch.num_rows()),
+            (None, WhenFull::Disconnect) if full => {
+                state.cut = true;
+                state.ended = true;
+            }
+            _ => {
+                state.rows += batch.num_rows();
+                state.events.push_back(Event::Rows(batch));
+            }
+        }
+        if state.rows > self.limit {
+            self.over_limit(&mut state);
+        }
+        self.notify(state);
+        true
+    }
+
+    /// Tells that the stream itself missed rows; false if nobody listens any more.
+    pub fn gap(&self, rows: u64, reason: &str) -> bool {
+        let mut state = self.lock();
+        if state.dropped || state.ended {
+            return false;
+        }
+        let reason = reason.to_owned();
+        state.events.push_back(Event::Gap { rows, reason });
+        self.notify(state);
+        true
+    }
+
+    fn over_limit(&self, state: &mut State) {
+        match &self.gate {
+            Some(_) if state.stranded => {}
+            Some(gate) if !state.shut => {
+                state.shut = true;
+                gate.shut();
+            }
+            Some(_) => {}
+            None => state.drop_oldest(self.limit),
+        }
+    }
+
+    /// Whether nobody listens any more.
+    pub fn is_abandoned(&self) -> bool {
+        self.lock().dropped
+    }
+
+    /// Nothing more will come; `failure` says why if it is not the normal end.
+    pub fn end(&self, failure: Option<String>) {
+        let mut state = self.lock();
+        state.ended = true;
+        state.failure = state.failure.take().or(failure);
+        self.notify(state);
+    }
+
+    fn notify(&self, mut state: MutexGuard<'_, State>) {
+        // Release: pairs with the Acquire of `try_next`.
+        self.filled.store(true, Ordering::Release);
+        let waker = state.waker.take();
+        let asleep = std::mem::take(&mut state.asleep);
+        drop(state);
+        if asleep {
+            self.changed.notify_one();
+        }
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The next event if there is one now.
+    pub fn try_next(&self) -> Result<Option<Event>, Error> {
+        // Acquire: pairs with the Release of `notify`.
+        if !self.filled.load(Ordering::Acquire) {
+            return Ok(None);
+        }
+        let mut state = self.lock();
+        let event = self.take(&mut state);
+        if event.is_none() {
+            // Under the lock, so a `notify` after this is not undone.
+            self.filled.store(false, Ordering::Release);
+        }
+        event.transpose()
+    }
+
+    /// The next event; blocks until there is one or it is that late. `None` at the end, too.
+    pub fn wait(&self, until: Option<Instant>) -> Result<Option<Event>, Error> {
+        let mut state = self.lock();
+        loop {
+            if let Some(event) = self.take(&mut state) {
+                return event.map(Some);
+            }
+            if state.ended {
+                return Ok(None);
+            }
+            state.asleep = true;
+            state = match until.map(|until| until.saturating_duration_since(Instant::now())) {
+                Some(Duration::ZERO) => return Ok(None),
+                Some(left) => {
+                    let woken = self.changed.wait_timeout(state, left);
+                    woken.unwrap_or_else(PoisonError::into_inner).0
+                }
+                None => {
+                    let woken = self.changed.wait(state);
+                    woken.unwrap_or_else(PoisonError::into_inner)
+                }
+            };
+        }
+    }
+
+    pub fn poll_next(&self, context: &mut Context<'_>) -> Poll<Option<Result<Event, Error>>> {
+        let mut state = self.lock();
+        match self.take(&mut state) {
+            Some(event) => Poll::Ready(Some(event)),
+            None if state.ended => Poll::Ready(None),
+            None => {
+                state.waker = Some(context.waker().clone());
+                Poll::Pending
+            }
+        }
+    }
+
+    /// Whether nothing will come any more.
+    pub fn is_ended(&self) -> bool {
+        let state = self.lock();
+        state.ended && state.events.is_empty() && state.failure.is_none() && !state.cut
+    }
+
+    fn take(&self, state: &mut State) -> Option<Result<Event, Error>> {
+        if let Some(event) = state.events.pop_front() {
+            state.rows -= rows_of(&event);
+            if let (Some(sink), Event::Rows(batch)) = (&self.sink, &event) {
+                state.trim(sink.progress.delivered().items);
+                state.taken.push_back(batch.clone());
+            }
+            if state.shut && state.rows <= self.limit / 2 {
+                state.shut = false;
+                if let Some(gate) = &self.gate {
+                    gate.open();
+                }
+            }
+            return Some(Ok(event));
+        }
+        if let Some(reason) = state.failure.take() {
+            return Some(Err(Error::QueryFailed { reason }));
+        }
+        let rows = self.limit;
+        std::mem::take(&mut state.cut).then_some(Err(Error::TooSlow { rows }))
+    }
+}
+
+fn rows_of(event: &Event) -> usize {
+    match event {
+        Event::Rows(batch) => batch.num_rows(),
+        Event::Missed { .. } | Event::Gap { .. } => 0,
+    }
+}
+
+impl State {
+    /// The oldest rows go until `limit` are left, or one batch; what is told of gaps stays.
+    fn drop_oldest(&mut self, limit: usize) {
+        let is_rows = |event: &&Event| matches!(event, Event::Rows(_));
+        let (mut at, mut missed) = (0, 0);
+        while self.rows > limit && self.events.iter().filter(is_rows).nth(1).is_some() {
+            match &self.events[at] {
+                Event::Gap { .. } => at += 1,
+                Event::Missed { rows } => {
+                    missed += rows;
+                    self.events.remove(at);
+                }
+                Event::Rows(batch) => {
+                    self.rows -= batch.num_rows();
+                    missed += batch.num_rows() as u64;
+                    self.events.remove(at);
+                }
+            }
+        }
+        if missed > 0 {
+            self.events.insert(at, Event::Missed { rows: missed });
+        }
+    }
+
+    fn miss_newest(&mut self, count: usize) {
+        let count = count as u64;
+        match self.events.back_mut() {
+            Some(Event::Missed { rows }) => *rows += count,
+            _ => self.events.push_back(Event::Missed { rows: count }),
+        }
+    }
+}
+
+impl State {
+    fn abandon(&mut self, gate: Option<&Gate>) {
+        self.dropped = true;
+        self.events.clear();
+        self.rows = 0;
+        self.open(gate);
+    }
+
+    /// Sources need not wait for it.
+    fn open(&mut self, gate: Option<&Gate>) {
+        if let (true, Some(gate)) = (std::mem::take(&mut self.shut), gate) {
+            gate.open();
+        }
+    }
+
+    /// Forgets the first `items` batches that the sink has taken.
+    fn trim(&mut self, items: u64) {
+        while self.trimmed < items && self.taken.pop_front().is_some() {
+            self.trimmed += 1;
+        }
+    }
+}
