@@ -58,6 +58,12 @@ without: `websocket.error.strategy` is `error.strategy`.
 A failure that would be the same again, such as a value that the format cannot write, is not tried again.
 What the `restart.*` options of a source say goes before `error.retry.*`. With `dlq` and `drop` the rows of a batch that can be written are written. A sink that drops rows gives
 no guarantee, see `EXPLAIN GUARANTEES`.
+
+A sink that reconnects by itself, as `websocket` does, cannot write once it has given up: when as many attempts have failed as
+`reconnect.max.attempts` says, or, if that says nothing and there is an `error.strategy`, the first. Until then its rows wait.
+What it holds and the server has not confirmed is dropped, sent or kept with the rest; then each batch, and each attempt that
+`error.retry.*` grants, tries to connect once. While there is no connection the state in `system.sinks` is `backing_off` or
+`degraded`, with the reason. A sink that cannot be opened cannot write, either.
 ";
 
 /// What stands before the columns of dead letters.

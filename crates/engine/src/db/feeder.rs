@@ -239,6 +239,7 @@ impl Feeder {
         if !letters.is_empty() {
             self.bury(&letters).await;
         }
+        self.held.finish();
         match given_up {
             Some(reason) => self.parts.status.set("degraded", Some(reason)),
             None => self.parts.status.recover("degraded"),

@@ -4,6 +4,7 @@
 //! A crash is a copy of the data folder, as in `durable.rs`.
 
 mod mend;
+mod websocket;
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};

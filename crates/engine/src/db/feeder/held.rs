@@ -16,6 +16,8 @@ use arrow::array::RecordBatch;
 #[derive(Default)]
 pub(super) struct Held {
     batches: VecDeque<Vec<RecordBatch>>,
+    /// More may come of the last batch, which therefore is not settled.
+    unfinished: bool,
     /// The rows in `batches`.
     rows: u64,
     /// The first of `rows` that were counted as outside.
@@ -26,6 +28,12 @@ impl Held {
     /// What is added next belongs to a new batch, of which perhaps nothing is handed over.
     pub fn begin(&mut self) {
         self.batches.push_back(Vec::new());
+        self.unfinished = true;
+    }
+
+    /// Nothing more comes of the batch that was begun last: what was not added was given up.
+    pub fn finish(&mut self) {
+        self.unfinished = false;
     }
 
     /// The sink took these rows, of the batch that was begun last.
@@ -45,7 +53,8 @@ impl Held {
         let mut items = 0;
         while let Some(batch) = self.batches.front() {
             let rows: u64 = batch.iter().map(count).sum();
-            if rows > self.counted {
+            let may_grow = self.unfinished && self.batches.len() == 1;
+            if rows > self.counted || may_grow {
                 break;
             }
             self.batches.pop_front();
@@ -109,6 +118,7 @@ mod tests {
                 let column: ArrayRef = Arc::new(Int64Array::from(part.to_vec()));
                 held.add(RecordBatch::try_from_iter([("n", column)]).unwrap());
             }
+            held.finish();
         }
         held
     }
@@ -130,6 +140,15 @@ mod tests {
             "a batch without rows goes with the one before"
         );
         assert_eq!(held.settle(0), (2, 1));
+    }
+
+    #[test]
+    fn a_batch_that_is_not_finished_is_not_settled() {
+        let mut held = held(&[&[1, 2]]);
+        held.begin();
+        assert_eq!(held.settle(0), (2, 1));
+        held.finish();
+        assert_eq!(held.settle(0), (0, 1));
     }
 
     #[test]

@@ -34,6 +34,9 @@ struct Outside {
     hangs: bool,
     /// `None`: it gives receipts. Else the rows that are still in the sink's hands.
     unsent: Option<u64>,
+    /// It lets go of those.
+    lets_go: bool,
+    outage: watch::Sender<Option<String>>,
 }
 
 #[derive(Clone, Default)]
@@ -113,8 +116,22 @@ impl Sink for Scripted {
         self.with(|outside| down(&mut outside.sync_failures))
     }
 
+    fn take_back(&mut self) -> Option<Vec<u64>> {
+        self.with(|outside| {
+            let unsent = outside.unsent.filter(|_| outside.lets_go)?;
+            let left = outside.received.len() - unsent as usize;
+            outside.received.truncate(left);
+            outside.unsent = Some(0);
+            Some((0..unsent).rev().collect())
+        })
+    }
+
+    fn outage(&self) -> Option<watch::Receiver<Option<String>>> {
+        self.with(|outside| Some(outside.outage.subscribe()))
+    }
+
     async fn close(&mut self) -> Result<()> {
-        Ok(())
+        self.flush().await
     }
 }
 
@@ -477,6 +494,117 @@ async fn a_flush_is_tried_again() {
     fed.idle().await;
     assert_eq!(sink.with(|outside| outside.flush_failures), 0);
     assert_eq!(fed.status.get().name, "running");
+}
+
+/// A sink that holds `unsent` of six rows, and whose next `failures` flushes fail.
+async fn holding(unsent: u64, failures: u32, options: &[(&str, &str)]) -> Fed {
+    let sink = Scripted::default();
+    sink.with(|outside| (outside.unsent, outside.lets_go) = (Some(0), true));
+    let fed = feed(&sink, options);
+    fed.idle().await;
+    sink.with(|outside| (outside.unsent, outside.flush_failures) = (Some(unsent), failures));
+    fed.push(0..4);
+    fed.push(4..6);
+    fed
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_sink_holds_is_dropped_when_it_cannot_flush() {
+    let fed = holding(3, 1, &[("error.strategy", "drop")]).await;
+    fed.idle().await;
+    assert_eq!(fed.sink.received(), [0, 1, 2]);
+    assert_eq!(fed.status.dropped.total(), 3);
+    assert_eq!(fed.status.rows.load(Ordering::Relaxed), 3);
+    assert_eq!(fed.delivered().1, 2, "nothing of them is written again");
+    assert_eq!(fed.status.get().name, "degraded");
+    fed.push(6..7);
+    fed.idle().await;
+    assert_eq!(fed.sink.received(), [0, 1, 2, 6]);
+    assert_eq!(fed.status.get().name, "running");
+}
+
+/// What the sink holds was written before what it does not take, and its letters come before, too.
+#[tokio::test(start_paused = true)]
+async fn what_a_sink_holds_goes_to_the_dead_letters_in_order() {
+    let fed = holding(3, 0, &DLQ).await;
+    fed.idle().await;
+    fed.sink.with(|outside| outside.write_failures = 1);
+    fed.push(6..8);
+    fed.idle().await;
+    assert_eq!(fed.sink.received(), [0, 1, 2]);
+    let letters = fed.letters.taken.lock().unwrap().clone();
+    let rows: Vec<_> = letters.iter().map(|it| it.original_event.clone()).collect();
+    let expected = (3..8).map(|n| format!("{{\"n\":{n}}}").into_bytes());
+    assert_eq!(rows, expected.collect::<Vec<_>>());
+    assert_eq!(fed.delivered().1, 3);
+    assert_eq!(fed.status.rows.load(Ordering::Relaxed), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_sink_holds_is_kept_when_it_fails() {
+    let fed = holding(3, u32::MAX, &RETRY).await;
+    fed.idle().await;
+    let tried = u32::MAX - fed.sink.with(|outside| outside.flush_failures);
+    assert_eq!(tried, 5, "three attempts more, and the close");
+    assert_eq!(fed.status.get().name, "failed");
+    assert_eq!(
+        fed.delivered().1,
+        0,
+        "a batch of which half is outside is not"
+    );
+    assert_eq!(fed.status.rows.load(Ordering::Relaxed), 3);
+}
+
+/// Nobody takes back what the sink keeps.
+#[tokio::test(start_paused = true)]
+async fn what_a_sink_does_not_let_go_is_flushed_without_end() {
+    let fed = holding(3, 5, &[("error.strategy", "drop")]).await;
+    fed.sink.with(|outside| outside.lets_go = false);
+    fed.idle().await;
+    assert_eq!(fed.sink.with(|outside| outside.flush_failures), 0);
+    assert_eq!(fed.status.dropped.total(), 0);
+    assert_eq!(fed.status.get().name, "running");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_sink_that_cannot_be_opened_cannot_write() {
+    let sink = Scripted::default();
+    sink.with(|outside| outside.open_failures = 2);
+    let fed = feed(&sink, &[("error.strategy", "drop")]);
+    fed.idle().await;
+    assert_eq!(fed.status.get().name, "degraded");
+    assert_eq!(fed.status.sync().await, Ok(Ok(())), "nothing was written");
+    fed.push(0..2);
+    fed.push(2..3);
+    fed.idle().await;
+    assert_eq!(fed.sink.received(), [2], "the second batch opens it");
+    assert_eq!(fed.status.dropped.total(), 2);
+    assert_eq!(fed.delivered(), (Some(1), 2));
+    assert_eq!(fed.status.get().name, "running");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_outage_is_seen_while_the_sink_does_nothing_or_hangs() {
+    let sink = Scripted::default();
+    let fed = feed(&sink, &[]);
+    fed.idle().await;
+    let outage = sink.with(|outside| outside.outage.clone());
+    for hangs in [false, true] {
+        sink.with(|outside| outside.hangs = hangs);
+        fed.push(0..1);
+        fed.idle().await;
+        assert_eq!(fed.status.get().name, "running");
+        outage.send_replace(Some("nobody is there".to_owned()));
+        fed.idle().await;
+        let SinkState { name, reason } = fed.status.get();
+        assert_eq!(name, "backing_off");
+        assert_eq!(reason.as_deref(), Some("nobody is there"));
+        outage.send_replace(None);
+        fed.idle().await;
+    }
+    assert_eq!(fed.status.get().name, "running");
+    fed.stop.cancel();
+    assert_eq!(fed.end().await.name, "stopped");
 }
 
 #[test]
