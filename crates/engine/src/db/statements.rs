@@ -443,10 +443,10 @@ pub(super) fn refused(
 ) -> Error {
     match rejection {
         Rejection::Options(problems) => rejected(problems, place),
-        Rejection::Error(error) => {
-            let error = SqlError::new(sqlstate::UNDEFINED_OBJECT, error.to_string());
-            error.at(connector.value_span.clone()).into()
-        }
+        Rejection::Error(error) => SqlError::new(sqlstate::UNDEFINED_OBJECT, error.to_string())
+            .maybe_hint(error.hint())
+            .at(connector.value_span.clone())
+            .into(),
     }
 }
 
