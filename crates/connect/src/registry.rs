@@ -16,7 +16,7 @@ use crate::connector::{Connector, SinkArgs, SinkKind, SourceArgs, SourceKind};
 use crate::connectors;
 use crate::formats::{self, Decoder, Format};
 use crate::options::{
-    ByteSize, Checked, Fault, Given, OptionSet, Options, Problem, Value, check, nearest,
+    ByteSize, Checked, Fault, Given, Objection, OptionSet, Options, Problem, Value, check, nearest,
 };
 use crate::restart::RestartOptions;
 use crate::{
@@ -46,7 +46,16 @@ struct FrameOptions {
     max_frame: Option<ByteSize>,
 }
 
-impl Options for FrameOptions {}
+impl Options for FrameOptions {
+    fn objections(&self) -> Vec<Objection> {
+        let nothing = self.max_frame.filter(|size| size.as_usize() == 0);
+        let objection = nothing.map(|_| Objection {
+            options: vec!["max_frame"],
+            reason: "it must be at least 1 B".to_owned(),
+        });
+        objection.into_iter().collect()
+    }
+}
 
 /// What every sink that writes bytes can be told about them.
 #[derive(Debug, Deserialize, JsonSchema)]

@@ -48,6 +48,7 @@ use arrow::datatypes::SchemaRef;
 use headwater_connect::Connectors;
 use headwater_ring::{Config as RingConfig, WaitStrategy, channel_with_bell};
 use timely::communication::WorkerGuards;
+use tokio_util::sync::CancellationToken;
 
 use crate::durable::Ledger;
 use crate::error::{Error, Result};
@@ -179,6 +180,8 @@ struct Inner {
     closed: AtomicBool,
     /// Held by each statement that creates or drops, so that they run one at a time.
     statements: Mutex<()>,
+    /// Ends the SELECTs that run.
+    selects: Mutex<CancellationToken>,
     /// What needs a data folder is taken without one.
     trial: bool,
     /// `None` if everything is kept in memory.
@@ -249,6 +252,7 @@ impl Db {
             workers,
             closed: AtomicBool::new(false),
             statements: Mutex::new(()),
+            selects: Mutex::default(),
             trial: builder.trial,
             durability: durability.map(Arc::new),
             guards: Mutex::new(Some(guards)),
@@ -264,7 +268,15 @@ impl Db {
     /// # Errors
     /// The first that is wrong; the statements before it have run.
     pub fn execute(&self, sql: &str) -> Result<Vec<Outcome>> {
-        self.inner.execute(sql)
+        let mut outcomes = Vec::new();
+        self.inner.execute(sql, &mut outcomes).map(|()| outcomes)
+    }
+
+    /// As [`execute`](Self::execute), and gives what the statements before the one that is wrong gave.
+    pub fn execute_until_error(&self, sql: &str) -> (Vec<Outcome>, Result<()>) {
+        let mut outcomes = Vec::new();
+        let done = self.inner.execute(sql, &mut outcomes);
+        (outcomes, done)
     }
 
     /// A handle to push rows of `T` into a source.

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use headwater::connect::{Connectors, help};
+use headwater::connect::{Connectors, Error, help};
 
 use crate::failure::Failure;
 use crate::show;
@@ -20,11 +20,20 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
     let text = match &arguments.name {
         None => list(&connectors),
         Some(name) => {
-            let connector = connectors.get(name).map_err(Failure::input)?;
+            let connector = connectors.get(name).map_err(|error| unknown(&error))?;
             help::connector(connector, &headwater::source_options())
         }
     };
     show::text(&text)
+}
+
+fn unknown(error: &Error) -> Failure {
+    match error.hint() {
+        Some(hint) => Failure::input(format!("{error}; {hint}")),
+        None => Failure::input(format!(
+            "{error}; headwater connectors lists those there are"
+        )),
+    }
 }
 
 fn list(connectors: &Connectors) -> String {

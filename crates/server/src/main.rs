@@ -40,7 +40,7 @@ use headwater::Db;
 
 /// Connects to what produces data, runs streaming SQL over it and shows or sends the results.
 #[derive(Parser)]
-#[command(version, about, max_term_width = 100)]
+#[command(name = "headwater", version, about, max_term_width = 100)]
 struct Arguments {
     /// What is logged on the standard error output: error, warn, info, debug, trace, or a filter such
     /// as headwater=debug. Else RUST_LOG decides, else it is warn.

@@ -1,17 +1,21 @@
 //! `headwater sql`: statements one by one, typed at a prompt or read from a pipe.
 //!
 //! A statement ends with a semicolon. Each runs in one database that lives as long as the shell, so
-//! connectors start as soon as they are created. With `--data` it goes on with what is in that folder. SUBSCRIBE prints until Ctrl-C. At a prompt an error
-//! is drawn and the shell goes on; in a pipe the first error ends it.
+//! connectors start as soon as they are created. With `--data` it goes on with what is in that folder.
+//! SUBSCRIBE prints until Ctrl-C. At a prompt an error is drawn and the shell goes on, and Ctrl-C ends
+//! a SELECT; in a pipe the first error, and Ctrl-C, ends the shell.
 
 use std::io::{self, BufRead, IsTerminal};
+use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
 use futures_util::StreamExt;
+use headwater::sql::{SqlError, Statement, parse_each};
 use headwater::{Db, Event, Outcome, Subscription};
 use rustyline::DefaultEditor;
 use rustyline::error::ReadlineError;
+use tokio::signal::unix::{SignalKind, signal};
 
 use crate::draw::draw_for_stderr;
 use crate::failure::{self, Failure};
@@ -49,12 +53,13 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
     let shell = Shell {
         db: arguments.database.open(None, true)?,
         runtime: runtime()?,
+        has_prompt: io::stdin().is_terminal(),
     };
     if let Some(path) = &arguments.path {
         let script = Script::read(path)?;
-        shell.statements(&script.name, &script.text)?;
+        shell.all_of(&script)?;
     }
-    let done = match io::stdin().is_terminal() {
+    let done = match shell.has_prompt {
         true => shell.prompt(),
         false => shell.pipe(),
     };
@@ -65,6 +70,8 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
 struct Shell {
     db: Db,
     runtime: tokio::runtime::Runtime,
+    /// Whether somebody types the statements.
+    has_prompt: bool,
 }
 
 impl Shell {
@@ -137,9 +144,12 @@ impl Shell {
 
     fn pipe(&self) -> Result<(), Failure> {
         let mut text = String::new();
-        for line in io::stdin().lock().lines() {
+        for (number, line) in io::stdin().lock().lines().enumerate() {
             let line = line.map_err(|error| Failure::input(format!("cannot read: {error}")))?;
-            text.push_str(&line);
+            text.push_str(match number {
+                0 => script::unmarked(&line),
+                _ => &line,
+            });
             text.push('\n');
             if is_complete(&text) {
                 self.statements("<stdin>", &std::mem::take(&mut text))?;
@@ -148,11 +158,44 @@ impl Shell {
         self.statements("<stdin>", &text)
     }
 
-    /// Runs statements and shows what each gave.
+    /// Runs statements and shows what each gave, as it comes.
     fn statements(&self, name: &str, text: &str) -> Result<(), Failure> {
-        let outcomes = self.db.execute(text).map_err(|error| {
-            Failure::Input(draw_for_stderr(name, text, &script::moved(&error, 0)))
-        })?;
+        for part in parts(text) {
+            let wrong = |errors: &[SqlError]| Failure::Input(draw_for_stderr(name, text, errors));
+            let place = part.map_err(|error| wrong(&[error]))?;
+            let (outcomes, done) = self.execute(&text[place.clone()])?;
+            self.show_all(outcomes)?;
+            done.map_err(|error| wrong(&script::moved(&error, place.start)))?;
+        }
+        Ok(())
+    }
+
+    /// Runs a file, whose connectors start once all of it is there.
+    fn all_of(&self, script: &Script) -> Result<(), Failure> {
+        let (outcomes, done) = self.execute(&script.text)?;
+        self.show_all(outcomes)?;
+        done.map_err(|error| {
+            let errors = script::moved(&error, 0);
+            Failure::Input(draw_for_stderr(&script.name, &script.text, &errors))
+        })
+    }
+
+    /// Runs statements together; at a prompt Ctrl-C ends a SELECT. In a pipe it ends the program, as
+    /// long as nobody listens to it.
+    fn execute(&self, text: &str) -> Result<Done, Failure> {
+        if !self.has_prompt {
+            return Ok(self.db.execute_until_error(text));
+        }
+        self.runtime.block_on(async {
+            let mut interrupts = signal(SignalKind::interrupt()).map_err(Failure::runtime)?;
+            let interrupt = async || {
+                interrupts.recv().await;
+            };
+            interruptible(&self.db, text, interrupt).await
+        })
+    }
+
+    fn show_all(&self, outcomes: Vec<Outcome>) -> Result<(), Failure> {
         outcomes
             .into_iter()
             .try_for_each(|outcome| self.show(outcome))
@@ -175,6 +218,51 @@ impl Shell {
             Outcome::Subscribed(rows) => self.runtime.block_on(follow(rows)),
         }
     }
+}
+
+/// What statements gave until the one that was wrong, and what that was.
+type Done = (Vec<Outcome>, headwater::Result<()>);
+
+/// Runs statements, and ends a SELECT whenever there is an interrupt. Waits for the end in any case:
+/// other statements take their time.
+async fn interruptible(
+    db: &Db,
+    text: &str,
+    mut interrupt: impl AsyncFnMut(),
+) -> Result<Done, Failure> {
+    let (running, text) = (db.clone(), text.to_owned());
+    let mut running = tokio::task::spawn_blocking(move || running.execute_until_error(&text));
+    loop {
+        tokio::select! {
+            done = &mut running => return done.map_err(Failure::runtime),
+            () = interrupt() => db.cancel_queries(),
+        }
+    }
+}
+
+/// Where the parts of a text are that are run one after the other: a statement that answers is run
+/// alone, others together, so that a source does not run before there is what reads it.
+fn parts(text: &str) -> Vec<Result<Range<usize>, SqlError>> {
+    let mut parts: Vec<Result<Range<usize>, SqlError>> = Vec::new();
+    let mut is_open = false;
+    for statement in parse_each(text) {
+        let answers = matches!(&statement, Ok(it) if answers(&it.node));
+        let place = statement.map(|it| it.span);
+        match (parts.last_mut(), place) {
+            (Some(Ok(part)), Ok(place)) if is_open && !answers => part.end = place.end,
+            (_, place) => parts.push(place),
+        }
+        is_open = !answers;
+    }
+    parts
+}
+
+fn answers(statement: &Statement) -> bool {
+    use Statement::{Describe, Explain, Query, Show, Subscribe};
+    matches!(
+        statement,
+        Query(_) | Show(_) | Describe(_) | Explain(_) | Subscribe(_)
+    )
 }
 
 /// The shell goes on: only the text of a failure matters, not the exit code.
@@ -294,6 +382,44 @@ mod tests {
         ] {
             assert!(!is_complete(open), "{open}");
         }
+    }
+
+    #[test]
+    fn what_answers_is_run_alone() {
+        let text = "CREATE SOURCE s (n INT); CREATE VIEW v AS SELECT n FROM s;
+            SELECT 1; SHOW SINKS; DROP VIEW v; DROP SOURCE s";
+        let parts: Vec<&str> = parts(text)
+            .into_iter()
+            .map(|it| &text[it.unwrap()])
+            .collect();
+        let expected = [
+            "CREATE SOURCE s (n INT); CREATE VIEW v AS SELECT n FROM s",
+            "SELECT 1",
+            "SHOW SINKS",
+            "DROP VIEW v; DROP SOURCE s",
+        ];
+        assert_eq!(parts, expected);
+    }
+
+    #[test]
+    fn an_interrupt_ends_a_select_and_the_shell_goes_on() {
+        let db = Db::in_memory().unwrap();
+        let endless = "SELECT count(*) FROM generate_series(1, 1000000000000000)";
+        let runtime = runtime().unwrap();
+        let run = |text: &str, interrupt: bool| {
+            // Again and again: the first may come before the query has begun.
+            let interrupt = async || match interrupt {
+                true => tokio::task::yield_now().await,
+                false => std::future::pending().await,
+            };
+            let done = runtime.block_on(interruptible(&db, text, interrupt));
+            done.unwrap()
+        };
+        let (_, done) = run(endless, true);
+        let error = done.unwrap_err();
+        assert_eq!(error.sql_errors()[0].sqlstate, "57014");
+        let (outcomes, done) = run("SELECT 1", false);
+        assert!(done.is_ok() && matches!(&outcomes[..], [Outcome::Rows { .. }]));
     }
 
     #[test]

@@ -346,13 +346,25 @@ impl CsvDecoder {
         done
     }
 
+    /// Why a record is no header.
+    fn no_header(&self, record: &Record) -> String {
+        let mut seen = Vec::new();
+        for (name, _) in record.fields() {
+            let place = self.place(name);
+            if place.is_some() && seen.contains(&place) {
+                let name = show(name);
+                return format!("a header was expected, but two fields name the column {name}");
+            }
+            seen.push(place);
+        }
+        let first = record.fields().next().map_or(&b""[..], |(field, _)| field);
+        let first = show(first);
+        format!("a header was expected, but no column is named {first}")
+    }
+
     fn fill(&mut self, record: &Record) -> Result<(), String> {
         let Some(places) = &self.places else {
-            let first = record.fields().next().map_or(&b""[..], |(field, _)| field);
-            return Err(format!(
-                "a header was expected, but no column is named {}",
-                show(first)
-            ));
+            return Err(self.no_header(record));
         };
         let (has, takes) = (record.ends.len(), places.len());
         if has > takes {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, RecordBatch, StringArray};
-use arrow::datatypes::{DataType, Field, Schema};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 
 use super::Inner;
 use super::catalog::Entry;
@@ -43,10 +43,8 @@ impl Table {
 
 impl Inner {
     pub(super) fn describe(&self, name: &Name) -> Result<Outcome> {
-        let topic = self.topic(name)?;
-        let schema = topic.published_schema();
-        let relation = &topic.relation;
-        let is_time = |column: usize| relation.event_time.iter().any(|it| it.column == column);
+        let (schema, times) = self.columns_of(name)?;
+        let is_time = |column: usize| times.contains(&column);
         let each = || schema.fields().iter();
         Ok(Table::default()
             .text("column", each().map(|it| Some(it.name().clone())))
@@ -62,6 +60,16 @@ impl Inner {
             .outcome())
     }
 
+    /// The columns that something gives or, if it is a sink, takes; and which hold event times.
+    fn columns_of(&self, name: &Name) -> Result<(SchemaRef, Vec<usize>)> {
+        if let Some(Entry::Sink(sink)) = self.catalog().get(&name.value) {
+            return Ok((Arc::clone(&sink.declared), Vec::new()));
+        }
+        let topic = self.topic(name)?;
+        let times = topic.relation.event_time.iter().map(|time| time.column);
+        Ok((topic.published_schema(), times.collect()))
+    }
+
     pub(super) fn explain(&self, explain: Explain, place: &Place) -> Result<Outcome> {
         if explain.guarantees {
             let found = self.explained_guarantees(explain.target, place)?;
@@ -69,18 +77,7 @@ impl Inner {
         }
         let logical = match explain.target {
             ExplainTarget::Query(query) => self.plan(query)?.logical,
-            ExplainTarget::Name(name) => {
-                let catalog = self.catalog();
-                match catalog.get(&name.value) {
-                    Some(Entry::Query(query)) => query.logical.clone(),
-                    _ => {
-                        let message = format!("{:?} is no stream or view", name.value);
-                        let error = SqlError::new("42P01", message)
-                            .hint("DESCRIBE shows the columns of a source.");
-                        return Err(error.at(name.span).into());
-                    }
-                }
-            }
+            ExplainTarget::Name(name) => self.plan_of(&name)?,
             ExplainTarget::Statement(statement) => match *statement {
                 Statement::CreateStream(CreateStream { query, .. })
                 | Statement::CreateView(CreateView { query, .. })
@@ -94,6 +91,38 @@ impl Inner {
         };
         let lines = logical.lines().map(|line| Some(line.to_owned()));
         Ok(Table::default().text("plan", lines).outcome())
+    }
+}
+
+impl Inner {
+    /// The plan of a stream or a view, or of what a sink writes.
+    fn plan_of(&self, name: &Name) -> Result<String> {
+        let catalog = self.catalog();
+        let found = catalog.get(&name.value);
+        let (planned, message, hint) = match found {
+            Some(Entry::Sink(sink)) if sink.input.is_empty() => (
+                None,
+                format!("nothing is written into sink {:?} yet", name.value),
+                "INSERT INTO it what it is to write.",
+            ),
+            Some(Entry::Sink(sink)) => (
+                catalog.get(&sink.input),
+                format!("sink {:?} writes {:?} as it is", name.value, sink.input),
+                "DESCRIBE shows the columns of both.",
+            ),
+            found => (
+                found,
+                format!("{:?} is no stream or view", name.value),
+                "DESCRIBE shows the columns of a source.",
+            ),
+        };
+        match planned {
+            Some(Entry::Query(query)) => Ok(query.logical.clone()),
+            _ => Err(SqlError::new("42P01", message)
+                .hint(hint)
+                .at(name.span.clone())
+                .into()),
+        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! SELECT: an ordinary batch query over what views and system tables hold at one moment, and over what
 //! logs have kept.
 
-use std::sync::Arc;
+use std::sync::{Arc, MutexGuard, PoisonError};
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
@@ -12,11 +12,12 @@ use datafusion::error::DataFusionError;
 use datafusion::physical_plan::collect;
 use datafusion::prelude::{SessionConfig, SessionContext};
 use datafusion::sql::sqlparser::ast::{Query, Statement, visit_relations};
+use tokio_util::sync::CancellationToken;
 
-use super::Inner;
 use super::catalog::{Catalog, SourceEntry};
 use super::history::{History, Kept};
 use super::system::{SCHEMA, SystemTable};
+use super::{Db, Inner};
 use crate::dataflow::Stamp;
 use crate::durable::Journal;
 use crate::error::{Error, Result};
@@ -26,6 +27,14 @@ use crate::sql::{
     sqlstate,
 };
 use crate::topic::Topic;
+
+impl Db {
+    /// Ends every SELECT that runs now, from any thread: each fails with SQLSTATE 57014. Does not
+    /// block; SELECTs that begin later are not touched, nor are other statements.
+    pub fn cancel_queries(&self) {
+        std::mem::take(&mut *self.inner.cancellation()).cancel();
+    }
+}
 
 impl Inner {
     pub(super) fn query(&self, sql: &str) -> Result<Vec<RecordBatch>> {
@@ -76,9 +85,33 @@ impl Inner {
         }
         self.register_system_tables(&context, &query)?;
         let ast = *query.ast;
-        let answer = self.block_on(async move { run(&context, ast).await });
-        let answer = answer.ok_or(Error::Closed)?;
+        let answer = self.until_cancelled(async move { run(&context, ast).await })?;
         answer.map_err(|error| Error::from(explain(error).at(place)))
+    }
+
+    /// Waits for `work`, or until somebody asks for its end. It has a task of its own, so that nobody
+    /// waits for it even if it is busy for long without a pause.
+    fn until_cancelled<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = T> + Send + 'static,
+    ) -> Result<T> {
+        let asked = self.cancellation().clone();
+        let answer = self.block_on(async move {
+            let mut work = tokio::spawn(work);
+            tokio::select! {
+                answer = &mut work => answer.map_err(|_| Error::Closed),
+                () = asked.cancelled() => {
+                    work.abort();
+                    let message = "the query was cancelled";
+                    Err(SqlError::new(sqlstate::QUERY_CANCELED, message).into())
+                }
+            }
+        });
+        answer.unwrap_or(Err(Error::Closed))
+    }
+
+    fn cancellation(&self) -> MutexGuard<'_, CancellationToken> {
+        self.selects.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Gives a query the system tables that it names, as they are now.

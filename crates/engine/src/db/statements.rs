@@ -89,11 +89,10 @@ pub(super) enum Existing {
 }
 
 impl Inner {
-    pub(super) fn execute(&self, sql: &str) -> Result<Vec<Outcome>> {
+    pub(super) fn execute(&self, sql: &str, outcomes: &mut Vec<Outcome>) -> Result<()> {
         self.check_open()?;
         deep(|| {
-            let mut outcomes = Vec::new();
-            let done = self.run_all(sql, parse(sql)?, &mut outcomes);
+            let done = self.run_all(sql, parse(sql)?, outcomes);
             let changed = |outcome: &Outcome| {
                 use Outcome::{Altered, Created, Dropped, Lifecycle};
                 matches!(
@@ -107,7 +106,7 @@ impl Inner {
                 (true, false) => self.checkpoint().map(drop)?,
                 (false, _) => {}
             }
-            done.map(|()| outcomes)
+            done
         })
     }
 
@@ -444,10 +443,10 @@ pub(super) fn refused(
 ) -> Error {
     match rejection {
         Rejection::Options(problems) => rejected(problems, place),
-        Rejection::Error(error) => {
-            let error = SqlError::new(sqlstate::UNDEFINED_OBJECT, error.to_string());
-            error.at(connector.value_span.clone()).into()
-        }
+        Rejection::Error(error) => SqlError::new(sqlstate::UNDEFINED_OBJECT, error.to_string())
+            .maybe_hint(error.hint())
+            .at(connector.value_span.clone())
+            .into(),
     }
 }
 

@@ -37,6 +37,8 @@ pub mod sqlstate {
     pub const GROUPING_ERROR: &str = "42803";
     /// A number or interval outside its range.
     pub const INVALID_PARAMETER: &str = "22023";
+    /// Somebody asked for its end before it had one.
+    pub const QUERY_CANCELED: &str = "57014";
     /// Nested or chained deeper than we read.
     pub const STATEMENT_TOO_COMPLEX: &str = "54001";
 }

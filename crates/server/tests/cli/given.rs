@@ -136,3 +136,43 @@ fn an_output_that_is_full_is_told_and_one_that_is_closed_is_no_trouble() {
     let ended = command.stderr(full().unwrap()).output().unwrap();
     assert_eq!(ended.status.code(), Some(0));
 }
+
+#[test]
+fn what_ran_before_an_error_is_shown() {
+    let sql = "SELECT 1 AS a; SELECT 2 AS b; SELECT nothing; SELECT 3 AS c;\n";
+    let (code, rows, errors) = with_input(&["sql"], sql);
+    assert_eq!((code, rows.as_str()), (1, "{\"a\":1}\n{\"b\":2}\n"));
+    assert!(errors.contains("<stdin>:1:31"), "{errors}");
+    let sql = "SELECT 1 AS a; SELEC 2;\n";
+    let (code, rows, errors) = with_input(&["sql"], sql);
+    assert_eq!((code, rows.as_str()), (1, "{\"a\":1}\n"));
+    assert!(errors.contains("<stdin>:1:16"), "{errors}");
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("p.sql");
+    std::fs::write(&file, "SELECT 1 AS a; SELECT nothing;").unwrap();
+    let (code, rows, _) = output(&mut headwater(&["sql", file.to_str().unwrap()]));
+    assert_eq!((code, rows.as_str()), (1, "{\"a\":1}\n"));
+}
+
+#[test]
+fn names_are_told_as_they_are_meant() {
+    let (code, out, _) = output(&mut headwater(&["--version"]));
+    let expected = format!("headwater {}\n", env!("CARGO_PKG_VERSION"));
+    assert_eq!((code, out), (0, expected));
+    let (code, _, errors) = output(&mut headwater(&["connectors", "fiel"]));
+    assert_eq!(code, 1);
+    assert_eq!(
+        errors,
+        "error: there is no connector \"fiel\"; did you mean \"file\"?\n"
+    );
+    let sql = "CREATE SOURCE s (a INT) WITH (connector = 'fiel', path = 'x');
+        CREATE SOURCE t WITH (connector = 'file', path = 'x', max_frame = '0 B');";
+    let (code, _, errors) = with_input(&["check", "-"], sql);
+    assert_eq!(code, 1);
+    for expected in [
+        "did you mean \"file\"?",
+        "option \"max_frame\" is wrong: it must be at least 1 B",
+    ] {
+        assert!(errors.contains(expected), "{expected} in {errors}");
+    }
+}

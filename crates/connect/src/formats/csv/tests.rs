@@ -135,6 +135,12 @@ fn a_header_names_the_columns() {
         ["a header was expected, but no column is named a"]
     );
     assert_eq!(pairs(&without.rows), [(Some("b"), Some(2))]);
+    let twice = decode(&two(), &header, &["n,Name,name", "name,n", "b,2"]);
+    assert_eq!(
+        reasons(&twice),
+        ["a header was expected, but two fields name the column name"]
+    );
+    assert_eq!(pairs(&twice.rows), [(Some("b"), Some(2))]);
 }
 
 #[test]
