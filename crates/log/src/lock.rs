@@ -4,6 +4,7 @@
 //! however that ends. The file holds the process id, for the error message of the second one that comes.
 
 use std::path::Path;
+use std::time::Duration;
 
 use crate::disk::{Disk, Locking};
 use crate::error::{Error, Result};
@@ -13,19 +14,32 @@ pub struct FolderLock {
     _held: Box<dyn Send + Sync>,
 }
 
+/// So often a lock that seems to be our own is tried: a program that is being started holds copies of our handles, also
+/// of one that was closed, until it runs.
+const TRIES: u32 = 10;
+/// The wait between two tries.
+const WAIT: Duration = Duration::from_millis(10);
+
 /// Takes the data folder, creating it if need be; [`Error::Locked`] if another process, or another handle of this one, has it.
-/// Never blocks.
+/// Blocks for at most a tenth of a second.
 pub fn lock(disk: &dyn Disk, folder: &Path) -> Result<FolderLock> {
     disk.create_dir(folder)
         .map_err(|error| Error::io("create", folder, error))?;
     let path = folder.join("LOCK");
-    let taken = disk.lock(&path, &format!("{}\n", std::process::id()));
-    match taken.map_err(|error| Error::io("lock", &path, error))? {
-        Locking::Held(_held) => Ok(FolderLock { _held }),
-        Locking::Taken(note) => Err(Error::Locked {
-            folder: folder.to_owned(),
-            pid: note.trim().parse().ok(),
-        }),
+    let ours = std::process::id();
+    let mut tries = 0;
+    loop {
+        let taken = disk.lock(&path, &format!("{ours}\n"));
+        let pid = match taken.map_err(|error| Error::io("lock", &path, error))? {
+            Locking::Held(_held) => return Ok(FolderLock { _held }),
+            Locking::Taken(note) => note.trim().parse().ok(),
+        };
+        tries += 1;
+        if pid != Some(ours) || tries == TRIES {
+            let folder = folder.to_owned();
+            return Err(Error::Locked { folder, pid });
+        }
+        std::thread::sleep(WAIT);
     }
 }
 

@@ -385,15 +385,17 @@ async fn what_was_not_read_yet_is_the_lag() {
 
 #[tokio::test]
 async fn the_order_of_rotated_files_survives_any_number_of_crashes() {
+    /// Lines of the first file: more than are read until the second one is noticed.
+    const FIRST: u64 = 1_200_000;
     let mut writer = Writer::new(0);
     let mut reader = Reader::new(&writer, "log");
     let lines =
         |range: std::ops::Range<u64>| range.map(|line| format!("{line}\n")).collect::<String>();
-    writer.write(&lines(0..400_000));
+    writer.write(&lines(0..FIRST));
     reader.start_from(0);
     reader.take().await;
     fs::rename(writer.path("log"), writer.path("log.1")).unwrap();
-    writer.write(&lines(400_000..400_010));
+    writer.write(&lines(FIRST..FIRST + 10));
     let both = |reader: &Reader| {
         let (_, cursor) = reader.cursors.last().unwrap();
         cursor
@@ -405,7 +407,7 @@ async fn the_order_of_rotated_files_survives_any_number_of_crashes() {
     }
     for _ in 0..3 {
         assert!(
-            *reader.seen.last().unwrap() < 300_000,
+            *reader.seen.last().unwrap() < FIRST - 100_000,
             "there is more of the first file"
         );
         reader.running = None;
@@ -415,7 +417,7 @@ async fn the_order_of_rotated_files_survives_any_number_of_crashes() {
             reader.take().await;
         }
     }
-    reader.until(400_009).await;
-    let numbered = reader.seen.iter().copied().eq(0..400_010);
+    reader.until(FIRST + 9).await;
+    let numbered = reader.seen.iter().copied().eq(0..FIRST + 10);
     assert!(numbered, "{:?}", first_wrong(&reader.seen));
 }
