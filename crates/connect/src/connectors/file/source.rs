@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::find::Patterns;
 use super::reading::Reading;
-use super::saved::{self, Saved};
+use super::saved::{self, Places};
 use crate::formats;
 use crate::options::{ByteSize, Duration, Objection, OptionSet, Options};
 use crate::{End, Error, Lifecycle, Output, Result, Retry, Source, SourceArgs, SourceKind};
@@ -28,7 +28,8 @@ pub(super) const KIND: SourceKind = SourceKind {
 #[serde(deny_unknown_fields)]
 pub(super) struct FileSourceOptions {
     /// The files, or patterns that lead to them: `*` and `?` within a name, `**` for any folders,
-    /// `{a,b}`. Files packed by gzip or zstd are unpacked.
+    /// `{a,b}`. Files packed by gzip or zstd are unpacked. A file that is gone for a while and comes back
+    /// is read on where it was, if it is among the 256 that went last.
     path: Vec<String>,
     /// Patterns for files to leave out; matched against the whole path and against the name.
     #[serde(default)]
@@ -115,7 +116,7 @@ fn create(args: SourceArgs<'_>) -> Result<Box<dyn Source>> {
     let options: FileSourceOptions = args.options.get()?;
     let patterns = Patterns::new(&options.path, &options.exclude).map_err(Error::Options)?;
     let has_header = formats::has_header(args.options);
-    let saved = args.cursor.as_ref().map(saved::files).transpose()?;
+    let saved = args.cursor.as_ref().map(saved::places).transpose()?;
     Ok(Box::new(FileSource {
         options,
         patterns,
@@ -129,8 +130,8 @@ struct FileSource {
     patterns: Patterns,
     /// Whether the first line of each file names its columns.
     has_header: bool,
-    /// The files that the cursor covers.
-    saved: Option<Vec<Saved>>,
+    /// What the cursor says.
+    saved: Option<Places>,
 }
 
 #[async_trait]
