@@ -5,9 +5,10 @@
 //!
 //! The source in parts: `find.rs` looks for files, `watch.rs` hears of changes, `tail.rs` reads one
 //! file, `identity.rs` knows it again, `saved.rs` is the cursor, `resume.rs` finds its files again,
-//! `reading.rs` brings them together.
+//! `gone.rs` keeps those that may come back, `reading.rs` brings them together.
 
 mod find;
+mod gone;
 mod identity;
 mod place;
 mod reading;

@@ -15,7 +15,7 @@ use tokio::time::{Instant, sleep_until};
 
 use super::find::{Found, Node, Patterns};
 use super::resume::Before;
-use super::saved::Saved;
+use super::saved::{Places, Saved};
 use super::source::{FileSourceOptions, ReadFrom};
 use super::tail::{Step, Tail};
 use super::watch::Changes;
@@ -71,7 +71,7 @@ impl<'a> Reading<'a> {
         options: &'a FileSourceOptions,
         patterns: Patterns,
         content: Content,
-        saved: Option<Vec<Saved>>,
+        saved: Option<Places>,
         dropped: &'a Tally,
         out: &Output,
     ) -> Self {
@@ -133,7 +133,8 @@ impl<'a> Reading<'a> {
             }
         }
         self.from_end = false;
-        let told = found.failures.is_empty() && self.find_moved(&found, out).await?;
+        let mut told = self.tell_back(out).await?;
+        told |= found.failures.is_empty() && self.find_moved(&found, out).await?;
         self.queue_up();
         self.order = self.tails.keys().copied().collect();
         self.order
@@ -141,7 +142,7 @@ impl<'a> Reading<'a> {
         self.why_nothing = found.why_nothing();
         self.failures = found.failures;
         match from_end || told {
-            // Where a file is begun, and a gap that was told, are known after a crash as well.
+            // Where a file is begun, and what was told, are known after a crash as well.
             true => self.save(out).await,
             false => Ok(()),
         }
@@ -234,6 +235,16 @@ impl<'a> Reading<'a> {
         }
     }
 
+    /// Tells which files that were gone are read on. Returns whether there were any.
+    async fn tell_back(&mut self, out: &mut Output) -> Result<bool> {
+        let back = self.before.gone.take_back();
+        let told = !back.is_empty();
+        for what in back {
+            out.lifecycle(Lifecycle::Changed { what }).await?;
+        }
+        Ok(told)
+    }
+
     /// Files of the cursor that no pattern leads to: moved within their folder while we were away, or
     /// gone with what was not read of them. Returns whether a gap was told.
     async fn find_moved(&mut self, found: &Found, out: &mut Output) -> Result<bool> {
@@ -262,6 +273,7 @@ impl<'a> Reading<'a> {
                 gap.to = None;
                 out.gap(gap).await?;
                 told = true;
+                self.before.gone.keep(saved);
                 continue;
             };
             tail.gone = Some(Instant::now());
@@ -454,7 +466,7 @@ impl<'a> Reading<'a> {
         Ok(())
     }
 
-    /// Looks into a file that is over once more, then forgets it.
+    /// Looks into a file that is over once more, then closes it. If it may come back, its place is kept.
     async fn leave(&mut self, node: Node, out: &mut Output) -> Result<()> {
         let Some(tail) = self.tails.get_mut(&node) else {
             return Ok(());
@@ -462,6 +474,11 @@ impl<'a> Reading<'a> {
         if !tail.last_look {
             (tail.last_look, tail.woken) = (true, true);
             return Ok(());
+        }
+        if !tail.is_removed() {
+            let left = true;
+            let saved = Saved::of(tail);
+            self.before.gone.keep(Saved { left, ..saved });
         }
         self.tails.remove(&node);
         self.order.retain(|other| *other != node);

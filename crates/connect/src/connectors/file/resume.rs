@@ -5,7 +5,8 @@
 //! found: so a copy put in its place goes on, and the successor of a file that was rotated does not.
 //! Who has moved is remembered, so that it is read before the one that took its path.
 //!
-//! Telling of gaps and reading are left to `reading.rs`.
+//! Those that are gone, which was told, are kept by `gone.rs`. Telling of gaps and reading are left to
+//! `reading.rs`.
 
 use std::collections::{BTreeMap, HashSet};
 use std::io;
@@ -13,7 +14,8 @@ use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 
 use super::find::{Found, Node};
-use super::saved::Saved;
+use super::gone::Gone;
+use super::saved::{Places, Saved};
 use super::tail::Tail;
 
 /// What is left of a cursor.
@@ -23,13 +25,16 @@ pub(super) struct Before {
     files: BTreeMap<usize, Saved>,
     /// Files found under another path than this one, by rank.
     moved: BTreeMap<PathBuf, BTreeMap<usize, Node>>,
+    /// Files that may come back.
+    pub gone: Gone,
 }
 
 impl Before {
-    pub(super) fn new(saved: Vec<Saved>) -> Self {
+    pub(super) fn new(saved: Places) -> Self {
         Self {
-            files: saved.into_iter().enumerate().collect(),
+            files: saved.files.into_iter().enumerate().collect(),
             moved: BTreeMap::new(),
+            gone: Gone::new(saved.gone),
         }
     }
 
@@ -59,8 +64,9 @@ impl Before {
 
     /// Those of the nodes found that are of files in the cursor.
     pub(super) fn nodes_among(&self, found: &Found) -> HashSet<Node> {
-        let nodes = self.files.values().map(Saved::node);
-        nodes
+        let files = self.files.values().chain(self.gone.files());
+        files
+            .map(Saved::node)
             .filter(|node| found.files.contains_key(node))
             .collect()
     }
@@ -69,16 +75,29 @@ impl Before {
     /// patterns lead to. Blocks.
     pub(super) fn resume(&mut self, tail: &mut Tail, nodes: &HashSet<Node>) -> io::Result<bool> {
         let same_node = |saved: &Saved| saved.node() == tail.node;
-        let same_path = |saved: &Saved| {
-            let lost = || !nodes.contains(&saved.node()) && saved.sibling().is_none();
-            saved.path == tail.path && saved.prefix.length > 0 && lost()
-        };
-        let rank_of = |known: &dyn Fn(&Saved) -> bool| {
-            let mut files = self.files.iter();
-            files.find(|(_, saved)| known(saved)).map(|(rank, _)| *rank)
-        };
-        let rank = rank_of(&same_node).or_else(|| rank_of(&same_path));
-        let Some((rank, saved)) = rank.and_then(|rank| self.files.remove_entry(&rank)) else {
+        if let Some(rank) = self.rank_of(same_node) {
+            return self.resume_at(rank, tail);
+        }
+        if self.gone.resume_node(tail)? {
+            return Ok(true);
+        }
+        let same_path = |saved: &Saved| saved.path == tail.path && saved.is_lost(nodes);
+        if let Some(rank) = self.rank_of(same_path)
+            && self.resume_at(rank, tail)?
+        {
+            return Ok(true);
+        }
+        self.gone.resume_path(tail, nodes)
+    }
+
+    fn rank_of(&self, known: impl Fn(&Saved) -> bool) -> Option<usize> {
+        let mut files = self.files.iter();
+        files.find(|(_, saved)| known(saved)).map(|(rank, _)| *rank)
+    }
+
+    /// Continues where this file of the cursor was, if it is the same. Blocks.
+    fn resume_at(&mut self, rank: usize, tail: &mut Tail) -> io::Result<bool> {
+        let Some(saved) = self.files.remove(&rank) else {
             return Ok(false);
         };
         let resumed = tail.resume(saved.prefix, saved.position);
@@ -99,6 +118,12 @@ impl Saved {
         let resumed = tail.resume(self.prefix, self.position).ok()?;
         tail.after = self.after;
         resumed.then(|| Box::new(tail))
+    }
+
+    /// Whether a file with its path and another node may be it. `nodes` are those of the cursor that
+    /// patterns lead to. Blocks.
+    pub(super) fn is_lost(&self, nodes: &HashSet<Node>) -> bool {
+        self.prefix.length > 0 && !nodes.contains(&self.node()) && self.sibling().is_none()
     }
 
     /// The path in its folder that has its node now. Blocks.

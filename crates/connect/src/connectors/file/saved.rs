@@ -21,11 +21,20 @@ pub(super) struct Saved {
     /// The file that must be read to its end before it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub after: Option<Node>,
+    /// Whether it was moved away while it was watched, or another file was found in its place: what is
+    /// there later with another inode is another file, however it begins.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub left: bool,
 }
 
-#[derive(Serialize, Deserialize)]
-struct Files<F> {
-    files: F,
+/// What a cursor says.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub(super) struct Places {
+    /// The files that are read.
+    pub files: Vec<Saved>,
+    /// Those that are gone, and that was told: the one that went last is the last.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub gone: Vec<Saved>,
 }
 
 impl Saved {
@@ -37,6 +46,7 @@ impl Saved {
             prefix: tail.prefix,
             position: tail.position(),
             after: tail.after,
+            left: false,
         }
     }
 
@@ -45,20 +55,17 @@ impl Saved {
     }
 }
 
-/// The cursor that covers these files.
-pub(super) fn cursor(files: Vec<Saved>) -> Result<Cursor> {
-    let value = serde_json::to_value(Files { files });
+/// The cursor that says this.
+pub(super) fn cursor(places: &Places) -> Result<Cursor> {
+    let value = serde_json::to_value(places);
     value.map(Cursor).map_err(|error| Error::BadCursor {
         reason: error.to_string(),
     })
 }
 
-/// The files that a cursor covers.
-pub(super) fn files(cursor: &Cursor) -> Result<Vec<Saved>> {
-    let files = Files::<Vec<Saved>>::deserialize(&cursor.0);
-    files
-        .map(|files| files.files)
-        .map_err(|error| Error::BadCursor {
-            reason: error.to_string(),
-        })
+/// What this cursor says.
+pub(super) fn places(cursor: &Cursor) -> Result<Places> {
+    Places::deserialize(&cursor.0).map_err(|error| Error::BadCursor {
+        reason: error.to_string(),
+    })
 }

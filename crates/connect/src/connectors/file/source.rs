@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::find::Patterns;
 use super::reading::{Content, Reading, blocking};
-use super::saved::{self, Saved};
+use super::saved::{self, Places};
 use crate::formats;
 use crate::options::{ByteSize, Duration, Objection, OptionSet, Options};
 use crate::{End, Error, Lifecycle, Output, Result, Retry, Source, SourceArgs, SourceKind, Tally};
@@ -31,7 +31,8 @@ pub(super) const KIND: SourceKind = SourceKind {
 pub(super) struct FileSourceOptions {
     /// The files, or patterns that lead to them: `*` and `?` within a name, `**` for any folders,
     /// `{a,b}`. Files packed by gzip or zstd are unpacked. A byte order mark at the start of a file is
-    /// left out, but for the format `bytes`.
+    /// left out, but for the format `bytes`. A file that is gone for a while and comes back is read on
+    /// where it was, if it is among the 64 that went last.
     path: Vec<String>,
     /// Patterns for files to leave out; matched against the whole path and against the name.
     #[serde(default)]
@@ -121,7 +122,7 @@ fn create(args: SourceArgs<'_>) -> Result<Box<dyn Source>> {
         is_text: args.format != Some("bytes"),
         has_header: formats::has_header(args.options),
     };
-    let saved = args.cursor.as_ref().map(saved::files).transpose()?;
+    let saved = args.cursor.as_ref().map(saved::places).transpose()?;
     Ok(Box::new(FileSource {
         options,
         patterns,
@@ -135,8 +136,8 @@ struct FileSource {
     options: FileSourceOptions,
     patterns: Patterns,
     content: Content,
-    /// The files that the cursor covers.
-    saved: Option<Vec<Saved>>,
+    /// What the cursor says.
+    saved: Option<Places>,
     /// Counts the lines that are left out.
     dropped: Arc<Tally>,
 }

@@ -4,7 +4,7 @@
 //! saved as one, or not at all. The cursor is made once a block: it lists every file that is read.
 
 use super::super::find::Node;
-use super::super::saved::{self, Saved};
+use super::super::saved::{self, Places, Saved};
 use super::super::source::OverlongPolicy;
 use super::super::tail::Tail;
 use super::Reading;
@@ -130,8 +130,11 @@ impl Reading<'_> {
         let mut tails: Vec<&Tail> = self.tails.values().map(|tail| &**tail).collect();
         tails.sort_by_cached_key(|tail| self.waits_for(tail));
         let read = tails.into_iter().map(Saved::of);
-        let files = self.before.files().cloned().chain(read).collect();
-        out.cursor(saved::cursor(files)?).await
+        let places = Places {
+            files: self.before.files().cloned().chain(read).collect(),
+            gone: self.before.gone.files().to_vec(),
+        };
+        out.cursor(saved::cursor(&places)?).await
     }
 
     /// How many files are to be read before this one: so many come before it in the cursor.

@@ -1,5 +1,7 @@
 //! What comes of files while they grow, are rotated, emptied, removed, and while nobody looked.
 
+mod gone;
+
 use std::fs::{self, OpenOptions};
 use std::io::Write;
 use std::path::{Path, PathBuf};
