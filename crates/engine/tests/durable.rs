@@ -1,16 +1,17 @@
 //! What survives: a database with a data folder goes on where it was, also after a crash.
 //!
-//! A crash is a copy of the data folder made while the database runs: what a process that is killed
-//! leaves behind. The copy is opened as if nothing else had ever been.
+//! A crash is a copy of the data folder, see `killed`, that is opened as if nothing else had ever been.
 
-use std::path::{Path, PathBuf};
+mod killed;
+
+use std::path::Path;
 use std::time::Duration;
 
 use headwater::arrow::array::{AsArray, RecordBatch};
 use headwater::arrow::datatypes::Int64Type;
 use headwater::arrow::util::pretty::pretty_format_batches;
 use headwater::{Db, Error, Outcome, Record, SourceConfig, Timestamp, WalMode};
-use tempfile::TempDir;
+use killed::crash;
 
 #[derive(Debug, Clone, PartialEq, Record)]
 struct Trade {
@@ -44,31 +45,6 @@ fn push(db: &Db, numbers: std::ops::Range<i64>) {
         source.push(trade(number)).unwrap();
     }
     db.settle().unwrap();
-}
-
-/// What the process would leave behind if it were killed now.
-fn crash(folder: &Path) -> TempDir {
-    let copy = tempfile::tempdir().unwrap();
-    copy_all(folder, copy.path());
-    copy
-}
-
-/// Checkpoints before logs: a log may be longer than a checkpoint says, never shorter.
-fn copy_all(from: &Path, to: &Path) {
-    let mut entries: Vec<PathBuf> = std::fs::read_dir(from)
-        .unwrap()
-        .map(|entry| entry.unwrap().path())
-        .collect();
-    entries.sort();
-    for path in entries {
-        let target = to.join(path.file_name().unwrap());
-        if path.is_dir() {
-            std::fs::create_dir_all(&target).unwrap();
-            copy_all(&path, &target);
-        } else if path.file_name().unwrap() != "LOCK" {
-            std::fs::copy(&path, &target).unwrap();
-        }
-    }
 }
 
 fn rows(batches: &[RecordBatch]) -> Vec<(String, i64)> {

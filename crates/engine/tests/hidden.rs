@@ -1,20 +1,15 @@
 //! The columns that every query over a source may name though nobody declared them: `_source`, `_offset`,
 //! `_arrival` and `_origin`. They are the same live, out of the log and after a restart.
 
+mod killed;
+mod ticks;
+
 use std::path::Path;
 
+use headwater::Db;
 use headwater::arrow::util::pretty::pretty_format_batches;
-use headwater::{Db, Record, Timestamp};
-use tempfile::TempDir;
-
-#[derive(Debug, Clone, PartialEq, Record)]
-struct Tick {
-    n: i64,
-    ts: Timestamp,
-}
-
-const SOURCE: &str = "CREATE SOURCE ticks (n BIGINT NOT NULL, ts TIMESTAMP NOT NULL,
-    WATERMARK FOR ts AS ts - INTERVAL '0 seconds')";
+use killed::crash;
+use ticks::{SOURCE, push};
 
 fn in_memory(workers: usize) -> Db {
     let db = Db::builder().workers(workers).in_memory().unwrap();
@@ -24,18 +19,6 @@ fn in_memory(workers: usize) -> Db {
 
 fn open(folder: &Path, workers: usize) -> Db {
     Db::builder().workers(workers).open(folder).unwrap()
-}
-
-fn push(db: &Db, numbers: std::ops::Range<i64>) {
-    let source = db.source::<Tick>("ticks").unwrap();
-    for n in numbers {
-        let ts = Timestamp::from_micros(n * 1_000_000);
-        source.push(Tick { n, ts }).unwrap();
-        if n % 3 == 0 {
-            db.settle().unwrap();
-        }
-    }
-    db.settle().unwrap();
 }
 
 /// The header and the rows of an answer, sorted, without the frame.
@@ -164,26 +147,6 @@ fn the_log_tells_the_same_as_the_live_rows_did() {
             assert_eq!(answer(&db, ALL), answer(&db, "SELECT * FROM live"));
             let last = answer(&db, "SELECT _offset FROM live WHERE n = 30");
             assert_eq!(last, ["_offset", "30"]);
-        }
-    }
-}
-
-/// What a killed program would leave.
-fn crash(folder: &Path) -> TempDir {
-    let left = tempfile::tempdir().unwrap();
-    copy(folder, left.path());
-    left
-}
-
-fn copy(from: &Path, to: &Path) {
-    for entry in std::fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
-        let to = to.join(entry.file_name());
-        if entry.file_type().unwrap().is_dir() {
-            std::fs::create_dir(&to).unwrap();
-            copy(&entry.path(), &to);
-        } else {
-            std::fs::copy(entry.path(), to).unwrap();
         }
     }
 }

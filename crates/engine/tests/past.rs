@@ -1,36 +1,19 @@
 //! The past of a source with a log: SELECT over it, views that begin in it, streams that were paused,
 //! and REPLAY.
 
+mod ticks;
+
 use headwater::arrow::array::{AsArray, RecordBatch};
 use headwater::arrow::datatypes::Int64Type;
-use headwater::{Db, Event, Outcome, Record, Subscription, Timestamp};
+use headwater::{Db, Event, Outcome, Subscription};
 use tempfile::TempDir;
+use ticks::{SOURCE, push};
 
-#[derive(Debug, Clone, PartialEq, Record)]
-struct Tick {
-    n: i64,
-    ts: Timestamp,
-}
-
-const SOURCE: &str = "CREATE SOURCE ticks (n BIGINT NOT NULL, ts TIMESTAMP NOT NULL,
-    WATERMARK FOR ts AS ts - INTERVAL '0 seconds')";
 const WINDOWS: &str = "SELECT window_start, COUNT(*) AS n, SUM(n) AS total FROM ticks
     GROUP BY TUMBLE(ts, INTERVAL '10 seconds')";
 
 fn open(folder: &TempDir, workers: usize) -> Db {
     Db::builder().workers(workers).open(folder.path()).unwrap()
-}
-
-fn push(db: &Db, numbers: std::ops::Range<i64>) {
-    let source = db.source::<Tick>("ticks").unwrap();
-    for n in numbers {
-        let ts = Timestamp::from_micros(n * 1_000_000);
-        source.push(Tick { n, ts }).unwrap();
-        if n % 7 == 0 {
-            db.settle().unwrap();
-        }
-    }
-    db.settle().unwrap();
 }
 
 fn number(db: &Db, sql: &str) -> i64 {

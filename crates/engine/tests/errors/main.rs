@@ -1,13 +1,15 @@
 //! What happens to rows that cannot be read or written: dropped, tried again, dead letters, failed.
 //!
 //! The sources are files. The sink is `moody`: it refuses its first writes, or certain rows for good.
-//! A crash is a copy of the data folder, as in `durable.rs`.
+//! A crash is a copy of the data folder, see `killed`.
 
+#[path = "../killed/mod.rs"]
+mod killed;
 mod mend;
 mod websocket;
 
 use std::collections::HashMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{LazyLock, Mutex};
 use std::time::{Duration, Instant};
 
@@ -20,7 +22,7 @@ use headwater::connect::{
     self, Connector, Connectors, Guarantee, Receipt, Retry, Sink, SinkArgs, SinkKind,
 };
 use headwater::{Db, Outcome, Record};
-use tempfile::TempDir;
+use killed::crash;
 
 #[derive(Default)]
 struct Outside {
@@ -181,29 +183,6 @@ fn bad_second_line(db: &Db, folder: &Path, options: &str) {
 }
 
 const DLQ: &str = "error.strategy = 'dlq', error.dlq.stream = 'dead'";
-
-/// What the process would leave behind if it were killed now.
-fn crash(folder: &Path) -> TempDir {
-    let copy = tempfile::tempdir().unwrap();
-    copy_all(folder, copy.path());
-    copy
-}
-
-/// Checkpoints before logs: a log may be longer than a checkpoint says, never shorter.
-fn copy_all(from: &Path, to: &Path) {
-    let entries = std::fs::read_dir(from).unwrap();
-    let mut entries: Vec<PathBuf> = entries.map(|entry| entry.unwrap().path()).collect();
-    entries.sort();
-    for path in entries {
-        let target = to.join(path.file_name().unwrap());
-        if path.is_dir() {
-            std::fs::create_dir_all(&target).unwrap();
-            copy_all(&path, &target);
-        } else if path.file_name().unwrap() != "LOCK" {
-            std::fs::copy(&path, &target).unwrap();
-        }
-    }
-}
 
 // Sources.
 

@@ -1,0 +1,29 @@
+//! A data folder as a process that is killed leaves it: a copy made while the database runs.
+//!
+//! Checkpoints are copied before logs, for a log may be longer than a checkpoint says, never shorter.
+
+use std::path::{Path, PathBuf};
+
+use tempfile::TempDir;
+
+/// What the process would leave behind if it were killed now.
+pub fn crash(folder: &Path) -> TempDir {
+    let copy = tempfile::tempdir().unwrap();
+    copy_all(folder, copy.path());
+    copy
+}
+
+fn copy_all(from: &Path, to: &Path) {
+    let entries = std::fs::read_dir(from).unwrap();
+    let mut entries: Vec<PathBuf> = entries.map(|entry| entry.unwrap().path()).collect();
+    entries.sort();
+    for path in entries {
+        let name = path.file_name().unwrap();
+        if path.is_dir() {
+            std::fs::create_dir_all(to.join(name)).unwrap();
+            copy_all(&path, &to.join(name));
+        } else if name != "LOCK" {
+            std::fs::copy(&path, to.join(name)).unwrap();
+        }
+    }
+}
