@@ -1,0 +1,1 @@
+//! Holds nothing: its `Cargo.toml` is what it is for.
