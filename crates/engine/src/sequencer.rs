@@ -38,7 +38,7 @@ impl<C> Clone for Turn<C> {
 
 /// The log of turns.
 #[derive(Debug)]
-pub(crate) struct Turns<C> {
+pub(crate) struct Sequencer<C> {
     log: Mutex<Log<C>>,
     /// The number of turns so far; what workers look at without the lock.
     len: AtomicU64,
@@ -59,7 +59,7 @@ struct Log<C> {
     ended: bool,
 }
 
-impl<C> Turns<C> {
+impl<C> Sequencer<C> {
     /// A log for `workers` workers, each with a bell of its own.
     pub fn new(workers: usize) -> Self {
         let log = Log {
@@ -162,13 +162,13 @@ impl<C> Turns<C> {
 
 impl<C> Log<C> {
     fn len(&self) -> u64 {
-        self.first + self.turns.len() as u64
+        self.first + self.sequencer.len() as u64
     }
 
     fn forget_taken(&mut self) {
         let by_all = self.taken.iter().copied().min().unwrap_or(self.first);
         while self.first < by_all {
-            self.turns.pop_front();
+            self.sequencer.pop_front();
             self.first += 1;
         }
     }
@@ -180,7 +180,7 @@ mod tests {
 
     #[test]
     fn all_workers_take_the_same_turns() {
-        let turns = Turns::new(2);
+        let turns = Sequencer::new(2);
         turns.command("a");
         turns.open_step(1);
         turns.open_step(1);
