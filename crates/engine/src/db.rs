@@ -219,12 +219,12 @@ impl Db {
             let what = format!("workers must be from 1 to 64, not {workers}");
             return Err(Error::Config { what });
         }
-        let turns = Arc::new(Sequencer::new(workers));
+        let sequencer = Arc::new(Sequencer::new(workers));
         let config = match workers {
             1 => timely::Config::thread(),
             several => timely::Config::process(several),
         };
-        let (shared, wait) = (Arc::clone(&turns), builder.wait);
+        let (shared, wait) = (Arc::clone(&sequencer), builder.wait);
         let guards = timely::execute(config, move |timely| {
             let worker = Worker::new(timely, Arc::clone(&shared), wait);
             // Its drop has told everybody; the panic itself was reported by the hook.
@@ -241,7 +241,7 @@ impl Db {
         let guards = guards.map_err(Error::Start)?;
         let inner = Arc::new_cyclic(|this| Inner {
             this: Weak::clone(this),
-            turns,
+            sequencer,
             catalog: Mutex::new(Catalog::default()),
             next_topic: AtomicU64::new(0),
             planner: Planner::new(),

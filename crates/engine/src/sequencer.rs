@@ -162,13 +162,13 @@ impl<C> Sequencer<C> {
 
 impl<C> Log<C> {
     fn len(&self) -> u64 {
-        self.first + self.sequencer.len() as u64
+        self.first + self.turns.len() as u64
     }
 
     fn forget_taken(&mut self) {
         let by_all = self.taken.iter().copied().min().unwrap_or(self.first);
         while self.first < by_all {
-            self.sequencer.pop_front();
+            self.turns.pop_front();
             self.first += 1;
         }
     }
@@ -180,19 +180,19 @@ mod tests {
 
     #[test]
     fn all_workers_take_the_same_turns() {
-        let turns = Sequencer::new(2);
-        turns.command("a");
-        turns.open_step(1);
-        turns.open_step(1);
-        turns.command("b");
+        let sequencer = Sequencer::new(2);
+        sequencer.command("a");
+        sequencer.open_step(1);
+        sequencer.open_step(1);
+        sequencer.command("b");
         for worker in 0..2 {
-            assert!(matches!(turns.take(worker, 0), Some(Turn::Command(c)) if *c == "a"));
-            assert!(matches!(turns.take(worker, 1), Some(Turn::Step)));
-            assert!(matches!(turns.take(worker, 2), Some(Turn::Command(c)) if *c == "b"));
-            assert!(turns.take(worker, 3).is_none());
+            assert!(matches!(sequencer.take(worker, 0), Some(Turn::Command(c)) if *c == "a"));
+            assert!(matches!(sequencer.take(worker, 1), Some(Turn::Step)));
+            assert!(matches!(sequencer.take(worker, 2), Some(Turn::Command(c)) if *c == "b"));
+            assert!(sequencer.take(worker, 3).is_none());
         }
         assert!(
-            turns.lock().turns.is_empty(),
+            sequencer.lock().turns.is_empty(),
             "turns that all have taken are forgotten"
         );
     }

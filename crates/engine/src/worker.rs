@@ -205,7 +205,7 @@ impl<'a> Worker<'a> {
     ) -> Self {
         Self {
             timely,
-            turns,
+            sequencer,
             wait,
             position: 0,
             sequence: 0,

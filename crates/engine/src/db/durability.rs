@@ -263,7 +263,7 @@ fn checkpoint_now_and_then(inner: &Weak<Inner>) {
             return;
         }
         let Some(inner) = inner.upgrade() else { return };
-        let steps = inner.turns.steps();
+        let steps = inner.sequencer.steps();
         if last == Some(steps) {
             continue;
         }

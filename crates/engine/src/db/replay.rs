@@ -227,7 +227,9 @@ impl Run {
         if let Err(error) = done {
             self.queue.end(Some(error.to_string()));
         }
-        inner.turns.command(Command::Remove { topic: self.output });
+        inner
+            .sequencer
+            .command(Command::Remove { topic: self.output });
     }
 
     fn feed(&self) -> Result<()> {

@@ -64,8 +64,8 @@ impl Inner {
 
     /// What producers and the engine share of the source behind a topic.
     fn shared_source(&self, topic: &Topic) -> Arc<SourceShared> {
-        let (turns, source) = (Arc::clone(&self.sequencer), topic.id);
-        let close = Box::new(move || turns.command(Command::CloseSource { source }));
+        let (sequencer, source) = (Arc::clone(&self.sequencer), topic.id);
+        let close = Box::new(move || sequencer.command(Command::CloseSource { source }));
         let relation = &topic.relation;
         let (name, schema) = (relation.name.clone(), Arc::clone(&relation.schema));
         let event_log = Arc::clone(&self.event_log);
