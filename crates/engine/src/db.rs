@@ -10,31 +10,18 @@
 //! run one at a time and block until they are done. Connectors and sinks run on a tokio runtime of
 //! the database's own, so it may be used from any thread, within another runtime or without one.
 
-mod alter;
+mod backfill;
 mod catalog;
-mod catch_up;
-mod connect;
+mod connectors;
+mod ddl;
 mod dead_letters;
-mod drops;
-mod durability;
-mod explain;
-mod guarantees;
-mod history;
-mod life;
-mod logs;
-mod metrics;
+mod engine;
+mod lifecycle;
 mod options;
-mod replay;
-mod reprocess;
-mod select;
+mod query;
+mod recovery;
 mod sink_task;
-mod sinks;
-mod source_groups;
-mod sources;
 mod statements;
-mod streams;
-mod subscribe;
-mod system;
 
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -62,11 +49,11 @@ use crate::subscription::{QUEUE_ROWS, Queue, Subscription, TypedSubscription};
 use crate::topic::{Begin, Topic};
 use crate::worker::{Command, Left, Once, Worker};
 use catalog::Catalog;
-use durability::Durability;
+use recovery::Durability;
 
 pub use catalog::Kind;
-pub use guarantees::{Guarantees, Link};
 pub use options::source_options;
+pub use query::guarantees::{Guarantees, Link};
 pub use statements::Outcome;
 
 /// How long closing waits for connectors to stop.

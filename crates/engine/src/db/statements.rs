@@ -7,13 +7,13 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::{Field, Schema, SchemaRef};
 use headwater_connect::Rejection;
 
-use super::Inner;
-use super::catalog::{Entry, Kind, QueryEntry, SourceEntry};
-use super::catch_up::{Past, Start, start_of};
-use super::life::Life;
-use super::options::{Place, rejected};
-use super::select::refuse_system_tables;
 use crate::dataflow::Failure;
+use crate::db::Inner;
+use crate::db::backfill::{Past, Start, start_of};
+use crate::db::catalog::lifecycle::Life;
+use crate::db::catalog::{Entry, Kind, QueryEntry, SourceEntry};
+use crate::db::options::{Place, rejected};
+use crate::db::query::select::refuse_system_tables;
 use crate::durable::now_us;
 use crate::error::{Error, Result};
 use crate::sql::plan::{Planned, Relation};
@@ -83,13 +83,13 @@ pub enum Outcome {
 }
 
 /// Whether something is there already that IF NOT EXISTS lets pass.
-pub(super) enum Existing {
+pub(in crate::db) enum Existing {
     Free,
     Unchanged,
 }
 
 impl Inner {
-    pub(super) fn execute(&self, sql: &str, outcomes: &mut Vec<Outcome>) -> Result<()> {
+    pub(in crate::db) fn execute(&self, sql: &str, outcomes: &mut Vec<Outcome>) -> Result<()> {
         self.check_open()?;
         deep(|| {
             let done = self.run_all(sql, parse(sql)?, outcomes);
@@ -111,7 +111,7 @@ impl Inner {
     }
 
     /// Runs a statement that created something before a restart: it is not saved, nor anything started.
-    pub(super) fn execute_again(&self, sql: &str) -> Result<()> {
+    pub(in crate::db) fn execute_again(&self, sql: &str) -> Result<()> {
         deep(|| self.run_all(sql, parse(sql)?, &mut Vec::new()))
     }
 
@@ -154,7 +154,7 @@ impl Inner {
     }
 
     /// Starts what `execute` is to start; gives the names of the sources.
-    pub(super) fn start_wanted(&self) -> Result<Vec<String>> {
+    pub(in crate::db) fn start_wanted(&self) -> Result<Vec<String>> {
         match self.starts_connectors() {
             true => self.start_connectors(),
             false => Ok(Vec::new()),
@@ -167,7 +167,7 @@ impl Inner {
     }
 
     /// Runs one statement; what it changes about which sources are needed is made true.
-    pub(super) fn statement(&self, statement: Spanned<Statement>) -> Result<Outcome> {
+    pub(in crate::db) fn statement(&self, statement: Spanned<Statement>) -> Result<Outcome> {
         let place = statement.span;
         let _one_at_a_time = self
             .statements
@@ -235,7 +235,7 @@ impl Inner {
     }
 
     /// The topic of this name, or an error that points at it.
-    pub(super) fn topic(&self, name: &Name) -> Result<Arc<Topic>> {
+    pub(in crate::db) fn topic(&self, name: &Name) -> Result<Arc<Topic>> {
         self.catalog()
             .topic(&name.value)
             .map_err(|error| match error {
@@ -273,7 +273,7 @@ impl Inner {
     }
 
     /// Plans a continuous query over what exists.
-    pub(super) fn plan(&self, query: SqlQuery) -> Result<Planned> {
+    pub(in crate::db) fn plan(&self, query: SqlQuery) -> Result<Planned> {
         let mut query = query;
         let catalog = self.catalog();
         windows::rewrite(&mut query)?;
@@ -294,7 +294,7 @@ impl Inner {
 
     /// Begins a query. `first` subscribes before it has any result; `pasts` are inputs that it does not
     /// hear yet.
-    pub(super) fn install(
+    pub(in crate::db) fn install(
         &self,
         kind: Kind,
         name: &str,
@@ -369,7 +369,7 @@ impl Inner {
         Ok(id)
     }
 
-    pub(super) fn existing(&self, name: &Name, if_not_exists: bool) -> Result<Existing> {
+    pub(in crate::db) fn existing(&self, name: &Name, if_not_exists: bool) -> Result<Existing> {
         if let Some(ending) = reserved_ending(&name.value) {
             let message = format!(
                 "{:?} ends with {ending:?}, as names that are given by us do",
@@ -407,7 +407,7 @@ fn reserved_ending(name: &str) -> Option<&str> {
 }
 
 /// The stream behind a sink that has a query of its own.
-pub(super) fn query_name(sink: &str) -> String {
+pub(in crate::db) fn query_name(sink: &str) -> String {
     format!("{sink}__query")
 }
 
@@ -418,14 +418,14 @@ fn late_name(query: &str, number: usize) -> String {
     }
 }
 
-pub(super) fn published(planned: &Planned) -> SchemaRef {
+pub(in crate::db) fn published(planned: &Planned) -> SchemaRef {
     match planned.plan.changes {
         true => crate::dataflow::with_diff(&planned.plan.schema),
         false => Arc::clone(&planned.plan.schema),
     }
 }
 
-pub(super) fn schema_of(columns: &[Column]) -> SchemaRef {
+pub(in crate::db) fn schema_of(columns: &[Column]) -> SchemaRef {
     let field = |column: &Column| {
         Field::new(
             &column.name.value,
@@ -436,7 +436,7 @@ pub(super) fn schema_of(columns: &[Column]) -> SchemaRef {
     Arc::new(Schema::new(columns.iter().map(field).collect::<Vec<_>>()))
 }
 
-pub(super) fn refused(
+pub(in crate::db) fn refused(
     rejection: Rejection<Place>,
     connector: &OptionEntry,
     place: &Place,
@@ -450,7 +450,7 @@ pub(super) fn refused(
     }
 }
 
-pub(super) fn undefined(name: &Name) -> SqlError {
+pub(in crate::db) fn undefined(name: &Name) -> SqlError {
     SqlError::new(UNDEFINED, format!("there is no {:?}", name.value))
         .hint("SHOW SOURCES, SHOW STREAMS, SHOW VIEWS and SHOW SINKS list what there is.")
         .at(name.span.clone())
@@ -458,7 +458,7 @@ pub(super) fn undefined(name: &Name) -> SqlError {
 
 /// Rows that a source has dropped, for people: by its backpressure, as bad by its error strategy, or
 /// because an option of its connector says so.
-pub(super) fn dropped(source: &SourceEntry) -> u64 {
+pub(in crate::db) fn dropped(source: &SourceEntry) -> u64 {
     let left_out = source.connector.as_ref();
     let left_out = left_out.map_or(0, |it| it.dropped_before + it.spec.dropped().total());
     source.shared.dropped.load(Ordering::Relaxed) + left_out

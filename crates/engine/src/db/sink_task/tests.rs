@@ -12,7 +12,7 @@ use headwater_connect::{Result, Retry};
 use serde_json::json;
 use tokio::task::JoinHandle;
 
-use super::progress::SinkState;
+use super::sink_status::SinkState;
 use super::*;
 use crate::subscription::{Delivered, Delivery, Gate, Queue};
 

@@ -10,13 +10,13 @@ use std::time::{Duration, Instant};
 
 use headwater_ring::Bell;
 
-use super::catalog::Entry;
-use super::catch_up::{Clip, Past, instant_us};
-use super::life::Recipe;
-use super::statements::{Outcome, undefined};
-use super::streams::stream_named;
-use super::{Db, Inner};
 use crate::dataflow::{Failure, Plan, Watermark};
+use crate::db::backfill::{Clip, Past, instant_us};
+use crate::db::catalog::Entry;
+use crate::db::catalog::lifecycle::Recipe;
+use crate::db::lifecycle::stream_named;
+use crate::db::statements::{Outcome, undefined};
+use crate::db::{Db, Inner};
 use crate::durable::{Replay as Steps, Replayed, Taken};
 use crate::error::{Error, Result};
 use crate::sql::plan::Relation;
@@ -72,7 +72,7 @@ impl Db {
 }
 
 impl Inner {
-    pub(super) fn replay_statement(&self, replay: &Replay) -> Result<Outcome> {
+    pub(in crate::db) fn replay_statement(&self, replay: &Replay) -> Result<Outcome> {
         {
             let catalog = self.catalog();
             stream_named(&catalog, &replay.stream)?;

@@ -20,8 +20,8 @@ use arrow::datatypes::{DataType, TimeUnit};
 use arrow::error::ArrowError;
 use datafusion::common::ScalarValue;
 
-use super::Inner;
-use super::catalog::{Catalog, Entry};
+use crate::db::Inner;
+use crate::db::catalog::{Catalog, Entry};
 use crate::durable::{Replay, Replayed, WalWriter, now_us};
 use crate::error::{Error, Result};
 use crate::sql::{OptionEntry, SqlError, sqlstate};
@@ -33,7 +33,7 @@ const NO_PAST: &str = "55000";
 
 /// Where a query begins in what it reads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Start {
+pub(in crate::db) enum Start {
     /// With what comes next.
     Now,
     /// With the first row that is retained, if all it reads is retained; else with what comes next.
@@ -45,7 +45,7 @@ pub(super) enum Start {
 }
 
 /// What the option `start` says; `default` without it.
-pub(super) fn start_of(default: Start, options: &[OptionEntry]) -> Result<Start> {
+pub(in crate::db) fn start_of(default: Start, options: &[OptionEntry]) -> Result<Start> {
     let mut start = default;
     for option in options {
         if !option.key.eq_ignore_ascii_case("start") {
@@ -72,7 +72,7 @@ pub(super) fn start_of(default: Start, options: &[OptionEntry]) -> Result<Start>
 }
 
 /// A time as it is written in SQL, in microseconds since 1970-01-01 UTC.
-pub(super) fn instant_us(text: &str) -> Option<i64> {
+pub(in crate::db) fn instant_us(text: &str) -> Option<i64> {
     let target = DataType::Timestamp(TimeUnit::Microsecond, None);
     match ScalarValue::from(text).cast_to(&target) {
         Ok(ScalarValue::TimestampMicrosecond(at, _)) => at,
@@ -81,7 +81,7 @@ pub(super) fn instant_us(text: &str) -> Option<i64> {
 }
 
 /// An input that is fed from its log.
-pub(super) struct Past {
+pub(in crate::db) struct Past {
     pub topic: Arc<Topic>,
     pub wal_writer: Arc<WalWriter>,
     pub place: Arc<Place>,
@@ -91,7 +91,7 @@ pub(super) struct Past {
 
 /// Rows of event times from `from_us` up to and without `to_us`.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Clip {
+pub(in crate::db) struct Clip {
     pub column: usize,
     pub from_us: i64,
     pub to_us: i64,
@@ -124,7 +124,7 @@ impl Clip {
 
 impl Inner {
     /// The inputs of a query that begins in the past: all or none of them.
-    pub(super) fn pasts(&self, inputs: &[String], start: Start) -> Result<Vec<Past>> {
+    pub(in crate::db) fn pasts(&self, inputs: &[String], start: Start) -> Result<Vec<Past>> {
         if start == Start::Now || self.is_restoring() {
             return Ok(Vec::new());
         }
@@ -172,7 +172,7 @@ impl Inner {
     }
 
     /// Feeds a query whose inputs are held until nothing but what the workers keep is missing. Blocks.
-    pub(super) fn catch_up(&self, output: TopicId, pasts: &[Past]) -> Result<()> {
+    pub(in crate::db) fn catch_up(&self, output: TopicId, pasts: &[Past]) -> Result<()> {
         self.feed_past(output, pasts, None)?;
         let (answer, answers) = sync_channel(self.workers);
         self.life(LifeCommand::Buffer { output, answer });
@@ -224,7 +224,7 @@ impl Inner {
     }
 
     /// Feeds one query and waits until it has taken it in.
-    pub(super) fn feed_parts(&self, output: TopicId, parts: Vec<Replayed>) -> Result<()> {
+    pub(in crate::db) fn feed_parts(&self, output: TopicId, parts: Vec<Replayed>) -> Result<()> {
         let (answer, answers) = sync_channel(self.workers);
         self.life(LifeCommand::CatchUp {
             output,
@@ -238,7 +238,7 @@ impl Inner {
     }
 
     /// The query hears what comes from now on. What was kept for it comes first.
-    pub(super) fn release(&self, output: TopicId) {
+    pub(in crate::db) fn release(&self, output: TopicId) {
         self.life(LifeCommand::Hold {
             output,
             inputs: Vec::new(),
@@ -247,7 +247,7 @@ impl Inner {
     }
 
     /// Catches up with the logs for every stream whose inputs are about to be released.
-    pub(super) fn catch_up_released(&self) -> Result<()> {
+    pub(in crate::db) fn catch_up_released(&self) -> Result<()> {
         let waiting: Vec<_> = {
             let catalog = self.catalog();
             let names: Vec<String> = catalog.queries().map(|(name, _)| name.clone()).collect();
@@ -266,7 +266,7 @@ impl Inner {
         let Some(Entry::Query(query)) = catalog.entries.get(name) else {
             return None;
         };
-        let wanted = super::streams::inputs_to_hold(catalog, query);
+        let wanted = crate::db::lifecycle::inputs_to_hold(catalog, query);
         let pasts = query.life.held.iter().filter_map(|(input, held)| {
             let past = Past {
                 topic: catalog.topic(input).ok()?,

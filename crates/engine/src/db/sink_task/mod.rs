@@ -14,8 +14,8 @@
 //! write: if its rows go elsewhere, each batch is an attempt to open it. When the sink fails its rows
 //! stay in the queue, which a new feeder takes up when the sink is started again.
 
-mod held;
-mod progress;
+mod sink_status;
+mod unsettled_rows;
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -32,8 +32,8 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use held::Held;
-pub(crate) use progress::SinkStatus;
+pub(crate) use sink_status::SinkStatus;
+use unsettled_rows::Held;
 
 use crate::subscription::{Delivery, Event, Subscription};
 
@@ -43,7 +43,7 @@ const LETTER_ATTEMPTS: u32 = 3;
 const LETTER_WAIT: Duration = Duration::from_secs(1);
 
 /// What a feeder is made of.
-pub(super) struct SinkTaskParts {
+pub(in crate::db) struct SinkTaskParts {
     /// What is to be written.
     pub rows: Subscription,
     /// Ends the feeder at once.
@@ -65,7 +65,7 @@ pub(super) struct SinkTaskParts {
 }
 
 /// Moves rows from a subscription into a sink, trying again when the sink fails.
-pub(super) struct SinkTask {
+pub(in crate::db) struct SinkTask {
     parts: SinkTaskParts,
     /// What was handed over of each batch that is written and not delivered.
     held: Held,

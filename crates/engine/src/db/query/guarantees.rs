@@ -12,10 +12,10 @@ use std::collections::BTreeSet;
 
 use headwater_connect::{ErrorStrategy, Guarantee, SinkSpec};
 
-use super::catalog::{Catalog, Entry, Kind, SourceEntry};
-use super::options::{Place, WalOption};
-use super::statements::undefined;
-use super::{Db, Inner};
+use crate::db::catalog::{Catalog, Entry, Kind, SourceEntry};
+use crate::db::options::{Place, WalOption};
+use crate::db::statements::undefined;
+use crate::db::{Db, Inner};
 use crate::error::{Error, Result};
 use crate::source::Backpressure;
 use crate::sql::{
@@ -91,7 +91,7 @@ impl Db {
 
 impl Inner {
     /// The guarantees of what a statement names or would create.
-    pub(super) fn explained_guarantees(
+    pub(in crate::db) fn explained_guarantees(
         &self,
         target: ExplainTarget,
         place: &Place,
@@ -116,7 +116,7 @@ impl Inner {
                         }
                         SinkInput::Query(query) => {
                             let planned = self.plan(query)?;
-                            let schema = super::statements::published(&planned);
+                            let schema = crate::db::statements::published(&planned);
                             (self.guarantees_behind("query", &planned.inputs), schema)
                         }
                         SinkInput::Declared(_) => return Err(nothing_to_explain(place)),

@@ -7,10 +7,10 @@ use arrow::datatypes::SchemaRef;
 use headwater_connect::options::{OptionSet, check};
 use headwater_connect::{Blueprint, Care, SourceHandle, SourceSpec};
 
-use super::Inner;
-use super::catalog::{Entry, Kind, SourceConnector, SourceEntry, event_time};
-use super::options::{Place, SourceOptions, given, refuse_unbuilt_options, rejected};
-use super::statements::{Existing, Outcome, refused, schema_of};
+use crate::db::Inner;
+use crate::db::catalog::{Entry, Kind, SourceConnector, SourceEntry, event_time};
+use crate::db::options::{Place, SourceOptions, given, refuse_unbuilt_options, rejected};
+use crate::db::statements::{Existing, Outcome, refused, schema_of};
 use crate::durable::Feed;
 use crate::error::{Error, Result};
 use crate::ingest::{EventTimeColumn, bad_schema};
@@ -22,7 +22,11 @@ use crate::topic::Topic;
 use crate::worker::{Command, NewSource, Once};
 
 impl Inner {
-    pub(super) fn create_source(&self, create: CreateSource, place: &Place) -> Result<Outcome> {
+    pub(in crate::db) fn create_source(
+        &self,
+        create: CreateSource,
+        place: &Place,
+    ) -> Result<Outcome> {
         let name = create.name.value.clone();
         if let Existing::Unchanged = self.existing(&create.name, create.if_not_exists)? {
             return Ok(Outcome::Unchanged { name });
@@ -84,7 +88,7 @@ impl Inner {
         }));
     }
 
-    pub(super) fn source_options(
+    pub(in crate::db) fn source_options(
         &self,
         options: &[OptionEntry],
         declared: Option<SchemaRef>,

@@ -16,15 +16,15 @@ use arrow::array::{
 };
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 
-use super::Inner;
-use super::catalog::{Entry, Kind, QueryEntry, SinkEntry, SourceEntry};
-use super::statements::{Outcome, dropped};
 use crate::dataflow::Watermark;
+use crate::db::Inner;
+use crate::db::catalog::{Entry, Kind, QueryEntry, SinkEntry, SourceEntry};
+use crate::db::statements::{Outcome, dropped};
 use crate::durable::now_us;
 use crate::sql::Shown;
 
 /// The schema that the tables are in.
-pub(super) const SCHEMA: &str = "system";
+pub(in crate::db) const SCHEMA: &str = "system";
 
 /// What a column holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,13 +44,13 @@ enum Cell {
 }
 
 /// One table: its name, and its columns in order.
-pub(super) struct SystemTable {
+pub(in crate::db) struct SystemTable {
     name: &'static str,
     columns: &'static [(&'static str, Of)],
 }
 
 /// All of them.
-pub(super) const TABLES: &[SystemTable] = &[
+pub(in crate::db) const TABLES: &[SystemTable] = &[
     SystemTable {
         name: "sources",
         columns: &[
@@ -213,14 +213,14 @@ fn time_of(watermark: Watermark) -> Option<i64> {
 }
 
 /// How far a watermark is behind the clock, in seconds; below zero if it is ahead.
-pub(super) fn lag(watermark: Watermark) -> Option<f64> {
+pub(in crate::db) fn lag(watermark: Watermark) -> Option<f64> {
     let at = time_of(watermark)?;
     Some(now_us().saturating_sub(at) as f64 / 1e6)
 }
 
 impl Inner {
     /// What a table holds now.
-    pub(super) fn system_rows(&self, table: &SystemTable) -> RecordBatch {
+    pub(in crate::db) fn system_rows(&self, table: &SystemTable) -> RecordBatch {
         let rows = match table.name {
             "sources" => self.source_rows(),
             "streams" => self.stream_rows(),
@@ -376,7 +376,7 @@ impl Inner {
     }
 
     /// Some columns of a system table.
-    pub(super) fn show(&self, shown: Shown) -> Outcome {
+    pub(in crate::db) fn show(&self, shown: Shown) -> Outcome {
         let (table, columns): (_, &[&str]) = match shown {
             Shown::Sources => (
                 "sources",

@@ -2,9 +2,9 @@
 
 use tokio::task::JoinHandle;
 
-use super::catalog::{Catalog, Entry, Kind};
-use super::statements::{Outcome, query_name, undefined};
-use super::{Inner, STOP_DEADLINE};
+use crate::db::catalog::{Catalog, Entry, Kind};
+use crate::db::statements::{Outcome, query_name, undefined};
+use crate::db::{Inner, STOP_DEADLINE};
 use crate::error::Result;
 use crate::sql::{Drop, SqlError};
 use crate::worker::Command;
@@ -13,7 +13,7 @@ use crate::worker::Command;
 const DEPENDENT: &str = "2BP01";
 
 impl Inner {
-    pub(super) fn drop_entry(&self, drop: &Drop) -> Result<Outcome> {
+    pub(in crate::db) fn drop_entry(&self, drop: &Drop) -> Result<Outcome> {
         let mut catalog = self.catalog();
         let name = catalog.spelling(&drop.name.value).map(str::to_owned);
         let entry = name.as_ref().and_then(|name| catalog.entries.get(name));

@@ -5,11 +5,11 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, RecordBatch, StringArray};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 
-use super::Inner;
-use super::catalog::Entry;
-use super::guarantees::Guarantees;
-use super::options::Place;
-use super::statements::Outcome;
+use crate::db::Inner;
+use crate::db::catalog::Entry;
+use crate::db::options::Place;
+use crate::db::query::guarantees::Guarantees;
+use crate::db::statements::Outcome;
 use crate::error::Result;
 use crate::sql::{
     CreateStream, CreateView, Explain, ExplainTarget, Name, SinkInput, SqlError, Statement,
@@ -42,7 +42,7 @@ impl Table {
 }
 
 impl Inner {
-    pub(super) fn describe(&self, name: &Name) -> Result<Outcome> {
+    pub(in crate::db) fn describe(&self, name: &Name) -> Result<Outcome> {
         let (schema, times) = self.columns_of(name)?;
         let is_time = |column: usize| times.contains(&column);
         let each = || schema.fields().iter();
@@ -70,7 +70,7 @@ impl Inner {
         Ok((topic.published_schema(), times.collect()))
     }
 
-    pub(super) fn explain(&self, explain: Explain, place: &Place) -> Result<Outcome> {
+    pub(in crate::db) fn explain(&self, explain: Explain, place: &Place) -> Result<Outcome> {
         if explain.guarantees {
             let found = self.explained_guarantees(explain.target, place)?;
             return Ok(guarantees(&found));

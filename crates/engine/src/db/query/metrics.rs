@@ -2,10 +2,10 @@
 
 use std::sync::atomic::Ordering;
 
-use super::Db;
-use super::catalog::{Entry, SourceEntry};
-use super::statements::dropped;
-use super::system::lag;
+use crate::db::Db;
+use crate::db::catalog::{Entry, SourceEntry};
+use crate::db::query::system_rows::lag;
+use crate::db::statements::dropped;
 use crate::telemetry::{Metric, MetricName, metric};
 
 impl Db {

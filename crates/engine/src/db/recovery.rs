@@ -18,10 +18,10 @@ use std::time::Duration;
 use headwater_connect::Gap;
 use headwater_log::Disk;
 
-use super::catalog::Entry;
-use super::streams::lives;
-use super::{Builder, Db, Inner};
 use crate::dataflow::Run;
+use crate::db::catalog::Entry;
+use crate::db::lifecycle::lives;
+use crate::db::{Builder, Db, Inner};
 use crate::durable::{
     AckTracker, Definition, Folder, Replay, SourceState, State, WalWriter, Written,
 };
@@ -41,7 +41,7 @@ const SYNC_DEADLINE: Duration = Duration::from_secs(10);
 const REPLAYED_AT_ONCE: usize = 16;
 
 /// What a database with a data folder has beside the others.
-pub(super) struct Durability {
+pub(in crate::db) struct Durability {
     pub folder: Folder,
     /// What the newest checkpoint held and nothing has taken yet. Empty once the database is open.
     restored: Mutex<Restored>,
@@ -283,7 +283,7 @@ fn checkpoint_now_and_then(inner: &Weak<Inner>) {
 
 impl Inner {
     /// Saves everything that is known, and returns when it is on disk; `None` without a data folder.
-    pub(super) fn checkpoint(&self) -> Result<Option<Written>> {
+    pub(in crate::db) fn checkpoint(&self) -> Result<Option<Written>> {
         let Some(durability) = self.durability.clone() else {
             return Ok(None);
         };
@@ -432,7 +432,7 @@ impl Inner {
     }
 
     /// Takes the event time that a handle brings, for a source that has none from CREATE SOURCE.
-    pub(super) fn bring_event_time(&self, name: &str, time: &WatermarkConfig) -> Result<()> {
+    pub(in crate::db) fn bring_event_time(&self, name: &str, time: &WatermarkConfig) -> Result<()> {
         let mut catalog = self.catalog();
         let source = catalog.source_mut(name)?;
         let command = source.set_event_time(time)?;

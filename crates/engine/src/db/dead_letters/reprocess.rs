@@ -19,10 +19,10 @@ use arrow::compute::concat_batches;
 use arrow::datatypes::{DataType, Field, Schema, TimestampMicrosecondType};
 use headwater_connect::{Again, Bad, SourceSpec};
 
-use super::Inner;
-use super::catalog::Entry;
-use super::statements::{Outcome, undefined};
-use super::streams::WRONG_KIND;
+use crate::db::Inner;
+use crate::db::catalog::Entry;
+use crate::db::lifecycle::WRONG_KIND;
+use crate::db::statements::{Outcome, undefined};
 use crate::durable::{BadPlace, Codec, Taken, WalWriter};
 use crate::error::{Error, Result};
 use crate::ingest::{Mended, MendedRows};
@@ -57,7 +57,7 @@ struct Found {
 }
 
 impl Inner {
-    pub(super) fn reprocess(&self, name: &Name) -> Result<Outcome> {
+    pub(in crate::db) fn reprocess(&self, name: &Name) -> Result<Outcome> {
         let source = self.reprocessed(name)?;
         // What was taken before is in the log, and what REPROCESS gave before is taken.
         self.step_and_look()?;

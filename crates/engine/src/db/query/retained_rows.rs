@@ -32,7 +32,7 @@ const READ_AHEAD: usize = 4;
 
 /// The retained rows of one source.
 #[derive(Debug)]
-pub(super) struct History {
+pub(in crate::db) struct History {
     /// The columns of the source.
     pub columns: SchemaRef,
     /// What of its rows is wanted.
@@ -46,7 +46,7 @@ pub(super) struct History {
 
 /// What the log of a source keeps.
 #[derive(Debug, Clone)]
-pub(super) enum Kept {
+pub(in crate::db) enum Kept {
     /// Its rows, with hidden columns if they are named.
     Rows(Option<MetadataColumns>),
     /// What could not be decoded.

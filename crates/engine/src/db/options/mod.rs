@@ -12,7 +12,7 @@ use crate::source::{Backpressure, SourceConfig, WaitStrategy, WalMode};
 use crate::sql::{OptionEntry, OptionValue, SqlError, sqlstate};
 
 /// The bytes of a script that an option stands in.
-pub(super) type Place = std::ops::Range<usize>;
+pub(in crate::db) type Place = std::ops::Range<usize>;
 
 /// What every source can be told.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -187,7 +187,7 @@ pub fn source_options() -> Vec<Row> {
 const UNBUILT: &[(&str, &str)] = &[("start", "beginning in the past is")];
 
 /// Refuses what is known and not built.
-pub(super) fn refuse_unbuilt_options(options: &[OptionEntry]) -> Result<()> {
+pub(in crate::db) fn refuse_unbuilt_options(options: &[OptionEntry]) -> Result<()> {
     for option in options {
         let key = option.key.to_lowercase();
         let hit = UNBUILT.iter().find(|(name, _)| {
@@ -206,7 +206,7 @@ pub(super) fn refuse_unbuilt_options(options: &[OptionEntry]) -> Result<()> {
 }
 
 /// A `WITH` list for the walker. `connector` is taken out.
-pub(super) fn given(options: &[OptionEntry]) -> (Option<&OptionEntry>, Vec<Given<Place>>) {
+pub(in crate::db) fn given(options: &[OptionEntry]) -> (Option<&OptionEntry>, Vec<Given<Place>>) {
     let is_connector = |option: &&OptionEntry| option.key.eq_ignore_ascii_case("connector");
     let connector = options.iter().find(is_connector);
     let others = options.iter().filter(|option| !is_connector(option));
@@ -232,7 +232,7 @@ fn value(value: &OptionValue) -> Value {
 }
 
 /// All that is wrong with a list of options.
-pub(super) fn rejected(problems: Vec<Problem<Place>>, statement: &Place) -> Error {
+pub(in crate::db) fn rejected(problems: Vec<Problem<Place>>, statement: &Place) -> Error {
     let errors = problems.into_iter().map(|problem| {
         let state = match problem.fault {
             Fault::Unknown { .. } => sqlstate::UNDEFINED_OBJECT,

@@ -12,6 +12,8 @@
 //! with it, and before the sink counts the rows as delivered: a crash in between makes it come twice,
 //! never not at all.
 
+mod reprocess;
+
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -25,11 +27,11 @@ use headwater_connect::{
 };
 use tokio::sync::watch;
 
-use super::catalog::{Catalog, Entry, SourceEntry};
-use super::options::Place;
-use super::statements::Existing;
-use super::streams::WRONG_KIND;
-use super::{Inner, STOP_DEADLINE};
+use crate::db::catalog::{Catalog, Entry, SourceEntry};
+use crate::db::lifecycle::WRONG_KIND;
+use crate::db::options::Place;
+use crate::db::statements::Existing;
+use crate::db::{Inner, STOP_DEADLINE};
 use crate::error::Result;
 use crate::source::{ArrowSource, Backpressure, SourceConfig, WalMode};
 use crate::sources::{ConnectorLane, SourceShared};
@@ -84,7 +86,7 @@ fn push(stream: &ArrowSource, letters: &RecordBatch) -> Result<(), String> {
 
 /// The lane of a source whose bad rows are dead letters: they go there before what came with them is
 /// handed on. What the stream does not take becomes rows of `<source>__bad`.
-pub(super) struct LetterLane {
+pub(in crate::db) struct LetterLane {
     lane: ConnectorLane,
     letters: Arc<dyn DeadLetters>,
     source: Arc<SourceShared>,
@@ -147,7 +149,7 @@ impl LetterLane {
 
 impl Inner {
     /// The way to the dead letters, if these options have one.
-    pub(super) fn letters(
+    pub(in crate::db) fn letters(
         &self,
         catalog: &Catalog,
         errors: &ErrorOptions,
@@ -173,7 +175,7 @@ impl Inner {
 
     /// Before the database is drained or closes: lets the sinks that may still have dead letters write what they
     /// have, for later there is no stream to take them. Blocks, at most [`STOP_DEADLINE`].
-    pub(super) fn wait_for_dead_letters(&self) {
+    pub(in crate::db) fn wait_for_dead_letters(&self) {
         let sends = |entry: &Entry| match entry {
             Entry::Sink(sink) if sink.task.is_some() => {
                 let errors = sink.spec.errors();
@@ -194,7 +196,7 @@ impl Inner {
     }
 
     /// The lane of a source's connector.
-    pub(super) fn lane(
+    pub(in crate::db) fn lane(
         &self,
         catalog: &Catalog,
         source: &SourceEntry,
@@ -214,7 +216,7 @@ impl Inner {
 
     /// Makes the stream that `error.dlq.stream` names, unless it is there. `owner` is what names it,
     /// and reads `inputs`.
-    pub(super) fn ensure_dead_letters(
+    pub(in crate::db) fn ensure_dead_letters(
         &self,
         errors: &ErrorOptions,
         options: &[OptionEntry],
@@ -250,7 +252,7 @@ impl Inner {
     }
 
     /// Refuses dead letters that would come back to `owner`, which reads `inputs`.
-    pub(super) fn refuse_circle(
+    pub(in crate::db) fn refuse_circle(
         &self,
         errors: &ErrorOptions,
         owner: &str,

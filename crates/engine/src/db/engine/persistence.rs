@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use headwater_connect::Receipt;
 
-use super::Inner;
-use super::options::{SourceOptions, WalOption};
 use crate::dataflow::Run;
+use crate::db::Inner;
+use crate::db::options::{SourceOptions, WalOption};
 use crate::durable::{AckTracker, Feed, QueryState, SinkState, SourceLog, WalWriter};
 use crate::error::{Error, Result};
 use crate::ingest::EventTimeColumn;
@@ -20,7 +20,7 @@ const DELIVERY_DEADLINE: Duration = Duration::from_secs(2);
 
 impl Inner {
     /// The way of a source's rows through its log, as it was told or as the database has it.
-    pub(super) fn open_log(
+    pub(in crate::db) fn open_log(
         &self,
         topic: &Arc<Topic>,
         options: &SourceOptions,
@@ -60,7 +60,7 @@ impl Inner {
     }
 
     /// What lets the pushes of a handle wait for the disk, if it is to.
-    pub(super) fn ack_tracker(
+    pub(in crate::db) fn ack_tracker(
         &self,
         source: &str,
         config: &SourceConfig,
@@ -98,7 +98,7 @@ impl Inner {
     }
 
     /// The source has gone, and with it its log.
-    pub(super) fn drop_log(&self, name: &str) {
+    pub(in crate::db) fn drop_log(&self, name: &str) {
         if let Some(durability) = &self.durability
             && let Some(wal_writer) = durability.remove_wal_writer(name)
         {
@@ -108,12 +108,12 @@ impl Inner {
     }
 
     /// Whether what was created before a restart is being created again.
-    pub(super) fn is_restoring(&self) -> bool {
+    pub(in crate::db) fn is_restoring(&self) -> bool {
         self.durability.as_ref().is_some_and(|it| it.is_restoring())
     }
 
     /// What is known of a topic that is made again.
-    pub(super) fn restore_topic(&self, topic: &Topic) -> Result<()> {
+    pub(in crate::db) fn restore_topic(&self, topic: &Topic) -> Result<()> {
         let Some(durability) = &self.durability else {
             return Ok(());
         };
@@ -129,30 +129,30 @@ impl Inner {
     }
 
     /// What is known of a query that is made again.
-    pub(super) fn saved_query(&self, name: &str) -> Option<QueryState<Run>> {
+    pub(in crate::db) fn saved_query(&self, name: &str) -> Option<QueryState<Run>> {
         let durability = self.durability.as_ref()?;
         durability.restore(|state| state.queries.remove(name))
     }
 
     /// Where a sink that is made again was in the outside system.
-    pub(super) fn saved_receipt(&self, name: &str) -> Option<Receipt> {
+    pub(in crate::db) fn saved_receipt(&self, name: &str) -> Option<Receipt> {
         let durability = self.durability.as_ref()?;
         durability.restore(|state| state.sinks.get(name)?.receipt.clone().map(Receipt))
     }
 
     /// What is known of a sink that is made again.
-    pub(super) fn saved_sink(&self, name: &str) -> Option<SinkState<Run>> {
+    pub(in crate::db) fn saved_sink(&self, name: &str) -> Option<SinkState<Run>> {
         let durability = self.durability.as_ref()?;
         durability.restore(|state| state.sinks.remove(name))
     }
 
     /// The log of a source, if it has one.
-    pub(super) fn wal_writer_of(&self, source: &str) -> Option<Arc<WalWriter>> {
+    pub(in crate::db) fn wal_writer_of(&self, source: &str) -> Option<Arc<WalWriter>> {
         self.durability.as_ref()?.wal_writer(source)
     }
 
     /// What is wrong with the disk, if it does not take the log of a source.
-    pub(super) fn log_problem(&self) -> Option<String> {
+    pub(in crate::db) fn log_problem(&self) -> Option<String> {
         let durability = self.durability.as_ref()?;
         let wal_writers = durability.all_wal_writers();
         wal_writers
@@ -161,7 +161,7 @@ impl Inner {
     }
 
     /// Waits until all that was taken is in the logs and on disk.
-    pub(super) fn sync_logs(&self) -> Result<()> {
+    pub(in crate::db) fn sync_logs(&self) -> Result<()> {
         let Some(durability) = &self.durability else {
             return Ok(());
         };
@@ -184,7 +184,7 @@ impl Inner {
 
     /// The last checkpoint, and everything in the logs on disk. After a start that failed only what was
     /// there before counts: nothing is saved.
-    pub(super) fn close_durably(&self) {
+    pub(in crate::db) fn close_durably(&self) {
         let Some(durability) = &self.durability else {
             return;
         };

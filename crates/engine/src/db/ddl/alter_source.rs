@@ -16,11 +16,11 @@ use std::sync::atomic::Ordering;
 use headwater_connect::options::OptionSet;
 use headwater_connect::{Blueprint, SourceSpec, State};
 
-use super::Inner;
-use super::catalog::Entry;
-use super::options::{Place, SourceOptions};
-use super::statements::{Outcome, schema_of, undefined};
-use super::streams::WRONG_KIND;
+use crate::db::Inner;
+use crate::db::catalog::Entry;
+use crate::db::lifecycle::WRONG_KIND;
+use crate::db::options::{Place, SourceOptions};
+use crate::db::statements::{Outcome, schema_of, undefined};
 use crate::durable::Definition;
 use crate::error::{Error, Result};
 use crate::sql::{
@@ -28,7 +28,11 @@ use crate::sql::{
 };
 
 impl Inner {
-    pub(super) fn alter_source(&self, alter: &AlterSource, place: &Place) -> Result<Outcome> {
+    pub(in crate::db) fn alter_source(
+        &self,
+        alter: &AlterSource,
+        place: &Place,
+    ) -> Result<Outcome> {
         let (name, definition) = self.altered_source(&alter.source)?;
         let create = created(&definition)?;
         let connector = connector_of(&create.options);
@@ -56,7 +60,7 @@ impl Inner {
     }
 
     /// Makes again the changes of a source that was made again.
-    pub(super) fn alter_again(&self, definition: &Definition) -> Result<()> {
+    pub(in crate::db) fn alter_again(&self, definition: &Definition) -> Result<()> {
         if definition.altered.is_empty() {
             return Ok(());
         }

@@ -11,17 +11,19 @@
 //! A source is needed unless streams read it and none of them is active. Only those that read it
 //! directly count: behind a paused stream nothing arrives, whatever reads it.
 
+pub(in crate::db) mod source_group;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use headwater_connect::State;
 
-use super::catalog::{Catalog, Entry, QueryEntry, SourceEntry};
-use super::life::{HeldInput, Recipe};
-use super::statements::{Outcome, undefined};
-use super::{Db, Inner};
 use crate::dataflow::Failure;
+use crate::db::catalog::lifecycle::{HeldInput, Recipe};
+use crate::db::catalog::{Catalog, Entry, QueryEntry, SourceEntry};
+use crate::db::statements::{Outcome, undefined};
+use crate::db::{Db, Inner};
 use crate::durable::now_us;
 use crate::error::Result;
 use crate::event_log::Events;
@@ -34,7 +36,7 @@ use crate::worker::{Command, Hold, LifeCommand, NewQuery, Place};
 /// SQLSTATE: not in the state that this needs.
 const NOT_IN_STATE: &str = "55000";
 /// SQLSTATE: it exists, and is of another kind.
-pub(super) const WRONG_KIND: &str = "42809";
+pub(in crate::db) const WRONG_KIND: &str = "42809";
 /// Steps in which what has arrived may go through before a stream is paused. What waits longer, behind
 /// a sink that is full, comes to the stream later all the same if its source rests, and is counted as
 /// missed if it does not.
@@ -130,7 +132,7 @@ impl Db {
 }
 
 impl Inner {
-    pub(super) fn lifecycle(&self, action: StreamAction, name: &Name) -> Result<Outcome> {
+    pub(in crate::db) fn lifecycle(&self, action: StreamAction, name: &Name) -> Result<Outcome> {
         let (declared, from, failed) = {
             let catalog = self.catalog();
             let (declared, query) = stream_named(&catalog, name)?;
@@ -247,7 +249,7 @@ impl Inner {
     }
 
     /// Builds the query of a stream anew, if it has anything to read.
-    pub(super) fn begin_again(&self, name: &str) -> Result<()> {
+    pub(in crate::db) fn begin_again(&self, name: &str) -> Result<()> {
         let catalog = self.catalog();
         let Some(Entry::Query(query)) = catalog.entries.get(name) else {
             return Ok(());
@@ -273,7 +275,7 @@ impl Inner {
     fn new_query(&self, catalog: &Catalog, query: &QueryEntry) -> Result<Option<NewQuery>> {
         let plan = match &query.life.recipe {
             Recipe::Query(plan) => plan.clone(),
-            Recipe::Set { .. } => match super::source_groups::plan(catalog, query)? {
+            Recipe::Set { .. } => match crate::db::lifecycle::source_group::plan(catalog, query)? {
                 Some(plan) => plan,
                 None => return Ok(None),
             },
@@ -290,13 +292,13 @@ impl Inner {
         }))
     }
 
-    pub(super) fn life(&self, command: LifeCommand) {
+    pub(in crate::db) fn life(&self, command: LifeCommand) {
         self.sequencer.command(Command::Life(command));
     }
 
     /// Makes true what the statuses of the streams say: which connectors rest, which inputs are held.
     /// Blocks until connectors that are to rest do.
-    pub(super) fn regulate(&self) -> Result<()> {
+    pub(in crate::db) fn regulate(&self) -> Result<()> {
         let paused = self.pause_unwanted();
         if paused || self.holds_would_change() {
             self.settle_a_little()?;
@@ -398,7 +400,7 @@ impl Inner {
         released
     }
 
-    pub(super) fn stream_stats(&self) -> StreamStats {
+    pub(in crate::db) fn stream_stats(&self) -> StreamStats {
         let catalog = self.catalog();
         let mut stats = StreamStats::default();
         for (_, query) in catalog.queries() {
@@ -417,12 +419,12 @@ impl Inner {
         stats
     }
 
-    pub(super) fn lifecycle_state(&self) -> LifecycleState {
+    pub(in crate::db) fn lifecycle_state(&self) -> LifecycleState {
         lives(&self.catalog())
     }
 
     /// Attaches the sources that are there to the sets that are there, each set's in their order.
-    pub(super) fn attach_again(&self, state: &LifecycleState) -> Result<()> {
+    pub(in crate::db) fn attach_again(&self, state: &LifecycleState) -> Result<()> {
         for (name, saved) in &state.streams {
             let is_source_group = |query: &mut QueryEntry| query.life.is_source_group();
             if !self.catalog().query_mut(name).is_some_and(is_source_group) {
@@ -438,7 +440,7 @@ impl Inner {
         Ok(())
     }
 
-    pub(super) fn restore_lifecycle(&self, state: &LifecycleState) -> Result<()> {
+    pub(in crate::db) fn restore_lifecycle(&self, state: &LifecycleState) -> Result<()> {
         self.attach_again(state)?;
         for (name, saved) in &state.streams {
             for source in &saved.attached {
@@ -463,7 +465,10 @@ impl Inner {
                 (StreamStatus::Pending | StreamStatus::Unknown, _) => &[],
             };
             for action in actions {
-                self.lifecycle(*action, &super::source_groups::unwritten(name))?;
+                self.lifecycle(
+                    *action,
+                    &crate::db::lifecycle::source_group::unwritten(name),
+                )?;
             }
             self.restore_places(name, saved);
         }
@@ -513,7 +518,7 @@ impl Catalog {
 }
 
 /// What all streams are doing.
-pub(super) fn lives(catalog: &Catalog) -> LifecycleState {
+pub(in crate::db) fn lives(catalog: &Catalog) -> LifecycleState {
     let saved = |(name, query): (&String, &QueryEntry)| {
         let attached = match query.life.is_source_group() {
             true => query.inputs.clone(),
@@ -537,7 +542,7 @@ pub(super) fn lives(catalog: &Catalog) -> LifecycleState {
 }
 
 /// The inputs of a paused stream from which rows come all the same, sorted.
-pub(super) fn inputs_to_hold(
+pub(in crate::db) fn inputs_to_hold(
     catalog: &Catalog,
     query: &QueryEntry,
 ) -> std::collections::BTreeSet<String> {
@@ -573,7 +578,7 @@ fn paused_reason(stream: &str) -> String {
 }
 
 /// The stream or view of this name, or an error that points at it.
-pub(super) fn stream_named<'a>(
+pub(in crate::db) fn stream_named<'a>(
     catalog: &'a Catalog,
     name: &Name,
 ) -> Result<(String, &'a QueryEntry)> {

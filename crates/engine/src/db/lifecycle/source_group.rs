@@ -11,12 +11,12 @@ use arrow::datatypes::{Schema, SchemaRef};
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::expressions::Column;
 
-use super::Inner;
-use super::catalog::{Catalog, Entry, Kind, QueryEntry};
-use super::life::{Life, Recipe};
-use super::statements::{Existing, Outcome, schema_of, undefined};
-use super::streams::{WRONG_KIND, stream_named};
 use crate::dataflow::{Node, Plan, Transform};
+use crate::db::Inner;
+use crate::db::catalog::lifecycle::{Life, Recipe};
+use crate::db::catalog::{Catalog, Entry, Kind, QueryEntry};
+use crate::db::lifecycle::{WRONG_KIND, stream_named};
+use crate::db::statements::{Existing, Outcome, schema_of, undefined};
 use crate::durable::now_us;
 use crate::error::{Error, Result};
 use crate::sql::plan::{EventColumn, Relation};
@@ -30,7 +30,7 @@ use crate::worker::LifeCommand;
 const NOT_ATTACHED: &str = "42704";
 
 impl Inner {
-    pub(super) fn create_set(&self, create: CreateSourceGroup) -> Result<Outcome> {
+    pub(in crate::db) fn create_set(&self, create: CreateSourceGroup) -> Result<Outcome> {
         let name = create.name.value.clone();
         if let Existing::Unchanged = self.existing(&create.name, create.if_not_exists)? {
             return Ok(Outcome::Unchanged { name });
@@ -94,7 +94,7 @@ impl Inner {
         Ok(topic)
     }
 
-    pub(super) fn attach(&self, attach: &Attach) -> Result<Outcome> {
+    pub(in crate::db) fn attach(&self, attach: &Attach) -> Result<Outcome> {
         let (source, stream) = {
             let catalog = self.catalog();
             let (stream, query) = stream_named(&catalog, &attach.stream)?;
@@ -133,7 +133,7 @@ impl Inner {
     }
 
     /// Attaches a source to a set; false if it is attached already.
-    pub(super) fn attach_source(&self, source: &str, stream: &str) -> Result<bool> {
+    pub(in crate::db) fn attach_source(&self, source: &str, stream: &str) -> Result<bool> {
         {
             let mut catalog = self.catalog();
             let home = catalog.source(source)?.topic.home;
@@ -186,7 +186,7 @@ impl Inner {
 }
 
 /// The dataflow of a set; none without sources.
-pub(super) fn plan(catalog: &Catalog, query: &QueryEntry) -> Result<Option<Plan>> {
+pub(in crate::db) fn plan(catalog: &Catalog, query: &QueryEntry) -> Result<Option<Plan>> {
     let target = &query.topic.relation.schema;
     let mut from = Vec::with_capacity(query.inputs.len());
     for (number, input) in query.inputs.iter().enumerate() {
@@ -314,7 +314,7 @@ fn not_attached(source: &str, stream: &str, attached: &[String]) -> SqlError {
 }
 
 /// A name that stands in no script.
-pub(super) fn unwritten(name: &str) -> Name {
+pub(in crate::db) fn unwritten(name: &str) -> Name {
     Name {
         value: name.to_owned(),
         quoted: true,

@@ -9,7 +9,7 @@ use crate::streams::StreamStatus;
 use crate::worker::Place;
 
 /// The life of one stream or view.
-pub(super) struct Life {
+pub(in crate::db) struct Life {
     pub status: StreamStatus,
     /// Since when it has this status, in microseconds since 1970-01-01 UTC.
     pub since_us: i64,
@@ -20,7 +20,7 @@ pub(super) struct Life {
 }
 
 /// What its dataflow is built of.
-pub(super) enum Recipe {
+pub(in crate::db) enum Recipe {
     /// The plan of its query.
     Query(Plan),
     /// The sources attached, which are its inputs. Without columns nothing can read it.
@@ -29,7 +29,7 @@ pub(super) enum Recipe {
 
 /// An input whose rows pass by.
 #[derive(Clone)]
-pub(super) struct HeldInput {
+pub(in crate::db) struct HeldInput {
     pub missed: Arc<AtomicU64>,
     pub since_us: i64,
     /// How far the query was fed from it, if it is a source with a log: then nothing is missed.

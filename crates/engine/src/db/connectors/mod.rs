@@ -8,9 +8,9 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
-use super::catalog::{Catalog, Entry, Kind, SinkEntry, SourceConnector, SourceEntry};
-use super::sink_task::{SinkTask, SinkTaskParts};
-use super::{Inner, STOP_DEADLINE};
+use crate::db::catalog::{Catalog, Entry, Kind, SinkEntry, SourceConnector, SourceEntry};
+use crate::db::sink_task::{SinkTask, SinkTaskParts};
+use crate::db::{Inner, STOP_DEADLINE};
 use crate::error::{Error, Result};
 use crate::ingest::Connected;
 use crate::sources::{ConnectorLane, LaneQueue};
@@ -21,7 +21,7 @@ use crate::worker::{Command, Once};
 impl Inner {
     /// Starts every connector that is to run and has not been started: sinks first, so that they
     /// miss nothing. Gives the names of the sources.
-    pub(super) fn start_connectors(&self) -> Result<Vec<String>> {
+    pub(in crate::db) fn start_connectors(&self) -> Result<Vec<String>> {
         self.connectors_begun.store(true, Ordering::Release);
         self.start_sinks(&mut self.catalog())?;
         self.wait_for_sinks();
@@ -157,7 +157,7 @@ impl Inner {
         });
     }
 
-    pub(super) fn start_sinks(&self, catalog: &mut Catalog) -> Result<()> {
+    pub(in crate::db) fn start_sinks(&self, catalog: &mut Catalog) -> Result<()> {
         let names: Vec<String> = catalog.order.clone();
         for name in names {
             let Some(Entry::Sink(sink)) = catalog.entries.get(&name) else {
@@ -212,7 +212,7 @@ impl Inner {
 
     /// Stops all sources that have connectors, and closes those whose input has ended, so that their
     /// windows close. Blocks.
-    pub(super) fn stop_sources(&self) {
+    pub(in crate::db) fn stop_sources(&self) {
         use headwater_connect::End;
         let connected = |source: &SourceEntry| {
             let handle = Arc::clone(&source.connector.as_ref()?.handle);
@@ -231,7 +231,7 @@ impl Inner {
     }
 
     /// What has failed for good: sources, queries, sinks.
-    pub(super) fn failures(&self) -> Vec<(Kind, String, String)> {
+    pub(in crate::db) fn failures(&self) -> Vec<(Kind, String, String)> {
         use headwater_connect::State;
         let failure = |entry: &Entry| match entry {
             Entry::Source(source) => {
@@ -255,7 +255,7 @@ impl Inner {
 
     /// Waits for the sinks, whose subscriptions have ended, to write what they have. Blocks, until the
     /// deadline at most.
-    pub(super) fn stop_sinks(&self, deadline: std::time::Instant) {
+    pub(in crate::db) fn stop_sinks(&self, deadline: std::time::Instant) {
         let mut sinks = Vec::new();
         for entry in self.catalog().entries.values_mut() {
             if let Entry::Sink(sink) = entry {
@@ -278,7 +278,7 @@ impl Inner {
         });
     }
 
-    pub(super) fn validate(&self) -> Vec<(String, Result<(), headwater_connect::Error>)> {
+    pub(in crate::db) fn validate(&self) -> Vec<(String, Result<(), headwater_connect::Error>)> {
         let mut sources = Vec::new();
         let mut sinks = Vec::new();
         for (name, entry) in &self.catalog().entries {
@@ -309,7 +309,7 @@ impl Inner {
     }
 
     /// Runs `work` on the database's runtime and waits for it, from any thread.
-    pub(super) fn block_on<T: Send + 'static>(
+    pub(in crate::db) fn block_on<T: Send + 'static>(
         &self,
         work: impl Future<Output = T> + Send + 'static,
     ) -> Option<T> {

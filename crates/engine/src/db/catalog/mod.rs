@@ -1,5 +1,7 @@
 //! What exists: sources, streams, views and sinks by name, and what reads what.
 
+pub(in crate::db) mod lifecycle;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -7,10 +9,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use headwater_connect::{Blueprint, Receipt, SinkSpec, SourceHandle, SourceSpec};
 use tokio_util::sync::CancellationToken;
 
-use super::life::Life;
-use super::options::WalOption;
-use super::system::{SystemTable, TABLES};
 use crate::dataflow::MetadataColumn;
+use crate::db::catalog::lifecycle::Life;
+use crate::db::options::WalOption;
+use crate::db::query::system_rows::{SystemTable, TABLES};
 use crate::durable::Definition;
 use crate::error::{Error, Result};
 use crate::ingest::EventTimeColumn;
@@ -26,14 +28,14 @@ use crate::worker::Command;
 pub use crate::sql::Kind;
 
 /// Something that was created.
-pub(super) enum Entry {
+pub(in crate::db) enum Entry {
     Source(SourceEntry),
     /// A stream or a view.
     Query(QueryEntry),
     Sink(SinkEntry),
 }
 
-pub(super) struct SourceEntry {
+pub(in crate::db) struct SourceEntry {
     pub topic: Arc<Topic>,
     pub bad: Arc<Topic>,
     pub shared: Arc<SourceShared>,
@@ -45,7 +47,7 @@ pub(super) struct SourceEntry {
     pub connector: Option<SourceConnector>,
 }
 
-pub(super) struct SourceConnector {
+pub(in crate::db) struct SourceConnector {
     pub spec: SourceSpec,
     pub handle: Arc<SourceHandle>,
     pub tap: SourceTap,
@@ -58,7 +60,7 @@ pub(super) struct SourceConnector {
     pub watched: AtomicBool,
 }
 
-pub(super) struct QueryEntry {
+pub(in crate::db) struct QueryEntry {
     pub kind: Kind,
     pub topic: Arc<Topic>,
     pub late: Vec<Arc<Topic>>,
@@ -68,14 +70,14 @@ pub(super) struct QueryEntry {
     pub life: Life,
 }
 
-pub(super) struct SinkEntry {
+pub(in crate::db) struct SinkEntry {
     /// The topic it writes; empty until INSERT INTO feeds a declared sink.
     pub input: String,
     /// The columns it takes.
     pub declared: arrow::datatypes::SchemaRef,
     pub spec: SinkSpec,
     pub stop: CancellationToken,
-    pub status: Arc<super::sink_task::SinkStatus>,
+    pub status: Arc<crate::db::sink_task::SinkStatus>,
     /// Where it was in the outside system before a restart.
     pub receipt: Option<Receipt>,
     /// The rows of a query of its own, subscribed to before it had any, until the task takes them.
@@ -175,7 +177,7 @@ impl Entry {
 
 /// Everything that was created, by name.
 #[derive(Default)]
-pub(super) struct Catalog {
+pub(in crate::db) struct Catalog {
     pub entries: BTreeMap<String, Entry>,
     /// In the order of their creation.
     pub order: Vec<String>,
@@ -411,7 +413,7 @@ impl Tables for Catalog {
 }
 
 /// The event time of a source, for those that plan.
-pub(super) fn event_time(time: Option<&EventTimeColumn>) -> Vec<EventColumn> {
+pub(in crate::db) fn event_time(time: Option<&EventTimeColumn>) -> Vec<EventColumn> {
     time.map(|time| EventColumn {
         column: time.column,
         lag_us: 0,

@@ -6,13 +6,15 @@ use arrow::datatypes::SchemaRef;
 use headwater_connect::SinkSpec;
 use tokio_util::sync::CancellationToken;
 
-use super::Inner;
-use super::STOP_DEADLINE;
-use super::catalog::{Catalog, Entry, Kind, SinkEntry};
-use super::options::{Place, given, refuse_unbuilt_options};
-use super::sink_task::SinkStatus;
-use super::statements::{Existing, Outcome, published, query_name, refused, schema_of, undefined};
-use super::streams::WRONG_KIND;
+use crate::db::Inner;
+use crate::db::STOP_DEADLINE;
+use crate::db::catalog::{Catalog, Entry, Kind, SinkEntry};
+use crate::db::lifecycle::WRONG_KIND;
+use crate::db::options::{Place, given, refuse_unbuilt_options};
+use crate::db::sink_task::SinkStatus;
+use crate::db::statements::{
+    Existing, Outcome, published, query_name, refused, schema_of, undefined,
+};
 use crate::error::Result;
 use crate::sql::{CreateSink, Name, OptionEntry, SinkInput, SqlError, SqlQuery};
 use crate::subscription::{Delivery, Gate, Queue, Subscription};
@@ -24,13 +26,17 @@ const SINK_QUEUE_ROWS: usize = 1 << 18;
 
 impl Inner {
     /// A subscription that holds back the sources before it while its queue is full.
-    pub(super) fn subscribe_lossless(&self, catalog: &Catalog, topic: &Arc<Topic>) -> Subscription {
+    pub(in crate::db) fn subscribe_lossless(
+        &self,
+        catalog: &Catalog,
+        topic: &Arc<Topic>,
+    ) -> Subscription {
         let gate = self.gate(catalog, std::slice::from_ref(&topic.relation.name));
         self.subscribe(topic, Queue::new(SINK_QUEUE_ROWS, Some(gate)), Begin::Kept)
     }
 
     /// The rows of a sink: after a restart those that it had not written, then what comes next.
-    pub(super) fn subscribe_sink(
+    pub(in crate::db) fn subscribe_sink(
         &self,
         catalog: &Catalog,
         sink: &str,
@@ -42,7 +48,7 @@ impl Inner {
         self.subscribe(topic, queue, from)
     }
 
-    pub(super) fn create_sink(&self, create: CreateSink, place: &Place) -> Result<Outcome> {
+    pub(in crate::db) fn create_sink(&self, create: CreateSink, place: &Place) -> Result<Outcome> {
         let name = create.name.value.clone();
         if let Existing::Unchanged = self.existing(&create.name, create.if_not_exists)? {
             return Ok(Outcome::Unchanged { name });
@@ -99,7 +105,7 @@ impl Inner {
         })
     }
 
-    pub(super) fn sink_spec(
+    pub(in crate::db) fn sink_spec(
         &self,
         options: &[OptionEntry],
         schema: SchemaRef,
@@ -119,7 +125,7 @@ impl Inner {
     }
 
     /// Feeds a sink that was declared with its columns.
-    pub(super) fn insert_into(
+    pub(in crate::db) fn insert_into(
         &self,
         target: &Name,
         columns: &[Name],
@@ -176,7 +182,7 @@ impl Inner {
 
     /// Tries a sink that has failed again: first the rows that waited, then what comes. Does nothing to
     /// one that runs. Blocks until what is left of the old one has closed, at most [`STOP_DEADLINE`].
-    pub(super) fn start_sink_again(&self, given: &Name) -> Result<Outcome> {
+    pub(in crate::db) fn start_sink_again(&self, given: &Name) -> Result<Outcome> {
         let (name, has_failed) = self.sink_named(given)?;
         if !has_failed {
             return Ok(Outcome::Unchanged { name });
@@ -275,7 +281,7 @@ impl Inner {
     }
 
     /// A gate before the sources behind `inputs`, closed while a queue is full.
-    pub(super) fn gate(&self, catalog: &Catalog, inputs: &[String]) -> Arc<Gate> {
+    pub(in crate::db) fn gate(&self, catalog: &Catalog, inputs: &[String]) -> Arc<Gate> {
         let bells = (0..self.workers).map(|worker| Arc::clone(self.sequencer.bell(worker)));
         let gate = Arc::new(Gate::new(bells.collect()));
         for source in catalog.sources_of(inputs) {

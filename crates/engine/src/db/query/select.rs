@@ -14,11 +14,11 @@ use datafusion::prelude::{SessionConfig, SessionContext};
 use datafusion::sql::sqlparser::ast::{Query, Statement, visit_relations};
 use tokio_util::sync::CancellationToken;
 
-use super::catalog::{Catalog, SourceEntry};
-use super::history::{History, Kept};
-use super::system::{SCHEMA, SystemTable};
-use super::{Db, Inner};
 use crate::dataflow::MetadataColumns;
+use crate::db::catalog::{Catalog, SourceEntry};
+use crate::db::query::retained_rows::{History, Kept};
+use crate::db::query::system_rows::{SCHEMA, SystemTable};
+use crate::db::{Db, Inner};
 use crate::durable::WalWriter;
 use crate::error::{Error, Result};
 use crate::sql::plan::explain;
@@ -37,7 +37,7 @@ impl Db {
 }
 
 impl Inner {
-    pub(super) fn query(&self, sql: &str) -> Result<Vec<RecordBatch>> {
+    pub(in crate::db) fn query(&self, sql: &str) -> Result<Vec<RecordBatch>> {
         self.check_open()?;
         deep(|| self.query_alone(sql))
     }
@@ -54,7 +54,7 @@ impl Inner {
     }
 
     /// Answers a query over views.
-    pub(super) fn select(&self, query: SqlQuery) -> Result<(SchemaRef, Vec<RecordBatch>)> {
+    pub(in crate::db) fn select(&self, query: SqlQuery) -> Result<(SchemaRef, Vec<RecordBatch>)> {
         let mut query = query;
         let place = query.span.clone();
         let Tables {
@@ -273,7 +273,7 @@ fn relations(query: &Query) -> Vec<String> {
 }
 
 /// Refuses a continuous query over system tables.
-pub(super) fn refuse_system_tables(query: &SqlQuery) -> Result<(), SqlError> {
+pub(in crate::db) fn refuse_system_tables(query: &SqlQuery) -> Result<(), SqlError> {
     let tables = relations(&query.ast);
     let Some(table) = tables.iter().find_map(|name| SystemTable::find(name)) else {
         return Ok(());

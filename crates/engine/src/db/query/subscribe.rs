@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use super::Db;
+use crate::db::Db;
 use crate::error::{Error, Result};
 use crate::subscription::{Gate, Queue, QueueConfig, Subscription, WhenFull};
 use crate::topic::Begin;

@@ -1,0 +1,3 @@
+//! The parts of the engine.
+
+mod persistence;
