@@ -15,6 +15,7 @@ mod source;
 mod sources;
 pub mod sql;
 mod store;
+mod stream_status;
 pub mod streams;
 mod subscription;
 mod tap;

@@ -26,7 +26,6 @@ mod wal_writer;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 pub(crate) use ack_tracker::{AckTracker, Acks};
-pub(crate) use checkpoints::Written;
 pub(crate) use feed::{Feed, Replayed, SourceState};
 pub(crate) use folder::{Folder, SourceLog};
 pub(crate) use record::{BadPlace, Codec, Taken};

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::feed::SourceState;
 use crate::dataflow::{Run, StageState, Watermark};
 use crate::source::WatermarkConfig;
-use crate::streams::LifecycleState;
+use crate::stream_status::LifecycleState;
 
 /// Everything that is known between two steps.
 #[derive(Debug, Serialize, Deserialize)]

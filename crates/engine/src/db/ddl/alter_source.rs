@@ -3,12 +3,11 @@
 //! ```text
 //!   options of CREATE  ◄─ those of earlier ALTERs ◄─ those of this one     later ones win
 //!     -> checked together, as CREATE would -> the connector stops at its cursor
-//!     -> the next start makes it with them and goes on from there
+//!     -> the next start makes it with them and resumes from there
 //! ```
 //!
-//! Columns, connector, buffer and log cannot be changed: the rows that are there would not fit. What
-//! was changed is kept as one ALTER statement beside the CREATE that it changes, and runs again after
-//! it at a restart.
+//! Columns, connector, buffer and log cannot be changed: rows that exist would not fit. The changes are
+//! kept as one ALTER statement beside the CREATE that it changes, and a restart executes it after that.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -16,117 +15,94 @@ use std::sync::atomic::Ordering;
 use headwater_connect::options::OptionSet;
 use headwater_connect::{Blueprint, SourceSpec, State};
 
-use crate::db::Inner;
-use crate::db::catalog::Entry;
-use crate::db::lifecycle::WRONG_KIND;
-use crate::db::options::{Place, SourceOptions};
-use crate::db::statements::{Outcome, schema_of, undefined};
+use super::dead_letter_stream::ensure_dead_letter_stream;
+use super::declaration::schema_of;
+use crate::db::catalog::{Catalog, WRONG_KIND, undefined};
+use crate::db::engine::Engine;
+use crate::db::options::{IngestOptions, Place, source_spec};
+use crate::db::outcome::Outcome;
 use crate::durable::Definition;
 use crate::error::{Error, Result};
 use crate::sql::{
     AlterSource, CreateSource, Name, OptionEntry, SqlError, Statement, parse, sqlstate,
 };
 
-impl Inner {
-    pub(in crate::db) fn alter_source(
-        &self,
-        alter: &AlterSource,
-        place: &Place,
-    ) -> Result<Outcome> {
-        let (name, definition) = self.altered_source(&alter.source)?;
-        let create = created(&definition)?;
-        let connector = connector_of(&create.options);
-        alter.options.iter().try_for_each(refuse_fixed)?;
-        let changes = merged(earlier(&definition)?, &alter.options, &connector);
-        // What was said before stands in another text: its faults are those of this statement.
-        let mut before = create.options.clone();
-        before.iter_mut().for_each(|option| option.stand_at(place));
-        let mut changed = changes.clone();
-        changed
-            .iter_mut()
-            .filter(|it| !alter.options.contains(it))
-            .for_each(|option| option.stand_at(place));
-        let options = merged(before, &changed, &connector);
-        let declared = (!create.columns.is_empty()).then(|| schema_of(&create.columns));
-        let (_, spec) = self.source_options(&options, declared, place)?;
-        let Some(spec) = spec else {
-            return Err(no_connector(&alter.source).into());
-        };
-        self.ensure_dead_letters(spec.errors(), &options, &name, &[])?;
-        self.remake(&name, spec, place)?;
-        let text = AlterSource::text(&name, &changes);
-        self.catalog().define_altered(&name, text);
-        Ok(Outcome::Altered { name })
-    }
+pub(crate) fn alter_source(engine: &Engine, alter: &AlterSource, place: &Place) -> Result<Outcome> {
+    let (name, definition) = altered_source(&engine.catalog(), &alter.source)?;
+    let create = created(&definition)?;
+    let connector = connector_of(&create.options);
+    alter.options.iter().try_for_each(refuse_fixed)?;
+    let changes = merged(earlier(&definition)?, &alter.options, &connector);
+    // Earlier options are in another text: their problems are reported at this statement.
+    let mut before = create.options.clone();
+    before.iter_mut().for_each(|option| option.move_to(place));
+    let mut changed = changes.clone();
+    changed
+        .iter_mut()
+        .filter(|it| !alter.options.contains(it))
+        .for_each(|option| option.move_to(place));
+    let options = merged(before, &changed, &connector);
+    let declared = (!create.columns.is_empty()).then(|| schema_of(&create.columns));
+    let (_, spec) = source_spec(&engine.connectors, &options, declared, place)?;
+    let Some(spec) = spec else {
+        return Err(no_connector(&alter.source).into());
+    };
+    ensure_dead_letter_stream(engine, spec.errors(), &options, &name, &[])?;
+    replace_connector(engine, &name, spec, place)?;
+    let text = AlterSource::text(&name, &changes);
+    engine.catalog().define_altered(&name, text);
+    Ok(Outcome::Altered { name })
+}
 
-    /// Makes again the changes of a source that was made again.
-    pub(in crate::db) fn alter_again(&self, definition: &Definition) -> Result<()> {
-        if definition.altered.is_empty() {
+fn altered_source(catalog: &Catalog, name: &Name) -> Result<(String, Definition)> {
+    let hint = "DROP it and create it again with the options that it should have.";
+    let (declared, source) = catalog.source_named(name, hint)?;
+    if source.connector.is_none() {
+        return Err(no_connector(name).into());
+    }
+    let definition = catalog.definition(&declared);
+    let definition = definition.ok_or_else(|| undefined(name))?.clone();
+    Ok((declared, definition))
+}
+
+/// Stops the connector; its next start makes it of `spec`. Blocks until it has stopped.
+fn replace_connector(engine: &Engine, name: &str, spec: SourceSpec, place: &Place) -> Result<()> {
+    let (handle, restart) = {
+        let catalog = engine.catalog();
+        let source = catalog.source(name)?;
+        if Blueprint::schema(&spec) != source.topic.relation.schema {
+            let message = format!("with these options {name:?} would have other columns");
+            let error = SqlError::new(sqlstate::INVALID_PARAMETER, message)
+                .hint("DROP it and create it again.");
+            return Err(error.at(place.clone()).into());
+        }
+        let Some(connector) = &source.connector else {
             return Ok(());
-        }
-        self.execute_again(&definition.altered).map_err(|error| {
-            let name = &definition.name;
-            Error::Data(format!("{name:?} cannot be altered again: {error}"))
-        })
-    }
-
-    fn altered_source(&self, name: &Name) -> Result<(String, Definition)> {
-        let catalog = self.catalog();
-        let declared = catalog.spelling(&name.value).unwrap_or(&name.value);
-        match catalog.entries.get(declared) {
-            Some(Entry::Source(source)) if source.connector.is_none() => {
-                Err(no_connector(name).into())
-            }
-            Some(Entry::Source(_)) => match catalog.definition(declared) {
-                Some(definition) => Ok((declared.to_owned(), definition.clone())),
-                None => Err(undefined(name).into()),
-            },
-            Some(other) => {
-                let message = format!("{declared:?} is a {}, not a source", other.kind());
-                let error = SqlError::new(WRONG_KIND, message)
-                    .hint("DROP it and create it again with the options that it should have.");
-                Err(error.at(name.span.clone()).into())
-            }
-            None => Err(undefined(name).into()),
-        }
-    }
-
-    /// Stops the connector; its next start makes it of `spec`. Blocks until it has stopped.
-    fn remake(&self, name: &str, spec: SourceSpec, place: &Place) -> Result<()> {
-        let (handle, again) = {
-            let catalog = self.catalog();
-            let source = catalog.source(name)?;
-            if Blueprint::schema(&spec) != source.topic.relation.schema {
-                let message = format!("with these options {name:?} would have other columns");
-                let error = SqlError::new(sqlstate::INVALID_PARAMETER, message)
-                    .hint("DROP it and create it again.");
-                return Err(error.at(place.clone()).into());
-            }
-            let Some(connector) = &source.connector else {
-                return Ok(());
-            };
-            (Arc::clone(&connector.handle), Arc::clone(&connector.again))
         };
-        let state = handle.status().state;
-        if state.is_active() || state == State::Failed {
-            again.store(true, Ordering::Release);
-        }
-        if state.is_active() {
-            let handle = Arc::clone(&handle);
-            self.block_on(async move { handle.pause().await });
-        }
-        handle.remake(Arc::new(spec.clone()));
-        if let Some(connector) = &mut self.catalog().source_mut(name)?.connector {
-            connector.dropped_before += connector.spec.dropped().total();
-            connector.spec = spec;
-        }
-        Ok(())
+        (
+            Arc::clone(&connector.handle),
+            Arc::clone(&connector.restart),
+        )
+    };
+    let state = handle.status().state;
+    if state.is_active() || state == State::Failed {
+        restart.store(true, Ordering::Release);
     }
+    if state.is_active() {
+        let handle = Arc::clone(&handle);
+        engine.io.block_on(async move { handle.pause().await });
+    }
+    handle.remake(Arc::new(spec.clone()));
+    if let Some(connector) = &mut engine.catalog().source_mut(name)?.connector {
+        connector.dropped_before += connector.spec.dropped().total();
+        connector.spec = spec;
+    }
+    Ok(())
 }
 
 impl OptionEntry {
-    /// As if it had been written there.
-    fn stand_at(&mut self, place: &Place) {
+    /// Reports problems of the option at `place`.
+    fn move_to(&mut self, place: &Place) {
         self.key_span = place.clone();
         self.value_span = place.clone();
     }
@@ -137,9 +113,10 @@ fn created(definition: &Definition) -> Result<CreateSource> {
     let statement = parse(&definition.text)?.into_iter().next();
     match statement.map(|it| it.node) {
         Some(Statement::CreateSource(create)) => Ok(create),
-        _ => Err(Error::Config {
-            what: format!("{:?} was not created by CREATE SOURCE", definition.name),
-        }),
+        _ => Err(Error::config(format!(
+            "{:?} was not created by CREATE SOURCE",
+            definition.name
+        ))),
     }
 }
 
@@ -159,7 +136,7 @@ fn connector_of(options: &[OptionEntry]) -> String {
     connector.map_or_else(String::new, |option| option.value.to_string())
 }
 
-/// `before`, and what `after` says in its place.
+/// The options of `before`, replaced by those of the same name in `after`.
 fn merged(
     mut before: Vec<OptionEntry>,
     after: &[OptionEntry],
@@ -181,9 +158,9 @@ fn bare(key: &str, connector: &str) -> String {
     key.strip_prefix(&prefix).unwrap_or(&key).to_owned()
 }
 
-/// Refuses options that a source has from its creation on.
+/// Refuses options that a source cannot change after its creation.
 fn refuse_fixed(option: &OptionEntry) -> Result<()> {
-    let own = OptionSet::of::<SourceOptions>().rows();
+    let own = OptionSet::of::<IngestOptions>().rows();
     let is_own = own
         .iter()
         .any(|row| row.name.eq_ignore_ascii_case(&option.key));

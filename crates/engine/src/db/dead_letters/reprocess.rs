@@ -1,28 +1,27 @@
-//! REPROCESS: what was bad is decoded once more, after the format was mended.
+//! REPROCESS: decodes bad rows again, after the options of the format were fixed.
 //!
 //! ```text
-//!   log of s: every bad row that no later record names as mended
-//!     -> the decoder of s as it is now -> rows ─► a channel of s ─► one record: rows + what they were
-//!                                      -> still bad: stays where it is
+//!   log of s: every bad row that no later record names as reprocessed
+//!     -> the decoder of s as it is now -> rows ─► a channel of s ─► one record: rows + their origins
+//!                                      -> still bad: stays in s__bad
 //! ```
 //!
-//! The rows come to the source like any others, now: windows that have closed take them as late. The
-//! record that has them names the bad rows that they were, so whoever has the one has the other, and
-//! no bad row is mended twice: not by a second REPROCESS, not by one after a crash.
+//! The rows reach the source now, like any others: windows that have closed take them as late. The record
+//! with the rows names the bad rows that they come from, so both are on disk or neither is, and no bad row
+//! is decoded to rows twice: not by a second REPROCESS, not by one after a crash.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use arrow::array::{AsArray, Int64Array, RecordBatch};
+use arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch};
 use arrow::compute::concat_batches;
-use arrow::datatypes::{DataType, Field, Schema, TimestampMicrosecondType};
+use arrow::datatypes::TimestampMicrosecondType;
 use headwater_connect::{Again, Bad, SourceSpec};
 
-use crate::db::Inner;
-use crate::db::catalog::Entry;
-use crate::db::lifecycle::WRONG_KIND;
-use crate::db::statements::{Outcome, undefined};
+use crate::db::catalog::{CatalogEntry, NOT_IN_STATE, WRONG_KIND, undefined};
+use crate::db::engine::{Engine, Workers};
+use crate::db::outcome::Outcome;
 use crate::durable::{BadPlace, Codec, Taken, WalWriter};
 use crate::error::{Error, Result};
 use crate::ingest::{Mended, MendedRows};
@@ -31,16 +30,13 @@ use crate::sql::{Name, SqlError};
 use crate::topic::Topic;
 use crate::worker::{Command, Once};
 
-/// Bad rows whose rows come to the source in one batch, at most.
-const PART: usize = 8_192;
-
-/// SQLSTATE: not in the state that this needs.
-const NOT_IN_STATE: &str = "55000";
+/// Bad rows in one batch of decoded rows, at most.
+const BATCH_ROWS: usize = 8_192;
 
 /// The ending of the name of a source's bad rows.
 const BAD: &str = "__bad";
 
-/// What a source is reprocessed with.
+/// A source whose bad rows are decoded again.
 struct Reprocessed {
     topic: Arc<Topic>,
     shared: Arc<SourceShared>,
@@ -48,123 +44,120 @@ struct Reprocessed {
     wal_writer: Arc<WalWriter>,
 }
 
-/// What came of it.
 #[derive(Default)]
-struct Found {
+struct Redecoded {
     parts: VecDeque<MendedRows>,
     rows: u64,
     still_bad: u64,
 }
 
-impl Inner {
-    pub(in crate::db) fn reprocess(&self, name: &Name) -> Result<Outcome> {
-        let source = self.reprocessed(name)?;
-        // What was taken before is in the log, and what REPROCESS gave before is taken.
-        self.step_and_look()?;
-        source.wal_writer.catch_up().map_err(Error::Data)?;
-        let shared = Arc::clone(&source.shared);
-        if shared.reprocessing.load(Ordering::Acquire) {
-            let message = format!("rows of an earlier REPROCESS {} still wait", name.value);
-            let error = SqlError::new(NOT_IN_STATE, message)
-                .hint("A sink or the log behind the source is full; try again when it is not.");
-            return Err(error.at(name.span.clone()).into());
-        }
-        let Found {
-            parts,
-            rows,
-            still_bad,
-        } = source.decode()?;
-        if !parts.is_empty() {
-            shared.reprocessing.store(true, Ordering::Release);
-            let steps = parts.len();
-            let channel = Mended::new(parts, Arc::clone(&shared));
-            self.sequencer.command(Command::AddChannel {
-                source: source.topic.id,
-                channel: Once::new(Box::new(channel) as _),
-            });
-            self.take_mended(&shared, steps)?;
-            source.wal_writer.sync_all().map_err(Error::Data)?;
-        }
-        Ok(counted(rows, still_bad))
+pub(crate) fn reprocess(engine: &Engine, name: &Name) -> Result<Outcome> {
+    let source = reprocessed(engine, name)?;
+    // So that bad rows taken before are in the log, and rows of an earlier REPROCESS are taken.
+    engine.workers.step()?;
+    source.wal_writer.catch_up().map_err(Error::Data)?;
+    let shared = Arc::clone(&source.shared);
+    if shared.reprocessing.load(Ordering::Acquire) {
+        let message = format!("rows of an earlier REPROCESS {} still wait", name.value);
+        let error = SqlError::new(NOT_IN_STATE, message)
+            .hint("A sink or the log behind the source is full; try again when it is not.");
+        return Err(error.at(name.span.clone()).into());
     }
+    let Redecoded {
+        parts,
+        rows,
+        still_bad,
+    } = source.decode()?;
+    if !parts.is_empty() {
+        shared.reprocessing.store(true, Ordering::Release);
+        let steps = parts.len();
+        let channel = Mended::new(parts, Arc::clone(&shared));
+        engine.workers.command(Command::AddChannel {
+            source: source.topic.id,
+            channel: Once::new(Box::new(channel) as _),
+        });
+        take_rows(&engine.workers, &shared, steps)?;
+        source.wal_writer.sync_all().map_err(Error::Data)?;
+    }
+    Ok(counted(rows, still_bad))
+}
 
-    /// Steps until the rows are taken. A source that is held back takes them later.
-    fn take_mended(&self, shared: &SourceShared, steps: usize) -> Result<()> {
-        for _ in 0..=steps {
-            self.step_and_look()?;
-            if !shared.reprocessing.load(Ordering::Acquire) {
-                break;
+/// Steps until the rows are taken. A source behind a full sink takes them later.
+fn take_rows(workers: &Workers, shared: &SourceShared, steps: usize) -> Result<()> {
+    for _ in 0..=steps {
+        workers.step()?;
+        if !shared.reprocessing.load(Ordering::Acquire) {
+            break;
+        }
+    }
+    Ok(())
+}
+
+fn reprocessed(engine: &Engine, name: &Name) -> Result<Reprocessed> {
+    let catalog = engine.catalog();
+    let refused = |state, message: String, hint: &str| {
+        let error = SqlError::new(state, message).hint(hint);
+        Err(error.at(name.span.clone()).into())
+    };
+    let Some(of) = name.value.strip_suffix(BAD) else {
+        return match catalog.get(&name.value) {
+            None => Err(undefined(name).into()),
+            Some(_) => {
+                let message = format!("{:?} are not the bad rows of a source", name.value);
+                let hint = format!("The bad rows of a source x are x{BAD}.");
+                refused(WRONG_KIND, message, &hint)
             }
-        }
-        Ok(())
-    }
-
-    fn reprocessed(&self, name: &Name) -> Result<Reprocessed> {
-        let catalog = self.catalog();
-        let refused = |state, message: String, hint: &str| {
-            let error = SqlError::new(state, message).hint(hint);
-            Err(error.at(name.span.clone()).into())
         };
-        let Some(of) = name.value.strip_suffix(BAD) else {
-            return match catalog.get(&name.value) {
-                None => Err(undefined(name).into()),
-                Some(_) => {
-                    let message = format!("{:?} are not the bad rows of a source", name.value);
-                    let hint = format!("The bad rows of a source x are x{BAD}.");
-                    refused(WRONG_KIND, message, &hint)
-                }
-            };
-        };
-        let Some(Entry::Source(source)) = catalog.get(of) else {
-            return Err(undefined(name).into());
-        };
-        let of = source.shared.name();
-        let connector = source.connector.as_ref();
-        let Some(connector) = connector.filter(|it| it.spec.format().is_some()) else {
-            let message = format!("source {of:?} has no format that could decode them");
-            return refused(
-                WRONG_KIND,
-                message,
-                "Push the rows that should have come instead.",
-            );
-        };
-        let Some(wal_writer) = self.wal_writer_of(of) else {
-            let message = format!("source {of:?} has no log, so its bad rows were not kept");
-            let hint = "A database with a data folder keeps them, unless wal_mode is 'off'.";
-            return refused(NOT_IN_STATE, message, hint);
-        };
-        Ok(Reprocessed {
-            topic: Arc::clone(&source.topic),
-            shared: Arc::clone(&source.shared),
-            spec: connector.spec.clone(),
-            wal_writer,
-        })
-    }
+    };
+    let Some(CatalogEntry::Source(source)) = catalog.get(of) else {
+        return Err(undefined(name).into());
+    };
+    let of = source.shared.name();
+    let connector = source.connector.as_ref();
+    let Some(connector) = connector.filter(|it| it.spec.format().is_some()) else {
+        let message = format!("source {of:?} has no format that could decode them");
+        return refused(
+            WRONG_KIND,
+            message,
+            "Push the rows that should have come instead.",
+        );
+    };
+    let Some(wal_writer) = engine.persistence.wal_writer(of) else {
+        let message = format!("source {of:?} has no log, so its bad rows were not kept");
+        let hint = "A database with a data folder keeps them, unless wal_mode is 'off'.";
+        return refused(NOT_IN_STATE, message, hint);
+    };
+    Ok(Reprocessed {
+        topic: Arc::clone(&source.topic),
+        shared: Arc::clone(&source.shared),
+        spec: connector.spec.clone(),
+        wal_writer,
+    })
 }
 
 impl Reprocessed {
-    /// Decodes every bad row of the log that has not become rows yet.
-    fn decode(&self) -> Result<Found> {
-        let mut mended = BTreeSet::new();
+    /// Decodes every bad row of the log that has not been decoded to rows yet.
+    fn decode(&self) -> Result<Redecoded> {
+        let mut done = BTreeSet::new();
         self.each_record(|_, taken| {
-            mended.extend(taken.mended);
+            done.extend(taken.mended);
             Ok(())
         })?;
-        let again = Again::new(&self.spec).map_err(|error| Error::data(&error))?;
-        let Some(mut again) = again else {
-            return Ok(Found::default());
+        let decoder = Again::new(&self.spec).map_err(Error::data)?;
+        let Some(mut decoder) = decoder else {
+            return Ok(Redecoded::default());
         };
-        let mut found = Gathered::default();
+        let mut found = Batches::default();
         self.each_record(|sequence, taken| {
             let Some(bad) = taken.bad else { return Ok(()) };
             for (number, (bad, arrival_us)) in bad_of(&bad).enumerate() {
                 let place = (sequence, u32::try_from(number).unwrap_or(u32::MAX));
-                if mended.contains(&place) {
+                if done.contains(&place) {
                     continue;
                 }
-                match again.decode(&bad, arrival_us) {
+                match decoder.decode(&bad, arrival_us) {
                     Ok(rows) => found.add(rows, place)?,
-                    Err(_) => found.found.still_bad += 1,
+                    Err(_) => found.redecoded.still_bad += 1,
                 }
             }
             Ok(())
@@ -184,20 +177,20 @@ impl Reprocessed {
     }
 }
 
-/// Rows on their way to batches of a good size.
+/// Decoded rows, put together to batches of a good size.
 #[derive(Default)]
-struct Gathered {
-    found: Found,
+struct Batches {
+    redecoded: Redecoded,
     rows: Vec<RecordBatch>,
     places: Vec<BadPlace>,
 }
 
-impl Gathered {
+impl Batches {
     fn add(&mut self, rows: RecordBatch, place: BadPlace) -> Result<()> {
-        self.found.rows += rows.num_rows() as u64;
+        self.redecoded.rows += rows.num_rows() as u64;
         self.rows.push(rows);
         self.places.push(place);
-        match self.rows.len() >= PART {
+        match self.rows.len() >= BATCH_ROWS {
             true => self.seal(),
             false => Ok(()),
         }
@@ -210,13 +203,13 @@ impl Gathered {
         let rows = concat_batches(&first.schema(), &self.rows).map_err(Error::data)?;
         let places = std::mem::take(&mut self.places);
         self.rows.clear();
-        self.found.parts.push_back(MendedRows { rows, places });
+        self.redecoded.parts.push_back(MendedRows { rows, places });
         Ok(())
     }
 
-    fn finish(mut self) -> Result<Found> {
+    fn finish(mut self) -> Result<Redecoded> {
         self.seal()?;
-        Ok(self.found)
+        Ok(self.redecoded)
     }
 }
 
@@ -236,13 +229,11 @@ fn bad_of(rows: &RecordBatch) -> impl Iterator<Item = (Bad, i64)> + '_ {
 
 /// The answer: one row.
 fn counted(rows: u64, still_bad: u64) -> Outcome {
-    let field = |name: &str| Field::new(name, DataType::Int64, false);
-    let schema = Arc::new(Schema::new(vec![field("reprocessed"), field("still_bad")]));
-    let count = |count: u64| Arc::new(Int64Array::from(vec![count.cast_signed()])) as _;
-    let batch = RecordBatch::try_new(Arc::clone(&schema), vec![count(rows), count(still_bad)])
-        .expect("two columns of one row");
-    Outcome::Rows {
-        schema,
-        batches: vec![batch],
-    }
+    let count = |count: u64| Arc::new(Int64Array::from(vec![count.cast_signed()])) as ArrayRef;
+    let columns = [
+        ("reprocessed", count(rows)),
+        ("still_bad", count(still_bad)),
+    ];
+    let row = RecordBatch::try_from_iter(columns).expect("two columns of one row");
+    Outcome::rows(row)
 }

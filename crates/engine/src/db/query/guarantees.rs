@@ -12,40 +12,40 @@ use std::collections::BTreeSet;
 
 use headwater_connect::{ErrorStrategy, Guarantee, SinkSpec};
 
-use crate::db::catalog::{Catalog, Entry, Kind, SourceEntry};
-use crate::db::options::{Place, WalOption};
-use crate::db::statements::undefined;
-use crate::db::{Db, Inner};
+use super::plan::{plan, published_schema};
+use crate::db::catalog::{Catalog, CatalogEntry, SourceEntry, undefined};
+use crate::db::engine::{Engine, Persistence};
+use crate::db::options::{Place, WalOption, sink_spec};
 use crate::error::{Error, Result};
 use crate::source::Backpressure;
 use crate::sql::{
-    CreateStream, CreateView, ExplainTarget, Name, SinkInput, SqlError, Statement, sqlstate,
+    CreateStream, CreateView, ExplainTarget, Kind, Name, SinkInput, SqlError, Statement, sqlstate,
 };
 
-/// How often rows arrive at something, link by link.
+/// How often a row arrives at the end of a chain of links, if the process crashes and is started again.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Guarantees {
-    /// What was asked about.
+    /// The name of the entry at the end of the chain.
     pub name: String,
     /// From the sources on, each before those that read it.
     pub links: Vec<Link>,
 }
 
-/// A part of the way of a row.
+/// One source, stream, view or sink on the way of a row.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Link {
-    /// What it is.
+    /// Whether it is a source, a stream, a view or a sink.
     pub kind: Kind,
-    /// Its name.
+    /// The name of the entry.
     pub name: String,
     /// How often a row gets past it.
     pub guarantee: Guarantee,
-    /// Why no more than that, or why that much.
+    /// The reason for the guarantee.
     pub why: String,
 }
 
 impl Guarantees {
-    /// How often a row arrives at the end: as the weakest link says.
+    /// The guarantee of the whole chain: that of its weakest link.
     pub fn overall(&self) -> Guarantee {
         let links = self.links.iter().map(|link| link.guarantee);
         links.min().unwrap_or(Guarantee::ExactlyOnce)
@@ -61,209 +61,213 @@ impl Guarantees {
 /// A guarantee and the reason for it.
 type Judged = (Guarantee, String);
 
-/// What a database can promise of itself.
+/// Whether the engine keeps logs and state on disk.
 #[derive(Clone, Copy, PartialEq)]
-enum Kept {
-    /// There is a data folder.
-    OnDisk,
-    /// Nothing survives.
-    InMemory,
+enum Storage {
+    DataFolder,
+    Memory,
 }
 
-impl Db {
-    /// How often a row arrives at a source, stream, view or sink if the process crashes and is started
-    /// again: link by link, from the sources on.
-    ///
-    /// # Errors
-    /// If there is nothing of this name.
-    pub fn guarantees(&self, name: &str) -> Result<Guarantees> {
-        self.inner.check_open()?;
-        let catalog = self.inner.catalog();
-        let spelling = catalog.spelling(name).map(str::to_owned);
-        let Some(name) = spelling.or_else(|| owner(&catalog, name)) else {
-            return Err(Error::NotFound {
-                name: name.to_owned(),
-            });
-        };
-        Ok(self.inner.guarantees_of(&catalog, name))
+impl Storage {
+    /// A database for trying statements is judged as one with a data folder.
+    fn of(persistence: &Persistence) -> Self {
+        match persistence.is_trial() || persistence.folder().is_some() {
+            true => Self::DataFolder,
+            false => Self::Memory,
+        }
     }
 }
 
-impl Inner {
-    /// The guarantees of what a statement names or would create.
-    pub(in crate::db) fn explained_guarantees(
-        &self,
-        target: ExplainTarget,
-        place: &Place,
-    ) -> Result<Guarantees> {
-        match target {
-            ExplainTarget::Name(name) => self.guarantees_of_name(&name),
-            ExplainTarget::Query(query) => {
-                let inputs = self.plan(query)?.inputs;
-                Ok(self.guarantees_behind("query", &inputs))
+/// The links from the sources to what is explained.
+struct Chain<'a> {
+    catalog: &'a Catalog,
+    storage: Storage,
+    seen: BTreeSet<String>,
+    links: Vec<Link>,
+}
+
+/// The guarantees of an entry.
+pub(crate) fn guarantees(engine: &Engine, name: &str) -> Result<Guarantees> {
+    let catalog = engine.catalog();
+    let found = chain_to(&catalog, &engine.persistence, name);
+    found.ok_or_else(|| Error::NotFound {
+        name: name.to_owned(),
+    })
+}
+
+/// The guarantees of what a statement names or would create.
+pub(super) fn explained_guarantees(
+    engine: &Engine,
+    target: ExplainTarget,
+    place: &Place,
+) -> Result<Guarantees> {
+    match target {
+        ExplainTarget::Name(name) => guarantees_of(engine, &name),
+        ExplainTarget::Query(query) => {
+            let inputs = plan(engine, query)?.inputs;
+            Ok(guarantees_behind(engine, "query", &inputs))
+        }
+        ExplainTarget::Statement(statement) => match *statement {
+            Statement::CreateStream(CreateStream { name, query, .. })
+            | Statement::CreateView(CreateView { name, query, .. }) => {
+                let inputs = plan(engine, query)?.inputs;
+                Ok(guarantees_behind(engine, &name.value, &inputs))
             }
-            ExplainTarget::Statement(statement) => match *statement {
-                Statement::CreateStream(CreateStream { name, query, .. })
-                | Statement::CreateView(CreateView { name, query, .. }) => {
-                    let inputs = self.plan(query)?.inputs;
-                    Ok(self.guarantees_behind(&name.value, &inputs))
-                }
-                Statement::CreateSink(create) => {
-                    let (mut found, schema) = match create.input {
-                        SinkInput::Named(input) => {
-                            let schema = self.topic(&input)?.published_schema();
-                            (self.guarantees_of_name(&input)?, schema)
-                        }
-                        SinkInput::Query(query) => {
-                            let planned = self.plan(query)?;
-                            let schema = crate::db::statements::published(&planned);
-                            (self.guarantees_behind("query", &planned.inputs), schema)
-                        }
-                        SinkInput::Declared(_) => return Err(nothing_to_explain(place)),
-                    };
-                    let spec = self.sink_spec(&create.options, schema, place)?;
-                    found.name.clone_from(&create.name.value);
-                    found.links.push(self.sink_link(&create.name.value, &spec));
-                    Ok(found)
-                }
-                _ => Err(nothing_to_explain(place)),
-            },
-        }
+            Statement::CreateSink(create) => {
+                let (mut found, schema) = match create.input {
+                    SinkInput::Named(input) => {
+                        let topic = engine.catalog().topic_named(&input)?;
+                        (guarantees_of(engine, &input)?, topic.published_schema())
+                    }
+                    SinkInput::Query(query) => {
+                        let planned = plan(engine, query)?;
+                        let schema = published_schema(&planned);
+                        (guarantees_behind(engine, "query", &planned.inputs), schema)
+                    }
+                    SinkInput::Declared(_) => return Err(nothing_to_explain(place)),
+                };
+                let spec = sink_spec(&engine.connectors, &create.options, schema, place)?;
+                let storage = Storage::of(&engine.persistence);
+                found
+                    .links
+                    .push(sink_link(&create.name.value, &spec, storage));
+                found.name = create.name.value;
+                Ok(found)
+            }
+            _ => Err(nothing_to_explain(place)),
+        },
     }
+}
 
-    fn guarantees_of_name(&self, name: &Name) -> Result<Guarantees> {
-        let catalog = self.catalog();
-        let spelling = catalog.spelling(&name.value).map(str::to_owned);
-        match spelling.or_else(|| owner(&catalog, &name.value)) {
-            Some(found) => Ok(self.guarantees_of(&catalog, found)),
-            None => Err(undefined(name).into()),
-        }
+fn guarantees_of(engine: &Engine, name: &Name) -> Result<Guarantees> {
+    let catalog = engine.catalog();
+    let found = chain_to(&catalog, &engine.persistence, &name.value);
+    Ok(found.ok_or_else(|| undefined(name))?)
+}
+
+/// The guarantees of a query that does not exist yet.
+fn guarantees_behind(engine: &Engine, name: &str, inputs: &[String]) -> Guarantees {
+    let catalog = engine.catalog();
+    let mut chain = Chain::new(&catalog, &engine.persistence);
+    for input in inputs.iter().filter_map(|input| catalog.publisher(input)) {
+        chain.add(&input);
     }
-
-    fn guarantees_of(&self, catalog: &Catalog, name: String) -> Guarantees {
-        let (mut links, mut seen) = (Vec::new(), BTreeSet::new());
-        self.add_links(catalog, &name, &mut seen, &mut links);
-        Guarantees { name, links }
+    let query = query_link(Kind::Stream, name, chain.storage);
+    chain.links.push(query);
+    Guarantees {
+        name: name.to_owned(),
+        links: chain.links,
     }
+}
 
-    /// Those of a query that does not exist yet.
-    fn guarantees_behind(&self, name: &str, inputs: &[String]) -> Guarantees {
-        let catalog = self.catalog();
-        let (mut links, mut seen) = (Vec::new(), BTreeSet::new());
-        for input in inputs.iter().filter_map(|input| owner(&catalog, input)) {
-            self.add_links(&catalog, &input, &mut seen, &mut links);
+/// The guarantees of an entry, or of what publishes the topic of this name.
+fn chain_to(catalog: &Catalog, persistence: &Persistence, name: &str) -> Option<Guarantees> {
+    let spelling = catalog.spelling(name).map(str::to_owned);
+    let name = spelling.or_else(|| catalog.publisher(name))?;
+    let mut chain = Chain::new(catalog, persistence);
+    chain.add(&name);
+    let links = chain.links;
+    Some(Guarantees { name, links })
+}
+
+impl<'a> Chain<'a> {
+    fn new(catalog: &'a Catalog, persistence: &Persistence) -> Self {
+        Self {
+            catalog,
+            storage: Storage::of(persistence),
+            seen: BTreeSet::new(),
+            links: Vec::new(),
         }
-        links.push(self.query_link(Kind::Stream, name));
-        let name = name.to_owned();
-        Guarantees { name, links }
     }
 
     /// Adds what `name` reads, and then itself.
-    fn add_links(
-        &self,
-        catalog: &Catalog,
-        name: &str,
-        seen: &mut BTreeSet<String>,
-        links: &mut Vec<Link>,
-    ) {
+    fn add(&mut self, name: &str) {
+        let catalog = self.catalog;
         let Some(entry) = catalog.entries.get(name) else {
             return;
         };
-        if !seen.insert(name.to_owned()) {
+        if !self.seen.insert(name.to_owned()) {
             return;
         }
-        for input in entry
-            .inputs()
-            .into_iter()
-            .filter_map(|it| owner(catalog, it))
-        {
-            self.add_links(catalog, &input, seen, links);
+        let inputs = entry.inputs().into_iter();
+        for input in inputs.filter_map(|it| catalog.publisher(it)) {
+            self.add(&input);
         }
-        links.push(match entry {
-            Entry::Source(_) if takes_dead_letters(catalog, name) => self.dead_letters_link(name),
-            Entry::Source(source) => self.source_link(name, source),
-            Entry::Query(query) => self.query_link(query.kind, name),
-            Entry::Sink(sink) => self.sink_link(name, &sink.spec),
+        let storage = self.storage;
+        self.links.push(match entry {
+            CatalogEntry::Source(_) if !catalog.senders(name).is_empty() => {
+                dead_letters_link(name, storage)
+            }
+            CatalogEntry::Source(source) => source_link(name, source, storage),
+            CatalogEntry::Query(query) => query_link(query.kind, name, storage),
+            CatalogEntry::Sink(sink) => sink_link(name, &sink.spec, storage),
         });
     }
+}
 
-    fn kept(&self) -> Kept {
-        match self.trial || self.durability.is_some() {
-            true => Kept::OnDisk,
-            false => Kept::InMemory,
+fn source_link(name: &str, source: &SourceEntry, storage: Storage) -> Link {
+    let way = match &source.connector {
+        Some(connector) => {
+            let goes_back = connector.goes_back();
+            connected(connector.spec.connector(), goes_back, source.wal, storage)
         }
-    }
+        None => pushed(source.wal, storage),
+    };
+    let worse = |a: Judged, b: Judged| if b.0 < a.0 { b } else { a };
+    let (guarantee, why) = policies(source).into_iter().fold(way, worse);
+    link(Kind::Source, name, guarantee, why)
+}
 
-    fn source_link(&self, name: &str, source: &SourceEntry) -> Link {
-        let way = match &source.connector {
-            Some(connector) => {
-                let goes_back = connector.goes_back();
-                connected(
-                    connector.spec.connector(),
-                    goes_back,
-                    source.wal,
-                    self.kept(),
-                )
-            }
-            None => pushed(source.wal, self.kept()),
-        };
-        let worse = |a: Judged, b: Judged| if b.0 < a.0 { b } else { a };
-        let (guarantee, why) = policies(source).into_iter().fold(way, worse);
-        link(Kind::Source, name, guarantee, why)
-    }
+fn dead_letters_link(name: &str, storage: Storage) -> Link {
+    let (guarantee, why) = match storage {
+        Storage::DataFolder => (
+            Guarantee::AtLeastOnce,
+            "a dead letter is on disk before its sender continues, and may be repeated after a crash",
+        ),
+        Storage::Memory => (Guarantee::AtMostOnce, "no log (a database in memory)"),
+    };
+    link(Kind::Source, name, guarantee, why)
+}
 
-    fn dead_letters_link(&self, name: &str) -> Link {
-        let (guarantee, why) = match self.kept() {
-            Kept::OnDisk => (
-                Guarantee::AtLeastOnce,
-                "a letter is on disk before who wrote it goes on, and may come twice after a crash",
-            ),
-            Kept::InMemory => (Guarantee::AtMostOnce, "no log (a database in memory)"),
-        };
-        link(Kind::Source, name, guarantee, why)
-    }
+fn query_link(kind: Kind, name: &str, storage: Storage) -> Link {
+    let (guarantee, why) = match storage {
+        Storage::DataFolder => (
+            Guarantee::ExactlyOnce,
+            "its state is in every checkpoint, and goes on from there step by step",
+        ),
+        Storage::Memory => (Guarantee::AtMostOnce, "its state is in memory only"),
+    };
+    link(kind, name, guarantee, why)
+}
 
-    fn query_link(&self, kind: Kind, name: &str) -> Link {
-        let (guarantee, why) = match self.kept() {
-            Kept::OnDisk => (
-                Guarantee::ExactlyOnce,
-                "its state is in every checkpoint, and goes on from there step by step",
-            ),
-            Kept::InMemory => (Guarantee::AtMostOnce, "its state is in memory only"),
-        };
-        link(kind, name, guarantee, why)
-    }
-
-    fn sink_link(&self, name: &str, spec: &SinkSpec) -> Link {
-        let drops = spec.errors().strategy() == Some(ErrorStrategy::Drop);
-        let connector = spec.connector();
-        let (guarantee, why) = match (self.kept(), spec.guarantee()) {
-            (Kept::InMemory, _) => (
-                Guarantee::AtMostOnce,
-                "what waits for it is in memory only".to_owned(),
-            ),
-            (_, it @ Guarantee::ExactlyOnce) => (
-                it,
-                "after a crash what follows its last saved place is taken back and written again"
-                    .to_owned(),
-            ),
-            (_, it @ Guarantee::AtLeastOnce) => (
-                it,
-                "after a crash rows that were sent since the last checkpoint are sent again"
-                    .to_owned(),
-            ),
-            (_, it) if drops => (
-                it,
-                "error.strategy = 'drop': a row that cannot be written is counted and left out"
-                    .to_owned(),
-            ),
-            (_, it) => (
-                it,
-                format!("{connector} drops rows with these options, and counts them"),
-            ),
-        };
-        link(Kind::Sink, name, guarantee, why)
-    }
+fn sink_link(name: &str, spec: &SinkSpec, storage: Storage) -> Link {
+    let drops = spec.errors().strategy() == Some(ErrorStrategy::Drop);
+    let connector = spec.connector();
+    let (guarantee, why) = match (storage, spec.guarantee()) {
+        (Storage::Memory, _) => (
+            Guarantee::AtMostOnce,
+            "what waits for it is in memory only".to_owned(),
+        ),
+        (_, it @ Guarantee::ExactlyOnce) => (
+            it,
+            "after a crash what follows its last saved place is taken back and written again"
+                .to_owned(),
+        ),
+        (_, it @ Guarantee::AtLeastOnce) => (
+            it,
+            "after a crash rows that were sent since the last checkpoint are sent again".to_owned(),
+        ),
+        (_, it) if drops => (
+            it,
+            "error.strategy = 'drop': a row that cannot be written is counted and left out"
+                .to_owned(),
+        ),
+        (_, it) => (
+            it,
+            format!("{connector} drops rows with these options, and counts them"),
+        ),
+    };
+    link(Kind::Sink, name, guarantee, why)
 }
 
 fn link(kind: Kind, name: &str, guarantee: Guarantee, why: impl Into<String>) -> Link {
@@ -276,18 +280,18 @@ fn link(kind: Kind, name: &str, guarantee: Guarantee, why: impl Into<String>) ->
 }
 
 /// Rows of a connector, on their way into the log.
-fn connected(connector: &str, goes_back: bool, wal: Option<WalOption>, kept: Kept) -> Judged {
-    let no_log = match (kept, wal) {
-        (Kept::InMemory, _) => Some("no log (a database in memory)"),
-        (Kept::OnDisk, Some(WalOption::Off)) => Some("no log (wal_mode = 'off')"),
-        (Kept::OnDisk, _) => None,
+fn connected(connector: &str, goes_back: bool, wal: Option<WalOption>, storage: Storage) -> Judged {
+    let no_log = match (storage, wal) {
+        (Storage::Memory, _) => Some("no log (a database in memory)"),
+        (Storage::DataFolder, Some(WalOption::Off)) => Some("no log (wal_mode = 'off')"),
+        (Storage::DataFolder, _) => None,
     };
     match (goes_back, no_log) {
         (true, None) => (
             Guarantee::ExactlyOnce,
             "rows and the cursor behind them are one record of the log".to_owned(),
         ),
-        (true, Some(no_log)) if kept == Kept::OnDisk => (
+        (true, Some(no_log)) if storage == Storage::DataFolder => (
             Guarantee::ExactlyOnce,
             format!("{no_log}, but {connector} is read again from the cursor of the checkpoint"),
         ),
@@ -298,7 +302,7 @@ fn connected(connector: &str, goes_back: bool, wal: Option<WalOption>, kept: Kep
         (false, None) => (
             Guarantee::AtMostOnce,
             format!(
-                "{connector} cannot go back: what comes while it is away is missed, and told in system.gaps"
+                "{connector} cannot go back: what comes while it is away is missed, and reported in system.gaps"
             ),
         ),
         (false, Some(no_log)) => (
@@ -309,21 +313,21 @@ fn connected(connector: &str, goes_back: bool, wal: Option<WalOption>, kept: Kep
 }
 
 /// Rows that a program pushes, on their way into the log.
-fn pushed(wal: Option<WalOption>, kept: Kept) -> Judged {
-    match (kept, wal) {
-        (Kept::InMemory, _) => (
+fn pushed(wal: Option<WalOption>, storage: Storage) -> Judged {
+    match (storage, wal) {
+        (Storage::Memory, _) => (
             Guarantee::AtMostOnce,
             "no log (a database in memory): a pushed row is gone with the process".to_owned(),
         ),
-        (Kept::OnDisk, Some(WalOption::Off)) => (
+        (Storage::DataFolder, Some(WalOption::Off)) => (
             Guarantee::AtMostOnce,
             "no log (wal_mode = 'off'): rows pushed after the last checkpoint are gone".to_owned(),
         ),
-        (Kept::OnDisk, Some(WalOption::Sync)) => (
+        (Storage::DataFolder, Some(WalOption::Sync)) => (
             Guarantee::ExactlyOnce,
             "a push returns when its rows are on disk".to_owned(),
         ),
-        (Kept::OnDisk, Some(WalOption::Async) | None) => (
+        (Storage::DataFolder, Some(WalOption::Async) | None) => (
             Guarantee::AtMostOnce,
             "wal_mode = 'async': a push returns before its rows are on disk, up to 100 ms or 8 MiB"
                 .to_owned(),
@@ -336,7 +340,7 @@ fn policies(source: &SourceEntry) -> Vec<Judged> {
     let mut found = Vec::new();
     let connector = source.connector.as_ref();
     let backpressure = match source.config.backpressure {
-        // A program is told, and still has its row.
+        // The push returns an error, and the program still has its row.
         Backpressure::Reject if connector.is_none() => None,
         Backpressure::Block => None,
         Backpressure::Reject => Some("reject"),
@@ -353,25 +357,6 @@ fn policies(source: &SourceEntry) -> Vec<Judged> {
         found.push((Guarantee::AtMostOnce, why.to_owned()));
     }
     found
-}
-
-/// Whether this is a dead-letter stream.
-fn takes_dead_letters(catalog: &Catalog, name: &str) -> bool {
-    let errors = catalog.entries.values().filter_map(|entry| match entry {
-        Entry::Source(source) => Some(source.connector.as_ref()?.spec.errors()),
-        Entry::Sink(sink) => Some(sink.spec.errors()),
-        Entry::Query(_) => None,
-    });
-    let mut named = errors.filter_map(|errors| errors.dlq_stream());
-    named.any(|stream| stream.eq_ignore_ascii_case(name))
-}
-
-/// What has this topic: a source for its bad rows, a query for its late ones.
-fn owner(catalog: &Catalog, topic: &str) -> Option<String> {
-    let topic = catalog.topic(topic).ok()?;
-    let owns = |entry: &Entry| entry.topics().iter().any(|it| it.id == topic.id);
-    let found = catalog.entries.iter().find(|(_, entry)| owns(entry));
-    found.map(|(name, _)| name.clone())
 }
 
 fn nothing_to_explain(place: &Place) -> Error {

@@ -1,208 +1,182 @@
-//! REPLAY SOURCE: the past of a source through a private copy of a query, beside the live one.
+//! REPLAY SOURCE: feeds the past of a source to a private copy of a query, beside the live one.
 //!
-//! The copy has a topic of its own, which no name leads to; only the subscription that the statement
-//! gives reads it. It is fed a step at a time by a thread, no faster than it is read, and ends with the
-//! watermark of an input that has ended, so that its windows close. The live query, its views and its
-//! sinks are not touched.
+//! The copy has a topic without a name; only the subscription that the statement returns reads it. A
+//! thread feeds it a step at a time, no faster than it is read, and at the end sends the watermark of an
+//! input that has ended, so that its windows close. The live query, its views and its sinks are not
+//! touched.
 
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use headwater_ring::Bell;
 
 use crate::dataflow::{Failure, Plan, Watermark};
-use crate::db::backfill::{Clip, Past, instant_us};
-use crate::db::catalog::Entry;
-use crate::db::catalog::lifecycle::Recipe;
-use crate::db::lifecycle::stream_named;
-use crate::db::statements::{Outcome, undefined};
-use crate::db::{Db, Inner};
+use crate::db::backfill::{BackfillInput, Clip, instant_us};
+use crate::db::catalog::{Catalog, CatalogEntry, NOT_IN_STATE, StreamDefinition, undefined};
+use crate::db::engine::{Engine, Persistence, Workers};
+use crate::db::outcome::Outcome;
 use crate::durable::{Replay as Steps, Replayed, Taken};
 use crate::error::{Error, Result};
 use crate::sql::plan::Relation;
 use crate::sql::{Instant as SqlInstant, Replay, SqlError, sqlstate};
 use crate::subscription::{Gate, Queue, Subscription};
 use crate::topic::{Begin, Topic, TopicId};
-use crate::worker::{Command, NewQuery, Place};
+use crate::worker::{Command, NewQuery};
 
-/// Rows that wait for the reader before the replay rests.
+/// Rows that wait for the reader before the replay pauses.
 const QUEUE_ROWS: usize = 1 << 16;
 
-/// How often a replay that rests looks whether anybody still wants it.
-const LOOK: Duration = Duration::from_millis(20);
+/// Time between two checks of a paused replay for room in the queue.
+const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
-/// What a thread needs to feed the past of one source.
-struct Run {
-    inner: Weak<Inner>,
+/// Feeds the past of one source, on a thread of its own.
+struct PrivateReplay {
+    workers: Arc<Workers>,
     output: TopicId,
-    past: Past,
+    input: BackfillInput,
     speed: Option<f64>,
     queue: Arc<Queue>,
     gate: Arc<Gate>,
 }
 
-impl Db {
-    /// The rows of `source` that its log has kept, of event times from `from_us` (microseconds since
-    /// 1970-01-01 UTC) up to and without `to_us`, once more through the query of `stream`. The results
-    /// come as fast as they are read, or at `speed` times the pace at which it happened, and end. The
-    /// live stream is not touched.
-    ///
-    /// # Errors
-    /// If there is no such source or stream, the source has no log or no event time, or the stream
-    /// reads something else.
-    pub fn replay(
-        &self,
-        source: &str,
-        from_us: Option<i64>,
-        to_us: Option<i64>,
-        speed: Option<f64>,
-        stream: &str,
-    ) -> Result<Subscription> {
-        self.inner.check_open()?;
-        if speed.is_some_and(|speed| !(speed > 0.0 && speed.is_finite())) {
-            let what = format!(
-                "speed must be a number above 0, not {}",
-                speed.unwrap_or_default()
-            );
-            return Err(Error::Config { what });
+pub(crate) fn replay_statement(engine: &Engine, statement: &Replay) -> Result<Outcome> {
+    {
+        let catalog = engine.catalog();
+        catalog.stream_named(&statement.stream)?;
+        if catalog.source(&statement.source.value).is_err() {
+            return Err(undefined(&statement.source).into());
         }
-        self.inner
-            .begin_replay(source, (from_us, to_us), speed, stream)
     }
+    let from_us = instant(statement.from.as_ref())?;
+    let to_us = instant(statement.to.as_ref())?;
+    let (source, stream) = (&statement.source, &statement.stream.value);
+    let rows = replay(
+        engine,
+        &source.value,
+        (from_us, to_us),
+        statement.speed,
+        stream,
+    );
+    let rows = rows.map_err(|error| match error {
+        Error::Sql(error) if error.position.is_none() => error.at(source.span.clone()).into(),
+        other => other,
+    })?;
+    Ok(Outcome::Subscribed(rows))
 }
 
-impl Inner {
-    pub(in crate::db) fn replay_statement(&self, replay: &Replay) -> Result<Outcome> {
-        {
-            let catalog = self.catalog();
-            stream_named(&catalog, &replay.stream)?;
-            if catalog.source(&replay.source.value).is_err() {
-                return Err(undefined(&replay.source).into());
-            }
-        }
-        let bounds = (instant(replay.from.as_ref())?, instant(replay.to.as_ref())?);
-        let (source, stream) = (&replay.source, &replay.stream);
-        let rows = self
-            .begin_replay(&source.value, bounds, replay.speed, &stream.value)
-            .map_err(|error| match error {
-                Error::Sql(error) if error.position.is_none() => {
-                    error.at(source.span.clone()).into()
-                }
-                other => other,
-            })?;
-        Ok(Outcome::Subscribed(rows))
+/// Starts a replay of rows from and up to these event times; returns the results.
+pub(crate) fn replay(
+    engine: &Engine,
+    source: &str,
+    bounds: (Option<i64>, Option<i64>),
+    speed: Option<f64>,
+    stream: &str,
+) -> Result<Subscription> {
+    if let Some(speed) = speed.filter(|speed| !(*speed > 0.0 && speed.is_finite())) {
+        let what = format!("speed must be a number above 0, not {speed}");
+        return Err(Error::config(what));
     }
+    let catalog = engine.catalog();
+    let input = input_of(&catalog, &engine.persistence, source, bounds, speed)?;
+    let (relation, plan, late) = copy_of(&catalog, stream, &input)?;
+    drop(catalog);
+    let (workers, home) = (&engine.workers, input.topic.home);
+    let new_topic = |relation, is_kept| {
+        let topic = Topic::new(workers.next_topic(), home, relation, is_kept)?;
+        Ok::<_, Error>(Arc::new(topic))
+    };
+    let output = new_topic(relation, plan.changes)?;
+    let late = late.into_iter().map(|relation| new_topic(relation, false));
+    let late = late.collect::<Result<_>>()?;
+    let gate = Arc::new(Gate::new(vec![Arc::new(Bell::new())]));
+    let queue = Queue::new(QUEUE_ROWS, Some(Arc::clone(&gate)));
+    let rows = workers.subscribe(&output, Arc::clone(&queue), Begin::Kept);
+    workers.command(Command::AddQuery(NewQuery {
+        plan,
+        inputs: vec![Arc::clone(&input.topic)],
+        output: Arc::clone(&output),
+        late,
+        failure: Failure::default(),
+        state: None,
+        held: vec![input.hold()],
+    }));
+    let replay = PrivateReplay {
+        workers: Arc::clone(workers),
+        output: output.id,
+        input,
+        speed,
+        queue,
+        gate,
+    };
+    let thread = std::thread::Builder::new().name(format!("replay-{source}"));
+    let spawned = thread.spawn(move || replay.run());
+    spawned.map_err(|error| Error::Start(error.to_string()))?;
+    Ok(rows)
+}
 
-    fn begin_replay(
-        &self,
-        source: &str,
-        (from_us, to_us): (Option<i64>, Option<i64>),
-        speed: Option<f64>,
-        stream: &str,
-    ) -> Result<Subscription> {
-        let past = self.past_of(source, from_us, to_us, speed)?;
-        let (relation, plan, late) = self.copy_of(stream, &past)?;
-        let changes = plan.changes;
-        let output = Topic::new(self.next_topic(), past.topic.home, relation, changes)?;
-        let output = Arc::new(output);
-        let late = late.into_iter().map(|relation| {
-            let topic = Topic::new(self.next_topic(), past.topic.home, relation, false)?;
-            Ok(Arc::new(topic))
+fn input_of(
+    catalog: &Catalog,
+    persistence: &Persistence,
+    name: &str,
+    (from_us, to_us): (Option<i64>, Option<i64>),
+    speed: Option<f64>,
+) -> Result<BackfillInput> {
+    let refused =
+        |message: String, hint: &str| Err(SqlError::new(NOT_IN_STATE, message).hint(hint).into());
+    let source = catalog.source(name)?;
+    let Some(wal_writer) = persistence.wal_writer(source.shared.name()) else {
+        let message = format!("source {name:?} has no log to be read again");
+        let hint = "Only a database with a data folder has logs, and wal_mode = 'off' has none.";
+        return refused(message, hint);
+    };
+    let clip = match &source.time {
+        Some(time) => Some(Clip {
+            column: time.column,
+            from_us: from_us.unwrap_or(i64::MIN),
+            to_us: to_us.unwrap_or(i64::MAX),
+        }),
+        None if from_us.or(to_us).is_some() || speed.is_some() => {
+            let message = format!("source {name:?} has no event time");
+            let hint = "Leave out FROM, TO and SPEED, or give the source a WATERMARK.";
+            return refused(message, hint);
+        }
+        None => None,
+    };
+    Ok(BackfillInput::whole(source, wal_writer, clip))
+}
+
+/// The plan of a stream that reads nothing but the source, and the relations of its results and late
+/// rows.
+fn copy_of(
+    catalog: &Catalog,
+    stream: &str,
+    input: &BackfillInput,
+) -> Result<(Relation, Plan, Vec<Relation>)> {
+    let Some(CatalogEntry::Query(query)) = catalog.get(stream) else {
+        return Err(Error::NotFound {
+            name: stream.to_owned(),
         });
-        let late = late.collect::<Result<Vec<_>>>()?;
-        let gate = Arc::new(Gate::new(vec![Arc::new(Bell::new())]));
-        let queue = Queue::new(QUEUE_ROWS, Some(Arc::clone(&gate)));
-        let rows = self.subscribe(&output, Arc::clone(&queue), Begin::Kept);
-        self.sequencer.command(Command::AddQuery(NewQuery {
-            plan,
-            inputs: vec![Arc::clone(&past.topic)],
-            output: Arc::clone(&output),
-            late,
-            failure: Failure::default(),
-            state: None,
-            held: vec![past.hold()],
-        }));
-        let run = Run {
-            inner: self.this.clone(),
-            output: output.id,
-            past,
-            speed,
-            queue,
-            gate,
-        };
-        let thread = std::thread::Builder::new().name(format!("replay-{source}"));
-        let spawned = thread.spawn(move || run.until_done());
-        spawned.map_err(|error| Error::Start(error.to_string()))?;
-        Ok(rows)
+    };
+    let source = &input.topic.relation.name;
+    let only = query.inputs.len() == 1 && query.inputs[0] == *source;
+    let StreamDefinition::Query(plan) = &query.lifecycle.definition else {
+        let what = format!("REPLAY into {stream:?}, which is a source group,");
+        return Err(SqlError::not_built(what)
+            .hint("Name a stream with a query.")
+            .into());
+    };
+    if !only {
+        let read = query.inputs.join(", ");
+        let what = format!("REPLAY into {stream:?}, which reads {read},");
+        let hint = format!("Name a stream whose query reads {source} and nothing else.");
+        return Err(SqlError::not_built(what).hint(hint).into());
     }
-
-    fn past_of(
-        &self,
-        name: &str,
-        from_us: Option<i64>,
-        to_us: Option<i64>,
-        speed: Option<f64>,
-    ) -> Result<Past> {
-        let catalog = self.catalog();
-        let source = catalog.source(name)?;
-        let Some(wal_writer) = self.wal_writer_of(source.shared.name()) else {
-            let error = SqlError::new(
-                "55000",
-                format!("source {name:?} has no log to be read again"),
-            )
-            .hint("Only a database with a data folder has logs, and wal_mode = 'off' has none.");
-            return Err(error.into());
-        };
-        let clip = match &source.time {
-            Some(time) => Some(Clip {
-                column: time.column,
-                from_us: from_us.unwrap_or(i64::MIN),
-                to_us: to_us.unwrap_or(i64::MAX),
-            }),
-            None if from_us.or(to_us).is_some() || speed.is_some() => {
-                let error = SqlError::new("55000", format!("source {name:?} has no event time"))
-                    .hint("Leave out FROM, TO and SPEED, or give the source a WATERMARK.");
-                return Err(error.into());
-            }
-            None => None,
-        };
-        Ok(Past {
-            topic: Arc::clone(&source.topic),
-            wal_writer,
-            place: Arc::new(Place::behind(0)),
-            clip,
-        })
-    }
-
-    /// The plan of a stream that reads nothing but the source, and the columns of what it gives.
-    fn copy_of(&self, stream: &str, past: &Past) -> Result<(Relation, Plan, Vec<Relation>)> {
-        let catalog = self.catalog();
-        let Some(Entry::Query(query)) = catalog.get(stream) else {
-            return Err(Error::NotFound {
-                name: stream.to_owned(),
-            });
-        };
-        let source = &past.topic.relation.name;
-        let only = query.inputs.len() == 1 && query.inputs[0] == *source;
-        let Recipe::Query(plan) = &query.life.recipe else {
-            let what = format!("REPLAY into {stream:?}, which is a set of sources,");
-            return Err(SqlError::not_built(what)
-                .hint("Name a stream with a query.")
-                .into());
-        };
-        if !only {
-            let read = query.inputs.join(", ");
-            let what = format!("REPLAY into {stream:?}, which reads {read},");
-            let hint = format!("Name a stream whose query reads {source} and nothing else.");
-            return Err(SqlError::not_built(what).hint(hint).into());
-        }
-        let private = |relation: &Relation| Relation {
-            name: format!("{}__replay", relation.name),
-            ..relation.clone()
-        };
-        let late = query.late.iter().map(|topic| private(&topic.relation));
-        Ok((private(&query.topic.relation), plan.clone(), late.collect()))
-    }
+    let private = |relation: &Relation| Relation {
+        name: format!("{}__replay", relation.name),
+        ..relation.clone()
+    };
+    let late = query.late.iter().map(|topic| private(&topic.relation));
+    Ok((private(&query.topic.relation), plan.clone(), late.collect()))
 }
 
 fn instant(instant: Option<&SqlInstant>) -> Result<Option<i64>> {
@@ -218,40 +192,38 @@ fn instant(instant: Option<&SqlInstant>) -> Result<Option<i64>> {
     Ok(Some(read?))
 }
 
-impl Run {
-    fn until_done(self) {
+impl PrivateReplay {
+    fn run(self) {
         let done = self.feed();
-        let Some(inner) = self.inner.upgrade() else {
+        if self.workers.check_open().is_err() {
             return;
-        };
+        }
         if let Err(error) = done {
             self.queue.end(Some(error.to_string()));
         }
-        inner
-            .sequencer
-            .command(Command::Remove { topic: self.output });
+        let topic = self.output;
+        self.workers.command(Command::Remove { topic });
     }
 
     fn feed(&self) -> Result<()> {
-        self.past.wal_writer.catch_up().map_err(Error::Data)?;
+        self.input.wal_writer.catch_up().map_err(Error::Data)?;
         let mut steps = Steps::default();
-        steps.add(&self.past.topic, &self.past.wal_writer, 0)?;
-        let mut pace = Pace::new(self.speed);
+        steps.add(&self.input.topic, &self.input.wal_writer, 0)?;
+        let mut clock = ReplayClock::new(self.speed);
         while let Some(mut parts) = steps.next_step()? {
             for part in &mut parts {
-                self.past.clip.map_or(Ok(()), |clip| clip.apply(part))?;
+                self.input.clip(part)?;
                 if let Some(at_us) = self.first_time(part) {
-                    pace.wait(at_us, || self.queue.is_abandoned());
+                    clock.wait(at_us, || self.queue.is_abandoned());
                 }
             }
-            if !self.rest() {
+            if !self.wait_for_room() {
                 return Ok(());
             }
-            let inner = self.inner.upgrade().ok_or(Error::Closed)?;
-            inner.feed_parts(self.output, parts)?;
+            self.workers.feed(self.output, parts)?;
         }
         let end = Replayed {
-            source: self.past.topic.id,
+            source: self.input.topic.id,
             taken: Taken {
                 watermark: Some(Watermark::END),
                 ..Taken::default()
@@ -259,38 +231,38 @@ impl Run {
             end: 0,
             sequence: 0,
         };
-        let inner = self.inner.upgrade().ok_or(Error::Closed)?;
-        inner.feed_parts(self.output, vec![end])
+        self.workers.feed(self.output, vec![end])
     }
 
     /// The least event time of a step.
     fn first_time(&self, part: &Replayed) -> Option<i64> {
-        let column = self.past.clip.as_ref()?.column;
+        let column = self.input.clip.as_ref()?.column;
         crate::ingest::span_us(&part.taken.rows, column).map(|(first, _)| first)
     }
 
-    /// Waits until the reader has room; false when there is none any more.
-    fn rest(&self) -> bool {
-        while self.gate.is_closed() && !self.queue.is_abandoned() {
-            std::thread::sleep(LOOK);
+    /// Waits until the queue has room; false once the subscription is gone.
+    fn wait_for_room(&self) -> bool {
+        let is_open = || self.workers.check_open().is_ok();
+        while self.gate.is_closed() && !self.queue.is_abandoned() && is_open() {
+            std::thread::sleep(POLL_INTERVAL);
         }
         !self.queue.is_abandoned()
     }
 }
 
-/// Event times against the clock.
-struct Pace {
+/// Maps event times to the clock, at a speed.
+struct ReplayClock {
     speed: Option<f64>,
     began: Option<(Instant, i64)>,
 }
 
-impl Pace {
+impl ReplayClock {
     fn new(speed: Option<f64>) -> Self {
         Self { speed, began: None }
     }
 
-    /// Waits until it is the turn of this event time.
-    fn wait(&mut self, at_us: i64, given_up: impl Fn() -> bool) {
+    /// Waits until this event time is due, or `is_abandoned`.
+    fn wait(&mut self, at_us: i64, is_abandoned: impl Fn() -> bool) {
         let Some(speed) = self.speed else { return };
         let (began, first_us) = *self.began.get_or_insert((Instant::now(), at_us));
         let after_s = at_us.saturating_sub(first_us).max(0) as f64 / 1e6 / speed;
@@ -298,9 +270,9 @@ impl Pace {
         while let Some(left) = after
             .checked_sub(began.elapsed())
             .filter(|left| !left.is_zero())
-            && !given_up()
+            && !is_abandoned()
         {
-            std::thread::sleep(left.min(LOOK));
+            std::thread::sleep(left.min(POLL_INTERVAL));
         }
     }
 }

@@ -1,8 +1,8 @@
-//! SELECT over a source: the rows that its log has kept, or the bad ones, as a table of a batch query.
+//! The rows of a source that its log retains, or its bad rows, as a table of a batch query.
 //!
-//! The log is a row of extents, each with the range of its event times. A condition on the event time
-//! leaves out the extents that cannot hold such rows; the others are shared out over partitions, read
-//! and decoded in parallel on threads that may block. What is read is what was logged when the query
+//! The log is a sequence of extents, each with the range of its event times. A condition on the event
+//! time skips the extents that cannot hold such rows; the others are divided among partitions, read and
+//! decoded in parallel on threads that may block. A query reads the rows that were in the log when it
 //! began. DataFusion applies the conditions again, row by row.
 
 use std::ops::Range;
@@ -30,31 +30,29 @@ use crate::ingest::bad_schema;
 /// Batches that wait between reading and computing, for each partition.
 const READ_AHEAD: usize = 4;
 
-/// The retained rows of one source.
 #[derive(Debug)]
-pub(in crate::db) struct History {
+pub(super) struct RetainedRows {
     /// The columns of the source.
     pub columns: SchemaRef,
-    /// What of its rows is wanted.
-    pub of: Kept,
+    pub part: RetainedPart,
     pub reader: LogReader,
     /// The column of the event time, if the source has one.
     pub time: Option<usize>,
-    /// How many threads read at once, at most.
+    /// Maximum number of threads that read at once.
     pub partitions: usize,
 }
 
-/// What the log of a source keeps.
+/// Which rows of a log are wanted.
 #[derive(Debug, Clone)]
-pub(in crate::db) enum Kept {
-    /// Its rows, with hidden columns if they are named.
+pub(super) enum RetainedPart {
+    /// The rows of the source, with metadata columns if the query names some.
     Rows(Option<MetadataColumns>),
-    /// What could not be decoded.
+    /// The rows that could not be decoded.
     Bad,
 }
 
 #[async_trait]
-impl TableProvider for History {
+impl TableProvider for RetainedRows {
     fn schema(&self) -> SchemaRef {
         self.shown()
     }
@@ -80,23 +78,25 @@ impl TableProvider for History {
         let name = self
             .time
             .map(|time| self.columns.field(time).name().as_str());
-        let span = name.map_or(Span::ALL, |name| Span::of(name, filters));
+        let span = name.map_or(EventTimeRange::ALL, |name| {
+            EventTimeRange::of(name, filters)
+        });
         let mut extents = self.reader.extents();
         extents.retain(|extent| span.is_all() || extent.overlaps(span.0.start, span.0.end));
         let size = extents.len().div_ceil(self.partitions).max(1);
-        let part = |extents: &[Extent]| -> Arc<dyn PartitionStream> {
-            Arc::new(Part {
+        let reader = |extents: &[Extent]| -> Arc<dyn PartitionStream> {
+            Arc::new(ExtentReader {
                 schema: self.shown(),
                 columns: Arc::clone(&self.columns),
-                of: self.of.clone(),
+                part: self.part.clone(),
                 reader: self.reader.clone(),
                 extents: extents.to_vec(),
                 span: span.clone(),
             })
         };
-        let mut parts: Vec<_> = extents.chunks(size).map(part).collect();
+        let mut parts: Vec<_> = extents.chunks(size).map(reader).collect();
         if parts.is_empty() {
-            parts.push(part(&[]));
+            parts.push(reader(&[]));
         }
         let schema = self.shown();
         let scan = StreamingTableExec::try_new(schema, parts, projection, [], false, limit)?;
@@ -104,29 +104,29 @@ impl TableProvider for History {
     }
 }
 
-impl History {
+impl RetainedRows {
     /// The columns that a query sees.
     fn shown(&self) -> SchemaRef {
-        match &self.of {
-            Kept::Rows(Some(stamp)) => Arc::clone(stamp.schema()),
-            Kept::Rows(None) => Arc::clone(&self.columns),
-            Kept::Bad => bad_schema(),
+        match &self.part {
+            RetainedPart::Rows(Some(metadata)) => Arc::clone(metadata.schema()),
+            RetainedPart::Rows(None) => Arc::clone(&self.columns),
+            RetainedPart::Bad => bad_schema(),
         }
     }
 }
 
 /// Event times in microseconds, from the first to the last, both included.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Span(Range<i64>);
+struct EventTimeRange(Range<i64>);
 
-impl Span {
+impl EventTimeRange {
     const ALL: Self = Self(i64::MIN..i64::MAX);
 
     fn is_all(&self) -> bool {
         *self == Self::ALL
     }
 
-    /// The times that conditions, all of which must hold, leave to the column `name`.
+    /// The times of the column `name` that satisfy all of these conditions.
     fn of(name: &str, filters: &[Expr]) -> Self {
         let mut span = Self::ALL;
         filters.iter().for_each(|filter| span.narrow(name, filter));
@@ -202,16 +202,16 @@ fn micros(value: &ScalarValue) -> Option<i64> {
 
 /// The extents that one thread reads.
 #[derive(Debug, Clone)]
-struct Part {
+struct ExtentReader {
     schema: SchemaRef,
     columns: SchemaRef,
-    of: Kept,
+    part: RetainedPart,
     reader: LogReader,
     extents: Vec<Extent>,
-    span: Span,
+    span: EventTimeRange,
 }
 
-impl PartitionStream for Part {
+impl PartitionStream for ExtentReader {
     fn schema(&self) -> &SchemaRef {
         &self.schema
     }
@@ -220,10 +220,10 @@ impl PartitionStream for Part {
         let schema = Arc::clone(&self.schema);
         let mut stream = RecordBatchReceiverStreamBuilder::new(schema, READ_AHEAD);
         let send = stream.tx();
-        let part = self.clone();
+        let reader = self.clone();
         stream.spawn_blocking(move || {
-            part.read(|rows| {
-                // Whoever reads may have seen enough.
+            reader.read(|rows| {
+                // The receiver ends early if a LIMIT is reached.
                 send.blocking_send(Ok(rows)).is_ok()
             })
         });
@@ -231,8 +231,8 @@ impl PartitionStream for Part {
     }
 }
 
-impl Part {
-    /// Hands the rows to `give` until it wants no more.
+impl ExtentReader {
+    /// Passes the rows to `give` until it returns false.
     fn read(&self, mut give: impl FnMut(RecordBatch) -> bool) -> Result<()> {
         let codec = Codec::new(&self.columns).map_err(failed)?;
         for extent in &self.extents {
@@ -240,14 +240,14 @@ impl Part {
             while let Some(record) = records.next().map_err(failed)? {
                 let span = &self.span.0;
                 let outside = |(least, greatest)| greatest < span.start || span.end < least;
-                let empty = record.rows == 0 && !matches!(self.of, Kept::Bad);
+                let empty = record.rows == 0 && !matches!(self.part, RetainedPart::Bad);
                 if empty || record.times.is_some_and(outside) {
                     continue;
                 }
                 let taken = codec.decode(record.payload.to_vec());
                 let mut taken = taken.map_err(failed)?;
                 taken.locate(record.first_offset, record.appended_us);
-                for rows in self.of.wanted(taken)? {
+                for rows in self.part.wanted(taken)? {
                     if !give(rows) {
                         return Ok(());
                     }
@@ -258,14 +258,14 @@ impl Part {
     }
 }
 
-impl Kept {
+impl RetainedPart {
     fn wanted(&self, taken: Taken) -> Result<Vec<RecordBatch>> {
         match self {
             Self::Rows(None) => Ok(taken.rows),
-            Self::Rows(Some(stamp)) => {
+            Self::Rows(Some(metadata)) => {
                 let rows = taken.rows.iter().zip(&taken.from);
-                let stamped = rows.map(|(rows, from)| stamp.apply(rows, from));
-                Ok(stamped.collect::<std::result::Result<_, _>>()?)
+                let rows = rows.map(|(rows, from)| metadata.apply(rows, from));
+                Ok(rows.collect::<std::result::Result<_, _>>()?)
             }
             Self::Bad => Ok(taken.bad.into_iter().collect()),
         }
@@ -293,10 +293,10 @@ mod tests {
             col("n").lt(at(3)),
             col("ts").not_eq(at(7)),
         ];
-        assert_eq!(Span::of("ts", &filters), Span(5..20));
+        assert_eq!(EventTimeRange::of("ts", &filters), EventTimeRange(5..20));
         let between = [col("ts").between(at(1), at(2))];
-        assert_eq!(Span::of("ts", &between), Span(1..2));
+        assert_eq!(EventTimeRange::of("ts", &between), EventTimeRange(1..2));
         let either = [col("ts").gt(at(5)).or(col("n").gt(lit(1)))];
-        assert!(Span::of("ts", &either).is_all());
+        assert!(EventTimeRange::of("ts", &either).is_all());
     }
 }

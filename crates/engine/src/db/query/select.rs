@@ -1,7 +1,7 @@
-//! SELECT: an ordinary batch query over what views and system tables hold at one moment, and over what
-//! logs have kept.
+//! SELECT: an ordinary batch query over the rows of views and system tables at one moment, and over the
+//! rows that logs retain.
 
-use std::sync::{Arc, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
@@ -11,207 +11,173 @@ use datafusion::datasource::MemTable;
 use datafusion::error::DataFusionError;
 use datafusion::physical_plan::collect;
 use datafusion::prelude::{SessionConfig, SessionContext};
-use datafusion::sql::sqlparser::ast::{Query, Statement, visit_relations};
-use tokio_util::sync::CancellationToken;
+use datafusion::sql::sqlparser::ast::{Query, Statement as AstStatement};
 
+use super::plan::relation_names;
+use super::retained_rows::{RetainedPart, RetainedRows};
+use super::system_rows::system_rows;
 use crate::dataflow::MetadataColumns;
-use crate::db::catalog::{Catalog, SourceEntry};
-use crate::db::query::retained_rows::{History, Kept};
-use crate::db::query::system_rows::{SCHEMA, SystemTable};
-use crate::db::{Db, Inner};
+use crate::db::catalog::{Catalog, SYSTEM_SCHEMA, SourceEntry, SystemTable};
+use crate::db::engine::{Engine, Persistence};
 use crate::durable::WalWriter;
 use crate::error::{Error, Result};
 use crate::sql::plan::explain;
 use crate::sql::{
-    Named, SqlError, SqlQuery, Statement as OurStatement, deep, parse, resolve_identifiers,
-    sqlstate,
+    Named, SqlError, SqlQuery, Statement, deep, parse, resolve_identifiers, sqlstate,
 };
 use crate::topic::Topic;
 
-impl Db {
-    /// Ends every SELECT that runs now, from any thread: each fails with SQLSTATE 57014. Does not
-    /// block; SELECTs that begin later are not touched, nor are other statements.
-    pub fn cancel_queries(&self) {
-        std::mem::take(&mut *self.inner.cancellation()).cancel();
-    }
-}
-
-impl Inner {
-    pub(in crate::db) fn query(&self, sql: &str) -> Result<Vec<RecordBatch>> {
-        self.check_open()?;
-        deep(|| self.query_alone(sql))
-    }
-
-    fn query_alone(&self, sql: &str) -> Result<Vec<RecordBatch>> {
+/// Answers a text that is one SELECT.
+pub(crate) fn select_text(engine: &Engine, sql: &str) -> Result<Vec<RecordBatch>> {
+    engine.workers.check_open()?;
+    deep(|| {
         let mut statements = parse(sql)?;
-        match (statements.pop(), statements.is_empty()) {
-            (Some(only), true) => match only.node {
-                OurStatement::Query(query) => self.select(query).map(|(_, batches)| batches),
-                _ => Err(not_one_query()),
-            },
+        match (statements.pop().map(|it| it.node), statements.is_empty()) {
+            (Some(Statement::Query(query)), true) => Ok(select(engine, query)?.1),
             _ => Err(not_one_query()),
         }
-    }
-
-    /// Answers a query over views.
-    pub(in crate::db) fn select(&self, query: SqlQuery) -> Result<(SchemaRef, Vec<RecordBatch>)> {
-        let mut query = query;
-        let place = query.span.clone();
-        let Tables {
-            views,
-            histories,
-            named,
-        } = self.tables_of(&mut query)?;
-        self.step_and_look()?;
-        let partitions = match histories.is_empty() {
-            true => 1,
-            false => self.workers,
-        };
-        let context = batch_context(partitions);
-        let register = |name: &str, table: Arc<dyn TableProvider>| {
-            let registered = context.register_table(TableReference::bare(name), table);
-            registered.map(|_| ()).map_err(explain)
-        };
-        let held = self.read(&views)?;
-        for (topic, rows) in views.iter().zip(held) {
-            let schema = Arc::clone(&topic.relation.schema);
-            let table = MemTable::try_new(schema, vec![rows]).map_err(explain)?;
-            register(&topic.relation.name, Arc::new(table))?;
-        }
-        for past in &histories {
-            past.wal_writer.catch_up().map_err(Error::Data)?;
-            let history = past.table(&named, partitions);
-            register(&past.topic.relation.name, Arc::new(history))?;
-        }
-        self.register_system_tables(&context, &query)?;
-        let ast = *query.ast;
-        let answer = self.until_cancelled(async move { run(&context, ast).await })?;
-        answer.map_err(|error| Error::from(explain(error).at(place)))
-    }
-
-    /// Waits for `work`, or until somebody asks for its end. It has a task of its own, so that nobody
-    /// waits for it even if it is busy for long without a pause.
-    fn until_cancelled<T: Send + 'static>(
-        &self,
-        work: impl Future<Output = T> + Send + 'static,
-    ) -> Result<T> {
-        let asked = self.cancellation().clone();
-        let answer = self.block_on(async move {
-            let mut work = tokio::spawn(work);
-            tokio::select! {
-                answer = &mut work => answer.map_err(|_| Error::Closed),
-                () = asked.cancelled() => {
-                    work.abort();
-                    let message = "the query was cancelled";
-                    Err(SqlError::new(sqlstate::QUERY_CANCELED, message).into())
-                }
-            }
-        });
-        answer.unwrap_or(Err(Error::Closed))
-    }
-
-    fn cancellation(&self) -> MutexGuard<'_, CancellationToken> {
-        self.selects.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Gives a query the system tables that it names, as they are now.
-    fn register_system_tables(&self, context: &SessionContext, query: &SqlQuery) -> Result<()> {
-        let mut tables = relations(&query.ast);
-        tables.sort();
-        tables.dedup();
-        let mut tables = tables
-            .iter()
-            .filter_map(|name| SystemTable::find(name))
-            .peekable();
-        if tables.peek().is_none() {
-            return Ok(());
-        }
-        let catalog = &context
-            .copied_config()
-            .options()
-            .catalog
-            .default_catalog
-            .clone();
-        if let Some(catalog) = context.catalog(catalog) {
-            let schema = Arc::new(MemorySchemaProvider::new());
-            catalog.register_schema(SCHEMA, schema).map_err(explain)?;
-        }
-        for table in tables {
-            let rows = self.system_rows(table);
-            let rows = MemTable::try_new(rows.schema(), vec![vec![rows]]).map_err(explain)?;
-            let name = TableReference::partial(SCHEMA, table.name());
-            context
-                .register_table(name, Arc::new(rows))
-                .map_err(explain)?;
-        }
-        Ok(())
-    }
-
-    /// Resolves the names of a query, all of which must be views, sources that have a log, or
-    /// system tables.
-    fn tables_of(&self, query: &mut SqlQuery) -> Result<Tables> {
-        let catalog = self.catalog();
-        let mut tables = Tables {
-            named: resolve_identifiers(query, &*catalog)?,
-            ..Tables::default()
-        };
-        for name in relations(&query.ast) {
-            let Ok(topic) = catalog.topic(&name) else {
-                continue;
-            };
-            let known = |other: &Arc<Topic>| other.id == topic.id;
-            let read = tables.histories.iter().any(|it| known(&it.topic));
-            if read || tables.views.iter().any(known) {
-                continue;
-            }
-            match self.kept_of(&catalog, &topic) {
-                Some(past) => tables.histories.push(past),
-                None if topic.is_kept() => tables.views.push(topic),
-                None => return Err(keeps_no_rows(&catalog, &name, query).into()),
-            }
-        }
-        Ok(tables)
-    }
-
-    /// What a log has kept of a topic: of a source, or of its bad rows.
-    fn kept_of(&self, catalog: &Catalog, topic: &Arc<Topic>) -> Option<Past> {
-        let of = |source: &&SourceEntry| {
-            [&source.topic, &source.bad]
-                .iter()
-                .any(|it| it.id == topic.id)
-        };
-        let source = catalog.sources().find(of)?;
-        Some(Past {
-            topic: Arc::clone(topic),
-            source: Arc::clone(&source.topic),
-            wal_writer: self.wal_writer_of(&source.topic.relation.name)?,
-        })
-    }
+    })
 }
 
-/// What a log has kept of a topic.
-struct Past {
+/// Answers a query over views, retained rows and system tables. Blocks.
+pub(crate) fn select(
+    engine: &Engine,
+    mut query: SqlQuery,
+) -> Result<(SchemaRef, Vec<RecordBatch>)> {
+    let place = query.span.clone();
+    let SelectInputs { views, logs, named } =
+        inputs_of(&engine.catalog(), &engine.persistence, &mut query)?;
+    engine.workers.step()?;
+    let partitions = match logs.is_empty() {
+        true => 1,
+        false => engine.workers.count(),
+    };
+    let context = batch_context(partitions);
+    let register = |name: &str, table: Arc<dyn TableProvider>| {
+        let registered = context.register_table(TableReference::bare(name), table);
+        registered.map(|_| ()).map_err(explain)
+    };
+    let kept = engine.workers.read(&views)?;
+    for (topic, rows) in views.iter().zip(kept) {
+        let schema = Arc::clone(&topic.relation.schema);
+        let table = MemTable::try_new(schema, vec![rows]).map_err(explain)?;
+        register(&topic.relation.name, Arc::new(table))?;
+    }
+    for log in &logs {
+        log.wal_writer.catch_up().map_err(Error::Data)?;
+        let table = log.table(&named, partitions);
+        register(&log.topic.relation.name, Arc::new(table))?;
+    }
+    register_system_tables(engine, &context, &query)?;
+    let ast = *query.ast;
+    let answer = engine
+        .io
+        .run_select(async move { run(&context, ast).await })?;
+    answer.map_err(|error| Error::from(explain(error).at(place)))
+}
+
+/// Registers the system tables that a query names, with the rows of this moment.
+fn register_system_tables(
+    engine: &Engine,
+    context: &SessionContext,
+    query: &SqlQuery,
+) -> Result<()> {
+    let mut tables = relation_names(&query.ast);
+    tables.sort();
+    tables.dedup();
+    let mut tables = tables
+        .iter()
+        .filter_map(|name| SystemTable::find(name))
+        .peekable();
+    if tables.peek().is_none() {
+        return Ok(());
+    }
+    let catalog = &context
+        .copied_config()
+        .options()
+        .catalog
+        .default_catalog
+        .clone();
+    if let Some(catalog) = context.catalog(catalog) {
+        let schema = Arc::new(MemorySchemaProvider::new());
+        catalog
+            .register_schema(SYSTEM_SCHEMA, schema)
+            .map_err(explain)?;
+    }
+    for table in tables {
+        let rows = system_rows(engine, table);
+        let rows = MemTable::try_new(rows.schema(), vec![vec![rows]]).map_err(explain)?;
+        let name = TableReference::partial(SYSTEM_SCHEMA, table.name());
+        context
+            .register_table(name, Arc::new(rows))
+            .map_err(explain)?;
+    }
+    Ok(())
+}
+
+/// Resolves the names of a query, all of which must be views, sources that have a log, or
+/// system tables.
+fn inputs_of(
+    catalog: &Catalog,
+    persistence: &Persistence,
+    query: &mut SqlQuery,
+) -> Result<SelectInputs> {
+    let mut inputs = SelectInputs {
+        named: resolve_identifiers(query, catalog)?,
+        ..SelectInputs::default()
+    };
+    for name in relation_names(&query.ast) {
+        let Ok(topic) = catalog.topic(&name) else {
+            continue;
+        };
+        let is_same = |other: &Arc<Topic>| other.id == topic.id;
+        let has_log = inputs.logs.iter().any(|it| is_same(&it.topic));
+        if has_log || inputs.views.iter().any(is_same) {
+            continue;
+        }
+        match log_of(catalog, persistence, &topic) {
+            Some(log) => inputs.logs.push(log),
+            None if topic.is_kept() => inputs.views.push(topic),
+            None => return Err(keeps_no_rows(catalog, &name, query).into()),
+        }
+    }
+    Ok(inputs)
+}
+
+/// The log that retains the rows of a topic: of a source, or of its bad rows.
+fn log_of(catalog: &Catalog, persistence: &Persistence, topic: &Arc<Topic>) -> Option<TopicLog> {
+    let owns = |source: &&SourceEntry| [source.topic.id, source.bad.id].contains(&topic.id);
+    let source = catalog.sources().find(owns)?;
+    Some(TopicLog {
+        topic: Arc::clone(topic),
+        source: Arc::clone(&source.topic),
+        wal_writer: persistence.wal_writer(&source.topic.relation.name)?,
+    })
+}
+
+/// A topic whose rows a log retains.
+struct TopicLog {
     topic: Arc<Topic>,
     /// The source whose log it is; the topic itself, or that of its bad rows.
     source: Arc<Topic>,
     wal_writer: Arc<WalWriter>,
 }
 
-impl Past {
-    /// With the hidden columns that a query names.
-    fn table(&self, named: &Named, partitions: usize) -> History {
+impl TopicLog {
+    /// The retained rows, with the metadata columns that a query names.
+    fn table(&self, named: &Named, partitions: usize) -> RetainedRows {
         let relation = &self.source.relation;
-        let hidden = named.get(&relation.name).map(|hidden| {
-            let hidden: Vec<_> = hidden.iter().copied().collect();
-            MetadataColumns::new(&relation.name, &relation.schema, &hidden)
+        let metadata = named.get(&relation.name).map(|columns| {
+            let columns: Vec<_> = columns.iter().copied().collect();
+            MetadataColumns::new(&relation.name, &relation.schema, &columns)
         });
         let is_bad = self.topic.id != self.source.id;
         let event_time = relation.event_time.first().filter(|_| !is_bad);
-        History {
+        RetainedRows {
             columns: Arc::clone(&relation.schema),
-            of: match is_bad {
-                true => Kept::Bad,
-                false => Kept::Rows(hidden),
+            part: match is_bad {
+                true => RetainedPart::Bad,
+                false => RetainedPart::Rows(metadata),
             },
             reader: self.wal_writer.reader(),
             time: event_time.map(|time| time.column),
@@ -220,13 +186,13 @@ impl Past {
     }
 }
 
-/// What a query reads.
+/// What a SELECT reads.
 #[derive(Default)]
-struct Tables {
+struct SelectInputs {
     views: Vec<Arc<Topic>>,
-    /// Sources and their bad rows, out of the logs.
-    histories: Vec<Past>,
-    /// Their hidden columns that it names.
+    /// Sources and their bad rows, read from the logs.
+    logs: Vec<TopicLog>,
+    /// The metadata columns of those that the query names.
     named: Named,
 }
 
@@ -236,7 +202,7 @@ async fn run(
     query: Query,
 ) -> Result<(SchemaRef, Vec<RecordBatch>), DataFusionError> {
     let state = context.state();
-    let statement = Statement::Query(Box::new(query));
+    let statement = AstStatement::Query(Box::new(query));
     let statement = datafusion::sql::parser::Statement::Statement(Box::new(statement));
     let plan = state.statement_to_plan(statement).await?;
     let frame = context.execute_logical_plan(plan).await?;
@@ -247,7 +213,7 @@ async fn run(
 }
 
 /// A session that plans as the continuous queries are planned: names as declared, text as Utf8.
-pub(crate) fn batch_context(partitions: usize) -> SessionContext {
+fn batch_context(partitions: usize) -> SessionContext {
     let mut config = SessionConfig::new()
         .with_target_partitions(partitions)
         .with_information_schema(false);
@@ -255,33 +221,6 @@ pub(crate) fn batch_context(partitions: usize) -> SessionContext {
     parser.enable_ident_normalization = false;
     parser.map_string_types_to_utf8view = false;
     SessionContext::new_with_config(config)
-}
-
-/// The names after FROM and JOIN.
-fn relations(query: &Query) -> Vec<String> {
-    let mut names = Vec::new();
-    let _ = visit_relations(query, |relation| {
-        let parts: Vec<String> = relation
-            .0
-            .iter()
-            .filter_map(|part| part.as_ident().map(|ident| ident.value.clone()))
-            .collect();
-        names.push(parts.join("."));
-        std::ops::ControlFlow::<()>::Continue(())
-    });
-    names
-}
-
-/// Refuses a continuous query over system tables.
-pub(in crate::db) fn refuse_system_tables(query: &SqlQuery) -> Result<(), SqlError> {
-    let tables = relations(&query.ast);
-    let Some(table) = tables.iter().find_map(|name| SystemTable::find(name)) else {
-        return Ok(());
-    };
-    let message = format!("a continuous query over {}", table.full_name());
-    Err(SqlError::not_built(message)
-        .hint("SELECT from it: it shows how things are at that moment.")
-        .at(query.span.clone()))
 }
 
 fn not_one_query() -> Error {

@@ -1,18 +1,19 @@
-//! The task that feeds a sink: rows from a subscription, again and again until they are written.
+//! The task that feeds a sink: it takes rows from a subscription and retries until they are written.
 //!
 //! ```text
-//!   queue --take--> write --ok--> held --settle--> delivered (receipt, items)
-//!                    |  ^           what the sink still holds itself
-//!            failed  v  | tried again as error.retry.* says
+//!   queue --take--> write --ok--> unsettled --settle--> delivered (receipt, items)
+//!                    |  ^           rows that the sink still holds itself
+//!            failed  v  | retried as error.retry.* says
 //!                 given up --> counted | dead letters | the sink fails
 //! ```
 //!
-//! What is given up, and what then, is the sink's [`ErrorOptions`]. A batch that cannot be encoded is
-//! halved until the rows at fault stand alone, if the strategy lets the others go on; a sink that
-//! cannot write at all gives up the whole batch at once, and before it what the sink still holds
-//! itself, which is why the feeder keeps those rows (`held`). A sink that cannot be opened cannot
-//! write: if its rows go elsewhere, each batch is an attempt to open it. When the sink fails its rows
-//! stay in the queue, which a new feeder takes up when the sink is started again.
+//! The sink's [`ErrorOptions`] decide when rows are given up, and what happens to them. A batch that
+//! cannot be encoded is halved until only the rows at fault are left, if the strategy lets the others
+//! pass; a sink that cannot write at all gives up the whole batch at once, and before it the rows that
+//! the sink still holds itself, which is why the task keeps those ([`UnsettledRows`]). A sink that cannot
+//! be opened cannot write: if its rows are dropped or become dead letters, each batch is an attempt to
+//! open it. When the sink fails its rows stay in the queue, which a new task takes over when the sink is
+//! started again.
 
 mod sink_status;
 mod unsettled_rows;
@@ -32,53 +33,52 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-pub(crate) use sink_status::SinkStatus;
-use unsettled_rows::Held;
+pub(crate) use sink_status::{SinkStatus, SinkSynced};
+use unsettled_rows::UnsettledRows;
 
 use crate::subscription::{Delivery, Event, Subscription};
 
-/// How often a dead letter is offered to its stream before it goes to the log.
-const LETTER_ATTEMPTS: u32 = 3;
-/// The wait between two such offers.
-const LETTER_WAIT: Duration = Duration::from_secs(1);
+/// Attempts to send a dead letter to its stream before it is only logged.
+const DEAD_LETTER_ATTEMPTS: u32 = 3;
+/// The wait between two such attempts.
+const DEAD_LETTER_WAIT: Duration = Duration::from_secs(1);
 
-/// What a feeder is made of.
+/// What a sink task is made of.
 pub(in crate::db) struct SinkTaskParts {
-    /// What is to be written.
+    /// The rows to be written.
     pub rows: Subscription,
-    /// Ends the feeder at once.
+    /// Ends the task at once.
     pub stop: CancellationToken,
-    /// Where the feeder tells how it is doing.
+    /// Where the task reports how it is doing.
     pub status: Arc<SinkStatus>,
-    /// Decides the jitter of waits.
+    /// Seeds the jitter of waits.
     pub seed: u64,
-    /// What happens to rows that cannot be written.
+    /// Decides about rows that cannot be written.
     pub errors: ErrorOptions,
-    /// Where the sink was before a restart; the first rows of the subscription follow it.
+    /// The position of the sink before a restart; the first rows of the subscription follow it.
     pub receipt: Option<Receipt>,
     /// The stream whose rows these are, for dead letters.
     pub stream: String,
-    /// Takes dead letters; without it they go to the log.
-    pub letters: Option<Arc<dyn DeadLetters>>,
-    /// Tells when a row was given up.
+    /// Takes dead letters; without it they are only logged.
+    pub dead_letters: Option<Arc<dyn DeadLetters>>,
+    /// The time at which a row was given up.
     pub clock: Arc<dyn Clock>,
 }
 
-/// Moves rows from a subscription into a sink, trying again when the sink fails.
+/// Moves rows from a subscription into a sink, and retries when the sink fails.
 pub(in crate::db) struct SinkTask {
     parts: SinkTaskParts,
-    /// What was handed over of each batch that is written and not delivered.
-    held: Held,
+    unsettled: UnsettledRows,
     /// Whether the sink is open.
     is_open: bool,
-    /// Gives every series of attempts a jitter of its own.
+    /// The number of series of attempts, each of which has its own jitter.
     series: u64,
 }
 
-/// The sink is told to stop or cannot go on; the status says which.
-struct Ended;
+/// The sink has stopped or failed; the status says which.
+struct SinkEnded;
 
-/// Rows that are not tried again.
+/// Why rows are not retried.
 struct GivenUp {
     error: Error,
     attempts: u32,
@@ -88,34 +88,34 @@ impl SinkTask {
     pub fn new(parts: SinkTaskParts) -> Self {
         Self {
             parts,
-            held: Held::default(),
+            unsettled: UnsettledRows::default(),
             is_open: false,
             series: 0,
         }
     }
 
-    /// The sink cannot go on, and why.
+    /// The sink fails for good.
     pub fn fail(&self, reason: String) {
         self.parts.rows.strand();
         self.parts.status.end(&reason);
         self.parts.status.set("failed", Some(reason));
     }
 
-    /// Writes rows until there are no more, the sink fails for good, or it is told to stop.
+    /// Writes rows until there are no more, the sink fails for good, or it is stopped.
     pub async fn run(mut self, mut sink: Box<dyn Sink>) {
         let (stop, status) = (self.parts.stop.clone(), Arc::clone(&self.parts.status));
         let outage = sink.outage();
         let fed = tokio::select! {
             fed = self.feed(sink.as_mut()) => fed,
             () = stop.cancelled() => Ok(()),
-            never = follow(outage, &status) => match never {},
+            never = follow_outage(outage, &status) => match never {},
         };
         let closed = sink.close().await;
         if closed.is_ok() {
-            self.all_is_outside();
+            self.settle_all();
         }
         match (fed, closed) {
-            (Err(Ended), _) => {}
+            (Err(SinkEnded), _) => {}
             (Ok(()), Ok(())) => {
                 self.parts.status.end("the sink has stopped");
                 self.parts.status.set("stopped", None);
@@ -124,7 +124,7 @@ impl SinkTask {
         }
     }
 
-    async fn feed(&mut self, sink: &mut dyn Sink) -> Result<(), Ended> {
+    async fn feed(&mut self, sink: &mut dyn Sink) -> Result<(), SinkEnded> {
         self.open(sink).await?;
         while let Some(event) = self.next(sink).await? {
             if let Event::Rows(batch) = event {
@@ -135,29 +135,31 @@ impl SinkTask {
         Ok(())
     }
 
-    async fn open(&mut self, sink: &mut dyn Sink) -> Result<(), Ended> {
+    async fn open(&mut self, sink: &mut dyn Sink) -> Result<(), SinkEnded> {
         let mut attempts = self.series(self.parts.errors.restarts(Backoff::default()));
         while let Err(error) = sink.open(self.parts.receipt.clone()).await {
-            if self.leaves_out() && !matches!(error, Error::BadReceipt { .. }) {
-                self.parts.status.opened();
-                self.parts.status.set("degraded", Some(told(&error)));
+            if self.skips_rows() && !matches!(error, Error::BadReceipt { .. }) {
+                self.parts.status.set_opened();
+                self.parts.status.set("degraded", Some(with_hint(&error)));
                 return Ok(());
             }
             let Some(wait) = attempts.next(Duration::ZERO, error.retry()) else {
                 return Err(self.failed(&error));
             };
-            self.parts.status.set("backing_off", Some(told(&error)));
+            self.parts
+                .status
+                .set("backing_off", Some(with_hint(&error)));
             tokio::time::sleep(wait).await;
         }
         self.is_open = true;
         self.settle(sink);
-        self.parts.status.opened();
+        self.parts.status.set_opened();
         self.parts.status.set("running", None);
         Ok(())
     }
 
-    /// The next event; flushes the sink before it waits, and syncs it when asked.
-    async fn next(&mut self, sink: &mut dyn Sink) -> Result<Option<Event>, Ended> {
+    /// The next event; flushes the sink before it waits, and syncs it on request.
+    async fn next(&mut self, sink: &mut dyn Sink) -> Result<Option<Event>, SinkEnded> {
         loop {
             self.sync(sink).await;
             let event = match self.parts.rows.try_next() {
@@ -166,20 +168,20 @@ impl SinkTask {
                     let parts = &mut self.parts;
                     tokio::select! {
                         event = StreamExt::next(&mut parts.rows) => event.transpose(),
-                        () = parts.status.asked() => continue,
+                        () = parts.status.sync_requested() => continue,
                     }
                 }
                 event => event,
             };
             return event.map_err(|error| {
                 self.fail(error.to_string());
-                Ended
+                SinkEnded
             });
         }
     }
 
-    /// Flushes the sink, again and again until it is done or what the sink holds is given up.
-    async fn flush(&mut self, sink: &mut dyn Sink) -> Result<(), Ended> {
+    /// Flushes the sink, and retries until it is done or the rows that the sink holds are given up.
+    async fn flush(&mut self, sink: &mut dyn Sink) -> Result<(), SinkEnded> {
         if !self.is_open {
             return Ok(());
         }
@@ -190,11 +192,11 @@ impl SinkTask {
                 (self.series(retries), self.series(patience()))
             });
             let mut wait = attempts.next(Duration::ZERO, error.retry());
-            if wait.is_none() && self.leaves_out() {
+            if wait.is_none() && self.skips_rows() {
                 let attempts = attempts.failures();
-                let reason = told(&error);
+                let reason = with_hint(&error);
                 let failure = GivenUp { error, attempts };
-                if self.give_up_held(sink, &failure).await? {
+                if self.give_up_unsettled(sink, &failure).await? {
                     self.settle(sink);
                     self.parts.status.set("degraded", Some(reason));
                     return Ok(());
@@ -213,33 +215,32 @@ impl SinkTask {
     }
 
     /// Writes a batch, or those of its rows that can be written.
-    async fn write(&mut self, sink: &mut dyn Sink, batch: &RecordBatch) -> Result<(), Ended> {
-        self.held.begin();
+    async fn write(&mut self, sink: &mut dyn Sink, batch: &RecordBatch) -> Result<(), SinkEnded> {
+        self.unsettled.begin();
         let mut parts = vec![batch.clone()];
         let (mut given_up, mut letters) = (None, Vec::new());
         while let Some(part) = parts.pop() {
             let rows = part.num_rows();
             match self.try_write(sink, &part).await {
-                Ok(()) => self.held.add(part),
+                Ok(()) => self.unsettled.add(part),
                 Err(failure) if self.tells_rows_apart(&failure) && rows > 1 => {
                     parts.push(part.slice(rows / 2, rows - rows / 2));
                     parts.push(part.slice(0, rows / 2));
                 }
                 Err(failure) => {
-                    if self.leaves_out() && !failure.error.is_of_rows() {
-                        // What was written before comes first. If the sink keeps it, it may yet
-                        // deliver it.
-                        self.give_up_held(sink, &failure).await?;
+                    if self.skips_rows() && !failure.error.is_of_rows() {
+                        // Earlier rows come first. If the sink keeps them, it may still deliver them.
+                        self.give_up_unsettled(sink, &failure).await?;
                     }
                     letters.extend(self.give_up(&part, &failure)?);
-                    given_up = Some(told(&failure.error));
+                    given_up = Some(with_hint(&failure.error));
                 }
             }
         }
         if !letters.is_empty() {
-            self.bury(&letters).await;
+            self.send_dead_letters(&letters).await;
         }
-        self.held.finish();
+        self.unsettled.finish();
         match given_up {
             Some(reason) => self.parts.status.set("degraded", Some(reason)),
             None => self.parts.status.recover("degraded"),
@@ -247,19 +248,18 @@ impl SinkTask {
         Ok(())
     }
 
-    /// Whether a batch is worth being halved: only some of its rows are at fault, and the others may
-    /// go on without them.
+    /// Whether to halve a batch: some of its rows are at fault, and the others may pass without them.
     fn tells_rows_apart(&self, failure: &GivenUp) -> bool {
-        failure.error.is_of_rows() && self.leaves_out()
+        failure.error.is_of_rows() && self.skips_rows()
     }
 
-    /// Whether the sink goes on without the rows that it cannot write.
-    fn leaves_out(&self) -> bool {
+    /// Whether the sink continues without the rows that it cannot write.
+    fn skips_rows(&self) -> bool {
         use ErrorStrategy::{Dlq, Drop};
         matches!(self.parts.errors.strategy(), Some(Drop | Dlq))
     }
 
-    /// Writes rows, again and again until they are written or given up.
+    /// Writes rows, and retries until they are written or given up.
     async fn try_write(&mut self, sink: &mut dyn Sink, rows: &RecordBatch) -> Result<(), GivenUp> {
         let mut attempts: Option<Attempts> = None;
         loop {
@@ -276,12 +276,14 @@ impl SinkTask {
                 self.parts.status.recover("backing_off");
                 return Err(GivenUp { error, attempts });
             };
-            self.parts.status.set("backing_off", Some(told(&error)));
+            self.parts
+                .status
+                .set("backing_off", Some(with_hint(&error)));
             self.rest(sink, wait).await;
         }
     }
 
-    /// Writes rows; opens the sink before, if it could not be opened so far.
+    /// Writes rows once; opens the sink first if it is not open.
     async fn write_once(
         &mut self,
         sink: &mut dyn Sink,
@@ -294,33 +296,37 @@ impl SinkTask {
         sink.write(rows).await
     }
 
-    /// Waits before the next flush, if there is to be one.
+    /// Waits before the next flush; without a wait the sink fails.
     async fn wait_to_flush(
         &mut self,
         sink: &mut dyn Sink,
         error: &Error,
         wait: Option<Duration>,
-    ) -> Result<(), Ended> {
+    ) -> Result<(), SinkEnded> {
         let wait = wait.ok_or_else(|| self.failed(error))?;
-        self.parts.status.set("degraded", Some(told(error)));
+        self.parts.status.set("degraded", Some(with_hint(error)));
         self.rest(sink, wait).await;
         Ok(())
     }
 
-    /// Waits, and syncs the sink meanwhile when asked.
+    /// Waits, and syncs the sink meanwhile on request.
     async fn rest(&mut self, sink: &mut dyn Sink, wait: Duration) {
         let until = Instant::now() + wait;
         loop {
             self.sync(sink).await;
             tokio::select! {
                 () = tokio::time::sleep_until(until) => return,
-                () = self.parts.status.asked() => {}
+                () = self.parts.status.sync_requested() => {}
             }
         }
     }
 
-    /// Does with rows what the strategy says; gives the dead letters to be sent.
-    fn give_up(&mut self, rows: &RecordBatch, failure: &GivenUp) -> Result<Vec<DeadLetter>, Ended> {
+    /// Applies the strategy to rows; returns the dead letters to be sent.
+    fn give_up(
+        &mut self,
+        rows: &RecordBatch,
+        failure: &GivenUp,
+    ) -> Result<Vec<DeadLetter>, SinkEnded> {
         match self.parts.errors.strategy() {
             Some(ErrorStrategy::Drop) => {
                 let reason = failure.error.to_string();
@@ -330,37 +336,37 @@ impl SinkTask {
                     .add(&reason, rows.num_rows() as u64);
                 Ok(Vec::new())
             }
-            Some(ErrorStrategy::Dlq) => Ok(self.letters(rows, failure)),
+            Some(ErrorStrategy::Dlq) => Ok(self.dead_letters(rows, failure)),
             None | Some(ErrorStrategy::Retry | ErrorStrategy::Fail) => {
                 Err(self.failed(&failure.error))
             }
         }
     }
 
-    /// Does with the rows that the sink still holds what the strategy says; false if it keeps them.
-    async fn give_up_held(
+    /// Applies the strategy to the rows that the sink still holds; false if the sink keeps them.
+    async fn give_up_unsettled(
         &mut self,
         sink: &mut dyn Sink,
         failure: &GivenUp,
-    ) -> Result<bool, Ended> {
+    ) -> Result<bool, SinkEnded> {
         let Some(places) = sink.take_back() else {
             return Ok(false);
         };
         let mut letters = Vec::new();
-        for rows in self.held.take(&places) {
+        for rows in self.unsettled.take(&places) {
             letters.extend(self.give_up(&rows, failure)?);
         }
         if !letters.is_empty() {
-            self.bury(&letters).await;
+            self.send_dead_letters(&letters).await;
         }
         Ok(true)
     }
 
-    /// Sends dead letters to their stream; what it does not take goes to the log, and is counted.
-    async fn bury(&self, letters: &[DeadLetter]) {
+    /// Sends dead letters to their stream; logs and counts those that it does not take.
+    async fn send_dead_letters(&self, letters: &[DeadLetter]) {
         let mut refusal = "there is no dead-letter stream".to_owned();
-        if let Some(stream) = &self.parts.letters {
-            for attempt in 1..=LETTER_ATTEMPTS {
+        if let Some(stream) = &self.parts.dead_letters {
+            for attempt in 1..=DEAD_LETTER_ATTEMPTS {
                 match stream.take(letters).await {
                     Ok(()) => {
                         let sent = &self.parts.status.dead_letters;
@@ -369,8 +375,8 @@ impl SinkTask {
                     }
                     Err(reason) => refusal = reason,
                 }
-                if attempt < LETTER_ATTEMPTS {
-                    tokio::time::sleep(LETTER_WAIT).await;
+                if attempt < DEAD_LETTER_ATTEMPTS {
+                    tokio::time::sleep(DEAD_LETTER_WAIT).await;
                 }
             }
         }
@@ -384,7 +390,7 @@ impl SinkTask {
         self.parts.status.dropped.add(&reason, rows);
     }
 
-    fn letters(&self, rows: &RecordBatch, failure: &GivenUp) -> Vec<DeadLetter> {
+    fn dead_letters(&self, rows: &RecordBatch, failure: &GivenUp) -> Vec<DeadLetter> {
         let timestamp_us = self.parts.clock.now_us();
         let letter = |original_event| DeadLetter {
             original_event,
@@ -397,9 +403,9 @@ impl SinkTask {
         originals(rows).into_iter().map(letter).collect()
     }
 
-    /// Notes what the sink no longer holds itself, and where it is.
+    /// Reports the rows that the sink no longer holds itself, and its position.
     fn settle(&mut self, sink: &dyn Sink) {
-        let (rows, items) = self.held.settle(sink.unsent());
+        let (rows, items) = self.unsettled.settle(sink.unsent());
         let status = &self.parts.status;
         status.rows.fetch_add(rows, Ordering::Relaxed);
         status.overflowed.store(sink.dropped(), Ordering::Relaxed);
@@ -411,27 +417,27 @@ impl SinkTask {
         status.deliver(receipt, items);
     }
 
-    /// The sink has closed: everything it took is outside, and durable.
-    fn all_is_outside(&mut self) {
+    /// The sink has closed: all rows that it took are in the external system, and durable.
+    fn settle_all(&mut self) {
         let status = &self.parts.status;
         let receipt = status.delivered().receipt;
-        let (rows, items) = self.held.settle(0);
+        let (rows, items) = self.unsettled.settle(0);
         status.rows.fetch_add(rows, Ordering::Relaxed);
         status.deliver(receipt.clone(), items);
         status.synced(receipt);
     }
 
-    /// Syncs the sink if somebody waits for it.
+    /// Syncs the sink if that is requested.
     async fn sync(&self, sink: &mut dyn Sink) {
-        if let Some((waiting, receipt)) = self.parts.status.take_waiting() {
+        if let Some((requests, receipt)) = self.parts.status.take_sync_requests() {
             let synced = match self.is_open {
-                true => sink.sync().await.map_err(|error| told(&error)),
+                true => sink.sync().await.map_err(|error| with_hint(&error)),
                 false => Ok(()),
             };
             if synced.is_ok() {
                 self.parts.status.synced(receipt);
             }
-            waiting.answer(&synced);
+            requests.answer(&synced);
         }
     }
 
@@ -440,27 +446,27 @@ impl SinkTask {
         Attempts::new(policy, self.parts.seed.wrapping_add(self.series))
     }
 
-    fn failed(&self, error: &Error) -> Ended {
-        self.fail(told(error));
-        Ended
+    fn failed(&self, error: &Error) -> SinkEnded {
+        self.fail(with_hint(error));
+        SinkEnded
     }
 }
 
-/// When a flush is tried again of a sink that keeps what it holds, so that it can neither be dropped nor
-/// sent elsewhere.
+/// The retries of a flush when the sink keeps the rows that it holds, so that they can be neither dropped
+/// nor made dead letters.
 fn patience() -> Backoff {
     ErrorOptions::default().retries()
 }
 
-/// Tells whether the sink can reach the outside, for as long as it is polled.
-async fn follow(
+/// Reports whether the sink can reach the external system, for as long as it is polled.
+async fn follow_outage(
     outage: Option<watch::Receiver<Option<String>>>,
     status: &SinkStatus,
 ) -> Infallible {
     if let Some(mut outage) = outage {
         loop {
             let why = outage.borrow_and_update().clone();
-            status.cannot_reach(why);
+            status.set_outage(why);
             if outage.changed().await.is_err() {
                 break;
             }
@@ -469,8 +475,8 @@ async fn follow(
     std::future::pending().await
 }
 
-/// What went wrong, and what to do where we know.
-fn told(error: &Error) -> String {
+/// The error with its hint, if it has one.
+fn with_hint(error: &Error) -> String {
     match error.hint() {
         Some(hint) => format!("{error}; {hint}"),
         None => error.to_string(),

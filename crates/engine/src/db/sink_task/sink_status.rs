@@ -1,8 +1,8 @@
-//! How far a sink has come: what it tells those who look at it, and what a checkpoint saves of it.
+//! How a sink is doing, for those who watch it, and how far it has come, for checkpoints.
 //!
-//! The feeder writes it, anyone may read it. The receipt and the number of items that it covers are one
-//! value under one mutex, so that nobody ever sees one without the other. Whoever saves a receipt asks
-//! with [`SinkStatus::sync`] for it to be durable first.
+//! The sink task writes it, any thread may read it. The receipt and the number of items that it covers
+//! are one value under one mutex, so that no reader sees one without the other. A checkpoint calls
+//! [`SinkStatus::sync`] before it saves a receipt, so that the receipt is durable first.
 
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
@@ -13,7 +13,6 @@ use tokio::sync::{Notify, oneshot, watch};
 use crate::event_log::EventLog;
 use crate::subscription::{Delivered, Delivery, Queue};
 
-/// How a sink is doing.
 #[derive(Default)]
 pub(crate) struct SinkStatus {
     /// Rows that the sink has handed on. Only grows.
@@ -24,28 +23,28 @@ pub(crate) struct SinkStatus {
     pub overflowed: AtomicU64,
     /// Rows that were sent to the dead letters. Only grows.
     pub dead_letters: AtomicU64,
-    state: Mutex<SinkState>,
-    /// Why the outside cannot be reached, if the sink has said so.
+    state: Mutex<SinkHealth>,
+    /// Why the sink cannot reach the external system, if it reports that.
     outage: Mutex<Option<String>>,
-    /// Where its errors are kept, and under which name.
+    /// Where its errors are logged, and under which name.
     errors: OnceLock<(Arc<EventLog>, String)>,
-    progress: Mutex<Progress>,
-    /// Told to the feeder: somebody waits for a sync.
-    asked: Notify,
-    /// Whether it has been opened, or never will be.
-    settled: watch::Sender<bool>,
-    /// Where its rows wait.
+    progress: Mutex<SinkProgress>,
+    /// Wakes the sink task, because a sync is requested.
+    requested: Notify,
+    /// Whether the sink has been opened, or never will be.
+    opened: watch::Sender<bool>,
+    /// The queue in which its rows wait.
     queue: Mutex<Weak<Queue>>,
 }
 
-/// The state of a sink, and why.
+/// The state of a sink, as `system.sinks` shows it.
 #[derive(Debug, Clone)]
-pub(crate) struct SinkState {
+pub(crate) struct SinkHealth {
     pub name: &'static str,
     pub reason: Option<String>,
 }
 
-impl Default for SinkState {
+impl Default for SinkHealth {
     fn default() -> Self {
         Self {
             name: "starting",
@@ -54,38 +53,39 @@ impl Default for SinkState {
     }
 }
 
-/// Answered once everything up to the receipt of the moment of asking is durable, or with why not.
-pub(crate) type Synced = oneshot::Receiver<Result<(), String>>;
+/// Answered once everything up to the receipt at the time of the request is durable, or with the reason
+/// why it cannot be.
+pub(crate) type SinkSynced = oneshot::Receiver<Result<(), String>>;
 
 #[derive(Default)]
-struct Progress {
+struct SinkProgress {
     delivered: Delivered,
     /// The last receipt that is durable.
     synced: Option<Receipt>,
-    /// Those who wait for a sync.
+    /// Requests for a sync.
     waiting: Vec<oneshot::Sender<Result<(), String>>>,
-    /// Why there will be no sync any more.
+    /// Why there will be no sync, once the sink has ended.
     ended: Option<String>,
 }
 
 impl SinkStatus {
-    /// The errors of the sink of this name are kept in `notices`.
-    pub fn tell_errors_to(&self, event_log: &Arc<EventLog>, name: &str) {
-        // Only the first that is said counts, and nobody says another.
+    /// Logs the errors of the sink under this name.
+    pub fn log_errors_to(&self, event_log: &Arc<EventLog>, name: &str) {
+        // It is called once for each sink.
         let _ = self.errors.set((Arc::clone(event_log), name.to_owned()));
     }
 
-    /// Its rows wait in `queue`.
+    /// The sink reads `queue`.
     pub fn reads(&self, queue: &Arc<Queue>) {
         *self.queue_lock() = Arc::downgrade(queue);
     }
 
-    /// Where its rows wait, if the engine still feeds it.
+    /// The queue in which its rows wait, if the engine still feeds it.
     pub fn queue(&self) -> Option<Arc<Queue>> {
         self.queue_lock().upgrade()
     }
 
-    /// Whether rows wait to be written, or are in the sink's own hands. Never after it has ended.
+    /// Whether rows wait to be written, or the sink holds some itself. False after it has ended.
     pub fn is_behind(&self) -> bool {
         let queue = self.queue();
         let backlog = queue.as_ref().and_then(|queue| queue.backlog());
@@ -97,11 +97,11 @@ impl SinkStatus {
             tracing::warn!(state = name, reason, "sink");
             self.note(reason);
         }
-        *self.state.lock().unwrap_or_else(PoisonError::into_inner) = SinkState { name, reason };
+        *self.state.lock().unwrap_or_else(PoisonError::into_inner) = SinkHealth { name, reason };
     }
 
-    /// The outside cannot be reached, or again. The sink is trying by itself.
-    pub(super) fn cannot_reach(&self, why: Option<String>) {
+    /// The sink cannot reach the external system and retries by itself; `None` when it can again.
+    pub(super) fn set_outage(&self, why: Option<String>) {
         if let Some(reason) = &why {
             self.note(reason);
         }
@@ -121,12 +121,12 @@ impl SinkStatus {
         }
     }
 
-    /// How it is doing. One that would be running but cannot reach the outside is not.
-    pub fn get(&self) -> SinkState {
+    /// The state of the sink; a running sink that cannot reach the external system is backing off.
+    pub fn get(&self) -> SinkHealth {
         let state = self.state();
         let outage = self.outage.lock().unwrap_or_else(PoisonError::into_inner);
         match outage.clone() {
-            Some(reason) if state.name == "running" => SinkState {
+            Some(reason) if state.name == "running" => SinkHealth {
                 name: "backing_off",
                 reason: Some(reason),
             },
@@ -134,16 +134,21 @@ impl SinkStatus {
         }
     }
 
-    fn state(&self) -> SinkState {
+    /// Whether it has failed for good.
+    pub fn has_failed(&self) -> bool {
+        self.state().name == "failed"
+    }
+
+    fn state(&self) -> SinkHealth {
         self.state
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .clone()
     }
 
-    /// Asks for everything up to the present receipt to be made durable. Never blocks; a sink that
-    /// hangs does not answer, so who waits needs a deadline. A feeder that ends drops the question.
-    pub fn sync(&self) -> Synced {
+    /// Requests that everything up to the present receipt is made durable. Never blocks; a sink that
+    /// hangs does not answer, so the caller needs a deadline. A sink task that ends drops the request.
+    pub fn sync(&self) -> SinkSynced {
         let (answer, synced) = oneshot::channel();
         let mut progress = self.progress();
         let durable = progress.delivered.receipt == progress.synced;
@@ -153,59 +158,59 @@ impl SinkStatus {
             None => None,
         };
         match now {
-            // Who asked may have gone.
+            // The caller may have given up.
             Some(now) => drop(answer.send(now)),
             None => progress.waiting.push(answer),
         }
         drop(progress);
-        self.asked.notify_one();
+        self.requested.notify_one();
         synced
     }
 
-    /// Waits until somebody asks for a sync.
-    pub(super) async fn asked(&self) {
-        self.asked.notified().await;
+    /// Waits until a sync is requested.
+    pub(super) async fn sync_requested(&self) {
+        self.requested.notified().await;
     }
 
-    /// The place before the first write, which was durable before it.
+    /// `receipt` is the position before the first write, which is durable already.
     pub fn begin(&self, receipt: Option<Receipt>) {
         let mut progress = self.progress();
         progress.synced = receipt.clone();
         progress.delivered = Delivered { receipt, items: 0 };
     }
 
-    /// Another feeder goes on behind what this one delivered.
-    pub fn begin_again(&self) {
+    /// A new sink task continues behind what the last one delivered.
+    pub fn restart(&self) {
         let mut progress = self.progress();
         progress.delivered.items = 0;
         progress.ended = None;
         drop(progress);
-        self.set(SinkState::default().name, None);
+        self.set(SinkHealth::default().name, None);
     }
 
     /// The sink is open.
-    pub(super) fn opened(&self) {
-        self.settled.send_replace(true);
+    pub(super) fn set_opened(&self) {
+        self.opened.send_replace(true);
     }
 
     /// Waits until the sink is open, or never will be.
     pub async fn wait_open(&self) {
-        // The sender lives as long as this.
-        let _ = self.settled.subscribe().wait_for(|settled| *settled).await;
+        // The sender is a field of `self`, so it is not closed.
+        let _ = self.opened.subscribe().wait_for(|opened| *opened).await;
     }
 
-    /// `items` more need not be written again; `receipt` covers all of them and nothing else.
+    /// `items` more are delivered; `receipt` covers exactly what is delivered.
     pub(super) fn deliver(&self, receipt: Option<Receipt>, items: u64) {
         let delivered = &mut self.progress().delivered;
         delivered.receipt = receipt;
         delivered.items += items;
     }
 
-    /// Those who wait for a sync, and the receipt that it must reach.
-    pub(super) fn take_waiting(&self) -> Option<(Waiting, Option<Receipt>)> {
+    /// The requests for a sync, and the receipt that it must reach.
+    pub(super) fn take_sync_requests(&self) -> Option<(SyncRequests, Option<Receipt>)> {
         let mut progress = self.progress();
         let waiting = std::mem::take(&mut progress.waiting);
-        (!waiting.is_empty()).then(|| (Waiting(waiting), progress.delivered.receipt.clone()))
+        (!waiting.is_empty()).then(|| (SyncRequests(waiting), progress.delivered.receipt.clone()))
     }
 
     /// Everything up to `receipt` is durable.
@@ -215,7 +220,7 @@ impl SinkStatus {
 
     /// Nothing more will be written or synced.
     pub(super) fn end(&self, reason: &str) {
-        self.opened();
+        self.set_opened();
         let mut progress = self.progress();
         progress.ended = Some(reason.to_owned());
         let durable = progress.delivered.receipt == progress.synced;
@@ -224,7 +229,7 @@ impl SinkStatus {
         } else {
             Err(reason.to_owned())
         };
-        Waiting(std::mem::take(&mut progress.waiting)).answer(&answer);
+        SyncRequests(std::mem::take(&mut progress.waiting)).answer(&answer);
     }
 
     fn queue_lock(&self) -> MutexGuard<'_, Weak<Queue>> {
@@ -232,7 +237,7 @@ impl SinkStatus {
     }
 
     /// A panic while the lock was held leaves a progress whose every field is still valid.
-    fn progress(&self) -> MutexGuard<'_, Progress> {
+    fn progress(&self) -> MutexGuard<'_, SinkProgress> {
         self.progress.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -252,13 +257,13 @@ impl Delivery for SinkStatus {
     }
 }
 
-/// Those who wait for a sync.
-pub(super) struct Waiting(Vec<oneshot::Sender<Result<(), String>>>);
+/// Requests for a sync that have no answer yet.
+pub(super) struct SyncRequests(Vec<oneshot::Sender<Result<(), String>>>);
 
-impl Waiting {
+impl SyncRequests {
     pub fn answer(self, answer: &Result<(), String>) {
         for waiting in self.0 {
-            // Who asked may have given up waiting.
+            // The caller may have given up.
             let _ = waiting.send(answer.clone());
         }
     }

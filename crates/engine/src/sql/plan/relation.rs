@@ -38,6 +38,17 @@ pub struct Relation {
 }
 
 impl Relation {
+    /// Rows that are never taken back, without event time.
+    pub fn new(name: &str, schema: SchemaRef) -> Self {
+        Self {
+            name: name.to_owned(),
+            schema,
+            event_time: Vec::new(),
+            changes: false,
+            stamp: None,
+        }
+    }
+
     /// The same with hidden columns.
     #[must_use]
     pub fn with_metadata_columns(
