@@ -1,4 +1,4 @@
-//! What a stream is doing, how many do it, and what is saved of that.
+//! The status of streams: of one, of all as numbers, and as a checkpoint saves it.
 
 use std::collections::BTreeMap;
 

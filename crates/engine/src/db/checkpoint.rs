@@ -1,12 +1,12 @@
-//! Checkpoints: what all queries know between two steps, on disk, so that a restart replays only what
-//! comes behind it.
+//! Checkpoints: the state of all queries between two steps, on disk, so that a restart replays only the
+//! records behind it.
 //!
 //! ```text
 //!   all workers answer ─► logs synced that far ─► sinks synced that far ─► runs and manifest written
 //! ```
 //!
 //! The statements of everything that exists are part of each checkpoint, and `execute` returns only when
-//! one that has them is on disk. So what exists and what is known of it always fit together.
+//! one that has them is on disk. So what exists and its saved state always match.
 
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -48,7 +48,7 @@ pub(crate) fn checkpoint(engine: &Engine) -> Result<()> {
     Ok(())
 }
 
-/// What all workers know at one moment, and what exists at it.
+/// The state of all workers at one moment, and what exists at it.
 fn collect(engine: &Engine) -> Result<State<Run>> {
     let mut state = State::default();
     let answers = {
@@ -84,7 +84,7 @@ struct SyncedSink {
     synced: SinkSynced,
 }
 
-/// Asks every sink with a receipt in `state` to make what it has written as durable as that says.
+/// Asks every sink with a receipt in `state` to make durable what that receipt covers.
 fn ask_sinks(catalog: &Catalog, state: &State<Run>) -> Vec<SyncedSink> {
     let receipts = state
         .sinks

@@ -40,7 +40,7 @@ pub enum Outcome {
         /// The name of the source.
         name: String,
     },
-    /// Entries were dropped.
+    /// An entry was dropped, and with CASCADE all that read it.
     Dropped {
         /// The names, in the order in which the entries were dropped.
         names: Vec<String>,

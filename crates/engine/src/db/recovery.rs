@@ -1,7 +1,7 @@
 //! Recovery: a database as it was, out of its data folder.
 //!
 //! ```text
-//!   checkpoint ─► statements again, each continuing from its saved state ─► records behind it ─► go on
+//!   checkpoint ─► its statements, each restoring its saved state ─► records behind it ─► connectors
 //! ```
 
 use std::collections::BTreeMap;
@@ -26,7 +26,7 @@ const STEPS_AT_ONCE: u64 = 16;
 /// How far the sources had been fed at the checkpoint, by name.
 type Fed = BTreeMap<String, SourceState>;
 
-/// Executes the statements of the checkpoint, feeds the records behind it, and goes on. Blocks.
+/// Executes the statements of the checkpoint, feeds the records behind it, and starts connectors. Blocks.
 pub(crate) fn recover(engine: &Engine, folder: &DataFolder) -> Result<()> {
     let starts_connectors = engine.starts_connectors();
     let (definitions, streams, fed, sequence) = folder.restore(|state| {
@@ -54,7 +54,7 @@ pub(crate) fn recover(engine: &Engine, folder: &DataFolder) -> Result<()> {
     engine.workers.command(Command::SetSequence(last + 1));
     engine.workers.finish_turns()?;
     for source in engine.catalog().sources() {
-        // The bad rows of before count, too.
+        // The bad rows from before the restart count, too.
         let bad = source.bad.rows();
         source.shared.bad.store(bad, Ordering::Relaxed);
     }

@@ -10,7 +10,7 @@ use headwater_connect::{
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use super::stream::Lifecycle;
+use super::stream::StreamLifecycle;
 use crate::db::options::WalOption;
 use crate::db::sink_task::SinkStatus;
 use crate::error::{Error, Result};
@@ -24,10 +24,8 @@ use crate::tap::SourceTap;
 use crate::topic::Topic;
 use crate::worker::Command;
 
-/// Something that was created.
 pub(crate) enum CatalogEntry {
     Source(SourceEntry),
-    /// A stream or a view.
     Query(QueryEntry),
     Sink(SinkEntry),
 }
@@ -64,13 +62,12 @@ pub(crate) struct QueryEntry {
     pub inputs: Vec<String>,
     pub text: String,
     pub logical: String,
-    pub lifecycle: Lifecycle,
+    pub lifecycle: StreamLifecycle,
 }
 
 pub(crate) struct SinkEntry {
     /// The topic whose rows it writes; empty until INSERT INTO feeds a declared sink.
     pub input: String,
-    /// The columns it takes.
     pub declared: SchemaRef,
     pub spec: SinkSpec,
     pub stop: CancellationToken,
@@ -79,7 +76,6 @@ pub(crate) struct SinkEntry {
     pub receipt: Option<Receipt>,
     /// The rows of the sink's own query, subscribed to before it had any, until the task takes them.
     pub rows: Option<Subscription>,
-    /// The running task of the sink.
     pub task: Option<JoinHandle<()>>,
 }
 
@@ -92,15 +88,14 @@ impl SourceConnector {
 }
 
 impl SourceEntry {
-    /// Rows that the source has dropped, by its backpressure, by its error strategy, or because an
-    /// option of its connector says so.
+    /// Rows that the source has dropped, by its backpressure, by its error strategy, or by an option of
+    /// its connector.
     pub fn dropped(&self) -> u64 {
         let connector = self.connector.as_ref();
         let by_connector = connector.map_or(0, |it| it.dropped_before + it.spec.dropped().total());
         self.shared.dropped.load(Ordering::Relaxed) + by_connector
     }
 
-    /// The column of the event time, for the planner.
     pub fn event_columns(&self) -> Vec<EventColumn> {
         event_columns(self.time.as_ref())
     }
@@ -189,7 +184,6 @@ impl CatalogEntry {
         }
     }
 
-    /// The names it reads.
     pub fn inputs(&self) -> Vec<&str> {
         match self {
             Self::Source(_) => Vec::new(),
@@ -219,7 +213,6 @@ impl CatalogEntry {
     }
 }
 
-/// The column of the event time, for the planner.
 pub(crate) fn event_columns(time: Option<&EventTimeColumn>) -> Vec<EventColumn> {
     let column = |time: &EventTimeColumn| EventColumn {
         column: time.column,

@@ -17,10 +17,9 @@ pub(crate) use entry::{
     CatalogEntry, QueryEntry, SinkEntry, SourceConnector, SourceEntry, event_columns,
 };
 pub(crate) use names::{NOT_IN_STATE, UNDEFINED, WRONG_KIND, not_a, undefined};
-pub(crate) use stream::{HeldInput, Lifecycle, StreamDefinition};
+pub(crate) use stream::{HeldInput, StreamDefinition, StreamLifecycle};
 pub(crate) use system_tables::{Cell, SYSTEM_SCHEMA, SystemTable};
 
-/// Everything that was created, by name.
 #[derive(Default)]
 pub(crate) struct Catalog {
     pub entries: BTreeMap<String, CatalogEntry>,
@@ -81,13 +80,11 @@ impl Catalog {
         self.entries.values().filter_map(CatalogEntry::source)
     }
 
-    /// All streams and views, by name.
     pub fn queries(&self) -> impl Iterator<Item = (&String, &QueryEntry)> {
         let entries = self.entries.iter();
         entries.filter_map(|(name, entry)| Some((name, entry.query()?)))
     }
 
-    /// All sinks, by name.
     pub fn sinks(&self) -> impl Iterator<Item = (&String, &SinkEntry)> {
         let entries = self.entries.iter();
         entries.filter_map(|(name, entry)| Some((name, entry.sink()?)))

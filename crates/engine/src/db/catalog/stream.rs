@@ -9,7 +9,7 @@ use crate::stream_status::StreamStatus;
 use crate::worker::Place;
 
 /// What a stream or view is doing, and what its dataflow is built of.
-pub(crate) struct Lifecycle {
+pub(crate) struct StreamLifecycle {
     pub status: StreamStatus,
     /// Since when it has this status, in microseconds since 1970-01-01 UTC.
     pub since_us: i64,
@@ -20,7 +20,6 @@ pub(crate) struct Lifecycle {
 }
 
 pub(crate) enum StreamDefinition {
-    /// The plan of its query.
     Query(Plan),
     /// The sources attached, which are its inputs. Until it has columns nothing can read it.
     SourceGroup { has_columns: bool },
@@ -29,7 +28,6 @@ pub(crate) enum StreamDefinition {
 /// An input whose rows do not reach the stream while it is paused.
 #[derive(Clone)]
 pub(crate) struct HeldInput {
-    /// Rows that the stream missed.
     pub missed: Arc<AtomicU64>,
     pub since_us: i64,
     /// The step up to which the query was fed from it, if it is a source with a log: then it misses
@@ -37,7 +35,7 @@ pub(crate) struct HeldInput {
     pub place: Option<Arc<Place>>,
 }
 
-impl Lifecycle {
+impl StreamLifecycle {
     /// A query that runs from its creation on.
     pub fn active(plan: Plan, now_us: i64) -> Self {
         Self::new(StreamStatus::Active, StreamDefinition::Query(plan), now_us)
@@ -71,7 +69,6 @@ impl Lifecycle {
         !has_columns
     }
 
-    /// Whether exactly these inputs are held.
     pub fn holds(&self, inputs: &BTreeSet<String>) -> bool {
         inputs.iter().eq(self.held.keys())
     }

@@ -7,10 +7,8 @@ use arrow::array::{
 };
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 
-/// The schema that the tables are in.
 pub(crate) const SYSTEM_SCHEMA: &str = "system";
 
-/// What a column holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum CellType {
     Text,
@@ -130,7 +128,6 @@ impl SystemTable {
         self.name
     }
 
-    /// The name with the schema in front.
     pub fn full_name(&self) -> String {
         format!("{SYSTEM_SCHEMA}.{}", self.name)
     }

@@ -44,7 +44,6 @@ pub(crate) fn start_sinks(engine: &Engine, catalog: &mut Catalog) -> Result<()> 
     Ok(())
 }
 
-/// Feeds a sink until it ends.
 fn run_sink(
     sink: &SinkEntry,
     rows: Subscription,
@@ -206,7 +205,7 @@ fn take_over_queue(
     status: &Arc<SinkStatus>,
     topic: &Arc<Topic>,
 ) -> Subscription {
-    // There is none if its query has been started again meanwhile.
+    // There is none if its query has been rebuilt meanwhile.
     let queue = status.queue().unwrap_or_else(|| {
         let inputs = std::slice::from_ref(&topic.relation.name);
         open_sink_queue(engine, catalog, sink, status, inputs).0

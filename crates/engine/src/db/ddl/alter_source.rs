@@ -108,7 +108,6 @@ impl OptionEntry {
     }
 }
 
-/// The statement that created a source.
 fn created(definition: &Definition) -> Result<CreateSource> {
     let statement = parse(&definition.text)?.into_iter().next();
     match statement.map(|it| it.node) {

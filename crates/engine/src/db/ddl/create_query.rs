@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::declaration::is_taken;
 use crate::dataflow::Failure;
 use crate::db::backfill::{BackfillInput, Start, catch_up, inputs_from, release, start_of};
-use crate::db::catalog::{CatalogEntry, Lifecycle, QueryEntry};
+use crate::db::catalog::{CatalogEntry, QueryEntry, StreamLifecycle};
 use crate::db::engine::Engine;
 use crate::db::outcome::Outcome;
 use crate::db::query::plan;
@@ -114,7 +114,7 @@ pub(super) fn install(
         engine.workers.add_queue(&output, queue, from);
     }
     output.tell_failures_to(&engine.event_log);
-    let lifecycle = Lifecycle::active(planned.plan.clone(), now_us());
+    let lifecycle = StreamLifecycle::active(planned.plan.clone(), now_us());
     engine.workers.command(Command::AddQuery(NewQuery {
         plan: planned.plan,
         inputs,

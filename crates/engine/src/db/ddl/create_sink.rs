@@ -25,8 +25,7 @@ pub(crate) fn create_sink(engine: &Engine, create: CreateSink, place: &Place) ->
         return Ok(Outcome::Unchanged { name });
     }
     refuse_unbuilt_options(&create.options)?;
-    let status = Arc::<SinkStatus>::default();
-    status.log_errors_to(&engine.event_log, &name);
+    let status = Arc::new(SinkStatus::new(&engine.event_log, &name));
     let receipt = engine.persistence.saved_receipt(&name);
     status.begin(receipt.clone());
     let mut rows = None;

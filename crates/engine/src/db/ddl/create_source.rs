@@ -1,4 +1,4 @@
-//! CREATE SOURCE.
+//! CREATE SOURCE, and the dead-letter stream that its options name.
 
 use super::dead_letter_stream::ensure_dead_letter_stream;
 use super::declaration::{is_taken, schema_of};

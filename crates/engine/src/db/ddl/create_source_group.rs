@@ -5,7 +5,7 @@ use std::sync::Arc;
 use arrow::datatypes::Schema;
 
 use super::declaration::{is_taken, schema_of};
-use crate::db::catalog::{CatalogEntry, Lifecycle, QueryEntry};
+use crate::db::catalog::{CatalogEntry, QueryEntry, StreamLifecycle};
 use crate::db::engine::Engine;
 use crate::db::lifecycle::new_topic;
 use crate::db::outcome::Outcome;
@@ -28,14 +28,14 @@ pub(crate) fn create_source_group(engine: &Engine, create: CreateSourceGroup) ->
     if let Some(watermark) = &create.watermark {
         if !watermark.delay.is_zero() {
             let error = SqlError::not_built("a delay in the watermark of a stream")
-                .hint("Each source says how far its rows may come out of order.");
+                .hint("Give each source a WATERMARK with the delay of its rows.");
             return Err(error.at(watermark.column.span.clone()).into());
         }
         let column = schema.index_of(&watermark.column.value);
         event_time.extend(column.map(|column| EventColumn { column, lag_us: 0 }));
     }
     let topic = new_topic(engine, &name, 0, schema, event_time)?;
-    let mut lifecycle = Lifecycle::pending(!create.columns.is_empty(), now_us());
+    let mut lifecycle = StreamLifecycle::pending(!create.columns.is_empty(), now_us());
     lifecycle.description = description;
     let entry = QueryEntry {
         kind: Kind::Stream,

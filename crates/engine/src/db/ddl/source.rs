@@ -95,7 +95,6 @@ fn event_time_column(create: &CreateSource, schema: &SchemaRef) -> Result<Option
     Ok(Some(EventTimeColumn { column, delay }))
 }
 
-/// A connector that has not been started.
 fn stopped_connector(spec: SourceSpec) -> SourceConnector {
     let blueprint = Arc::new(spec.clone());
     let tap = SourceTap::new(spec.format());

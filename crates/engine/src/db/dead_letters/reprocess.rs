@@ -147,7 +147,7 @@ impl Reprocessed {
         let Some(mut decoder) = decoder else {
             return Ok(Redecoded::default());
         };
-        let mut found = Batches::default();
+        let mut found = DecodedBatches::default();
         self.each_record(|sequence, taken| {
             let Some(bad) = taken.bad else { return Ok(()) };
             for (number, (bad, arrival_us)) in bad_of(&bad).enumerate() {
@@ -179,13 +179,13 @@ impl Reprocessed {
 
 /// Decoded rows, put together to batches of a good size.
 #[derive(Default)]
-struct Batches {
+struct DecodedBatches {
     redecoded: Redecoded,
     rows: Vec<RecordBatch>,
     places: Vec<BadPlace>,
 }
 
-impl Batches {
+impl DecodedBatches {
     fn add(&mut self, rows: RecordBatch, place: BadPlace) -> Result<()> {
         self.redecoded.rows += rows.num_rows() as u64;
         self.rows.push(rows);
@@ -227,7 +227,6 @@ fn bad_of(rows: &RecordBatch) -> impl Iterator<Item = (Bad, i64)> + '_ {
     })
 }
 
-/// The answer: one row.
 fn counted(rows: u64, still_bad: u64) -> Outcome {
     let count = |count: u64| Arc::new(Int64Array::from(vec![count.cast_signed()])) as ArrayRef;
     let columns = [

@@ -1,4 +1,4 @@
-//! The way of dead letters into their stream: from a sink, or from the lane of a source.
+//! Sends dead letters to their stream: those of a sink, or the bad rows in the lane of a source.
 
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -17,7 +17,6 @@ use crate::error::Result;
 use crate::source::{ArrowSource, Backpressure, SourceConfig, WalMode};
 use crate::sources::{ConnectorLane, SourceShared};
 
-/// Pushes dead letters into their stream.
 struct DeadLetterWriter {
     stream: Arc<Mutex<ArrowSource>>,
     shared: Arc<SourceShared>,
@@ -141,7 +140,6 @@ impl DeadLetterLane {
     }
 }
 
-/// The lane of a source's connector.
 pub(crate) fn connector_lane(
     engine: &Engine,
     catalog: &Catalog,

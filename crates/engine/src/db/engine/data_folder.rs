@@ -28,14 +28,12 @@ pub(crate) struct DataFolder {
     ack_trackers: Mutex<Vec<Weak<AckTracker>>>,
     /// Dropped sources, whose logs are removed once no checkpoint names them.
     dropped: Mutex<Vec<String>>,
-    /// One checkpoint at a time.
     checkpointing: Mutex<()>,
     /// Whether recovery has replayed the logs.
     pub caught_up: tokio::sync::watch::Sender<bool>,
     timer: CheckpointTimer,
 }
 
-/// Wakes the checkpoint thread.
 struct CheckpointTimer {
     state: Mutex<TimerState>,
     changed: Condvar,
@@ -75,7 +73,6 @@ impl DataFolder {
         take(&mut lock(&self.restored))
     }
 
-    /// Whether the statements of the checkpoint are being executed again.
     pub fn is_restoring(&self) -> bool {
         self.restoring.load(Ordering::Acquire)
     }
@@ -84,7 +81,6 @@ impl DataFolder {
         self.restoring.store(restoring, Ordering::Release);
     }
 
-    /// Whether recovery is complete.
     pub fn has_caught_up(&self) -> bool {
         *self.caught_up.borrow()
     }
@@ -126,7 +122,6 @@ impl DataFolder {
         });
     }
 
-    /// A handle waits for the disk.
     pub fn add_ack_tracker(&self, ack_tracker: &Arc<AckTracker>) {
         let mut ack_trackers = lock(&self.ack_trackers);
         ack_trackers.retain(|ack_tracker| ack_tracker.strong_count() > 0);
@@ -157,7 +152,7 @@ impl DataFolder {
         self.folder.release();
     }
 
-    /// No other checkpoint is taken while the guard is there. Blocks.
+    /// Keeps other checkpoints waiting until the guard is dropped. Blocks.
     pub fn one_checkpoint(&self) -> MutexGuard<'_, ()> {
         lock(&self.checkpointing)
     }
@@ -169,7 +164,6 @@ impl DataFolder {
         self.timer.changed.notify_all();
     }
 
-    /// Ends the checkpoint thread.
     pub fn end_timer(&self) {
         lock(&self.timer.state).ended = true;
         self.timer.changed.notify_all();

@@ -37,7 +37,6 @@ pub(crate) struct Engine {
     pub io: IoRuntime,
     pub persistence: Persistence,
     pub planner: Planner,
-    /// The connectors that statements can name.
     pub connectors: Connectors,
     pub event_log: Arc<EventLog>,
     /// Whether statements start what they create: always, or since the user has started connectors.

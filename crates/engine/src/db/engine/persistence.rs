@@ -1,5 +1,5 @@
-//! What a database keeps on disk for its entries: a source its log, and everything that a restart
-//! makes again what the checkpoint held of it. In a database in memory there is nothing of that.
+//! What a database keeps on disk for its entries: the logs of sources, and what the newest checkpoint
+//! held of each entry. A database in memory keeps none of that.
 
 use std::sync::Arc;
 

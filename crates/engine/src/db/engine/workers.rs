@@ -1,7 +1,7 @@
 //! The worker threads, and the commands that every part of the engine sends them.
 //!
 //! All workers do the same turns in the same order, so an answer is what holds between the same two
-//! steps on all of them. After the end commands are dropped, and whoever waits gets [`Error::Closed`].
+//! steps on all of them. After the end commands are dropped, and their senders get [`Error::Closed`].
 
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -118,7 +118,6 @@ impl Workers {
         self.command(Command::Life(command));
     }
 
-    /// The bell that wakes a worker.
     pub fn bell(&self, worker: usize) -> Arc<Bell> {
         Arc::clone(self.sequencer.bell(worker))
     }
@@ -128,7 +127,6 @@ impl Workers {
         self.sequencer.steps()
     }
 
-    /// A number for a new topic.
     pub fn next_topic(&self) -> TopicId {
         self.next_topic.fetch_add(1, Ordering::Relaxed)
     }

@@ -1,4 +1,4 @@
-//! Builds the dataflow of a stream anew, without the state that it had.
+//! Rebuilds the dataflow of a stream, without its former state.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use crate::db::engine::{Engine, Persistence};
 use crate::error::Result;
 use crate::worker::{Hold, LifeCommand, NewQuery};
 
-/// Builds the query of a stream anew, if it has inputs.
+/// Rebuilds the query of a stream, if it has inputs.
 pub(super) fn rebuild(engine: &Engine, name: &str) -> Result<()> {
     let catalog = engine.catalog();
     let Some(query) = catalog.query(name) else {

@@ -146,7 +146,6 @@ fn hold(engine: &Engine) -> Vec<Released> {
     released
 }
 
-/// Why a stream missed rows.
 fn paused_reason(stream: &str) -> String {
     format!("stream {stream:?} was paused")
 }

@@ -20,7 +20,7 @@ pub(crate) fn restore(engine: &Engine, state: &LifecycleState) -> Result<()> {
             continue;
         };
         let actions: &[StreamAction] = match (saved.status, from) {
-            // START would build one that has failed anew.
+            // START would rebuild one that has failed.
             (saved, now) if saved == now => &[],
             (StreamStatus::Paused, StreamStatus::Pending) => {
                 &[StreamAction::Start, StreamAction::Pause]

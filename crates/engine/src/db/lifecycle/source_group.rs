@@ -1,8 +1,8 @@
 //! A source group: a stream without a query, whose rows are those of the sources attached to it.
 //!
 //! The columns are declared, or those of the first source attached, and are matched by name; a source
-//! whose columns do not fit is refused. The dataflow is a projection for each source and a union, built
-//! anew whenever a source is attached or detached: it keeps no state but watermarks.
+//! whose columns do not fit is refused. The dataflow is a projection for each source and a union,
+//! rebuilt whenever a source is attached or detached: it keeps no state but watermarks.
 
 use std::sync::Arc;
 

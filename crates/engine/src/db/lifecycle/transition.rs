@@ -20,9 +20,9 @@ use crate::worker::{Command, LifeCommand};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Transition {
     Nothing,
-    /// Builds the query anew, and starts failed sources.
+    /// Rebuilds the query, and retries failed sources.
     Begin,
-    /// Starts failed sources.
+    /// Retries failed sources, of a query that runs.
     Retry,
     Pause,
     Resume,
@@ -112,7 +112,7 @@ fn apply(engine: &Engine, transition: Transition, name: &str, from: StreamStatus
     Ok(())
 }
 
-/// Sources of this stream that have failed for good are to be started again.
+/// Marks the sources of this stream that have failed for good to be started again.
 fn retry_sources(catalog: &Catalog, stream: &str) {
     for source in catalog.sources_behind(stream) {
         if let Some(connector) = &source.connector

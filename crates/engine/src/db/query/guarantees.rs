@@ -4,13 +4,14 @@
 //!   source ─► log ─► query ─► query ─► sink          each a link; the chain is as good as its weakest
 //! ```
 //!
-//! A link is judged by what it is made of: whether a connector can go back, whether there is a log and
-//! when it is synced, what policies drop rows, what the sink says of itself. Nothing is measured and
-//! nothing outside is touched. A database for trying statements is judged as one with a data folder.
+//! A link is judged by its parts: whether a connector can go back, whether there is a log and when it is
+//! synced, which policies drop rows, what the sink promises. Nothing is measured, and no external system
+//! is touched.
 
 use std::collections::BTreeSet;
 
-use headwater_connect::{ErrorStrategy, Guarantee, SinkSpec};
+use headwater_connect::Guarantee::{self, AtLeastOnce, AtMostOnce, ExactlyOnce};
+use headwater_connect::{ErrorStrategy, SinkSpec};
 
 use super::plan::{plan, published_schema};
 use crate::db::catalog::{Catalog, CatalogEntry, SourceEntry, undefined};
@@ -48,45 +49,26 @@ impl Guarantees {
     /// The guarantee of the whole chain: that of its weakest link.
     pub fn overall(&self) -> Guarantee {
         let links = self.links.iter().map(|link| link.guarantee);
-        links.min().unwrap_or(Guarantee::ExactlyOnce)
+        links.min().unwrap_or(ExactlyOnce)
     }
 
     /// The first of the weakest links; `None` if all are exactly-once.
     pub fn weakest(&self) -> Option<&Link> {
         let weakest = self.links.iter().min_by_key(|link| link.guarantee);
-        weakest.filter(|link| link.guarantee < Guarantee::ExactlyOnce)
+        weakest.filter(|link| link.guarantee < ExactlyOnce)
     }
 }
 
-/// A guarantee and the reason for it.
 type Judged = (Guarantee, String);
-
-/// Whether the engine keeps logs and state on disk.
-#[derive(Clone, Copy, PartialEq)]
-enum Storage {
-    DataFolder,
-    Memory,
-}
-
-impl Storage {
-    /// A database for trying statements is judged as one with a data folder.
-    fn of(persistence: &Persistence) -> Self {
-        match persistence.is_trial() || persistence.folder().is_some() {
-            true => Self::DataFolder,
-            false => Self::Memory,
-        }
-    }
-}
 
 /// The links from the sources to what is explained.
 struct Chain<'a> {
     catalog: &'a Catalog,
-    storage: Storage,
+    on_disk: bool,
     seen: BTreeSet<String>,
     links: Vec<Link>,
 }
 
-/// The guarantees of an entry.
 pub(crate) fn guarantees(engine: &Engine, name: &str) -> Result<Guarantees> {
     let catalog = engine.catalog();
     let found = chain_to(&catalog, &engine.persistence, name);
@@ -152,7 +134,7 @@ fn guarantees_behind(engine: &Engine, name: &str, inputs: &[String]) -> Guarante
     for input in inputs.iter().filter_map(|input| catalog.publisher(input)) {
         chain.add(&input);
     }
-    let query = query_link(Kind::Stream, name, chain.storage);
+    let query = query_link(Kind::Stream, name, chain.on_disk);
     chain.links.push(query);
     Guarantees {
         name: name.to_owned(),
@@ -174,7 +156,7 @@ impl<'a> Chain<'a> {
     fn new(catalog: &'a Catalog, persistence: &Persistence) -> Self {
         Self {
             catalog,
-            storage: Storage::of(persistence),
+            on_disk: is_on_disk(persistence),
             seen: BTreeSet::new(),
             links: Vec::new(),
         }
@@ -193,149 +175,145 @@ impl<'a> Chain<'a> {
         for input in inputs.filter_map(|it| catalog.publisher(it)) {
             self.add(&input);
         }
-        let storage = self.storage;
+        let on_disk = self.on_disk;
         self.links.push(match entry {
             CatalogEntry::Source(_) if !catalog.senders(name).is_empty() => {
-                dead_letters_link(name, storage)
+                dead_letters_link(name, on_disk)
             }
-            CatalogEntry::Source(source) => source_link(name, source, storage),
-            CatalogEntry::Query(query) => query_link(query.kind, name, storage),
-            CatalogEntry::Sink(sink) => sink_link(name, &sink.spec, storage),
+            CatalogEntry::Source(source) => source_link(name, source, on_disk),
+            CatalogEntry::Query(query) => query_link(query.kind, name, on_disk),
+            CatalogEntry::Sink(sink) => sink_link(name, &sink.spec, on_disk),
         });
     }
 }
 
-fn source_link(name: &str, source: &SourceEntry, storage: Storage) -> Link {
-    let way = match &source.connector {
-        Some(connector) => {
-            let goes_back = connector.goes_back();
-            connected(connector.spec.connector(), goes_back, source.wal, storage)
-        }
-        None => pushed(source.wal, storage),
+/// Whether logs and state are on disk. A database for trying statements is judged as if they were.
+fn is_on_disk(persistence: &Persistence) -> bool {
+    persistence.is_trial() || persistence.folder().is_some()
+}
+
+fn source_link(name: &str, source: &SourceEntry, on_disk: bool) -> Link {
+    let logged = match &source.connector {
+        Some(it) => connected(it.spec.connector(), it.goes_back(), source.wal, on_disk),
+        None => pushed(source.wal, on_disk),
     };
     let worse = |a: Judged, b: Judged| if b.0 < a.0 { b } else { a };
-    let (guarantee, why) = policies(source).into_iter().fold(way, worse);
-    link(Kind::Source, name, guarantee, why)
+    let judged = policies(source).into_iter().fold(logged, worse);
+    link(Kind::Source, name, judged)
 }
 
-fn dead_letters_link(name: &str, storage: Storage) -> Link {
-    let (guarantee, why) = match storage {
-        Storage::DataFolder => (
-            Guarantee::AtLeastOnce,
-            "a dead letter is on disk before its sender continues, and may be repeated after a crash",
-        ),
-        Storage::Memory => (Guarantee::AtMostOnce, "no log (a database in memory)"),
+fn dead_letters_link(name: &str, on_disk: bool) -> Link {
+    let judged = match on_disk {
+        true => {
+            let why = "a dead letter is on disk before its sender continues, and may be repeated \
+                       after a crash";
+            (AtLeastOnce, why.to_owned())
+        }
+        false => (AtMostOnce, "no log (a database in memory)".to_owned()),
     };
-    link(Kind::Source, name, guarantee, why)
+    link(Kind::Source, name, judged)
 }
 
-fn query_link(kind: Kind, name: &str, storage: Storage) -> Link {
-    let (guarantee, why) = match storage {
-        Storage::DataFolder => (
-            Guarantee::ExactlyOnce,
-            "its state is in every checkpoint, and goes on from there step by step",
+fn query_link(kind: Kind, name: &str, on_disk: bool) -> Link {
+    let (guarantee, why) = match on_disk {
+        true => (
+            ExactlyOnce,
+            "every checkpoint has its state, and it resumes from there",
         ),
-        Storage::Memory => (Guarantee::AtMostOnce, "its state is in memory only"),
+        false => (AtMostOnce, "its state is in memory only"),
     };
-    link(kind, name, guarantee, why)
+    link(kind, name, (guarantee, why.to_owned()))
 }
 
-fn sink_link(name: &str, spec: &SinkSpec, storage: Storage) -> Link {
+fn sink_link(name: &str, spec: &SinkSpec, on_disk: bool) -> Link {
     let drops = spec.errors().strategy() == Some(ErrorStrategy::Drop);
-    let connector = spec.connector();
-    let (guarantee, why) = match (storage, spec.guarantee()) {
-        (Storage::Memory, _) => (
-            Guarantee::AtMostOnce,
-            "what waits for it is in memory only".to_owned(),
-        ),
-        (_, it @ Guarantee::ExactlyOnce) => (
-            it,
+    let guarantee = spec.guarantee();
+    let why = match guarantee {
+        _ if !on_disk => "what waits for it is in memory only",
+        ExactlyOnce => {
             "after a crash what follows its last saved place is taken back and written again"
-                .to_owned(),
-        ),
-        (_, it @ Guarantee::AtLeastOnce) => (
-            it,
-            "after a crash rows that were sent since the last checkpoint are sent again".to_owned(),
-        ),
-        (_, it) if drops => (
-            it,
+        }
+        AtLeastOnce => "after a crash rows that were sent since the last checkpoint are sent again",
+        _ if drops => {
             "error.strategy = 'drop': a row that cannot be written is counted and left out"
-                .to_owned(),
-        ),
-        (_, it) => (
-            it,
-            format!("{connector} drops rows with these options, and counts them"),
-        ),
+        }
+        _ => {
+            let connector = spec.connector();
+            let why = format!("{connector} drops rows with these options, and counts them");
+            return link(Kind::Sink, name, (guarantee, why));
+        }
     };
-    link(Kind::Sink, name, guarantee, why)
+    let guarantee = if on_disk { guarantee } else { AtMostOnce };
+    link(Kind::Sink, name, (guarantee, why.to_owned()))
 }
 
-fn link(kind: Kind, name: &str, guarantee: Guarantee, why: impl Into<String>) -> Link {
+fn link(kind: Kind, name: &str, (guarantee, why): Judged) -> Link {
     Link {
         kind,
         name: name.to_owned(),
         guarantee,
-        why: why.into(),
+        why,
     }
 }
 
 /// Rows of a connector, on their way into the log.
-fn connected(connector: &str, goes_back: bool, wal: Option<WalOption>, storage: Storage) -> Judged {
-    let no_log = match (storage, wal) {
-        (Storage::Memory, _) => Some("no log (a database in memory)"),
-        (Storage::DataFolder, Some(WalOption::Off)) => Some("no log (wal_mode = 'off')"),
-        (Storage::DataFolder, _) => None,
+fn connected(connector: &str, goes_back: bool, wal: Option<WalOption>, on_disk: bool) -> Judged {
+    let no_log = match (on_disk, wal) {
+        (false, _) => Some("no log (a database in memory)"),
+        (true, Some(WalOption::Off)) => Some("no log (wal_mode = 'off')"),
+        (true, _) => None,
     };
     match (goes_back, no_log) {
-        (true, None) => (
-            Guarantee::ExactlyOnce,
-            "rows and the cursor behind them are one record of the log".to_owned(),
-        ),
-        (true, Some(no_log)) if storage == Storage::DataFolder => (
-            Guarantee::ExactlyOnce,
-            format!("{no_log}, but {connector} is read again from the cursor of the checkpoint"),
-        ),
+        (true, None) => {
+            let why = "rows and the cursor behind them are one record of the log";
+            (ExactlyOnce, why.to_owned())
+        }
+        (true, Some(no_log)) if on_disk => {
+            let why = format!(
+                "{no_log}, but {connector} is read again from the cursor of the checkpoint"
+            );
+            (ExactlyOnce, why)
+        }
         (true, Some(no_log)) => (
-            Guarantee::AtMostOnce,
+            AtMostOnce,
             format!("{no_log}, and its cursor is not kept either"),
         ),
-        (false, None) => (
-            Guarantee::AtMostOnce,
-            format!(
-                "{connector} cannot go back: what comes while it is away is missed, and reported in system.gaps"
-            ),
-        ),
+        (false, None) => {
+            let why = format!(
+                "{connector} cannot go back: what comes while it is away is missed, and reported in \
+                 system.gaps"
+            );
+            (AtMostOnce, why)
+        }
         (false, Some(no_log)) => (
-            Guarantee::AtMostOnce,
+            AtMostOnce,
             format!("{no_log}, and {connector} cannot go back"),
         ),
     }
 }
 
 /// Rows that a program pushes, on their way into the log.
-fn pushed(wal: Option<WalOption>, storage: Storage) -> Judged {
-    match (storage, wal) {
-        (Storage::Memory, _) => (
-            Guarantee::AtMostOnce,
-            "no log (a database in memory): a pushed row is gone with the process".to_owned(),
+fn pushed(wal: Option<WalOption>, on_disk: bool) -> Judged {
+    let (guarantee, why) = match (on_disk, wal) {
+        (false, _) => (
+            AtMostOnce,
+            "no log (a database in memory): a pushed row is gone with the process",
         ),
-        (Storage::DataFolder, Some(WalOption::Off)) => (
-            Guarantee::AtMostOnce,
-            "no log (wal_mode = 'off'): rows pushed after the last checkpoint are gone".to_owned(),
+        (true, Some(WalOption::Off)) => (
+            AtMostOnce,
+            "no log (wal_mode = 'off'): rows pushed after the last checkpoint are gone",
         ),
-        (Storage::DataFolder, Some(WalOption::Sync)) => (
-            Guarantee::ExactlyOnce,
-            "a push returns when its rows are on disk".to_owned(),
-        ),
-        (Storage::DataFolder, Some(WalOption::Async) | None) => (
-            Guarantee::AtMostOnce,
-            "wal_mode = 'async': a push returns before its rows are on disk, up to 100 ms or 8 MiB"
-                .to_owned(),
-        ),
-    }
+        (true, Some(WalOption::Sync)) => (ExactlyOnce, "a push returns when its rows are on disk"),
+        (true, Some(WalOption::Async) | None) => {
+            let why = "wal_mode = 'async': a push returns before its rows are on disk, up to 100 ms or \
+                       8 MiB";
+            (AtMostOnce, why)
+        }
+    };
+    (guarantee, why.to_owned())
 }
 
-/// What drops rows of a source on purpose.
+/// The policies that drop rows of a source.
 fn policies(source: &SourceEntry) -> Vec<Judged> {
     let mut found = Vec::new();
     let connector = source.connector.as_ref();
@@ -346,15 +324,15 @@ fn policies(source: &SourceEntry) -> Vec<Judged> {
         Backpressure::Reject => Some("reject"),
         Backpressure::DropOldest => Some("drop_oldest"),
     };
-    found.extend(backpressure.map(|policy| {
+    if let Some(policy) = backpressure {
         let why = format!(
             "backpressure = '{policy}': what the buffer cannot hold is dropped and counted"
         );
-        (Guarantee::AtMostOnce, why)
-    }));
+        found.push((AtMostOnce, why));
+    }
     if connector.is_some_and(|it| it.spec.errors().strategy() == Some(ErrorStrategy::Drop)) {
         let why = "error.strategy = 'drop': a row that cannot be read is counted and left out";
-        found.push((Guarantee::AtMostOnce, why.to_owned()));
+        found.push((AtMostOnce, why.to_owned()));
     }
     found
 }

@@ -234,7 +234,6 @@ impl PrivateReplay {
         self.workers.feed(self.output, vec![end])
     }
 
-    /// The least event time of a step.
     fn first_time(&self, part: &Replayed) -> Option<i64> {
         let column = self.input.clip.as_ref()?.column;
         crate::ingest::span_us(&part.taken.rows, column).map(|(first, _)| first)

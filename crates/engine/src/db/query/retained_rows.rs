@@ -32,7 +32,6 @@ const READ_AHEAD: usize = 4;
 
 #[derive(Debug)]
 pub(super) struct RetainedRows {
-    /// The columns of the source.
     pub columns: SchemaRef,
     pub part: RetainedPart,
     pub reader: LogReader,
@@ -42,12 +41,10 @@ pub(super) struct RetainedRows {
     pub partitions: usize,
 }
 
-/// Which rows of a log are wanted.
 #[derive(Debug, Clone)]
 pub(super) enum RetainedPart {
     /// The rows of the source, with metadata columns if the query names some.
     Rows(Option<MetadataColumns>),
-    /// The rows that could not be decoded.
     Bad,
 }
 
@@ -105,7 +102,6 @@ impl TableProvider for RetainedRows {
 }
 
 impl RetainedRows {
-    /// The columns that a query sees.
     fn shown(&self) -> SchemaRef {
         match &self.part {
             RetainedPart::Rows(Some(metadata)) => Arc::clone(metadata.schema()),
@@ -200,7 +196,6 @@ fn micros(value: &ScalarValue) -> Option<i64> {
     }
 }
 
-/// The extents that one thread reads.
 #[derive(Debug, Clone)]
 struct ExtentReader {
     schema: SchemaRef,

@@ -155,7 +155,6 @@ fn log_of(catalog: &Catalog, persistence: &Persistence, topic: &Arc<Topic>) -> O
     })
 }
 
-/// A topic whose rows a log retains.
 struct TopicLog {
     topic: Arc<Topic>,
     /// The source whose log it is; the topic itself, or that of its bad rows.
@@ -186,7 +185,6 @@ impl TopicLog {
     }
 }
 
-/// What a SELECT reads.
 #[derive(Default)]
 struct SelectInputs {
     views: Vec<Arc<Topic>>,

@@ -33,7 +33,6 @@ pub(super) fn lag(watermark: Watermark) -> Option<f64> {
     Some(now_us().saturating_sub(at) as f64 / 1e6)
 }
 
-/// What a table holds now.
 pub(super) fn system_rows(engine: &Engine, table: &SystemTable) -> RecordBatch {
     let rows = match table.name() {
         "sources" => source_rows(engine),
@@ -208,7 +207,6 @@ pub(crate) fn show(engine: &Engine, shown: Shown) -> Outcome {
     Outcome::rows(rows.expect("each column is one of the table's"))
 }
 
-/// The rows of streams or of views.
 fn of_kind(rows: &RecordBatch, kind: Kind) -> RecordBatch {
     let kind = Scalar::new(StringArray::from_iter_values([kind.to_string()]));
     let is_of_kind = rows.column_by_name("kind").map(|column| eq(column, &kind));

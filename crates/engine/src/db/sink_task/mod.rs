@@ -43,9 +43,7 @@ const DEAD_LETTER_ATTEMPTS: u32 = 3;
 /// The wait between two such attempts.
 const DEAD_LETTER_WAIT: Duration = Duration::from_secs(1);
 
-/// What a sink task is made of.
 pub(in crate::db) struct SinkTaskParts {
-    /// The rows to be written.
     pub rows: Subscription,
     /// Ends the task at once.
     pub stop: CancellationToken,
@@ -69,7 +67,6 @@ pub(in crate::db) struct SinkTaskParts {
 pub(in crate::db) struct SinkTask {
     parts: SinkTaskParts,
     unsettled: UnsettledRows,
-    /// Whether the sink is open.
     is_open: bool,
     /// The number of series of attempts, each of which has its own jitter.
     series: u64,
@@ -94,7 +91,6 @@ impl SinkTask {
         }
     }
 
-    /// The sink fails for good.
     pub fn fail(&self, reason: String) {
         self.parts.rows.strand();
         self.parts.status.end(&reason);

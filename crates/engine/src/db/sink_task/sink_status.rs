@@ -5,7 +5,7 @@
 //! [`SinkStatus::sync`] before it saves a receipt, so that the receipt is durable first.
 
 use std::sync::atomic::AtomicU64;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use headwater_connect::{Receipt, Tally};
 use tokio::sync::{Notify, oneshot, watch};
@@ -27,13 +27,12 @@ pub(crate) struct SinkStatus {
     /// Why the sink cannot reach the external system, if it reports that.
     outage: Mutex<Option<String>>,
     /// Where its errors are logged, and under which name.
-    errors: OnceLock<(Arc<EventLog>, String)>,
+    errors: Option<(Arc<EventLog>, String)>,
     progress: Mutex<SinkProgress>,
     /// Wakes the sink task, because a sync is requested.
     requested: Notify,
     /// Whether the sink has been opened, or never will be.
     opened: watch::Sender<bool>,
-    /// The queue in which its rows wait.
     queue: Mutex<Weak<Queue>>,
 }
 
@@ -69,13 +68,14 @@ struct SinkProgress {
 }
 
 impl SinkStatus {
-    /// Logs the errors of the sink under this name.
-    pub fn log_errors_to(&self, event_log: &Arc<EventLog>, name: &str) {
-        // It is called once for each sink.
-        let _ = self.errors.set((Arc::clone(event_log), name.to_owned()));
+    /// Logs the errors of the sink under `name`.
+    pub fn new(event_log: &Arc<EventLog>, name: &str) -> Self {
+        Self {
+            errors: Some((Arc::clone(event_log), name.to_owned())),
+            ..Self::default()
+        }
     }
 
-    /// The sink reads `queue`.
     pub fn reads(&self, queue: &Arc<Queue>) {
         *self.queue_lock() = Arc::downgrade(queue);
     }
@@ -109,12 +109,12 @@ impl SinkStatus {
     }
 
     fn note(&self, reason: &str) {
-        if let Some((event_log, name)) = self.errors.get() {
+        if let Some((event_log, name)) = &self.errors {
             event_log.error("sink", name, reason);
         }
     }
 
-    /// Running again, if `state` was what it was.
+    /// Sets the state to running, if it is `state`.
     pub(super) fn recover(&self, state: &str) {
         if self.state().name == state {
             self.set("running", None);
@@ -134,7 +134,6 @@ impl SinkStatus {
         }
     }
 
-    /// Whether it has failed for good.
     pub fn has_failed(&self) -> bool {
         self.state().name == "failed"
     }
@@ -167,7 +166,6 @@ impl SinkStatus {
         synced
     }
 
-    /// Waits until a sync is requested.
     pub(super) async fn sync_requested(&self) {
         self.requested.notified().await;
     }
@@ -188,7 +186,6 @@ impl SinkStatus {
         self.set(SinkHealth::default().name, None);
     }
 
-    /// The sink is open.
     pub(super) fn set_opened(&self) {
         self.opened.send_replace(true);
     }
@@ -250,7 +247,7 @@ impl Delivery for SinkStatus {
     fn lose(&self, rows: u64) {
         let reason = "the sink has failed, and its queue is full";
         if self.dropped.add(reason, rows)
-            && let Some((event_log, name)) = self.errors.get()
+            && let Some((event_log, name)) = &self.errors
         {
             event_log.error("sink", name, &format!("rows are dropped: {reason}"));
         }
