@@ -1,14 +1,15 @@
-//! The log against a list: random appends, syncs, rotations, retention, reads, reopenings and crashes, on the disk that lies.
+//! The log against a list: random appends, syncs, rotations, retention, reads, reopenings and crashes, on the disk that
+//! lies.
 //!
-//! After each reopening the whole log is compared with the list (`common::Truth`); reads by offset, by step and by time are compared with
-//! the same question put to the list. A scan that was opened early follows all the while and misses nothing.
+//! After each reopening the whole log is compared with the list (`support::Truth`), and each read by offset, by step or by
+//! time with the same filter on the list. A scan that was opened early follows the log and misses nothing.
 
-mod common;
+mod support;
 
-use common::{Kept, Truth, open};
 use headwater_log::lying::{Crash, LyingDisk};
-use headwater_log::{Error, Log, Needed, Result, Retention, Scan};
+use headwater_log::{Error, LogScan, LogWriter, Result, Retention};
 use proptest::prelude::*;
+use support::{Kept, Truth, open, rows_from};
 
 #[derive(Debug, Clone)]
 enum Act {
@@ -44,7 +45,7 @@ fn act() -> impl Strategy<Value = Act> {
     ]
 }
 
-fn all(mut scan: Scan) -> Vec<Kept> {
+fn all(mut scan: LogScan) -> Vec<Kept> {
     let mut found = Vec::new();
     while let Some(record) = scan.next().expect("no damage") {
         found.push(Kept::of(&record));
@@ -52,15 +53,15 @@ fn all(mut scan: Scan) -> Vec<Kept> {
     found
 }
 
-/// What the list says, from the first record that is kept.
-fn kept(truth: &Truth, log: &Log) -> Vec<Kept> {
+/// The list from the first record that the log keeps.
+fn kept(truth: &Truth, log: &LogWriter) -> Vec<Kept> {
     let first = log
         .reader()
         .extents()
         .first()
         .map(|extent| (extent.first_offset, extent.first_sequence));
     let from = first.map_or(truth.records.len(), |_| {
-        let found = common::read_all(log).expect("no damage");
+        let found = support::read_all(log).expect("no damage");
         truth
             .records
             .iter()
@@ -73,7 +74,7 @@ fn kept(truth: &Truth, log: &Log) -> Vec<Kept> {
         .collect()
 }
 
-fn same(found: Result<Scan>, expected: Vec<Kept>) {
+fn same(found: Result<LogScan>, expected: Vec<Kept>) {
     assert_eq!(all(found.expect("it is kept")), expected);
 }
 
@@ -84,7 +85,7 @@ fn reaches(kept: &Kept, min: i64, max: i64) -> bool {
             .is_none_or(|(least, greatest)| least <= max && min <= greatest)
 }
 
-fn read(truth: &Truth, log: &Log, act: &Act) {
+fn read(truth: &Truth, log: &LogWriter, act: &Act) {
     let (reader, mut list) = (log.reader(), kept(truth, log));
     match *act {
         Act::ReadFrom(offset) if offset < reader.first_offset() => {
@@ -152,14 +153,7 @@ fn run(seed: u64, acts: &[Act]) {
                     bytes: Some(*bytes),
                     age: None,
                 };
-                let removed = log.retain(
-                    0,
-                    &retention,
-                    Needed {
-                        offset,
-                        sequence: u64::MAX,
-                    },
-                );
+                let removed = log.retain(0, &retention, rows_from(offset));
                 assert!(
                     removed
                         .expect("a disk that works")
@@ -186,8 +180,8 @@ fn run(seed: u64, acts: &[Act]) {
     }
 }
 
-/// Reads along; a record that was removed before it was read ends it.
-fn follow((scan, seen): &mut (Scan, usize), truth: &Truth) {
+/// Reads to the end of the log and compares each record with the list.
+fn follow((scan, seen): &mut (LogScan, usize), truth: &Truth) {
     loop {
         match scan.next() {
             Ok(None) => return assert_eq!(*seen, truth.records.len()),

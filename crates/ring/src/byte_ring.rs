@@ -46,7 +46,7 @@ struct SharedRing {
 }
 
 struct RingBytes {
-    /// `capacity` bytes.
+    /// As many bytes as the capacity of the ring.
     bytes: Box<[u8]>,
     /// Number of bytes ever written.
     written: u64,

@@ -3,8 +3,8 @@
 //! A slot is addressed by a running index and lies at `index & mask`. The memory starts on a cache line of its own; the
 //! system backs a page only once it is written.
 //!
-//! Only the lane's indices say which slots hold values, so every access here is unsafe. Dropping `Slots` frees the memory and drops no value. Under loom each slot is a cell that reports
-//! two threads touching it at once.
+//! Only the lane's indices show which slots hold values, so every access here is unsafe. Dropping `Slots` frees the
+//! memory and drops no value. Under loom each slot is a cell that reports two threads touching it at once.
 
 #[cfg(not(loom))]
 pub(crate) use flat::Slots;

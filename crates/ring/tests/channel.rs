@@ -350,7 +350,7 @@ fn every_value_is_dropped_once() {
         assert_eq!(
             count(),
             held + 4,
-            "what was not read, with the consumer, while the producer lives"
+            "the consumer drops unread values while a producer still exists"
         );
         drop(producer.push(value()));
         assert_eq!(count(), held + 5);
