@@ -25,8 +25,8 @@ pub trait Disk: Send + Sync + 'static {
     fn create(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>>;
     /// The names of all files in a folder, in no particular order.
     fn list(&self, dir: &Path) -> io::Result<Vec<String>>;
-    /// Creates a folder and its parents, durably; succeeds if it exists. On Unix only the owner may access what is created,
-    /// because received data may be secret.
+    /// Creates a folder and its parents, durably; succeeds if it exists. On Unix only the owner may access what it
+    /// creates, because received data may be secret.
     fn create_dir(&self, dir: &Path) -> io::Result<()>;
     /// Makes the names in a folder durable.
     fn sync_dir(&self, dir: &Path) -> io::Result<()>;
@@ -34,8 +34,8 @@ pub trait Disk: Send + Sync + 'static {
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
     /// Removes a file's name; readers that have the file open keep it.
     fn remove(&self, path: &Path) -> io::Result<()>;
-    /// Takes the exclusive lock on a file, creating the file if needed, and writes `note` into it; never blocks. The lock
-    /// lasts until the value is dropped or the process ends.
+    /// Takes the exclusive lock on a file, creating the file if needed, and writes `note` into it; never blocks. The
+    /// lock lasts until the value is dropped or the process ends.
     fn lock(&self, path: &Path, note: &str) -> io::Result<Locking>;
 }
 

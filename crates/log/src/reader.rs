@@ -1,8 +1,7 @@
 //! Reading a log, from any thread, also while it is written and while retention works.
 //!
 //! A `LogScan` goes through the log extent by extent: it finds an extent, reads its records with their checksums, and
-//! finds the next; so pruning by time, following the writer and skipping damage are one loop. It sees whole records only.
-//! At the end `next` returns `None`, and may be called again later.
+//! finds the next; so following the writer and skipping damage are one loop. It sees whole records only. At the end `next` returns `None`, and may be called again later.
 //!
 //! A scan reads to its end a segment that retention removes meanwhile; if the next one is removed too, it fails there.
 
@@ -51,10 +50,7 @@ impl LogReader {
         let segments = self.kept()?;
         let first = &segments[0].header;
         if offset < first.first_offset {
-            return Err(Error::Removed {
-                wanted: offset,
-                first_kept: first.first_offset,
-            });
+            return Err(self.removed(offset));
         }
         let ahead = |extent: &Extent| extent.end_offset < offset;
         let within = |extent: &Extent| extent.first_offset <= offset;
@@ -69,37 +65,13 @@ impl LogReader {
         let segments = self.kept()?;
         let first = &segments[0].header;
         if first.base > 0 && sequence <= first.previous.sequence {
-            let wanted = first.first_offset.saturating_sub(1);
-            return Err(Error::Removed {
-                wanted,
-                first_kept: first.first_offset,
-            });
+            return Err(self.removed(first.first_offset.saturating_sub(1)));
         }
         let ahead = |extent: &Extent| extent.last_sequence < sequence;
         let within = |extent: &Extent| extent.first_sequence < sequence;
         Ok(LogScan {
             from_sequence: sequence,
             ..self.scan_behind(&segments, ahead, within)
-        })
-    }
-
-    /// All records from the first whose event times reach `time` (microseconds) on, with no filter on those behind it.
-    pub fn from_time(&self, time: i64) -> Result<LogScan> {
-        let segments = self.kept()?;
-        let ahead = |extent: &Extent| !extent.overlaps(time, i64::MAX);
-        Ok(LogScan {
-            from_time: Some(time),
-            ..self.scan_behind(&segments, ahead, |_| false)
-        })
-    }
-
-    /// The records with rows that may have an event time from `min` to `max` (microseconds, both included), in the
-    /// order of the log. Reads no segment or extent without such records, and checks no payload of other records.
-    pub fn between(&self, min: i64, max: i64) -> Result<LogScan> {
-        let segments = self.kept()?;
-        Ok(LogScan {
-            between: Some((min, max)),
-            ..self.scan_behind(&segments, |_| false, |_| false)
         })
     }
 
@@ -121,11 +93,9 @@ impl LogReader {
         let Some(segment) = found else {
             return Err(self.removed(extent.first_offset));
         };
-        let place = extent.segment + extent.position;
-        let scan = self.scan_at(segment.clone(), extent.position, extent.first_offset);
         Ok(LogScan {
-            stop: place + extent.bytes,
-            ..scan
+            stop: extent.segment + extent.end(),
+            ..self.scan_at(segment.clone(), extent.position, extent.first_offset)
         })
     }
 
@@ -193,8 +163,6 @@ impl LogReader {
             extent: None,
             from_offset: 0,
             from_sequence: 0,
-            from_time: None,
-            between: None,
             stop: u64::MAX,
             skip_damaged: false,
             lost: VecDeque::new(),
@@ -222,8 +190,6 @@ pub struct LogScan {
     extent: Option<SegmentReader>,
     from_offset: u64,
     from_sequence: u64,
-    from_time: Option<i64>,
-    between: Option<(i64, i64)>,
     /// The place at which the scan ends.
     stop: u64,
     skip_damaged: bool,
@@ -234,7 +200,7 @@ pub struct LogScan {
 enum NextExtent {
     /// It is open for reading.
     Open,
-    /// An extent or the end of a segment was passed over: look again.
+    /// The scan has entered the next segment: look again.
     Passed,
     /// The log has no further extent for now.
     End,
@@ -290,18 +256,9 @@ impl LogScan {
                 found: header.first_offset,
             },
             Ok(Some(header)) => {
-                let wanted = self.from_offset <= header.first_offset
+                let reached = self.from_offset <= header.first_offset
                     || self.from_offset < header.end_offset();
-                let wanted = wanted && header.sequence >= self.from_sequence;
-                let reaches = |min, max| match header.times {
-                    _ if header.rows == 0 => false,
-                    Some((least, greatest)) => least <= max && min <= greatest,
-                    None => true,
-                };
-                let wanted = wanted
-                    && self.between.is_none_or(|(min, max)| reaches(min, max))
-                    && self.from_time.is_none_or(|time| reaches(time, i64::MAX));
-                if !wanted {
+                if !reached || header.sequence < self.from_sequence {
                     extent.skip(&header);
                     self.position = extent.pos;
                     self.expected = header.end_offset();
@@ -319,7 +276,6 @@ impl LogScan {
 
     /// Returns the record that `check_next` has read and checked.
     fn take_checked(&mut self, header: Header) -> LogRecord<'_> {
-        self.from_time = None;
         self.expected = header.end_offset();
         self.position += header.record_len();
         let extent = self.extent.as_mut().expect("the record was read from it");
@@ -350,15 +306,13 @@ impl LogScan {
                 extent.map_or(offset, |extent| extent.end_offset)
             }
         };
-        let offsets = offset..behind.max(offset);
-        let damage = Damage {
+        self.pass(Damage {
             file: path,
             position: from,
             bytes: to - from,
-            offsets,
+            offsets: offset..behind.max(offset),
             why,
-        };
-        self.pass(damage)?;
+        })?;
         if let Some(extent) = &mut self.extent {
             extent.pos = to;
         }
@@ -398,26 +352,16 @@ impl LogScan {
         let start = extent.position.max(self.position);
         let gap = extent.position > self.position;
         if gap || (start == extent.position && extent.first_offset != self.expected) {
-            let offsets = self.expected..extent.first_offset.max(self.expected);
-            let (file, position) = (self.segment.path.clone(), self.position);
-            let (bytes, why) = (start - position, Defect::Missing);
             self.pass(Damage {
-                file,
-                position,
-                bytes,
-                offsets,
-                why,
+                file: self.segment.path.clone(),
+                position: self.position,
+                bytes: start - self.position,
+                offsets: self.expected..extent.first_offset.max(self.expected),
+                why: Defect::Missing,
             })?;
             (self.position, self.expected) = (start, extent.first_offset);
         }
         self.position = start;
-        if self
-            .between
-            .is_some_and(|(min, max)| !extent.overlaps(min, max))
-        {
-            (self.position, self.expected) = (extent.end(), extent.end_offset);
-            return Ok(NextExtent::Passed);
-        }
         self.open(&extent, start)?;
         Ok(NextExtent::Open)
     }
@@ -459,16 +403,11 @@ impl LogScan {
             return Err(self.reader.removed(self.expected));
         }
         if header.first_offset != self.expected || header.previous.bytes != base + len {
-            let offsets = self.expected..header.first_offset.max(self.expected);
-            let (file, bytes) = (
-                self.segment.path.clone(),
-                header.base.saturating_sub(base + len),
-            );
             self.pass(Damage {
-                file,
+                file: self.segment.path.clone(),
                 position: len,
-                bytes,
-                offsets,
+                bytes: header.base.saturating_sub(base + len),
+                offsets: self.expected..header.first_offset.max(self.expected),
                 why: Defect::Missing,
             })?;
         }

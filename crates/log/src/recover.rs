@@ -217,18 +217,13 @@ impl Judge {
                     return self.drop_from(surveys, n, Defect::Segment);
                 }
                 let found = &surveys[n];
-                let next = found.extents.first().map(|extent| extent.first_offset);
-                let bytes = found.file_len.min(SEGMENT_HEADER as u64);
-                self.damage(
-                    &found.path.clone(),
-                    Wrong {
-                        position: 0,
-                        bytes,
-                        next,
-                        why: Defect::Segment,
-                    },
-                    behind,
-                );
+                let wrong = Wrong {
+                    position: 0,
+                    bytes: found.file_len.min(SEGMENT_HEADER as u64),
+                    next: found.extents.first().map(|extent| extent.first_offset),
+                    why: Defect::Segment,
+                };
+                self.damage(&found.path, wrong, behind);
             }
             self.holes(&mut surveys[n], behind);
             let end = surveys[n].end();
@@ -254,12 +249,10 @@ impl Judge {
     fn holes(&mut self, found: &mut Survey, behind: u64) {
         for hole in found.holes.clone() {
             if found.base + hole.at >= self.durable {
-                let bytes = found.file_len - hole.at;
-                let (file, position) = (found.path.clone(), hole.at);
                 self.cut.push(Cut {
-                    file,
-                    position,
-                    bytes,
+                    file: found.path.clone(),
+                    position: hole.at,
+                    bytes: found.file_len - hole.at,
                     offset: hole.offset,
                     why: hole.why,
                 });
@@ -284,11 +277,10 @@ impl Judge {
     fn damage(&mut self, file: &Path, wrong: Wrong, behind: u64) {
         let from = self.at.offset;
         let to = wrong.next.unwrap_or(behind).max(from);
-        let (file, position, bytes) = (file.to_owned(), wrong.position, wrong.bytes);
         self.damaged.push(Damage {
-            file,
-            position,
-            bytes,
+            file: file.to_owned(),
+            position: wrong.position,
+            bytes: wrong.bytes,
             offsets: from..to,
             why: wrong.why,
         });
@@ -297,14 +289,12 @@ impl Judge {
 
     fn drop_from(&mut self, surveys: &[Survey], keep: usize, why: Defect) -> usize {
         for (n, found) in surveys[keep..].iter().enumerate() {
-            let why = if n == 0 { why } else { Defect::Orphan };
-            let (file, bytes, offset) = (found.path.clone(), found.file_len, self.at.offset);
             self.cut.push(Cut {
-                file,
+                file: found.path.clone(),
                 position: 0,
-                bytes,
-                offset,
-                why,
+                bytes: found.file_len,
+                offset: self.at.offset,
+                why: if n == 0 { why } else { Defect::Orphan },
             });
         }
         keep
@@ -319,17 +309,13 @@ impl Judge {
             Some(last) => (last.path.clone(), last.len),
             None => (self.dir.clone(), 0),
         };
-        let (bytes, behind) = (self.durable - self.at.bytes, self.mark.offset);
-        self.damage(
-            &file,
-            Wrong {
-                position,
-                bytes,
-                next: None,
-                why: Defect::Missing,
-            },
-            behind,
-        );
+        let wrong = Wrong {
+            position,
+            bytes: self.durable - self.at.bytes,
+            next: None,
+            why: Defect::Missing,
+        };
+        self.damage(&file, wrong, self.mark.offset);
     }
 }
 

@@ -62,17 +62,13 @@ impl Segment {
 
     /// A segment without records, to be written.
     pub fn fresh(dir: &Path, header: SegmentHeader, file: Arc<dyn DiskFile>) -> Self {
-        let len = SEGMENT_HEADER as u64;
-        Segment::new(
-            dir,
-            header,
-            SegmentState {
-                len,
-                extents: Vec::new(),
-                sealed: false,
-                file: Some(file),
-            },
-        )
+        let state = SegmentState {
+            len: SEGMENT_HEADER as u64,
+            extents: Vec::new(),
+            sealed: false,
+            file: Some(file),
+        };
+        Segment::new(dir, header, state)
     }
 
     pub fn state(&self) -> MutexGuard<'_, SegmentState> {

@@ -154,15 +154,9 @@ impl SegmentReader {
         if self.pos >= self.piece_at && kept >= n {
             return Ok(true);
         }
-        let kept = if self.pos >= self.piece_at {
-            kept as usize
-        } else {
-            0
-        };
-        let from = if kept > 0 {
-            (self.pos - self.piece_at) as usize
-        } else {
-            0
+        let (from, kept) = match self.pos.checked_sub(self.piece_at) {
+            Some(from) if kept > 0 => (from as usize, kept as usize),
+            _ => (0, 0),
         };
         self.piece.copy_within(from..from + kept, 0);
         let wanted = n.max(PIECE).min(left) as usize;

@@ -177,14 +177,8 @@ impl LogWriter {
         self.write(&header, record.payload, position)?;
         {
             let mut state = self.active.state();
-            let extent_bytes = self.shared.config.extent_bytes;
-            push(
-                &mut state.extents,
-                self.active.header.base,
-                position,
-                &header,
-                extent_bytes,
-            );
+            let (base, size) = (self.active.header.base, self.shared.config.extent_bytes);
+            push(&mut state.extents, base, position, &header, size);
             state.len = position + header.record_len();
         }
         self.end = Position {

@@ -9,9 +9,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use headwater_log::lying::{Crash, LyingDisk};
-use headwater_log::{Defect, Error, LogConfig, LogWriter, Recovered, Result};
+use headwater_log::{Defect, Error, LogConfig, LogScan, LogWriter, Recovered, Result};
 use proptest::prelude::*;
-use support::{Kept, Truth, dir, open, read_all, small};
+use support::{Truth, dir, open, read, read_all, small};
 
 fn a_log() -> (LyingDisk, Truth) {
     let disk = LyingDisk::new(3);
@@ -35,14 +35,15 @@ fn open_skipping(disk: &LyingDisk) -> Result<(LogWriter, Recovered)> {
     LogWriter::open(Arc::new(disk.clone()), dir(), config)
 }
 
+fn scan_skipping(log: &LogWriter) -> LogScan {
+    let scan = log.reader().read_from(log.first_offset());
+    scan.unwrap().skip_damaged()
+}
+
 /// Opens and reads the log, skipping damage: all rows are returned or reported as lost, in order, and none is wrong.
 fn check_skipping(disk: &LyingDisk, truth: &Truth, what: &str) {
     let (log, report) = open_skipping(disk).unwrap_or_else(|error| panic!("{what}: {error}"));
-    let mut scan = log
-        .reader()
-        .read_from(log.first_offset())
-        .unwrap()
-        .skip_damaged();
+    let mut scan = scan_skipping(&log);
     let mut covered = log.first_offset();
     for lost in report
         .damaged
@@ -51,13 +52,7 @@ fn check_skipping(disk: &LyingDisk, truth: &Truth, what: &str) {
     {
         assert!(lost.offsets.end <= covered, "{what}: {lost}");
     }
-    let mut found = Vec::new();
-    while let Some(record) = scan
-        .next()
-        .unwrap_or_else(|error| panic!("{what}: {error}"))
-    {
-        found.push(Kept::of(&record));
-    }
+    let found = read(&mut scan).unwrap_or_else(|error| panic!("{what}: {error}"));
     let lost: Vec<_> = std::iter::from_fn(|| scan.lost()).collect();
     let mut stretches: Vec<_> = lost.iter().map(|lost| lost.offsets.clone()).collect();
     for kept in &found {
@@ -283,12 +278,7 @@ fn survive(disk: &LyingDisk) {
         let _ = read_all(&log);
     }
     if let Ok((mut log, _)) = open_skipping(disk) {
-        let mut scan = log
-            .reader()
-            .read_from(log.first_offset())
-            .unwrap()
-            .skip_damaged();
-        while scan.next().unwrap().is_some() {}
+        read(&mut scan_skipping(&log)).unwrap();
         let _ = log.append(&headwater_log::Append {
             sequence: u64::MAX,
             ..Default::default()
@@ -336,9 +326,7 @@ proptest! {
         }
         for opened in [open(&disk.fork()), open_skipping(&disk)] {
             let Ok((log, _)) = opened else { continue };
-            let mut scan = log.reader().read_from(log.first_offset()).unwrap().skip_damaged();
-            while let Some(record) = scan.next().unwrap() {
-                let kept = Kept::of(&record);
+            for kept in read(&mut scan_skipping(&log)).unwrap() {
                 prop_assert!(truth.records.iter().any(|(record, _)| *record == kept), "wrong data");
             }
         }

@@ -15,15 +15,10 @@ use headwater_ring::{
     Backpressure, Bell, ChannelConfig, ConfigError, Consumer, Producer, PushError, PushSliceError,
     WaitStrategy, channel, channel_with_bell,
 };
-use support::watch;
+use support::{channel_of, watch};
 
 fn of<T: Send>(capacity: usize, backpressure: Backpressure) -> (Producer<T>, Consumer<T>) {
-    channel(ChannelConfig {
-        capacity,
-        backpressure,
-        wait: WaitStrategy::Park,
-    })
-    .unwrap()
+    channel_of(capacity, backpressure, WaitStrategy::Park)
 }
 
 fn all<T>(consumer: &mut Consumer<T>) -> Vec<T> {
@@ -267,12 +262,7 @@ fn a_blocked_producer_is_freed_by_a_read_by_a_close_and_by_the_end_of_the_consum
         WaitStrategy::Park,
     ] {
         let blocked = |free: fn(Consumer<i32>)| {
-            let (producer, consumer) = channel(ChannelConfig {
-                capacity: 2,
-                backpressure: Backpressure::Block,
-                wait,
-            })
-            .unwrap();
+            let (producer, consumer) = channel_of(2, Backpressure::Block, wait);
             producer.push_slice(&[1, 2]).unwrap();
             let pushing = std::thread::spawn(move || producer.push(3));
             free(consumer);

@@ -9,12 +9,11 @@ mod support;
 use std::collections::{BTreeMap, VecDeque};
 
 use headwater_ring::{
-    Backpressure, ChannelConfig, Consumer, LaneId, Producer, PushError, PushSliceError,
-    WaitStrategy, channel,
+    Backpressure, Consumer, LaneId, Producer, PushError, PushSliceError, WaitStrategy,
 };
 use proptest::prelude::*;
 use proptest::test_runner::{RngAlgorithm, RngSeed};
-use support::watch;
+use support::{channel_of, watch};
 
 #[derive(Debug, Clone)]
 enum Step {
@@ -69,12 +68,7 @@ struct Pair {
 
 impl Pair {
     fn new(capacity: usize, policy: Backpressure) -> Pair {
-        let (producer, consumer) = channel(ChannelConfig {
-            capacity,
-            backpressure: policy,
-            wait: WaitStrategy::Park,
-        })
-        .unwrap();
+        let (producer, consumer) = channel_of(capacity, policy, WaitStrategy::Park);
         let lanes = BTreeMap::from([(producer.lane(), VecDeque::new())]);
         Pair {
             producers: vec![producer],
@@ -259,7 +253,7 @@ proptest! {
         max in 1usize..100,
     ) {
         let _watchdog = watch("the consumer had not read all values");
-        let (producer, mut consumer) = channel(ChannelConfig { capacity: 1 << exponent, ..ChannelConfig::default() }).unwrap();
+        let (producer, mut consumer) = channel_of(1 << exponent, Backpressure::Block, WaitStrategy::default());
         let total: usize = cuts.iter().sum();
         let pushing = std::thread::spawn(move || {
             let values: Vec<usize> = (0..total).collect();
@@ -281,7 +275,7 @@ proptest! {
     #[test]
     fn prop_clone_preserves_data(producers in 1usize..5, each in 0usize..200, exponent in 1u32..6) {
         let _watchdog = watch("the consumer had not read the values of all clones");
-        let (first, mut consumer) = channel(ChannelConfig { capacity: 1 << exponent, ..ChannelConfig::default() }).unwrap();
+        let (first, mut consumer) = channel_of(1 << exponent, Backpressure::Block, WaitStrategy::default());
         let mut all: Vec<_> = (1..producers).map(|_| first.clone()).collect();
         all.push(first);
         let pushing: Vec<_> = all.into_iter().map(|producer| std::thread::spawn(move || {

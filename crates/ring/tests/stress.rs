@@ -11,10 +11,8 @@ mod support;
 use std::collections::BTreeMap;
 use std::thread;
 
-use headwater_ring::{
-    Backpressure, ChannelConfig, Consumer, LaneId, Producer, PushError, WaitStrategy, channel,
-};
-use support::watch;
+use headwater_ring::{Backpressure, Consumer, LaneId, Producer, PushError, WaitStrategy};
+use support::{channel_of, watch};
 
 type Value = Box<u64>;
 
@@ -73,12 +71,7 @@ fn consume(consumer: &mut Consumer<Value>, gaps: bool) -> BTreeMap<LaneId, (u64,
 fn producers_that_block_lose_nothing() {
     let _watchdog = watch("a producer that blocks or the consumer was not woken");
     for wait in WAITS {
-        let (producer, mut consumer) = channel(ChannelConfig {
-            capacity: 64,
-            backpressure: Backpressure::Block,
-            wait,
-        })
-        .unwrap();
+        let (producer, mut consumer) = channel_of(64, Backpressure::Block, wait);
         let other = producer.clone();
         let pushing =
             [producer, other].map(|producer| thread::spawn(move || produce(&producer, items())));
@@ -95,12 +88,7 @@ fn producers_that_block_lose_nothing() {
 fn producers_that_overwrite_lose_only_what_is_counted() {
     let _watchdog = watch("a producer that overwrites had not pushed all values");
     for wait in WAITS {
-        let (producer, mut consumer) = channel(ChannelConfig {
-            capacity: 8,
-            backpressure: Backpressure::DropOldest,
-            wait,
-        })
-        .unwrap();
+        let (producer, mut consumer) = channel_of(8, Backpressure::DropOldest, wait);
         let other = producer.clone();
         let pushing = [producer, other].map(|producer| {
             thread::spawn(move || {
@@ -130,12 +118,8 @@ fn a_close_in_the_middle_keeps_exactly_what_was_accepted() {
     let _watchdog = watch("the close had not ended all pushes and the reading");
     for round in 0..items().min(2000) / 20 {
         let policy = [Backpressure::Block, Backpressure::Reject][round as usize % 2];
-        let (producer, mut consumer) = channel(ChannelConfig {
-            capacity: 16,
-            backpressure: policy,
-            wait: WAITS[round as usize / 2 % 2],
-        })
-        .unwrap();
+        let wait = WAITS[round as usize / 2 % 2];
+        let (producer, mut consumer) = channel_of(16, policy, wait);
         let (other, closer) = (producer.clone(), producer.clone());
         let pushing =
             [producer, other].map(|producer| thread::spawn(move || produce(&producer, u64::MAX)));
@@ -161,11 +145,7 @@ fn clones_that_come_and_go_lose_nothing() {
     let _watchdog = watch("the consumer had not read the values of all clones");
     const EACH: u64 = 50;
     let clones = items().min(20_000) / EACH;
-    let (producer, mut consumer) = channel(ChannelConfig {
-        capacity: 16,
-        ..ChannelConfig::default()
-    })
-    .unwrap();
+    let (producer, mut consumer) = channel_of(16, Backpressure::Block, WaitStrategy::default());
     let pushing = thread::spawn(move || {
         for _ in 0..clones {
             let clone = producer.clone();
@@ -183,12 +163,7 @@ fn clones_that_come_and_go_lose_nothing() {
 fn a_dropped_consumer_wakes_all_blocked_producers() {
     let _watchdog = watch("a blocked producer was not woken by the end of the consumer");
     for wait in WAITS {
-        let (producer, mut consumer) = channel(ChannelConfig {
-            capacity: 16,
-            backpressure: Backpressure::Block,
-            wait,
-        })
-        .unwrap();
+        let (producer, mut consumer) = channel_of(16, Backpressure::Block, wait);
         let other = producer.clone();
         let pushing =
             [producer, other].map(|producer| thread::spawn(move || produce(&producer, u64::MAX)));

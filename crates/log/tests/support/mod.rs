@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use headwater_log::lying::LyingDisk;
 use headwater_log::{
-    Append, LogConfig, LogRecord, LogWriter, Needed, Position, Recovered, Result, SyncMode,
+    Append, LogConfig, LogRecord, LogScan, LogWriter, Needed, Position, Recovered, Result, SyncMode,
 };
 
 /// The folder of the log under test.
@@ -185,7 +185,11 @@ impl Truth {
 }
 
 pub fn read_all(log: &LogWriter) -> Result<Vec<Kept>> {
-    let mut scan = log.reader().read_from(log.first_offset())?;
+    read(&mut log.reader().read_from(log.first_offset())?)
+}
+
+/// Reads a scan to its end.
+pub fn read(scan: &mut LogScan) -> Result<Vec<Kept>> {
     let mut found = Vec::new();
     while let Some(record) = scan.next()? {
         found.push(Kept::of(&record));
