@@ -25,8 +25,8 @@ use std::time::{Duration, Instant};
 use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use dataflow::{
-    Aggregate, Built, Chunk, EventTime, Failure, Grouping, KeyedSpec, Node, OutputColumn, Plan,
-    SessionSpec, Watermark, WindowSpec, build,
+    Aggregate, Built, EventTime, Failure, Grouping, KeyedSpec, Node, OutputColumn, Plan,
+    SessionSpec, StreamElement, Watermark, WindowSpec, build,
 };
 use datafusion::functions_aggregate::{count, min_max, sum};
 use datafusion::logical_expr::AggregateUDF;
@@ -213,8 +213,8 @@ fn run(
     epoch: u64,
 ) {
     let idle = false;
-    built.inputs[0].send(Chunk::Rows(rows));
-    built.inputs[0].send(Chunk::Watermark(Watermark { at_us, idle }));
+    built.inputs[0].send(StreamElement::Rows(rows));
+    built.inputs[0].send(StreamElement::Watermark(Watermark { at_us, idle }));
     built.inputs[0].advance_to(epoch + 1);
     while built.probe.less_equal(&epoch) {
         timely.step();

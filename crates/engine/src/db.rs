@@ -14,13 +14,12 @@ mod alter;
 mod catalog;
 mod catch_up;
 mod connect;
+mod dead_letters;
 mod drops;
 mod durability;
 mod explain;
-mod feeder;
 mod guarantees;
 mod history;
-mod letters;
 mod life;
 mod logs;
 mod metrics;
@@ -28,8 +27,9 @@ mod options;
 mod replay;
 mod reprocess;
 mod select;
-mod sets;
+mod sink_task;
 mod sinks;
+mod source_groups;
 mod sources;
 mod statements;
 mod streams;
@@ -50,16 +50,16 @@ use headwater_ring::{ChannelConfig, WaitStrategy, channel_with_bell};
 use timely::communication::WorkerGuards;
 use tokio_util::sync::CancellationToken;
 
-use crate::durable::Ledger;
+use crate::durable::AckTracker;
 use crate::error::{Error, Result};
+use crate::event_log::EventLog;
 use crate::ingest::Typed;
-use crate::notices::Notices;
 use crate::record::{Record, matches};
+use crate::sequencer::Sequencer;
 use crate::source::{ArrowSource, Source, SourceConfig};
 use crate::sql::plan::Planner;
 use crate::subscription::{QUEUE_ROWS, Queue, Subscription, TypedSubscription};
 use crate::topic::{Begin, Topic};
-use crate::turns::Turns;
 use crate::worker::{Command, Left, Once, Worker};
 use catalog::Catalog;
 use durability::Durability;
@@ -167,7 +167,7 @@ pub struct Db {
 struct Inner {
     /// Itself, for threads that must not keep it alive.
     this: Weak<Inner>,
-    turns: Arc<Turns<Command>>,
+    sequencer: Arc<Sequencer<Command>>,
     catalog: Mutex<Catalog>,
     next_topic: AtomicU64,
     planner: Planner,
@@ -175,7 +175,7 @@ struct Inner {
     start_connectors: bool,
     /// Connectors have been started, so that streams may start theirs.
     connectors_begun: AtomicBool,
-    notices: Arc<Notices>,
+    event_log: Arc<EventLog>,
     workers: usize,
     closed: AtomicBool,
     /// Held by each statement that creates or drops, so that they run one at a time.
@@ -219,12 +219,12 @@ impl Db {
             let what = format!("workers must be from 1 to 64, not {workers}");
             return Err(Error::Config { what });
         }
-        let turns = Arc::new(Turns::new(workers));
+        let sequencer = Arc::new(Sequencer::new(workers));
         let config = match workers {
             1 => timely::Config::thread(),
             several => timely::Config::process(several),
         };
-        let (shared, wait) = (Arc::clone(&turns), builder.wait);
+        let (shared, wait) = (Arc::clone(&sequencer), builder.wait);
         let guards = timely::execute(config, move |timely| {
             let worker = Worker::new(timely, Arc::clone(&shared), wait);
             // Its drop has told everybody; the panic itself was reported by the hook.
@@ -241,14 +241,14 @@ impl Db {
         let guards = guards.map_err(Error::Start)?;
         let inner = Arc::new_cyclic(|this| Inner {
             this: Weak::clone(this),
-            turns,
+            sequencer,
             catalog: Mutex::new(Catalog::default()),
             next_topic: AtomicU64::new(0),
             planner: Planner::new(),
             connectors: builder.connectors,
             start_connectors: builder.start_connectors,
             connectors_begun: AtomicBool::new(false),
-            notices: Arc::default(),
+            event_log: Arc::default(),
             workers,
             closed: AtomicBool::new(false),
             statements: Mutex::new(()),
@@ -326,14 +326,14 @@ impl Db {
         }
         let config = config.unwrap_or_else(|| source.config.clone());
         let name = source.shared.name().to_owned();
-        let ledger = self.inner.ledger(&name, &config)?;
+        let ack_tracker = self.inner.ack_tracker(&name, &config)?;
         drop(catalog);
         if let Some(watermark) = &config.watermark {
             self.inner.bring_event_time(&name, watermark)?;
         }
         let catalog = self.inner.catalog();
         let source = catalog.source(&name)?;
-        self.inner.add_lane(source, &config, ledger)
+        self.inner.add_lane(source, &config, ack_tracker)
     }
 
     /// The rows of a source, stream or view as structs, from now on; a view first gives what it
@@ -509,32 +509,36 @@ impl Inner {
         source: &catalog::SourceEntry,
         config: &SourceConfig,
     ) -> Result<Source<T>> {
-        let ledger = self.ledger(source.shared.name(), config)?;
-        self.add_lane(source, config, ledger)
+        let ack_tracker = self.ack_tracker(source.shared.name(), config)?;
+        self.add_lane(source, config, ack_tracker)
     }
 
     fn add_lane<T: Record>(
         &self,
         source: &catalog::SourceEntry,
         config: &SourceConfig,
-        ledger: Option<Arc<Ledger>>,
+        ack_tracker: Option<Arc<AckTracker>>,
     ) -> Result<Source<T>> {
         let ring = ChannelConfig {
             capacity: config.buffer_size,
             backpressure: config.backpressure,
             wait: config.wait_strategy,
         };
-        let bell = Arc::clone(self.turns.bell(source.topic.home));
+        let bell = Arc::clone(self.sequencer.bell(source.topic.home));
         let (producer, consumer) =
             channel_with_bell(ring, bell).map_err(|error| Error::Config {
                 what: error.to_string(),
             })?;
-        let channel = Once::new(Box::new(Typed::<T>::new(consumer, ledger.clone())) as _);
-        self.turns.command(Command::AddChannel {
+        let channel = Once::new(Box::new(Typed::<T>::new(consumer, ack_tracker.clone())) as _);
+        self.sequencer.command(Command::AddChannel {
             source: source.topic.id,
             channel,
         });
-        Ok(Source::new(producer, Arc::clone(&source.shared), ledger))
+        Ok(Source::new(
+            producer,
+            Arc::clone(&source.shared),
+            ack_tracker,
+        ))
     }
 
     fn next_topic(&self) -> u64 {
@@ -543,7 +547,7 @@ impl Inner {
 
     fn subscribe(&self, topic: &Arc<Topic>, queue: Arc<Queue>, from: Begin) -> Subscription {
         let subscription = Subscription::new(Arc::clone(&queue), topic.published_schema());
-        self.turns.command(Command::Subscribe {
+        self.sequencer.command(Command::Subscribe {
             topic: Arc::clone(topic),
             queue,
             from,
@@ -555,7 +559,7 @@ impl Inner {
     fn read(&self, views: &[Arc<Topic>]) -> Result<Vec<Vec<RecordBatch>>> {
         let (answer, answers) = sync_channel(views.len().max(1));
         let views = views.to_vec();
-        self.turns.command(Command::Read {
+        self.sequencer.command(Command::Read {
             views: views.clone(),
             answer,
         });
@@ -573,7 +577,7 @@ impl Inner {
     /// One step on every worker; tells whether rows are still waiting that will be taken.
     fn step_and_look(&self) -> Result<bool> {
         self.check_open()?;
-        self.turns.step();
+        self.sequencer.step();
         self.look().map(|left| left == Left::Rows)
     }
 
@@ -586,7 +590,7 @@ impl Inner {
     /// Does a step; whether all rows that have arrived are processed.
     fn settle_once(&self) -> Result<bool> {
         self.check_open()?;
-        self.turns.step();
+        self.sequencer.step();
         match (self.look()?, self.log_problem()) {
             (Left::Nothing, _) => Ok(true),
             (Left::Stuck, Some(problem)) => Err(Error::Data(problem)),
@@ -597,7 +601,7 @@ impl Inner {
     /// Waits until the workers have done all turns so far; what is waiting.
     fn look(&self) -> Result<Left> {
         let (answer, answers) = sync_channel(self.workers);
-        self.turns.command(Command::Look { answer });
+        self.sequencer.command(Command::Look { answer });
         let mut left = Left::Nothing;
         for _ in 0..self.workers {
             left = left.max(answers.recv().map_err(|_| Error::Closed)?);
@@ -609,7 +613,7 @@ impl Inner {
         self.check_open()?;
         self.stop_sources();
         self.settle_while_moving()?;
-        self.wait_for_letters();
+        self.wait_for_dead_letters();
         self.settle_while_moving()
     }
 
@@ -651,14 +655,14 @@ impl Inner {
         }
         let began = Instant::now();
         self.stop_sources();
-        self.wait_for_letters();
-        self.turns.command(Command::Seal);
+        self.wait_for_dead_letters();
+        self.sequencer.command(Command::Seal);
         if let Err(error) = self.settle() {
             tracing::error!(%error, "closed before all rows were taken");
         }
         self.close_durably();
         self.closed.store(true, Ordering::Release);
-        self.turns.end(Command::Shutdown);
+        self.sequencer.end(Command::Shutdown);
         let guards = self
             .guards
             .lock()
@@ -674,7 +678,7 @@ impl Inner {
         if let Some(runtime) = runtime {
             runtime.shutdown_background();
         }
-        self.notices.close();
+        self.event_log.close();
     }
 }
 

@@ -1,7 +1,7 @@
 //! From lanes to batches: what a worker does with a source at the beginning of a step.
 //!
 //! A source has one or more **channels** (one for each typed handle that was asked for, or one for
-//! its connector), each with one or more **lanes** (one for each clone of the handle). [`Intake`]
+//! its connector), each with one or more **lanes** (one for each clone of the handle). [`SourceReader`]
 //! drains them all, makes batches, and keeps the source's watermark: the least over its lanes of
 //! the greatest event time seen, less the delay. A lane from which nothing has come for the idle
 //! timeout is not waited for.
@@ -155,7 +155,7 @@ impl Lane {
 }
 
 /// All channels of one source, and its watermark. Belongs to the worker that is its home.
-pub(crate) struct Intake {
+pub(crate) struct SourceReader {
     channels: Vec<Box<dyn Channel>>,
     /// The channel that is read first in the next step.
     turn: usize,
@@ -172,7 +172,7 @@ pub(crate) struct Intake {
     closed: bool,
 }
 
-impl Intake {
+impl SourceReader {
     pub fn new(time: Option<EventTimeColumn>, idle_timeout: Duration) -> Self {
         Self {
             channels: Vec::new(),

@@ -1,4 +1,6 @@
-//! Headwater: every stream starts at a source.
+//! The engine as a library. Its front page is the README of the project, whose example is a test.
+
+#![doc = include_str!("../../../README.md")]
 
 #[cfg(test)]
 extern crate self as headwater;
@@ -7,9 +9,10 @@ pub mod dataflow;
 mod db;
 mod durable;
 mod error;
+mod event_log;
 mod ingest;
-mod notices;
 pub mod record;
+mod sequencer;
 mod source;
 mod sources;
 pub mod sql;
@@ -19,15 +22,14 @@ mod subscription;
 mod tap;
 pub mod telemetry;
 mod topic;
-mod turns;
 mod worker;
 
 pub use arrow;
 pub use db::{Builder, Db, Guarantees, Kind, Link, Outcome, source_options};
 pub use error::{Error, Result};
+pub use event_log::{Events, Watched};
 pub use headwater_connect as connect;
 pub use headwater_ring::{ByteRead, ByteReader, ByteRing};
-pub use notices::{Events, Watched};
 pub use record::{Record, RecordError, Symbol, SymbolTooLong, Timestamp};
 pub use source::{
     ArrowSource, Backpressure, Source, SourceConfig, SourceError, TryPushError, WaitStrategy,

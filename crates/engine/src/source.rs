@@ -19,7 +19,7 @@ pub use headwater_ring::{Backpressure, WaitStrategy};
 use headwater_ring::{Producer, PushError};
 use serde::{Deserialize, Serialize};
 
-use crate::durable::Ledger;
+use crate::durable::AckTracker;
 use crate::record::{Mismatch, Record, matches};
 use crate::sources::SourceShared;
 
@@ -127,7 +127,7 @@ pub struct Source<T> {
 
 /// What a handle needs to wait for its own rows.
 struct Durable {
-    ledger: Arc<Ledger>,
+    ack_tracker: Arc<AckTracker>,
     /// Values put into the lane so far.
     pushed: Cell<u64>,
 }
@@ -136,7 +136,7 @@ impl<T: Record> Source<T> {
     pub(crate) fn new(
         lane: Producer<Message<T>>,
         shared: Arc<SourceShared>,
-        ledger: Option<Arc<Ledger>>,
+        ack_tracker: Option<Arc<AckTracker>>,
     ) -> Self {
         shared.producer_added();
         let watermark = shared.said_watermark();
@@ -144,7 +144,7 @@ impl<T: Record> Source<T> {
             lane,
             shared,
             watermark,
-            durable: ledger.map(Durable::new),
+            durable: ack_tracker.map(Durable::new),
         }
     }
 
@@ -181,7 +181,7 @@ impl<T: Record> Source<T> {
             return Ok(());
         };
         match durable
-            .ledger
+            .ack_tracker
             .wait(self.lane.lane().get(), durable.pushed.get())
         {
             true => Ok(()),
@@ -384,15 +384,15 @@ impl<T> Clone for Source<T> {
             durable: self
                 .durable
                 .as_ref()
-                .map(|it| Durable::new(Arc::clone(&it.ledger))),
+                .map(|it| Durable::new(Arc::clone(&it.ack_tracker))),
         }
     }
 }
 
 impl Durable {
-    fn new(ledger: Arc<Ledger>) -> Self {
+    fn new(ack_tracker: Arc<AckTracker>) -> Self {
         Self {
-            ledger,
+            ack_tracker,
             pushed: Cell::new(0),
         }
     }

@@ -11,7 +11,7 @@ use headwater_connect::{Gap, Item, Lane, LaneClosed, Lifecycle};
 use headwater_ring::{Backpressure, Bell};
 use tokio::sync::Notify;
 
-use crate::notices::Notices;
+use crate::event_log::EventLog;
 use crate::telemetry;
 
 /// Told when a handle closes its source.
@@ -32,14 +32,14 @@ pub(crate) struct SourceShared {
     pub dead_letters: AtomicU64,
     /// Rows that REPROCESS made wait to be taken.
     pub reprocessing: AtomicBool,
-    notices: Arc<Notices>,
+    event_log: Arc<EventLog>,
     pub gap_count: AtomicU64,
     /// When a step last took rows, in microseconds since 1970-01-01 UTC; the least while none came.
     last_row_us: AtomicI64,
 }
 
 impl SourceShared {
-    pub fn new(name: String, schema: SchemaRef, close: Closer, notices: Arc<Notices>) -> Self {
+    pub fn new(name: String, schema: SchemaRef, close: Closer, event_log: Arc<EventLog>) -> Self {
         Self {
             name,
             schema,
@@ -51,7 +51,7 @@ impl SourceShared {
             dropped: AtomicU64::new(0),
             dead_letters: AtomicU64::new(0),
             reprocessing: AtomicBool::new(false),
-            notices,
+            event_log,
             gap_count: AtomicU64::new(0),
             last_row_us: AtomicI64::new(i64::MIN),
         }
@@ -112,12 +112,12 @@ impl SourceShared {
             "rows may be missing"
         );
         self.gap_count.fetch_add(1, Ordering::Relaxed);
-        self.notices.gap(&self.name, gap);
+        self.event_log.gap(&self.name, gap);
     }
 
     /// Something went wrong that does not end the source.
     pub fn note_error(&self, error: &str) {
-        self.notices.error("source", &self.name, error);
+        self.event_log.error("source", &self.name, error);
     }
 
     pub fn note_lifecycle(&self, event: &Lifecycle) {

@@ -60,12 +60,12 @@ pub(crate) struct Changing {
     rows: RowConverter,
     counts: Counts,
     /// `None` until the first save.
-    journal: Option<Journal>,
+    journal: Option<ChangeLog>,
 }
 
 /// All changes since nothing, or the sum of some of them; each batch ends with the diff.
 #[derive(Default)]
-struct Journal {
+struct ChangeLog {
     batches: Batches,
     /// Rows of all batches.
     length: usize,
@@ -242,7 +242,7 @@ impl Changing {
         let journal = match &mut self.journal {
             Some(journal) => journal,
             None => {
-                let mut journal = Journal::default();
+                let mut journal = ChangeLog::default();
                 if !self.counts.is_empty() {
                     let sum = rows_of(&self.schema, &self.rows, &self.counts)?;
                     journal.add(Run::new(0, sum));
@@ -259,14 +259,14 @@ impl Changing {
             let (columns, diff) = split_diff(&run.rows)?;
             add_all(&mut self.counts, &self.rows, columns, &diff)?;
         }
-        let mut journal = Journal::default();
+        let mut journal = ChangeLog::default();
         runs.iter().for_each(|run| journal.add(run.clone()));
         self.journal = Some(journal);
         Ok(())
     }
 }
 
-impl Journal {
+impl ChangeLog {
     fn push(&mut self, change: RecordBatch) -> Result<()> {
         self.length += change.num_rows();
         self.batches.push(change)

@@ -17,8 +17,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::db::Db;
 use crate::error::{Error, Result};
-use crate::notices::Events;
-use crate::sql::{Attach, CreateSet, Name, Statement, StreamAction};
+use crate::event_log::Events;
+use crate::sql::{Attach, CreateSourceGroup, Name, Statement, StreamAction};
 
 /// What a stream is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -111,14 +111,14 @@ impl Streams {
     /// # Errors
     /// If the name is taken.
     pub fn create(&self, name: &str) -> Result<()> {
-        let create = CreateSet {
+        let create = CreateSourceGroup {
             name: exactly(name),
             if_not_exists: false,
             columns: Vec::new(),
             watermark: None,
             options: Vec::new(),
         };
-        self.run(Statement::CreateSet(create)).map(drop)
+        self.run(Statement::CreateSourceGroup(create)).map(drop)
     }
 
     /// Attaches a source to a stream of sources; does nothing if it is attached.

@@ -9,10 +9,10 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 
-use crate::dataflow::{self, Chunk, Run, Watermark, with_diff};
+use crate::dataflow::{self, Run, StreamElement, Watermark, with_diff};
 use crate::durable;
 use crate::error::{Error, Result};
-use crate::notices::Notices;
+use crate::event_log::EventLog;
 use crate::sql::plan::Relation;
 use crate::store::Store;
 use crate::subscription::Queue;
@@ -31,7 +31,7 @@ pub(crate) struct Topic {
     rows: AtomicU64,
     failed: AtomicBool,
     /// Who is told of a failure.
-    notices: OnceLock<Arc<Notices>>,
+    event_log: OnceLock<Arc<EventLog>>,
 }
 
 /// Where a subscriber of a view begins.
@@ -71,14 +71,14 @@ impl Topic {
             state,
             rows: AtomicU64::new(0),
             failed: AtomicBool::new(false),
-            notices: OnceLock::new(),
+            event_log: OnceLock::new(),
         })
     }
 
     /// A failure of the query behind it is an entry of this notices.
-    pub fn tell_failures_to(&self, notices: &Arc<Notices>) {
+    pub fn tell_failures_to(&self, event_log: &Arc<EventLog>) {
         // Only the first that is said counts, and nobody says another.
-        let _ = self.notices.set(Arc::clone(notices));
+        let _ = self.event_log.set(Arc::clone(event_log));
     }
 
     /// The columns as subscribers see them: with the diff if rows may be taken back.
@@ -115,17 +115,19 @@ impl Topic {
     }
 
     /// Hands a step's rows to the view and the subscribers. On the home worker only.
-    pub fn publish(&self, chunks: &[Chunk]) {
+    pub fn publish(&self, chunks: &[StreamElement]) {
         let mut state = self.lock();
         for chunk in chunks {
             let batch = match chunk {
-                Chunk::Rows(batch) => batch,
-                Chunk::Watermark(watermark) => {
+                StreamElement::Rows(batch) => batch,
+                StreamElement::Watermark(watermark) => {
                     let known = state.watermark.unwrap_or(Watermark::START);
                     state.watermark = Some(known.later(*watermark));
                     continue;
                 }
-                Chunk::Late { .. } | Chunk::Partial { .. } | Chunk::From(_) => continue,
+                StreamElement::Late { .. }
+                | StreamElement::Partial { .. }
+                | StreamElement::From(_) => continue,
             };
             self.rows
                 .fetch_add(batch.num_rows() as u64, Ordering::Relaxed);
@@ -182,11 +184,11 @@ impl Topic {
     }
 
     /// A snapshot as chunks for a query that begins to read this view.
-    pub fn snapshot_chunks(&self) -> Vec<Chunk> {
+    pub fn snapshot_chunks(&self) -> Vec<StreamElement> {
         let batches = self.snapshot().unwrap_or_default().into_iter();
         let batches = batches.filter(|batch| batch.num_rows() > 0);
         batches
-            .map(|batch| Chunk::Rows(self.as_published(batch)))
+            .map(|batch| StreamElement::Rows(self.as_published(batch)))
             .collect()
     }
 
@@ -253,8 +255,8 @@ impl Topic {
             state.fail(reason.to_owned());
             self.failed.swap(true, Ordering::AcqRel)
         };
-        if let (false, Some(notices)) = (before, self.notices.get()) {
-            notices.error("stream", &self.relation.name, reason);
+        if let (false, Some(event_log)) = (before, self.event_log.get()) {
+            event_log.error("stream", &self.relation.name, reason);
         }
     }
 

@@ -22,13 +22,13 @@ use std::time::{Duration, Instant};
 use headwater_ring::WaitStrategy;
 use timely::dataflow::operators::probe::Handle as Probe;
 
-use crate::dataflow::{self, Chunk, Failure, Input, Outlet, Run, Share, Watermark};
+use crate::dataflow::{self, Failure, Input, Outlet, Run, Share, StreamElement, Watermark};
 use crate::durable::{Feed, QueryState, Replayed, StagePart, State, Taken, now_us};
-use crate::ingest::{Intake, Step};
+use crate::ingest::{SourceReader, Step};
+use crate::sequencer::{Sequencer, Turn};
 use crate::sources::SourceShared;
 use crate::subscription::Gate;
 use crate::topic::{Topic, TopicId};
-use crate::turns::{Turn, Turns};
 use life::Held;
 
 pub(crate) use command::{Command, Left, NewQuery, NewSource, Once};
@@ -41,7 +41,7 @@ struct SourceSlot {
     topic: Arc<Topic>,
     bad: Arc<Topic>,
     shared: Arc<SourceShared>,
-    intake: Intake,
+    intake: SourceReader,
     gates: Vec<Arc<Gate>>,
     feed: Feed,
 }
@@ -65,7 +65,7 @@ impl SourceSlot {
     }
 
     /// Takes what has arrived into the log; what is due becomes fresh.
-    fn step(&mut self, sequence: u64, now: Instant, fresh: &mut Fresh) {
+    fn step(&mut self, sequence: u64, now: Instant, fresh: &mut EpochOutput) {
         if !self.is_gated() {
             let mut step = Step::default();
             let watermark = self.intake.take(&mut step, now);
@@ -83,9 +83,9 @@ impl SourceSlot {
         }
     }
 
-    fn publish(&self, mut taken: Taken, fresh: &mut Fresh) {
+    fn publish(&self, mut taken: Taken, fresh: &mut EpochOutput) {
         if let Some(bad) = taken.bad.take() {
-            fresh.of(&self.bad).push(Chunk::Rows(bad));
+            fresh.of(&self.bad).push(StreamElement::Rows(bad));
         }
         if taken.rows.is_empty() && taken.watermark.is_none() {
             return;
@@ -94,7 +94,7 @@ impl SourceSlot {
     }
 
     /// Feeds what was logged before a restart.
-    fn replay(&mut self, replayed: &Replayed, fresh: &mut Fresh) {
+    fn replay(&mut self, replayed: &Replayed, fresh: &mut EpochOutput) {
         self.feed.replayed(replayed);
         if let Some(watermark) = replayed.taken.watermark {
             self.intake.resume(watermark);
@@ -162,10 +162,10 @@ impl QuerySlot {
 
 /// What topics produced in the step at hand.
 #[derive(Default)]
-struct Fresh(HashMap<TopicId, (Arc<Topic>, Vec<Chunk>)>);
+struct EpochOutput(HashMap<TopicId, (Arc<Topic>, Vec<StreamElement>)>);
 
-impl Fresh {
-    fn of(&mut self, topic: &Arc<Topic>) -> &mut Vec<Chunk> {
+impl EpochOutput {
+    fn of(&mut self, topic: &Arc<Topic>) -> &mut Vec<StreamElement> {
         &mut self
             .0
             .entry(topic.id)
@@ -173,7 +173,7 @@ impl Fresh {
             .1
     }
 
-    fn get(&self, topic: TopicId) -> &[Chunk] {
+    fn get(&self, topic: TopicId) -> &[StreamElement] {
         self.0.get(&topic).map_or(&[], |(_, chunks)| chunks)
     }
 
@@ -187,38 +187,38 @@ impl Fresh {
 /// One worker thread.
 pub(crate) struct Worker<'a> {
     timely: &'a mut timely::worker::Worker,
-    turns: Arc<Turns<Command>>,
+    sequencer: Arc<Sequencer<Command>>,
     wait: WaitStrategy,
     position: u64,
     /// What is added to the place of a step to get its number in the logs.
     sequence: u64,
     sources: Vec<SourceSlot>,
     queries: Vec<QuerySlot>,
-    fresh: Fresh,
+    fresh: EpochOutput,
 }
 
 impl<'a> Worker<'a> {
     pub fn new(
         timely: &'a mut timely::worker::Worker,
-        turns: Arc<Turns<Command>>,
+        sequencer: Arc<Sequencer<Command>>,
         wait: WaitStrategy,
     ) -> Self {
         Self {
             timely,
-            turns,
+            sequencer,
             wait,
             position: 0,
             sequence: 0,
             sources: Vec::new(),
             queries: Vec::new(),
-            fresh: Fresh::default(),
+            fresh: EpochOutput::default(),
         }
     }
 
     /// Does turns until told to end.
     pub fn run(mut self) {
         loop {
-            match self.turns.take(self.timely.index(), self.position) {
+            match self.sequencer.take(self.timely.index(), self.position) {
                 Some(turn) => {
                     self.position += 1;
                     match turn {
@@ -231,7 +231,7 @@ impl<'a> Worker<'a> {
                         }
                     }
                 }
-                None if self.has_work() => self.turns.open_step(self.position),
+                None if self.has_work() => self.sequencer.open_step(self.position),
                 None => self.sleep(),
             }
         }
@@ -248,14 +248,17 @@ impl<'a> Worker<'a> {
             .filter_map(|source| source.intake.next_idle())
             .min();
         let timeout = idle.map(|at| at.saturating_duration_since(Instant::now()));
-        let bell = Arc::clone(self.turns.bell(self.timely.index()));
+        let bell = Arc::clone(self.sequencer.bell(self.timely.index()));
         let woken = bell.wait_as(
             self.wait,
-            || self.turns.has(self.position) || self.sources.iter_mut().any(SourceSlot::is_ready),
+            || {
+                self.sequencer.has(self.position)
+                    || self.sources.iter_mut().any(SourceSlot::is_ready)
+            },
             timeout,
         );
         if !woken && idle.is_some_and(|at| at <= Instant::now()) {
-            self.turns.open_step(self.position);
+            self.sequencer.open_step(self.position);
         }
     }
 
@@ -311,7 +314,7 @@ impl<'a> Worker<'a> {
                 continue;
             }
             for chunk in self.fresh.get(topic.id) {
-                if *stamped || !matches!(chunk, Chunk::From(_)) {
+                if *stamped || !matches!(chunk, StreamElement::From(_)) {
                     input.send(chunk.clone());
                     fed = true;
                 }
@@ -331,7 +334,7 @@ impl<'a> Worker<'a> {
         };
         while query.probe.less_equal(&epoch) {
             self.timely.step_or_park(Some(wait));
-            if self.turns.is_broken() {
+            if self.sequencer.is_broken() {
                 return;
             }
         }
@@ -351,12 +354,16 @@ impl<'a> Worker<'a> {
         }
         for chunk in query.outlet.take(epoch) {
             match &chunk {
-                Chunk::Late { stage, rows } => {
+                StreamElement::Late { stage, rows } => {
                     let rows = rows.clone();
-                    self.fresh.of(&query.late[*stage]).push(Chunk::Rows(rows));
+                    self.fresh
+                        .of(&query.late[*stage])
+                        .push(StreamElement::Rows(rows));
                 }
-                Chunk::Rows(_) | Chunk::Watermark(_) => self.fresh.of(&query.output).push(chunk),
-                Chunk::Partial { .. } | Chunk::From(_) => {
+                StreamElement::Rows(_) | StreamElement::Watermark(_) => {
+                    self.fresh.of(&query.output).push(chunk)
+                }
+                StreamElement::Partial { .. } | StreamElement::From(_) => {
                     unreachable!("they end in a stage of the dataflow")
                 }
             }
@@ -439,7 +446,7 @@ impl<'a> Worker<'a> {
 
     fn add_source(&mut self, source: &NewSource) {
         let feed = source.feed.take().unwrap_or_default();
-        let mut intake = Intake::new(source.time.clone(), source.idle_timeout);
+        let mut intake = SourceReader::new(source.time.clone(), source.idle_timeout);
         intake.resume(feed.state().watermark);
         self.sources.push(SourceSlot {
             topic: Arc::clone(&source.topic),
@@ -528,7 +535,7 @@ impl<'a> Worker<'a> {
         self.queries[number].hold(&query.held, here);
         let at_home = query.inputs.iter().filter(|topic| topic.home == here);
         let nothing = at_home.map(|topic| {
-            let start = Chunk::Watermark(Watermark::START);
+            let start = StreamElement::Watermark(Watermark::START);
             (Arc::clone(topic), vec![start])
         });
         let nothing = nothing.collect();
@@ -544,7 +551,7 @@ impl<'a> Worker<'a> {
         let at_home = query.inputs.iter().filter(|topic| topic.home == here);
         let held = at_home.map(|topic| {
             let mut chunks = topic.snapshot_chunks();
-            chunks.push(Chunk::Watermark(topic.watermark()));
+            chunks.push(StreamElement::Watermark(topic.watermark()));
             (Arc::clone(topic), chunks)
         });
         let held = held.collect();
@@ -565,7 +572,7 @@ impl Drop for Worker<'_> {
             let topics = self.queries.iter();
             let topics = topics.flat_map(|query| query.late.iter().chain([&query.output]));
             topics.for_each(|topic| topic.fail(reason));
-            self.turns.break_off(Command::Shutdown);
+            self.sequencer.break_off(Command::Shutdown);
         }
         self.sources.iter().for_each(SourceSlot::end);
         self.queries.iter().for_each(|query| query.end(here));

@@ -1,8 +1,8 @@
 //! What durability costs: appends beside a plain write of the same bytes, group commit, recovery, scanning.
 //!
 //! Run with `cargo bench -p headwater-log`. `HEADWATER_BENCH_DIR` is the folder (default: the system's temporary one;
-//! it should be on a real disk), `HEADWATER_BENCH_MB` the size of a round in MiB (default 1024), `HEADWATER_BENCH_ROUNDS`
-//! the number of times that appends and plain writes alternate (default 5); the median counts.
+//! it should be on a real disk), `HEADWATER_BENCH_MB` the size of a round in MiB (default 1024),
+//! `HEADWATER_BENCH_ROUNDS` the number of times that appends and plain writes alternate (default 5); the median counts.
 //!
 //! Plain writes are `write` calls of the same sizes into one file, as an append is one `writev`; neither is synced
 //! inside the timed part, so both go to the page cache. The ratio shows mostly the cost of the checksums.

@@ -1,9 +1,10 @@
 //! What can go wrong with a log.
 //!
-//! Two kinds of bad bytes must be kept apart. A torn tail after a crash is no error: opening the log cuts it and reports
-//! a [`Cut`]. Bytes that cannot be read and lie *before* something known to be durable are [`Damage`]: acknowledged data
-//! is gone, and only an operator may decide to go on without it: restore the named file from a backup, or open the log
-//! with `LogConfig::skip_damaged`, which keeps the file as it is, leaves out the rows named, and goes on behind them.
+//! Two kinds of bad bytes must be kept apart. A torn tail after a crash is no error: opening the log cuts it and
+//! reports a [`Cut`]. Bytes that cannot be read and lie *before* something known to be durable are [`Damage`]:
+//! acknowledged data is gone, and only an operator may decide to go on without it: restore the named file from a
+//! backup, or open the log with `LogConfig::skip_damaged`, which keeps the file as it is, leaves out the rows named,
+//! and goes on behind them.
 //!
 //! A full disk is an [`Error::Io`] for which [`Error::is_full`] holds: the append may be retried. After
 //! [`Error::SyncFailed`] only opening the log again helps.

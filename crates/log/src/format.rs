@@ -2,7 +2,8 @@
 //!
 //! All numbers are little endian. A *place* is a byte's position in the whole log (PostgreSQL's LSN): the segments laid
 //! end to end since the log began, those removed by retention included. A segment is named for the place of its first
-//! byte. A record header's checksum also covers the record's place, so stale or misplaced bytes never pass for a record.
+//! byte. A record header's checksum also covers the record's place, so stale or misplaced bytes never pass for a
+//! record.
 //!
 //! Decoding takes any bytes and returns the defect found. Readers trust a header that passes, so everything in it that
 //! could do harm (length, offset arithmetic) is checked here.

@@ -2,8 +2,8 @@
 //!
 //! While a segment grows, its extents grow along with it in memory. When it is sealed and durable they are written
 //! beside it (`<place>.index`), so that opening a large log reads a few kilobytes per segment instead of its records.
-//! The file is a cache: if it is missing or wrong, the segment is read and the file written again. It is also evidence: a
-//! sound index proves that its segment was durable up to the length it names.
+//! The file is a cache: if it is missing or wrong, the segment is read and the file written again. It is also evidence:
+//! a sound index proves that its segment was durable up to the length it names.
 //!
 //! Extents are contiguous, except around damage that was skipped when the log was opened.
 

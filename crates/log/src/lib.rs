@@ -9,9 +9,9 @@
 //!
 //! A record holds a run of rows: their first offset (counted from 0 over the life of the source), their number, their
 //! event times, the step that made them, and an opaque payload. No record is ever split, changed or reordered. What was
-//! acknowledged as durable survives any crash; what survives a crash is a prefix of what was appended; cuts are reported
-//! to the byte; damage is refused, or skipped only on request. `FORMAT.md` draws the bytes and states what is verified
-//! when.
+//! acknowledged as durable survives any crash; what survives a crash is a prefix of what was appended; cuts are
+//! reported to the byte; damage is refused, or skipped only on request. `FORMAT.md` draws the bytes and states what is
+//! verified when.
 //!
 //! [`lock`] locks a whole data folder; [`lying::LyingDisk`] is a disk for tests that forgets, tears and fills up. This
 //! crate knows nothing of Arrow, of connectors, or of the content of a payload.

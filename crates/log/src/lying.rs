@@ -1,17 +1,17 @@
 //! A disk in memory that forgets, tears, fills up and lies, all from a seed: for tests of crash consistency.
 //!
-//! Each file has the content that a program sees (the page cache) and the durable content; between them are the writes and
-//! truncations since the last sync. Each folder has names likewise. A crash keeps a random part of these, in any
+//! Each file has the content that a program sees (the page cache) and the durable content; between them are the writes
+//! and truncations since the last sync. Each folder has names likewise. A crash keeps a random part of these, in any
 //! combination: a write whole, not at all, some of its pages, or torn at any byte; a create, rename or removal or not.
 //!
 //! ```text
 //!   program ──► cache ──pending──► durable          crash: durable + some of pending, torn = the new cache
 //! ```
 //!
-//! It counts its operations, can stop the machine at any of them ([`LyingDisk::crash_at`]), fail one, lose an fsync, run
-//! out of room, flip a bit at rest, and read and write short. Handles from before a crash fail for ever. The same seed
-//! and the same operations give the same disk. A failed fsync drops what it should have written, as kernels do: the
-//! cache still shows it, and no later fsync writes it to the disk.
+//! It counts its operations, can stop the machine at any of them ([`LyingDisk::crash_at`]), fail one, lose an fsync,
+//! run out of room, flip a bit at rest, and read and write short. Handles from before a crash fail for ever. The same
+//! seed and the same operations give the same disk. A failed fsync drops what it should have written, as kernels do:
+//! the cache still shows it, and no later fsync writes it to the disk.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::ErrorKind;
@@ -130,8 +130,8 @@ impl LyingDisk {
         world.locks.clear();
     }
 
-    /// Stops the machine in the middle of operation `k`, counted from 0 over the disk's life: it and all after it fail, until
-    /// [`LyingDisk::crash`].
+    /// Stops the machine in the middle of operation `k`, counted from 0 over the disk's life: it and all after it fail,
+    /// until [`LyingDisk::crash`].
     pub fn crash_at(&self, k: u64) {
         locked(&self.world).crash_at = Some(k);
     }

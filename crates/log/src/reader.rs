@@ -1,7 +1,8 @@
 //! Reading a log, from any thread, also while it is written and while retention works.
 //!
 //! A `LogScan` goes through the log extent by extent: it finds an extent, reads its records with their checksums, and
-//! finds the next; so following the writer and skipping damage are one loop. It sees whole records only. At the end `next` returns `None`, and may be called again later.
+//! finds the next; so following the writer and skipping damage are one loop. It sees whole records only. At the end
+//! `next` returns `None`, and may be called again later.
 //!
 //! A scan reads to its end a segment that retention removes meanwhile; if the next one is removed too, it fails there.
 
@@ -129,8 +130,8 @@ impl LogReader {
     }
 
     /// A scan that begins behind the last extent that is `ahead` of the wanted record. It begins in the next extent if
-    /// that is `within`, that is, begins before the wanted record; otherwise the scan first meets any damage between the
-    /// two, in which the record may have been.
+    /// that is `within`, that is, begins before the wanted record; otherwise the scan first meets any damage between
+    /// the two, in which the record may have been.
     fn scan_behind(
         &self,
         segments: &[Arc<Segment>],
@@ -223,8 +224,8 @@ impl LogScan {
         self.expected
     }
 
-    /// Returns the next record, its checksums verified; `None` at the end of what is written so far, after which it may be
-    /// called again. Blocks on the disk. After an error the next call retries the same record.
+    /// Returns the next record, its checksums verified; `None` at the end of what is written so far, after which it may
+    /// be called again. Blocks on the disk. After an error the next call retries the same record.
     #[allow(clippy::should_implement_trait)]
     pub fn next(&mut self) -> Result<Option<LogRecord<'_>>> {
         loop {

@@ -6,14 +6,15 @@
 //!   was durable ─────────────────────────────────►D  └── first bad byte p
 //! ```
 //!
-//! D, the furthest place known to have been durable, is the greatest that any index, segment header, record (each carries
-//! the D of its time) or the mark names. A bad byte at or behind D was never acknowledged: everything from there on is
-//! cut, including sound records and whole segments behind it, because a log is a prefix of what was appended. A bad byte
-//! before D is damage: opening fails and changes nothing, unless `LogConfig::skip_damaged` is set. Then the file stays
-//! as it is, is sealed with an index that leaves the damage out, and the log goes on in a new segment.
+//! D, the furthest place known to have been durable, is the greatest that any index, segment header, record (each
+//! carries the D of its time) or the mark names. A bad byte at or behind D was never acknowledged: everything from
+//! there on is cut, including sound records and whole segments behind it, because a log is a prefix of what was
+//! appended. A bad byte before D is damage: opening fails and changes nothing, unless `LogConfig::skip_damaged` is set.
+//! Then the file stays as it is, is sealed with an index that leaves the damage out, and the log goes on in a new
+//! segment.
 //!
-//! Sound bytes behind D were written but perhaps never reached the disk (after a failed fsync the kernel shows such bytes
-//! as clean). So they are written again, byte for byte, and synced, before anything is appended.
+//! Sound bytes behind D were written but perhaps never reached the disk (after a failed fsync the kernel shows such
+//! bytes as clean). So they are written again, byte for byte, and synced, before anything is appended.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -245,7 +246,8 @@ impl Judge {
         }
     }
 
-    /// Judges the holes of a segment, and cuts it at the first that was not durable; then the next segment does not follow.
+    /// Judges the holes of a segment, and cuts it at the first that was not durable; then the next segment does not
+    /// follow.
     fn holes(&mut self, found: &mut Survey, behind: u64) {
         for hole in found.holes.clone() {
             if found.base + hole.at >= self.durable {

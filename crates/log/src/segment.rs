@@ -1,8 +1,8 @@
 //! One file of a log, as the writer, the readers and the syncer share it.
 //!
 //! The header is fixed when a segment is created; what grows is behind one lock, which the writer holds for a few
-//! instructions after each record. A reader never reads beyond `len`, so it sees whole records only. A segment keeps its
-//! file open until it is sealed and durable; then a reader opens the file itself.
+//! instructions after each record. A reader never reads beyond `len`, so it sees whole records only. A segment keeps
+//! its file open until it is sealed and durable; then a reader opens the file itself.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

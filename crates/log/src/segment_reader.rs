@@ -1,4 +1,5 @@
-//! Reads the records of one segment in order, a large piece of the file at a time, and finds the next record behind damage.
+//! Reads the records of one segment in order, a large piece of the file at a time, and finds the next record behind
+//! damage.
 //!
 //! It trusts nothing before the checksum matched: a corrupt length cannot make it allocate, because the header that
 //! holds the length has a checksum of its own, and the record must end within the file as well.
@@ -115,8 +116,8 @@ impl SegmentReader {
         self.pos += header.record_len();
     }
 
-    /// Moves to the first sound record that begins at `from` or later and whose offset is at least `offset`; to the end if
-    /// there is none. Returns that record's header.
+    /// Moves to the first sound record that begins at `from` or later and whose offset is at least `offset`; to the end
+    /// if there is none. Returns that record's header.
     pub fn resync(&mut self, from: u64, offset: u64) -> io::Result<Option<Header>> {
         self.pos = from;
         while self.pos < self.end && self.fill(MARKER.len() as u64)? {

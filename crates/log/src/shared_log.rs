@@ -1,9 +1,9 @@
 //! The state that the writer, the readers and the syncer of one log share, and how it becomes durable.
 //!
-//! `written` is where the last whole record ends, `durable` the place up to which an fsync has succeeded. One `sync` makes
-//! durable all that was written before it began, in the order of the segments, and wakes all waiters (group commit).
-//! It then writes the place to the mark (a small file that is never synced: it may be late, never wrong), and writes
-//! the index of each segment that is now sealed and durable.
+//! `written` is where the last whole record ends, `durable` the place up to which an fsync has succeeded. One `sync`
+//! makes durable all that was written before it began, in the order of the segments, and wakes all waiters (group
+//! commit). It then writes the place to the mark (a small file that is never synced: it may be late, never wrong), and
+//! writes the index of each segment that is now sealed and durable.
 //!
 //! A failed fsync ends the log: the kernel may have dropped the bytes and would report success the next time.
 

@@ -1,12 +1,12 @@
 //! One thread that makes many logs durable.
 //!
 //! A writer rings the `SyncBell` when its log is due and goes on; the thread wakes, syncs each log that is due, and
-//! sleeps until the next is. While it syncs, appends gather, and the next sync serves them all: that is the group commit,
-//! and it needs no timer of its own.
+//! sleeps until the next is. While it syncs, appends gather, and the next sync serves them all: that is the group
+//! commit, and it needs no timer of its own.
 //!
 //! A log is due when a sync was requested (`LogDurability::request`), when its mode is `Sync` and something is written,
-//! when `bytes` are not durable, or when `every` has passed since the syncer first saw something not durable. The caller
-//! passes the time to `Syncer::turn`, so a test needs neither the thread nor a clock: `Syncer::by_hand`.
+//! when `bytes` are not durable, or when `every` has passed since the syncer first saw something not durable. The
+//! caller passes the time to `Syncer::turn`, so a test needs neither the thread nor a clock: `Syncer::by_hand`.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, Weak};
@@ -109,8 +109,8 @@ impl Syncer {
         }
     }
 
-    /// Syncs each log that is due at `now` (time since any fixed moment); returns when the next will be due, if one will.
-    /// A failed sync fails the appends to its log and wakes its waiters with the error; other logs go on.
+    /// Syncs each log that is due at `now` (time since any fixed moment); returns when the next will be due, if one
+    /// will. A failed sync fails the appends to its log and wakes its waiters with the error; other logs go on.
     pub fn turn(&self, now: Duration) -> Option<Duration> {
         self.work.turn(now)
     }
@@ -236,8 +236,8 @@ impl LogDurability {
         self.shared.sync()
     }
 
-    /// Calls `wake` after each fsync, on the thread that did it, with the end of what is durable or the error that ended
-    /// the log. `wake` should only wake a thread, and hold no handle of this log, which would keep the log open.
+    /// Calls `wake` after each fsync, on the thread that did it, with the end of what is durable or the error that
+    /// ended the log. `wake` should only wake a thread, and hold no handle of this log, which would keep the log open.
     pub fn on_sync(&self, wake: impl Fn(Result<Position>) + Send + Sync + 'static) {
         self.shared.wake_with(Arc::new(wake));
     }

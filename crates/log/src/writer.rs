@@ -4,8 +4,8 @@
 //! does that. When the segment is full the next one is begun at once. The full one is synced before anything behind it
 //! counts as durable, so whatever a crash leaves, what was acknowledged is a prefix of it.
 //!
-//! A failed append leaves the log unchanged: the part of the record that it had written is cut off, at the latest before
-//! the next append.
+//! A failed append leaves the log unchanged: the part of the record that it had written is cut off, at the latest
+//! before the next append.
 
 use std::io::{self, IoSlice};
 use std::path::Path;
@@ -52,8 +52,8 @@ impl Default for SyncMode {
 /// The settings of a log; they may change each time it is opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LogConfig {
-    /// Segment size at which the next one is begun, bytes. Default: 64 MiB. A record is never split, so a segment may be
-    /// larger by one record.
+    /// Segment size at which the next one is begun, bytes. Default: 64 MiB. A record is never split, so a segment may
+    /// be larger by one record.
     pub segment_bytes: u64,
     /// Size of the records that one entry of the index covers, bytes. Default: 1 MiB.
     pub extent_bytes: u64,
@@ -100,8 +100,8 @@ pub struct LogWriter {
 }
 
 impl LogWriter {
-    /// Opens the log in this folder, creating it if needed: cuts a torn end, makes durable what stays, and reports what it
-    /// found. It reads the last segment, and any other without an index, whole and verifies each checksum; reading
+    /// Opens the log in this folder, creating it if needed: cuts a torn end, makes durable what stays, and reports what
+    /// it found. It reads the last segment, and any other without an index, whole and verifies each checksum; reading
     /// verifies segments with a sound index. Blocks on the disk.
     ///
     /// # Errors

@@ -1,8 +1,8 @@
 //! The log against a list: random appends, syncs, rotations, retention, reads, reopenings and crashes, on the disk that
 //! lies.
 //!
-//! After each reopening the whole log is compared with the list (`support::Truth`), and each read by offset, by step or by
-//! extent with the same filter on the list. A scan that was opened early follows the log and misses nothing.
+//! After each reopening the whole log is compared with the list (`support::Truth`), and each read by offset, by step or
+//! by extent with the same filter on the list. A scan that was opened early follows the log and misses nothing.
 
 mod support;
 

@@ -73,10 +73,11 @@ impl Bell {
         }
     }
 
-    /// Sleeps until `ready` returns true or `timeout` has passed (`None`: no limit); returns the last result of `ready`.
+    /// Sleeps until `ready` returns true or `timeout` has passed (`None`: no limit); returns the last result of
+    /// `ready`.
     ///
-    /// Calls `ready` on this thread, at least once, and uses no CPU while it sleeps. Spurious calls happen; between rings
-    /// there are none, so every change of what `ready` checks must ring this bell.
+    /// Calls `ready` on this thread, at least once, and uses no CPU while it sleeps. Spurious calls happen; between
+    /// rings there are none, so every change of what `ready` checks must ring this bell.
     pub fn wait(&self, mut ready: impl FnMut() -> bool, timeout: Option<Duration>) -> bool {
         self.sleep_until(&mut ready, deadline(timeout))
     }
@@ -118,7 +119,8 @@ impl Bell {
     /// Makes the next ring wake this thread; returns the generation to sleep in.
     fn arm(&self) -> u64 {
         let generation = lock(&self.generation);
-        // Relaxed: written under the lock, and published by the heavy fence, which pairs with the light one of a ringer.
+        // Relaxed: written under the lock, and published by the heavy fence, which pairs with the light one of a
+        // ringer.
         self.armed.store(true, Ordering::Relaxed);
         let seen = *generation;
         drop(generation);

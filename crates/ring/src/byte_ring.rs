@@ -222,7 +222,8 @@ pub enum ByteRead {
     Closed,
 }
 
-/// Reads a [`ByteRing`] from a position of its own, independent of other readers. A clone goes on from the same position.
+/// Reads a [`ByteRing`] from a position of its own, independent of other readers. A clone goes on from the same
+/// position.
 #[derive(Clone)]
 pub struct ByteReader {
     shared: Arc<SharedRing>,

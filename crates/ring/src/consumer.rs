@@ -54,8 +54,8 @@ impl<T> Consumer<T> {
 
     /// Hands out up to `max` values, in runs of one lane each; returns how many. 0 means that the channel was empty.
     ///
-    /// Drops the values of a run that `take` does not consume. Does not wait. A value is moved out of the ring only when
-    /// the run's iterator yields it; the end of a run gives its slots back to the producer.
+    /// Drops the values of a run that `take` does not consume. Does not wait. A value is moved out of the ring only
+    /// when the run's iterator yields it; the end of a run gives its slots back to the producer.
     pub fn drain_runs(
         &mut self,
         max: usize,
@@ -178,8 +178,8 @@ impl<T> Consumer<T> {
         self.lanes.iter().map(|(id, _)| *id)
     }
 
-    /// Number of values that [`Backpressure::DropOldest`](crate::Backpressure::DropOldest) has dropped, in all lanes and
-    /// including lanes that are gone.
+    /// Number of values that [`Backpressure::DropOldest`](crate::Backpressure::DropOldest) has dropped, in all lanes
+    /// and including lanes that are gone.
     pub fn dropped(&mut self) -> u64 {
         self.admit();
         self.dropped

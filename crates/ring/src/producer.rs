@@ -31,7 +31,8 @@ impl<T> Producer<T> {
         Producer { writer, id, shared }
     }
 
-    /// Pushes a value. If the lane is full it waits, drops the oldest value or fails, by the channel's [`Backpressure`].
+    /// Pushes a value. If the lane is full it waits, drops the oldest value or fails, by the channel's
+    /// [`Backpressure`].
     ///
     /// # Errors
     /// [`PushError::Closed`] after a close or when the consumer was dropped; [`PushError::Full`] under

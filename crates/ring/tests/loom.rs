@@ -1,11 +1,12 @@
-//! Every interleaving of small scenes: push and read, overwriting, closing, sleeping and waking, added and dropped lanes.
+//! Every interleaving of small scenes: push and read, overwriting, closing, sleeping and waking, added and dropped
+//! lanes.
 //!
 //! Run with `RUSTFLAGS="--cfg loom" cargo test --release -p headwater-ring --test loom`. Loom plays each scene in every
 //! order that the memory model allows, within a bound on forced thread switches (`LOOM_MAX_PREEMPTIONS`, 3 here),
 //! and fails on a data race, a deadlock (which is what a lost wake-up is), a leak or a wrong answer.
 //!
-//! The scenes use the public API with the smallest lanes. Values are tracked by loom's `Arc`, so a value that is lost or
-//! dropped twice is seen. The asymmetric fence appears as two `SeqCst` fences.
+//! The scenes use the public API with the smallest lanes. Values are tracked by loom's `Arc`, so a value that is lost
+//! or dropped twice is seen. The asymmetric fence appears as two `SeqCst` fences.
 #![cfg(loom)]
 
 use headwater_ring::{

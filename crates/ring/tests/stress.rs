@@ -1,9 +1,9 @@
 //! The channel under load, on several threads: nothing lost, nothing doubled, nothing out of order, no thread stuck.
 //!
-//! Made for memory checkers as well as for load: values are boxed, so each is an allocation that must be freed once, and
-//! `HEADWATER_STRESS_ITEMS` is the number of values that each producer pushes (default 100,000). Valgrind's memcheck must find
-//! nothing. Its race checkers (drd, helgrind) know neither atomics nor the standard library's futex locks and report every
-//! hand-over, so `loom.rs` looks for races.
+//! Made for memory checkers as well as for load: values are boxed, so each is an allocation that must be freed once,
+//! and `HEADWATER_STRESS_ITEMS` is the number of values that each producer pushes (default 100,000). Valgrind's
+//! memcheck must find nothing. Its race checkers (drd, helgrind) know neither atomics nor the standard library's futex
+//! locks and report every hand-over, so `loom.rs` looks for races.
 #![cfg(not(loom))]
 
 mod support;

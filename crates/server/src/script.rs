@@ -156,8 +156,8 @@ impl Loaded {
             Statement::CreateStream(create) => self.queries.push(create.name.value.clone()),
             Statement::CreateView(create) => self.queries.push(create.name.value.clone()),
             // Without columns nothing can read it before a source is attached.
-            Statement::CreateSet(create) if create.columns.is_empty() => {}
-            Statement::CreateSet(create) => self.queries.push(create.name.value.clone()),
+            Statement::CreateSourceGroup(create) if create.columns.is_empty() => {}
+            Statement::CreateSourceGroup(create) => self.queries.push(create.name.value.clone()),
             Statement::Attach(attach) => {
                 let stream = &attach.stream.value;
                 if !self
@@ -237,7 +237,7 @@ fn created_by(statement: &Statement) -> Option<&str> {
     match statement {
         Statement::CreateSource(create) => Some(&create.name.value),
         Statement::CreateStream(create) => Some(&create.name.value),
-        Statement::CreateSet(create) => Some(&create.name.value),
+        Statement::CreateSourceGroup(create) => Some(&create.name.value),
         Statement::CreateView(create) => Some(&create.name.value),
         Statement::CreateSink(create) => Some(&create.name.value),
         _ => None,

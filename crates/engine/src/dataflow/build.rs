@@ -22,13 +22,13 @@ use timely::dataflow::operators::probe::{Handle as Probe, Probe as _};
 use timely::dataflow::operators::vec::{Input as _, Map};
 use timely::dataflow::{InputHandle, Scope};
 
-use super::chunk::Chunk;
 use super::keyed::{Delta, Keyed};
+use super::metadata_columns::MetadataColumns;
 use super::plan::{Node, Plan};
 use super::saved::{self, StageHandle};
 use super::session::Sessions;
-use super::stage::{self, Arriving, Chunks, Stage};
-use super::stamp::Stamp;
+use super::stage::{self, Arriving, Stage, StreamElements};
+use super::stream_element::StreamElement;
 use super::transform::{self, Transform};
 use super::union::union;
 use super::window::{Close, Merge, Windows};
@@ -36,7 +36,7 @@ use super::window::{Close, Merge, Windows};
 pub use super::stage::Failure;
 
 /// One input of a running query: takes the chunks of a step, then is advanced to the next.
-pub type Input = InputHandle<u64, CapacityContainerBuilder<Vec<Chunk>>>;
+pub type Input = InputHandle<u64, CapacityContainerBuilder<Vec<StreamElement>>>;
 
 /// What a query has produced, step by step. Peers may be ahead, so it may hold chunks of steps that
 /// this worker has not come to yet.
@@ -47,13 +47,13 @@ struct Produced {
     epoch: u64,
     /// The worker that it is from.
     from: usize,
-    chunk: Chunk,
+    chunk: StreamElement,
 }
 
 impl Outlet {
     /// Takes what was produced up to and including step `epoch`, which is complete: step by step, and
     /// what one worker made after what the workers before it made.
-    pub fn take(&self, epoch: u64) -> Vec<Chunk> {
+    pub fn take(&self, epoch: u64) -> Vec<StreamElement> {
         let mut held = self.0.borrow_mut();
         let (mut due, later): (Vec<_>, _) = held.drain(..).partition(|it| it.epoch <= epoch);
         *held = later;
@@ -61,7 +61,7 @@ impl Outlet {
         due.into_iter().map(|it| it.chunk).collect()
     }
 
-    fn add(&self, epoch: u64, chunks: impl Iterator<Item = (usize, Chunk)>) {
+    fn add(&self, epoch: u64, chunks: impl Iterator<Item = (usize, StreamElement)>) {
         let produced = chunks.map(|(from, chunk)| Produced { epoch, from, chunk });
         self.0.borrow_mut().extend(produced);
     }
@@ -90,8 +90,9 @@ pub fn build(
     home: usize,
     failure: &Failure,
 ) -> Result<Built> {
-    let (handles, streams): (Vec<_>, Vec<_>) =
-        (0..inputs).map(|_| scope.new_input::<Chunk>()).unzip();
+    let (handles, streams): (Vec<_>, Vec<_>) = (0..inputs)
+        .map(|_| scope.new_input::<StreamElement>())
+        .unzip();
     let inputs = streams.into_iter().enumerate().map(|(number, input)| {
         let stamp = plan.stamps.get(number).cloned().flatten();
         spread(match stamp {
@@ -126,13 +127,13 @@ pub fn build(
 
 struct Builder<'scope> {
     scope: Scope<'scope, u64>,
-    inputs: Vec<Chunks<'scope>>,
+    inputs: Vec<StreamElements<'scope>>,
     failure: Failure,
     stages: Vec<StageHandle>,
 }
 
 impl<'scope> Builder<'scope> {
-    fn node(&mut self, node: &Node) -> Result<Chunks<'scope>> {
+    fn node(&mut self, node: &Node) -> Result<StreamElements<'scope>> {
         Ok(match node {
             Node::Input { input } => self.inputs[*input].clone(),
             Node::Empty => transform(
@@ -192,7 +193,7 @@ impl<'scope> Builder<'scope> {
         input: timely::dataflow::Stream<'scope, u64, Vec<impl Arriving>>,
         name: &str,
         stage: impl Stage,
-    ) -> Chunks<'scope> {
+    ) -> StreamElements<'scope> {
         let (output, handle) = stage::run(input, name, self.failure.clone(), stage);
         self.stages.push(handle);
         output
@@ -201,11 +202,11 @@ impl<'scope> Builder<'scope> {
     /// A stage to which rows and partial results go by their keys.
     fn stage_by_key(
         &mut self,
-        input: Chunks<'scope>,
+        input: StreamElements<'scope>,
         keys: impl Fn(&RecordBatch) -> Result<Vec<ArrayRef>> + 'static,
         name: &str,
         stage: impl Stage,
-    ) -> Chunks<'scope> {
+    ) -> StreamElements<'scope> {
         if self.scope.peers() == 1 {
             return self.stage(input, name, stage);
         }
@@ -216,20 +217,20 @@ impl<'scope> Builder<'scope> {
 }
 
 fn transform<'scope>(
-    input: Chunks<'scope>,
+    input: StreamElements<'scope>,
     steps: Vec<Transform>,
     failure: Failure,
-) -> Chunks<'scope> {
+) -> StreamElements<'scope> {
     input.unary(Pipeline, "transform", move |_, _| {
         move |input, output| {
             input.for_each_time(|time, batches| {
                 let mut session = output.session(&time);
                 for chunk in batches.flat_map(|chunks| chunks.drain(..)) {
                     match chunk {
-                        Chunk::Rows(rows) => {
+                        StreamElement::Rows(rows) => {
                             let done = failure.guard(|| transform::apply(&steps, rows));
                             if let Some(Some(rows)) = done {
-                                session.give(Chunk::Rows(rows));
+                                session.give(StreamElement::Rows(rows));
                             }
                         }
                         other => session.give(other),
@@ -241,7 +242,11 @@ fn transform<'scope>(
 }
 
 /// Gives rows the hidden columns that the plan names.
-fn stamped<'scope>(input: Chunks<'scope>, stamp: Stamp, failure: Failure) -> Chunks<'scope> {
+fn stamped<'scope>(
+    input: StreamElements<'scope>,
+    stamp: MetadataColumns,
+    failure: Failure,
+) -> StreamElements<'scope> {
     let mut from = None;
     input.unary(Pipeline, "stamp", move |_, _| {
         move |input, output| {
@@ -249,12 +254,14 @@ fn stamped<'scope>(input: Chunks<'scope>, stamp: Stamp, failure: Failure) -> Chu
                 let mut session = output.session(&time);
                 for chunk in batches.flat_map(|chunks| chunks.drain(..)) {
                     match (chunk, &from) {
-                        (Chunk::From(provenance), _) => from = Some(provenance),
-                        (Chunk::Rows(rows), Some(provenance)) => {
+                        (StreamElement::From(provenance), _) => from = Some(provenance),
+                        (StreamElement::Rows(rows), Some(provenance)) => {
                             let rows = failure.guard(|| Ok(stamp.apply(&rows, provenance)?));
-                            session.give_iterator(rows.map(Chunk::Rows).into_iter());
+                            session.give_iterator(rows.map(StreamElement::Rows).into_iter());
                         }
-                        (Chunk::Rows(_), None) => failure.set("rows from nowhere".to_owned()),
+                        (StreamElement::Rows(_), None) => {
+                            failure.set("rows from nowhere".to_owned())
+                        }
                         (other, _) => session.give(other),
                     }
                 }
@@ -272,8 +279,8 @@ fn nothing() -> Transform {
 fn collect<'scope, C: Arriving>(
     input: timely::dataflow::Stream<'scope, u64, Vec<C>>,
     outlet: Outlet,
-) -> Chunks<'scope> {
-    input.unary::<CapacityContainerBuilder<Vec<Chunk>>, _, _, _>(
+) -> StreamElements<'scope> {
+    input.unary::<CapacityContainerBuilder<Vec<StreamElement>>, _, _, _>(
         Pipeline,
         "collect",
         move |_, _| {
@@ -306,17 +313,17 @@ enum Route {
 struct Addressed {
     from: usize,
     to: usize,
-    chunk: Chunk,
+    chunk: StreamElement,
 }
 
 impl Arriving for Addressed {
-    fn open(self) -> (usize, Chunk) {
+    fn open(self) -> (usize, StreamElement) {
         (self.from, self.chunk)
     }
 }
 
 /// Only watermarks cross workers here, so there is no order to keep.
-fn spread(input: Chunks<'_>) -> Chunks<'_> {
+fn spread(input: StreamElements<'_>) -> StreamElements<'_> {
     if input.scope().peers() == 1 {
         return input;
     }
@@ -326,7 +333,7 @@ fn spread(input: Chunks<'_>) -> Chunks<'_> {
 /// Sends chunks along `route`. They arrive in any order of workers, and those of one worker in
 /// theirs.
 fn exchange<'scope>(
-    input: Chunks<'scope>,
+    input: StreamElements<'scope>,
     name: &str,
     route: Route,
     failure: Failure,
@@ -353,10 +360,15 @@ fn exchange<'scope>(
 
 type Addresseds<'scope> = timely::dataflow::Stream<'scope, u64, Vec<Addressed>>;
 
-fn address(chunk: Chunk, here: usize, peers: usize, route: &Route) -> Result<Vec<Addressed>> {
+fn address(
+    chunk: StreamElement,
+    here: usize,
+    peers: usize,
+    route: &Route,
+) -> Result<Vec<Addressed>> {
     let from = here;
     Ok(match (chunk, route) {
-        (chunk @ Chunk::Watermark(_), Route::Spread) => {
+        (chunk @ StreamElement::Watermark(_), Route::Spread) => {
             let copies = (0..peers).map(|to| Addressed {
                 from,
                 to,
@@ -364,11 +376,13 @@ fn address(chunk: Chunk, here: usize, peers: usize, route: &Route) -> Result<Vec
             });
             copies.collect()
         }
-        (Chunk::Watermark(_), Route::Home(home)) if *home != here => Vec::new(),
+        (StreamElement::Watermark(_), Route::Home(home)) if *home != here => Vec::new(),
         (chunk, &Route::Home(to)) => vec![Addressed { from, to, chunk }],
-        (Chunk::Rows(rows), Route::ByKey(keys)) => divide(&rows, from, peers, keys, Chunk::Rows)?,
-        (Chunk::Partial { window, rows }, Route::ByKey(keys)) => {
-            let wrap = |rows| Chunk::Partial { window, rows };
+        (StreamElement::Rows(rows), Route::ByKey(keys)) => {
+            divide(&rows, from, peers, keys, StreamElement::Rows)?
+        }
+        (StreamElement::Partial { window, rows }, Route::ByKey(keys)) => {
+            let wrap = |rows| StreamElement::Partial { window, rows };
             divide(&rows, from, peers, keys, wrap)?
         }
         (chunk, Route::Spread | Route::ByKey(_)) => {
@@ -383,7 +397,7 @@ fn divide(
     from: usize,
     peers: usize,
     keys: &Keys,
-    wrap: impl Fn(RecordBatch) -> Chunk,
+    wrap: impl Fn(RecordBatch) -> StreamElement,
 ) -> Result<Vec<Addressed>> {
     let mut members = vec![Vec::new(); peers];
     (0u32..)

@@ -5,7 +5,7 @@
 //! ```
 //!
 //! [`Delta`] aggregates one step on the worker that read the rows. [`Keyed`] keeps the state of each
-//! group as a row of immutable runs ([`Latest`]), which are its saved state too, finds the groups that a step touched, merges old state
+//! group as a row of immutable runs ([`KeyedState`]), which are its saved state too, finds the groups that a step touched, merges old state
 //! and delta, and emits the old result with diff -1 and the new one with +1, if they differ. So a
 //! step costs what it touches, and any aggregate works whose states can be merged.
 
@@ -17,12 +17,12 @@ use arrow::compute::{concat_batches, interleave_record_batch, or, take, take_rec
 use datafusion::error::Result;
 use datafusion::physical_plan::aggregates::group_values::GroupValues;
 
-use super::chunk::{Chunk, Watermark, diffs, with_diff};
 use super::groups::{Groups, Results};
-use super::latest::Latest;
+use super::keyed_state::KeyedState;
 use super::plan::KeyedSpec;
 use super::saved::{Share, StageState};
 use super::stage::Stage;
+use super::stream_element::{StreamElement, Watermark, diffs, with_diff};
 
 /// Aggregates each step by itself.
 pub(super) struct Delta {
@@ -38,13 +38,13 @@ impl Delta {
 }
 
 impl Stage for Delta {
-    fn rows(&mut self, rows: RecordBatch, _out: &mut Vec<Chunk>) -> Result<()> {
+    fn rows(&mut self, rows: RecordBatch, _out: &mut Vec<StreamElement>) -> Result<()> {
         self.groups.update(&rows)
     }
 
-    fn end_of_step(&mut self, _watermark: Watermark, out: &mut Vec<Chunk>) -> Result<()> {
+    fn end_of_step(&mut self, _watermark: Watermark, out: &mut Vec<StreamElement>) -> Result<()> {
         if !self.groups.is_empty() {
-            out.push(Chunk::Partial {
+            out.push(StreamElement::Partial {
                 window: 0,
                 rows: self.groups.take_run()?,
             });
@@ -69,7 +69,7 @@ pub(super) struct Keyed {
     /// Key to number of group; `None` if there are no keys.
     keys: Option<Box<dyn GroupValues>>,
     /// The state of each group, by its number.
-    states: Latest,
+    states: KeyedState,
     /// What came in the step at hand. Before the first step, the total of nothing if it is kept here.
     deltas: Vec<RecordBatch>,
     scratch: Groups,
@@ -92,7 +92,7 @@ impl Keyed {
         Ok(Self {
             spec,
             keys,
-            states: Latest::default(),
+            states: KeyedState::default(),
             deltas: total.into_iter().collect(),
             scratch,
             locals: Vec::new(),
@@ -162,7 +162,7 @@ impl Keyed {
         Ok(Some((self.states.rows_of(&groups)?, locals)))
     }
 
-    fn update(&mut self, out: &mut Vec<Chunk>) -> Result<()> {
+    fn update(&mut self, out: &mut Vec<StreamElement>) -> Result<()> {
         let deltas = std::mem::take(&mut self.deltas);
         let touched = self.touched(&deltas)?;
         let old = self.old_states(&touched)?;
@@ -205,7 +205,7 @@ impl Keyed {
         &self,
         old: Option<(RecordBatch, Vec<usize>)>,
         new: RecordBatch,
-        out: &mut Vec<Chunk>,
+        out: &mut Vec<StreamElement>,
     ) -> Result<()> {
         let schema = with_diff(&self.spec.schema);
         let (old, new) = match old {
@@ -224,7 +224,7 @@ impl Keyed {
             }
         }
         if !parts.is_empty() {
-            out.push(Chunk::Rows(concat_batches(&schema, &parts)?));
+            out.push(StreamElement::Rows(concat_batches(&schema, &parts)?));
         }
         Ok(())
     }
@@ -277,8 +277,8 @@ fn differs(before: &ArrayRef, after: &ArrayRef) -> BooleanArray {
 }
 
 impl Stage for Keyed {
-    fn rows(&mut self, rows: RecordBatch, out: &mut Vec<Chunk>) -> Result<()> {
-        out.push(Chunk::Rows(rows));
+    fn rows(&mut self, rows: RecordBatch, out: &mut Vec<StreamElement>) -> Result<()> {
+        out.push(StreamElement::Rows(rows));
         Ok(())
     }
 
@@ -287,7 +287,7 @@ impl Stage for Keyed {
         Ok(())
     }
 
-    fn end_of_step(&mut self, _watermark: Watermark, out: &mut Vec<Chunk>) -> Result<()> {
+    fn end_of_step(&mut self, _watermark: Watermark, out: &mut Vec<StreamElement>) -> Result<()> {
         if self.deltas.is_empty() {
             Ok(())
         } else {

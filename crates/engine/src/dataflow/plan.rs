@@ -9,7 +9,7 @@ use arrow::datatypes::{DataType, SchemaRef, TimeUnit};
 use datafusion::physical_expr::PhysicalExpr;
 
 use super::groups::Grouping;
-use super::stamp::Stamp;
+use super::metadata_columns::MetadataColumns;
 use super::transform::Transform;
 
 /// A continuous query, ready to be built on every worker.
@@ -18,7 +18,7 @@ pub struct Plan {
     /// What produces the result.
     pub root: Node,
     /// For each input what gives its rows hidden columns, if they need some.
-    pub stamps: Vec<Option<Stamp>>,
+    pub stamps: Vec<Option<MetadataColumns>>,
     /// The columns of the result, without the diff.
     pub schema: SchemaRef,
     /// Whether rows of the result may be taken back: then each carries a diff.

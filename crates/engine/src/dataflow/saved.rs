@@ -24,8 +24,8 @@ use arrow::compute::filter_record_batch;
 use datafusion::common::hash_utils::{RandomState, create_hashes};
 use datafusion::error::Result;
 
-use super::chunk::Watermark;
 use super::groups::Grouping;
+use super::stream_element::Watermark;
 
 /// Into how many groups keys fall. A power of two.
 pub const KEY_GROUPS: usize = 256;

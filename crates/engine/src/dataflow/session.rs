@@ -18,13 +18,13 @@ use arrow::compute::kernels::cmp::{gt_eq, lt};
 use arrow::compute::{cast, concat_batches, filter_record_batch, not, take};
 use datafusion::error::Result;
 
-use super::chunk::{Chunk, Watermark};
 use super::groups::{Groups, Results};
 use super::pane;
 use super::panes::Panes;
 use super::plan::SessionSpec;
 use super::saved::{Run, Share, StageState};
 use super::stage::Stage;
+use super::stream_element::{StreamElement, Watermark};
 
 /// How many open sessions for each row of the last steps are looked at in every step; with more,
 /// sessions are closed only each time that a sixteenth of the gap has passed.
@@ -77,13 +77,13 @@ impl Sessions {
     }
 
     /// Rows behind the watermark: those that fall into an open session count, the rest is late.
-    fn add_behind(&mut self, rows: RecordBatch, out: &mut Vec<Chunk>) -> Result<()> {
+    fn add_behind(&mut self, rows: RecordBatch, out: &mut Vec<StreamElement>) -> Result<()> {
         self.sweep(out)?;
         let times = self.times(&rows)?;
         let counts = self.in_open_session(&rows, &times)?;
         let late = filter_record_batch(&rows, &not(&counts)?)?;
         if late.num_rows() > 0 {
-            out.push(Chunk::Late {
+            out.push(StreamElement::Late {
                 stage: self.spec.stage,
                 rows: late,
             });
@@ -135,7 +135,7 @@ impl Sessions {
     }
 
     /// Joins clusters, closes the sessions that have ended.
-    fn sweep(&mut self, out: &mut Vec<Chunk>) -> Result<()> {
+    fn sweep(&mut self, out: &mut Vec<StreamElement>) -> Result<()> {
         if !self.must_sweep() && self.swept == self.bound && self.rows_since == 0 {
             return Ok(());
         }
@@ -195,12 +195,12 @@ impl Sessions {
         spans.last.unary(|last| last.saturating_add(self.spec.gap))
     }
 
-    fn close(&mut self, sessions: RecordBatch, out: &mut Vec<Chunk>) -> Result<()> {
+    fn close(&mut self, sessions: RecordBatch, out: &mut Vec<StreamElement>) -> Result<()> {
         let end = self.ends(&Spans::of(&sessions)?);
         let open = arrow::compute::kernels::cmp::gt(&end, &Int64Array::new_scalar(self.bound))?;
         let closed = filter_record_batch(&sessions, &not(&open)?)?;
         if closed.num_rows() > 0 {
-            out.push(Chunk::Rows(self.results(&closed)?));
+            out.push(StreamElement::Rows(self.results(&closed)?));
         }
         let open = filter_record_batch(&sessions, &open)?;
         if open.num_rows() > 0 {
@@ -242,7 +242,7 @@ impl Sessions {
 }
 
 impl Stage for Sessions {
-    fn rows(&mut self, rows: RecordBatch, out: &mut Vec<Chunk>) -> Result<()> {
+    fn rows(&mut self, rows: RecordBatch, out: &mut Vec<StreamElement>) -> Result<()> {
         let times = self.times(&rows)?;
         let behind = match (times.null_count(), pane::earliest(&times)) {
             (0, Some(first)) if first >= self.bound => return self.add(rows, &times),
@@ -252,7 +252,7 @@ impl Stage for Sessions {
         let timeless = arrow::compute::is_null(&times)?;
         if timeless.true_count() > 0 {
             let rows = filter_record_batch(&rows, &timeless)?;
-            out.push(Chunk::Late {
+            out.push(StreamElement::Late {
                 stage: self.spec.stage,
                 rows,
             });
@@ -266,7 +266,7 @@ impl Stage for Sessions {
         self.add(ahead, &times)
     }
 
-    fn end_of_step(&mut self, watermark: Watermark, out: &mut Vec<Chunk>) -> Result<()> {
+    fn end_of_step(&mut self, watermark: Watermark, out: &mut Vec<StreamElement>) -> Result<()> {
         self.bound = self.bound.max(self.spec.time.bound(watermark.at_us));
         if self.must_sweep() {
             self.sweep(out)?;

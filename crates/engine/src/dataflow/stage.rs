@@ -23,11 +23,11 @@ use timely::dataflow::operators::Capability;
 use timely::dataflow::operators::generic::operator::Operator;
 use timely::progress::frontier::MutableAntichain;
 
-use super::chunk::{Chunk, Watermark};
 use super::saved::{Saved, Share, StageHandle, StageState};
+use super::stream_element::{StreamElement, Watermark};
 
 /// A stream of chunks within the dataflow of one query; its time is the epoch.
-pub(super) type Chunks<'scope> = timely::dataflow::Stream<'scope, u64, Vec<Chunk>>;
+pub(super) type StreamElements<'scope> = timely::dataflow::Stream<'scope, u64, Vec<StreamElement>>;
 
 /// The first error of a query, seen by all its workers.
 #[derive(Debug, Clone, Default)]
@@ -73,7 +73,7 @@ fn panic_message(panic: &(dyn Any + Send)) -> &str {
 /// A state machine that turns steps into steps.
 pub(super) trait Stage: 'static {
     /// Rows of the step at hand.
-    fn rows(&mut self, rows: RecordBatch, out: &mut Vec<Chunk>) -> Result<()>;
+    fn rows(&mut self, rows: RecordBatch, out: &mut Vec<StreamElement>) -> Result<()>;
 
     /// What another worker knew of a window.
     fn partial(&mut self, _window: i64, _rows: RecordBatch) -> Result<()> {
@@ -81,7 +81,7 @@ pub(super) trait Stage: 'static {
     }
 
     /// The step is complete, and this is its watermark.
-    fn end_of_step(&mut self, watermark: Watermark, out: &mut Vec<Chunk>) -> Result<()>;
+    fn end_of_step(&mut self, watermark: Watermark, out: &mut Vec<StreamElement>) -> Result<()>;
 
     /// Hands out what is known between two steps. What comes later is as if this had not been asked.
     fn save(&mut self) -> Result<StageState>;
@@ -93,25 +93,29 @@ pub(super) trait Stage: 'static {
 /// A chunk as it comes to an operator, which can tell the worker that it is from.
 pub(super) trait Arriving: 'static {
     /// The number of the worker, and the chunk.
-    fn open(self) -> (usize, Chunk);
+    fn open(self) -> (usize, StreamElement);
 }
 
 /// From the operator before, on the same worker.
-impl Arriving for Chunk {
-    fn open(self) -> (usize, Chunk) {
+impl Arriving for StreamElement {
+    fn open(self) -> (usize, StreamElement) {
         (0, self)
     }
 }
 
 /// The chunks of a step and the workers that they are from.
-type Arrived = Vec<(usize, Chunk)>;
+type Arrived = Vec<(usize, StreamElement)>;
 
 /// The chunks of steps that are not complete yet, oldest first.
 #[derive(Default)]
 struct Pending(VecDeque<(Capability<u64>, Arrived)>);
 
 impl Pending {
-    fn add(&mut self, capability: Capability<u64>, chunks: impl Iterator<Item = (usize, Chunk)>) {
+    fn add(
+        &mut self,
+        capability: Capability<u64>,
+        chunks: impl Iterator<Item = (usize, StreamElement)>,
+    ) {
         let epoch = *capability.time();
         match self.0.iter().position(|(other, _)| *other.time() >= epoch) {
             Some(at) if *self.0[at].0.time() == epoch => self.0[at].1.extend(chunks),
@@ -140,18 +144,18 @@ struct Running<S> {
 }
 
 impl<S: Stage> Running<S> {
-    fn step(&mut self, chunks: Arrived, out: &mut Vec<Chunk>) -> Result<()> {
+    fn step(&mut self, chunks: Arrived, out: &mut Vec<StreamElement>) -> Result<()> {
         for (_, chunk) in chunks {
             match chunk {
-                Chunk::Rows(rows) => self.stage.rows(rows, out)?,
-                Chunk::Partial { window, rows } => self.stage.partial(window, rows)?,
-                Chunk::Watermark(at) => self.watermark = self.watermark.later(at),
-                late @ Chunk::Late { .. } => out.push(late),
-                Chunk::From(_) => {}
+                StreamElement::Rows(rows) => self.stage.rows(rows, out)?,
+                StreamElement::Partial { window, rows } => self.stage.partial(window, rows)?,
+                StreamElement::Watermark(at) => self.watermark = self.watermark.later(at),
+                late @ StreamElement::Late { .. } => out.push(late),
+                StreamElement::From(_) => {}
             }
         }
         self.stage.end_of_step(self.watermark, out)?;
-        out.push(Chunk::Watermark(self.watermark));
+        out.push(StreamElement::Watermark(self.watermark));
         Ok(())
     }
 }
@@ -175,7 +179,7 @@ pub(super) fn run<'scope, S: Stage, C: Arriving>(
     name: &str,
     failure: Failure,
     stage: S,
-) -> (Chunks<'scope>, StageHandle) {
+) -> (StreamElements<'scope>, StageHandle) {
     let watermark = Watermark::START;
     let running = Rc::new(RefCell::new(Running { stage, watermark }));
     let handle = StageHandle::new(running.clone());

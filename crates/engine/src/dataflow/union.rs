@@ -17,9 +17,9 @@ use timely::dataflow::operators::generic::operator::Operator;
 use timely::dataflow::operators::vec::Map;
 use timely::dataflow::operators::{Capability, Concatenate};
 
-use super::chunk::{Chunk, Watermark};
 use super::saved::{Saved, Share, StageHandle, StageState};
-use super::stage::Chunks;
+use super::stage::StreamElements;
+use super::stream_element::{StreamElement, Watermark};
 
 /// The watermark of several inputs: the least of those that are not idle.
 struct Slowest(Vec<Watermark>);
@@ -71,13 +71,13 @@ struct Held {
     /// What each input said last.
     marks: BTreeMap<usize, Watermark>,
     /// What is not a watermark; nothing on one worker.
-    chunks: Vec<(usize, Chunk)>,
+    chunks: Vec<(usize, StreamElement)>,
 }
 
 impl Held {
-    fn add(&mut self, number: usize, chunk: Chunk) {
+    fn add(&mut self, number: usize, chunk: StreamElement) {
         match chunk {
-            Chunk::Watermark(mark) => {
+            StreamElement::Watermark(mark) => {
                 self.marks.insert(number, mark);
             }
             other => self.chunks.push((number, other)),
@@ -87,23 +87,25 @@ impl Held {
 
 impl Marks {
     /// What leaves: the rows, input by input, and the watermark if an input said one.
-    fn end_of_epoch(&mut self, held: Held) -> Vec<Chunk> {
+    fn end_of_epoch(&mut self, held: Held) -> Vec<StreamElement> {
         let mut chunks = held.chunks;
         chunks.sort_by_key(|(number, _)| *number);
-        let mut out: Vec<Chunk> = chunks.into_iter().map(|(_, chunk)| chunk).collect();
+        let mut out: Vec<StreamElement> = chunks.into_iter().map(|(_, chunk)| chunk).collect();
         if !held.marks.is_empty() {
             for (number, mark) in held.marks {
                 self.slowest.0[number] = mark;
             }
             self.said = self.said.later(self.slowest.watermark());
-            out.push(Chunk::Watermark(self.said));
+            out.push(StreamElement::Watermark(self.said));
         }
         out
     }
 }
 
 /// Merges the inputs. They must be in the same scope, and at least one.
-pub(super) fn union<'scope>(inputs: Vec<Chunks<'scope>>) -> (Chunks<'scope>, StageHandle) {
+pub(super) fn union<'scope>(
+    inputs: Vec<StreamElements<'scope>>,
+) -> (StreamElements<'scope>, StageHandle) {
     let scope = inputs[0].scope();
     let several = scope.peers() > 1;
     let marks = Rc::new(RefCell::new(Marks {
@@ -120,7 +122,7 @@ pub(super) fn union<'scope>(inputs: Vec<Chunks<'scope>>) -> (Chunks<'scope>, Sta
             input.for_each_time(|time, batches| {
                 let mut session = output.session(&time);
                 for (number, chunk) in batches.flat_map(|chunks| chunks.drain(..)) {
-                    if !several && !matches!(chunk, Chunk::Watermark(_)) {
+                    if !several && !matches!(chunk, StreamElement::Watermark(_)) {
                         session.give(chunk);
                         continue;
                     }

@@ -11,7 +11,7 @@
 //! TUMBLE is the case of one pane a window, and then nothing is merged: the groups are the result.
 //! A row is late when every window it belongs to has closed.
 //!
-//! With several workers, each keeps the panes of the rows it read and hands on [`Chunk::Partial`]s
+//! With several workers, each keeps the panes of the rows it read and hands on [`StreamElement::Partial`]s
 //! when a window closes; [`Merge`] puts them together where their keys belong.
 
 use std::collections::BTreeMap;
@@ -21,13 +21,13 @@ use std::sync::Arc;
 use arrow::array::RecordBatch;
 use datafusion::error::Result;
 
-use super::chunk::{Chunk, Watermark};
 use super::groups::{Groups, instants};
 use super::pane;
 use super::panes::Panes;
 use super::plan::WindowSpec;
 use super::saved::{Share, StageState};
 use super::stage::Stage;
+use super::stream_element::{StreamElement, Watermark};
 
 /// What becomes of a closed window.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -73,7 +73,7 @@ impl Windows {
         Some(earliest.max(self.next))
     }
 
-    fn close(&mut self, start: i64, out: &mut Vec<Chunk>) -> Result<()> {
+    fn close(&mut self, start: i64, out: &mut Vec<StreamElement>) -> Result<()> {
         let spec = Arc::clone(&self.spec);
         let mut groups = match spec.size == spec.slide {
             true => match self.panes.remove(start) {
@@ -84,8 +84,8 @@ impl Windows {
         };
         if let Some(groups) = groups.as_mut().filter(|groups| !groups.is_empty()) {
             out.push(match self.close {
-                Close::Results => Chunk::Rows(finish(&spec, groups, start)?),
-                Close::Partials => Chunk::Partial {
+                Close::Results => StreamElement::Rows(finish(&spec, groups, start)?),
+                Close::Partials => StreamElement::Partial {
                     window: start,
                     rows: groups.take_run()?,
                 },
@@ -126,7 +126,7 @@ impl Windows {
 }
 
 impl Stage for Windows {
-    fn rows(&mut self, rows: RecordBatch, out: &mut Vec<Chunk>) -> Result<()> {
+    fn rows(&mut self, rows: RecordBatch, out: &mut Vec<StreamElement>) -> Result<()> {
         let count = rows.num_rows();
         let times = self.spec.time.expr.evaluate(&rows)?.into_array(count)?;
         let times = pane::times(&times)?;
@@ -134,7 +134,7 @@ impl Stage for Windows {
         for part in pane::split(rows, &times, self.spec.slide)? {
             match part.pane.filter(|_| !self.is_late(part.pane)) {
                 Some(start) => self.panes.at(start)?.live.update(&part.rows)?,
-                None => out.push(Chunk::Late {
+                None => out.push(StreamElement::Late {
                     stage: self.spec.stage,
                     rows: part.rows,
                 }),
@@ -143,7 +143,7 @@ impl Stage for Windows {
         Ok(())
     }
 
-    fn end_of_step(&mut self, watermark: Watermark, out: &mut Vec<Chunk>) -> Result<()> {
+    fn end_of_step(&mut self, watermark: Watermark, out: &mut Vec<StreamElement>) -> Result<()> {
         self.bound = self.bound.max(self.spec.time.bound(watermark.at_us));
         while let Some(start) = self.first_open() {
             if start.saturating_add(self.spec.size) > self.bound {
@@ -187,8 +187,8 @@ impl Merge {
 }
 
 impl Stage for Merge {
-    fn rows(&mut self, rows: RecordBatch, out: &mut Vec<Chunk>) -> Result<()> {
-        out.push(Chunk::Rows(rows));
+    fn rows(&mut self, rows: RecordBatch, out: &mut Vec<StreamElement>) -> Result<()> {
+        out.push(StreamElement::Rows(rows));
         Ok(())
     }
 
@@ -200,10 +200,10 @@ impl Stage for Merge {
         groups.merge(&rows)
     }
 
-    fn end_of_step(&mut self, _watermark: Watermark, out: &mut Vec<Chunk>) -> Result<()> {
+    fn end_of_step(&mut self, _watermark: Watermark, out: &mut Vec<StreamElement>) -> Result<()> {
         // Every worker closes a window in the same step, so all that was known of it is here.
         for (start, mut groups) in std::mem::take(&mut self.windows) {
-            out.push(Chunk::Rows(finish(&self.spec, &mut groups, start)?));
+            out.push(StreamElement::Rows(finish(&self.spec, &mut groups, start)?));
         }
         Ok(())
     }

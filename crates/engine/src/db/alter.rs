@@ -48,7 +48,7 @@ impl Inner {
         let Some(spec) = spec else {
             return Err(no_connector(&alter.source).into());
         };
-        self.ensure_letters(spec.errors(), &options, &name, &[])?;
+        self.ensure_dead_letters(spec.errors(), &options, &name, &[])?;
         self.remake(&name, spec, place)?;
         let text = AlterSource::text(&name, &changes);
         self.catalog().define_altered(&name, text);

@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use super::life::Life;
 use super::options::WalOption;
 use super::system::{SystemTable, TABLES};
-use crate::dataflow::Hidden;
+use crate::dataflow::MetadataColumn;
 use crate::durable::Definition;
 use crate::error::{Error, Result};
 use crate::ingest::EventTimeColumn;
@@ -75,7 +75,7 @@ pub(super) struct SinkEntry {
     pub declared: arrow::datatypes::SchemaRef,
     pub spec: SinkSpec,
     pub stop: CancellationToken,
-    pub status: Arc<super::feeder::SinkStatus>,
+    pub status: Arc<super::sink_task::SinkStatus>,
     /// Where it was in the outside system before a restart.
     pub receipt: Option<Receipt>,
     /// The rows of a query of its own, subscribed to before it had any, until the task takes them.
@@ -325,7 +325,7 @@ impl Catalog {
             }
         }
         let shown = |relation: Relation| match named.get(&relation.name) {
-            Some(hidden) => relation.with_hidden(hidden.iter().copied()),
+            Some(hidden) => relation.with_metadata_columns(hidden.iter().copied()),
             None => relation,
         };
         relations.into_iter().map(shown).collect()
@@ -398,12 +398,12 @@ impl Tables for Catalog {
         Some(fields.iter().map(|field| field.name().clone()).collect())
     }
 
-    fn hidden(&self, table: &str) -> Vec<Hidden> {
+    fn metadata(&self, table: &str) -> Vec<MetadataColumn> {
         let Some(source) = self.sources().find(|it| it.topic.relation.name == table) else {
             return Vec::new();
         };
         let declared = &source.topic.relation.schema;
-        let hidden = Hidden::ALL.into_iter();
+        let hidden = MetadataColumn::ALL.into_iter();
         hidden
             .filter(|column| declared.field_with_name(column.name()).is_err())
             .collect()

@@ -22,7 +22,7 @@ use datafusion::common::ScalarValue;
 
 use super::Inner;
 use super::catalog::{Catalog, Entry};
-use crate::durable::{Journal, Replay, Replayed, now_us};
+use crate::durable::{Replay, Replayed, WalWriter, now_us};
 use crate::error::{Error, Result};
 use crate::sql::{OptionEntry, SqlError, sqlstate};
 use crate::topic::{Topic, TopicId};
@@ -83,7 +83,7 @@ pub(super) fn instant_us(text: &str) -> Option<i64> {
 /// An input that is fed from its log.
 pub(super) struct Past {
     pub topic: Arc<Topic>,
-    pub journal: Arc<Journal>,
+    pub wal_writer: Arc<WalWriter>,
     pub place: Arc<Place>,
     /// Only rows of these event times.
     pub clip: Option<Clip>,
@@ -146,7 +146,8 @@ impl Inner {
     }
 
     fn past(&self, catalog: &Catalog, input: &str, start: Start) -> Result<Option<Past>> {
-        let (Ok(source), Some(journal)) = (catalog.source(input), self.journal_of(input)) else {
+        let (Ok(source), Some(wal_writer)) = (catalog.source(input), self.wal_writer_of(input))
+        else {
             return Ok(None);
         };
         let clip = match (start, &source.time) {
@@ -164,7 +165,7 @@ impl Inner {
         };
         Ok(Some(Past {
             topic: Arc::clone(&source.topic),
-            journal,
+            wal_writer,
             place: Arc::new(Place::behind(0)),
             clip,
         }))
@@ -191,13 +192,13 @@ impl Inner {
     ) -> Result<()> {
         let mut replay = Replay::default();
         for past in pasts {
-            past.journal.catch_up().map_err(Error::Data)?;
+            past.wal_writer.catch_up().map_err(Error::Data)?;
             let after = past.place.get().unwrap_or(0);
-            if let Some(lost) = replay.add(&past.topic, &past.journal, after)? {
+            if let Some(lost) = replay.add(&past.topic, &past.wal_writer, after)? {
                 let name = &past.topic.relation.name;
                 let reason =
                     format!("retention has removed {lost} rows that were still to be read");
-                self.notices.gap_between(name, reason, now_us(), now_us());
+                self.event_log.gap_between(name, reason, now_us(), now_us());
             }
         }
         let due = |part: &Replayed| {
@@ -269,7 +270,7 @@ impl Inner {
         let pasts = query.life.held.iter().filter_map(|(input, held)| {
             let past = Past {
                 topic: catalog.topic(input).ok()?,
-                journal: self.journal_of(input)?,
+                wal_writer: self.wal_writer_of(input)?,
                 place: Arc::clone(held.place.as_ref()?),
                 clip: None,
             };

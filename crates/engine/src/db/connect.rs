@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
 use super::catalog::{Catalog, Entry, Kind, SinkEntry, SourceConnector, SourceEntry};
-use super::feeder::{Feeder, FeederParts};
+use super::sink_task::{SinkTask, SinkTaskParts};
 use super::{Inner, STOP_DEADLINE};
 use crate::error::{Error, Result};
 use crate::ingest::Connected;
@@ -51,7 +51,7 @@ impl Inner {
             return false;
         }
         let home = source.topic.home;
-        let bell = Arc::clone(self.turns.bell(home));
+        let bell = Arc::clone(self.sequencer.bell(home));
         let config = &source.config;
         let queue = Arc::new(LaneQueue::new(
             config.buffer_size,
@@ -60,7 +60,7 @@ impl Inner {
         ));
         let channel = Connected::new(Arc::clone(&queue), Arc::clone(&source.shared));
         let channel = Once::new(Box::new(channel) as _);
-        self.turns.command(Command::AddChannel {
+        self.sequencer.command(Command::AddChannel {
             source: source.topic.id,
             channel,
         });
@@ -85,7 +85,8 @@ impl Inner {
             return false;
         }
         let source = source.shared.name().to_owned();
-        self.notices.tell(LifecycleEvent::WorkerStarted { source });
+        self.event_log
+            .tell(LifecycleEvent::WorkerStarted { source });
         true
     }
 
@@ -99,7 +100,7 @@ impl Inner {
         }
         let (mut status, tap) = (connector.handle.watch(), connector.tap.clone());
         let (shared, again) = (Arc::clone(&source.shared), Arc::clone(&connector.again));
-        let journal = Arc::clone(&self.notices);
+        let wal_writer = Arc::clone(&self.event_log);
         self.tokio.spawn(async move {
             let mut told = None;
             while status.changed().await.is_ok() {
@@ -108,7 +109,7 @@ impl Inner {
                     && told.replace((now.since_us, now.restarts))
                         != Some((now.since_us, now.restarts))
                 {
-                    journal.tell(event);
+                    wal_writer.tell(event);
                 }
                 if !matches!(now.state, State::Stopped | State::Failed)
                     || again.load(Ordering::Acquire)
@@ -190,7 +191,7 @@ impl Inner {
         letters: Option<Arc<dyn DeadLetters>>,
     ) -> impl Future<Output = ()> + Send + use<> {
         let spec = sink.spec.clone();
-        let feeder = Feeder::new(FeederParts {
+        let sink_task = SinkTask::new(SinkTaskParts {
             rows,
             stop: sink.stop.clone(),
             status: Arc::clone(&sink.status),
@@ -203,8 +204,8 @@ impl Inner {
         });
         async move {
             match spec.sink() {
-                Ok(sink) => feeder.run(sink).await,
-                Err(error) => feeder.fail(error.to_string()),
+                Ok(sink) => sink_task.run(sink).await,
+                Err(error) => sink_task.fail(error.to_string()),
             }
         }
     }

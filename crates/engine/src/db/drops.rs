@@ -74,7 +74,7 @@ impl Inner {
     fn end_entry(&self, entry: Entry) -> Option<JoinHandle<()>> {
         match entry {
             Entry::Source(source) => {
-                self.turns.command(Command::Remove {
+                self.sequencer.command(Command::Remove {
                     topic: source.topic.id,
                 });
                 self.drop_log(source.shared.name());
@@ -85,7 +85,7 @@ impl Inner {
                 None
             }
             Entry::Query(query) => {
-                self.turns.command(Command::Remove {
+                self.sequencer.command(Command::Remove {
                     topic: query.topic.id,
                 });
                 None

@@ -22,7 +22,9 @@ use super::catalog::Entry;
 use super::streams::lives;
 use super::{Builder, Db, Inner};
 use crate::dataflow::Run;
-use crate::durable::{Definition, Folder, Journal, Ledger, Replay, SourceState, State, Written};
+use crate::durable::{
+    AckTracker, Definition, Folder, Replay, SourceState, State, WalWriter, Written,
+};
 use crate::error::{Error, Result};
 use crate::source::WatermarkConfig;
 use crate::telemetry;
@@ -43,11 +45,11 @@ pub(super) struct Durability {
     pub folder: Folder,
     /// What the newest checkpoint held and nothing has taken yet. Empty once the database is open.
     restored: Mutex<Restored>,
-    journals: Mutex<BTreeMap<String, Arc<Journal>>>,
+    wal_writers: Mutex<BTreeMap<String, Arc<WalWriter>>>,
     /// The journals have been taken out: who finds none here knows nothing of what is on disk.
     closed: AtomicBool,
     /// Told at the end that nothing will become durable any more.
-    ledgers: Mutex<Vec<std::sync::Weak<Ledger>>>,
+    ack_trackers: Mutex<Vec<std::sync::Weak<AckTracker>>>,
     /// Sources that have gone, whose logs go once no checkpoint names them.
     dropped: Mutex<Vec<String>>,
     /// One checkpoint at a time.
@@ -85,9 +87,9 @@ impl Durability {
                 state: state.unwrap_or_default(),
                 running: false,
             }),
-            journals: Mutex::default(),
+            wal_writers: Mutex::default(),
             closed: AtomicBool::new(false),
-            ledgers: Mutex::default(),
+            ack_trackers: Mutex::default(),
             dropped: Mutex::default(),
             checkpointing: Mutex::new(()),
             caught_up: tokio::sync::watch::Sender::new(false),
@@ -117,18 +119,18 @@ impl Durability {
     }
 
     /// A source has a log.
-    pub fn add_journal(&self, name: &str, journal: &Arc<Journal>) {
-        lock(&self.journals).insert(name.to_owned(), Arc::clone(journal));
+    pub fn add_wal_writer(&self, name: &str, wal_writer: &Arc<WalWriter>) {
+        lock(&self.wal_writers).insert(name.to_owned(), Arc::clone(wal_writer));
     }
 
     /// The log of a source, if it has one.
-    pub fn journal(&self, name: &str) -> Option<Arc<Journal>> {
-        lock(&self.journals).get(name).cloned()
+    pub fn wal_writer(&self, name: &str) -> Option<Arc<WalWriter>> {
+        lock(&self.wal_writers).get(name).cloned()
     }
 
     /// All logs.
-    pub fn all_journals(&self) -> Vec<Arc<Journal>> {
-        lock(&self.journals).values().cloned().collect()
+    pub fn all_wal_writers(&self) -> Vec<Arc<WalWriter>> {
+        lock(&self.wal_writers).values().cloned().collect()
     }
 
     /// The log of this source goes once no checkpoint names it.
@@ -137,15 +139,15 @@ impl Durability {
     }
 
     /// A source has gone.
-    pub fn remove_journal(&self, name: &str) -> Option<Arc<Journal>> {
-        lock(&self.journals).remove(name)
+    pub fn remove_wal_writer(&self, name: &str) -> Option<Arc<WalWriter>> {
+        lock(&self.wal_writers).remove(name)
     }
 
     /// Removes the logs of sources that have gone; what cannot be removed now is removed later.
     fn remove_dropped(&self) {
         let mut dropped = lock(&self.dropped);
         dropped.retain(|name| {
-            if self.journal(name).is_some() {
+            if self.wal_writer(name).is_some() {
                 return false;
             }
             let removed = self.folder.remove_log(name);
@@ -170,10 +172,10 @@ impl Durability {
     }
 
     /// A handle waits for the disk.
-    pub fn add_ledger(&self, ledger: &Arc<Ledger>) {
-        let mut ledgers = lock(&self.ledgers);
-        ledgers.retain(|ledger| ledger.strong_count() > 0);
-        ledgers.push(Arc::downgrade(ledger));
+    pub fn add_ack_tracker(&self, ack_tracker: &Arc<AckTracker>) {
+        let mut ack_trackers = lock(&self.ack_trackers);
+        ack_trackers.retain(|ack_tracker| ack_tracker.strong_count() > 0);
+        ack_trackers.push(Arc::downgrade(ack_tracker));
     }
 
     /// An error once the journals have been taken out. Asked after they were looked up.
@@ -185,16 +187,18 @@ impl Durability {
     }
 
     /// Writes and syncs what the journals hold, and ends all waiting for them. Blocks.
-    pub fn close_journals(&self) {
+    pub fn close_wal_writers(&self) {
         // Taken out, so that their files are closed.
         self.closed.store(true, Ordering::Release);
-        let journals = std::mem::take(&mut *lock(&self.journals));
-        journals.values().for_each(|journal| journal.close());
-        let ledgers = std::mem::take(&mut *lock(&self.ledgers));
-        ledgers
+        let wal_writers = std::mem::take(&mut *lock(&self.wal_writers));
+        wal_writers
+            .values()
+            .for_each(|wal_writer| wal_writer.close());
+        let ack_trackers = std::mem::take(&mut *lock(&self.ack_trackers));
+        ack_trackers
             .iter()
             .filter_map(Weak::upgrade)
-            .for_each(|ledger| ledger.close());
+            .for_each(|ack_tracker| ack_tracker.close());
     }
 }
 
@@ -259,7 +263,7 @@ fn checkpoint_now_and_then(inner: &Weak<Inner>) {
             return;
         }
         let Some(inner) = inner.upgrade() else { return };
-        let steps = inner.turns.steps();
+        let steps = inner.sequencer.steps();
         if last == Some(steps) {
             continue;
         }
@@ -289,8 +293,8 @@ impl Inner {
         let covered = sync_logs_of(&durability, &state)?;
         self.sync_sinks(&state)?;
         let written = durability.folder.write(state)?;
-        for (journal, offset, sequence) in covered {
-            journal.covered(offset, sequence);
+        for (wal_writer, offset, sequence) in covered {
+            wal_writer.covered(offset, sequence);
         }
         durability.remove_dropped();
         tracing::debug!(
@@ -345,7 +349,7 @@ impl Inner {
         {
             let catalog = self.catalog();
             // Under the catalog's lock, so that nothing is created in between.
-            self.turns.command(Command::Checkpoint { answer });
+            self.sequencer.command(Command::Checkpoint { answer });
             state.definitions = catalog.definitions();
             state.streams = lives(&catalog);
         }
@@ -379,7 +383,7 @@ impl Inner {
             self.start_sinks(&mut self.catalog())?;
         }
         let last = self.replay(&durability, &fed, sequence)?;
-        self.turns.command(Command::SetSequence(last + 1));
+        self.sequencer.command(Command::SetSequence(last + 1));
         self.count_bad_again()?;
         durability.caught_up.send_replace(true);
         durability.restore(|state| *state = State::default());
@@ -411,7 +415,7 @@ impl Inner {
             let folder = folder.display().to_string();
             let problem = "it is the log of no source: remove it if nobody misses one";
             tracing::warn!(folder, problem);
-            self.notices.error("log", &folder, problem);
+            self.event_log.error("log", &folder, problem);
         }
     }
 
@@ -433,11 +437,11 @@ impl Inner {
         let source = catalog.source_mut(name)?;
         let command = source.set_event_time(time)?;
         if let Some(durability) = &self.durability
-            && let (Some(journal), Some(time)) = (durability.journal(name), &source.time)
+            && let (Some(wal_writer), Some(time)) = (durability.wal_writer(name), &source.time)
         {
-            journal.set_time(time.clone());
+            wal_writer.set_time(time.clone());
         }
-        self.turns.command(command);
+        self.sequencer.command(command);
         catalog.define_event_time(name, time);
         Ok(())
     }
@@ -460,9 +464,9 @@ impl Inner {
         let (mut replay, mut last) = (Replay::default(), sequence);
         for topic in &topics {
             let name = &topic.relation.name;
-            if let Some(journal) = durability.journal(name) {
+            if let Some(wal_writer) = durability.wal_writer(name) {
                 let at = fed.get(name).cloned().unwrap_or_default();
-                if let Some(rows) = replay.add(topic, &journal, at.sequence)? {
+                if let Some(rows) = replay.add(topic, &wal_writer, at.sequence)? {
                     let what = format!(
                         "the log of {name:?} has lost {rows} rows that no checkpoint covers"
                     );
@@ -478,7 +482,7 @@ impl Inner {
                     cursors.insert(part.source, cursor.clone());
                 }
             }
-            self.turns.command(Command::Replay(step));
+            self.sequencer.command(Command::Replay(step));
             steps += 1;
             if steps % REPLAYED_AT_ONCE == 0 {
                 self.look()?;
@@ -512,12 +516,12 @@ impl Inner {
 fn sync_logs_of(
     durability: &Durability,
     state: &State<Run>,
-) -> Result<Vec<(Arc<Journal>, u64, u64)>> {
+) -> Result<Vec<(Arc<WalWriter>, u64, u64)>> {
     let mut covered = Vec::new();
     for (name, source) in &state.sources {
-        if let Some(journal) = durability.journal(name) {
-            journal.sync_to(source.sequence).map_err(Error::Data)?;
-            covered.push((journal, source.offset, source.sequence));
+        if let Some(wal_writer) = durability.wal_writer(name) {
+            wal_writer.sync_to(source.sequence).map_err(Error::Data)?;
+            covered.push((wal_writer, source.offset, source.sequence));
         }
     }
     durability.check_open()?;

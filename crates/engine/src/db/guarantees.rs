@@ -180,7 +180,7 @@ impl Inner {
             self.add_links(catalog, &input, seen, links);
         }
         links.push(match entry {
-            Entry::Source(_) if takes_letters(catalog, name) => self.letters_link(name),
+            Entry::Source(_) if takes_dead_letters(catalog, name) => self.dead_letters_link(name),
             Entry::Source(source) => self.source_link(name, source),
             Entry::Query(query) => self.query_link(query.kind, name),
             Entry::Sink(sink) => self.sink_link(name, &sink.spec),
@@ -212,7 +212,7 @@ impl Inner {
         link(Kind::Source, name, guarantee, why)
     }
 
-    fn letters_link(&self, name: &str) -> Link {
+    fn dead_letters_link(&self, name: &str) -> Link {
         let (guarantee, why) = match self.kept() {
             Kept::OnDisk => (
                 Guarantee::AtLeastOnce,
@@ -355,8 +355,8 @@ fn policies(source: &SourceEntry) -> Vec<Judged> {
     found
 }
 
-/// Whether this is a stream of dead letters.
-fn takes_letters(catalog: &Catalog, name: &str) -> bool {
+/// Whether this is a dead-letter stream.
+fn takes_dead_letters(catalog: &Catalog, name: &str) -> bool {
     let errors = catalog.entries.values().filter_map(|entry| match entry {
         Entry::Source(source) => Some(source.connector.as_ref()?.spec.errors()),
         Entry::Sink(sink) => Some(sink.spec.errors()),

@@ -23,7 +23,7 @@ use datafusion::physical_plan::stream::RecordBatchReceiverStreamBuilder;
 use datafusion::physical_plan::streaming::{PartitionStream, StreamingTableExec};
 use headwater_log::{Extent, LogReader};
 
-use crate::dataflow::Stamp;
+use crate::dataflow::MetadataColumns;
 use crate::durable::{Codec, Taken};
 use crate::ingest::bad_schema;
 
@@ -48,7 +48,7 @@ pub(super) struct History {
 #[derive(Debug, Clone)]
 pub(super) enum Kept {
     /// Its rows, with hidden columns if they are named.
-    Rows(Option<Stamp>),
+    Rows(Option<MetadataColumns>),
     /// What could not be decoded.
     Bad,
 }

@@ -57,7 +57,7 @@ impl Life {
         }
     }
 
-    pub fn is_set(&self) -> bool {
+    pub fn is_source_group(&self) -> bool {
         matches!(self.recipe, Recipe::Set { .. })
     }
 

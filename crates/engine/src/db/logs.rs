@@ -9,7 +9,7 @@ use headwater_connect::Receipt;
 use super::Inner;
 use super::options::{SourceOptions, WalOption};
 use crate::dataflow::Run;
-use crate::durable::{Feed, Journal, Ledger, QueryState, SinkState, SourceLog};
+use crate::durable::{AckTracker, Feed, QueryState, SinkState, SourceLog, WalWriter};
 use crate::error::{Error, Result};
 use crate::ingest::EventTimeColumn;
 use crate::source::{Backpressure, SourceConfig, WalMode};
@@ -45,26 +45,26 @@ impl Inner {
         if mode == Some(WalOption::Off) {
             return Ok(Feed::new(None, sync, saved.unwrap_or_default()));
         }
-        let journal = durability.folder.journal(SourceLog {
+        let wal_writer = durability.folder.wal_writer(SourceLog {
             name: name.clone(),
             schema: Arc::clone(&topic.relation.schema),
             time: time.cloned(),
-            bell: Arc::clone(self.turns.bell(topic.home)),
+            bell: Arc::clone(self.sequencer.bell(topic.home)),
             sync,
             retention: options.retention(),
             fed: saved.as_ref().map_or(0, |saved| saved.offset),
         })?;
-        let journal = Arc::new(journal);
-        durability.add_journal(name, &journal);
-        Ok(Feed::new(Some(journal), sync, saved.unwrap_or_default()))
+        let wal_writer = Arc::new(wal_writer);
+        durability.add_wal_writer(name, &wal_writer);
+        Ok(Feed::new(Some(wal_writer), sync, saved.unwrap_or_default()))
     }
 
     /// What lets the pushes of a handle wait for the disk, if it is to.
-    pub(super) fn ledger(
+    pub(super) fn ack_tracker(
         &self,
         source: &str,
         config: &SourceConfig,
-    ) -> Result<Option<Arc<Ledger>>> {
+    ) -> Result<Option<Arc<AckTracker>>> {
         let Some(durability) = &self.durability else {
             return match (config.wal_mode, config.checkpoint_interval) {
                 (Some(_), _) => Err(no_data_folder("wal_mode")),
@@ -74,7 +74,7 @@ impl Inner {
         if let Some(every) = config.checkpoint_interval {
             durability.checkpoint_every(every);
         }
-        match (config.wal_mode, durability.journal(source)) {
+        match (config.wal_mode, durability.wal_writer(source)) {
             (None, _) | (Some(WalMode::Async), Some(_)) => Ok(None),
             (Some(_), None) => {
                 let what = format!(
@@ -90,9 +90,9 @@ impl Inner {
                 })
             }
             (Some(WalMode::Sync), Some(_)) => {
-                let ledger = Arc::new(Ledger::default());
-                durability.add_ledger(&ledger);
-                Ok(Some(ledger))
+                let ack_tracker = Arc::new(AckTracker::default());
+                durability.add_ack_tracker(&ack_tracker);
+                Ok(Some(ack_tracker))
             }
         }
     }
@@ -100,9 +100,9 @@ impl Inner {
     /// The source has gone, and with it its log.
     pub(super) fn drop_log(&self, name: &str) {
         if let Some(durability) = &self.durability
-            && let Some(journal) = durability.remove_journal(name)
+            && let Some(wal_writer) = durability.remove_wal_writer(name)
         {
-            journal.close();
+            wal_writer.close();
             durability.drop_later(name);
         }
     }
@@ -147,15 +147,17 @@ impl Inner {
     }
 
     /// The log of a source, if it has one.
-    pub(super) fn journal_of(&self, source: &str) -> Option<Arc<Journal>> {
-        self.durability.as_ref()?.journal(source)
+    pub(super) fn wal_writer_of(&self, source: &str) -> Option<Arc<WalWriter>> {
+        self.durability.as_ref()?.wal_writer(source)
     }
 
     /// What is wrong with the disk, if it does not take the log of a source.
     pub(super) fn log_problem(&self) -> Option<String> {
         let durability = self.durability.as_ref()?;
-        let journals = durability.all_journals();
-        journals.iter().find_map(|journal| journal.problem())
+        let wal_writers = durability.all_wal_writers();
+        wal_writers
+            .iter()
+            .find_map(|wal_writer| wal_writer.problem())
     }
 
     /// Waits until all that was taken is in the logs and on disk.
@@ -163,11 +165,11 @@ impl Inner {
         let Some(durability) = &self.durability else {
             return Ok(());
         };
-        let journals = durability.all_journals();
+        let wal_writers = durability.all_wal_writers();
         durability.check_open()?;
-        journals
+        wal_writers
             .iter()
-            .try_for_each(|journal| journal.sync_all().map_err(Error::Data))
+            .try_for_each(|wal_writer| wal_writer.sync_all().map_err(Error::Data))
     }
 
     /// Gives the sinks a moment to write what they have, so that they need not write it again after a
@@ -193,7 +195,7 @@ impl Inner {
                 tracing::error!(%error, "no last checkpoint could be written; the one before it counts");
             }
         }
-        durability.close_journals();
+        durability.close_wal_writers();
         durability.folder.release();
     }
 }

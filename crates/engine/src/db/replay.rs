@@ -113,7 +113,7 @@ impl Inner {
         let gate = Arc::new(Gate::new(vec![Arc::new(Bell::new())]));
         let queue = Queue::new(QUEUE_ROWS, Some(Arc::clone(&gate)));
         let rows = self.subscribe(&output, Arc::clone(&queue), Begin::Kept);
-        self.turns.command(Command::AddQuery(NewQuery {
+        self.sequencer.command(Command::AddQuery(NewQuery {
             plan,
             inputs: vec![Arc::clone(&past.topic)],
             output: Arc::clone(&output),
@@ -145,7 +145,7 @@ impl Inner {
     ) -> Result<Past> {
         let catalog = self.catalog();
         let source = catalog.source(name)?;
-        let Some(journal) = self.journal_of(source.shared.name()) else {
+        let Some(wal_writer) = self.wal_writer_of(source.shared.name()) else {
             let error = SqlError::new(
                 "55000",
                 format!("source {name:?} has no log to be read again"),
@@ -168,7 +168,7 @@ impl Inner {
         };
         Ok(Past {
             topic: Arc::clone(&source.topic),
-            journal,
+            wal_writer,
             place: Arc::new(Place::behind(0)),
             clip,
         })
@@ -227,13 +227,15 @@ impl Run {
         if let Err(error) = done {
             self.queue.end(Some(error.to_string()));
         }
-        inner.turns.command(Command::Remove { topic: self.output });
+        inner
+            .sequencer
+            .command(Command::Remove { topic: self.output });
     }
 
     fn feed(&self) -> Result<()> {
-        self.past.journal.catch_up().map_err(Error::Data)?;
+        self.past.wal_writer.catch_up().map_err(Error::Data)?;
         let mut steps = Steps::default();
-        steps.add(&self.past.topic, &self.past.journal, 0)?;
+        steps.add(&self.past.topic, &self.past.wal_writer, 0)?;
         let mut pace = Pace::new(self.speed);
         while let Some(mut parts) = steps.next_step()? {
             for part in &mut parts {

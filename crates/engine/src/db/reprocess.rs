@@ -23,7 +23,7 @@ use super::Inner;
 use super::catalog::Entry;
 use super::statements::{Outcome, undefined};
 use super::streams::WRONG_KIND;
-use crate::durable::{BadPlace, Codec, Journal, Taken};
+use crate::durable::{BadPlace, Codec, Taken, WalWriter};
 use crate::error::{Error, Result};
 use crate::ingest::{Mended, MendedRows};
 use crate::sources::SourceShared;
@@ -45,7 +45,7 @@ struct Reprocessed {
     topic: Arc<Topic>,
     shared: Arc<SourceShared>,
     spec: SourceSpec,
-    journal: Arc<Journal>,
+    wal_writer: Arc<WalWriter>,
 }
 
 /// What came of it.
@@ -61,7 +61,7 @@ impl Inner {
         let source = self.reprocessed(name)?;
         // What was taken before is in the log, and what REPROCESS gave before is taken.
         self.step_and_look()?;
-        source.journal.catch_up().map_err(Error::Data)?;
+        source.wal_writer.catch_up().map_err(Error::Data)?;
         let shared = Arc::clone(&source.shared);
         if shared.reprocessing.load(Ordering::Acquire) {
             let message = format!("rows of an earlier REPROCESS {} still wait", name.value);
@@ -78,12 +78,12 @@ impl Inner {
             shared.reprocessing.store(true, Ordering::Release);
             let steps = parts.len();
             let channel = Mended::new(parts, Arc::clone(&shared));
-            self.turns.command(Command::AddChannel {
+            self.sequencer.command(Command::AddChannel {
                 source: source.topic.id,
                 channel: Once::new(Box::new(channel) as _),
             });
             self.take_mended(&shared, steps)?;
-            source.journal.sync_all().map_err(Error::Data)?;
+            source.wal_writer.sync_all().map_err(Error::Data)?;
         }
         Ok(counted(rows, still_bad))
     }
@@ -128,7 +128,7 @@ impl Inner {
                 "Push the rows that should have come instead.",
             );
         };
-        let Some(journal) = self.journal_of(of) else {
+        let Some(wal_writer) = self.wal_writer_of(of) else {
             let message = format!("source {of:?} has no log, so its bad rows were not kept");
             let hint = "A database with a data folder keeps them, unless wal_mode is 'off'.";
             return refused(NOT_IN_STATE, message, hint);
@@ -137,7 +137,7 @@ impl Inner {
             topic: Arc::clone(&source.topic),
             shared: Arc::clone(&source.shared),
             spec: connector.spec.clone(),
-            journal,
+            wal_writer,
         })
     }
 }
@@ -174,7 +174,7 @@ impl Reprocessed {
 
     fn each_record(&self, mut each: impl FnMut(u64, Taken) -> Result<()>) -> Result<()> {
         let codec = Codec::new(&self.topic.relation.schema).map_err(Error::data)?;
-        let log = self.journal.reader();
+        let log = self.wal_writer.reader();
         let mut records = log.read_from(log.first_offset()).map_err(Error::data)?;
         while let Some(record) = records.next().map_err(Error::data)? {
             let taken = codec.decode(record.payload.to_vec());

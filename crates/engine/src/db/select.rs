@@ -18,8 +18,8 @@ use super::catalog::{Catalog, SourceEntry};
 use super::history::{History, Kept};
 use super::system::{SCHEMA, SystemTable};
 use super::{Db, Inner};
-use crate::dataflow::Stamp;
-use crate::durable::Journal;
+use crate::dataflow::MetadataColumns;
+use crate::durable::WalWriter;
 use crate::error::{Error, Result};
 use crate::sql::plan::explain;
 use crate::sql::{
@@ -79,7 +79,7 @@ impl Inner {
             register(&topic.relation.name, Arc::new(table))?;
         }
         for past in &histories {
-            past.journal.catch_up().map_err(Error::Data)?;
+            past.wal_writer.catch_up().map_err(Error::Data)?;
             let history = past.table(&named, partitions);
             register(&past.topic.relation.name, Arc::new(history))?;
         }
@@ -184,7 +184,7 @@ impl Inner {
         Some(Past {
             topic: Arc::clone(topic),
             source: Arc::clone(&source.topic),
-            journal: self.journal_of(&source.topic.relation.name)?,
+            wal_writer: self.wal_writer_of(&source.topic.relation.name)?,
         })
     }
 }
@@ -194,7 +194,7 @@ struct Past {
     topic: Arc<Topic>,
     /// The source whose log it is; the topic itself, or that of its bad rows.
     source: Arc<Topic>,
-    journal: Arc<Journal>,
+    wal_writer: Arc<WalWriter>,
 }
 
 impl Past {
@@ -203,7 +203,7 @@ impl Past {
         let relation = &self.source.relation;
         let hidden = named.get(&relation.name).map(|hidden| {
             let hidden: Vec<_> = hidden.iter().copied().collect();
-            Stamp::new(&relation.name, &relation.schema, &hidden)
+            MetadataColumns::new(&relation.name, &relation.schema, &hidden)
         });
         let is_bad = self.topic.id != self.source.id;
         let event_time = relation.event_time.first().filter(|_| !is_bad);
@@ -213,7 +213,7 @@ impl Past {
                 true => Kept::Bad,
                 false => Kept::Rows(hidden),
             },
-            reader: self.journal.reader(),
+            reader: self.wal_writer.reader(),
             time: event_time.map(|time| time.column),
             partitions,
         }

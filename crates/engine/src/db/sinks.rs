@@ -9,8 +9,8 @@ use tokio_util::sync::CancellationToken;
 use super::Inner;
 use super::STOP_DEADLINE;
 use super::catalog::{Catalog, Entry, Kind, SinkEntry};
-use super::feeder::SinkStatus;
 use super::options::{Place, given, refuse_unbuilt_options};
+use super::sink_task::SinkStatus;
 use super::statements::{Existing, Outcome, published, query_name, refused, schema_of, undefined};
 use super::streams::WRONG_KIND;
 use crate::error::Result;
@@ -49,7 +49,7 @@ impl Inner {
         }
         refuse_unbuilt_options(&create.options)?;
         let status = Arc::<SinkStatus>::default();
-        status.tell_errors_to(&self.notices, &name);
+        status.tell_errors_to(&self.event_log, &name);
         let receipt = self.saved_receipt(&name);
         status.begin(receipt.clone());
         let mut rows = None;
@@ -64,7 +64,7 @@ impl Inner {
                 let schema = published(&planned);
                 // The options are checked before anything is created.
                 let spec = self.sink_spec(&create.options, Arc::clone(&schema), place)?;
-                self.ensure_letters(spec.errors(), &create.options, &name, &planned.inputs)?;
+                self.ensure_dead_letters(spec.errors(), &create.options, &name, &planned.inputs)?;
                 let input = query_name(&name);
                 let (queue, _) = self.sink_queue(&self.catalog(), &name, &status, &planned.inputs);
                 rows = Some(Subscription::new(Arc::clone(&queue), Arc::clone(&schema)));
@@ -75,7 +75,7 @@ impl Inner {
         };
         let spec = self.sink_spec(&create.options, Arc::clone(&schema), place)?;
         let inputs: &[String] = input.as_slice();
-        self.ensure_letters(spec.errors(), &create.options, &name, inputs)?;
+        self.ensure_dead_letters(spec.errors(), &create.options, &name, inputs)?;
         if let (None, Some(input), true) = (&rows, &input, self.is_restoring()) {
             // Before the logs are fed again, so that it misses nothing of that.
             let catalog = self.catalog();
@@ -246,7 +246,7 @@ impl Inner {
         });
         status.reads(&queue);
         let rows = queue.take_up(topic.published_schema());
-        self.turns.command(Command::Subscribe {
+        self.sequencer.command(Command::Subscribe {
             topic: Arc::clone(topic),
             queue,
             from: Begin::Next,
@@ -276,11 +276,11 @@ impl Inner {
 
     /// A gate before the sources behind `inputs`, closed while a queue is full.
     pub(super) fn gate(&self, catalog: &Catalog, inputs: &[String]) -> Arc<Gate> {
-        let bells = (0..self.workers).map(|worker| Arc::clone(self.turns.bell(worker)));
+        let bells = (0..self.workers).map(|worker| Arc::clone(self.sequencer.bell(worker)));
         let gate = Arc::new(Gate::new(bells.collect()));
         for source in catalog.sources_of(inputs) {
             let gate = Arc::clone(&gate);
-            self.turns.command(Command::AddGate {
+            self.sequencer.command(Command::AddGate {
                 source: source.id,
                 gate,
             });

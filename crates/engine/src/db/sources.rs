@@ -31,7 +31,7 @@ impl Inner {
         let declared = (!create.columns.is_empty()).then(|| schema_of(&create.columns));
         let (options, spec) = self.source_options(&create.options, declared.clone(), place)?;
         if let Some(spec) = &spec {
-            self.ensure_letters(spec.errors(), &create.options, &name, &[])?;
+            self.ensure_dead_letters(spec.errors(), &create.options, &name, &[])?;
         }
         let schema = match (&spec, declared) {
             (Some(spec), _) => spec.schema(),
@@ -64,17 +64,17 @@ impl Inner {
 
     /// What producers and the engine share of the source behind a topic.
     fn shared_source(&self, topic: &Topic) -> Arc<SourceShared> {
-        let (turns, source) = (Arc::clone(&self.turns), topic.id);
-        let close = Box::new(move || turns.command(Command::CloseSource { source }));
+        let (sequencer, source) = (Arc::clone(&self.sequencer), topic.id);
+        let close = Box::new(move || sequencer.command(Command::CloseSource { source }));
         let relation = &topic.relation;
         let (name, schema) = (relation.name.clone(), Arc::clone(&relation.schema));
-        let notices = Arc::clone(&self.notices);
-        Arc::new(SourceShared::new(name, schema, close, notices))
+        let event_log = Arc::clone(&self.event_log);
+        Arc::new(SourceShared::new(name, schema, close, event_log))
     }
 
     /// Tells the workers of a source.
     fn add_source(&self, source: &SourceEntry, options: &SourceOptions, feed: Feed) {
-        self.turns.command(Command::AddSource(NewSource {
+        self.sequencer.command(Command::AddSource(NewSource {
             topic: Arc::clone(&source.topic),
             bad: Arc::clone(&source.bad),
             shared: Arc::clone(&source.shared),

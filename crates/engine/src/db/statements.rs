@@ -144,7 +144,7 @@ impl Inner {
             Statement::CreateSource(create) => create.name.value.clone(),
             Statement::CreateStream(create) => create.name.value.clone(),
             Statement::CreateView(create) => create.name.value.clone(),
-            Statement::CreateSet(create) => create.name.value.clone(),
+            Statement::CreateSourceGroup(create) => create.name.value.clone(),
             Statement::CreateSink(create) => create.name.value.clone(),
             Statement::InsertInto { target, .. } => query_name(&target.value),
             _ => return None,
@@ -201,7 +201,7 @@ impl Inner {
                 let name = &create.name;
                 self.create_query(Kind::View, name, if_not_exists, create.query, start)
             }
-            Statement::CreateSet(create) => self.create_set(create),
+            Statement::CreateSourceGroup(create) => self.create_set(create),
             Statement::Lifecycle { action, stream } => self.lifecycle(action, &stream),
             Statement::StartSink(name) => self.start_sink_again(&name),
             Statement::Attach(attach) => self.attach(&attach),
@@ -337,15 +337,15 @@ impl Inner {
             None => Begin::Kept,
         };
         if let Some(queue) = first {
-            self.turns.command(Command::Subscribe {
+            self.sequencer.command(Command::Subscribe {
                 topic: Arc::clone(&output),
                 queue,
                 from,
             });
         }
-        output.tell_failures_to(&self.notices);
+        output.tell_failures_to(&self.event_log);
         let life = Life::active(planned.plan.clone(), now_us());
-        self.turns.command(Command::AddQuery(NewQuery {
+        self.sequencer.command(Command::AddQuery(NewQuery {
             plan: planned.plan,
             inputs,
             output: Arc::clone(&output),

@@ -24,7 +24,7 @@ use super::{Db, Inner};
 use crate::dataflow::Failure;
 use crate::durable::now_us;
 use crate::error::Result;
-use crate::notices::Events;
+use crate::event_log::Events;
 use crate::sql::{Name, Statement, StreamAction};
 use crate::sql::{Spanned, SqlError};
 use crate::streams::{LifecycleState, SavedStream, StreamStats, StreamStatus, Streams};
@@ -77,13 +77,13 @@ impl Db {
 
     /// What happens to streams and to the connectors of sources, from now on.
     pub fn events(&self) -> Events {
-        self.inner.notices.watch(None)
+        self.inner.event_log.watch(None)
     }
 
     pub(crate) fn stream_events(&self, name: &str) -> Events {
         let catalog = self.inner.catalog();
         let name = catalog.spelling(name).unwrap_or(name).to_owned();
-        self.inner.notices.watch(Some(name))
+        self.inner.event_log.watch(Some(name))
     }
 
     /// What streams are doing and what is attached to them, to be given to
@@ -179,16 +179,17 @@ impl Inner {
                     .catalog()
                     .sources_of(std::slice::from_ref(&stream))
                     .len();
-                self.notices
+                self.event_log
                     .tell(LifecycleEvent::StreamStarted { stream, sources });
             }
             Change::Pause => {
                 self.regulate()?;
-                self.notices.tell(LifecycleEvent::StreamPaused { stream });
+                self.event_log.tell(LifecycleEvent::StreamPaused { stream });
             }
             Change::Stop => {
                 self.end_state(name, from)?;
-                self.notices.tell(LifecycleEvent::StreamStopped { stream });
+                self.event_log
+                    .tell(LifecycleEvent::StreamStopped { stream });
             }
         }
         Ok(())
@@ -218,7 +219,7 @@ impl Inner {
             if let (false, Some(connector)) = (kept, &source.connector) {
                 connector.handle.forget_cursor();
                 let source = source.topic.id;
-                self.turns.command(Command::ForgetCursor { source });
+                self.sequencer.command(Command::ForgetCursor { source });
             }
         }
         Ok(())
@@ -272,7 +273,7 @@ impl Inner {
     fn new_query(&self, catalog: &Catalog, query: &QueryEntry) -> Result<Option<NewQuery>> {
         let plan = match &query.life.recipe {
             Recipe::Query(plan) => plan.clone(),
-            Recipe::Set { .. } => match super::sets::plan(catalog, query)? {
+            Recipe::Set { .. } => match super::source_groups::plan(catalog, query)? {
                 Some(plan) => plan,
                 None => return Ok(None),
             },
@@ -290,7 +291,7 @@ impl Inner {
     }
 
     pub(super) fn life(&self, command: LifeCommand) {
-        self.turns.command(Command::Life(command));
+        self.sequencer.command(Command::Life(command));
     }
 
     /// Makes true what the statuses of the streams say: which connectors rest, which inputs are held.
@@ -311,7 +312,7 @@ impl Inner {
             let rows = held.missed.load(Ordering::Relaxed);
             if rows > 0 {
                 let reason = format!("{}: {rows} rows", paused_reason(&stream));
-                self.notices
+                self.event_log
                     .gap_between(&input, reason, held.since_us, now_us());
             }
         }
@@ -376,7 +377,7 @@ impl Inner {
             let (mut now, mut before) = (BTreeMap::new(), query.life.held.clone());
             for input in wanted {
                 let held = before.remove(&input);
-                let logged = self.journal_of(&input).is_some();
+                let logged = self.wal_writer_of(&input).is_some();
                 let held = held.unwrap_or_else(|| HeldInput::from(now_us(), logged));
                 now.insert(input, held);
             }
@@ -423,8 +424,8 @@ impl Inner {
     /// Attaches the sources that are there to the sets that are there, each set's in their order.
     pub(super) fn attach_again(&self, state: &LifecycleState) -> Result<()> {
         for (name, saved) in &state.streams {
-            let is_set = |query: &mut QueryEntry| query.life.is_set();
-            if !self.catalog().query_mut(name).is_some_and(is_set) {
+            let is_source_group = |query: &mut QueryEntry| query.life.is_source_group();
+            if !self.catalog().query_mut(name).is_some_and(is_source_group) {
                 continue;
             }
             for source in &saved.attached {
@@ -462,7 +463,7 @@ impl Inner {
                 (StreamStatus::Pending | StreamStatus::Unknown, _) => &[],
             };
             for action in actions {
-                self.lifecycle(*action, &super::sets::unwritten(name))?;
+                self.lifecycle(*action, &super::source_groups::unwritten(name))?;
             }
             self.restore_places(name, saved);
         }
@@ -514,7 +515,7 @@ impl Catalog {
 /// What all streams are doing.
 pub(super) fn lives(catalog: &Catalog) -> LifecycleState {
     let saved = |(name, query): (&String, &QueryEntry)| {
-        let attached = match query.life.is_set() {
+        let attached = match query.life.is_source_group() {
             true => query.inputs.clone(),
             false => Vec::new(),
         };

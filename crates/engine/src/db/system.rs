@@ -247,8 +247,8 @@ impl Inner {
         } else {
             "running"
         };
-        let stuck = self.journal_of(shared.name());
-        let stuck = stuck.and_then(|journal| journal.problem());
+        let stuck = self.wal_writer_of(shared.name());
+        let stuck = stuck.and_then(|wal_writer| wal_writer.problem());
         let state = match (&stuck, status) {
             // It may run outside, but nothing is taken from it.
             (Some(_), _) => "paused",
@@ -265,7 +265,7 @@ impl Inner {
             Cell::Text(stuck.or(reason)),
             Cell::Time(status.map(|it| it.since_us)),
             Cell::Count(status.map_or(0, |it| it.restarts)),
-            Cell::Text(self.notices.last_error("source", shared.name())),
+            Cell::Text(self.event_log.last_error("source", shared.name())),
             Cell::Count(source.topic.rows()),
             Cell::Count(connector.map_or(0, |it| it.tap.bytes())),
             Cell::Count(load(&shared.bad)),
@@ -323,7 +323,7 @@ impl Inner {
                 text(&sink.input),
                 text(state.name),
                 Cell::Text(state.reason),
-                Cell::Text(self.notices.last_error("sink", name)),
+                Cell::Text(self.event_log.last_error("sink", name)),
                 Cell::Count(load(&status.rows)),
                 Cell::Count(status.dropped.total()),
                 Cell::Count(load(&status.dead_letters)),
@@ -334,8 +334,8 @@ impl Inner {
     }
 
     fn gap_rows(&self) -> Vec<Vec<Cell>> {
-        let gaps = self.notices.gaps().into_iter();
-        let row = |it: crate::notices::GapEntry| {
+        let gaps = self.event_log.gaps().into_iter();
+        let row = |it: crate::event_log::GapEntry| {
             vec![
                 text(it.source),
                 text(it.gap.reason),
@@ -348,8 +348,8 @@ impl Inner {
     }
 
     fn error_rows(&self) -> Vec<Vec<Cell>> {
-        let errors = self.notices.errors().into_iter();
-        let row = |it: crate::notices::ErrorEntry| {
+        let errors = self.event_log.errors().into_iter();
+        let row = |it: crate::event_log::ErrorEntry| {
             vec![
                 Cell::Time(Some(it.at_us)),
                 text(it.kind),

@@ -1,6 +1,6 @@
 //! A source's way from its lanes through the log to the queries, on its home worker.
 //!
-//! What a step took goes to the [`Journal`] and, at once, to the queries. With `wal_mode = 'sync'` it
+//! What a step took goes to the [`WalWriter`] and, at once, to the queries. With `wal_mode = 'sync'` it
 //! is held until it is on disk: then no result can be of rows that a crash makes undone, and the
 //! worker goes on with other sources in the meantime. Without a log there is nothing to wait for.
 
@@ -10,9 +10,9 @@ use std::sync::Arc;
 use headwater_connect::Cursor;
 use serde::{Deserialize, Serialize};
 
-use super::journal::{Job, Journal};
-use super::ledger::Acks;
+use super::ack_tracker::Acks;
 use super::record::Taken;
+use super::wal_writer::{Job, WalWriter};
 use crate::dataflow::Watermark;
 use crate::topic::TopicId;
 
@@ -52,7 +52,7 @@ pub(crate) struct Replayed {
 /// Between the lanes of a source and the queries.
 #[derive(Default)]
 pub(crate) struct Feed {
-    journal: Option<Arc<Journal>>,
+    wal_writer: Option<Arc<WalWriter>>,
     /// Nothing is fed before it is on disk.
     sync: bool,
     /// The offset behind the last row taken.
@@ -69,9 +69,9 @@ struct Held {
 
 impl Feed {
     /// A source that continues from `fed`, whose log may be longer than that.
-    pub fn new(journal: Option<Arc<Journal>>, sync: bool, fed: SourceState) -> Self {
+    pub fn new(wal_writer: Option<Arc<WalWriter>>, sync: bool, fed: SourceState) -> Self {
         Self {
-            journal,
+            wal_writer,
             sync,
             taken: fed.offset,
             held: VecDeque::new(),
@@ -81,16 +81,16 @@ impl Feed {
 
     /// Whether the lanes are to be left alone for now.
     pub fn is_full(&self) -> bool {
-        self.journal
+        self.wal_writer
             .as_ref()
-            .is_some_and(|journal| journal.is_full())
+            .is_some_and(|wal_writer| wal_writer.is_full())
     }
 
     /// Whether the disk does not take the log.
     pub fn is_failing(&self) -> bool {
-        self.journal
+        self.wal_writer
             .as_ref()
-            .is_some_and(|journal| journal.is_failing())
+            .is_some_and(|wal_writer| wal_writer.is_failing())
     }
 
     /// Takes what a step read.
@@ -100,8 +100,8 @@ impl Feed {
         }
         let first = self.taken;
         self.taken += taken.row_count() as u64;
-        if let Some(journal) = &self.journal {
-            journal.append(Job {
+        if let Some(wal_writer) = &self.wal_writer {
+            wal_writer.append(Job {
                 taken: taken.clone(),
                 sequence,
                 arrival_us,
@@ -119,8 +119,8 @@ impl Feed {
 
     /// Whether there is something for the queries.
     pub fn has_due(&self) -> bool {
-        let due = |held: &Held| match (&self.journal, self.sync) {
-            (Some(journal), true) => journal.durable() >= held.end,
+        let due = |held: &Held| match (&self.wal_writer, self.sync) {
+            (Some(wal_writer), true) => wal_writer.durable() >= held.end,
             _ => true,
         };
         self.held.front().is_some_and(due)

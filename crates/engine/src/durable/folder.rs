@@ -9,8 +9,8 @@ use headwater_log::{Disk, FolderLock, LogConfig, LogWriter, SyncMode, Syncer, lo
 use headwater_ring::Bell;
 
 use super::checkpoints::{Checkpoints, Written};
-use super::journal::{Journal, Settings};
 use super::state::State;
+use super::wal_writer::{Settings, WalWriter};
 use crate::dataflow::Run;
 use crate::error::{Error, Result};
 use crate::ingest::EventTimeColumn;
@@ -68,7 +68,7 @@ impl Folder {
     ///
     /// # Errors
     /// If rows that were on disk cannot be read any more, or the disk refuses.
-    pub fn journal(&self, source: SourceLog) -> Result<Journal> {
+    pub fn wal_writer(&self, source: SourceLog) -> Result<WalWriter> {
         let config = LogConfig {
             mode: if source.sync {
                 SyncMode::Sync
@@ -108,7 +108,7 @@ impl Folder {
             syncer.serve(&log);
             Ok(log)
         });
-        Journal::start(log, open, settings).map_err(Error::data)
+        WalWriter::start(log, open, settings).map_err(Error::data)
     }
 
     /// Removes the log of a source that was dropped, if there is one.

@@ -13,26 +13,26 @@
 //! it are fed again, in the order of their step numbers, in the batches in which they once came: so the
 //! engine does again exactly what it had done.
 
+mod ack_tracker;
+mod adaptive_compression;
 mod checkpoints;
 mod feed;
 mod folder;
-mod journal;
-mod ledger;
-mod press;
 mod record;
 mod replay;
 mod state;
+mod wal_writer;
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
+pub(crate) use ack_tracker::{AckTracker, Acks};
 pub(crate) use checkpoints::Written;
 pub(crate) use feed::{Feed, Replayed, SourceState};
 pub(crate) use folder::{Folder, SourceLog};
-pub(crate) use journal::Journal;
-pub(crate) use ledger::{Acks, Ledger};
 pub(crate) use record::{BadPlace, Codec, Taken};
 pub(crate) use replay::Replay;
 pub(crate) use state::{Definition, QueryState, SinkState, StagePart, State, TopicState};
+pub(crate) use wal_writer::WalWriter;
 
 /// Arrival time, in microseconds since 1970-01-01 UTC.
 pub(crate) fn now_us() -> i64 {

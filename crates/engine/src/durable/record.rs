@@ -22,7 +22,7 @@ use arrow::ipc::reader::StreamDecoder;
 use arrow::ipc::writer::StreamEncoder;
 use headwater_connect::Cursor;
 
-use crate::dataflow::{Chunk, Offsets, Provenance, Watermark};
+use crate::dataflow::{Offsets, Provenance, StreamElement, Watermark};
 use crate::ingest::bad_schema;
 
 const COMPRESSED: u8 = 1;
@@ -81,10 +81,10 @@ impl Taken {
     }
 
     /// The rows, each batch behind where it is from, then the watermark: as queries hear them.
-    pub fn into_chunks(self) -> impl Iterator<Item = Chunk> {
-        let rows = self.rows.into_iter().map(Chunk::Rows);
-        let rows = self.from.into_iter().map(Chunk::From).zip(rows);
-        let watermark = self.watermark.map(Chunk::Watermark);
+    pub fn into_chunks(self) -> impl Iterator<Item = StreamElement> {
+        let rows = self.rows.into_iter().map(StreamElement::Rows);
+        let rows = self.from.into_iter().map(StreamElement::From).zip(rows);
+        let watermark = self.watermark.map(StreamElement::Watermark);
         rows.flat_map(|(from, rows)| [from, rows]).chain(watermark)
     }
 
@@ -125,7 +125,7 @@ pub(crate) enum RecordError {
     Compression(#[from] lz4_flex::block::DecompressError),
 }
 
-/// Turns records of one source into bytes and back.
+/// Sequencer records of one source into bytes and back.
 pub(crate) struct Codec {
     rows: Messages,
     bad: Messages,
@@ -481,12 +481,12 @@ mod tests {
         assert!(matches!(
             &chunks[..],
             [
-                Chunk::From(_),
-                Chunk::Rows(_),
+                StreamElement::From(_),
+                StreamElement::Rows(_),
                 ..,
-                Chunk::From(_),
-                Chunk::Rows(_),
-                Chunk::Watermark(_)
+                StreamElement::From(_),
+                StreamElement::Rows(_),
+                StreamElement::Watermark(_)
             ]
         ));
     }

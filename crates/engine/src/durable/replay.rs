@@ -8,8 +8,8 @@ use std::sync::Arc;
 use headwater_log::LogScan;
 
 use super::feed::Replayed;
-use super::journal::Journal;
 use super::record::Codec;
+use super::wal_writer::WalWriter;
 use crate::error::{Error, Result};
 use crate::topic::{Topic, TopicId};
 
@@ -32,10 +32,10 @@ impl Replay {
     pub fn add(
         &mut self,
         topic: &Arc<Topic>,
-        journal: &Journal,
+        wal_writer: &WalWriter,
         after: u64,
     ) -> Result<Option<u64>> {
-        let reader = journal.reader();
+        let reader = wal_writer.reader();
         let (records, lost) = match reader.from_sequence(after + 1) {
             Err(headwater_log::Error::Removed { wanted, first_kept }) => {
                 let records = reader.read_from(first_kept).map_err(Error::data)?;

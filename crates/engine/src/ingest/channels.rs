@@ -13,7 +13,7 @@ use headwater_connect::{Bad, Item};
 use headwater_ring::{Consumer, LaneId};
 
 use super::{Channel, Seen, Step, provenance};
-use crate::durable::{BadPlace, Ledger};
+use crate::durable::{AckTracker, BadPlace};
 use crate::record::Record;
 use crate::source::Message;
 use crate::sources::{LaneQueue, SourceShared};
@@ -24,16 +24,16 @@ pub(crate) struct Typed<T> {
     rows: Vec<T>,
     parts: Vec<(u64, usize, usize)>,
     /// Where to tell what is durable, if pushes wait for that.
-    ledger: Option<Arc<Ledger>>,
+    ack_tracker: Option<Arc<AckTracker>>,
 }
 
 impl<T: Record> Typed<T> {
-    pub fn new(consumer: Consumer<Message<T>>, ledger: Option<Arc<Ledger>>) -> Self {
+    pub fn new(consumer: Consumer<Message<T>>, ack_tracker: Option<Arc<AckTracker>>) -> Self {
         Self {
             consumer,
             rows: Vec::new(),
             parts: Vec::new(),
-            ledger,
+            ack_tracker,
         }
     }
 
@@ -41,7 +41,7 @@ impl<T: Record> Typed<T> {
     fn read(&mut self, max: usize, step: &mut Step) -> (usize, usize) {
         let (rows, parts) = (&mut self.rows, &mut self.parts);
         let mut in_batches = 0;
-        let ledger = self.ledger.as_ref();
+        let ack_tracker = self.ack_tracker.as_ref();
         let read = self.consumer.drain_runs(max, |lane, run| {
             let lane = lane.get();
             let mut from = rows.len();
@@ -61,8 +61,8 @@ impl<T: Record> Typed<T> {
                 }
             }
             note_part(parts, lane, from, rows.len());
-            if let Some(ledger) = ledger {
-                step.acks.add(ledger, lane, values);
+            if let Some(ack_tracker) = ack_tracker {
+                step.acks.add(ack_tracker, lane, values);
             }
         });
         (read, read + in_batches)

@@ -19,15 +19,15 @@
 //!     ORDER BY            aliases, then columns
 //! ```
 
-mod hidden;
+mod metadata_columns;
 mod scope;
 mod tree;
 mod walk;
 
-pub use hidden::Named;
+pub use metadata_columns::Named;
 pub use walk::resolve_identifiers;
 
-use crate::dataflow::Hidden;
+use crate::dataflow::MetadataColumn;
 
 /// What exists, for those who look up names.
 pub trait Tables {
@@ -39,7 +39,7 @@ pub trait Tables {
     fn columns(&self, table: &str) -> Option<Vec<String>>;
 
     /// The columns that a query may name besides those.
-    fn hidden(&self, _table: &str) -> Vec<Hidden> {
+    fn metadata(&self, _table: &str) -> Vec<MetadataColumn> {
         Vec::new()
     }
 }

@@ -14,7 +14,7 @@ use super::columns::columns;
 use super::cursor::Cursor;
 use super::error::{Result, SqlError};
 use super::options::with_list;
-use super::statement::{Attach, CreateSet, Name, Statement, StreamAction};
+use super::statement::{Attach, CreateSourceGroup, Name, Statement, StreamAction};
 
 /// `START STREAM x` and its like, and `START SINK x`; `None` if the statement is another.
 pub(super) fn action(cursor: &mut Cursor) -> Result<Option<Statement>> {
@@ -79,7 +79,7 @@ pub(super) fn declared_set(
     }
     let (columns, watermark) = columns(cursor)?;
     let options = with_list(cursor)?;
-    Ok(Statement::CreateSet(CreateSet {
+    Ok(Statement::CreateSourceGroup(CreateSourceGroup {
         name,
         if_not_exists,
         columns,

@@ -46,9 +46,9 @@ pub use parse::{parse, parse_each};
 pub(crate) use stack::STACK;
 pub use stack::deep;
 pub use statement::{
-    AlterSource, Attach, Column, CreateSet, CreateSink, CreateSource, CreateStream, CreateView,
-    Drop, Emit, Explain, ExplainTarget, Instant, Kind, Name, OptionEntry, OptionValue, Replay,
-    Shown, SinkInput, Spanned, SqlQuery, Statement, StreamAction, Watermark,
+    AlterSource, Attach, Column, CreateSink, CreateSource, CreateSourceGroup, CreateStream,
+    CreateView, Drop, Emit, Explain, ExplainTarget, Instant, Kind, Name, OptionEntry, OptionValue,
+    Replay, Shown, SinkInput, Spanned, SqlQuery, Statement, StreamAction, Watermark,
 };
 
 #[cfg(test)]

@@ -15,7 +15,7 @@ use super::replay;
 use super::script;
 use super::stack::deep;
 use super::statement::{
-    CreateSet, CreateSink, CreateSource, CreateStream, CreateView, Drop, Emit, Explain,
+    CreateSink, CreateSource, CreateSourceGroup, CreateStream, CreateView, Drop, Emit, Explain,
     ExplainTarget, Kind, Name, Shown, SinkInput, Spanned, SqlQuery, Statement,
 };
 
@@ -183,7 +183,7 @@ fn create_stream(cursor: &mut Cursor) -> Result<Statement> {
     }
     let options = with_list(cursor)?;
     if cursor.at_end() {
-        return Ok(Statement::CreateSet(CreateSet {
+        return Ok(Statement::CreateSourceGroup(CreateSourceGroup {
             name,
             if_not_exists,
             columns: Vec::new(),

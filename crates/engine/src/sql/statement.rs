@@ -73,7 +73,7 @@ pub enum Statement {
     /// `CREATE STREAM name AS query`.
     CreateStream(CreateStream),
     /// `CREATE STREAM name` without a query: a named set of sources.
-    CreateSet(CreateSet),
+    CreateSourceGroup(CreateSourceGroup),
     /// `START STREAM name` and its like.
     Lifecycle {
         /// What happens to it.
@@ -180,7 +180,7 @@ pub struct CreateStream {
 /// `CREATE STREAM [IF NOT EXISTS] name [(columns)] [WITH (...)]`: the rows of the sources that are
 /// attached to it.
 #[derive(Debug, Clone, PartialEq)]
-pub struct CreateSet {
+pub struct CreateSourceGroup {
     /// The stream's name.
     pub name: Name,
     /// Whether an existing stream of this name is left as it is.

@@ -93,7 +93,7 @@ pub fn rewrite(query: &mut SqlQuery) -> Result<()> {
     }
 }
 
-/// Turns spans of the tree into bytes of the script.
+/// Sequencer spans of the tree into bytes of the script.
 #[derive(Clone, Copy)]
 struct Place<'a> {
     text: &'a str,

@@ -22,7 +22,7 @@ use std::sync::mpsc::SyncSender;
 use timely::dataflow::operators::probe::Handle as Probe;
 
 use super::{NewQuery, QuerySlot, SourceSlot, Worker};
-use crate::dataflow::{self, Built, Chunk, Failure, Outlet, Watermark, disappearing};
+use crate::dataflow::{self, Built, Failure, Outlet, StreamElement, Watermark, disappearing};
 use crate::durable::Replayed;
 use crate::topic::{Topic, TopicId};
 
@@ -101,11 +101,11 @@ pub(crate) struct Hold {
 pub(super) struct Held {
     hold: Hold,
     /// What to take back on release: an input whose rows may go, as it was, on its home worker.
-    before: Vec<Chunk>,
+    before: Vec<StreamElement>,
     changes: bool,
     watermark: Option<Watermark>,
     /// What passes by, once the query has nearly caught up with the log.
-    buffer: Option<Vec<Chunk>>,
+    buffer: Option<Vec<StreamElement>>,
 }
 
 impl Held {
@@ -128,8 +128,8 @@ impl Held {
         self.hold.input == input
     }
 
-    /// Chunks pass by.
-    pub(super) fn skip(&mut self, chunks: &[Chunk]) {
+    /// StreamElements pass by.
+    pub(super) fn skip(&mut self, chunks: &[StreamElement]) {
         if self.hold.place.is_some() {
             if let Some(buffer) = &mut self.buffer {
                 buffer.extend_from_slice(chunks);
@@ -138,33 +138,33 @@ impl Held {
         }
         for chunk in chunks {
             match chunk {
-                Chunk::Rows(rows) if !self.changes => {
+                StreamElement::Rows(rows) if !self.changes => {
                     let rows = rows.num_rows() as u64;
                     self.hold.missed.fetch_add(rows, Ordering::Relaxed);
                 }
-                Chunk::Watermark(watermark) => self.watermark = Some(*watermark),
+                StreamElement::Watermark(watermark) => self.watermark = Some(*watermark),
                 _ => {}
             }
         }
     }
 
     /// What the query must hear so that it is where it would be.
-    fn release(self, topic: &Topic) -> Vec<Chunk> {
+    fn release(self, topic: &Topic) -> Vec<StreamElement> {
         if let Some(buffer) = self.buffer {
             return buffer;
         }
-        let mut chunks: Vec<Chunk> = self.before.into_iter().map(going).collect();
+        let mut chunks: Vec<StreamElement> = self.before.into_iter().map(going).collect();
         if self.changes {
             chunks.extend(topic.snapshot_chunks());
         }
-        chunks.extend(self.watermark.map(Chunk::Watermark));
+        chunks.extend(self.watermark.map(StreamElement::Watermark));
         chunks
     }
 }
 
-fn going(chunk: Chunk) -> Chunk {
+fn going(chunk: StreamElement) -> StreamElement {
     match chunk {
-        Chunk::Rows(rows) => Chunk::Rows(disappearing(rows)),
+        StreamElement::Rows(rows) => StreamElement::Rows(disappearing(rows)),
         other => other,
     }
 }
@@ -252,7 +252,11 @@ impl Worker<'_> {
     }
 
     /// Feeds a query alone, whether its inputs are held or not.
-    pub(super) fn feed_held(&mut self, number: usize, chunks: Vec<(Arc<Topic>, Vec<Chunk>)>) {
+    pub(super) fn feed_held(
+        &mut self,
+        number: usize,
+        chunks: Vec<(Arc<Topic>, Vec<StreamElement>)>,
+    ) {
         let held = std::mem::take(&mut self.queries[number].held);
         self.feed(number, chunks);
         self.queries[number].held = held;
@@ -345,7 +349,7 @@ impl Worker<'_> {
     }
 
     /// Feeds one query alone, then runs those after it, which may read it, and publishes.
-    pub(super) fn feed(&mut self, number: usize, chunks: Vec<(Arc<Topic>, Vec<Chunk>)>) {
+    pub(super) fn feed(&mut self, number: usize, chunks: Vec<(Arc<Topic>, Vec<StreamElement>)>) {
         let epoch = self.position - 1;
         let inputs: Vec<TopicId> = chunks.iter().map(|(topic, _)| topic.id).collect();
         for (topic, chunks) in chunks {

@@ -500,7 +500,7 @@ fn only_a_sink_can_be_started_as_one() {
     }
 }
 
-// The stream of dead letters.
+// The dead-letter stream.
 
 #[test]
 fn what_cannot_be_a_stream_of_dead_letters_is_refused_where_it_is_named() {

@@ -1,7 +1,7 @@
 //! The lying disk as a `Disk`: each operation is counted, may stop the machine half-way, and leaves its change pending.
 //!
-//! An operation in which the machine stops has changed the cache, and then fails: the crash that follows decides how much
-//! of it reached the disk. A sync in which it stops may have written nothing.
+//! An operation in which the machine stops has changed the cache, and then fails: the crash that follows decides how
+//! much of it reached the disk. A sync in which it stops may have written nothing.
 
 use std::io::{self, ErrorKind, IoSlice};
 use std::path::{Path, PathBuf};

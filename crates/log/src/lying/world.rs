@@ -1,8 +1,8 @@
 //! The state of the lying disk: cached and durable contents of each file, the changes pending between them, and names
 //! likewise.
 //!
-//! `World` counts operations and decides at each whether the machine stops in it or it fails. `CacheChange` and `Naming`
-//! are pending changes; they can be applied whole, and a crash can tear a `CacheChange`.
+//! `World` counts operations and decides at each whether the machine stops in it or it fails. `CacheChange` and
+//! `Naming` are pending changes; they can be applied whole, and a crash can tear a `CacheChange`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, ErrorKind};

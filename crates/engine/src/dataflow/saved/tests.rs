@@ -22,8 +22,8 @@ use rand::{Rng, SeedableRng};
 use super::*;
 use crate::dataflow::panes::Panes;
 use crate::dataflow::{
-    Aggregate, Built, Chunk, EventTime, Failure, KeyedSpec, Node, OutputColumn, Plan, SessionSpec,
-    WindowSpec, build,
+    Aggregate, Built, EventTime, Failure, KeyedSpec, Node, OutputColumn, Plan, SessionSpec,
+    StreamElement, WindowSpec, build,
 };
 
 const SECOND: i64 = 1_000_000;
@@ -385,7 +385,7 @@ fn feed(built: &mut Built, step: &Step, epoch: u64, share: Share) {
     for (number, input) in built.inputs.iter_mut().enumerate() {
         for (turn, batch) in step.batches[number].iter().enumerate() {
             if (step.number + turn) % share.peers == share.index {
-                input.send(Chunk::Rows(batch.clone()));
+                input.send(StreamElement::Rows(batch.clone()));
             }
         }
         // Not every input says something in every step.
@@ -398,24 +398,24 @@ fn feed(built: &mut Built, step: &Step, epoch: u64, share: Share) {
                     idle: idle && number == 1,
                 },
             };
-            input.send(Chunk::Watermark(watermark));
+            input.send(StreamElement::Watermark(watermark));
         }
         input.advance_to(epoch + 1);
     }
 }
 
 /// The rows of chunks; late ones are marked. And the watermarks.
-fn lines(chunks: Vec<Chunk>) -> Lines {
+fn lines(chunks: Vec<StreamElement>) -> Lines {
     let mut lines = Vec::new();
     for chunk in chunks {
         let (mark, rows) = match chunk {
-            Chunk::Rows(rows) => ("", rows),
-            Chunk::Late { rows, .. } => ("late", rows),
-            Chunk::Watermark(watermark) => {
+            StreamElement::Rows(rows) => ("", rows),
+            StreamElement::Late { rows, .. } => ("late", rows),
+            StreamElement::Watermark(watermark) => {
                 lines.push(format!("{watermark:?}"));
                 continue;
             }
-            Chunk::Partial { .. } | Chunk::From(_) => continue,
+            StreamElement::Partial { .. } | StreamElement::From(_) => continue,
         };
         let table = pretty_format_batches(&[rows]).unwrap().to_string();
         let rows = table.lines().filter(|line| line.starts_with('|')).skip(1);

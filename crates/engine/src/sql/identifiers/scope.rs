@@ -1,6 +1,6 @@
 //! Which names are visible, and which of them a written name means.
 
-use crate::dataflow::Hidden;
+use crate::dataflow::MetadataColumn;
 
 /// What a written name means.
 #[derive(Debug, PartialEq, Eq)]
@@ -49,7 +49,7 @@ pub(super) struct Relation {
     /// Its columns, those without a name left out; none when they cannot be known here.
     pub columns: Option<Vec<String>>,
     /// If it is a table itself: its declared name, and its hidden columns.
-    pub hidden: Option<(String, Vec<Hidden>)>,
+    pub metadata: Option<(String, Vec<MetadataColumn>)>,
 }
 
 impl Relation {

@@ -16,7 +16,7 @@ use datafusion::sql::sqlparser::ast::{
 use datafusion::sql::sqlparser::tokenizer::{Location, Span};
 
 use super::Tables;
-use super::hidden::{Named, leave_out, meant};
+use super::metadata_columns::{Named, leave_out, meant};
 use super::scope::{Ctes, Meaning, Relation, Scope, pick};
 use super::tree::{
     Columns, alias_of, aliases, constraint, joined, named_in, output, owned, plain_parts, renamed,
@@ -110,7 +110,7 @@ impl Walk<'_> {
                 let of_all = Relation {
                     name: None,
                     columns: columns.clone(),
-                    hidden: None,
+                    metadata: None,
                 };
                 let scopes = [Scope {
                     relations: vec![of_all],
@@ -222,7 +222,7 @@ impl Walk<'_> {
         outer: &[Scope],
         ctes: &Ctes,
     ) -> Result<()> {
-        let mut hidden = None;
+        let mut metadata = None;
         let (name, columns, alias) = match factor {
             TableFactor::Table {
                 name,
@@ -233,7 +233,7 @@ impl Walk<'_> {
                 let columns = self.table(name, ctes)?;
                 let name = joined(name);
                 if ctes.columns(&name).is_none() {
-                    hidden = Some((name.clone(), self.tables.hidden(&name)));
+                    metadata = Some((name.clone(), self.tables.metadata(&name)));
                 }
                 (Some(name), columns, alias.as_ref())
             }
@@ -276,12 +276,12 @@ impl Walk<'_> {
             None => Relation {
                 name,
                 columns,
-                hidden,
+                metadata,
             },
             Some(alias) => Relation {
                 name: Some(alias.name.value.clone()),
                 columns: renamed(columns, alias),
-                hidden,
+                metadata,
             },
         };
         scope.relations.push(relation);
@@ -422,13 +422,13 @@ impl Walk<'_> {
         if site.aliases_first {
             tiers.reverse();
         }
-        let known = self.column(ident, &tiers)? || self.hidden(ident, &inner.relations);
+        let known = self.column(ident, &tiers)? || self.metadata(ident, &inner.relations);
         if known || !inner.is_complete() {
             return Ok(());
         }
         for scope in around.iter().rev() {
             let known = self.column(ident, &[scope.columns()])?;
-            if known || self.hidden(ident, &scope.relations) || !scope.is_complete() {
+            if known || self.metadata(ident, &scope.relations) || !scope.is_complete() {
                 break;
             }
         }
@@ -436,13 +436,13 @@ impl Walk<'_> {
     }
 
     /// Spells a hidden column as it is declared, if it is one of these relations. Says whether it is.
-    fn hidden(&self, ident: &mut Ident, relations: &[Relation]) -> bool {
-        let Some((table, hidden)) = meant(ident, relations) else {
+    fn metadata(&self, ident: &mut Ident, relations: &[Relation]) -> bool {
+        let Some((table, metadata)) = meant(ident, relations) else {
             return false;
         };
-        ident.value = hidden.name().to_owned();
+        ident.value = metadata.name().to_owned();
         let mut named = self.named.borrow_mut();
-        named.entry(table.to_owned()).or_default().insert(hidden);
+        named.entry(table.to_owned()).or_default().insert(metadata);
         true
     }
 
@@ -495,7 +495,7 @@ impl Walk<'_> {
             && !self.column(column, &[known.iter().map(String::as_str).collect()])?
             && let Some(relation) = relation
         {
-            self.hidden(column, std::slice::from_ref(relation));
+            self.metadata(column, std::slice::from_ref(relation));
         }
         Ok(true)
     }

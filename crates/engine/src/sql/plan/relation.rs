@@ -11,7 +11,7 @@ use datafusion::execution::session_state::SessionState;
 use datafusion::logical_expr::planner::{ContextProvider, ExprPlanner};
 use datafusion::logical_expr::{AggregateUDF, HigherOrderUDF, ScalarUDF, TableSource, WindowUDF};
 
-use crate::dataflow::{Hidden, Stamp};
+use crate::dataflow::{MetadataColumn, MetadataColumns};
 
 /// A column that carries event time.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,15 +34,18 @@ pub struct Relation {
     /// Whether its rows may be taken back.
     pub changes: bool,
     /// What gives its rows the hidden columns at the end of `schema`, if it has some.
-    pub stamp: Option<Stamp>,
+    pub stamp: Option<MetadataColumns>,
 }
 
 impl Relation {
     /// The same with hidden columns.
     #[must_use]
-    pub fn with_hidden(mut self, hidden: impl IntoIterator<Item = Hidden>) -> Self {
-        let hidden: Vec<_> = hidden.into_iter().collect();
-        let stamp = Stamp::new(&self.name, &self.schema, &hidden);
+    pub fn with_metadata_columns(
+        mut self,
+        metadata: impl IntoIterator<Item = MetadataColumn>,
+    ) -> Self {
+        let metadata: Vec<_> = metadata.into_iter().collect();
+        let stamp = MetadataColumns::new(&self.name, &self.schema, &metadata);
         self.schema = Arc::clone(stamp.schema());
         self.stamp = Some(stamp);
         self

@@ -20,7 +20,7 @@ use crate::dataflow::{Node, Plan, Transform};
 use crate::durable::now_us;
 use crate::error::{Error, Result};
 use crate::sql::plan::{EventColumn, Relation};
-use crate::sql::{Attach, CreateSet, Name, Named, OptionEntry, SqlError, sqlstate};
+use crate::sql::{Attach, CreateSourceGroup, Name, Named, OptionEntry, SqlError, sqlstate};
 use crate::streams::StreamStatus;
 use crate::telemetry::LifecycleEvent;
 use crate::topic::Topic;
@@ -30,7 +30,7 @@ use crate::worker::LifeCommand;
 const NOT_ATTACHED: &str = "42704";
 
 impl Inner {
-    pub(super) fn create_set(&self, create: CreateSet) -> Result<Outcome> {
+    pub(super) fn create_set(&self, create: CreateSourceGroup) -> Result<Outcome> {
         let name = create.name.value.clone();
         if let Existing::Unchanged = self.existing(&create.name, create.if_not_exists)? {
             return Ok(Outcome::Unchanged { name });
@@ -85,7 +85,7 @@ impl Inner {
             stamp: None,
         };
         let topic = Arc::new(Topic::new(self.next_topic(), home, relation, false)?);
-        topic.tell_failures_to(&self.notices);
+        topic.tell_failures_to(&self.event_log);
         if !topic.relation.schema.fields().is_empty() {
             self.life(LifeCommand::Reserve {
                 output: Arc::clone(&topic),
@@ -98,7 +98,7 @@ impl Inner {
         let (source, stream) = {
             let catalog = self.catalog();
             let (stream, query) = stream_named(&catalog, &attach.stream)?;
-            if !query.life.is_set() {
+            if !query.life.is_source_group() {
                 return Err(not_a_set(&stream, query, &attach.stream).into());
             }
             (source_named(&catalog, &attach.source)?, stream)
@@ -124,7 +124,7 @@ impl Inner {
                 stream: stream.clone(),
             },
         };
-        self.notices.tell(event);
+        self.event_log.tell(event);
         let status = self.catalog().query_mut(&stream).map(|it| it.life.status);
         Ok(Outcome::Lifecycle {
             name: stream,

@@ -11,7 +11,7 @@ const NEWEST: f64 = 1.0 / 8.0;
 
 /// What compressing and writing take.
 #[derive(Debug)]
-pub(super) struct Press {
+pub(super) struct AdaptiveCompression {
     /// Nanoseconds for a byte to be compressed.
     pressing: f64,
     /// Nanoseconds for a byte to be written.
@@ -20,7 +20,7 @@ pub(super) struct Press {
     left: f64,
 }
 
-impl Default for Press {
+impl Default for AdaptiveCompression {
     /// About what lz4 and a page cache do, until it is known.
     fn default() -> Self {
         Self {
@@ -31,7 +31,7 @@ impl Default for Press {
     }
 }
 
-impl Press {
+impl AdaptiveCompression {
     /// Whether to compress so many bytes, after the thread has rested so long.
     pub fn pays(&self, bytes: usize, rested: Duration) -> bool {
         let cost = self.pressing * bytes as f64;
@@ -63,14 +63,14 @@ mod tests {
 
     #[test]
     fn it_pays_while_the_thread_rests() {
-        let press = Press::default();
+        let press = AdaptiveCompression::default();
         assert!(press.pays(MB, Duration::from_millis(3)));
         assert!(!press.pays(MB, Duration::from_millis(1)));
     }
 
     #[test]
     fn it_pays_on_a_slow_disk() {
-        let mut press = Press::default();
+        let mut press = AdaptiveCompression::default();
         (0..50).for_each(|_| press.wrote(MB, Duration::from_millis(10)));
         assert!(press.pays(MB, Duration::ZERO));
         // But not if it saves little.

@@ -13,21 +13,24 @@ use datafusion::sql::sqlparser::ast::{
 
 use super::scope::{Relation, Scope, same_but_case};
 use super::tree::{joined, named_in};
-use crate::dataflow::Hidden;
+use crate::dataflow::MetadataColumn;
 use crate::sql::error::{Result, SqlError};
 
 /// The hidden columns that a query names, by the declared names of their tables.
-pub type Named = BTreeMap<String, BTreeSet<Hidden>>;
+pub type Named = BTreeMap<String, BTreeSet<MetadataColumn>>;
 
 /// The hidden column that `ident` means, and of which table.
-pub(super) fn meant<'a>(ident: &Ident, relations: &'a [Relation]) -> Option<(&'a str, Hidden)> {
-    let is_meant = |hidden: &&Hidden| match ident.quote_style {
-        Some(_) => hidden.name() == ident.value,
-        None => same_but_case(hidden.name(), &ident.value),
+pub(super) fn meant<'a>(
+    ident: &Ident,
+    relations: &'a [Relation],
+) -> Option<(&'a str, MetadataColumn)> {
+    let is_meant = |metadata: &&MetadataColumn| match ident.quote_style {
+        Some(_) => metadata.name() == ident.value,
+        None => same_but_case(metadata.name(), &ident.value),
     };
     relations.iter().find_map(|relation| {
-        let (table, hidden) = relation.hidden.as_ref()?;
-        Some((table.as_str(), *hidden.iter().find(is_meant)?))
+        let (table, metadata) = relation.metadata.as_ref()?;
+        Some((table.as_str(), *metadata.iter().find(is_meant)?))
     })
 }
 
@@ -47,31 +50,31 @@ pub(super) fn leave_out(select: &mut Select, scope: &Scope, named: &Named) -> Re
         };
         let tables = relations
             .iter()
-            .filter_map(|relation| relation.hidden.as_ref());
-        let hidden = tables.filter_map(|(table, _)| named.get(table)).flatten();
-        let hidden: BTreeSet<Hidden> = hidden.copied().collect();
-        if hidden.is_empty() {
+            .filter_map(|relation| relation.metadata.as_ref());
+        let metadata = tables.filter_map(|(table, _)| named.get(table)).flatten();
+        let metadata: BTreeSet<MetadataColumn> = metadata.copied().collect();
+        if metadata.is_empty() {
             continue;
         }
         if relations.len() > 1 {
-            let names: Vec<_> = hidden.iter().map(|column| column.name()).collect();
+            let names: Vec<_> = metadata.iter().map(|column| column.name()).collect();
             let what = format!(
                 "* over several tables, one of which shows {},",
                 names.join(", ")
             );
             return Err(SqlError::not_built(what).hint("Name the columns."));
         }
-        exclude(options, &hidden);
+        exclude(options, &metadata);
     }
     Ok(())
 }
 
-fn exclude(options: &mut WildcardAdditionalOptions, hidden: &BTreeSet<Hidden>) {
+fn exclude(options: &mut WildcardAdditionalOptions, metadata: &BTreeSet<MetadataColumn>) {
     let known: BTreeSet<String> = named_in(options)
         .iter()
         .map(|it| it.value.clone())
         .collect();
-    let new = hidden
+    let new = metadata
         .iter()
         .filter(|column| !known.contains(column.name()));
     let new = new.map(|column| {

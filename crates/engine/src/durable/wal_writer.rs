@@ -22,7 +22,7 @@ use arrow::datatypes::SchemaRef;
 use headwater_log::{LogReader, LogWriter, Needed, Position, Retention};
 use headwater_ring::Bell;
 
-use super::ledger::Acks;
+use super::ack_tracker::Acks;
 use super::record::{Codec, Taken};
 use crate::ingest::EventTimeColumn;
 use writer::Writer;
@@ -61,7 +61,7 @@ pub(crate) struct Settings {
 pub(crate) type Opening = Box<dyn Fn() -> Result<LogWriter, String> + Send>;
 
 /// Writes the log of one source. Thread-safe.
-pub(crate) struct Journal {
+pub(crate) struct WalWriter {
     shared: Arc<Shared>,
     /// Not in `shared`, which the log holds: that would keep both alive for ever.
     reader: Arc<Mutex<LogReader>>,
@@ -122,7 +122,7 @@ impl Queue {
     }
 }
 
-impl Journal {
+impl WalWriter {
     /// Starts the thread that writes `log`, which `open` opens again when that is needed.
     pub fn start(log: LogWriter, open: Opening, settings: Settings) -> std::io::Result<Self> {
         let next = log.end().offset;
@@ -293,7 +293,7 @@ impl Journal {
     }
 }
 
-impl Drop for Journal {
+impl Drop for WalWriter {
     fn drop(&mut self) {
         self.close();
     }

@@ -43,7 +43,7 @@ const LETTER_ATTEMPTS: u32 = 3;
 const LETTER_WAIT: Duration = Duration::from_secs(1);
 
 /// What a feeder is made of.
-pub(super) struct FeederParts {
+pub(super) struct SinkTaskParts {
     /// What is to be written.
     pub rows: Subscription,
     /// Ends the feeder at once.
@@ -65,8 +65,8 @@ pub(super) struct FeederParts {
 }
 
 /// Moves rows from a subscription into a sink, trying again when the sink fails.
-pub(super) struct Feeder {
-    parts: FeederParts,
+pub(super) struct SinkTask {
+    parts: SinkTaskParts,
     /// What was handed over of each batch that is written and not delivered.
     held: Held,
     /// Whether the sink is open.
@@ -84,8 +84,8 @@ struct GivenUp {
     attempts: u32,
 }
 
-impl Feeder {
-    pub fn new(parts: FeederParts) -> Self {
+impl SinkTask {
+    pub fn new(parts: SinkTaskParts) -> Self {
         Self {
             parts,
             held: Held::default(),
@@ -358,7 +358,7 @@ impl Feeder {
 
     /// Sends dead letters to their stream; what it does not take goes to the log, and is counted.
     async fn bury(&self, letters: &[DeadLetter]) {
-        let mut refusal = "there is no stream of dead letters".to_owned();
+        let mut refusal = "there is no dead-letter stream".to_owned();
         if let Some(stream) = &self.parts.letters {
             for attempt in 1..=LETTER_ATTEMPTS {
                 match stream.take(letters).await {

@@ -1,6 +1,6 @@
 //! The thread of a journal: it writes what waits into the log, again and again until the disk takes it.
 //!
-//! A record is lz4 compressed where that pays ([`Press`]), and written as it is elsewhere. After a failed
+//! A record is lz4 compressed where that pays ([`AdaptiveCompression`]), and written as it is elsewhere. After a failed
 //! fsync nobody can tell what is on disk: then the log is opened again, which writes once more what it
 //! cannot be sure of. What a full disk does not take waits, and retention makes room if it can. When the
 //! thread ends, in whatever way, nobody waits for it any more.
@@ -15,8 +15,8 @@ use arrow::error::ArrowError;
 use headwater_log::{Append, LogReader, LogWriter};
 
 use super::{Job, Opening, Settings, Shared};
+use crate::durable::adaptive_compression::AdaptiveCompression;
 use crate::durable::now_us;
-use crate::durable::press::Press;
 use crate::durable::record::{Codec, Taken, pressed};
 use crate::ingest::{EventTimeColumn, span_us};
 
@@ -31,7 +31,7 @@ pub(super) struct Writer {
     reader: Arc<Mutex<LogReader>>,
     open: Opening,
     codec: Codec,
-    press: Press,
+    press: AdaptiveCompression,
     settings: Settings,
 }
 
@@ -52,7 +52,7 @@ impl Writer {
             reader: Arc::clone(reader),
             open,
             codec,
-            press: Press::default(),
+            press: AdaptiveCompression::default(),
             settings,
         }
     }

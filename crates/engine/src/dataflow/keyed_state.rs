@@ -6,7 +6,7 @@
 //!
 //! New rows of groups come as a run and take the place of the rows that these groups had; those are
 //! **garbage** from then on. In the order of the runs the last row of a group is its latest, so the
-//! runs say all. After each addition [`Latest::put`] moves some latest rows into a new run, and a
+//! runs say all. After each addition [`KeyedState::put`] moves some latest rows into a new run, and a
 //! run without latest rows is dropped: rows of the run with the most garbage while there is more
 //! garbage than [`MAX_GARBAGE`] and one row a group, and rows of the smallest runs while there are
 //! too many. What is moved in a step is bounded by what came in it and [`PAGE`], so no step waits
@@ -61,7 +61,7 @@ impl Part {
 
 /// The latest rows of groups that are numbered from 0.
 #[derive(Default)]
-pub(super) struct Latest {
+pub(super) struct KeyedState {
     places: Vec<Place>,
     /// A dropped run leaves a hole, which is listed in `holes`.
     parts: Vec<Option<Part>>,
@@ -72,7 +72,7 @@ pub(super) struct Latest {
     next: u64,
 }
 
-impl Latest {
+impl KeyedState {
     /// How many groups have a row.
     pub fn len(&self) -> usize {
         self.places.len()
@@ -253,9 +253,9 @@ mod tests {
     }
 
     /// Puts random groups in steps of up to `most`, of `all` groups, and checks after each.
-    fn churn(all: usize, most: usize, steps: usize) -> Latest {
+    fn churn(all: usize, most: usize, steps: usize) -> KeyedState {
         let mut random = StdRng::seed_from_u64(7);
-        let mut latest = Latest::default();
+        let mut latest = KeyedState::default();
         let mut known = HashMap::new();
         latest
             .put(
@@ -321,12 +321,12 @@ mod tests {
     #[test]
     fn saved_runs_make_the_same_again() {
         let latest = churn(1_000, 100, 500);
-        let mut again = Latest::default();
+        let mut again = KeyedState::default();
         for run in latest.runs() {
             let groups: Vec<usize> = pairs(&run.rows).iter().map(|it| it.0 as usize).collect();
             again.restore(&groups, run);
         }
-        let ids = |it: &Latest| it.runs().iter().map(|run| run.id).collect::<Vec<_>>();
+        let ids = |it: &KeyedState| it.runs().iter().map(|run| run.id).collect::<Vec<_>>();
         assert_eq!(ids(&again), ids(&latest));
         let groups: Vec<usize> = (0..1_000).collect();
         assert_eq!(

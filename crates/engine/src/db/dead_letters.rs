@@ -2,11 +2,11 @@
 //!
 //! ```text
 //!   source: frames that are no rows ──┐
-//!                                     ├─► LetterBox ─► lane of the stream ─► its log ─► queries
+//!                                     ├─► DeadLetterWriter ─► lane of the stream ─► its log ─► queries
 //!   sink: rows that are given up ─────┘      waits until they are on disk
 //! ```
 //!
-//! A stream of dead letters is a source without a connector that has the columns of a [`DeadLetter`].
+//! A dead-letter stream is a source without a connector that has the columns of a [`DeadLetter`].
 //! It is made when `error.dlq.stream` first names it, unless there is one, and stays when those who
 //! named it go. With a data folder a letter is on disk before the source hands on the rest of what came
 //! with it, and before the sink counts the rows as delivered: a crash in between makes it come twice,
@@ -35,7 +35,7 @@ use crate::source::{ArrowSource, Backpressure, SourceConfig, WalMode};
 use crate::sources::{ConnectorLane, SourceShared};
 use crate::sql::{Name, OptionEntry, SqlError, Statement, parse, quoted, sqlstate};
 
-/// The columns of a stream of dead letters, as SQL.
+/// The columns of a dead-letter stream, as SQL.
 const COLUMNS: &str = "original_event BYTES NOT NULL, error_message VARCHAR NOT NULL, \
     error_type VARCHAR NOT NULL, \"timestamp\" TIMESTAMP NOT NULL, attempt_count INT NOT NULL, \
     stream_name VARCHAR NOT NULL";
@@ -47,7 +47,7 @@ const LOOK: Duration = Duration::from_millis(5);
 const DELAY: &str = "1 second";
 
 /// Puts dead letters into their stream.
-struct LetterBox {
+struct DeadLetterWriter {
     stream: Arc<Mutex<ArrowSource>>,
     shared: Arc<SourceShared>,
     /// Says true once the logs have been fed again: nothing may come between their steps.
@@ -55,7 +55,7 @@ struct LetterBox {
 }
 
 #[async_trait]
-impl DeadLetters for LetterBox {
+impl DeadLetters for DeadLetterWriter {
     async fn take(&self, letters: &[DeadLetter]) -> Result<(), String> {
         if let Some(ready) = &self.ready {
             let caught_up = ready.clone().wait_for(|ready| *ready).await.map(|_| ());
@@ -157,14 +157,14 @@ impl Inner {
         };
         let entry = catalog.source(stream)?;
         let durability = self.durability.as_ref();
-        let logged = self.journal_of(entry.shared.name()).is_some();
+        let logged = self.wal_writer_of(entry.shared.name()).is_some();
         let config = SourceConfig {
             backpressure: Backpressure::Block,
             wal_mode: logged.then_some(WalMode::Sync),
             ..entry.config.clone()
         };
         let stream = ArrowSource::new(self.handle(entry, &config)?);
-        Ok(Some(Arc::new(LetterBox {
+        Ok(Some(Arc::new(DeadLetterWriter {
             stream: Arc::new(Mutex::new(stream)),
             shared: Arc::clone(&entry.shared),
             ready: durability.map(|it| it.caught_up.subscribe()),
@@ -173,7 +173,7 @@ impl Inner {
 
     /// Before the database is drained or closes: lets the sinks that may still have dead letters write what they
     /// have, for later there is no stream to take them. Blocks, at most [`STOP_DEADLINE`].
-    pub(super) fn wait_for_letters(&self) {
+    pub(super) fn wait_for_dead_letters(&self) {
         let sends = |entry: &Entry| match entry {
             Entry::Sink(sink) if sink.task.is_some() => {
                 let errors = sink.spec.errors();
@@ -214,7 +214,7 @@ impl Inner {
 
     /// Makes the stream that `error.dlq.stream` names, unless it is there. `owner` is what names it,
     /// and reads `inputs`.
-    pub(super) fn ensure_letters(
+    pub(super) fn ensure_dead_letters(
         &self,
         errors: &ErrorOptions,
         options: &[OptionEntry],
@@ -235,7 +235,7 @@ impl Inner {
         }
         let found = self.catalog().get(stream).map(unfit);
         match found {
-            None => self.make_letters(&name)?,
+            None => self.create_dead_letters(&name)?,
             Some(None) => {}
             Some(Some(why)) => {
                 let message = format!("{stream:?} takes no dead letters: {why}");
@@ -270,7 +270,7 @@ impl Inner {
         }
     }
 
-    fn make_letters(&self, name: &Name) -> Result<()> {
+    fn create_dead_letters(&self, name: &Name) -> Result<()> {
         if let Existing::Unchanged = self.existing(name, false)? {
             return Ok(());
         }

@@ -9,7 +9,7 @@ use serde::de::Error as _;
 use serde::ser::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::stamp::Provenance;
+use super::metadata_columns::Provenance;
 
 /// The last column of a changing stream: `1` for a row that appears, `-1` for one that goes.
 pub const DIFF_COLUMN: &str = "_diff";
@@ -48,7 +48,7 @@ impl Watermark {
 
 /// One message of a dataflow.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub enum Chunk {
+pub enum StreamElement {
     /// Rows of the stream; with [`DIFF_COLUMN`] at the end if the stream changes.
     Rows(#[serde(with = "ipc")] RecordBatch),
     /// What one worker knows about a group: keys, then accumulator states.
@@ -69,7 +69,7 @@ pub enum Chunk {
     },
     /// Progress of event time.
     Watermark(Watermark),
-    /// Where the rows that follow are from. Only at inputs that have a [`Stamp`](super::Stamp), and it ends there,
+    /// Where the rows that follow are from. Only at inputs that have a [`MetadataColumns`](super::MetadataColumns), and it ends there,
     /// on the worker that read the rows.
     #[serde(skip)]
     From(Provenance),

@@ -8,7 +8,7 @@
 //! | `_origin` | VARCHAR | the path, URL or topic that it is from, if the connector names one |
 //!
 //! Rows do not carry them. In front of each batch of a source goes its [`Provenance`], of which a
-//! [`Stamp`] at the input of a query makes the columns that this query names; other queries hear
+//! [`MetadataColumns`] at the input of a query makes the columns that this query names; other queries hear
 //! nothing of it and pay nothing. What the log keeps of it is what was said first, so a row that is
 //! fed again has the same.
 
@@ -69,7 +69,7 @@ impl Provenance {
 
 /// A hidden column.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Hidden {
+pub enum MetadataColumn {
     /// `_source`
     Source,
     /// `_offset`
@@ -80,7 +80,7 @@ pub enum Hidden {
     Origin,
 }
 
-impl Hidden {
+impl MetadataColumn {
     /// All there are.
     pub const ALL: [Self; 4] = [Self::Source, Self::Offset, Self::Arrival, Self::Origin];
 
@@ -105,28 +105,28 @@ impl Hidden {
 }
 
 /// The columns of a source, and behind them `hidden` ones.
-pub fn with_hidden(columns: &Schema, hidden: &[Hidden]) -> SchemaRef {
-    let hidden = hidden.iter().map(|column| Arc::new(column.field()));
-    let all = columns.fields().iter().cloned().chain(hidden);
+pub fn with_metadata_columns(columns: &Schema, metadata: &[MetadataColumn]) -> SchemaRef {
+    let metadata = metadata.iter().map(|column| Arc::new(column.field()));
+    let all = columns.fields().iter().cloned().chain(metadata);
     Arc::new(Schema::new(all.collect::<Vec<_>>()))
 }
 
 /// Gives the rows of one source hidden columns.
 #[derive(Debug, Clone)]
-pub struct Stamp {
+pub struct MetadataColumns {
     source: Arc<str>,
-    hidden: Vec<Hidden>,
+    metadata: Vec<MetadataColumn>,
     /// The columns of the source, and the hidden ones.
     schema: SchemaRef,
 }
 
-impl Stamp {
+impl MetadataColumns {
     /// For a source of this name with these columns.
-    pub fn new(source: &str, columns: &Schema, hidden: &[Hidden]) -> Self {
+    pub fn new(source: &str, columns: &Schema, metadata: &[MetadataColumn]) -> Self {
         Self {
             source: source.into(),
-            hidden: hidden.to_vec(),
-            schema: with_hidden(columns, hidden),
+            metadata: metadata.to_vec(),
+            schema: with_metadata_columns(columns, metadata),
         }
     }
 
@@ -146,18 +146,18 @@ impl Stamp {
                 text, count,
             )))
         };
-        let hidden = self.hidden.iter().map(|column| -> ArrayRef {
+        let metadata = self.metadata.iter().map(|column| -> ArrayRef {
             match (column, &of.origin) {
-                (Hidden::Source, _) => same(&self.source),
-                (Hidden::Offset, _) => Arc::new(of.offsets(count)),
-                (Hidden::Arrival, _) => {
+                (MetadataColumn::Source, _) => same(&self.source),
+                (MetadataColumn::Offset, _) => Arc::new(of.offsets(count)),
+                (MetadataColumn::Arrival, _) => {
                     Arc::new(TimestampMicrosecondArray::from_value(of.arrival_us, count))
                 }
-                (Hidden::Origin, Some(origin)) => same(origin),
-                (Hidden::Origin, None) => new_null_array(&DataType::Utf8, count),
+                (MetadataColumn::Origin, Some(origin)) => same(origin),
+                (MetadataColumn::Origin, None) => new_null_array(&DataType::Utf8, count),
             }
         });
-        let all = rows.columns().iter().cloned().chain(hidden);
+        let all = rows.columns().iter().cloned().chain(metadata);
         RecordBatch::try_new(Arc::clone(&self.schema), all.collect())
     }
 }
@@ -179,7 +179,7 @@ mod tests {
         let some = first.kept([1, 3, 4].into_iter());
         let fewer = some.kept([0, 2].into_iter());
         let columns = Schema::new(vec![Field::new("n", DataType::Int64, false)]);
-        let stamp = Stamp::new("s", &columns, &Hidden::ALL);
+        let stamp = MetadataColumns::new("s", &columns, &MetadataColumn::ALL);
         let n: ArrayRef = Arc::new(Int64Array::from(vec![1, 2]));
         let rows = RecordBatch::try_new(Arc::new(columns), vec![n]).unwrap();
         let rows = stamp.apply(&rows, &fewer).unwrap();

@@ -191,7 +191,7 @@ fn feed_from(sink: &Scripted, options: &[(&str, &str)], receipt: Option<Receipt>
     let (status, stop) = (Arc::<SinkStatus>::default(), CancellationToken::new());
     let letters = Arc::<Letters>::default();
     status.begin(receipt.clone());
-    let feeder = Feeder::new(FeederParts {
+    let sink_task = SinkTask::new(SinkTaskParts {
         rows: Subscription::new(Arc::clone(&queue), rows([]).schema()),
         stop: stop.clone(),
         status: Arc::clone(&status),
@@ -202,7 +202,7 @@ fn feed_from(sink: &Scripted, options: &[(&str, &str)], receipt: Option<Receipt>
         letters: Some(letters.clone()),
         clock: Arc::new(Noon),
     });
-    let task = tokio::spawn(feeder.run(Box::new(sink.clone())));
+    let task = tokio::spawn(sink_task.run(Box::new(sink.clone())));
     Fed {
         queue,
         sink: sink.clone(),
@@ -369,7 +369,7 @@ async fn rows_go_to_the_dead_letters() {
     assert_eq!(fed.delivered(), (Some(2), 2));
 }
 
-/// Nothing waits for a stream of dead letters that is broken: the rows are logged and counted.
+/// Nothing waits for a dead-letter stream that is broken: the rows are logged and counted.
 #[tokio::test(start_paused = true)]
 async fn letters_that_nobody_takes_are_counted() {
     let sink = Scripted::default();

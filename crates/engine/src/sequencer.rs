@@ -38,7 +38,7 @@ impl<C> Clone for Turn<C> {
 
 /// The log of turns.
 #[derive(Debug)]
-pub(crate) struct Turns<C> {
+pub(crate) struct Sequencer<C> {
     log: Mutex<Log<C>>,
     /// The number of turns so far; what workers look at without the lock.
     len: AtomicU64,
@@ -59,7 +59,7 @@ struct Log<C> {
     ended: bool,
 }
 
-impl<C> Turns<C> {
+impl<C> Sequencer<C> {
     /// A log for `workers` workers, each with a bell of its own.
     pub fn new(workers: usize) -> Self {
         let log = Log {
@@ -180,19 +180,19 @@ mod tests {
 
     #[test]
     fn all_workers_take_the_same_turns() {
-        let turns = Turns::new(2);
-        turns.command("a");
-        turns.open_step(1);
-        turns.open_step(1);
-        turns.command("b");
+        let sequencer = Sequencer::new(2);
+        sequencer.command("a");
+        sequencer.open_step(1);
+        sequencer.open_step(1);
+        sequencer.command("b");
         for worker in 0..2 {
-            assert!(matches!(turns.take(worker, 0), Some(Turn::Command(c)) if *c == "a"));
-            assert!(matches!(turns.take(worker, 1), Some(Turn::Step)));
-            assert!(matches!(turns.take(worker, 2), Some(Turn::Command(c)) if *c == "b"));
-            assert!(turns.take(worker, 3).is_none());
+            assert!(matches!(sequencer.take(worker, 0), Some(Turn::Command(c)) if *c == "a"));
+            assert!(matches!(sequencer.take(worker, 1), Some(Turn::Step)));
+            assert!(matches!(sequencer.take(worker, 2), Some(Turn::Command(c)) if *c == "b"));
+            assert!(sequencer.take(worker, 3).is_none());
         }
         assert!(
-            turns.lock().turns.is_empty(),
+            sequencer.lock().turns.is_empty(),
             "turns that all have taken are forgotten"
         );
     }

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use headwater_connect::{Receipt, Tally};
 use tokio::sync::{Notify, oneshot, watch};
 
-use crate::notices::Notices;
+use crate::event_log::EventLog;
 use crate::subscription::{Delivered, Delivery, Queue};
 
 /// How a sink is doing.
@@ -28,7 +28,7 @@ pub(crate) struct SinkStatus {
     /// Why the outside cannot be reached, if the sink has said so.
     outage: Mutex<Option<String>>,
     /// Where its errors are kept, and under which name.
-    errors: OnceLock<(Arc<Notices>, String)>,
+    errors: OnceLock<(Arc<EventLog>, String)>,
     progress: Mutex<Progress>,
     /// Told to the feeder: somebody waits for a sync.
     asked: Notify,
@@ -70,9 +70,9 @@ struct Progress {
 
 impl SinkStatus {
     /// The errors of the sink of this name are kept in `notices`.
-    pub fn tell_errors_to(&self, notices: &Arc<Notices>, name: &str) {
+    pub fn tell_errors_to(&self, event_log: &Arc<EventLog>, name: &str) {
         // Only the first that is said counts, and nobody says another.
-        let _ = self.errors.set((Arc::clone(notices), name.to_owned()));
+        let _ = self.errors.set((Arc::clone(event_log), name.to_owned()));
     }
 
     /// Its rows wait in `queue`.
@@ -109,8 +109,8 @@ impl SinkStatus {
     }
 
     fn note(&self, reason: &str) {
-        if let Some((notices, name)) = self.errors.get() {
-            notices.error("sink", name, reason);
+        if let Some((event_log, name)) = self.errors.get() {
+            event_log.error("sink", name, reason);
         }
     }
 
@@ -245,9 +245,9 @@ impl Delivery for SinkStatus {
     fn lose(&self, rows: u64) {
         let reason = "the sink has failed, and its queue is full";
         if self.dropped.add(reason, rows)
-            && let Some((notices, name)) = self.errors.get()
+            && let Some((event_log, name)) = self.errors.get()
         {
-            notices.error("sink", name, &format!("rows are dropped: {reason}"));
+            event_log.error("sink", name, &format!("rows are dropped: {reason}"));
         }
     }
 }

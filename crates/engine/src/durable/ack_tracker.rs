@@ -2,7 +2,7 @@
 //!
 //! A handle counts the values that it puts into its lane. The worker notes how many it read of each
 //! lane in a step ([`Acks`]), and when that step's record is on disk, the journal enters them in the
-//! handle's [`Ledger`]. A push waits until the ledger has come to its own count, so one fsync serves
+//! handle's [`AckTracker`]. A push waits until the ledger has come to its own count, so one fsync serves
 //! all that were waiting.
 
 use std::collections::HashMap;
@@ -10,7 +10,7 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
 /// How many values of each lane of one channel are durable. Thread-safe.
 #[derive(Debug, Default)]
-pub(crate) struct Ledger {
+pub(crate) struct AckTracker {
     state: Mutex<Entries>,
     changed: Condvar,
 }
@@ -22,7 +22,7 @@ struct Entries {
     closed: bool,
 }
 
-impl Ledger {
+impl AckTracker {
     /// Waits until `values` values of `lane` are durable; false if that will not come to be.
     pub fn wait(&self, lane: u64, values: u64) -> bool {
         let mut state = self.lock();
@@ -58,16 +58,16 @@ impl Ledger {
 
 /// The values that a step read from lanes whose handles wait.
 #[derive(Debug, Default)]
-pub(crate) struct Acks(Vec<(Arc<Ledger>, u64, u64)>);
+pub(crate) struct Acks(Vec<(Arc<AckTracker>, u64, u64)>);
 
 impl Acks {
     /// `values` values of `lane` were read.
-    pub fn add(&mut self, ledger: &Arc<Ledger>, lane: u64, values: u64) {
+    pub fn add(&mut self, ack_tracker: &Arc<AckTracker>, lane: u64, values: u64) {
         match self.0.last_mut() {
-            Some((same, last, count)) if *last == lane && Arc::ptr_eq(same, ledger) => {
+            Some((same, last, count)) if *last == lane && Arc::ptr_eq(same, ack_tracker) => {
                 *count += values;
             }
-            _ => self.0.push((Arc::clone(ledger), lane, values)),
+            _ => self.0.push((Arc::clone(ack_tracker), lane, values)),
         }
     }
 
@@ -78,8 +78,8 @@ impl Acks {
 
     /// They are durable.
     pub fn enter(self) {
-        for (ledger, lane, values) in self.0 {
-            ledger.enter(lane, values);
+        for (ack_tracker, lane, values) in self.0 {
+            ack_tracker.enter(lane, values);
         }
     }
 }
@@ -90,17 +90,20 @@ mod tests {
 
     #[test]
     fn a_push_waits_for_its_own_count() {
-        let ledger = Arc::new(Ledger::default());
+        let ack_tracker = Arc::new(AckTracker::default());
         let mut acks = Acks::default();
-        acks.add(&ledger, 3, 2);
-        acks.add(&ledger, 3, 1);
-        acks.add(&ledger, 4, 1);
-        let waiting = Arc::clone(&ledger);
+        acks.add(&ack_tracker, 3, 2);
+        acks.add(&ack_tracker, 3, 1);
+        acks.add(&ack_tracker, 4, 1);
+        let waiting = Arc::clone(&ack_tracker);
         let waiter = std::thread::spawn(move || waiting.wait(3, 3));
         acks.enter();
         assert!(waiter.join().unwrap());
-        assert!(ledger.wait(4, 1));
-        ledger.close();
-        assert!(!ledger.wait(4, 2), "what never becomes durable is told");
+        assert!(ack_tracker.wait(4, 1));
+        ack_tracker.close();
+        assert!(
+            !ack_tracker.wait(4, 2),
+            "what never becomes durable is told"
+        );
     }
 }

@@ -1,7 +1,7 @@
 //! What happened lately: gaps, errors and the events of streams' lives, kept for those who ask.
 //!
 //! ```text
-//!   sources, queries, sinks ──► Notices ──► system.gaps, system.errors      the newest 1,000 of each
+//!   sources, queries, sinks ──► EventLog ──► system.gaps, system.errors      the newest 1,000 of each
 //!                                      └──► Events: whoever watches         the newest 1,024
 //! ```
 //!
@@ -44,7 +44,7 @@ pub(crate) struct ErrorEntry {
 
 /// What happened lately. Shared; any thread may write and read.
 #[derive(Debug)]
-pub(crate) struct Notices {
+pub(crate) struct EventLog {
     kept: Mutex<Kept>,
     /// None once the database is closed: then watchers find the end.
     events: Mutex<Option<broadcast::Sender<LifecycleEvent>>>,
@@ -56,7 +56,7 @@ struct Kept {
     errors: VecDeque<ErrorEntry>,
 }
 
-impl Default for Notices {
+impl Default for EventLog {
     fn default() -> Self {
         Self {
             kept: Mutex::default(),
@@ -65,7 +65,7 @@ impl Default for Notices {
     }
 }
 
-impl Notices {
+impl EventLog {
     pub fn gap(&self, source: &str, gap: Gap) {
         let entry = GapEntry {
             source: source.to_owned(),
