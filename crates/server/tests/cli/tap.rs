@@ -1,0 +1,53 @@
+//! `headwater tap`: the raw bytes of commands and of sources.
+
+use crate::support::{headwater, output, output_bytes, with_input};
+
+#[test]
+fn the_output_of_a_command_is_tapped() {
+    let script = r"echo out; echo err >&2; printf '\377\0'";
+    let (code, out, _) = output_bytes(&mut headwater(&["tap", "--", "sh", "-c", script]), b"");
+    assert_eq!(code, 0);
+    let mut lines: Vec<&[u8]> = out.split(|byte| *byte == b'\n').collect();
+    lines.sort();
+    assert_eq!(lines, [b"".as_slice(), b"err", b"out", b"\xff\0"]);
+    let (code, _, errors) = output(&mut headwater(&["tap", "--", "sh", "-c", "exit 3"]));
+    assert_eq!(code, 3);
+    assert!(errors.contains("3"), "{errors}");
+}
+
+#[test]
+fn a_source_of_a_file_is_tapped() {
+    let sql = r#"CREATE SOURCE a (n BIGINT) WITH (connector = 'process', mode = 'once',
+            format = 'json', command = 'echo ''{"n": 1, "more": 2}''');
+        CREATE SOURCE b (line VARCHAR) WITH (connector = 'process', command = 'no-such-program');
+        CREATE SOURCE c (n BIGINT) WITH (connector = 'generate');
+        CREATE SOURCE d (n BIGINT);"#;
+    let tap = |source: &[&str]| with_input(&[&["tap", "-"], source].concat(), sql);
+    assert_eq!(
+        tap(&["a"]),
+        (0, "{\"n\": 1, \"more\": 2}\n".to_owned(), String::new())
+    );
+    let (code, _, errors) = tap(&[]);
+    assert_eq!(code, 1);
+    assert_eq!(
+        errors,
+        "error: name a source of <stdin>; it has a, b, c, d\n"
+    );
+    let (code, _, errors) = tap(&["c"]);
+    assert_eq!(
+        (code, errors.as_str()),
+        (
+            1,
+            "error: source \"c\" has no raw bytes: its connector makes rows\n"
+        )
+    );
+    let (code, _, errors) = tap(&["d"]);
+    assert_eq!(
+        (code, errors.as_str()),
+        (
+            1,
+            "error: source \"d\" has no raw bytes: your code pushes its rows\n"
+        )
+    );
+    assert_eq!(tap(&["b"]).0, 3);
+}
