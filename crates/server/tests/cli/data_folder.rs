@@ -5,12 +5,12 @@ use std::path::Path;
 
 use rustix::process::Signal;
 
-use crate::TICKS;
 use crate::signals::Family;
-use crate::support::{headwater, output, with_input};
+use crate::support::{assert_fails, headwater, output, rows, with_input};
+use crate::{TICKS, WINDOWS, pipeline};
 
-/// A folder with `pipeline.sql`: the rows of a file, counted in a view, and written to `out`.
-fn kept_pipeline() -> tempfile::TempDir {
+/// A folder whose pipeline counts the rows of the file `in` in a view, and writes them to `out`.
+fn durable_pipeline() -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name).display().to_string();
     let sql = format!(
@@ -42,13 +42,10 @@ fn append(path: &Path, text: &str) {
 
 #[test]
 fn a_pipeline_continues_where_it_stopped() {
-    let folder = kept_pipeline();
+    let folder = durable_pipeline();
     let first = (0, "{\"rows\":2,\"sum\":3}\n".to_owned(), String::new());
     assert_eq!(run_in(folder.path(), &[]), first);
-    assert!(
-        folder.path().join("headwater-data").is_dir(),
-        "beside the file"
-    );
+    assert!(folder.path().join("headwater-data").is_dir());
     append(&folder.path().join("in"), "{\"n\": 4}\n");
     let second = (0, "{\"rows\":3,\"sum\":7}\n".to_owned(), String::new());
     assert_eq!(run_in(folder.path(), &["--workers", "2"]), second);
@@ -64,11 +61,10 @@ fn a_pipeline_continues_where_it_stopped() {
 
 #[test]
 fn in_memory_nothing_is_saved() {
-    let folder = kept_pipeline();
+    let folder = durable_pipeline();
     for _ in 0..2 {
-        let (code, rows, errors) = run_in(folder.path(), &["--in-memory"]);
-        assert_eq!((code, errors.as_str()), (0, ""));
-        assert_eq!(rows, "{\"rows\":2,\"sum\":3}\n");
+        let shown = rows(run_in(folder.path(), &["--in-memory"]));
+        assert_eq!(shown, "{\"rows\":2,\"sum\":3}\n");
     }
     assert!(!folder.path().join("headwater-data").exists());
     let both = run_in(folder.path(), &["--in-memory", "--data", "x"]);
@@ -77,9 +73,9 @@ fn in_memory_nothing_is_saved() {
 
 #[test]
 fn what_the_file_no_longer_names_goes_on_with_a_warning() {
-    let folder = kept_pipeline();
+    let folder = durable_pipeline();
     let data = folder.path().join("headwater-data");
-    assert_eq!(run_in(folder.path(), &[]).0, 0);
+    rows(run_in(folder.path(), &[]));
     let file = folder.path().join("pipeline.sql");
     let sql = std::fs::read_to_string(&file).unwrap();
     std::fs::write(&file, sql.split("CREATE VIEW").next().unwrap()).unwrap();
@@ -93,9 +89,9 @@ fn what_the_file_no_longer_names_goes_on_with_a_warning() {
              warning: view total is not in {name} and goes on running; DROP VIEW total in `headwater sql --data {data}` ends it\n"
         )
     );
-    let dropped = with_input(&["sql", "--data", &data], "DROP SINK out; DROP VIEW total;");
-    assert_eq!((dropped.0, dropped.2.as_str()), (0, ""));
-    assert_eq!(run_in(folder.path(), &[]).2, "");
+    let drop = "DROP SINK out; DROP VIEW total;";
+    rows(with_input(&["sql", "--data", &data], drop));
+    rows(run_in(folder.path(), &[]));
 }
 
 #[test]
@@ -107,11 +103,8 @@ fn a_dead_letter_stream_that_an_option_names_belongs_to_the_file() {
         sql.to_owned(),
         sql.replace("error.dlq", "process.error.dlq"),
     ] {
-        let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join("p.sql");
-        std::fs::write(&file, sql).unwrap();
-        let (code, _, errors) = output(&mut headwater(&["run", file.to_str().unwrap()]));
-        assert_eq!((code, errors.as_str()), (0, ""));
+        let (_folder, file) = pipeline(&sql);
+        rows(output(&mut headwater(&["run", &file])));
     }
 }
 
@@ -119,37 +112,18 @@ fn a_dead_letter_stream_that_an_option_names_belongs_to_the_file() {
 fn one_program_at_a_time_opens_a_data_folder() {
     let folder = tempfile::tempdir().unwrap();
     let family = Family::start(folder.path(), "echo $$; echo $$; sleep 1000");
-    let data = folder.path().join("headwater-data");
-    let (code, _, errors) = with_input(&["sql", "--data", data.to_str().unwrap()], "SELECT 1;");
-    assert_eq!(code, 3);
-    let name = data.display().to_string();
-    assert!(
-        errors.starts_with("error: ") && errors.contains(&name),
-        "{errors}"
-    );
+    let data = folder.path().join("headwater-data").display().to_string();
+    let second = with_input(&["sql", "--data", &data], "SELECT 1;");
+    assert_fails(second, 3, &["error: ", &data]);
     family.signal(Signal::TERM);
 }
 
 #[test]
 fn a_replay_gives_the_results_of_the_run() {
-    let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join("p.sql");
-    let sql = format!(
-        "{TICKS} CREATE STREAM w AS SELECT window_start, count(*) AS n FROM ticks
-         GROUP BY TUMBLE(at, INTERVAL '1 millisecond');"
-    );
-    std::fs::write(&file, sql).unwrap();
-    let file = file.to_str().unwrap();
-    let (code, without, errors) = output(&mut headwater(&["replay", file, "ticks", "w"]));
-    assert_eq!((code, without.as_str()), (1, ""), "{errors}");
-    assert!(errors.contains("--data"), "{errors}");
-
-    let (code, live, _) = output(&mut headwater(&["run", file]));
-    assert_eq!(code, 0);
-    let (code, again, errors) = output(&mut headwater(&["replay", file, "ticks", "w"]));
-    assert_eq!((code, errors.as_str()), (0, ""));
-    assert_eq!(again, live);
-    let (code, _, errors) = output(&mut headwater(&["replay", file, "ticks", "nothing"]));
-    assert_eq!(code, 1);
-    assert!(errors.contains("nothing"), "{errors}");
+    let (_folder, file) = pipeline(&format!("{TICKS}{WINDOWS}"));
+    let replay = |stream| output(&mut headwater(&["replay", &file, "ticks", stream]));
+    assert_fails(replay("w"), 1, &["--data"]);
+    let live = rows(output(&mut headwater(&["run", &file])));
+    assert_eq!(rows(replay("w")), live);
+    assert_fails(replay("nothing"), 1, &["nothing"]);
 }

@@ -1,30 +1,19 @@
 //! A standard output that takes nothing: full, or closed.
 
-use crate::TICKS;
-use crate::support::{headwater, output};
+use std::process::Stdio;
+
+use crate::support::{assert_fails, headwater, output, rows};
+use crate::{TICKS, pipeline};
 
 fn full() -> std::fs::File {
     let file = std::fs::OpenOptions::new().write(true).open("/dev/full");
     file.unwrap()
 }
 
-/// Runs with a standard output that is full, or whose reader is gone.
-fn unread(arguments: &[&str], is_full: bool) -> (i32, String) {
-    let mut command = headwater(arguments);
-    match is_full {
-        true => command.stdout(full()),
-        false => command.stdout(std::io::pipe().unwrap().1),
-    };
-    let (code, _, errors) = output(&mut command);
-    (code, errors)
-}
-
 #[test]
 fn a_full_output_is_an_error_and_a_closed_one_is_not() {
-    let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join("p.sql");
-    std::fs::write(&file, format!("{TICKS} SHOW SOURCES;")).unwrap();
-    let file = file.to_str().unwrap();
+    let (_folder, file) = pipeline(&format!("{TICKS} SHOW SOURCES;"));
+    let file = file.as_str();
     for arguments in [
         &["connectors"][..],
         &["connectors", "file"],
@@ -32,14 +21,11 @@ fn a_full_output_is_an_error_and_a_closed_one_is_not() {
         &["sql", file],
         &["run", "--in-memory", file],
     ] {
-        let (code, errors) = unread(arguments, true);
-        assert_eq!(code, 3, "{arguments:?}: {errors}");
-        assert!(
-            errors.starts_with("error: cannot show the results: "),
-            "{errors}"
-        );
-        let (code, errors) = unread(arguments, false);
-        assert_eq!((code, errors.as_str()), (0, ""), "{arguments:?}");
+        let run = |out: Stdio| output(headwater(arguments).stdout(out));
+        assert_fails(run(full().into()), 3, &["error: cannot show the results: "]);
+        let (reader, closed) = std::io::pipe().unwrap();
+        drop(reader);
+        rows(run(closed.into()));
     }
     for (arguments, expected) in [
         (&["connectors", "fiel", "--log", "trace"][..], 1),

@@ -1,6 +1,6 @@
 //! `headwater tap`: the raw bytes of commands and of sources.
 
-use crate::support::{headwater, output, output_bytes, with_input};
+use crate::support::{assert_fails, headwater, output, output_bytes, rows, with_input};
 
 #[test]
 fn the_output_of_a_command_is_tapped() {
@@ -10,9 +10,8 @@ fn the_output_of_a_command_is_tapped() {
     let mut lines: Vec<&[u8]> = out.split(|byte| *byte == b'\n').collect();
     lines.sort();
     assert_eq!(lines, [b"".as_slice(), b"err", b"out", b"\xff\0"]);
-    let (code, _, errors) = output(&mut headwater(&["tap", "--", "sh", "-c", "exit 3"]));
-    assert_eq!(code, 3);
-    assert!(errors.contains("3"), "{errors}");
+    let tap = output(&mut headwater(&["tap", "--", "sh", "-c", "exit 3"]));
+    assert_fails(tap, 3, &["3"]);
 }
 
 #[test]
@@ -23,31 +22,17 @@ fn a_source_of_a_file_is_tapped() {
         CREATE SOURCE c (n BIGINT) WITH (connector = 'generate');
         CREATE SOURCE d (n BIGINT);"#;
     let tap = |source: &[&str]| with_input(&[&["tap", "-"], source].concat(), sql);
-    assert_eq!(
-        tap(&["a"]),
-        (0, "{\"n\": 1, \"more\": 2}\n".to_owned(), String::new())
-    );
-    let (code, _, errors) = tap(&[]);
-    assert_eq!(code, 1);
-    assert_eq!(
-        errors,
-        "error: name a source of <stdin>; it has a, b, c, d\n"
-    );
-    let (code, _, errors) = tap(&["c"]);
-    assert_eq!(
-        (code, errors.as_str()),
+    assert_eq!(rows(tap(&["a"])), "{\"n\": 1, \"more\": 2}\n");
+    for (source, code, error) in [
         (
+            &[][..],
             1,
-            "error: source \"c\" has no raw bytes: its connector makes rows\n"
-        )
-    );
-    let (code, _, errors) = tap(&["d"]);
-    assert_eq!(
-        (code, errors.as_str()),
-        (
-            1,
-            "error: source \"d\" has no raw bytes: your code pushes its rows\n"
-        )
-    );
-    assert_eq!(tap(&["b"]).0, 3);
+            "error: name a source of <stdin>; it has a, b, c, d\n",
+        ),
+        (&["c"], 1, "error: source \"c\" has no raw bytes: "),
+        (&["d"], 1, "error: source \"d\" has no raw bytes: "),
+        (&["b"], 3, "no-such-program"),
+    ] {
+        assert_fails(tap(source), code, &[error]);
+    }
 }

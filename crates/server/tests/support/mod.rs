@@ -33,14 +33,33 @@ pub fn headwater(arguments: &[&str]) -> Command {
     command
 }
 
-/// Runs a command to its end: its exit code, standard output and standard error output.
-pub fn output(command: &mut Command) -> (i32, String, String) {
+/// Exit code, standard output and standard error output of a command.
+type Output = (i32, String, String);
+
+/// Runs a command to its end.
+pub fn output(command: &mut Command) -> Output {
     let (code, out, errors) = output_bytes(command, b"");
     (code, text(out), text(errors))
 }
 
+/// The rows of a command that must succeed without a warning.
+#[track_caller]
+pub fn rows((code, rows, errors): Output) -> String {
+    assert_eq!((code, errors.as_str()), (0, ""));
+    rows
+}
+
+/// Checks that a command fails with this exit code, and that its errors contain these parts.
+#[track_caller]
+pub fn assert_fails((code, _, errors): Output, expected: i32, parts: &[&str]) {
+    assert_eq!(code, expected, "{errors}");
+    for part in parts {
+        assert!(errors.contains(part), "{part:?} is not in {errors}");
+    }
+}
+
 /// Runs the binary with `sql` on the standard input.
-pub fn with_input(arguments: &[&str], sql: &str) -> (i32, String, String) {
+pub fn with_input(arguments: &[&str], sql: &str) -> Output {
     let mut command = headwater(arguments);
     let (code, out, errors) = output_bytes(command.stdin(Stdio::piped()), sql.as_bytes());
     (code, text(out), text(errors))
