@@ -46,3 +46,11 @@ miri:
 # Kills a pipeline at random moments, this number of times, and checks that no row is lost or duplicated.
 crash rounds="200":
     HEADWATER_CRASH_ROUNDS={{rounds}} cargo test -p headwater-server --test crash -- --nocapture
+
+# Checks the dependencies for known vulnerabilities; downloads the advisory database.
+advisories:
+    cargo deny check advisories
+
+# Builds the binary for release.
+dist:
+    cargo build --profile dist
