@@ -1,4 +1,4 @@
-//! Errors of SQL, drawn with the part of the text that they are about underlined.
+//! SQL errors, drawn under the text with the wrong part underlined.
 
 use std::ops::Range;
 

@@ -176,8 +176,8 @@ impl SqlShell {
         done.map_err(|error| script.failure(&script::in_script(&error, 0)))
     }
 
-    /// Runs statements together. At a prompt Ctrl-C cancels a SELECT; in a pipe nothing catches the signal,
-    /// so it ends the program.
+    /// Runs statements together. At a prompt Ctrl-C cancels a SELECT; in a pipe it ends the program, unless
+    /// an earlier SUBSCRIBE has installed its signal handler.
     fn execute(&self, text: &str) -> Result<Executed, CliError> {
         if !self.has_prompt {
             return Ok(self.db.execute_until_error(text));
