@@ -39,7 +39,7 @@ impl Pipeline {
     /// Whether it recovered rows from its log or truncated a file.
     pub fn has_recovered(&self) -> bool {
         let log = self.log();
-        log.contains("fed again from the log") || log.contains("are cut off")
+        log.contains("from the log") || log.contains("written after the last checkpoint")
     }
 
     /// Its status if it has ended.
