@@ -13,8 +13,7 @@ use async_trait::async_trait;
 use headwater_connect::conform::{self, SinkCase, SourceCase};
 use headwater_connect::options::Given;
 use headwater_connect::{Blueprint, Connectors, Guarantee, Sink, SinkSpec};
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use rustix::process::{Pid, Signal, kill_process};
 
 /// Makes its rows by itself, as fast as they are taken.
 struct Generate;
@@ -178,8 +177,8 @@ impl SourceCase for Process {
 
     async fn cut(&self) -> bool {
         let pid = std::fs::read_to_string(self.path("pid")).unwrap();
-        let pid = Pid::from_raw(pid.trim().parse().unwrap());
-        kill(pid, Signal::SIGKILL).is_ok()
+        let pid = Pid::from_raw(pid.trim().parse().unwrap()).unwrap();
+        kill_process(pid, Signal::KILL).is_ok()
     }
 }
 

@@ -12,8 +12,7 @@
 use std::process::Stdio;
 use std::time::Duration;
 
-use nix::sys::signal::{Signal, killpg};
-use nix::unistd::Pid;
+use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::io::AsyncWriteExt;
 use tokio::process::{Child, ChildStdin, Command};
 
@@ -41,25 +40,25 @@ impl Group {
     pub(super) fn of(child: &Child) -> Self {
         let id = child.id().and_then(|id| i32::try_from(id).ok());
         Self {
-            id: id.map(Pid::from_raw),
+            id: id.and_then(Pid::from_raw),
         }
     }
 
     /// Asks all of the group to end.
     pub(super) fn terminate(&self) {
-        self.signal(Signal::SIGTERM);
+        self.signal(Signal::TERM);
     }
 
     /// Ends all of the group. Nothing is left that a second call could reach.
     pub(super) fn kill(&mut self) {
-        self.signal(Signal::SIGKILL);
+        self.signal(Signal::KILL);
         self.id = None;
     }
 
     fn signal(&self, signal: Signal) {
         if let Some(id) = self.id {
             // Fails only when the group has ended already.
-            let _ = killpg(id, signal);
+            let _ = kill_process_group(id, signal);
         }
     }
 }
@@ -103,7 +102,7 @@ impl Watcher {
 
     /// From now on it ends this group when we die.
     pub(super) async fn watch(&mut self, group: &Group) {
-        let id = group.id.map_or(0, Pid::as_raw);
+        let id = Pid::as_raw(group.id);
         self.tell(id).await;
     }
 

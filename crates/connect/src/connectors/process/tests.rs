@@ -5,8 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arrow::array::AsArray;
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 use tokio::sync::mpsc;
 
 use crate::options::{Given, Value};
@@ -113,8 +112,8 @@ async fn stop(handle: &SourceHandle, items: &mut mpsc::Receiver<Item>) {
 }
 
 fn is_there(pid: &str) -> bool {
-    let pid = Pid::from_raw(pid.parse().unwrap());
-    kill(pid, None).is_ok()
+    let pid = Pid::from_raw(pid.parse().unwrap()).unwrap();
+    test_kill_process(pid).is_ok()
 }
 
 /// Waits until a process is gone that is not our child.
@@ -442,7 +441,7 @@ async fn the_command_dies_with_us() {
         .await
         .expect("the command starts");
     assert!(pids.split_whitespace().all(is_there));
-    kill(Pid::from_raw(victim.id().unwrap() as i32), Signal::SIGKILL).unwrap();
+    kill_process(Pid::from_raw(victim.id().unwrap() as i32).unwrap(), Signal::KILL).unwrap();
     victim.wait().await.unwrap();
     for pid in pids.split_whitespace() {
         gone(pid).await;
