@@ -191,7 +191,7 @@ async fn process() {
     .await;
 }
 
-/// Follows a file with a command that says where it is and goes on from there.
+/// Follows a file with a command that prints its cursor and continues from it.
 struct Continued(Process);
 
 #[async_trait]

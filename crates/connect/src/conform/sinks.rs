@@ -1,4 +1,4 @@
-//! What is asked of a sink.
+//! The checks for sinks.
 
 use super::{SinkCase, within};
 use crate::{Guarantee, Receipt, Sink};
@@ -11,7 +11,7 @@ use crate::{Guarantee, Receipt, Sink};
 pub async fn sink(case: &dyn SinkCase) {
     validating_writes_nothing(case).await;
     writes_everything_in_order(case).await;
-    what_is_flushed_is_outside(case).await;
+    flushed_rows_are_written(case).await;
     closes_without_a_row(case).await;
     delivers_after_a_cut(case).await;
     goes_on_after_a_crash(case).await;
@@ -24,7 +24,7 @@ async fn open(check: &str, case: &dyn SinkCase) -> Box<dyn Sink> {
     sink
 }
 
-/// Waits until the outside has this many rows: it may be slower than the sink.
+/// Waits until the external system has this many rows: it may be slower than the sink.
 async fn received(check: &str, case: &dyn SinkCase, count: usize) -> Vec<u64> {
     let arrive = async {
         loop {
@@ -46,7 +46,7 @@ async fn validating_writes_nothing(case: &dyn SinkCase) {
     let received = case.received().await;
     assert!(
         received.is_empty(),
-        "{check}: {} rows are outside",
+        "{check}: {} rows were written",
         received.len()
     );
 }
@@ -63,12 +63,12 @@ async fn writes_everything_in_order(case: &dyn SinkCase) {
     let received = received(check, case, 9_001).await;
     assert!(
         received.into_iter().eq(0..9_001),
-        "{check}: other rows are outside"
+        "{check}: other rows were written"
     );
 }
 
-async fn what_is_flushed_is_outside(case: &dyn SinkCase) {
-    let check = "what is flushed is outside";
+async fn flushed_rows_are_written(case: &dyn SinkCase) {
+    let check = "flushed rows are written";
     let mut sink = open(check, case).await;
     for at in 0..3 {
         let written = sink.write(&case.rows(at..at + 1)).await;
@@ -78,7 +78,7 @@ async fn what_is_flushed_is_outside(case: &dyn SinkCase) {
         let received = received(check, case, at as usize + 1).await;
         assert!(
             received.into_iter().eq(0..=at),
-            "{check}: other rows are outside"
+            "{check}: other rows were written"
         );
     }
     let closed = sink.close().await;
@@ -94,11 +94,11 @@ async fn closes_without_a_row(case: &dyn SinkCase) {
     closed.unwrap_or_else(|error| panic!("{check}: does not close: {error}"));
     assert!(
         case.received().await.is_empty(),
-        "{check}: rows are outside"
+        "{check}: rows were written"
     );
 }
 
-/// A batch that could not be written is given again; a row may come twice, never not at all.
+/// A batch that could not be written is written again; a row may come twice, and none is lost.
 async fn delivers_after_a_cut(case: &dyn SinkCase) {
     let check = "delivers after a cut";
     let mut sink = open(check, case).await;
@@ -129,17 +129,17 @@ async fn delivers_after_a_cut(case: &dyn SinkCase) {
         };
         within(&format!("{check}: all rows"), everything).await;
     }
-    // Closing may tell that the cut connection is gone.
+    // Closing may fail because the connection is cut.
     let _ = within("the close", sink.close()).await;
 }
 
-/// What an engine saves of a sink: its receipt, and the first row that it would have to keep.
-struct Saved {
+/// What an engine saves of a sink: its receipt, and the first row that it does not cover.
+struct SavedSink {
     receipt: Option<Receipt>,
     next: u64,
 }
 
-impl Saved {
+impl SavedSink {
     fn of(sink: &dyn Sink, written: u64) -> Self {
         let next = written.saturating_sub(sink.unsent());
         let receipt = sink.receipt();
@@ -147,8 +147,8 @@ impl Saved {
     }
 }
 
-/// A sink that was dropped in the middle, opened again with what was saved at some moment before and
-/// given all rows from there on: nothing is missing, nor twice if that is promised.
+/// A sink that was dropped in the middle, opened again with what was saved earlier and given all rows from
+/// there on: no row is missing, nor written twice if that is guaranteed.
 async fn goes_on_after_a_crash(case: &dyn SinkCase) {
     const BATCH: u64 = 700;
     const BATCHES: u64 = 6;
@@ -156,11 +156,11 @@ async fn goes_on_after_a_crash(case: &dyn SinkCase) {
         let check =
             format!("goes on after a crash: saved at {saved_after}, lost at {crashed_after}");
         let mut sink = open(&check, case).await;
-        let mut saved = Saved::of(sink.as_ref(), 0);
+        let mut saved = SavedSink::of(sink.as_ref(), 0);
         for at in 0..crashed_after {
             write(&check, sink.as_mut(), case, at * BATCH..(at + 1) * BATCH).await;
             if at + 1 == saved_after {
-                saved = Saved::of(sink.as_ref(), saved_after * BATCH);
+                saved = SavedSink::of(sink.as_ref(), saved_after * BATCH);
                 let synced = within("a sync", sink.sync()).await;
                 synced.unwrap_or_else(|error| panic!("{check}: does not sync: {error}"));
             }
@@ -181,13 +181,13 @@ async fn write(check: &str, sink: &mut dyn Sink, case: &dyn SinkCase, rows: std:
     written.unwrap_or_else(|error| panic!("{check}: {error}"));
 }
 
-/// Checks that the rows before `end` are outside, as often as is promised.
+/// Checks that the rows before `end` were written, as often as is guaranteed.
 async fn complete(check: &str, case: &dyn SinkCase, end: u64) {
     match case.guarantee() {
         Guarantee::ExactlyOnce => {
             let received = received(check, case, end as usize).await;
             let exactly = received.iter().copied().eq(0..end);
-            assert!(exactly, "{check}: {} rows are outside", received.len());
+            assert!(exactly, "{check}: {} rows were written", received.len());
         }
         Guarantee::AtLeastOnce => {
             let everything = async {

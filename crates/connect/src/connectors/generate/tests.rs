@@ -1,4 +1,4 @@
-//! The same seed makes the same rows, at the rate asked for, and goes on where it was.
+//! The same seed makes the same rows, at the configured rate, and continues from its cursor.
 
 use std::sync::Arc;
 
@@ -299,7 +299,7 @@ fn what_cannot_be_made_is_refused() {
     let error = refused(&[], None);
     assert_eq!(
         error,
-        "connector generate needs columns: it does not know any of its own"
+        "connector generate needs columns: it has none of its own"
     );
     let error = refused(&[("kind", "nexmark".into()), ("keys", 3.into())], None);
     assert!(
@@ -328,6 +328,6 @@ fn a_foreign_cursor_is_refused() {
     assert!(
         error
             .to_string()
-            .starts_with("the saved cursor is not one of this connector")
+            .starts_with("the saved cursor is not from this connector")
     );
 }
