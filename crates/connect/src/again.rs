@@ -85,19 +85,12 @@ mod tests {
     use arrow::datatypes::{DataType, Field, Schema, TimeUnit};
 
     use super::*;
-    use crate::options::{Given, Value};
-    use crate::{Connectors, SourceSpec, overlong};
+    use crate::scripted::source_spec;
+    use crate::{SourceSpec, overlong};
 
     fn spec(format: &str, columns: Vec<Field>) -> SourceSpec {
-        let option = |key: &str, value: &str| Given {
-            key: key.to_owned(),
-            value: Value::Text(value.to_owned()),
-            span: (),
-        };
-        let given = [option("format", format), option("path", "x")];
-        let columns = Arc::new(Schema::new(columns));
-        let made = Connectors::builtin().source("file", &given, Some(columns), &[]);
-        made.unwrap_or_else(|refused| panic!("{refused:?}"))
+        let options = [("format", format.into()), ("path", "x".into())];
+        source_spec("file", &options, Some(Arc::new(Schema::new(columns)))).unwrap()
     }
 
     fn bad(bytes: &[u8]) -> Bad {

@@ -10,13 +10,33 @@ use std::time::Duration;
 
 use arrow::array::RecordBatch;
 use async_trait::async_trait;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+
+use crate::{Error, Result};
 
 /// A source's position in the external system, saved with the rows before it.
 ///
 /// Opaque to everyone but the connector that wrote it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Cursor(pub serde_json::Value);
+
+impl Cursor {
+    pub(crate) fn of(position: &impl Serialize) -> Result<Self> {
+        serde_json::to_value(position).map(Self).map_err(bad_cursor)
+    }
+
+    /// The position; fails if another connector wrote it.
+    pub(crate) fn read<T: DeserializeOwned>(&self) -> Result<T> {
+        T::deserialize(&self.0).map_err(bad_cursor)
+    }
+}
+
+fn bad_cursor(error: serde_json::Error) -> Error {
+    Error::BadCursor {
+        reason: error.to_string(),
+    }
+}
 
 /// An undecodable frame, or a part of one.
 #[derive(Debug, Clone, PartialEq)]

@@ -22,7 +22,7 @@ use crate::connector::{Connector, SourceKind};
 use crate::connectors;
 use crate::formats::Format;
 use crate::options::{Checked, Given, OptionSet, Problem, nearest};
-use crate::{Blueprint, Error, ErrorOptions, Result, metadata_columns};
+use crate::{Blueprint, Error, Result, metadata_columns};
 
 /// Every connector of this crate that its Cargo features include.
 const BUILTIN: &[Connector] = &[
@@ -136,10 +136,8 @@ impl Connectors {
             .source
             .ok_or_else(|| wrong_role(connector, "source"))?;
         let chosen = ChosenFormat::among(kind.formats, connector.name, given);
-        let mut sets = source_sets(&kind, chosen.format);
-        sets.push(OptionSet::of::<ErrorOptions>());
-        sets.extend_from_slice(extra);
-        let options = chosen.check(connector.name, &sets, given)?;
+        let sets = source_sets(&kind, chosen.format);
+        let options = chosen.check(connector.name, sets, extra, given)?;
         let columns = settle_columns(connector, &kind, chosen.format, &options, columns)?;
         let spec = SourceSpec {
             connector: connector.name,
@@ -169,10 +167,8 @@ impl Connectors {
             .sink
             .ok_or_else(|| wrong_role(connector, "sink"))?;
         let chosen = ChosenFormat::among(kind.formats, connector.name, given);
-        let mut sets = sink_sets(&kind, chosen.format);
-        sets.push(OptionSet::of::<ErrorOptions>());
-        sets.extend_from_slice(extra);
-        let options = chosen.check(connector.name, &sets, given)?;
+        let sets = sink_sets(&kind, chosen.format);
+        let options = chosen.check(connector.name, sets, extra, given)?;
         let spec = SinkSpec {
             connector: connector.name,
             kind,
@@ -186,7 +182,7 @@ impl Connectors {
     }
 }
 
-fn wrong_role(connector: &Connector, role: &'static str) -> Error {
+pub(crate) fn wrong_role(connector: &Connector, role: &'static str) -> Error {
     Error::WrongRole {
         connector: connector.name.to_owned(),
         role,

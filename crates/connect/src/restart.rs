@@ -32,20 +32,15 @@ pub(crate) struct RestartOptions {
 impl Options for RestartOptions {
     fn objections(&self) -> Vec<Objection> {
         let mut objections = Vec::new();
-        let mut object = |options: &[&'static str], reason: &str| {
-            let (options, reason) = (options.to_vec(), reason.to_owned());
-            objections.push(Objection { options, reason });
-        };
         if self.within.is_some_and(|within| within.0.is_zero()) {
-            object(&["restart.within"], "it must be longer than 0");
+            let reason = "it must be longer than 0";
+            objections.push(Objection::new(&["restart.within"], reason));
         }
         if let (Some(delay), Some(max)) = (self.delay, self.delay_max)
             && max.0 < delay.0
         {
-            object(
-                &["restart.delay.max", "restart.delay"],
-                "it is the shorter of the two",
-            );
+            let options = ["restart.delay.max", "restart.delay"];
+            objections.push(Objection::new(&options, "it is the shorter of the two"));
         }
         objections
     }

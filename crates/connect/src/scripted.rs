@@ -12,9 +12,10 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::formats::{Decoded, Decoder, Frames};
+use crate::options::{Given, Value};
 use crate::{
-    Bad, BadRows, Blueprint, Care, Clock, Cursor, Delivery, End, Item, Output, Result, Source,
-    SourceHandle,
+    Bad, BadRows, Blueprint, Care, Clock, Connectors, Cursor, Delivery, End, Item, Output, Result,
+    Source, SourceHandle, SourceSpec,
 };
 
 pub(crate) type SourceScript = dyn for<'a> Fn(Option<Cursor>, &'a mut Output, CancellationToken) -> BoxFuture<'a, Result<End>>
@@ -147,6 +148,33 @@ where
         + 'static,
 {
     SourceHandle::new(Arc::new(Scripted::new(true, script)), None, care())
+}
+
+/// A source of a built-in connector, or all problems with its options.
+pub(crate) fn source_spec(
+    connector: &str,
+    options: &[(&str, Value)],
+    columns: Option<SchemaRef>,
+) -> Result<SourceSpec, String> {
+    let spec = Connectors::builtin().source(connector, &given(options), columns, &[]);
+    spec.map_err(|rejection| rejection.to_string())
+}
+
+/// A sink of a built-in connector, with valid options.
+#[cfg(feature = "file")]
+pub(crate) fn sink_spec(
+    connector: &str,
+    options: &[(&str, Value)],
+    columns: Vec<Field>,
+) -> crate::SinkSpec {
+    let columns = Arc::new(Schema::new(columns));
+    let spec = Connectors::builtin().sink(connector, &given(options), columns, &[]);
+    spec.unwrap_or_else(|rejection| panic!("{rejection}"))
+}
+
+fn given(options: &[(&str, Value)]) -> Vec<Given<()>> {
+    let given = |(key, value): &(&str, Value)| Given::new(key, value.clone());
+    options.iter().map(given).collect()
 }
 
 /// Starts `handle` with a lane that holds one item.

@@ -42,6 +42,7 @@ pub use active::{ActiveSource, SourceStats};
 pub use config::{Credentials, SourceConfig};
 pub use store::{CursorStore, FolderCursors, MemoryCursors, StoreError};
 
+use crate::registry::wrong_role;
 use crate::{Blueprint, Care, Connector, Connectors, Cursor, Error, Result, SourceSpec};
 use active::Tracked;
 
@@ -101,11 +102,7 @@ impl Sources {
     /// Adds a kind, under the same rules as [`Connectors::register`]. Fails also if it is not a source.
     pub fn register(&self, connector: Connector) -> Result<()> {
         if connector.source.is_none() {
-            let connector = connector.name.to_owned();
-            return Err(Error::WrongRole {
-                connector,
-                role: "source",
-            });
+            return Err(wrong_role(&connector, "source"));
         }
         let mut connectors = self
             .connectors
@@ -117,24 +114,15 @@ impl Sources {
     /// The kinds that can be made, sorted.
     pub fn registered(&self) -> Vec<String> {
         let connectors = self.connectors();
-        let is_source = |name: &&str| {
-            connectors
-                .get(name)
-                .is_ok_and(|found| found.source.is_some())
-        };
-        connectors
+        let names = connectors
             .names()
-            .filter(is_source)
-            .map(str::to_owned)
-            .collect()
+            .filter(|name| is_source(&connectors, name));
+        names.map(str::to_owned).collect()
     }
 
     /// Whether sources of this kind can be made.
     pub fn is_available(&self, kind: &str) -> bool {
-        let connectors = self.connectors();
-        connectors
-            .get(kind)
-            .is_ok_and(|found| found.source.is_some())
+        is_source(&self.connectors(), kind)
     }
 
     // Sources.
@@ -316,6 +304,11 @@ impl Drop for SourceIdReservation<'_> {
             active.remove(self.id);
         }
     }
+}
+
+fn is_source(connectors: &Connectors, name: &str) -> bool {
+    let found = connectors.get(name);
+    found.is_ok_and(|found| found.source.is_some())
 }
 
 fn bad_config(id: &str, reason: String) -> Error {

@@ -81,10 +81,7 @@ impl Options for ErrorOptions {
     fn objections(&self) -> Vec<Objection> {
         let mut all = self.of_retries();
         let mut object = |options: &[&'static str], reason: &str| {
-            all.push(Objection {
-                options: options.to_vec(),
-                reason: reason.to_owned(),
-            });
+            all.push(Objection::new(options, reason));
         };
         let (dlq, retries) = (Some(ErrorStrategy::Dlq), self.given_retries());
         if self.strategy == dlq && self.dlq_stream.is_none() {
@@ -198,8 +195,7 @@ impl ErrorOptions {
     fn of_retries(&self) -> Vec<Objection> {
         let mut all = Vec::new();
         let mut object = |options: &[&'static str], reason: String| {
-            let options = options.to_vec();
-            all.push(Objection { options, reason });
+            all.push(Objection::new(options, reason));
         };
         let (initial, max) = ("error.retry.initial-delay", "error.retry.max-delay");
         if self.initial_delay.is_some_and(|delay| delay.0.is_zero()) {

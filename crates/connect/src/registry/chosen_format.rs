@@ -1,5 +1,6 @@
 //! Reads the option `format`, which decides what other options there are.
 
+use crate::ErrorOptions;
 use crate::formats::{self, Format};
 use crate::options::{Checked, Fault, Given, OptionSet, Problem, Value, check, nearest};
 
@@ -13,7 +14,6 @@ pub(super) struct ChosenFormat {
 
 impl ChosenFormat {
     pub fn among<S>(formats: &[&str], connector: &str, given: &[Given<S>]) -> Self {
-        let default = formats.first().and_then(|name| formats::format(name));
         let is_format = |given: &Given<S>| {
             let key = given.key.to_lowercase();
             key.strip_prefix(connector)
@@ -22,44 +22,42 @@ impl ChosenFormat {
                 == "format"
         };
         let asked = given.iter().position(is_format);
-        let Some((at, Value::Text(name))) = asked.map(|at| (at, &given[at].value)) else {
-            return Self {
-                format: default,
-                refused: None,
-            };
+        let default = Self {
+            format: formats.first().and_then(|name| formats::format(name)),
+            refused: None,
         };
-        let known = formats
-            .iter()
-            .find(|format| format.eq_ignore_ascii_case(name));
-        if default.is_none() || known.is_some() {
+        let Some((at, Value::Text(name))) = asked.map(|at| (at, &given[at].value)) else {
+            return default;
+        };
+        let mut names = formats.iter();
+        let known = names.find(|format| format.eq_ignore_ascii_case(name));
+        if default.format.is_none() || known.is_some() {
             let format = known.and_then(|name| formats::format(name));
-            return Self {
-                format,
-                refused: None,
-            };
+            return Self { format, ..default };
         }
-        let names = formats
-            .iter()
-            .map(|format| format!("'{format}'"))
-            .collect::<Vec<_>>();
+        let names: Vec<_> = formats.iter().map(|name| format!("'{name}'")).collect();
         let fault = Fault::WrongType {
             wanted: format!("one of {}", names.join(", ")),
             found: format!("'{name}'"),
             nearest: nearest(name, formats.iter().copied()),
         };
         Self {
-            format: default,
             refused: Some((at, fault)),
+            ..default
         }
     }
 
+    /// Checks the list against `sets`, those of the caller and the `error.*` options.
     pub fn check<S: Clone>(
         &self,
         connector: &str,
-        sets: &[OptionSet],
+        mut sets: Vec<OptionSet>,
+        extra: &[OptionSet],
         given: &[Given<S>],
     ) -> Result<Checked, Vec<Problem<S>>> {
-        let checked = check(connector, sets, given);
+        sets.push(OptionSet::of::<ErrorOptions>());
+        sets.extend_from_slice(extra);
+        let checked = check(connector, &sets, given);
         let Some((at, fault)) = &self.refused else {
             return checked;
         };

@@ -24,10 +24,7 @@ pub(super) struct FrameOptions {
 impl Options for FrameOptions {
     fn objections(&self) -> Vec<Objection> {
         let nothing = self.max_frame.filter(|size| size.as_usize() == 0);
-        let objection = nothing.map(|_| Objection {
-            options: vec!["max_frame"],
-            reason: "it must be at least 1 B".to_owned(),
-        });
+        let objection = nothing.map(|_| Objection::new(&["max_frame"], "it must be at least 1 B"));
         objection.into_iter().collect()
     }
 }

@@ -6,7 +6,6 @@ use serde::{Deserialize, Serialize};
 
 use super::identity::{FileId, Prefix};
 use super::tail::TailedFile;
-use crate::{Cursor, Error, Result};
 
 /// A file as it was when the cursor was saved.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -50,21 +49,5 @@ impl SavedFile {
 
     pub(super) fn id(&self) -> FileId {
         (self.device, self.inode)
-    }
-}
-
-impl FileCursor {
-    pub(super) fn read(cursor: &Cursor) -> Result<Self> {
-        Self::deserialize(&cursor.0).map_err(bad_cursor)
-    }
-
-    pub(super) fn to_cursor(&self) -> Result<Cursor> {
-        serde_json::to_value(self).map(Cursor).map_err(bad_cursor)
-    }
-}
-
-fn bad_cursor(error: serde_json::Error) -> Error {
-    Error::BadCursor {
-        reason: error.to_string(),
     }
 }

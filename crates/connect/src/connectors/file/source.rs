@@ -15,7 +15,9 @@ use super::follower::{FileContent, FileFollower, blocking};
 use super::source_options::FileSourceOptions;
 use crate::formats;
 use crate::options::{ByteSize, OptionSet};
-use crate::{End, Error, Lifecycle, Output, Result, Retry, Source, SourceArgs, SourceKind, Tally};
+use crate::{
+    Cursor, End, Error, Lifecycle, Output, Result, Retry, Source, SourceArgs, SourceKind, Tally,
+};
 
 pub(super) const KIND: SourceKind = SourceKind {
     options: OptionSet::of::<FileSourceOptions>(),
@@ -32,7 +34,7 @@ fn create(args: SourceArgs<'_>) -> Result<Box<dyn Source>> {
         is_text: args.format != Some("bytes"),
         has_header: formats::has_header(args.options),
     };
-    let saved = args.cursor.as_ref().map(FileCursor::read).transpose()?;
+    let saved = args.cursor.as_ref().map(Cursor::read).transpose()?;
     Ok(Box::new(FileSource {
         options,
         patterns,

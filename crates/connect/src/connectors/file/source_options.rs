@@ -70,10 +70,7 @@ impl Options for FileSourceOptions {
     fn objections(&self) -> Vec<Objection> {
         let mut objections = Vec::new();
         let mut object = |options: &[&'static str], reason: String| {
-            objections.push(Objection {
-                options: options.to_vec(),
-                reason,
-            });
+            objections.push(Objection::new(options, reason));
         };
         if let Err(reason) = Patterns::new(&self.path, &[]) {
             object(&["path"], reason);

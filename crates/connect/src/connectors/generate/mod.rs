@@ -117,27 +117,20 @@ impl fmt::Display for NexmarkTable {
 
 impl Options for GenerateOptions {
     fn objections(&self) -> Vec<Objection> {
-        let objection = |options: &[&'static str], reason: &str| Objection {
-            options: options.to_vec(),
-            reason: reason.to_owned(),
-        };
         let mut objections = Vec::new();
+        let mut object = |options: &[&'static str], reason: &str| {
+            objections.push(Objection::new(options, reason));
+        };
         let nexmark = self.kind == GenerateKind::Nexmark;
         if nexmark && self.table.is_none() {
             let reason = "kind 'nexmark' needs one of 'person', 'auction', 'bid'";
-            objections.push(objection(&["table"], reason));
+            object(&["table"], reason);
         }
         if !nexmark && self.table.is_some() {
-            objections.push(objection(
-                &["table", "kind"],
-                "only kind 'nexmark' has tables",
-            ));
+            object(&["table", "kind"], "only kind 'nexmark' has tables");
         }
         if nexmark && self.keys.is_some() {
-            objections.push(objection(
-                &["keys", "kind"],
-                "kind 'nexmark' has its own texts",
-            ));
+            object(&["keys", "kind"], "kind 'nexmark' has its own texts");
         }
         objections
     }
@@ -318,12 +311,11 @@ impl GenerateCursor {
         }
     }
 
-    fn of(Cursor(at): Cursor, options: &GenerateOptions) -> Result<Self> {
-        let refused = |reason| Error::BadCursor { reason };
-        let cursor = Self::deserialize(at).map_err(|error| refused(error.to_string()))?;
-        match cursor.made_by.differs(&MadeBy::of(options)) {
-            Some(reason) => Err(refused(reason)),
-            None => Ok(cursor),
+    fn of(cursor: &Cursor, options: &GenerateOptions) -> Result<Self> {
+        let at: Self = cursor.read()?;
+        match at.made_by.differs(&MadeBy::of(options)) {
+            Some(reason) => Err(Error::BadCursor { reason }),
+            None => Ok(at),
         }
     }
 }
@@ -331,7 +323,7 @@ impl GenerateCursor {
 fn create(args: SourceArgs<'_>) -> Result<Box<dyn Source>> {
     let options: GenerateOptions = args.options.get()?;
     let cursor = match args.cursor {
-        Some(cursor) => GenerateCursor::of(cursor, &options)?,
+        Some(cursor) => GenerateCursor::of(&cursor, &options)?,
         None => GenerateCursor::start(&options),
     };
     let maker = maker(&options, args.schema)?;
@@ -393,10 +385,7 @@ impl Generate {
         })?;
         out.rows(batch).await?;
         self.cursor.row = next;
-        let at = serde_json::to_value(&self.cursor).map_err(|error| Error::Generate {
-            reason: error.to_string(),
-        })?;
-        out.cursor(Cursor(at)).await
+        out.cursor(Cursor::of(&self.cursor)?).await
     }
 }
 

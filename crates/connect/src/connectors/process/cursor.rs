@@ -12,7 +12,7 @@ use serde_json::value::RawValue;
 use serde_json::{Value as Json, json};
 
 use crate::formats::Frames;
-use crate::{Cursor, Error, Result};
+use crate::{Cursor, Result};
 
 /// Finds cursors in lines, and keeps the last one.
 pub(super) struct CursorFinder {
@@ -35,15 +35,10 @@ impl CursorFinder {
     /// `None` without a field. Fails on a cursor of another connector.
     pub(super) fn new(field: Option<&str>, cursor: Option<Cursor>) -> Result<Option<Self>> {
         let Some(field) = field else { return Ok(None) };
-        let read = |Cursor(saved): Cursor| match CommandCursor::deserialize(saved) {
-            Ok(saved) => Ok(saved.cursor),
-            Err(error) => Err(Error::BadCursor {
-                reason: error.to_string(),
-            }),
-        };
+        let saved: Option<CommandCursor> = cursor.map(|cursor| cursor.read()).transpose()?;
         Ok(Some(Self {
             field: field.to_owned(),
-            last: cursor.map(read).transpose()?,
+            last: saved.map(|saved| saved.cursor),
             field_missing: false,
         }))
     }

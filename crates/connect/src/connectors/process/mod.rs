@@ -138,11 +138,7 @@ impl Options for ProcessOptions {
     fn objections(&self) -> Vec<Objection> {
         let mut objections = Vec::new();
         let mut object = |options: &[&'static str], reason: &str| {
-            let reason = reason.to_owned();
-            objections.push(Objection {
-                options: options.to_vec(),
-                reason,
-            });
+            objections.push(Objection::new(options, reason));
         };
         if let Err(reason) = self.words() {
             object(&["command"], &reason);

@@ -11,9 +11,9 @@ use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 use tokio::sync::mpsc;
 
 use crate::conform::within;
-use crate::options::{Given, Value};
-use crate::scripted::{start, stop};
-use crate::{Backoff, Blueprint, Care, Connectors, Item, Lifecycle, SourceHandle, State};
+use crate::options::Value;
+use crate::scripted::{source_spec, start, stop};
+use crate::{Backoff, Blueprint, Care, Item, Lifecycle, SourceHandle, State};
 
 fn care() -> Care {
     let backoff = Backoff {
@@ -28,13 +28,7 @@ fn care() -> Care {
 }
 
 fn spec(given: &[(&str, Value)]) -> Result<Arc<dyn Blueprint>, String> {
-    let given = given
-        .iter()
-        .map(|(key, value)| Given::new(key, value.clone()));
-    let given: Vec<_> = given.collect();
-    let spec = Connectors::builtin().source("process", &given, None, &[]);
-    spec.map(|spec| Arc::new(spec) as _)
-        .map_err(|rejection| rejection.to_string())
+    source_spec("process", given, None).map(|spec| Arc::new(spec) as _)
 }
 
 fn source(given: &[(&str, Value)], care: Care) -> SourceHandle {

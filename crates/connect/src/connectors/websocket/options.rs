@@ -242,38 +242,38 @@ struct ConnectionOptions<'a> {
 
 impl ConnectionOptions<'_> {
     fn objections(&self) -> Vec<Objection> {
-        let object = |options: &[&'static str], reason: String| Objection {
-            options: options.to_vec(),
-            reason,
-        };
         let mut all = Vec::new();
         if let Err(error) = parse_url(self.url) {
-            all.push(object(&["url"], error.to_string()));
+            all.push(Objection::new(&["url"], error.to_string()));
         }
         for (name, value) in self.headers {
             let header = header(name, value.expose());
             all.extend(
                 header
                     .err()
-                    .map(|why| object(&["headers"], format!("{name}: {why}"))),
+                    .map(|why| Objection::new(&["headers"], format!("{name}: {why}"))),
             );
         }
         if let Some(Err(why)) = self.subprotocol.map(subprotocol) {
-            all.push(object(&["subprotocol"], why));
+            all.push(Objection::new(&["subprotocol"], why));
         }
         if self.delay_ms > self.max_delay_ms {
             let why = format!(
                 "{} ms is more than the longest, {} ms",
                 self.delay_ms, self.max_delay_ms
             );
-            all.push(object(
+            all.push(Objection::new(
                 &["reconnect.delay.ms", "reconnect.max.delay.ms"],
                 why,
             ));
         }
         match (self.cert_file, self.key_file) {
-            (Some(_), None) => all.push(object(&["tls.cert_file"], "it needs tls.key_file".into())),
-            (None, Some(_)) => all.push(object(&["tls.key_file"], "it needs tls.cert_file".into())),
+            (Some(_), None) => {
+                all.push(Objection::new(&["tls.cert_file"], "it needs tls.key_file"))
+            }
+            (None, Some(_)) => {
+                all.push(Objection::new(&["tls.key_file"], "it needs tls.cert_file"))
+            }
             _ => {}
         }
         all

@@ -9,7 +9,7 @@ use super::super::source_options::OverlongPolicy;
 use super::super::tail::TailedFile;
 use super::FileFollower;
 use crate::lines::OverlongLine;
-use crate::{Lifecycle, Output, Result};
+use crate::{Cursor, Lifecycle, Output, Result};
 
 impl FileFollower<'_> {
     /// Hands on the lines of the block that was just read.
@@ -128,7 +128,7 @@ impl FileFollower<'_> {
             files: self.resume_points.files().cloned().chain(read).collect(),
             gone: self.resume_points.gone.files().to_vec(),
         };
-        out.cursor(cursor.to_cursor()?).await
+        out.cursor(Cursor::of(&cursor)?).await
     }
 
     /// The number of files that must be read before this one, and that precede it in the cursor.

@@ -4,28 +4,25 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray};
-use arrow::datatypes::{DataType, Field, Schema};
+use arrow::datatypes::{DataType, Field};
 use proptest::prelude::*;
 
-use crate::options::Given;
-use crate::{Connectors, Error, Receipt, Sink};
+use crate::scripted::sink_spec;
+use crate::{Error, Receipt, Sink};
 
 /// A file with a header, which must come once.
 fn sink(path: &Path, append: bool) -> Box<dyn Sink> {
-    let columns = Schema::new(vec![
+    let columns = vec![
         Field::new("n", DataType::Int64, false),
         Field::new("text", DataType::Utf8, false),
-    ]);
-    let given = [
-        Given::new("path", path.to_str().unwrap()),
-        Given::new("append", append),
-        Given::new("format", "csv"),
-        Given::new("header", true),
     ];
-    let spec = Connectors::builtin().sink("file", &given, Arc::new(columns), &[]);
-    spec.unwrap_or_else(|rejection| panic!("{rejection}"))
-        .sink()
-        .unwrap()
+    let options = [
+        ("path", path.to_str().unwrap().into()),
+        ("append", append.into()),
+        ("format", "csv".into()),
+        ("header", true.into()),
+    ];
+    sink_spec("file", &options, columns).sink().unwrap()
 }
 
 /// One row with a text of `width` bytes.

@@ -2,25 +2,28 @@
 
 use std::sync::Arc;
 
-use arrow::datatypes::{DataType, Field, Schema};
+use arrow::datatypes::{DataType, Field};
 
 use super::*;
-use crate::Connectors;
+use crate::SinkSpec;
 use crate::line_buffer::WRITE_AT;
-use crate::options::Given;
+use crate::scripted::sink_spec;
+
+fn spec(path: &Path, append: bool) -> SinkSpec {
+    let options = [
+        ("path", path.to_str().unwrap().into()),
+        ("append", append.into()),
+        ("format", "text".into()),
+    ];
+    sink_spec(
+        "file",
+        &options,
+        vec![Field::new("line", DataType::Utf8, false)],
+    )
+}
 
 fn sink(path: &Path, append: bool) -> Box<dyn Sink> {
-    let columns = Schema::new(vec![Field::new("line", DataType::Utf8, false)]);
-    let path = path.to_str().unwrap();
-    let given = [
-        Given::new("path", path),
-        Given::new("append", append),
-        Given::new("format", "text"),
-    ];
-    let spec = Connectors::builtin().sink("file", &given, Arc::new(columns), &[]);
-    spec.unwrap_or_else(|rejection| panic!("{rejection}"))
-        .sink()
-        .unwrap()
+    spec(path, append).sink().unwrap()
 }
 
 fn rows(line: &str) -> RecordBatch {
@@ -146,13 +149,7 @@ async fn a_batch_that_was_not_written_can_be_given_again() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("out");
     std::fs::write(&path, "").unwrap();
-    let columns = Arc::new(Schema::new(vec![Field::new("line", DataType::Utf8, false)]));
-    let given = [
-        Given::new("path", path.to_str().unwrap()),
-        Given::new("format", "text"),
-    ];
-    let spec = Connectors::builtin().sink("file", &given, columns, &[]);
-    let spec = spec.unwrap_or_else(|rejection| panic!("{rejection}"));
+    let spec = spec(&path, true);
     let args = spec.args().unwrap();
     let options = args.options.get().unwrap();
     // A file opened for reading: every write fails.

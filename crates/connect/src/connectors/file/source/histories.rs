@@ -15,9 +15,9 @@ use rand::{Rng, SeedableRng};
 use tokio::sync::mpsc;
 
 use crate::conform::within;
-use crate::options::Given;
-use crate::scripted::start;
-use crate::{Blueprint, Care, Connectors, Cursor, Delivery, Item, SourceHandle};
+use crate::options::Value;
+use crate::scripted::{source_spec, start};
+use crate::{Blueprint, Care, Cursor, Delivery, Item, SourceHandle};
 
 /// The entry for a bad row among the lines seen.
 const BAD: u64 = u64::MAX;
@@ -129,21 +129,28 @@ struct HistoryReader {
 
 impl HistoryReader {
     fn new(writer: &HistoryWriter, pattern: &str) -> Self {
-        let path = writer.path(pattern).display().to_string();
-        let given = [
-            Given::new("path", path.as_str()),
-            Given::new("exclude", "copy"),
-            Given::new("partial_timeout", "1 hour"),
-            Given::new("poll_interval", "10 ms"),
+        let options = [
+            ("exclude", "copy".into()),
+            ("partial_timeout", "1 hour".into()),
+            ("poll_interval", "10 ms".into()),
         ];
-        let spec = Connectors::builtin().source("file", &given, None, &[]);
         Self {
-            blueprint: Arc::new(spec.unwrap_or_else(|rejection| panic!("{rejection}"))),
+            blueprint: Self::blueprint(writer, pattern, &options),
             running: None,
             seen: Vec::new(),
             cursors: vec![(0, None)],
             gaps: 0,
         }
+    }
+
+    fn blueprint(
+        writer: &HistoryWriter,
+        pattern: &str,
+        options: &[(&str, Value)],
+    ) -> Arc<dyn Blueprint> {
+        let path = writer.path(pattern).display().to_string();
+        let options = [&[("path", path.as_str().into())][..], options].concat();
+        Arc::new(source_spec("file", &options, None).unwrap())
     }
 
     /// Continues from this cursor; what came after it never happened.
@@ -302,12 +309,8 @@ async fn where_reading_began_is_known_after_a_crash_that_came_before_any_row() {
     let mut writer = HistoryWriter::new(0);
     writer.write("old\n");
     let mut reader = HistoryReader::new(&writer, "log");
-    let more = [
-        Given::new("path", writer.path("log").display().to_string().as_str()),
-        Given::new("read_from", "end"),
-    ];
-    let spec = Connectors::builtin().source("file", &more, None, &[]);
-    reader.blueprint = Arc::new(spec.unwrap_or_else(|rejection| panic!("{rejection}")));
+    let options = [("read_from", "end".into())];
+    reader.blueprint = HistoryReader::blueprint(&writer, "log", &options);
     reader.start_from(0);
     while reader.cursors.len() < 2 {
         reader.take().await;
@@ -338,17 +341,14 @@ async fn a_successor_that_begins_like_the_file_before_it_is_read_from_its_start(
 async fn the_part_of_a_block_before_an_overlong_line_has_a_cursor_of_its_own() {
     let mut writer = HistoryWriter::new(0);
     writer.write("1\n2\n99999\r\n3\n99999\n");
-    let path = writer.path("log").display().to_string();
     for policy in ["dlq", "drop", "truncate"] {
         let mut reader = HistoryReader::new(&writer, "log");
-        let given = [
-            Given::new("path", path.as_str()),
-            Given::new("max_frame", "4 B"),
-            Given::new("overlong", policy),
-            Given::new("follow", false),
+        let options = [
+            ("max_frame", "4 B".into()),
+            ("overlong", policy.into()),
+            ("follow", false.into()),
         ];
-        let spec = Connectors::builtin().source("file", &given, None, &[]);
-        reader.blueprint = Arc::new(spec.unwrap_or_else(|rejection| panic!("{rejection}")));
+        reader.blueprint = HistoryReader::blueprint(&writer, "log", &options);
         let expected: &[u64] = match policy {
             "truncate" => &[1, 2, 9_999, 3, 9_999],
             "dlq" => &[1, 2, BAD, 3, BAD],

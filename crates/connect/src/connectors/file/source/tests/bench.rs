@@ -11,9 +11,9 @@ use arrow::datatypes::{DataType, SchemaRef};
 use tokio::sync::mpsc;
 
 use crate::conform::within;
-use crate::options::{Given, Value};
-use crate::scripted::{start, stop};
-use crate::{Blueprint, Care, Connectors, Cursor, Item, Lifecycle, SourceHandle, State};
+use crate::options::Value;
+use crate::scripted::{source_spec, start, stop};
+use crate::{Blueprint, Care, Cursor, Item, Lifecycle, SourceHandle, State};
 
 /// A folder and a source that follows files in it.
 pub(super) struct Bench {
@@ -33,15 +33,12 @@ pub(super) fn spec(
     columns: Option<SchemaRef>,
 ) -> Result<Arc<dyn Blueprint>, String> {
     let path = format!("{}/{path}", folder.display());
-    let mut given = vec![Given::new("path", path.as_str())];
     // Quiet files are waited for only as long as a test can bear.
     let quick = ("partial_timeout", Value::from("300 ms"));
     let quick = Some(quick).filter(|(key, _)| !more.iter().any(|(other, _)| other == key));
-    let more = more.iter().cloned().chain(quick);
-    given.extend(more.map(|(key, value)| Given::new(key, value)));
-    let spec = Connectors::builtin().source("file", &given, columns, &[]);
-    spec.map(|spec| Arc::new(spec) as _)
-        .map_err(|rejection| rejection.to_string())
+    let path = [("path", path.as_str().into())].into_iter().chain(quick);
+    let options: Vec<_> = path.chain(more.iter().cloned()).collect();
+    source_spec("file", &options, columns).map(|spec| Arc::new(spec) as _)
 }
 
 impl Bench {

@@ -206,6 +206,6 @@ fn cursors_of_older_versions_are_read() {
     let cursor = serde_json::json!({"files": [{
         "path": "/a", "device": 1, "inode": 2, "position": 4, "prefix": {"length": 4, "hash": 5},
     }]});
-    let cursor = FileCursor::read(&Cursor(cursor)).unwrap();
+    let cursor: FileCursor = Cursor(cursor).read().unwrap();
     assert_eq!((cursor.files.len(), cursor.gone.len()), (1, 0));
 }
