@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arrow::datatypes::SchemaRef;
-use headwater_log::{Config, Disk, FolderLock, Log, Mode, Syncer, lock};
+use headwater_log::{Disk, FolderLock, LogConfig, LogWriter, SyncMode, Syncer, lock};
 use headwater_ring::Bell;
 
 use super::checkpoints::{Checkpoints, Written};
@@ -69,17 +69,17 @@ impl Folder {
     /// # Errors
     /// If rows that were on disk cannot be read any more, or the disk refuses.
     pub fn wal_writer(&self, source: SourceLog) -> Result<WalWriter> {
-        let config = Config {
+        let config = LogConfig {
             mode: if source.sync {
-                Mode::Sync
+                SyncMode::Sync
             } else {
-                Mode::default()
+                SyncMode::default()
             },
             segment_bytes: self.segment_bytes,
-            ..Config::default()
+            ..LogConfig::default()
         };
         let path = self.log_path(&source.name);
-        let opened = Log::open(Arc::clone(&self.disk), &path, config);
+        let opened = LogWriter::open(Arc::clone(&self.disk), &path, config);
         let (log, recovered) = opened.map_err(Error::data)?;
         let (first, end, fed) = (log.first_offset(), log.end().offset, source.fed);
         if fed < first || end < fed {
@@ -103,7 +103,7 @@ impl Folder {
         self.syncer.serve(&log);
         let (disk, syncer) = (Arc::clone(&self.disk), Arc::clone(&self.syncer));
         let open = Box::new(move || {
-            let opened = Log::open(Arc::clone(&disk), &path, config);
+            let opened = LogWriter::open(Arc::clone(&disk), &path, config);
             let (log, _) = opened.map_err(|error| error.to_string())?;
             syncer.serve(&log);
             Ok(log)

@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use headwater_log::Scan;
+use headwater_log::LogScan;
 
 use super::feed::Replayed;
 use super::record::Codec;
@@ -22,7 +22,7 @@ pub(crate) struct Replay {
 struct Reading {
     source: TopicId,
     codec: Codec,
-    records: Scan,
+    records: LogScan,
     next: Option<Replayed>,
 }
 

@@ -19,7 +19,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
 use arrow::datatypes::SchemaRef;
-use headwater_log::{Log, LogReader, Needed, Position, Retention};
+use headwater_log::{LogReader, LogWriter, Needed, Position, Retention};
 use headwater_ring::Bell;
 
 use super::ack_tracker::Acks;
@@ -58,7 +58,7 @@ pub(crate) struct Settings {
 }
 
 /// Opens the log, once more after an fsync of it has failed.
-pub(crate) type Opening = Box<dyn Fn() -> Result<Log, String> + Send>;
+pub(crate) type Opening = Box<dyn Fn() -> Result<LogWriter, String> + Send>;
 
 /// Writes the log of one source. Thread-safe.
 pub(crate) struct WalWriter {
@@ -124,7 +124,7 @@ impl Queue {
 
 impl WalWriter {
     /// Starts the thread that writes `log`, which `open` opens again when that is needed.
-    pub fn start(log: Log, open: Opening, settings: Settings) -> std::io::Result<Self> {
+    pub fn start(log: LogWriter, open: Opening, settings: Settings) -> std::io::Result<Self> {
         let next = log.end().offset;
         let shared = Arc::new(Shared {
             name: settings.name.clone(),
@@ -309,7 +309,7 @@ impl Shared {
     }
 
     /// Hears from now on what becomes durable of this log.
-    fn listen(self: &Arc<Self>, log: &Log) {
+    fn listen(self: &Arc<Self>, log: &LogWriter) {
         let told = Arc::clone(self);
         log.durability().on_sync(move |synced| match synced {
             Ok(durable) => told.became_durable(durable),

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use arrow::buffer::Buffer;
 use arrow::error::ArrowError;
-use headwater_log::{Append, Log, LogReader};
+use headwater_log::{Append, LogReader, LogWriter};
 
 use super::{Job, Opening, Settings, Shared};
 use crate::durable::adaptive_compression::AdaptiveCompression;
@@ -27,7 +27,7 @@ const RETRY: Duration = Duration::from_millis(200);
 pub(super) struct Writer {
     ending: Ending,
     shared: Arc<Shared>,
-    log: Log,
+    log: LogWriter,
     reader: Arc<Mutex<LogReader>>,
     open: Opening,
     codec: Codec,
@@ -39,7 +39,7 @@ impl Writer {
     /// Writes `log`, and puts a new reader into `reader` when it had to `open` it again.
     pub fn new(
         shared: &Arc<Shared>,
-        log: Log,
+        log: LogWriter,
         reader: &Arc<Mutex<LogReader>>,
         open: Opening,
         codec: Codec,
