@@ -5,8 +5,8 @@
 //! steps of 1,000 rows, 500 steps a second, and each row is of any of the groups. Once without
 //! checkpoints, once with one for each second of event time; nothing is written.
 //!
-//! A line tells how long saving took (median and worst), how long steps took (median, the 99th and
-//! 99.9th of 100, worst) and how many rows a checkpoint has to write on average. The steps that
+//! A line has the time of saving (median and worst), the time of steps (median, the 99th and 99.9th of
+//! 100, worst) and the average number of rows that a checkpoint writes. The steps that
 //! close a window are among the worst, with checkpoints or without.
 //!
 //! Run: `cargo bench -p headwater --bench checkpoint_stage [-- NAME]`; `HEADWATER_BENCH_GROUPS`

@@ -17,7 +17,7 @@ use crate::ingest::EventTimeColumn;
 use crate::source::{SourceConfig, WatermarkConfig};
 use crate::sources::SourceShared;
 use crate::sql::plan::{EventColumn, Relation};
-use crate::sql::{Named, Tables};
+use crate::sql::{NamedMetadataColumns, TableLookup};
 use crate::subscription::Subscription;
 use crate::tap::SourceTap;
 use crate::topic::Topic;
@@ -316,7 +316,7 @@ impl Catalog {
     }
 
     /// All relations that a query can read.
-    pub fn relations(&self, named: &Named) -> Vec<Relation> {
+    pub fn relations(&self, named: &NamedMetadataColumns) -> Vec<Relation> {
         let mut relations: Vec<_> = self.topics().map(|topic| topic.relation.clone()).collect();
         for source in self.sources() {
             let name = &source.topic.relation.name;
@@ -381,7 +381,7 @@ impl Catalog {
     }
 }
 
-impl Tables for Catalog {
+impl TableLookup for Catalog {
     fn names(&self) -> Vec<String> {
         let topics = self.topics().map(|topic| topic.relation.name.clone());
         topics
@@ -398,7 +398,7 @@ impl Tables for Catalog {
         Some(fields.iter().map(|field| field.name().clone()).collect())
     }
 
-    fn metadata(&self, table: &str) -> Vec<MetadataColumn> {
+    fn metadata_columns(&self, table: &str) -> Vec<MetadataColumn> {
         let Some(source) = self.sources().find(|it| it.topic.relation.name == table) else {
             return Vec::new();
         };

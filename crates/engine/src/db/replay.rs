@@ -20,7 +20,7 @@ use crate::dataflow::{Failure, Plan, Watermark};
 use crate::durable::{Replay as Steps, Replayed, Taken};
 use crate::error::{Error, Result};
 use crate::sql::plan::Relation;
-use crate::sql::{Instant as SqlInstant, Replay, SqlError, sqlstate};
+use crate::sql::{ReplaySource, SqlError, TimeLiteral, sqlstate};
 use crate::subscription::{Gate, Queue, Subscription};
 use crate::topic::{Begin, Topic, TopicId};
 use crate::worker::{Command, NewQuery, Place};
@@ -72,7 +72,7 @@ impl Db {
 }
 
 impl Inner {
-    pub(super) fn replay_statement(&self, replay: &Replay) -> Result<Outcome> {
+    pub(super) fn replay_statement(&self, replay: &ReplaySource) -> Result<Outcome> {
         {
             let catalog = self.catalog();
             stream_named(&catalog, &replay.stream)?;
@@ -205,7 +205,7 @@ impl Inner {
     }
 }
 
-fn instant(instant: Option<&SqlInstant>) -> Result<Option<i64>> {
+fn instant(instant: Option<&TimeLiteral>) -> Result<Option<i64>> {
     let Some(instant) = instant else {
         return Ok(None);
     };

@@ -23,8 +23,8 @@ use crate::durable::WalWriter;
 use crate::error::{Error, Result};
 use crate::sql::plan::explain;
 use crate::sql::{
-    Named, SqlError, SqlQuery, Statement as OurStatement, deep, parse, resolve_identifiers,
-    sqlstate,
+    NamedMetadataColumns, SqlError, SqlQuery, Statement as OurStatement, deep, parse,
+    resolve_identifiers, sqlstate,
 };
 use crate::topic::Topic;
 
@@ -199,7 +199,7 @@ struct Past {
 
 impl Past {
     /// With the hidden columns that a query names.
-    fn table(&self, named: &Named, partitions: usize) -> History {
+    fn table(&self, named: &NamedMetadataColumns, partitions: usize) -> History {
         let relation = &self.source.relation;
         let hidden = named.get(&relation.name).map(|hidden| {
             let hidden: Vec<_> = hidden.iter().copied().collect();
@@ -227,7 +227,7 @@ struct Tables {
     /// Sources and their bad rows, out of the logs.
     histories: Vec<Past>,
     /// Their hidden columns that it names.
-    named: Named,
+    named: NamedMetadataColumns,
 }
 
 /// Runs one query to its end. The result's schema is known even if there are no rows.

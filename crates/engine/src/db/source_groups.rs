@@ -20,7 +20,9 @@ use crate::dataflow::{Node, Plan, Transform};
 use crate::durable::now_us;
 use crate::error::{Error, Result};
 use crate::sql::plan::{EventColumn, Relation};
-use crate::sql::{Attach, CreateSourceGroup, Name, Named, OptionEntry, SqlError, sqlstate};
+use crate::sql::{
+    Attach, CreateSourceGroup, Name, NamedMetadataColumns, OptionEntry, SqlError, sqlstate,
+};
 use crate::streams::StreamStatus;
 use crate::telemetry::LifecycleEvent;
 use crate::topic::Topic;
@@ -82,7 +84,7 @@ impl Inner {
             schema,
             event_time,
             changes: false,
-            stamp: None,
+            metadata_columns: None,
         };
         let topic = Arc::new(Topic::new(self.next_topic(), home, relation, false)?);
         topic.tell_failures_to(&self.event_log);
@@ -137,7 +139,7 @@ impl Inner {
         {
             let mut catalog = self.catalog();
             let home = catalog.source(source)?.topic.home;
-            let relations = catalog.relations(&Named::default());
+            let relations = catalog.relations(&NamedMetadataColumns::default());
             let relation = relations.iter().find(|it| it.name == source);
             let Some((relation, query)) = relation.zip(catalog.query_mut(stream)) else {
                 return Ok(false);

@@ -123,7 +123,7 @@ impl Inner {
             schema,
             event_time: event_time(time),
             changes: false,
-            stamp: None,
+            metadata_columns: None,
         };
         let topic = Topic::new(self.next_topic(), home, relation, false)?;
         let bad = Relation {
@@ -131,7 +131,7 @@ impl Inner {
             schema: bad_schema(),
             event_time: Vec::new(),
             changes: false,
-            stamp: None,
+            metadata_columns: None,
         };
         let bad = Topic::new(self.next_topic(), home, bad, false)?;
         Ok((Arc::new(topic), Arc::new(bad)))

@@ -18,7 +18,7 @@ use crate::durable::now_us;
 use crate::error::{Error, Result};
 use crate::sql::plan::{Planned, Relation};
 use crate::sql::{
-    Column, Emit, Name, OptionEntry, Spanned, SqlError, SqlQuery, Statement, deep, parse,
+    ColumnDefinition, Emit, Name, OptionEntry, Spanned, SqlError, SqlQuery, Statement, deep, parse,
     resolve_identifiers, sqlstate, windows,
 };
 use crate::streams::StreamStatus;
@@ -312,7 +312,7 @@ impl Inner {
             schema: Arc::clone(&planned.plan.schema),
             event_time: planned.event_time,
             changes: planned.plan.changes,
-            stamp: None,
+            metadata_columns: None,
         };
         // A result that changes is kept, so that whoever comes later begins with what it is.
         let kept = kind == Kind::View || planned.plan.changes;
@@ -325,7 +325,7 @@ impl Inner {
                 schema: Arc::clone(schema),
                 event_time: Vec::new(),
                 changes: false,
-                stamp: None,
+                metadata_columns: None,
             };
             let topic = Topic::new(self.next_topic(), home, relation, false)?;
             self.restore_topic(&topic)?;
@@ -425,8 +425,8 @@ pub(super) fn published(planned: &Planned) -> SchemaRef {
     }
 }
 
-pub(super) fn schema_of(columns: &[Column]) -> SchemaRef {
-    let field = |column: &Column| {
+pub(super) fn schema_of(columns: &[ColumnDefinition]) -> SchemaRef {
+    let field = |column: &ColumnDefinition| {
         Field::new(
             &column.name.value,
             column.data_type.clone(),

@@ -1,14 +1,15 @@
-//! The columns that every query over a source may name though nobody declared them: `_source`, `_offset`,
-//! `_arrival` and `_origin`. They are the same live, out of the log and after a restart.
+//! The metadata columns, which every query over a source can name: `_source`, `_offset`, `_arrival` and
+//! `_origin`. They are the same live, from the log and after a restart.
 
 mod killed;
+mod support;
 mod ticks;
 
 use std::path::Path;
 
 use headwater::Db;
-use headwater::arrow::util::pretty::pretty_format_batches;
 use killed::crash;
+use support::{shown, until_sources_end};
 use ticks::{SOURCE, push};
 
 fn in_memory(workers: usize) -> Db {
@@ -23,8 +24,7 @@ fn open(folder: &Path, workers: usize) -> Db {
 
 /// The header and the rows of an answer, sorted, without the frame.
 fn answer(db: &Db, sql: &str) -> Vec<String> {
-    let batches = db.query(sql).unwrap();
-    let table = pretty_format_batches(&batches).unwrap().to_string();
+    let table = shown(db, sql);
     let lines = table.lines().filter(|line| line.starts_with('|'));
     let cells = |line: &str| -> String {
         let cells = line.trim_matches('|').split('|').map(str::trim);
@@ -83,7 +83,7 @@ fn a_query_that_names_them_has_them_and_no_other() {
 }
 
 #[test]
-fn a_declared_column_goes_first_and_only_sources_have_hidden_ones() {
+fn a_declared_column_hides_a_metadata_column_and_only_sources_have_them() {
     let db = in_memory(1);
     db.execute("CREATE SOURCE own (_offset VARCHAR NOT NULL); CREATE VIEW v AS SELECT _offset, _source FROM own")
         .unwrap();
@@ -113,7 +113,7 @@ fn a_declared_column_goes_first_and_only_sources_have_hidden_ones() {
 const ALL: &str = "SELECT n, _source, _offset, _arrival, _origin FROM ticks";
 
 #[test]
-fn the_log_tells_the_same_as_the_live_rows_did() {
+fn the_log_has_the_same_metadata_as_the_live_rows() {
     for workers in [1, 2] {
         let folder = tempfile::tempdir().unwrap();
         let db = open(folder.path(), workers);
@@ -152,7 +152,7 @@ fn the_log_tells_the_same_as_the_live_rows_did() {
 }
 
 #[test]
-fn a_connector_says_where_rows_are_from() {
+fn a_connector_sets_the_origin_of_its_rows() {
     let (folder, input) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     for (name, text) in [("a.log", "one\ntwo\n"), ("b.log", "three\n")] {
         std::fs::write(input.path().join(name), text).unwrap();
@@ -164,10 +164,7 @@ fn a_connector_says_where_rows_are_from() {
         input.path().display()
     ))
     .unwrap();
-    while !db.sources_ended() {
-        std::thread::yield_now();
-    }
-    db.settle().unwrap();
+    until_sources_end(&db);
     let live = answer(&db, "SELECT * FROM live");
     assert_eq!(live.len(), 4);
     assert!(

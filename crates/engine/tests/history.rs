@@ -1,11 +1,12 @@
-//! The past of a source with a log: SELECT over it, views that begin in it, streams that were paused,
+//! The logged rows of a source: SELECT over them, views that begin with them, streams that were paused,
 //! and REPLAY.
 
+mod support;
 mod ticks;
 
-use headwater::arrow::array::{AsArray, RecordBatch};
-use headwater::arrow::datatypes::Int64Type;
+use headwater::arrow::array::RecordBatch;
 use headwater::{Db, Event, Outcome, Subscription};
+use support::integers;
 use tempfile::TempDir;
 use ticks::{SOURCE, push};
 
@@ -17,18 +18,7 @@ fn open(folder: &TempDir, workers: usize) -> Db {
 }
 
 fn number(db: &Db, sql: &str) -> i64 {
-    let batches = db.query(sql).unwrap();
-    let column = batches[0].column(0).as_primitive::<Int64Type>();
-    column.value(0)
-}
-
-fn numbers(batches: &[RecordBatch], column: usize) -> Vec<i64> {
-    let columns = batches
-        .iter()
-        .map(|rows| rows.column(column).as_primitive::<Int64Type>());
-    columns
-        .flat_map(|column| column.values().to_vec())
-        .collect()
+    integers(&db.query(sql).unwrap(), 0)[0]
 }
 
 fn rows(subscription: Subscription) -> Vec<RecordBatch> {
@@ -65,7 +55,7 @@ fn a_source_with_a_log_can_be_selected_from() {
 }
 
 #[test]
-fn without_a_log_the_refusal_says_how_to_get_one() {
+fn without_a_log_the_hint_names_the_data_folder() {
     let db = Db::in_memory().unwrap();
     db.execute(SOURCE).unwrap();
     let refused = db.query("SELECT * FROM ticks").unwrap_err();
@@ -173,7 +163,7 @@ fn a_paused_stream_misses_nothing_that_the_log_has() {
 }
 
 #[test]
-fn the_past_runs_through_a_query_again_without_touching_the_live_one() {
+fn logged_rows_run_through_a_query_again_without_touching_the_live_one() {
     let folder = tempfile::tempdir().unwrap();
     let db = open(&folder, 2);
     db.execute(&format!("{SOURCE}; CREATE VIEW w AS {WINDOWS}"))
@@ -185,10 +175,10 @@ fn the_past_runs_through_a_query_again_without_touching_the_live_one() {
     let Some(Outcome::Subscribed(again)) = db.execute(sql).unwrap().pop() else {
         panic!("no rows");
     };
-    assert_eq!(numbers(&rows(again), 1), [10, 10, 10, 10]);
+    assert_eq!(integers(&rows(again), 1), [10, 10, 10, 10]);
     let all = db.replay("ticks", None, None, Some(1e9), "w").unwrap();
     assert_eq!(
-        numbers(&rows(all), 1).iter().sum::<i64>(),
+        integers(&rows(all), 1).iter().sum::<i64>(),
         95,
         "the last window closes too"
     );

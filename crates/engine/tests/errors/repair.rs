@@ -1,4 +1,4 @@
-//! How a source is mended: ALTER SOURCE, then REPROCESS of what was bad before.
+//! Repair of a source: ALTER SOURCE, then REPROCESS of its bad rows.
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -7,7 +7,7 @@ use headwater::arrow::array::AsArray;
 use headwater::arrow::datatypes::Int64Type;
 use headwater::{Db, Outcome};
 
-use super::{bad_second_line, crash, in_memory, numbers, open, shown, until};
+use super::{bad_second_line, crash, in_memory, numbers, open, shown, until, until_sources_end};
 
 /// What REPROCESS answers.
 fn reprocess(db: &Db) -> (i64, i64) {
@@ -43,13 +43,13 @@ fn mistaken(db: &Db, folder: &Path) -> PathBuf {
 }
 
 #[test]
-fn bad_rows_are_decoded_again_after_the_format_was_mended_and_only_once() {
+fn bad_rows_are_decoded_again_after_the_format_was_repaired_and_only_once() {
     let input = tempfile::tempdir().unwrap();
     let folder = tempfile::tempdir().unwrap();
     let db = open(folder.path());
     let path = mistaken(&db, input.path());
     assert_eq!(numbers(&db, "SELECT n FROM v ORDER BY n"), [2]);
-    assert_eq!(reprocess(&db), (0, 3), "nothing was mended yet");
+    assert_eq!(reprocess(&db), (0, 3), "nothing was repaired yet");
 
     let altered = db.execute("ALTER SOURCE S SET (delimiter = ';')").unwrap();
     assert!(matches!(&altered[0], Outcome::Altered { name } if name == "s"));
@@ -109,8 +109,7 @@ fn bad_rows_of_a_source_that_has_ended_still_count_where_no_window_has_closed() 
         path.display()
     ))
     .unwrap();
-    until("the file", || db.sources_ended());
-    db.settle().unwrap();
+    until_sources_end(&db);
     db.execute("ALTER SOURCE s SET (delimiter = ';')").unwrap();
     assert_eq!(reprocess(&db), (1, 0));
     let counts = "SELECT v.n * 100 + (SELECT COUNT(*) FROM w) * 10 + late.n FROM v, late";
@@ -153,7 +152,7 @@ fn later_changes_go_before_earlier_ones() {
 }
 
 #[test]
-fn a_source_that_has_failed_goes_on_once_it_is_mended() {
+fn a_failed_source_continues_after_its_repair() {
     let folder = tempfile::tempdir().unwrap();
     let db = in_memory(1);
     let path = folder.path().join("in");

@@ -1,8 +1,8 @@
-//! A place in the tokens of one statement, moving forward.
+//! A cursor over the tokens of one statement.
 //!
-//! The statements that are ours are read with the methods here, one word after another. Whatever
-//! is ordinary SQL inside them (a query, an expression, a data type) is handed to `sqlparser` with
-//! [`Cursor::parse`] and the cursor moves behind what was read. Words are matched without regard
+//! Headwater's own statements are read with the methods here, one word after another. Ordinary SQL
+//! inside them (a query, an expression, a data type) is passed to `sqlparser` with
+//! [`TokenCursor::parse`], and the cursor moves past what was read. Words are matched without regard
 //! to case; a quoted word is never a keyword.
 
 use std::ops::Range;
@@ -10,30 +10,30 @@ use std::ops::Range;
 use datafusion::sql::sqlparser::parser::{Parser, ParserError};
 use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan, Word};
 
-use super::dialect::Limited;
+use super::dialect::LimitedDialect;
 use super::error::{Result, SqlError};
 use super::parser_error;
 use super::script::Lexeme;
 use super::statement::{Name, SqlQuery};
 use super::suggest::did_you_mean;
 
-/// How deep `sqlparser` may descend; each parenthesis takes it one or two levels down.
+/// Recursion limit of `sqlparser`, levels; each parenthesis takes one or two.
 const RECURSION_MAX: usize = 80;
 
 /// Reads the tokens of one statement, or of a part of one.
 #[derive(Clone)]
-pub(super) struct Cursor<'a> {
-    /// The whole script.
+pub(super) struct TokenCursor<'a> {
+    /// The script that positions count in.
     pub script: &'a str,
-    /// The whole statement.
+    /// All tokens of the statement, beyond `limit` too.
     tokens: &'a [Lexeme],
-    /// The next token; at most `limit`.
+    /// The index of the next token; at most `limit`.
     next: usize,
-    /// Behind the last token of this part of the statement; at most `tokens.len()`.
+    /// The end of this part of the statement, exclusive; at most `tokens.len()`.
     limit: usize,
 }
 
-impl<'a> Cursor<'a> {
+impl<'a> TokenCursor<'a> {
     pub fn new(script: &'a str, tokens: &'a [Lexeme]) -> Self {
         Self {
             script,
@@ -60,8 +60,8 @@ impl<'a> Cursor<'a> {
         self.peek().and_then(unquoted)
     }
 
-    /// The bytes of the next token, or of the one that stands behind this part; an empty range at
-    /// the end of the statement.
+    /// The bytes of the next token, or of the one after this part; an empty range at the end of the
+    /// statement.
     pub fn here(&self) -> Range<usize> {
         match self.tokens.get(self.next) {
             Some(lexeme) => lexeme.range.clone(),
@@ -75,7 +75,7 @@ impl<'a> Cursor<'a> {
             .map_or(self.script.len(), |last| last.range.end)
     }
 
-    /// The bytes of the token just taken.
+    /// The bytes of the token that was read last.
     pub fn last(&self) -> Range<usize> {
         let last = self
             .next
@@ -98,7 +98,7 @@ impl<'a> Cursor<'a> {
         self.next >= self.limit
     }
 
-    /// Moves behind the next token.
+    /// Skips the next token.
     pub fn advance(&mut self) {
         self.next = (self.next + 1).min(self.limit);
     }
@@ -111,7 +111,7 @@ impl<'a> Cursor<'a> {
         })
     }
 
-    /// Moves behind these words if they come next.
+    /// Skips these words if they come next.
     pub fn eat(&mut self, words: &[&str]) -> bool {
         let seen = self.sees(words);
         if seen {
@@ -120,7 +120,7 @@ impl<'a> Cursor<'a> {
         seen
     }
 
-    /// Moves behind this token if it comes next.
+    /// Skips this token if it comes next.
     pub fn eat_token(&mut self, token: &Token) -> bool {
         let seen = self.peek() == Some(token);
         if seen {
@@ -129,7 +129,7 @@ impl<'a> Cursor<'a> {
         seen
     }
 
-    /// Moves behind this word, which must come next.
+    /// Skips this word, which must come next.
     pub fn expect(&mut self, word: &str) -> Result<()> {
         if self.eat(&[word]) {
             Ok(())
@@ -138,7 +138,7 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    /// Moves behind this token, which must come next.
+    /// Skips this token, which must come next.
     pub fn expect_token(&mut self, token: &Token) -> Result<()> {
         if self.eat_token(token) {
             return Ok(());
@@ -146,7 +146,7 @@ impl<'a> Cursor<'a> {
         Err(self.unexpected(&token.to_string(), &[]))
     }
 
-    /// Moves behind one of these words, which must come next, and gives its index.
+    /// Skips one of these words, which must come next, and returns its index.
     pub fn expect_one_of(&mut self, words: &[&str]) -> Result<usize> {
         match words.iter().position(|word| self.eat(&[word])) {
             Some(index) => Ok(index),
@@ -154,7 +154,7 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    /// Nothing may come any more.
+    /// Fails unless all tokens of this part have been read.
     pub fn expect_end(&self) -> Result<()> {
         if self.at_end() {
             Ok(())
@@ -163,15 +163,14 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    /// The error that something else stands here than `expected`. The words that could have stood
-    /// here are searched for the one that was meant.
+    /// The error that the next token is not `expected`; the hint suggests the nearest of `words`.
     pub fn unexpected(&self, expected: &str, words: &[&str]) -> SqlError {
         let hint = self.peek_word().and_then(|word| did_you_mean(word, words));
         let message = format!("expected {expected}, found {}", self.found());
         SqlError::syntax(message).maybe_hint(hint).at(self.here())
     }
 
-    /// The next token as it is named in a message.
+    /// The next token as a message shows it.
     fn found(&self) -> String {
         const SHOWN_MAX: usize = 40;
         if self.next >= self.tokens.len() {
@@ -185,7 +184,7 @@ impl<'a> Cursor<'a> {
         shown
     }
 
-    /// A name: a word that is not in the way of the grammar, or anything in double quotes.
+    /// A name: a word, or anything in double quotes.
     pub fn name(&mut self, of_what: &str) -> Result<Name> {
         let Some(Token::Word(word)) = self.peek() else {
             return Err(self.unexpected(&format!("the name of {of_what}"), &[]));
@@ -217,29 +216,44 @@ impl<'a> Cursor<'a> {
         Ok(name)
     }
 
-    /// Hands what follows to `sqlparser` and moves behind what it read.
+    /// `[IF NOT EXISTS] name`: whether an existing object is left as it is, and the name.
+    pub fn new_name(&mut self, of_what: &str) -> Result<(bool, Name)> {
+        let if_not_exists = self.eat(&["IF", "NOT"]);
+        if if_not_exists {
+            self.expect("EXISTS")?;
+        }
+        let name = self.name(of_what)?;
+        if self.peek() == Some(&Token::Period) {
+            return Err(SqlError::not_built("a schema in a name")
+                .hint("Names are flat; put a name with a dot in it in double quotes.")
+                .at(name.span.start..self.here().end));
+        }
+        Ok((if_not_exists, name))
+    }
+
+    /// Passes the rest of this part to `sqlparser` and skips what it read.
     pub fn parse<T>(
         &mut self,
         read: impl FnOnce(&mut Parser) -> Result<T, ParserError>,
     ) -> Result<T> {
         let part = &self.tokens[self.next..self.limit];
         let tokens: Vec<TokenWithSpan> = part.iter().map(|lexeme| lexeme.token.clone()).collect();
-        let dialect = Limited::for_tokens(tokens.len());
+        let dialect = LimitedDialect::for_tokens(tokens.len());
         let mut parser = Parser::new(&dialect)
             .with_recursion_limit(RECURSION_MAX)
             .with_tokens_with_locations(tokens);
         let read = read(&mut parser).map_err(|error| {
-            let behind = Self {
+            let after = Self {
                 next: self.limit,
                 ..self.clone()
             };
-            parser_error::explain(error, part, behind.here(), &behind.found())
+            parser_error::explain(error, part, after.here(), &after.found())
         })?;
         self.next = (self.next + parser.get_current_index() + 1).min(self.limit);
         Ok(read)
     }
 
-    /// The query that takes up everything from here to the end.
+    /// The query that takes up the rest of this part.
     pub fn query(&mut self) -> Result<SqlQuery> {
         let span = self.rest();
         if self.at_end() {
@@ -263,8 +277,7 @@ impl<'a> Cursor<'a> {
         })
     }
 
-    /// Takes what stands between the parenthesis that comes next and the one that closes it, and
-    /// moves behind that.
+    /// The tokens between the parenthesis that comes next and the one that closes it, both skipped.
     pub fn parenthesized(&mut self) -> Result<Self> {
         let open = self.here();
         self.expect_token(&Token::LParen)?;
@@ -287,8 +300,8 @@ impl<'a> Cursor<'a> {
         Err(SqlError::syntax("parenthesis is never closed").at(open))
     }
 
-    /// The parts between the commas, those inside brackets of any kind not counted. One empty
-    /// part when there is nothing.
+    /// The parts between the commas that are outside of brackets of any kind. One empty part when
+    /// nothing is left.
     pub fn comma_separated(&self) -> Vec<Self> {
         let mut parts = vec![self.clone()];
         let mut depth = 0_isize;
@@ -312,7 +325,7 @@ impl<'a> Cursor<'a> {
         parts
     }
 
-    /// Cuts the last `count` tokens off and gives them.
+    /// Removes the last `count` tokens from this part and returns them.
     pub fn split_tail(&mut self, count: usize) -> Self {
         let cut = self.limit.saturating_sub(count).max(self.next);
         let tail = Self {
@@ -323,13 +336,13 @@ impl<'a> Cursor<'a> {
         tail
     }
 
-    /// How many tokens are left.
+    /// The number of tokens that have not been read.
     pub fn remaining(&self) -> usize {
         self.limit - self.next
     }
 }
 
-/// The word, unless it is quoted or no word.
+/// The word, if the token is one without quotes.
 pub(super) fn unquoted(token: &Token) -> Option<&str> {
     match token {
         Token::Word(Word {
