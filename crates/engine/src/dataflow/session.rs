@@ -4,7 +4,7 @@
 //! first grouped by key within **panes** one gap long: two rows of a key in the same pane are
 //! always in the same session, so the hot path is that of TUMBLE. The groups of a pane become
 //! **clusters**: one row each of keys, accumulator states, first and last event time (the last two
-//! aggregates of the grouping, which the planner adds). [`Sessions::sweep`] joins clusters of a key
+//! aggregates of the grouping, which the planner adds). [`SessionStage::sweep`] joins clusters of a key
 //! that are less than a gap apart, and those that ended before the watermark are results.
 //!
 //! A row behind the watermark still counts if it falls into an open session of its key, at or after
@@ -22,18 +22,18 @@ use super::groups::{Groups, Results};
 use super::pane;
 use super::panes::Panes;
 use super::plan::SessionSpec;
-use super::saved::{Run, Share, StageState};
 use super::stage::Stage;
+use super::stage_state::{Run, Share, StageState};
 use super::stream_element::{StreamElement, Watermark};
 
-/// How many open sessions for each row of the last steps are looked at in every step; with more,
-/// sessions are closed only each time that a sixteenth of the gap has passed.
+/// Open sessions per row since the last sweep up to which every step sweeps; with more, a sweep waits
+/// until a sixteenth of the gap has passed.
 const EAGER: usize = 8;
 
-pub(super) struct Sessions {
+pub(super) struct SessionStage {
     spec: Arc<SessionSpec>,
     panes: Panes,
-    /// What sweeps left open.
+    /// The sessions that sweeps left open.
     open: Vec<Run>,
     /// No row earlier than this will come, as of the end of the last step.
     bound: i64,
@@ -47,7 +47,7 @@ pub(super) struct Sessions {
     rows: usize,
 }
 
-impl Sessions {
+impl SessionStage {
     pub fn new(spec: Arc<SessionSpec>) -> Self {
         Self {
             panes: Panes::new(&spec.grouping, false),
@@ -61,7 +61,7 @@ impl Sessions {
         }
     }
 
-    /// Adds rows that are known to count.
+    /// Adds rows that are not late.
     fn add(&mut self, rows: RecordBatch, times: &Int64Array) -> Result<()> {
         let gap = self.spec.gap;
         if let Some(first) = pane::earliest(times) {
@@ -76,7 +76,7 @@ impl Sessions {
         Ok(())
     }
 
-    /// Rows behind the watermark: those that fall into an open session count, the rest is late.
+    /// Adds rows behind the watermark: those that fall into an open session count, the others are late.
     fn add_behind(&mut self, rows: RecordBatch, out: &mut Vec<StreamElement>) -> Result<()> {
         self.sweep(out)?;
         let times = self.times(&rows)?;
@@ -134,7 +134,7 @@ impl Sessions {
         self.earliest_end <= self.bound && (few || passed || self.bound == i64::MAX)
     }
 
-    /// Joins clusters, closes the sessions that have ended.
+    /// Joins clusters, and closes the sessions that have ended.
     fn sweep(&mut self, out: &mut Vec<StreamElement>) -> Result<()> {
         if !self.must_sweep() && self.swept == self.bound && self.rows_since == 0 {
             return Ok(());
@@ -153,7 +153,7 @@ impl Sessions {
         Ok(())
     }
 
-    /// One row for each session.
+    /// Joins clusters into one row for each session.
     fn join(&self, clusters: &RecordBatch) -> Result<RecordBatch> {
         let count = clusters.num_rows();
         let keys = self.spec.grouping.run_keys(clusters);
@@ -164,8 +164,8 @@ impl Sessions {
         let mut session_of = vec![0; count];
         let mut leaders: Vec<u32> = Vec::new();
         let mut last = i64::MIN;
-        for (place, &row) in order.iter().enumerate() {
-            let same_key = place > 0 && numbers[order[place - 1]] == numbers[row];
+        for (at, &row) in order.iter().enumerate() {
+            let same_key = at > 0 && numbers[order[at - 1]] == numbers[row];
             if !same_key || !self.is_within(last, spans.first.value(row)) {
                 leaders.push(row as u32);
                 last = i64::MIN;
@@ -184,8 +184,8 @@ impl Sessions {
         groups.take_states(&keys)
     }
 
-    /// Whether a row at `time` belongs to a session whose last row is at `last`, not before it. By
-    /// their distance: at the end of all time a session has no end.
+    /// Whether a row at `time`, not before `last`, belongs to a session whose last row is at `last`. By
+    /// their distance: `last + gap` may overflow.
     fn is_within(&self, last: i64, time: i64) -> bool {
         time.saturating_sub(last) < self.spec.gap
     }
@@ -241,7 +241,7 @@ impl Sessions {
     }
 }
 
-impl Stage for Sessions {
+impl Stage for SessionStage {
     fn rows(&mut self, rows: RecordBatch, out: &mut Vec<StreamElement>) -> Result<()> {
         let times = self.times(&rows)?;
         let behind = match (times.null_count(), pane::earliest(&times)) {
@@ -290,7 +290,7 @@ impl Stage for Sessions {
     }
 
     fn restore(&mut self, states: &[StageState], share: Share) -> Result<()> {
-        // With as many workers as before, each goes on where it was.
+        // With as many workers as before, each continues from its own state.
         let own = share.unchanged(states).map_or(states, std::slice::from_ref);
         let all = |name| StageState::all(own, name);
         self.bound = all("bound").max().unwrap_or(i64::MIN);

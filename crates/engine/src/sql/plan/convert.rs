@@ -19,8 +19,8 @@ use super::relation::{EventColumn, Relations};
 use super::window::{WindowAggregate, WindowBound, Windows, has_bound, in_units, window_key};
 use super::{explain, relation::Relation};
 use crate::dataflow::{
-    Aggregate, DIFF_COLUMN, EventTime, Grouping, KeyedSpec, Node, OutputColumn, Plan, SessionSpec,
-    Transform, WindowSpec, with_diff,
+    Aggregate, DIFF_COLUMN, EventTime, Grouping, KeyedSpec, OutputColumn, Plan, PlanNode,
+    SessionSpec, Transform, WindowSpec, with_diff,
 };
 use crate::sql::{SqlError, sqlstate};
 
@@ -53,7 +53,7 @@ pub(super) fn convert(
     Ok(Converted {
         plan: Plan {
             root,
-            stamps: stamps.collect(),
+            metadata_columns: stamps.collect(),
             schema,
             changes,
             late: converter.late,
@@ -64,7 +64,7 @@ pub(super) fn convert(
 
 /// A converted part of the plan.
 struct Part {
-    node: Node,
+    node: PlanNode,
     /// The columns, without the diff.
     schema: DFSchemaRef,
     event_time: Vec<EventColumn>,
@@ -103,7 +103,7 @@ impl Converter<'_> {
             }
             LogicalPlan::Union(union) => self.union(&union.inputs, &union.schema),
             LogicalPlan::EmptyRelation(empty) if !empty.produce_one_row => Ok(Part {
-                node: Node::Empty,
+                node: PlanNode::Empty,
                 schema: empty.schema.clone(),
                 event_time: Vec::new(),
                 changes: false,
@@ -136,7 +136,7 @@ impl Converter<'_> {
             ));
         };
         let whole = Part {
-            node: Node::Input { input },
+            node: PlanNode::Input { input },
             schema: schema.clone(),
             event_time: relation.event_time.clone(),
             changes: relation.changes,
@@ -176,7 +176,7 @@ impl Converter<'_> {
         let aligned = parts
             .into_iter()
             .map(|part| align(part, schema, changes).node);
-        let node = Node::Union {
+        let node = PlanNode::Union {
             from: aligned.collect(),
         };
         Ok(Part {
@@ -236,7 +236,7 @@ impl Converter<'_> {
             schema,
         });
         Ok(Part {
-            node: Node::Keyed {
+            node: PlanNode::Keyed {
                 from: Box::new(part.node),
                 spec,
             },
@@ -297,7 +297,7 @@ impl Converter<'_> {
                     output,
                     schema,
                 };
-                Node::Window {
+                PlanNode::Window {
                     from,
                     spec: Arc::new(spec),
                 }
@@ -315,7 +315,7 @@ impl Converter<'_> {
                     output,
                     schema,
                 };
-                Node::Session {
+                PlanNode::Session {
                     from,
                     spec: Arc::new(spec),
                 }
@@ -486,11 +486,11 @@ fn project(
 
 fn transformed(part: Part, step: Transform) -> Part {
     let node = match part.node {
-        Node::Transform { from, mut steps } => {
+        PlanNode::Transform { from, mut steps } => {
             steps.push(step);
-            Node::Transform { from, steps }
+            PlanNode::Transform { from, steps }
         }
-        other => Node::Transform {
+        other => PlanNode::Transform {
             from: Box::new(other),
             steps: vec![step],
         },

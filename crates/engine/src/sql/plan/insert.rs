@@ -9,7 +9,7 @@ use datafusion::physical_expr::expressions::{CastExpr, Column, Literal};
 use datafusion::scalar::ScalarValue;
 
 use super::Planned;
-use crate::dataflow::{Node, Transform};
+use crate::dataflow::{PlanNode, Transform};
 use crate::sql::{SqlError, sqlstate};
 
 pub(super) fn insert_into(
@@ -52,7 +52,7 @@ pub(super) fn insert_into(
         exprs,
         schema: Arc::clone(&plan.schema),
     };
-    plan.root = Node::Transform {
+    plan.root = PlanNode::Transform {
         from: Box::new(plan.root),
         steps: vec![step],
     };
