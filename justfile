@@ -46,3 +46,11 @@ miri:
 # Killed at random moments, so many times, a pipeline loses nothing and writes nothing twice.
 crash rounds="200":
     HEADWATER_CRASH_ROUNDS={{rounds}} cargo test -p headwater-server --test crash -- --nocapture
+
+# Known vulnerabilities in what we build with; fetches a database.
+advisories:
+    cargo deny check advisories
+
+# The binary as it is handed out.
+dist:
+    cargo build --profile dist

@@ -46,7 +46,7 @@ use std::time::{Duration, Instant};
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use headwater_connect::Connectors;
-use headwater_ring::{Config as RingConfig, WaitStrategy, channel_with_bell};
+use headwater_ring::{ChannelConfig, WaitStrategy, channel_with_bell};
 use timely::communication::WorkerGuards;
 use tokio_util::sync::CancellationToken;
 
@@ -98,7 +98,7 @@ impl Default for Builder {
             connectors: Connectors::builtin(),
             start_connectors: true,
             trial: false,
-            segment_bytes: headwater_log::Config::default().segment_bytes,
+            segment_bytes: headwater_log::LogConfig::default().segment_bytes,
         }
     }
 }
@@ -519,7 +519,7 @@ impl Inner {
         config: &SourceConfig,
         ack_tracker: Option<Arc<AckTracker>>,
     ) -> Result<Source<T>> {
-        let ring = RingConfig {
+        let ring = ChannelConfig {
             capacity: config.buffer_size,
             backpressure: config.backpressure,
             wait: config.wait_strategy,

@@ -1,4 +1,6 @@
-//! Headwater: every stream starts at a source.
+//! The engine as a library. Its front page is the README of the project, whose example is a test.
+
+#![doc = include_str!("../../../README.md")]
 
 #[cfg(test)]
 extern crate self as headwater;

@@ -4,7 +4,7 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use headwater_log::{Config, Disk, FolderLock, Log, Mode, Syncer, lock};
+use headwater_log::{Disk, FolderLock, LogConfig, LogWriter, SyncMode, Syncer, lock};
 
 use super::checkpoint::Checkpoint;
 use super::checkpoints::{Checkpoints, Written};
@@ -53,17 +53,17 @@ impl Folder {
     /// # Errors
     /// If rows that were on disk cannot be read any more, or the disk fails.
     pub fn wal_writer(&self, settings: WalSettings, fed: u64) -> Result<WalWriter> {
-        let config = Config {
+        let config = LogConfig {
             mode: if settings.sync {
-                Mode::Sync
+                SyncMode::Sync
             } else {
-                Mode::default()
+                SyncMode::default()
             },
             segment_bytes: self.segment_bytes,
-            ..Config::default()
+            ..LogConfig::default()
         };
         let path = self.log_path(&settings.name);
-        let opened = Log::open(Arc::clone(&self.disk), &path, config);
+        let opened = LogWriter::open(Arc::clone(&self.disk), &path, config);
         let (log, recovered) = opened.map_err(Error::data)?;
         let (first, end) = (log.first_offset(), log.end().offset);
         if fed < first || end < fed {
@@ -79,7 +79,7 @@ impl Folder {
         self.syncer.serve(&log);
         let (disk, syncer) = (Arc::clone(&self.disk), Arc::clone(&self.syncer));
         let open = Box::new(move || {
-            let opened = Log::open(Arc::clone(&disk), &path, config);
+            let opened = LogWriter::open(Arc::clone(&disk), &path, config);
             let (log, _) = opened.map_err(|error| error.to_string())?;
             syncer.serve(&log);
             Ok(log)

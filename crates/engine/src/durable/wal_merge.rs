@@ -5,7 +5,7 @@
 //! batches.
 
 use arrow::datatypes::SchemaRef;
-use headwater_log::Scan;
+use headwater_log::LogScan;
 
 use super::source_step::SourceStep;
 use super::wal_record::WalRecordCodec;
@@ -36,7 +36,7 @@ pub(crate) struct WalMerge {
 struct MergedLog {
     source: SourceId,
     codec: WalRecordCodec,
-    records: Scan,
+    records: LogScan,
     next: Option<Replayed>,
 }
 

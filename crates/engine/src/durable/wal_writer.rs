@@ -18,7 +18,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
-use headwater_log::{Log, LogReader, Needed};
+use headwater_log::{LogReader, LogWriter, Needed};
 
 use super::wal_record::WalRecordCodec;
 use crate::event_time::EventTimeColumn;
@@ -37,7 +37,11 @@ pub(crate) struct WalWriter {
 
 impl WalWriter {
     /// Starts the thread that writes `log`. After a failed fsync it opens the log again with `reopen`.
-    pub fn start(log: Log, reopen: ReopenLog, settings: WalSettings) -> std::io::Result<Self> {
+    pub fn start(
+        log: LogWriter,
+        reopen: ReopenLog,
+        settings: WalSettings,
+    ) -> std::io::Result<Self> {
         let shared = WalShared::new(&log, &settings);
         let reader = Arc::new(Mutex::new(log.reader()));
         let codec = WalRecordCodec::new(&settings.schema).map_err(std::io::Error::other)?;

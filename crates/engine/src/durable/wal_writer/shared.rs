@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use arrow::datatypes::SchemaRef;
-use headwater_log::{Log, Needed, Position, Retention};
+use headwater_log::{LogWriter, Needed, Position, Retention};
 use headwater_ring::Bell;
 
 use crate::durable::ack_tracker::Acks;
@@ -97,7 +97,7 @@ impl WalQueue {
 }
 
 impl WalShared {
-    pub fn new(log: &Log, settings: &WalSettings) -> Arc<Self> {
+    pub fn new(log: &LogWriter, settings: &WalSettings) -> Arc<Self> {
         let end = log.end();
         let shared = Arc::new(Self {
             name: settings.name.clone(),
@@ -132,7 +132,7 @@ impl WalShared {
     }
 
     /// Registers for the results of this log's fsyncs.
-    pub fn listen(self: &Arc<Self>, log: &Log) {
+    pub fn listen(self: &Arc<Self>, log: &LogWriter) {
         let shared = Arc::clone(self);
         log.durability().on_sync(move |synced| match synced {
             Ok(durable) => shared.became_durable(durable),

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use arrow::buffer::Buffer;
 use arrow::error::ArrowError;
-use headwater_log::{Append, Log, LogReader};
+use headwater_log::{Append, LogReader, LogWriter};
 
 use super::shared::{Job, WalSettings, WalShared};
 use crate::clock::now_us;
@@ -25,12 +25,12 @@ use crate::event_time::{EventTimeColumn, span_us};
 const RETRY_DELAY: Duration = Duration::from_millis(200);
 
 /// Opens the log again after an fsync of it has failed.
-pub(super) type ReopenLog = Box<dyn Fn() -> Result<Log, String> + Send>;
+pub(super) type ReopenLog = Box<dyn Fn() -> Result<LogWriter, String> + Send>;
 
 pub(super) struct WalThread {
     guard: WalThreadGuard,
     shared: Arc<WalShared>,
-    log: Log,
+    log: LogWriter,
     reader: Arc<Mutex<LogReader>>,
     reopen: ReopenLog,
     codec: WalRecordCodec,
@@ -42,7 +42,7 @@ impl WalThread {
     /// Writes `log`. Puts a new reader into `reader` after a `reopen`.
     pub fn new(
         shared: &Arc<WalShared>,
-        log: Log,
+        log: LogWriter,
         reader: &Arc<Mutex<LogReader>>,
         reopen: ReopenLog,
         codec: WalRecordCodec,

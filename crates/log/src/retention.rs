@@ -1,42 +1,41 @@
-//! Retention: the oldest whole segments go when they are too old or the log is too large.
+//! Retention: removes the oldest whole segments when they are too old or the log is too large.
 //!
-//! Never the segment that is being written, never one that is not yet durable, never one that somebody still needs.
-//! They go one at a time, oldest first, each removal made durable before the next: after a crash there is never a hole.
-//! Age counts from when the newest record of a segment was appended, not from its event time, so importing
-//! history does not make it vanish.
+//! It never removes the segment that is being written, one that is not yet durable, or one that is still needed. It
+//! removes one at a time, oldest first, each removal made durable before the next: a crash never leaves a hole. Age
+//! counts from when the newest record of a segment was appended, not from its event time, so imported history stays.
 
 use std::io;
 use std::ops::Range;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
+use crate::disk::Disk;
 use crate::error::{Error, Result};
 use crate::format::SEGMENT_HEADER;
-use crate::log::Log;
 use crate::segment::{Segment, index_path};
+use crate::writer::LogWriter;
 
 /// How much of a log is kept.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Retention {
-    /// Segments whose newest record is older go.
+    /// Segments whose newest record is older are removed. Default: no limit.
     pub age: Option<Duration>,
-    /// While all segments together have more bytes, the oldest goes.
+    /// Total size of all segments above which the oldest is removed, bytes. Default: no limit.
     pub bytes: Option<u64>,
 }
 
-/// What must be kept whatever the retention says: all rows from `offset` on, and all records of step `sequence` and
-/// later. `Needed::NOTHING` if nobody needs anything.
+/// What must be kept under any [`Retention`]: all rows from `offset` on, and all records of step `sequence` and later.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Needed {
     /// The first row needed.
     pub offset: u64,
-    /// The first step needed; it tells records without rows apart, which an offset cannot.
+    /// The first step needed; it distinguishes records without rows, which an offset cannot.
     pub sequence: u64,
 }
 
 impl Needed {
-    /// Nothing is needed.
+    /// All rows and steps may be removed.
     pub const NOTHING: Needed = Needed {
         offset: u64::MAX,
         sequence: u64::MAX,
@@ -46,19 +45,20 @@ impl Needed {
 /// A segment that retention has removed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Removed {
-    /// Its file.
+    /// The path that its file had.
     pub file: PathBuf,
     /// The rows that were in it.
     pub offsets: Range<u64>,
-    /// How many bytes it had.
+    /// The length that it had, bytes.
     pub bytes: u64,
-    /// When its newest record was appended, in microseconds since 1970.
+    /// When its newest record was appended, microseconds since 1970; `None` if it had no records.
     pub appended_us: Option<i64>,
 }
 
-impl Log {
-    /// Removes what `retention` does not keep and nobody needs; `now_us` is the wall clock in microseconds since 1970.
-    /// Blocks on the disk, once per segment removed. On an error the rest is left for the next time.
+impl LogWriter {
+    /// Removes the segments that `retention` does not keep and that are not `needed`; `now_us` is the wall clock,
+    /// microseconds since 1970. Blocks on the disk, once per segment removed. On an error the other segments stay until
+    /// the next call.
     pub fn retain(
         &mut self,
         now_us: i64,
@@ -91,27 +91,28 @@ impl Log {
         Ok(removed)
     }
 
-    /// Removes the first segment; a reader that is in it may finish it.
+    /// Removes the first segment; a scan that has it open can read it to its end.
     fn remove_first(&self, oldest: &Arc<Segment>) -> Result<()> {
         let shared = &self.shared;
-        let removing = |error| Error::io("remove", &oldest.path, error);
-        match shared.disk.remove(&oldest.path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(removing(error)),
-            _ => {}
-        }
+        remove_file(&*shared.disk, &oldest.path)?;
         shared
             .segments
             .write()
             .unwrap_or_else(PoisonError::into_inner)
             .retain(|kept| kept.header.base != oldest.header.base);
-        let index = index_path(&shared.dir, oldest.header.base);
-        match shared.disk.remove(&index) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                return Err(Error::io("remove", &index, error));
-            }
-            _ => {}
+        remove_file(&*shared.disk, &index_path(&shared.dir, oldest.header.base))?;
+        let synced = shared.disk.sync_dir(&shared.dir);
+        synced.map_err(|error| Error::io("sync", &shared.dir, error))
+    }
+}
+
+/// Removes a file; succeeds if it does not exist.
+fn remove_file(disk: &dyn Disk, path: &Path) -> Result<()> {
+    match disk.remove(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(Error::io("remove", path, error))
         }
-        shared.disk.sync_dir(&shared.dir).map_err(removing)
+        _ => Ok(()),
     }
 }
 

@@ -1,17 +1,21 @@
-//! A truth beside the log: what was appended, what was acknowledged, and the check that a log on a disk keeps to it.
+//! A model of the log: what was appended, what was acknowledged, and the check that a log on a disk agrees with it.
 //!
-//! The check opens the log as an operator's program would after a crash, reads all of it, and compares: what is there is a run of
-//! what was appended, without a hole; it reaches at least as far as was ever acknowledged as durable; it begins no later
-//! than retention has gone; and the report names each byte that was cut.
+//! The check opens the log as a program would after a crash, reads all of it, and compares: it holds a run of what was
+//! appended, without a hole; it reaches at least as far as was ever acknowledged as durable; it begins no later than
+//! retention allows; and the report names each byte that was cut.
 
 #![allow(dead_code)]
+
+pub mod watchdog;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use headwater_log::lying::LyingDisk;
-use headwater_log::{Append, Config, Log, Mode, Position, Record, Recovered, Result};
+use headwater_log::{
+    Append, LogConfig, LogRecord, LogScan, LogWriter, Needed, Position, Recovered, Result, SyncMode,
+};
 
 /// The folder of the log under test.
 pub fn dir() -> &'static Path {
@@ -19,20 +23,28 @@ pub fn dir() -> &'static Path {
 }
 
 /// Small segments and extents, so that a few records make many.
-pub fn small() -> Config {
-    Config {
+pub fn small() -> LogConfig {
+    LogConfig {
         segment_bytes: 600,
         extent_bytes: 200,
-        mode: Mode::default(),
+        mode: SyncMode::default(),
         skip_damaged: false,
     }
 }
 
-pub fn open(disk: &LyingDisk) -> Result<(Log, Recovered)> {
-    Log::open(Arc::new(disk.clone()), dir(), small())
+pub fn open(disk: &LyingDisk) -> Result<(LogWriter, Recovered)> {
+    LogWriter::open(Arc::new(disk.clone()), dir(), small())
 }
 
-/// A record that was appended.
+/// All rows from `offset` on are needed, and no step.
+pub fn rows_from(offset: u64) -> Needed {
+    Needed {
+        offset,
+        ..Needed::NOTHING
+    }
+}
+
+/// An appended record.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Kept {
     pub first_offset: u64,
@@ -44,7 +56,7 @@ pub struct Kept {
 }
 
 impl Kept {
-    pub fn of(record: &Record<'_>) -> Kept {
+    pub fn of(record: &LogRecord<'_>) -> Kept {
         Kept {
             first_offset: record.first_offset,
             rows: record.rows,
@@ -56,18 +68,18 @@ impl Kept {
     }
 }
 
-/// What was appended and what was promised.
+/// What was appended and what was acknowledged.
 #[derive(Debug, Clone, Default)]
 pub struct Truth {
-    /// All records since the log began, and where each ends.
+    /// All records since the log began, and the end of each.
     pub records: Vec<(Kept, Position)>,
-    /// The record whose append failed last, if none succeeded since: it may be there.
+    /// The record whose append failed last, if none succeeded since: the log may hold it.
     pub attempt: Option<Kept>,
     /// The furthest place acknowledged as durable.
     pub durable: Position,
     /// The greatest offset up to which retention was asked to remove.
     pub removable: u64,
-    /// Makes payloads differ.
+    /// Number of records made, which makes payloads differ.
     pub made: u64,
 }
 
@@ -78,8 +90,8 @@ impl Truth {
             .map_or(Position::default(), |(_, end)| *end)
     }
 
-    /// Appends a record made of these numbers to both.
-    pub fn append(&mut self, log: &mut Log, rows: u32, bytes: usize) -> Result<()> {
+    /// Appends a record of this many rows and bytes to the log and to the model.
+    pub fn append(&mut self, log: &mut LogWriter, rows: u32, bytes: usize) -> Result<()> {
         self.made += 1;
         let made = self.made;
         let payload: Vec<u8> = (0..bytes)
@@ -109,13 +121,13 @@ impl Truth {
         Ok(())
     }
 
-    pub fn sync(&mut self, log: &Log) -> Result<()> {
+    pub fn sync(&mut self, log: &LogWriter) -> Result<()> {
         self.durable = log.durability().sync()?;
         Ok(())
     }
 
-    /// Opens the log anew and checks all of it; the truth then goes on from what is there.
-    pub fn reopen(&mut self, disk: &LyingDisk) -> Result<Log> {
+    /// Opens the log again and checks all of it; the model then goes on from what the log holds.
+    pub fn reopen(&mut self, disk: &LyingDisk) -> Result<LogWriter> {
         let before = contents(disk);
         let (log, report) = open(disk)?;
         check_cuts(&before, &contents(disk), &report);
@@ -133,12 +145,12 @@ impl Truth {
         }
         assert!(
             first + found.len() <= self.records.len(),
-            "more than was appended"
+            "the log holds more records than were appended"
         );
         self.records.truncate(first + found.len());
         assert!(
             log.end().bytes >= self.durable.bytes,
-            "acknowledged up to {:?}, there up to {:?}",
+            "acknowledged up to {:?}, found up to {:?}",
             self.durable,
             log.end()
         );
@@ -172,8 +184,12 @@ impl Truth {
     }
 }
 
-pub fn read_all(log: &Log) -> Result<Vec<Kept>> {
-    let mut scan = log.reader().read_from(log.first_offset())?;
+pub fn read_all(log: &LogWriter) -> Result<Vec<Kept>> {
+    read(&mut log.reader().read_from(log.first_offset())?)
+}
+
+/// Reads a scan to its end.
+pub fn read(scan: &mut LogScan) -> Result<Vec<Kept>> {
     let mut found = Vec::new();
     while let Some(record) = scan.next()? {
         found.push(Kept::of(&record));
@@ -181,7 +197,7 @@ pub fn read_all(log: &Log) -> Result<Vec<Kept>> {
     Ok(found)
 }
 
-/// All segments of the disk.
+/// The contents of all segments on the disk.
 pub fn contents(disk: &LyingDisk) -> BTreeMap<PathBuf, Vec<u8>> {
     let paths = disk
         .paths()
@@ -192,7 +208,7 @@ pub fn contents(disk: &LyingDisk) -> BTreeMap<PathBuf, Vec<u8>> {
         .collect()
 }
 
-/// The report names exactly what is gone, and nothing else has changed.
+/// Checks that the report names exactly the bytes that are gone, and that nothing else has changed.
 fn check_cuts(
     before: &BTreeMap<PathBuf, Vec<u8>>,
     after: &BTreeMap<PathBuf, Vec<u8>>,

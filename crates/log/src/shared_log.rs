@@ -1,9 +1,9 @@
-//! What is durable: the state that the writer, the syncing side and those who wait for it share.
+//! The state that the writer, the readers and the syncer of one log share, and how it becomes durable.
 //!
-//! `written` is where the last whole record ends, `durable` the place up to which an fsync has succeeded. One `sync` makes
-//! durable all that was written before it began, in the order of the segments, and serves everybody who waited.
-//! It then notes the place in the mark (a small file that is never synced: it may be late, never wrong), and writes
-//! the index of each segment that is now sealed and durable.
+//! `written` is where the last whole record ends, `durable` the place up to which an fsync has succeeded. One `sync`
+//! makes durable all that was written before it began, in the order of the segments, and wakes all waiters (group
+//! commit). It then writes the place to the mark (a small file that is never synced: it may be late, never wrong), and
+//! writes the index of each segment that is now sealed and durable.
 //!
 //! A failed fsync ends the log: the kernel may have dropped the bytes and would report success the next time.
 
@@ -15,51 +15,50 @@ use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError, RwLock};
 use crate::disk::{Disk, DiskFile, write_full};
 use crate::error::{Error, Result};
 use crate::format::{Position, encode_mark};
-use crate::log::Config;
 use crate::segment::{Segment, index_path, locked};
-use crate::syncer::Bell;
+use crate::syncer::SyncBell;
+use crate::writer::LogConfig;
 
-/// All that the handles of one log share.
-pub(crate) struct Shared {
+pub(crate) struct SharedLog {
     pub disk: Arc<dyn Disk>,
     pub dir: PathBuf,
-    pub config: Config,
-    /// Oldest first.
+    pub config: LogConfig,
+    /// In the order of the log, the oldest first.
     pub segments: RwLock<Vec<Arc<Segment>>>,
-    /// Whether a segment was created since the folder was synced.
+    /// Whether a segment was created since the last sync of the folder.
     pub new_names: AtomicBool,
-    progress: Mutex<Progress>,
+    progress: Mutex<SyncProgress>,
     moved: Condvar,
-    /// `progress.durable.bytes`, for the writer; it may be behind.
+    /// `progress.durable.bytes` for the writer, without the lock; it may lag behind.
     durable_bytes: AtomicU64,
-    /// Held during an fsync: there is one at a time.
+    /// The mark's file; locked during an fsync, so that there is one at a time.
     mark: Mutex<Arc<dyn DiskFile>>,
     wakers: Mutex<Vec<Waker>>,
-    pub bell: OnceLock<Arc<Bell>>,
-    /// Whether somebody asked the syncing side for a sync.
-    pub asked: Arc<AtomicBool>,
+    pub bell: OnceLock<Arc<SyncBell>>,
+    /// Whether a sync was requested since the syncer last looked.
+    pub asked: AtomicBool,
 }
 
 type Waker = Arc<dyn Fn(Result<Position>) + Send + Sync>;
 
 #[derive(Default)]
-struct Progress {
+struct SyncProgress {
     written: Position,
     durable: Position,
     failed: Option<String>,
-    /// How many fsyncs were done.
+    /// Number of fsyncs since the log was opened.
     syncs: u64,
 }
 
-impl Shared {
+impl SharedLog {
     pub fn new(
         disk: Arc<dyn Disk>,
         dir: &Path,
-        config: Config,
+        config: LogConfig,
         segments: Vec<Arc<Segment>>,
         mark: Arc<dyn DiskFile>,
     ) -> Self {
-        Shared {
+        SharedLog {
             disk,
             dir: dir.to_owned(),
             config,
@@ -71,11 +70,11 @@ impl Shared {
             mark: Mutex::new(mark),
             wakers: Mutex::default(),
             bell: OnceLock::new(),
-            asked: Arc::default(),
+            asked: AtomicBool::new(false),
         }
     }
 
-    /// Says that everything up to here is written and durable: the log was just opened.
+    /// Sets the end of a log that was just opened: everything before `at` is written and durable.
     pub fn begin(&self, at: Position) {
         let mut progress = locked(&self.progress);
         (progress.written, progress.durable) = (at, at);
@@ -89,7 +88,7 @@ impl Shared {
             .clone()
     }
 
-    /// A place that is durable; the log may be durable further.
+    /// A lower bound of the place up to which the log is durable.
     pub fn durable_bytes(&self) -> u64 {
         self.durable_bytes.load(Ordering::Relaxed)
     }
@@ -111,7 +110,7 @@ impl Shared {
         self.failure(&locked(&self.progress))
     }
 
-    fn failure(&self, progress: &Progress) -> Result<()> {
+    fn failure(&self, progress: &SyncProgress) -> Result<()> {
         match &progress.failed {
             None => Ok(()),
             Some(cause) => Err(Error::SyncFailed {
@@ -121,7 +120,7 @@ impl Shared {
         }
     }
 
-    /// Notes a whole record; the bytes not yet durable before it and with it.
+    /// Moves the written end behind a whole record; returns the number of bytes not yet durable without and with it.
     pub fn wrote(&self, end: Position) -> (u64, u64) {
         let mut progress = locked(&self.progress);
         let before = progress.written.bytes - progress.durable.bytes;
@@ -146,7 +145,7 @@ impl Shared {
         locked(&self.wakers).push(waker);
     }
 
-    /// Makes durable what is written by now. Blocks for as long as the disk takes; the writer goes on meanwhile.
+    /// Makes durable all that is written by now. Blocks for an fsync; the writer goes on meanwhile.
     pub fn sync(&self) -> Result<Position> {
         let mark = locked(&self.mark);
         let (written, durable) = {
@@ -161,9 +160,9 @@ impl Shared {
         let synced = self.sync_files(&segments);
         self.publish(synced.map(|()| written));
         self.check()?;
-        // The mark and the indexes only spare work or tell more after an accident, so the log goes on without them.
+        // The mark and the indexes only save work or locate damage after a crash, so the log goes on without them.
         if let Err(error) = write_full(&**mark, &mut [IoSlice::new(&encode_mark(&written))], 0) {
-            tracing::warn!(folder = %self.dir.display(), %error, "the durable mark of a log could not be written");
+            tracing::warn!(folder = %self.dir.display(), %error, "cannot write the durable mark of a log");
         }
         self.write_indexes(&segments, written.bytes);
         Ok(written)
@@ -214,7 +213,7 @@ impl Shared {
             let written =
                 written.and_then(|file| write_full(&*file, &mut [IoSlice::new(&bytes)], 0));
             if let Err(error) = written {
-                tracing::warn!(index = %path.display(), %error, "an index could not be written; opening the log will make it");
+                tracing::warn!(index = %path.display(), %error, "cannot write the index of a segment; the next open will read the whole segment");
             }
             segment.state().file = None;
         }

@@ -2,6 +2,9 @@
 //!
 //! Each finding names the file, the line and the cure.
 
+mod shape;
+mod words;
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -1,11 +1,11 @@
 //! The writing end of a log.
 //!
-//! `append` writes one record with one system call, straight to the file, and never waits for an fsync: that is the
-//! `Syncer`'s. When the segment is full the next one is begun at once. The full one is synced before anything behind it
+//! `append` writes one record with one system call, straight to the file, and never waits for an fsync: the `Syncer`
+//! does that. When the segment is full the next one is begun at once. The full one is synced before anything behind it
 //! counts as durable, so whatever a crash leaves, what was acknowledged is a prefix of it.
 //!
-//! A failed append leaves the log as it was. What it had written of the record is cut off again; if even that fails,
-//! it is tried before the next append.
+//! A failed append leaves the log unchanged: the part of the record that it had written is cut off, at the latest
+//! before the next append.
 
 use std::io::{self, IoSlice};
 use std::path::Path;
@@ -14,7 +14,6 @@ use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use crate::disk::{Disk, DiskFile, write_full};
-use crate::durable::Shared;
 use crate::error::{Error, Result};
 use crate::format::{
     Header, MAX_PAYLOAD, Position, RECORD_HEADER, SEGMENT_HEADER, SegmentHeader, payload_crc,
@@ -23,90 +22,96 @@ use crate::index::push;
 use crate::reader::LogReader;
 use crate::recover::{Recovered, mark_path, recover};
 use crate::segment::{Segment, segment_path};
-use crate::syncer::Durability;
+use crate::shared_log::SharedLog;
+use crate::syncer::LogDurability;
 
-/// When what was written becomes durable.
+/// When written records become durable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Mode {
-    /// As soon as the disk is free; whoever must be sure waits for it ([`Durability::wait`]).
+pub enum SyncMode {
+    /// As soon as the disk is free. An append still returns at once: [`LogDurability::wait`] waits.
     Sync,
-    /// Within `every`, or when `bytes` are not yet durable, whichever comes first.
+    /// Within `every`, or as soon as `bytes` are not yet durable, whichever comes first.
     Async {
-        /// The longest that a record stays not durable.
+        /// The longest time until a record is synced.
         every: Duration,
-        /// The most bytes that stay not durable.
+        /// Number of bytes not yet durable that triggers a sync.
         bytes: u64,
     },
 }
 
-impl Default for Mode {
-    /// 100 ms or 8 MiB.
+impl Default for SyncMode {
+    /// `Async` with 100 ms and 8 MiB.
     fn default() -> Self {
-        Mode::Async {
+        SyncMode::Async {
             every: Duration::from_millis(100),
             bytes: 8 << 20,
         }
     }
 }
 
-/// How a log is kept.
+/// The settings of a log; they may change each time it is opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Config {
-    /// When a segment has this many bytes the next one is begun; 64 MiB unless said otherwise. A record is never split, so a
-    /// segment may be larger by one record.
+pub struct LogConfig {
+    /// Segment size at which the next one is begun, bytes. Default: 64 MiB. A record is never split, so a segment may
+    /// be larger by one record.
     pub segment_bytes: u64,
-    /// How many bytes of records one entry of the index covers; 1 MiB unless said otherwise.
+    /// Size of the records that one entry of the index covers, bytes. Default: 1 MiB.
     pub extent_bytes: u64,
-    /// When what was written becomes durable.
-    pub mode: Mode,
-    /// Go on without what is damaged, and report it, rather than refuse to open the log.
+    /// When written records become durable. Default: within 100 ms or 8 MiB.
+    pub mode: SyncMode,
+    /// Whether to leave out and report damage rather than refuse to open the log. Default: false.
     pub skip_damaged: bool,
 }
 
-impl Default for Config {
+impl Default for LogConfig {
     fn default() -> Self {
-        Config {
+        LogConfig {
             segment_bytes: 64 << 20,
             extent_bytes: 1 << 20,
-            mode: Mode::default(),
+            mode: SyncMode::default(),
             skip_damaged: false,
         }
     }
 }
 
-/// A record to be appended.
+/// A record to append.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Append<'a> {
-    /// How many rows it holds; 0 for a record that only carries a watermark or a cursor.
+    /// Number of rows; 0 for a record that only carries a watermark or a cursor.
     pub rows: u32,
-    /// The least and greatest event time of its rows, in microseconds.
+    /// The least and greatest event time of its rows, microseconds.
     pub times: Option<(i64, i64)>,
     /// The number of the step that made it; never less than that of the record before.
     pub sequence: u64,
-    /// The wall clock, in microseconds since 1970: retention by age counts from it.
+    /// The wall clock, microseconds since 1970: retention by age counts from it.
     pub appended_us: i64,
-    /// The bytes, in parts that are written one after the other; together at most [`MAX_PAYLOAD`].
+    /// The payload, in parts that are written one after the other; together at most [`MAX_PAYLOAD`] bytes.
     pub payload: &'a [&'a [u8]],
 }
 
-/// The one writer of a log. Keep two from opening the same folder with [`crate::lock`].
-pub struct Log {
-    pub(crate) shared: Arc<Shared>,
+/// The only writer of a log. [`crate::lock`] keeps a second one from opening the same folder.
+pub struct LogWriter {
+    pub(crate) shared: Arc<SharedLog>,
     active: Arc<Segment>,
     file: Arc<dyn DiskFile>,
     end: Position,
-    /// Whether the file may have bytes of a failed append behind its end.
-    untidy: bool,
+    /// Whether the file may have bytes of a failed append behind `end`.
+    has_leftover: bool,
 }
 
-impl Log {
-    /// Opens the log in this folder, creating it if need be: cuts a torn end, makes durable what stays, and says what
-    /// it found. The last segment, and any other without an index, is read whole and each checksum verified; segments with a
-    /// sound index are verified when they are read. Blocks on the disk.
+impl LogWriter {
+    /// Opens the log in this folder, creating it if needed: cuts a torn end, makes durable what stays, and reports what
+    /// it found. It reads the last segment, and any other without an index, whole and verifies each checksum; reading
+    /// verifies segments with a sound index. Blocks on the disk.
     ///
-    /// Fails with [`Error::Damaged`], having changed nothing, if something that was durable is wrong or missing and
+    /// # Errors
+    /// [`Error::Damaged`], having changed nothing, if something that was durable is wrong or missing and
     /// `config.skip_damaged` is not set.
-    pub fn open(disk: Arc<dyn Disk>, dir: &Path, config: Config) -> Result<(Log, Recovered)> {
+    pub fn open(
+        disk: Arc<dyn Disk>,
+        dir: &Path,
+        config: LogConfig,
+    ) -> Result<(LogWriter, Recovered)> {
         disk.create_dir(dir)
             .map_err(|error| Error::io("create", dir, error))?;
         let mut opened = recover(&*disk, dir, config.extent_bytes, config.skip_damaged)?;
@@ -127,20 +132,20 @@ impl Log {
         let file = active.state().file.clone();
         let file =
             file.ok_or_else(|| Error::io("open", &active.path, io::ErrorKind::NotFound.into()))?;
-        let shared = Arc::new(Shared::new(disk, dir, config, opened.segments, mark));
+        let shared = Arc::new(SharedLog::new(disk, dir, config, opened.segments, mark));
         let end = active.end();
-        let mut log = Log {
+        let mut log = LogWriter {
             shared,
             active,
             file,
             end,
-            untidy: false,
+            has_leftover: false,
         };
         log.settle(&mut opened.report)?;
         Ok((log, opened.report))
     }
 
-    /// Makes a segment that was created while opening durable, and takes the end of the log as durable.
+    /// Makes a segment that was created while opening durable, and sets the end of the log as durable.
     fn settle(&mut self, report: &mut Recovered) -> Result<()> {
         let shared = &self.shared;
         let syncing = |error| Error::io("sync", &self.active.path, error);
@@ -156,30 +161,24 @@ impl Log {
         Ok(())
     }
 
-    /// Writes a record behind the last one; where it ends. Visible to readers at once, durable later.
+    /// Writes a record behind the last one; returns its end. Visible to readers at once, durable later.
     ///
-    /// Blocks only as a write to the page cache does. On an error the log is as it was: a full disk
-    /// ([`Error::is_full`]) may be tried again; after [`Error::SyncFailed`] the log must be opened again.
+    /// Blocks only as a write to the page cache does. An error leaves the log unchanged: after a full disk
+    /// ([`Error::is_full`]) the append may be retried; after [`Error::SyncFailed`] the log must be opened again.
     pub fn append(&mut self, record: &Append<'_>) -> Result<Position> {
         self.shared.check()?;
         let mut header = self.header(record)?;
         if self.is_full() {
             self.rotate()?;
         }
-        self.tidy()?;
+        self.cut_leftover()?;
         header.synced = self.shared.durable_bytes();
         let position = self.end.bytes - self.active.header.base;
         self.write(&header, record.payload, position)?;
         {
             let mut state = self.active.state();
-            let extent_bytes = self.shared.config.extent_bytes;
-            push(
-                &mut state.extents,
-                self.active.header.base,
-                position,
-                &header,
-                extent_bytes,
-            );
+            let (base, size) = (self.active.header.base, self.shared.config.extent_bytes);
+            push(&mut state.extents, base, position, &header, size);
             state.len = position + header.record_len();
         }
         self.end = Position {
@@ -187,16 +186,16 @@ impl Log {
             sequence: header.sequence,
             bytes: self.end.bytes + header.record_len(),
         };
-        self.tell();
+        self.notify_syncer();
         Ok(self.end)
     }
 
-    /// Where the last record ends.
+    /// The end of the last record.
     pub fn end(&self) -> Position {
         self.end
     }
 
-    /// The first row that is kept; equal to the end's offset if there is none.
+    /// The first row that is kept; the offset of the end if there is none.
     pub fn first_offset(&self) -> u64 {
         self.shared
             .segments()
@@ -204,14 +203,14 @@ impl Log {
             .map_or(self.end.offset, |first| first.header.first_offset)
     }
 
-    /// A handle to read the log with, from any thread, also while it is written.
+    /// A handle with which any thread can read the log, also while it is written.
     pub fn reader(&self) -> LogReader {
         LogReader::new(self.shared.clone())
     }
 
-    /// A handle to learn what is durable, to ask and to wait for it, from any thread.
-    pub fn durability(&self) -> Durability {
-        Durability::new(self.shared.clone())
+    /// A handle with which any thread can see what is durable, and request a sync or wait for it.
+    pub fn durability(&self) -> LogDurability {
+        LogDurability::new(self.shared.clone())
     }
 
     /// Makes everything durable and ends the writing. Blocks for an fsync.
@@ -259,26 +258,26 @@ impl Log {
         let Err(error) = write_full(&*self.file, &mut slices, position) else {
             return Ok(());
         };
-        self.untidy = true;
-        // If this fails too it is tried again before the next record is written.
-        let _ = self.tidy();
+        self.has_leftover = true;
+        // If this fails too, the next append retries it before it writes.
+        let _ = self.cut_leftover();
         Err(Error::io("write", &self.active.path, error))
     }
 
-    /// Cuts off what a failed append has left.
-    fn tidy(&mut self) -> Result<()> {
-        if self.untidy {
+    /// Cuts off the bytes of a failed append.
+    fn cut_leftover(&mut self) -> Result<()> {
+        if self.has_leftover {
             let position = self.end.bytes - self.active.header.base;
             let cut = self.file.truncate(position);
             cut.map_err(|error| Error::io("truncate", &self.active.path, error))?;
-            self.untidy = false;
+            self.has_leftover = false;
         }
         Ok(())
     }
 
     /// Begins the next segment.
     fn rotate(&mut self) -> Result<()> {
-        self.tidy()?;
+        self.cut_leftover()?;
         let shared = &self.shared;
         let header = SegmentHeader {
             synced: shared.durable_bytes(),
@@ -291,7 +290,7 @@ impl Log {
             .clone()
             .expect("a new segment has its file open");
         shared.new_names.store(true, Ordering::Release);
-        // Before it is sealed its successor is there, so a reader that sees the seal finds where to go on.
+        // The next segment is listed before the full one is sealed, so a reader that sees the seal finds the next.
         shared
             .segments
             .write()
@@ -303,12 +302,12 @@ impl Log {
         Ok(())
     }
 
-    /// Tells the syncing side that there is something to do.
-    fn tell(&self) {
+    /// Wakes the syncer if the log has just become due, or begun to wait.
+    fn notify_syncer(&self) {
         let (before, after) = self.shared.wrote(self.end);
         let ring = match self.shared.config.mode {
-            Mode::Sync => true,
-            Mode::Async { bytes, .. } => before == 0 || (before < bytes && after >= bytes),
+            SyncMode::Sync => true,
+            SyncMode::Async { bytes, .. } => before == 0 || (before < bytes && after >= bytes),
         };
         if let Some(bell) = self.shared.bell.get().filter(|_| ring) {
             bell.ring();
@@ -316,16 +315,16 @@ impl Log {
     }
 }
 
-impl std::fmt::Debug for Log {
+impl std::fmt::Debug for LogWriter {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Log")
+        f.debug_struct("LogWriter")
             .field("dir", &self.shared.dir)
             .field("end", &self.end)
             .finish()
     }
 }
 
-/// The header of a segment that follows this one; `end` and `floor` say with which offset and place it may begin.
+/// The header of the segment that follows `before`; its place and offset are at least those of `end` and `floor`.
 fn next_header(before: Option<&Arc<Segment>>, end: &Position, floor: &Position) -> SegmentHeader {
     let previous = before.map(|before| before.end());
     let base = previous
