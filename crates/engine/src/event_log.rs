@@ -172,7 +172,7 @@ pub struct Events {
 /// One item of [`Events`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Watched {
-    /// A lifecycle event.
+    /// The next lifecycle event, in order.
     Event(LifecycleEvent),
     /// The watcher was too slow: this many events were dropped here.
     Missed {

@@ -31,7 +31,7 @@ pub(crate) use shared::SourceShared;
 pub struct SourceConfig {
     /// Rows that a lane holds, a power of two. Default: 65,536.
     pub buffer_size: usize,
-    /// What `push` does when the lane is full. Default: block.
+    /// What `push` does when the lane is full. Default: [`Backpressure::Block`].
     pub backpressure: Backpressure,
     /// How a push waits for space. Default: `SpinYield(100)`.
     pub wait_strategy: WaitStrategy,
@@ -133,7 +133,7 @@ impl<T: Record> Source<T> {
         ack_tracker: Option<Arc<AckTracker>>,
     ) -> Self {
         shared.producer_added();
-        let watermark = shared.promised_watermark();
+        let watermark = shared.declared_watermark();
         Self {
             lane,
             shared,

@@ -9,6 +9,17 @@
 //! With several workers each runs its part of every query, and a query's results are at its home
 //! worker once its probe has passed the step. Rows start steps; there is no timer in the data path,
 //! and an idle worker sleeps.
+//!
+//! Workers are threads of one process. Besides plans (`dataflow/`) they share:
+//!
+//! - the [`Sequencer`]: a mutex over the log of turns, and a bell for each worker;
+//! - topics: a mutex over view and subscribers, which the home worker locks to publish; peers read the
+//!   failure flag of their inputs, and lock only to fail a query;
+//! - the queues and gates of subscribers, with their readers; a gate is one atomic for all workers;
+//! - with handles, connectors and the WAL thread, the lanes, counters and WAL writer of a source: its
+//!   home worker alone;
+//! - what a command carries: [`Handoff`]s, the missed rows and [`CatchUpPosition`] of an [`InputHold`],
+//!   and the channel for the answers.
 
 mod command;
 mod epoch_output;

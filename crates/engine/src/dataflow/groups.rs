@@ -153,9 +153,10 @@ impl Grouping {
         run_of(self, columns, 1).map(Some)
     }
 
-    /// An empty map from keys to numbers of groups.
-    pub(super) fn new_keys(&self) -> Result<Box<dyn GroupValues>> {
-        new_group_values(Arc::clone(&self.key_schema), &GroupOrdering::None)
+    /// An empty map from keys to numbers of groups; `None` if there are no keys.
+    fn new_keys(&self) -> Result<Option<Box<dyn GroupValues>>> {
+        let new = || new_group_values(Arc::clone(&self.key_schema), &GroupOrdering::None);
+        (!self.keys.is_empty()).then(new).transpose()
     }
 
     /// Evaluates the keys over `rows`.
@@ -183,6 +184,29 @@ fn evaluate_all(exprs: &[Arc<dyn PhysicalExpr>], rows: &RecordBatch) -> Result<V
         .iter()
         .map(|expr| expr.evaluate(rows)?.into_array(rows.num_rows()))
         .collect()
+}
+
+/// Numbers keys in the order in which they first come.
+pub(super) struct KeyNumbers(Option<Box<dyn GroupValues>>);
+
+impl KeyNumbers {
+    pub fn new(grouping: &Grouping) -> Result<Self> {
+        grouping.new_keys().map(Self)
+    }
+
+    /// The number of keys so far; without key columns there is one group.
+    pub fn count(&self) -> usize {
+        self.0.as_ref().map_or(1, |keys| keys.len())
+    }
+
+    /// The number of the key of each row.
+    pub fn number(&mut self, keys: &[ArrayRef], rows: usize) -> Result<Vec<usize>> {
+        let mut numbers = vec![0; rows];
+        if let Some(values) = &mut self.0 {
+            values.intern(keys, &mut numbers)?;
+        }
+        Ok(numbers)
+    }
 }
 
 /// The results of a set of groups, one row a group.
@@ -241,13 +265,9 @@ pub(super) struct Groups {
 
 impl Groups {
     pub fn new(grouping: &Arc<Grouping>) -> Result<Self> {
-        let values = match grouping.keys.is_empty() {
-            true => None,
-            false => Some(grouping.new_keys()?),
-        };
         let accumulators = grouping.aggregates.iter().map(Aggregate::accumulator);
         Ok(Self {
-            values,
+            values: grouping.new_keys()?,
             accumulators: accumulators.collect::<Result<_>>()?,
             grouping: Arc::clone(grouping),
             count: 0,
@@ -321,46 +341,43 @@ impl Groups {
 
     /// Takes the results out and leaves an empty set.
     pub fn take_results(&mut self) -> Result<Results> {
-        let count = std::mem::take(&mut self.count);
-        let values = self
-            .accumulators
-            .iter_mut()
-            .map(|accumulator| accumulator.evaluate(EmitTo::All));
-        let values = values.collect::<Result<_>>()?;
+        Ok(Results {
+            count: self.count,
+            values: self.take_values()?,
+            keys: self.take_keys()?,
+        })
+    }
+
+    /// The results of the states in `run`, one group a row, of an empty set, which is empty again then.
+    pub fn results_of(&mut self, run: &RecordBatch) -> Result<Results> {
+        let count = run.num_rows();
+        self.merge_into(run, &(0..count).collect::<Vec<_>>(), count)?;
         Ok(Results {
             count,
-            values,
-            keys: self.take_keys()?,
+            values: self.take_values()?,
+            keys: self.grouping.run_keys(run).to_vec(),
         })
     }
 
     /// Takes keys and states out, as a run, and leaves an empty set.
     pub fn take_run(&mut self) -> Result<RecordBatch> {
-        let count = std::mem::take(&mut self.count);
-        let mut columns = self.take_keys()?;
-        for accumulator in &mut self.accumulators {
-            columns.extend(accumulator.state(EmitTo::All)?);
-        }
-        run_of(&self.grouping, columns, count)
+        let keys = self.take_keys()?;
+        self.take_states(keys)
     }
 
     /// Takes only the states out, for sets filled by [`Self::merge_into`]; `keys` become the keys.
-    pub fn take_states(&mut self, keys: &[ArrayRef]) -> Result<RecordBatch> {
-        let count = std::mem::take(&mut self.count);
-        let mut columns = keys.to_vec();
+    pub fn take_states(&mut self, keys: Vec<ArrayRef>) -> Result<RecordBatch> {
+        let (count, mut columns) = (std::mem::take(&mut self.count), keys);
         for accumulator in &mut self.accumulators {
             columns.extend(accumulator.state(EmitTo::All)?);
         }
         run_of(&self.grouping, columns, count)
     }
 
-    /// Takes only the values out, for sets filled by [`Self::merge_into`].
-    pub fn take_values(&mut self) -> Result<Vec<ArrayRef>> {
+    fn take_values(&mut self) -> Result<Vec<ArrayRef>> {
         self.count = 0;
-        self.accumulators
-            .iter_mut()
-            .map(|it| it.evaluate(EmitTo::All))
-            .collect()
+        let accumulators = self.accumulators.iter_mut();
+        accumulators.map(|it| it.evaluate(EmitTo::All)).collect()
     }
 
     fn take_keys(&mut self) -> Result<Vec<ArrayRef>> {

@@ -16,9 +16,8 @@ use arrow::array::{ArrayRef, BooleanArray, RecordBatch, UInt32Array};
 use arrow::compute::kernels::cmp::distinct;
 use arrow::compute::{concat_batches, interleave_record_batch, or, take, take_record_batch};
 use datafusion::error::Result;
-use datafusion::physical_plan::aggregates::group_values::GroupValues;
 
-use super::groups::{Groups, Results};
+use super::groups::{Groups, KeyNumbers};
 use super::keyed_state::KeyedState;
 use super::plan::KeyedSpec;
 use super::stage::Stage;
@@ -52,23 +51,13 @@ impl Stage for DeltaStage {
         }
         Ok(())
     }
-
-    /// Empty: the groups of a step leave at its end.
-    fn save(&mut self) -> Result<StageState> {
-        debug_assert!(self.groups.is_empty(), "groups between two steps");
-        Ok(StageState::default())
-    }
-
-    fn restore(&mut self, _states: &[StageState], _share: Share) -> Result<()> {
-        Ok(())
-    }
 }
 
 /// Keeps the current value of every group.
 pub(super) struct KeyedStage {
     spec: Arc<KeyedSpec>,
-    /// Key to number of group; `None` if there are no keys.
-    keys: Option<Box<dyn GroupValues>>,
+    /// The number of the group of each key.
+    keys: KeyNumbers,
     /// The state of each group, by its number.
     states: KeyedState,
     /// The deltas of the step at hand. Before the first step, the total of no rows if it is kept here.
@@ -83,16 +72,10 @@ impl KeyedStage {
     /// before the first row.
     pub fn new(spec: Arc<KeyedSpec>, owns_total: bool) -> Result<Self> {
         let scratch = Groups::new(&spec.grouping)?;
-        let has_keys = spec.grouping.key_count() > 0;
         let total = spec.total.clone().filter(|_| owns_total);
-        let keys = if has_keys {
-            Some(spec.grouping.new_keys()?)
-        } else {
-            None
-        };
         Ok(Self {
+            keys: KeyNumbers::new(&spec.grouping)?,
             spec,
-            keys,
             states: KeyedState::default(),
             deltas: total.into_iter().collect(),
             scratch,
@@ -110,7 +93,7 @@ impl KeyedStage {
             deltas.flat_map(|(delta, rows)| rows.iter().enumerate().map(move |it| (delta, it)))
         };
         let known = self.states.len();
-        let groups = self.keys.as_ref().map_or(1, |keys| keys.len());
+        let groups = self.keys.count();
         let locals = &mut self.locals;
         locals.resize(groups, 0);
         let mut touched = Touched::default();
@@ -142,14 +125,11 @@ impl KeyedStage {
 
     /// The number of the group of each row of each delta.
     fn numbers(&mut self, deltas: &[RecordBatch]) -> Result<Vec<Vec<usize>>> {
-        let numbers = deltas.iter().map(|rows| {
-            let mut numbers = vec![0; rows.num_rows()];
-            if let Some(keys) = &mut self.keys {
-                keys.intern(self.spec.grouping.run_keys(rows), &mut numbers)?;
-            }
-            Ok(numbers)
-        });
-        numbers.collect()
+        let (keys, grouping) = (&mut self.keys, &self.spec.grouping);
+        let numbers = deltas.iter();
+        numbers
+            .map(|rows| keys.number(grouping.run_keys(rows), rows.num_rows()))
+            .collect()
     }
 
     /// The states that touched groups had before, and their local numbers.
@@ -177,7 +157,7 @@ impl KeyedStage {
         }
         let sources: Vec<&RecordBatch> = deltas.iter().collect();
         let first = interleave_record_batch(&sources, &touched.first)?;
-        let keys = self.spec.grouping.run_keys(&first);
+        let keys = self.spec.grouping.run_keys(&first).to_vec();
         let states = self.scratch.take_states(keys)?;
         let new = self.results(&states)?;
         let old = match old {
@@ -189,17 +169,8 @@ impl KeyedStage {
     }
 
     fn results(&mut self, states: &RecordBatch) -> Result<RecordBatch> {
-        let count = states.num_rows();
-        let locals: Vec<usize> = (0..count).collect();
-        self.scratch.merge_into(states, &locals, count)?;
-        let values = self.scratch.take_values()?;
-        let keys = self.spec.grouping.run_keys(states).to_vec();
-        Results {
-            count,
-            keys,
-            values,
-        }
-        .arrange(&self.spec.output, None, &self.spec.schema)
+        let results = self.scratch.results_of(states)?;
+        results.arrange(&self.spec.output, None, &self.spec.schema)
     }
 
     fn emit(

@@ -14,11 +14,17 @@
 //! Nothing here knows SQL, sources or sinks. The planner makes a [`Plan`]; the engine feeds inputs
 //! and takes what the outlet collected.
 //!
-//! **What crosses workers as a message** are [`StreamElement`]s, each with the numbers of the worker it
-//! is from and the worker it goes to; they serialize as Arrow IPC. **What the workers of a query share**
-//! is memory of this process: the plan, with its expressions and functions (`plan.rs`), and the
-//! [`QueryFailure`]. Runs of one worker's state are `Arc`ed Arrow buffers that the thread which writes
-//! checkpoints reads. So a plan is no message, and a query runs in one process.
+//! What crosses workers as a message: [`StreamElement`]s, each with the numbers of the worker that it is
+//! from and the worker that it goes to. They can be serialized, rows as Arrow IPC; between the threads
+//! of a process timely moves them, and both sides hold the same Arrow buffers.
+//!
+//! What the workers of a query share as memory, so that a query runs in one process:
+//!
+//! - the [`Plan`], with its expressions and functions, which has no serialized form;
+//! - the [`QueryFailure`], so that the first error ends the query on every worker.
+//!
+//! State is not shared: each worker has its own, and only its immutable [`Run`]s leave the worker, for
+//! checkpoints.
 
 mod build;
 mod groups;

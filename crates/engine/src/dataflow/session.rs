@@ -18,7 +18,7 @@ use arrow::compute::kernels::cmp::{gt_eq, lt};
 use arrow::compute::{cast, concat_batches, filter_record_batch, not, take};
 use datafusion::error::Result;
 
-use super::groups::{Groups, Results};
+use super::groups::{Groups, KeyNumbers};
 use super::pane;
 use super::panes::Panes;
 use super::plan::SessionSpec;
@@ -107,7 +107,7 @@ impl SessionStage {
         let Some(open) = concat(&self.open)? else {
             return Ok(BooleanArray::from(vec![false; rows.num_rows()]));
         };
-        let mut keys = KeyNumbers::new(&self.spec)?;
+        let mut keys = KeyNumbers::new(&self.spec.grouping)?;
         let spans = Spans::of(&open)?;
         let mut by_key: HashMap<usize, Vec<usize>> = HashMap::new();
         let numbers = keys.number(self.spec.grouping.run_keys(&open), open.num_rows())?;
@@ -157,7 +157,7 @@ impl SessionStage {
     fn join(&self, clusters: &RecordBatch) -> Result<RecordBatch> {
         let count = clusters.num_rows();
         let keys = self.spec.grouping.run_keys(clusters);
-        let numbers = KeyNumbers::new(&self.spec)?.number(keys, count)?;
+        let numbers = KeyNumbers::new(&self.spec.grouping)?.number(keys, count)?;
         let spans = Spans::of(clusters)?;
         let mut order: Vec<usize> = (0..count).collect();
         order.sort_unstable_by_key(|&row| (numbers[row], spans.first.value(row)));
@@ -181,7 +181,7 @@ impl SessionStage {
         let keys = keys.collect::<Result<Vec<_>, _>>()?;
         let mut groups = Groups::new(&self.spec.grouping)?;
         groups.merge_into(clusters, &session_of, leaders.len())?;
-        groups.take_states(&keys)
+        groups.take_states(keys)
     }
 
     /// Whether a row at `time`, not before `last`, belongs to a session whose last row is at `last`. By
@@ -210,22 +210,13 @@ impl SessionStage {
     }
 
     fn results(&self, sessions: &RecordBatch) -> Result<RecordBatch> {
-        let count = sessions.num_rows();
-        let mut groups = Groups::new(&self.spec.grouping)?;
-        groups.merge_into(sessions, &(0..count).collect::<Vec<_>>(), count)?;
-        let values = groups.take_values()?;
-        let keys = self.spec.grouping.run_keys(sessions).to_vec();
+        let results = Groups::new(&self.spec.grouping)?.results_of(sessions)?;
         let spans = Spans::of(sessions)?;
         let end = self.ends(&spans);
         let time = &self.spec.time.data_type;
         let first: ArrayRef = Arc::new(spans.first);
         let window = Some((cast(&first, time)?, cast(&end, time)?));
-        Results {
-            count,
-            keys,
-            values,
-        }
-        .arrange(&self.spec.output, window, &self.spec.schema)
+        results.arrange(&self.spec.output, window, &self.spec.schema)
     }
 
     fn find_earliest_end(&self) -> Result<i64> {
@@ -334,29 +325,5 @@ impl Spans {
             first: pane::times(&columns[first])?,
             last: pane::times(&columns[last])?,
         })
-    }
-}
-
-/// Numbers keys in the order in which they first come.
-struct KeyNumbers(
-    Option<Box<dyn datafusion::physical_plan::aggregates::group_values::GroupValues>>,
-);
-
-impl KeyNumbers {
-    fn new(spec: &SessionSpec) -> Result<Self> {
-        let has_keys = spec.grouping.key_count() > 0;
-        Ok(Self(if has_keys {
-            Some(spec.grouping.new_keys()?)
-        } else {
-            None
-        }))
-    }
-
-    fn number(&mut self, keys: &[ArrayRef], rows: usize) -> Result<Vec<usize>> {
-        let mut numbers = vec![0; rows];
-        if let Some(values) = &mut self.0 {
-            values.intern(keys, &mut numbers)?;
-        }
-        Ok(numbers)
     }
 }

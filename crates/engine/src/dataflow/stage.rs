@@ -83,9 +83,14 @@ pub(super) trait Stage: 'static {
     /// Ends the step, which is complete and has this watermark.
     fn end_of_step(&mut self, watermark: Watermark, out: &mut Vec<StreamElement>) -> Result<()>;
 
-    fn save(&mut self) -> Result<StageState>;
+    /// The state between two steps. A stage that has none leaves out `save` and `restore`.
+    fn save(&mut self) -> Result<StageState> {
+        Ok(StageState::default())
+    }
 
-    fn restore(&mut self, states: &[StageState], share: Share) -> Result<()>;
+    fn restore(&mut self, _states: &[StageState], _share: Share) -> Result<()> {
+        Ok(())
+    }
 }
 
 /// An element as it comes to an operator, with the worker that it is from.

@@ -18,6 +18,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use arrow::array::{ArrayRef, BooleanArray, RecordBatch};
 use arrow::compute::filter_record_batch;
 use datafusion::error::Result;
+use serde::{Deserialize, Serialize};
 
 use super::groups::Grouping;
 use super::key_group::owners;
@@ -48,13 +49,22 @@ impl Run {
     }
 }
 
-/// The state of one stage on one worker, between two steps.
-#[derive(Debug, Clone, Default)]
-pub struct StageState {
+/// The state of one stage on one worker, between two steps. `R` is a run, or its location on disk.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct StageState<R = Run> {
     /// Single numbers by name: the watermark and what follows from it.
     pub facts: BTreeMap<String, i64>,
     /// The state of keys. The order of the runs is part of it.
-    pub runs: Vec<Run>,
+    pub runs: Vec<R>,
+}
+
+impl Default for StageState {
+    fn default() -> Self {
+        Self {
+            facts: BTreeMap::new(),
+            runs: Vec::new(),
+        }
+    }
 }
 
 impl StageState {

@@ -208,16 +208,6 @@ impl Stage for MergeStage {
         }
         Ok(())
     }
-
-    /// Empty: the windows of a step leave at its end.
-    fn save(&mut self) -> Result<StageState> {
-        debug_assert!(self.windows.is_empty(), "a window between two steps");
-        Ok(StageState::default())
-    }
-
-    fn restore(&mut self, _states: &[StageState], _share: Share) -> Result<()> {
-        Ok(())
-    }
 }
 
 fn finish(spec: &WindowSpec, groups: &mut Groups, start: i64) -> Result<RecordBatch> {

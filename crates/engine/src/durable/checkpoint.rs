@@ -98,7 +98,7 @@ pub(crate) struct TopicCheckpoint<R> {
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct QueryCheckpoint<R> {
     /// By the number of the worker, its stages in their order.
-    pub workers: BTreeMap<usize, Vec<StageCheckpoint<R>>>,
+    pub workers: BTreeMap<usize, Vec<StageState<R>>>,
 }
 
 impl<R> Default for QueryCheckpoint<R> {
@@ -107,13 +107,6 @@ impl<R> Default for QueryCheckpoint<R> {
             workers: BTreeMap::new(),
         }
     }
-}
-
-/// The state of one stage on one worker.
-#[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct StageCheckpoint<R> {
-    pub facts: BTreeMap<String, i64>,
-    pub runs: Vec<R>,
 }
 
 /// The state of a sink.
@@ -137,21 +130,8 @@ impl<R> Default for SinkCheckpoint<R> {
 impl QueryCheckpoint<Run> {
     /// The states of stage number `stage` on all workers.
     pub fn stage(&self, stage: usize) -> Vec<StageState> {
-        let parts = self.workers.values().filter_map(|stages| stages.get(stage));
-        let states = parts.map(|part| StageState {
-            facts: part.facts.clone(),
-            runs: part.runs.clone(),
-        });
-        states.collect()
-    }
-}
-
-impl From<StageState> for StageCheckpoint<Run> {
-    fn from(state: StageState) -> Self {
-        Self {
-            facts: state.facts,
-            runs: state.runs,
-        }
+        let states = self.workers.values().filter_map(|stages| stages.get(stage));
+        states.cloned().collect()
     }
 }
 
@@ -180,7 +160,7 @@ impl<R> Checkpoint<R> {
         let queries = self.queries.into_iter().map(|(name, query)| {
             let workers = query.workers.into_iter().map(|(worker, stages)| {
                 let stages = stages.into_iter().map(|stage| {
-                    Ok(StageCheckpoint {
+                    Ok(StageState {
                         facts: stage.facts,
                         runs: all(stage.runs, map)?,
                     })

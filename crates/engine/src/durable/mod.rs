@@ -26,8 +26,7 @@ mod wal_writer;
 
 pub(crate) use ack_tracker::{AckTracker, Acks};
 pub(crate) use checkpoint::{
-    Checkpoint, Definition, QueryCheckpoint, SinkCheckpoint, SourceCheckpoint, StageCheckpoint,
-    TopicCheckpoint,
+    Checkpoint, Definition, QueryCheckpoint, SinkCheckpoint, SourceCheckpoint, TopicCheckpoint,
 };
 pub(crate) use checkpoints::Written;
 pub(crate) use folder::Folder;

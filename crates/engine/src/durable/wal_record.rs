@@ -78,11 +78,11 @@ impl WalRecordCodec {
         let watermark = step.watermark.unwrap_or(Watermark::START);
 
         let mut flags = 0;
-        flags |= flag(HAS_WATERMARK, step.watermark.is_some());
-        flags |= flag(IDLE, watermark.idle);
-        flags |= flag(HAS_CURSOR, step.cursor.is_some());
-        flags |= flag(HAS_REPROCESSED, !step.reprocessed.is_empty());
-        flags |= flag(HAS_ORIGINS, !step.from.is_empty());
+        flags |= HAS_WATERMARK * u8::from(step.watermark.is_some());
+        flags |= IDLE * u8::from(watermark.idle);
+        flags |= HAS_CURSOR * u8::from(step.cursor.is_some());
+        flags |= HAS_REPROCESSED * u8::from(!step.reprocessed.is_empty());
+        flags |= HAS_ORIGINS * u8::from(!step.from.is_empty());
         let mut head = Vec::with_capacity(1 + FIXED + cursor.len());
         head.push(flags);
         head.extend_from_slice(&watermark.at_us.to_le_bytes());
@@ -223,10 +223,6 @@ fn decode_origins(bytes: &Buffer, at: usize) -> Result<(Vec<Provenance>, usize),
         from.resize(from.len() + batches, shared);
     }
     Ok((from, at))
-}
-
-fn flag(flag: u8, set: bool) -> u8 {
-    if set { flag } else { 0 }
 }
 
 /// The same record as one lz4 block.

@@ -17,7 +17,7 @@ pub(crate) struct SourceShared {
     name: String,
     schema: SchemaRef,
     producers: AtomicUsize,
-    promised_watermark: Arc<AtomicI64>,
+    declared_watermark: Arc<AtomicI64>,
     close: OnClose,
     closed: AtomicBool,
     /// Statistics, which any thread may change at any time.
@@ -39,7 +39,7 @@ impl SourceShared {
             name,
             schema,
             producers: AtomicUsize::new(0),
-            promised_watermark: Arc::new(AtomicI64::new(i64::MIN)),
+            declared_watermark: Arc::new(AtomicI64::new(i64::MIN)),
             close,
             closed: AtomicBool::new(false),
             bad: AtomicU64::new(0),
@@ -60,8 +60,8 @@ impl SourceShared {
         &self.schema
     }
 
-    pub fn promised_watermark(&self) -> Arc<AtomicI64> {
-        Arc::clone(&self.promised_watermark)
+    pub fn declared_watermark(&self) -> Arc<AtomicI64> {
+        Arc::clone(&self.declared_watermark)
     }
 
     pub fn producer_added(&self) {

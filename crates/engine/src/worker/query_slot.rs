@@ -7,9 +7,9 @@ use timely::dataflow::operators::probe::Handle as Probe;
 use super::command::NewQuery;
 use super::input_hold::{ActiveHold, InputHold};
 use crate::dataflow::{
-    self, Built, Input, Outlet, QueryFailure, Run, Share, StageHandle, StreamElement,
+    self, Built, Input, Outlet, QueryFailure, Run, Share, StageHandle, StageState, StreamElement,
 };
-use crate::durable::{QueryCheckpoint, StageCheckpoint};
+use crate::durable::QueryCheckpoint;
 use crate::topic::Topic;
 
 pub(super) struct QuerySlot {
@@ -117,9 +117,8 @@ impl QuerySlot {
     }
 
     /// The state of its stages.
-    pub fn save(&self) -> dataflow::Result<Vec<StageCheckpoint<Run>>> {
-        let stages = self.stages.iter();
-        stages.map(|stage| Ok(stage.save()?.into())).collect()
+    pub fn save(&self) -> dataflow::Result<Vec<StageState>> {
+        self.stages.iter().map(StageHandle::save).collect()
     }
 
     /// Restores its stages from the states of all workers.
