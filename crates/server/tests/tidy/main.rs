@@ -1,4 +1,4 @@
-//! The house is in order: what can be checked about the tree itself, without running anything.
+//! The rules that can be checked on the source tree itself.
 //!
 //! Each finding names the file, the line and the cure.
 
@@ -18,7 +18,7 @@ fn root() -> PathBuf {
         .to_owned()
 }
 
-/// All files below `folder` with this ending, except what was built.
+/// All files below `folder` whose names end so, without those in `target`.
 fn files(folder: &Path, ending: &str) -> Vec<PathBuf> {
     let mut found = Vec::new();
     let mut folders = vec![folder.to_owned()];
@@ -57,7 +57,7 @@ fn assert_none(findings: Vec<String>) {
 }
 
 #[test]
-fn every_file_opens_by_telling_what_it_is() {
+fn every_file_begins_with_its_purpose() {
     let heads = files(&root(), ".rs")
         .into_iter()
         .filter(|path| !read(path).starts_with("//!"));
@@ -71,8 +71,8 @@ fn every_file_opens_by_telling_what_it_is() {
 }
 
 #[test]
-fn nothing_is_left_for_later() {
-    // Put together here, so that this file does not find itself.
+fn nothing_is_unfinished() {
+    // Put together here, so that the test does not find them in this file.
     let marks: Vec<String> = ["todo", "unimplemented", "dbg"]
         .map(|mark| format!("{mark}!("))
         .into_iter()
@@ -127,7 +127,7 @@ fn the_dataflow_does_not_know_sql() {
 }
 
 #[test]
-fn the_maps_show_what_is_there() {
+fn the_maps_name_what_exists() {
     let sources: Vec<String> = files(&root().join("crates"), ".rs")
         .iter()
         .map(|path| read(path))
