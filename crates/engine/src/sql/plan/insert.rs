@@ -10,7 +10,7 @@ use datafusion::scalar::ScalarValue;
 
 use super::Planned;
 use super::planner_error::explain;
-use crate::dataflow::{Node, Transform};
+use crate::dataflow::{PlanNode, Transform};
 use crate::sql::{SqlError, sqlstate};
 
 impl Planned {
@@ -60,7 +60,7 @@ fn insert_into(planned: Planned, sink: &SchemaRef, order: &[&str]) -> Result<Pla
         exprs,
         schema: Arc::clone(&plan.schema),
     };
-    plan.root = Node::Transform {
+    plan.root = PlanNode::Transform {
         from: Box::new(plan.root),
         steps: vec![step],
     };
