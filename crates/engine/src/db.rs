@@ -48,7 +48,7 @@ use crate::record::{Record, matches};
 use crate::source::{ArrowSource, Source, SourceConfig};
 use crate::stream_status::LifecycleState;
 use crate::subscription::{
-    Gate, QUEUE_ROWS, Queue, QueueConfig, Subscription, TypedSubscription, WhenFull,
+    Gate, QUEUE_ROWS, QueueConfig, SubscriberQueue, Subscription, TypedSubscription, WhenFull,
 };
 use crate::telemetry::Metric;
 use crate::topic::Begin;
@@ -167,7 +167,7 @@ impl Db {
     /// # Errors
     /// If there is nothing of this name.
     pub fn subscribe_batches(&self, name: &str) -> Result<Subscription> {
-        self.subscribe_queue(name, |_| Queue::new(QUEUE_ROWS, None))
+        self.subscribe_queue(name, |_| SubscriberQueue::new(QUEUE_ROWS, None))
     }
 
     /// As [`subscribe_batches`](Self::subscribe_batches), for a subscriber that must see every row: it
@@ -176,7 +176,9 @@ impl Db {
     /// # Errors
     /// If there is nothing of this name.
     pub fn subscribe_lossless(&self, name: &str) -> Result<Subscription> {
-        self.subscribe_queue(name, |gate| Queue::new(LOSSLESS_QUEUE_ROWS, Some(gate())))
+        self.subscribe_queue(name, |gate| {
+            SubscriberQueue::new(LOSSLESS_QUEUE_ROWS, Some(gate()))
+        })
     }
 
     /// As [`subscribe_batches`](Self::subscribe_batches), with a queue as `config` says. The name may
@@ -191,7 +193,7 @@ impl Db {
         }
         self.subscribe_queue(name, |gate| {
             let gate = (config.when_full == WhenFull::Wait).then(gate);
-            Queue::with_policy(config.rows, gate, config.when_full)
+            SubscriberQueue::with_policy(config.rows, gate, config.when_full)
         })
     }
 
@@ -199,7 +201,7 @@ impl Db {
     fn subscribe_queue(
         &self,
         name: &str,
-        queue: impl FnOnce(&dyn Fn() -> Arc<Gate>) -> Arc<Queue>,
+        queue: impl FnOnce(&dyn Fn() -> Arc<Gate>) -> Arc<SubscriberQueue>,
     ) -> Result<Subscription> {
         let workers = &self.engine.workers;
         workers.check_open()?;

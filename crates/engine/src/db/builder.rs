@@ -32,7 +32,7 @@ impl Default for Builder {
             connectors: Connectors::builtin(),
             start_connectors: true,
             trial: false,
-            segment_bytes: headwater_log::Config::default().segment_bytes,
+            segment_bytes: headwater_log::LogConfig::default().segment_bytes,
         }
     }
 }

@@ -15,10 +15,10 @@ use super::catalog::Catalog;
 use super::engine::{DataFolder, Engine, IoRuntime};
 use super::sink_task::{SinkStatus, SinkSynced};
 use crate::dataflow::Run;
-use crate::durable::{State, WalWriter};
+use crate::durable::{Checkpoint, WalWriter};
 use crate::error::{Error, Result};
 use crate::telemetry;
-use crate::worker::Command;
+use crate::worker::WorkerCommand;
 
 /// How long a checkpoint waits for a sink to make durable what it has written.
 const SYNC_DEADLINE: Duration = Duration::from_secs(10);
@@ -49,14 +49,16 @@ pub(crate) fn checkpoint(engine: &Engine) -> Result<()> {
 }
 
 /// The state of all workers at one moment, and what exists at it.
-fn collect(engine: &Engine) -> Result<State<Run>> {
-    let mut state = State::default();
+fn collect(engine: &Engine) -> Result<Checkpoint<Run>> {
+    let mut state = Checkpoint::default();
     let answers = {
         let catalog = engine.catalog();
         state.definitions = catalog.definitions();
         state.streams = catalog.lifecycle_state();
         // Under the catalog's lock, so that nothing is created in between.
-        engine.workers.ask(|answer| Command::Checkpoint { answer })
+        engine
+            .workers
+            .ask(|answer| WorkerCommand::Checkpoint { answer })
     };
     for part in answers.wait()? {
         state.add(part.map_err(|error| Error::Data(error.strip_backtrace()))?);
@@ -65,7 +67,10 @@ fn collect(engine: &Engine) -> Result<State<Run>> {
 }
 
 /// Waits until the logs are on disk as far as `state` covers them; returns how far that is.
-fn sync_logs(folder: &DataFolder, state: &State<Run>) -> Result<Vec<(Arc<WalWriter>, u64, u64)>> {
+fn sync_logs(
+    folder: &DataFolder,
+    state: &Checkpoint<Run>,
+) -> Result<Vec<(Arc<WalWriter>, u64, u64)>> {
     let mut covered = Vec::new();
     for (name, source) in &state.sources {
         if let Some(wal_writer) = folder.wal_writer(name) {
@@ -85,7 +90,7 @@ struct SyncedSink {
 }
 
 /// Asks every sink with a receipt in `state` to make durable what that receipt covers.
-fn ask_sinks(catalog: &Catalog, state: &State<Run>) -> Vec<SyncedSink> {
+fn ask_sinks(catalog: &Catalog, state: &Checkpoint<Run>) -> Vec<SyncedSink> {
     let receipts = state
         .sinks
         .iter()

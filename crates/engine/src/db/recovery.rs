@@ -14,17 +14,17 @@ use super::connectors::{start_connectors, start_sinks};
 use super::engine::{DataFolder, Engine};
 use super::lifecycle;
 use super::statements::execute_again;
-use crate::durable::{Definition, Replay, SourceState, State};
+use crate::durable::{Checkpoint, Definition, SourceCheckpoint, WalMerge};
 use crate::error::{Error, Result};
 use crate::event_log::EventLog;
 use crate::topic::TopicId;
-use crate::worker::Command;
+use crate::worker::WorkerCommand;
 
 /// Steps that are fed before recovery waits for the workers to have done them.
 const STEPS_AT_ONCE: u64 = 16;
 
 /// How far the sources had been fed at the checkpoint, by name.
-type Fed = BTreeMap<String, SourceState>;
+type Fed = BTreeMap<String, SourceCheckpoint>;
 
 /// Executes the statements of the checkpoint, feeds the records behind it, and starts connectors. Blocks.
 pub(crate) fn recover(engine: &Engine, folder: &DataFolder) -> Result<()> {
@@ -51,7 +51,7 @@ pub(crate) fn recover(engine: &Engine, folder: &DataFolder) -> Result<()> {
         start_sinks(engine, &mut engine.catalog())?;
     }
     let last = replay_logs(engine, folder, &fed, sequence)?;
-    engine.workers.command(Command::SetSequence(last + 1));
+    engine.workers.command(WorkerCommand::SetSequence(last + 1));
     engine.workers.finish_turns()?;
     for source in engine.catalog().sources() {
         // The bad rows from before the restart count, too.
@@ -59,7 +59,7 @@ pub(crate) fn recover(engine: &Engine, folder: &DataFolder) -> Result<()> {
         source.shared.bad.store(bad, Ordering::Relaxed);
     }
     folder.caught_up.send_replace(true);
-    folder.restore(|state| *state = State::default());
+    folder.restore(|state| *state = Checkpoint::default());
     // Streams whose backfill the end interrupted continue it.
     lifecycle::regulate(engine)?;
     if starts_connectors && !definitions.is_empty() {
@@ -105,7 +105,7 @@ fn replay_logs(engine: &Engine, folder: &DataFolder, fed: &Fed, sequence: u64) -
                 cursors.insert(part.source, cursor.clone());
             }
         }
-        engine.workers.command(Command::Replay(step));
+        engine.workers.command(WorkerCommand::Replay(step));
         steps += 1;
         if steps % STEPS_AT_ONCE == 0 {
             engine.workers.finish_turns()?;
@@ -120,15 +120,16 @@ fn replay_logs(engine: &Engine, folder: &DataFolder, fed: &Fed, sequence: u64) -
 }
 
 /// The records of all logs that the checkpoint does not cover.
-fn records_behind(catalog: &Catalog, folder: &DataFolder, fed: &Fed) -> Result<Replay> {
-    let mut replay = Replay::default();
+fn records_behind(catalog: &Catalog, folder: &DataFolder, fed: &Fed) -> Result<WalMerge> {
+    let mut replay = WalMerge::default();
     for source in catalog.sources() {
         let name = source.shared.name();
         let Some(wal_writer) = folder.wal_writer(name) else {
             continue;
         };
         let after = fed.get(name).map_or(0, |it| it.sequence);
-        if let Some(rows) = replay.add(&source.topic, &wal_writer, after)? {
+        let (id, schema) = (source.topic.id, &source.topic.relation.schema);
+        if let Some(rows) = replay.add(id, schema, &wal_writer, after)? {
             return Err(Error::Data(format!(
                 "the log of {name:?} has lost {rows} rows that no checkpoint covers"
             )));

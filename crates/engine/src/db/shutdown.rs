@@ -9,7 +9,7 @@ use super::checkpoint::checkpoint;
 use super::connectors::{STOP_DEADLINE, stop_sinks, stop_sources};
 use super::engine::{Engine, Persistence, Workers};
 use crate::error::{Error, Result};
-use crate::worker::{Command, Left};
+use crate::worker::{LaneBacklog, WorkerCommand};
 
 /// Time for the last writes of sinks, even if stopping the sources has used up the deadline.
 const LAST_WRITES: Duration = Duration::from_secs(1);
@@ -32,9 +32,9 @@ pub(crate) fn settle(workers: &Workers, persistence: &Persistence) -> Result<()>
 /// Does a step; returns whether all rows that have arrived are processed.
 fn settle_once(workers: &Workers, persistence: &Persistence) -> Result<bool> {
     match (workers.step()?, persistence.log_problem()) {
-        (Left::Nothing, _) => Ok(true),
-        (Left::Stuck, Some(problem)) => Err(Error::Data(problem)),
-        (Left::Stuck | Left::Rows, _) => Ok(false),
+        (LaneBacklog::Nothing, _) => Ok(true),
+        (LaneBacklog::Stuck, Some(problem)) => Err(Error::Data(problem)),
+        (LaneBacklog::Stuck | LaneBacklog::Rows, _) => Ok(false),
     }
 }
 
@@ -85,7 +85,7 @@ fn wait_for_dead_letters(engine: &Engine) {
     let deadline = Instant::now() + STOP_DEADLINE;
     while !sinks.is_empty() && Instant::now() < deadline {
         match engine.workers.step() {
-            Ok(Left::Rows) => continue,
+            Ok(LaneBacklog::Rows) => continue,
             Ok(_) if sinks.iter().any(|sink| sink.is_behind()) => {}
             Ok(_) | Err(_) => return,
         }
@@ -103,7 +103,7 @@ pub(crate) fn close(engine: &Engine) {
     let began = Instant::now();
     stop_sources(engine);
     wait_for_dead_letters(engine);
-    engine.workers.command(Command::Seal);
+    engine.workers.command(WorkerCommand::Seal);
     if let Err(error) = settle(&engine.workers, &engine.persistence) {
         tracing::error!(%error, "closed before all rows were taken");
     }

@@ -7,7 +7,7 @@ use super::outcome::Outcome;
 use super::{checkpoint, connectors, dead_letters, lifecycle, query};
 use crate::error::Result;
 use crate::sql::{Spanned, Statement, deep, parse};
-use crate::subscription::{QUEUE_ROWS, Queue};
+use crate::subscription::{QUEUE_ROWS, SubscriberQueue};
 use crate::topic::Begin;
 
 /// Executes a script, and starts what it created. `outcomes` has those of the statements before an error.
@@ -119,7 +119,7 @@ fn dispatch(engine: &Engine, statement: Statement, place: &Place) -> Result<Outc
         }
         Statement::Subscribe(name) => {
             let topic = engine.catalog().topic_named(&name)?;
-            let queue = Queue::new(QUEUE_ROWS, None);
+            let queue = SubscriberQueue::new(QUEUE_ROWS, None);
             let rows = engine.workers.subscribe(&topic, queue, Begin::Kept);
             Ok(Outcome::Subscribed(rows))
         }

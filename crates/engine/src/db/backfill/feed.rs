@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 
 use super::input::BackfillInput;
+use crate::clock::now_us;
 use crate::db::engine::Workers;
-use crate::durable::{Replay, Replayed, now_us};
+use crate::durable::{Replayed, WalMerge};
 use crate::error::{Error, Result};
 use crate::event_log::EventLog;
 use crate::topic::TopicId;
-use crate::worker::{Command, LifeCommand};
+use crate::worker::{QueryCommand, WorkerCommand};
 
 /// Feeds a query whose inputs are held until only rows that the workers buffer are missing. Blocks.
 pub(crate) fn catch_up(
@@ -18,7 +19,8 @@ pub(crate) fn catch_up(
     inputs: &[BackfillInput],
 ) -> Result<()> {
     feed(workers, event_log, output, inputs, None)?;
-    let buffered = workers.ask(|answer| Command::Life(LifeCommand::Buffer { output, answer }));
+    let buffered =
+        workers.ask(|answer| WorkerCommand::Query(QueryCommand::Buffer { output, answer }));
     let until = buffered.wait()?.into_iter().flatten().collect();
     feed(workers, event_log, output, inputs, Some(&until))
 }
@@ -31,12 +33,13 @@ fn feed(
     inputs: &[BackfillInput],
     until: Option<&BTreeMap<TopicId, u64>>,
 ) -> Result<()> {
-    let mut replay = Replay::default();
+    let mut replay = WalMerge::default();
     for input in inputs {
         input.wal_writer.catch_up().map_err(Error::Data)?;
         let after = input.place.get().unwrap_or(0);
-        if let Some(lost) = replay.add(&input.topic, &input.wal_writer, after)? {
-            let name = &input.topic.relation.name;
+        let (id, relation) = (input.topic.id, &input.topic.relation);
+        if let Some(lost) = replay.add(id, &relation.schema, &input.wal_writer, after)? {
+            let name = &relation.name;
             let reason = format!("retention has removed {lost} rows that were still to be read");
             event_log.gap_between(name, reason, now_us(), now_us());
         }
@@ -62,7 +65,7 @@ fn feed(
 
 /// The query hears live rows from now on, after those that the workers have buffered for it.
 pub(crate) fn release(workers: &Workers, output: TopicId) {
-    workers.life(LifeCommand::Hold {
+    workers.life(QueryCommand::Hold {
         output,
         inputs: Vec::new(),
         reason: "".into(),

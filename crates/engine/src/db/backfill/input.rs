@@ -15,14 +15,14 @@ use crate::durable::{Replayed, WalWriter};
 use crate::error::{Error, Result};
 use crate::sql::SqlError;
 use crate::topic::Topic;
-use crate::worker::{Hold, Place};
+use crate::worker::{CatchUpPosition, InputHold};
 
 /// An input that is fed from its log.
 pub(crate) struct BackfillInput {
     pub topic: Arc<Topic>,
     pub wal_writer: Arc<WalWriter>,
     /// The step up to which the query has been fed.
-    pub place: Arc<Place>,
+    pub place: Arc<CatchUpPosition>,
     /// Only rows of these event times.
     pub clip: Option<Clip>,
 }
@@ -33,14 +33,14 @@ impl BackfillInput {
         Self {
             topic: Arc::clone(&source.topic),
             wal_writer,
-            place: Arc::new(Place::behind(0)),
+            place: Arc::new(CatchUpPosition::behind(0)),
             clip,
         }
     }
 
     /// The hold that keeps the query from live rows until it has been fed.
-    pub fn hold(&self) -> Hold {
-        Hold {
+    pub fn hold(&self) -> InputHold {
+        InputHold {
             input: self.topic.id,
             missed: Arc::default(),
             place: Some(Arc::clone(&self.place)),

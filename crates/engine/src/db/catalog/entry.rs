@@ -14,15 +14,16 @@ use super::stream::StreamLifecycle;
 use crate::db::options::WalOption;
 use crate::db::sink_task::SinkStatus;
 use crate::error::{Error, Result};
-use crate::ingest::EventTimeColumn;
-use crate::source::{SourceConfig, WatermarkConfig};
-use crate::sources::SourceShared;
+use crate::event_time::EventTimeColumn;
+use crate::event_time::WatermarkConfig;
+use crate::source::SourceConfig;
+use crate::source::SourceShared;
 use crate::sql::Kind;
 use crate::sql::plan::EventColumn;
 use crate::subscription::Subscription;
 use crate::tap::SourceTap;
 use crate::topic::Topic;
-use crate::worker::Command;
+use crate::worker::WorkerCommand;
 
 pub(crate) enum CatalogEntry {
     Source(SourceEntry),
@@ -115,7 +116,7 @@ impl SourceEntry {
     }
 
     /// Sets the event time that a handle was opened with, if the source has none yet.
-    pub fn set_event_time(&mut self, watermark: &WatermarkConfig) -> Result<Command> {
+    pub fn set_event_time(&mut self, watermark: &WatermarkConfig) -> Result<WorkerCommand> {
         let refused = |what: String| Err(Error::config(what));
         let relation = &self.topic.relation;
         if self.time.is_some() {
@@ -142,7 +143,7 @@ impl SourceEntry {
             delay: watermark.delay,
         };
         self.time = Some(time.clone());
-        Ok(Command::SetEventTime {
+        Ok(WorkerCommand::SetEventTime {
             source: self.topic.id,
             time,
         })

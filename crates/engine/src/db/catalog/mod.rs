@@ -11,7 +11,7 @@ mod system_tables;
 use std::collections::BTreeMap;
 
 use crate::durable::Definition;
-use crate::source::WatermarkConfig;
+use crate::event_time::WatermarkConfig;
 
 pub(crate) use entry::{
     CatalogEntry, QueryEntry, SinkEntry, SourceConnector, SourceEntry, event_columns,

@@ -6,7 +6,7 @@ use super::{Catalog, CatalogEntry, QueryEntry, SinkEntry, SourceEntry, SystemTab
 use crate::dataflow::MetadataColumn;
 use crate::error::{Error, Result};
 use crate::sql::plan::Relation;
-use crate::sql::{Kind, Name, Named, SqlError, Tables};
+use crate::sql::{Kind, Name, NamedMetadataColumns, SqlError, TableLookup};
 use crate::topic::Topic;
 
 /// SQLSTATE: nothing of this name exists.
@@ -135,7 +135,7 @@ impl Catalog {
     }
 
     /// All relations that a query can read, with the metadata columns that it names.
-    pub fn relations(&self, named: &Named) -> Vec<Relation> {
+    pub fn relations(&self, named: &NamedMetadataColumns) -> Vec<Relation> {
         let mut relations: Vec<_> = self.topics().map(|topic| topic.relation.clone()).collect();
         for source in self.sources() {
             let name = &source.topic.relation.name;
@@ -151,7 +151,7 @@ impl Catalog {
     }
 }
 
-impl Tables for Catalog {
+impl TableLookup for Catalog {
     fn names(&self) -> Vec<String> {
         let topics = self.topics().map(|topic| topic.relation.name.clone());
         let tables = SystemTable::ALL.iter().map(SystemTable::full_name);
@@ -167,7 +167,7 @@ impl Tables for Catalog {
         Some(fields.iter().map(|field| field.name().clone()).collect())
     }
 
-    fn metadata(&self, table: &str) -> Vec<MetadataColumn> {
+    fn metadata_columns(&self, table: &str) -> Vec<MetadataColumn> {
         let Some(source) = self.sources().find(|it| it.topic.relation.name == table) else {
             return Vec::new();
         };

@@ -6,7 +6,7 @@ use std::sync::atomic::AtomicU64;
 
 use crate::dataflow::Plan;
 use crate::stream_status::StreamStatus;
-use crate::worker::Place;
+use crate::worker::CatchUpPosition;
 
 /// What a stream or view is doing, and what its dataflow is built of.
 pub(crate) struct StreamLifecycle {
@@ -22,7 +22,9 @@ pub(crate) struct StreamLifecycle {
 pub(crate) enum StreamDefinition {
     Query(Plan),
     /// The sources attached, which are its inputs. Until it has columns nothing can read it.
-    SourceGroup { has_columns: bool },
+    SourceGroup {
+        has_columns: bool,
+    },
 }
 
 /// An input whose rows do not reach the stream while it is paused.
@@ -32,7 +34,7 @@ pub(crate) struct HeldInput {
     pub since_us: i64,
     /// The step up to which the query was fed from it, if it is a source with a log: then it misses
     /// nothing.
-    pub place: Option<Arc<Place>>,
+    pub place: Option<Arc<CatchUpPosition>>,
 }
 
 impl StreamLifecycle {

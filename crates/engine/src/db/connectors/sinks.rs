@@ -15,7 +15,7 @@ use crate::db::outcome::Outcome;
 use crate::db::sink_task::{SinkStatus, SinkTask, SinkTaskParts};
 use crate::error::Result;
 use crate::sql::Name;
-use crate::subscription::{Delivery as _, Queue, Subscription};
+use crate::subscription::{DeliveryTracker as _, SubscriberQueue, Subscription};
 use crate::telemetry;
 use crate::topic::{Begin, Topic};
 
@@ -170,7 +170,7 @@ pub(crate) fn open_sink_queue(
     sink: &str,
     status: &Arc<SinkStatus>,
     inputs: &[String],
-) -> (Arc<Queue>, Begin) {
+) -> (Arc<SubscriberQueue>, Begin) {
     let saved = engine.persistence.saved_sink(sink);
     let from = match saved {
         Some(_) => Begin::Next,
@@ -179,7 +179,7 @@ pub(crate) fn open_sink_queue(
     let gate = engine.workers.gate(&catalog.sources_of(inputs));
     let (name, progress) = (sink.to_owned(), Arc::clone(status) as _);
     let waiting = saved.unwrap_or_default().waiting;
-    let queue = Queue::for_sink(LOSSLESS_QUEUE_ROWS, gate, name, progress, waiting);
+    let queue = SubscriberQueue::for_sink(LOSSLESS_QUEUE_ROWS, gate, name, progress, waiting);
     status.reads(&queue);
     (queue, from)
 }
@@ -211,7 +211,7 @@ fn take_over_queue(
         open_sink_queue(engine, catalog, sink, status, inputs).0
     });
     status.reads(&queue);
-    let rows = queue.take_up(topic.published_schema());
+    let rows = Subscription::take_up(Arc::clone(&queue), topic.published_schema());
     engine.workers.add_queue(topic, queue, Begin::Next);
     rows
 }

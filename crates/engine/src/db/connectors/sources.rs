@@ -10,10 +10,10 @@ use crate::db::catalog::{Catalog, SourceConnector, SourceEntry};
 use crate::db::dead_letters::connector_lane;
 use crate::db::engine::Engine;
 use crate::error::Error;
-use crate::ingest::Connected;
-use crate::sources::{ConnectorLane, LaneQueue};
+use crate::ingest::ConnectorChannel;
+use crate::ingest::{ConnectorLane, LaneQueue};
 use crate::telemetry::{self, LifecycleEvent};
-use crate::worker::{Command, Once};
+use crate::worker::{Handoff, WorkerCommand};
 
 /// Starts the connector of a source unless it runs or has ended; returns whether it did.
 pub(super) fn start_source(engine: &Engine, catalog: &Catalog, source: &SourceEntry) -> bool {
@@ -33,10 +33,10 @@ pub(super) fn start_source(engine: &Engine, catalog: &Catalog, source: &SourceEn
         source.config.backpressure,
         engine.workers.bell(source.topic.home),
     ));
-    let channel = Connected::new(Arc::clone(&queue), Arc::clone(&source.shared));
-    engine.workers.command(Command::AddChannel {
+    let channel = ConnectorChannel::new(Arc::clone(&queue), Arc::clone(&source.shared));
+    engine.workers.command(WorkerCommand::AddChannel {
         source: source.topic.id,
-        channel: Once::new(Box::new(channel) as _),
+        channel: Handoff::new(Box::new(channel) as _),
     });
     follow(engine, connector, source);
     let _runtime = engine.io.handle.enter();
@@ -57,7 +57,7 @@ pub(super) fn start_source(engine: &Engine, catalog: &Catalog, source: &SourceEn
     let source = source.shared.name().to_owned();
     engine
         .event_log
-        .tell(LifecycleEvent::WorkerStarted { source });
+        .publish(LifecycleEvent::WorkerStarted { source });
     true
 }
 
@@ -79,7 +79,7 @@ fn follow(engine: &Engine, connector: &SourceConnector, source: &SourceEntry) {
             if let Some(event) = failure_event(&now, shared.name())
                 && reported.replace(failure) != Some(failure)
             {
-                event_log.tell(event);
+                event_log.publish(event);
             }
             if !matches!(now.state, State::Stopped | State::Failed)
                 || restart.load(Ordering::Acquire)

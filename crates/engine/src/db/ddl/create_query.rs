@@ -3,19 +3,19 @@
 use std::sync::Arc;
 
 use super::declaration::is_taken;
-use crate::dataflow::Failure;
+use crate::clock::now_us;
+use crate::dataflow::QueryFailure;
 use crate::db::backfill::{BackfillInput, Start, catch_up, inputs_from, release, start_of};
 use crate::db::catalog::{CatalogEntry, QueryEntry, StreamLifecycle};
 use crate::db::engine::Engine;
 use crate::db::outcome::Outcome;
 use crate::db::query::plan;
-use crate::durable::now_us;
 use crate::error::Result;
 use crate::sql::plan::{Planned, Relation};
 use crate::sql::{CreateStream, CreateView, Emit, Kind, Name, SqlError, SqlQuery};
-use crate::subscription::Queue;
+use crate::subscription::SubscriberQueue;
 use crate::topic::{Begin, Topic, TopicId};
-use crate::worker::{Command, NewQuery};
+use crate::worker::{NewQuery, WorkerCommand};
 
 pub(crate) fn create_stream(engine: &Engine, create: CreateStream) -> Result<Outcome> {
     let start = start_of(Start::Now, &create.options)?;
@@ -97,7 +97,7 @@ pub(super) struct NewStream<'a> {
 pub(super) fn install(
     engine: &Engine,
     new: NewStream<'_>,
-    first: Option<Arc<Queue>>,
+    first: Option<Arc<SubscriberQueue>>,
     backfill: &[BackfillInput],
 ) -> Result<TopicId> {
     let mut catalog = engine.catalog();
@@ -113,14 +113,14 @@ pub(super) fn install(
         };
         engine.workers.add_queue(&output, queue, from);
     }
-    output.tell_failures_to(&engine.event_log);
+    output.report_failures_to(&engine.event_log);
     let lifecycle = StreamLifecycle::active(planned.plan.clone(), now_us());
-    engine.workers.command(Command::AddQuery(NewQuery {
+    engine.workers.command(WorkerCommand::AddQuery(NewQuery {
         plan: planned.plan,
         inputs,
         output: Arc::clone(&output),
         late: late.clone(),
-        failure: Failure::default(),
+        failure: QueryFailure::default(),
         state,
         held: backfill.iter().map(BackfillInput::hold).collect(),
     }));

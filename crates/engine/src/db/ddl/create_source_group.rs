@@ -5,11 +5,11 @@ use std::sync::Arc;
 use arrow::datatypes::Schema;
 
 use super::declaration::{is_taken, schema_of};
+use crate::clock::now_us;
 use crate::db::catalog::{CatalogEntry, QueryEntry, StreamLifecycle};
 use crate::db::engine::Engine;
 use crate::db::lifecycle::new_topic;
 use crate::db::outcome::Outcome;
-use crate::durable::now_us;
 use crate::error::Result;
 use crate::sql::plan::EventColumn;
 use crate::sql::{CreateSourceGroup, Kind, OptionEntry, SqlError, sqlstate};

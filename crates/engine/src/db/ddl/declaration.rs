@@ -5,7 +5,7 @@ use std::sync::Arc;
 use arrow::datatypes::{Field, Schema, SchemaRef};
 
 use crate::db::catalog::Catalog;
-use crate::sql::{Column, Name, SqlError};
+use crate::sql::{ColumnDefinition, Name, SqlError};
 
 /// SQLSTATE: something of this name exists.
 const DUPLICATE: &str = "42P07";
@@ -46,8 +46,8 @@ fn reserved_ending(name: &str) -> Option<&str> {
     is_reserved.then(|| &name[name.len() - ending.len() - 2..])
 }
 
-pub(super) fn schema_of(columns: &[Column]) -> SchemaRef {
-    let field = |column: &Column| {
+pub(super) fn schema_of(columns: &[ColumnDefinition]) -> SchemaRef {
+    let field = |column: &ColumnDefinition| {
         let (name, data_type) = (&column.name.value, column.data_type.clone());
         Field::new(name, data_type, column.nullable)
     };

@@ -9,7 +9,7 @@ use crate::db::engine::{Engine, IoRuntime};
 use crate::db::outcome::Outcome;
 use crate::error::Result;
 use crate::sql::{Drop, Kind, SqlError};
-use crate::worker::Command;
+use crate::worker::WorkerCommand;
 
 /// SQLSTATE: something else still needs it.
 const DEPENDENT: &str = "2BP01";
@@ -85,7 +85,7 @@ fn collect_readers(catalog: &Catalog, name: &str, into: &mut Vec<String>) {
 
 /// Ends an entry; returns the task of a sink, which closes it.
 fn end_entry(engine: &Engine, entry: CatalogEntry) -> Option<JoinHandle<()>> {
-    let remove = |topic| engine.workers.command(Command::Remove { topic });
+    let remove = |topic| engine.workers.command(WorkerCommand::Remove { topic });
     match entry {
         CatalogEntry::Source(source) => {
             remove(source.topic.id);

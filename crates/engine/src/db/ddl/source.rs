@@ -10,14 +10,15 @@ use super::declaration::schema_of;
 use crate::db::catalog::{CatalogEntry, SourceConnector, SourceEntry, event_columns};
 use crate::db::engine::Engine;
 use crate::db::options::IngestOptions;
+use crate::durable::bad_schema;
 use crate::error::{Error, Result};
-use crate::ingest::{EventTimeColumn, bad_schema};
-use crate::sources::SourceShared;
+use crate::event_time::EventTimeColumn;
+use crate::source::SourceShared;
 use crate::sql::plan::Relation;
 use crate::sql::{CreateSource, Name, SqlError};
 use crate::tap::SourceTap;
 use crate::topic::Topic;
-use crate::worker::{Command, NewSource, Once};
+use crate::worker::{Handoff, NewSource, WorkerCommand};
 
 /// Creates a source whose options have been checked.
 pub(super) fn add_source(
@@ -55,13 +56,13 @@ pub(super) fn add_source(
         wal: options.wal_mode(),
         connector: spec.map(stopped_connector),
     };
-    engine.workers.command(Command::AddSource(NewSource {
+    engine.workers.command(WorkerCommand::AddSource(NewSource {
         topic: Arc::clone(&entry.topic),
         bad: Arc::clone(&entry.bad),
         shared: Arc::clone(&entry.shared),
         time: entry.time.clone(),
         idle_timeout: options.idle_timeout(),
-        feed: Once::new(feed),
+        feed: Handoff::new(feed),
     }));
     catalog.insert(name, CatalogEntry::Source(entry));
     Ok(())
@@ -77,7 +78,7 @@ fn restored_topic(engine: &Engine, home: usize, relation: Relation) -> Result<Ar
 /// What the producers of a source share with the engine.
 fn shared(engine: &Engine, topic: &Topic) -> Arc<SourceShared> {
     let (workers, source) = (Arc::clone(&engine.workers), topic.id);
-    let close = Box::new(move || workers.command(Command::CloseSource { source }));
+    let close = Box::new(move || workers.command(WorkerCommand::CloseSource { source }));
     let relation = &topic.relation;
     let (name, schema) = (relation.name.clone(), Arc::clone(&relation.schema));
     let event_log = Arc::clone(&engine.event_log);

@@ -22,13 +22,13 @@ use headwater_connect::{Again, Bad, SourceSpec};
 use crate::db::catalog::{CatalogEntry, NOT_IN_STATE, WRONG_KIND, undefined};
 use crate::db::engine::{Engine, Workers};
 use crate::db::outcome::Outcome;
-use crate::durable::{BadPlace, Codec, Taken, WalWriter};
+use crate::durable::{BadRowPosition, SourceStep, WalRecordCodec, WalWriter};
 use crate::error::{Error, Result};
-use crate::ingest::{Mended, MendedRows};
-use crate::sources::SourceShared;
+use crate::ingest::{ReprocessedChannel, ReprocessedRows};
+use crate::source::SourceShared;
 use crate::sql::{Name, SqlError};
 use crate::topic::Topic;
-use crate::worker::{Command, Once};
+use crate::worker::{Handoff, WorkerCommand};
 
 /// Bad rows in one batch of decoded rows, at most.
 const BATCH_ROWS: usize = 8_192;
@@ -46,7 +46,7 @@ struct Reprocessed {
 
 #[derive(Default)]
 struct Redecoded {
-    parts: VecDeque<MendedRows>,
+    parts: VecDeque<ReprocessedRows>,
     rows: u64,
     still_bad: u64,
 }
@@ -71,10 +71,10 @@ pub(crate) fn reprocess(engine: &Engine, name: &Name) -> Result<Outcome> {
     if !parts.is_empty() {
         shared.reprocessing.store(true, Ordering::Release);
         let steps = parts.len();
-        let channel = Mended::new(parts, Arc::clone(&shared));
-        engine.workers.command(Command::AddChannel {
+        let channel = ReprocessedChannel::new(parts, Arc::clone(&shared));
+        engine.workers.command(WorkerCommand::AddChannel {
             source: source.topic.id,
-            channel: Once::new(Box::new(channel) as _),
+            channel: Handoff::new(Box::new(channel) as _),
         });
         take_rows(&engine.workers, &shared, steps)?;
         source.wal_writer.sync_all().map_err(Error::Data)?;
@@ -140,7 +140,7 @@ impl Reprocessed {
     fn decode(&self) -> Result<Redecoded> {
         let mut done = BTreeSet::new();
         self.each_record(|_, taken| {
-            done.extend(taken.mended);
+            done.extend(taken.reprocessed);
             Ok(())
         })?;
         let decoder = Again::new(&self.spec).map_err(Error::data)?;
@@ -151,12 +151,12 @@ impl Reprocessed {
         self.each_record(|sequence, taken| {
             let Some(bad) = taken.bad else { return Ok(()) };
             for (number, (bad, arrival_us)) in bad_of(&bad).enumerate() {
-                let place = (sequence, u32::try_from(number).unwrap_or(u32::MAX));
-                if done.contains(&place) {
+                let position = (sequence, u32::try_from(number).unwrap_or(u32::MAX));
+                if done.contains(&position) {
                     continue;
                 }
                 match decoder.decode(&bad, arrival_us) {
-                    Ok(rows) => found.add(rows, place)?,
+                    Ok(rows) => found.add(rows, position)?,
                     Err(_) => found.redecoded.still_bad += 1,
                 }
             }
@@ -165,8 +165,8 @@ impl Reprocessed {
         found.finish()
     }
 
-    fn each_record(&self, mut each: impl FnMut(u64, Taken) -> Result<()>) -> Result<()> {
-        let codec = Codec::new(&self.topic.relation.schema).map_err(Error::data)?;
+    fn each_record(&self, mut each: impl FnMut(u64, SourceStep) -> Result<()>) -> Result<()> {
+        let codec = WalRecordCodec::new(&self.topic.relation.schema).map_err(Error::data)?;
         let log = self.wal_writer.reader();
         let mut records = log.read_from(log.first_offset()).map_err(Error::data)?;
         while let Some(record) = records.next().map_err(Error::data)? {
@@ -182,14 +182,14 @@ impl Reprocessed {
 struct DecodedBatches {
     redecoded: Redecoded,
     rows: Vec<RecordBatch>,
-    places: Vec<BadPlace>,
+    positions: Vec<BadRowPosition>,
 }
 
 impl DecodedBatches {
-    fn add(&mut self, rows: RecordBatch, place: BadPlace) -> Result<()> {
+    fn add(&mut self, rows: RecordBatch, position: BadRowPosition) -> Result<()> {
         self.redecoded.rows += rows.num_rows() as u64;
         self.rows.push(rows);
-        self.places.push(place);
+        self.positions.push(position);
         match self.rows.len() >= BATCH_ROWS {
             true => self.seal(),
             false => Ok(()),
@@ -201,9 +201,11 @@ impl DecodedBatches {
             return Ok(());
         };
         let rows = concat_batches(&first.schema(), &self.rows).map_err(Error::data)?;
-        let places = std::mem::take(&mut self.places);
+        let positions = std::mem::take(&mut self.positions);
         self.rows.clear();
-        self.redecoded.parts.push_back(MendedRows { rows, places });
+        self.redecoded
+            .parts
+            .push_back(ReprocessedRows { rows, positions });
         Ok(())
     }
 

@@ -14,8 +14,9 @@ use tokio::sync::watch;
 use crate::db::catalog::{Catalog, SourceConnector, SourceEntry};
 use crate::db::engine::Engine;
 use crate::error::Result;
+use crate::ingest::ConnectorLane;
+use crate::source::SourceShared;
 use crate::source::{ArrowSource, Backpressure, SourceConfig, WalMode};
-use crate::sources::{ConnectorLane, SourceShared};
 
 struct DeadLetterWriter {
     stream: Arc<Mutex<ArrowSource>>,

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use headwater_log::Disk;
 
 use crate::dataflow::Run;
-use crate::durable::{AckTracker, Folder, State, WalWriter};
+use crate::durable::{AckTracker, Checkpoint, Folder, WalWriter};
 use crate::error::{Error, Result};
 
 /// Time between two checkpoints where no source asks for less.
@@ -18,7 +18,7 @@ const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(10);
 pub(crate) struct DataFolder {
     pub folder: Folder,
     /// What the newest checkpoint held and nothing has taken yet. Empty once the database is open.
-    restored: Mutex<State<Run>>,
+    restored: Mutex<Checkpoint<Run>>,
     /// Whether the statements of the checkpoint are being executed again.
     restoring: AtomicBool,
     wal_writers: Mutex<BTreeMap<String, Arc<WalWriter>>>,
@@ -69,7 +69,7 @@ impl DataFolder {
     }
 
     /// Takes something out of what the checkpoint held.
-    pub fn restore<T>(&self, take: impl FnOnce(&mut State<Run>) -> T) -> T {
+    pub fn restore<T>(&self, take: impl FnOnce(&mut Checkpoint<Run>) -> T) -> T {
         take(&mut lock(&self.restored))
     }
 
@@ -143,7 +143,7 @@ impl DataFolder {
     /// Blocks.
     pub fn close(&self) {
         self.closed.store(true, Ordering::Release);
-        // Taken out, so that their files are closed.
+        // SourceStep out, so that their files are closed.
         let wal_writers = std::mem::take(&mut *lock(&self.wal_writers));
         wal_writers.values().for_each(|it| it.close());
         let ack_trackers = std::mem::take(&mut *lock(&self.ack_trackers));

@@ -22,8 +22,9 @@ use headwater_connect::Connectors;
 use super::catalog::{Catalog, SourceEntry};
 use crate::error::Result;
 use crate::event_log::EventLog;
+use crate::event_time::WatermarkConfig;
 use crate::record::Record;
-use crate::source::{Source, SourceConfig, WatermarkConfig};
+use crate::source::{Source, SourceConfig};
 use crate::sql::plan::Planner;
 
 pub(crate) use data_folder::DataFolder;

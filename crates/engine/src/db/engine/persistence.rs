@@ -9,9 +9,11 @@ use headwater_ring::Bell;
 use super::data_folder::DataFolder;
 use crate::dataflow::Run;
 use crate::db::options::{IngestOptions, WalOption};
-use crate::durable::{AckTracker, Feed, QueryState, SinkState, SourceLog, WalWriter};
+use crate::durable::{
+    AckTracker, QueryCheckpoint, SinkCheckpoint, SourceFeed, WalSettings, WalWriter,
+};
 use crate::error::{Error, Result};
-use crate::ingest::EventTimeColumn;
+use crate::event_time::EventTimeColumn;
 use crate::source::{Backpressure, SourceConfig, WalMode};
 use crate::topic::Topic;
 
@@ -43,13 +45,13 @@ impl Persistence {
         options: &IngestOptions,
         time: Option<&EventTimeColumn>,
         bell: Arc<Bell>,
-    ) -> Result<Feed> {
+    ) -> Result<SourceFeed> {
         let name = &topic.relation.name;
         let mode = options.wal_mode();
         let Some(folder) = &self.folder else {
             return match mode {
-                None | Some(WalOption::Off) => Ok(Feed::default()),
-                Some(_) if self.is_trial => Ok(Feed::default()),
+                None | Some(WalOption::Off) => Ok(SourceFeed::default()),
+                Some(_) if self.is_trial => Ok(SourceFeed::default()),
                 Some(_) => Err(no_data_folder("wal_mode")),
             };
         };
@@ -61,20 +63,25 @@ impl Persistence {
         }
         let sync = mode == Some(WalOption::Sync);
         if mode == Some(WalOption::Off) {
-            return Ok(Feed::new(None, sync, saved.unwrap_or_default()));
+            return Ok(SourceFeed::new(None, sync, saved.unwrap_or_default()));
         }
-        let wal_writer = folder.folder.wal_writer(SourceLog {
+        let settings = WalSettings {
             name: name.clone(),
             schema: Arc::clone(&topic.relation.schema),
             time: time.cloned(),
             bell,
             sync,
             retention: options.retention(),
-            fed: saved.as_ref().map_or(0, |saved| saved.offset),
-        })?;
+        };
+        let fed = saved.as_ref().map_or(0, |saved| saved.offset);
+        let wal_writer = folder.folder.wal_writer(settings, fed)?;
         let wal_writer = Arc::new(wal_writer);
         folder.add_wal_writer(name, &wal_writer);
-        Ok(Feed::new(Some(wal_writer), sync, saved.unwrap_or_default()))
+        Ok(SourceFeed::new(
+            Some(wal_writer),
+            sync,
+            saved.unwrap_or_default(),
+        ))
     }
 
     /// What makes the pushes of a handle wait for the disk, if `config` asks for that.
@@ -129,7 +136,7 @@ impl Persistence {
     }
 
     /// What the checkpoint held of a query.
-    pub fn saved_query(&self, name: &str) -> Option<QueryState<Run>> {
+    pub fn saved_query(&self, name: &str) -> Option<QueryCheckpoint<Run>> {
         self.folder
             .as_ref()?
             .restore(|state| state.queries.remove(name))
@@ -142,7 +149,7 @@ impl Persistence {
     }
 
     /// What the checkpoint held of a sink.
-    pub fn saved_sink(&self, name: &str) -> Option<SinkState<Run>> {
+    pub fn saved_sink(&self, name: &str) -> Option<SinkCheckpoint<Run>> {
         self.folder
             .as_ref()?
             .restore(|state| state.sinks.remove(name))

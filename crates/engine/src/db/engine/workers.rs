@@ -10,19 +10,19 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arrow::array::RecordBatch;
-use headwater_ring::{Bell, Config as RingConfig, WaitStrategy, channel_with_bell};
+use headwater_ring::{Bell, ChannelConfig, WaitStrategy, channel_with_bell};
 use timely::communication::WorkerGuards;
 
 use crate::db::catalog::SourceEntry;
 use crate::durable::{AckTracker, Replayed};
 use crate::error::{Error, Result};
-use crate::ingest::Typed;
+use crate::ingest::HandleChannel;
 use crate::record::Record;
 use crate::sequencer::Sequencer;
 use crate::source::{Source, SourceConfig};
-use crate::subscription::{Gate, Queue, Subscription};
+use crate::subscription::{Gate, SubscriberQueue, Subscription};
 use crate::topic::{Begin, Topic, TopicId};
-use crate::worker::{Command, Left, LifeCommand, Once, Worker};
+use crate::worker::{Handoff, LaneBacklog, QueryCommand, Worker, WorkerCommand};
 
 /// Rows that wait for a sink or lossless subscriber before the sources behind it are held back.
 pub(crate) const LOSSLESS_QUEUE_ROWS: usize = 1 << 18;
@@ -32,7 +32,7 @@ pub(crate) const LOSSLESS_QUEUE_ROWS: usize = 1 << 18;
 const SETTLE_STEPS: usize = 64;
 
 pub(crate) struct Workers {
-    sequencer: Arc<Sequencer<Command>>,
+    sequencer: Arc<Sequencer<WorkerCommand>>,
     count: usize,
     next_topic: AtomicU64,
     closed: AtomicBool,
@@ -96,17 +96,17 @@ impl Workers {
     /// Ends the threads, once they have done all turns so far. Blocks.
     pub fn end(&self) {
         self.closed.store(true, Ordering::Release);
-        self.sequencer.end(Command::Shutdown);
+        self.sequencer.end(WorkerCommand::Shutdown);
         let mut threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
         drop(threads.take());
     }
 
-    pub fn command(&self, command: Command) {
+    pub fn command(&self, command: WorkerCommand) {
         self.sequencer.command(command);
     }
 
     /// Sends a command that each worker answers.
-    pub fn ask<T>(&self, command: impl FnOnce(SyncSender<T>) -> Command) -> Answers<T> {
+    pub fn ask<T>(&self, command: impl FnOnce(SyncSender<T>) -> WorkerCommand) -> Answers<T> {
         let (answer, from) = sync_channel(self.count);
         self.command(command(answer));
         let count = self.count;
@@ -114,8 +114,8 @@ impl Workers {
     }
 
     /// Sends a command about the lifecycle of one query.
-    pub fn life(&self, command: LifeCommand) {
-        self.command(Command::Life(command));
+    pub fn life(&self, command: QueryCommand) {
+        self.command(WorkerCommand::Query(command));
     }
 
     pub fn bell(&self, worker: usize) -> Arc<Bell> {
@@ -132,13 +132,13 @@ impl Workers {
     }
 
     /// Waits until the workers have done all turns so far; returns what still waits in the lanes.
-    pub fn finish_turns(&self) -> Result<Left> {
-        let left = self.ask(|answer| Command::Look { answer }).wait()?;
-        Ok(left.into_iter().max().unwrap_or(Left::Nothing))
+    pub fn finish_turns(&self) -> Result<LaneBacklog> {
+        let left = self.ask(|answer| WorkerCommand::Look { answer }).wait()?;
+        Ok(left.into_iter().max().unwrap_or(LaneBacklog::Nothing))
     }
 
     /// Does one step on every worker and waits for it; returns what still waits in the lanes.
-    pub fn step(&self) -> Result<Left> {
+    pub fn step(&self) -> Result<LaneBacklog> {
         self.check_open()?;
         self.sequencer.step();
         self.finish_turns()
@@ -147,7 +147,7 @@ impl Workers {
     /// Steps until no rows wait, a limited number of times.
     pub fn settle_briefly(&self) -> Result<()> {
         for _ in 0..SETTLE_STEPS {
-            if self.step()? != Left::Rows {
+            if self.step()? != LaneBacklog::Rows {
                 break;
             }
         }
@@ -157,7 +157,7 @@ impl Workers {
     /// What these views hold, all at one moment, in their order.
     pub fn read(&self, views: &[Arc<Topic>]) -> Result<Vec<Vec<RecordBatch>>> {
         let (answer, answers) = sync_channel(views.len().max(1));
-        self.command(Command::Read {
+        self.command(WorkerCommand::Read {
             views: views.to_vec(),
             answer,
         });
@@ -173,7 +173,7 @@ impl Workers {
     /// Feeds one query the records of a log, and waits until it has taken them.
     pub fn feed(&self, output: TopicId, parts: Vec<Replayed>) -> Result<()> {
         let fed = self.ask(|answer| {
-            Command::Life(LifeCommand::CatchUp {
+            WorkerCommand::Query(QueryCommand::CatchUp {
                 output,
                 parts,
                 answer,
@@ -182,15 +182,20 @@ impl Workers {
         fed.wait().map(drop)
     }
 
-    pub fn subscribe(&self, topic: &Arc<Topic>, queue: Arc<Queue>, from: Begin) -> Subscription {
+    pub fn subscribe(
+        &self,
+        topic: &Arc<Topic>,
+        queue: Arc<SubscriberQueue>,
+        from: Begin,
+    ) -> Subscription {
         let subscription = Subscription::new(Arc::clone(&queue), topic.published_schema());
         self.add_queue(topic, queue, from);
         subscription
     }
 
     /// As [`subscribe`](Self::subscribe), for a queue that has its subscription already.
-    pub fn add_queue(&self, topic: &Arc<Topic>, queue: Arc<Queue>, from: Begin) {
-        self.command(Command::Subscribe {
+    pub fn add_queue(&self, topic: &Arc<Topic>, queue: Arc<SubscriberQueue>, from: Begin) {
+        self.command(WorkerCommand::Subscribe {
             topic: Arc::clone(topic),
             queue,
             from,
@@ -201,7 +206,7 @@ impl Workers {
     pub fn gate(&self, sources: &[Arc<Topic>]) -> Arc<Gate> {
         let gate = Arc::new(Gate::new((0..self.count).map(|it| self.bell(it)).collect()));
         for source in sources {
-            self.command(Command::AddGate {
+            self.command(WorkerCommand::AddGate {
                 source: source.id,
                 gate: Arc::clone(&gate),
             });
@@ -216,15 +221,16 @@ impl Workers {
         config: &SourceConfig,
         ack_tracker: Option<Arc<AckTracker>>,
     ) -> Result<Source<T>> {
-        let ring = RingConfig {
+        let ring = ChannelConfig {
             capacity: config.buffer_size,
             backpressure: config.backpressure,
             wait: config.wait_strategy,
         };
         let (producer, consumer) =
             channel_with_bell(ring, self.bell(source.topic.home)).map_err(Error::config)?;
-        let channel = Once::new(Box::new(Typed::<T>::new(consumer, ack_tracker.clone())) as _);
-        self.command(Command::AddChannel {
+        let channel =
+            Handoff::new(Box::new(HandleChannel::<T>::new(consumer, ack_tracker.clone())) as _);
+        self.command(WorkerCommand::AddChannel {
             source: source.topic.id,
             channel,
         });

@@ -9,7 +9,7 @@ use crate::db::catalog::{QueryEntry, StreamDefinition, WRONG_KIND};
 use crate::db::engine::Engine;
 use crate::db::outcome::Outcome;
 use crate::error::{Error, Result};
-use crate::sql::{Attach, Name, Named, SqlError, sqlstate};
+use crate::sql::{Attach, Name, NamedMetadataColumns, SqlError, sqlstate};
 use crate::stream_status::StreamStatus;
 use crate::telemetry::LifecycleEvent;
 
@@ -36,7 +36,7 @@ pub(crate) fn attach(engine: &Engine, attach: &Attach) -> Result<Outcome> {
     }
     let name = stream.clone();
     let status = engine.catalog().query(&name).map(|it| it.lifecycle.status);
-    engine.event_log.tell(match attach.attach {
+    engine.event_log.publish(match attach.attach {
         true => LifecycleEvent::SourceAttached { source, stream },
         false => LifecycleEvent::SourceDetached { source, stream },
     });
@@ -49,7 +49,7 @@ pub(super) fn attach_source(engine: &Engine, source: &str, stream: &str) -> Resu
     {
         let mut catalog = engine.catalog();
         let home = catalog.source(source)?.topic.home;
-        let relations = catalog.relations(&Named::default());
+        let relations = catalog.relations(&NamedMetadataColumns::default());
         let relation = relations.iter().find(|it| it.name == source);
         let Some((relation, query)) = relation.zip(catalog.query_mut(stream)) else {
             return Ok(false);

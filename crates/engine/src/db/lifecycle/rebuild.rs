@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::source_group;
-use crate::dataflow::Failure;
+use crate::dataflow::QueryFailure;
 use crate::db::catalog::{Catalog, HeldInput, QueryEntry, StreamDefinition};
 use crate::db::engine::{Engine, Persistence};
 use crate::error::Result;
-use crate::worker::{Hold, LifeCommand, NewQuery};
+use crate::worker::{InputHold, NewQuery, QueryCommand};
 
 /// Rebuilds the query of a stream, if it has inputs.
 pub(super) fn rebuild(engine: &Engine, name: &str) -> Result<()> {
@@ -18,15 +18,15 @@ pub(super) fn rebuild(engine: &Engine, name: &str) -> Result<()> {
     };
     let output = query.topic.id;
     if query.topic.has_failed() {
-        engine.workers.life(LifeCommand::Stop { output });
+        engine.workers.life(QueryCommand::Stop { output });
     }
     let command = match new_query(&catalog, &engine.persistence, query)? {
-        Some(new) => LifeCommand::Begin {
+        Some(new) => QueryCommand::Begin {
             query: new,
             held: holds(&catalog, &query.lifecycle.held),
         },
         None if query.lifecycle.has_no_columns() => return Ok(()),
-        None => LifeCommand::Stop { output },
+        None => QueryCommand::Stop { output },
     };
     engine.workers.life(command);
     Ok(())
@@ -50,16 +50,16 @@ fn new_query(
         inputs: inputs.collect::<Result<_>>()?,
         output: Arc::clone(&query.topic),
         late: query.late.clone(),
-        failure: Failure::default(),
+        failure: QueryFailure::default(),
         state: persistence.saved_query(&query.topic.relation.name),
         held: Vec::new(),
     }))
 }
 
 /// Held inputs as the workers know them.
-pub(super) fn holds(catalog: &Catalog, held: &BTreeMap<String, HeldInput>) -> Vec<Hold> {
+pub(super) fn holds(catalog: &Catalog, held: &BTreeMap<String, HeldInput>) -> Vec<InputHold> {
     let hold = |(input, held): (&String, &HeldInput)| {
-        Some(Hold {
+        Some(InputHold {
             input: catalog.topic(input).ok()?.id,
             missed: Arc::clone(&held.missed),
             place: held.place.clone(),

@@ -5,13 +5,13 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::rebuild::holds;
+use crate::clock::now_us;
 use crate::db::backfill::{BackfillInput, catch_up};
 use crate::db::catalog::{Catalog, HeldInput};
 use crate::db::engine::{Engine, Persistence};
-use crate::durable::now_us;
 use crate::error::Result;
 use crate::topic::TopicId;
-use crate::worker::{LifeCommand, Place};
+use crate::worker::{CatchUpPosition, QueryCommand};
 
 /// An input that is not held any more.
 struct Released {
@@ -125,11 +125,11 @@ fn hold(engine: &Engine) -> Vec<Released> {
             let held = held.unwrap_or_else(|| HeldInput {
                 missed: Arc::default(),
                 since_us: now_us(),
-                place: has_log.then(|| Arc::new(Place::unknown())),
+                place: has_log.then(|| Arc::new(CatchUpPosition::unknown())),
             });
             now.insert(input, held);
         }
-        engine.workers.life(LifeCommand::Hold {
+        engine.workers.life(QueryCommand::Hold {
             output: query.topic.id,
             inputs: holds(&catalog, &now),
             reason: paused_reason(&name).into(),

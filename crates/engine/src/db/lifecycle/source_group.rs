@@ -10,14 +10,14 @@ use arrow::datatypes::SchemaRef;
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::expressions::Column;
 
-use crate::dataflow::{Node, Plan, Transform};
+use crate::dataflow::{Plan, PlanNode, Transform};
 use crate::db::catalog::{Catalog, QueryEntry};
 use crate::db::engine::Engine;
 use crate::error::{Error, Result};
 use crate::sql::plan::{EventColumn, Relation};
 use crate::sql::{SqlError, sqlstate};
 use crate::topic::Topic;
-use crate::worker::LifeCommand;
+use crate::worker::QueryCommand;
 
 /// The topic of a source group; once it has columns, the workers reserve its slot.
 pub(crate) fn new_topic(
@@ -34,10 +34,10 @@ pub(crate) fn new_topic(
     };
     let topic = Topic::new(engine.workers.next_topic(), home, relation, false)?;
     let topic = Arc::new(topic);
-    topic.tell_failures_to(&engine.event_log);
+    topic.report_failures_to(&engine.event_log);
     if has_columns {
         let output = Arc::clone(&topic);
-        engine.workers.life(LifeCommand::Reserve { output });
+        engine.workers.life(QueryCommand::Reserve { output });
     }
     Ok(topic)
 }
@@ -55,19 +55,19 @@ pub(super) fn plan(catalog: &Catalog, query: &QueryEntry) -> Result<Option<Plan>
             exprs.push(Arc::new(Column::new(field.name(), column)));
         }
         let schema = Arc::clone(target);
-        from.push(Node::Transform {
-            from: Box::new(Node::Input { input: number }),
+        from.push(PlanNode::Transform {
+            from: Box::new(PlanNode::Input { input: number }),
             steps: vec![Transform::Project { exprs, schema }],
         });
     }
     let root = match from.len() {
         0 => return Ok(None),
         1 => from.remove(0),
-        _ => Node::Union { from },
+        _ => PlanNode::Union { from },
     };
     Ok(Some(Plan {
         root,
-        stamps: Vec::new(),
+        metadata_columns: Vec::new(),
         schema: Arc::clone(target),
         changes: false,
         late: Vec::new(),

@@ -6,15 +6,15 @@ use headwater_connect::State;
 
 use super::rebuild::rebuild;
 use super::regulate::{pause_unwanted, regulate};
+use crate::clock::now_us;
 use crate::db::catalog::{Catalog, NOT_IN_STATE};
 use crate::db::engine::Engine;
 use crate::db::outcome::Outcome;
-use crate::durable::now_us;
 use crate::error::Result;
 use crate::sql::{Name, SqlError, StreamAction};
 use crate::stream_status::StreamStatus;
 use crate::telemetry::LifecycleEvent;
-use crate::worker::{Command, LifeCommand};
+use crate::worker::{QueryCommand, WorkerCommand};
 
 /// What takes a stream from one status to another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -108,7 +108,7 @@ fn apply(engine: &Engine, transition: Transition, name: &str, from: StreamStatus
             LifecycleEvent::StreamStopped { stream }
         }
     };
-    engine.event_log.tell(event);
+    engine.event_log.publish(event);
     Ok(())
 }
 
@@ -132,7 +132,7 @@ fn drop_state(engine: &Engine, name: &str, from: StreamStatus) -> Result<()> {
     {
         query.lifecycle.held.clear();
         let output = query.topic.id;
-        engine.workers.life(LifeCommand::Stop { output });
+        engine.workers.life(QueryCommand::Stop { output });
     }
     regulate(engine)?;
     let catalog = engine.catalog();
@@ -146,7 +146,9 @@ fn drop_state(engine: &Engine, name: &str, from: StreamStatus) -> Result<()> {
         if let (false, Some(connector)) = (is_kept, &source.connector) {
             connector.handle.forget_cursor();
             let source = source.topic.id;
-            engine.workers.command(Command::ForgetCursor { source });
+            engine
+                .workers
+                .command(WorkerCommand::ForgetCursor { source });
         }
     }
     Ok(())

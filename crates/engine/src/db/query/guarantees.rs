@@ -109,10 +109,10 @@ pub(super) fn explained_guarantees(
                     SinkInput::Declared(_) => return Err(nothing_to_explain(place)),
                 };
                 let spec = sink_spec(&engine.connectors, &create.options, schema, place)?;
-                let storage = Storage::of(&engine.persistence);
+                let on_disk = is_on_disk(&engine.persistence);
                 found
                     .links
-                    .push(sink_link(&create.name.value, &spec, storage));
+                    .push(sink_link(&create.name.value, &spec, on_disk));
                 found.name = create.name.value;
                 Ok(found)
             }

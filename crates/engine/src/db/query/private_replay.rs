@@ -10,18 +10,18 @@ use std::time::{Duration, Instant};
 
 use headwater_ring::Bell;
 
-use crate::dataflow::{Failure, Plan, Watermark};
+use crate::dataflow::{Plan, QueryFailure, Watermark};
 use crate::db::backfill::{BackfillInput, Clip, instant_us};
 use crate::db::catalog::{Catalog, CatalogEntry, NOT_IN_STATE, StreamDefinition, undefined};
 use crate::db::engine::{Engine, Persistence, Workers};
 use crate::db::outcome::Outcome;
-use crate::durable::{Replay as Steps, Replayed, Taken};
+use crate::durable::{Replayed, SourceStep, WalMerge};
 use crate::error::{Error, Result};
 use crate::sql::plan::Relation;
-use crate::sql::{Instant as SqlInstant, Replay, SqlError, sqlstate};
-use crate::subscription::{Gate, Queue, Subscription};
+use crate::sql::{ReplaySource, SqlError, TimeLiteral, sqlstate};
+use crate::subscription::{Gate, SubscriberQueue, Subscription};
 use crate::topic::{Begin, Topic, TopicId};
-use crate::worker::{Command, NewQuery};
+use crate::worker::{NewQuery, WorkerCommand};
 
 /// Rows that wait for the reader before the replay pauses.
 const QUEUE_ROWS: usize = 1 << 16;
@@ -35,11 +35,11 @@ struct PrivateReplay {
     output: TopicId,
     input: BackfillInput,
     speed: Option<f64>,
-    queue: Arc<Queue>,
+    queue: Arc<SubscriberQueue>,
     gate: Arc<Gate>,
 }
 
-pub(crate) fn replay_statement(engine: &Engine, statement: &Replay) -> Result<Outcome> {
+pub(crate) fn replay_statement(engine: &Engine, statement: &ReplaySource) -> Result<Outcome> {
     {
         let catalog = engine.catalog();
         catalog.stream_named(&statement.stream)?;
@@ -89,14 +89,14 @@ pub(crate) fn replay(
     let late = late.into_iter().map(|relation| new_topic(relation, false));
     let late = late.collect::<Result<_>>()?;
     let gate = Arc::new(Gate::new(vec![Arc::new(Bell::new())]));
-    let queue = Queue::new(QUEUE_ROWS, Some(Arc::clone(&gate)));
+    let queue = SubscriberQueue::new(QUEUE_ROWS, Some(Arc::clone(&gate)));
     let rows = workers.subscribe(&output, Arc::clone(&queue), Begin::Kept);
-    workers.command(Command::AddQuery(NewQuery {
+    workers.command(WorkerCommand::AddQuery(NewQuery {
         plan,
         inputs: vec![Arc::clone(&input.topic)],
         output: Arc::clone(&output),
         late,
-        failure: Failure::default(),
+        failure: QueryFailure::default(),
         state: None,
         held: vec![input.hold()],
     }));
@@ -179,7 +179,7 @@ fn copy_of(
     Ok((private(&query.topic.relation), plan.clone(), late.collect()))
 }
 
-fn instant(instant: Option<&SqlInstant>) -> Result<Option<i64>> {
+fn instant(instant: Option<&TimeLiteral>) -> Result<Option<i64>> {
     let Some(instant) = instant else {
         return Ok(None);
     };
@@ -202,13 +202,15 @@ impl PrivateReplay {
             self.queue.end(Some(error.to_string()));
         }
         let topic = self.output;
-        self.workers.command(Command::Remove { topic });
+        self.workers.command(WorkerCommand::Remove { topic });
     }
 
     fn feed(&self) -> Result<()> {
         self.input.wal_writer.catch_up().map_err(Error::Data)?;
-        let mut steps = Steps::default();
-        steps.add(&self.input.topic, &self.input.wal_writer, 0)?;
+        let mut steps = WalMerge::default();
+        let topic = &self.input.topic;
+        let schema = &topic.relation.schema;
+        steps.add(topic.id, schema, &self.input.wal_writer, 0)?;
         let mut clock = ReplayClock::new(self.speed);
         while let Some(mut parts) = steps.next_step()? {
             for part in &mut parts {
@@ -224,9 +226,9 @@ impl PrivateReplay {
         }
         let end = Replayed {
             source: self.input.topic.id,
-            taken: Taken {
+            taken: SourceStep {
                 watermark: Some(Watermark::END),
-                ..Taken::default()
+                ..SourceStep::default()
             },
             end: 0,
             sequence: 0,
@@ -236,7 +238,7 @@ impl PrivateReplay {
 
     fn first_time(&self, part: &Replayed) -> Option<i64> {
         let column = self.input.clip.as_ref()?.column;
-        crate::ingest::span_us(&part.taken.rows, column).map(|(first, _)| first)
+        crate::event_time::span_us(&part.taken.rows, column).map(|(first, _)| first)
     }
 
     /// Waits until the queue has room; false once the subscription is gone.

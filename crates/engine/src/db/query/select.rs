@@ -23,7 +23,7 @@ use crate::durable::WalWriter;
 use crate::error::{Error, Result};
 use crate::sql::plan::explain;
 use crate::sql::{
-    Named, SqlError, SqlQuery, Statement, deep, parse, resolve_identifiers, sqlstate,
+    NamedMetadataColumns, SqlError, SqlQuery, Statement, deep, parse, resolve_identifiers, sqlstate,
 };
 use crate::topic::Topic;
 
@@ -164,7 +164,7 @@ struct TopicLog {
 
 impl TopicLog {
     /// The retained rows, with the metadata columns that a query names.
-    fn table(&self, named: &Named, partitions: usize) -> RetainedRows {
+    fn table(&self, named: &NamedMetadataColumns, partitions: usize) -> RetainedRows {
         let relation = &self.source.relation;
         let metadata = named.get(&relation.name).map(|columns| {
             let columns: Vec<_> = columns.iter().copied().collect();
@@ -191,7 +191,7 @@ struct SelectInputs {
     /// Sources and their bad rows, read from the logs.
     logs: Vec<TopicLog>,
     /// The metadata columns of those that the query names.
-    named: Named,
+    named: NamedMetadataColumns,
 }
 
 /// Runs one query to its end. The result's schema is known even if there are no rows.

@@ -14,11 +14,11 @@ use arrow::array::{RecordBatch, Scalar, StringArray};
 use arrow::compute::filter_record_batch;
 use arrow::compute::kernels::cmp::eq;
 
+use crate::clock::now_us;
 use crate::dataflow::Watermark;
 use crate::db::catalog::{Catalog, Cell, QueryEntry, SinkEntry, SourceEntry, SystemTable};
 use crate::db::engine::Engine;
 use crate::db::outcome::Outcome;
-use crate::durable::now_us;
 use crate::event_log::{ErrorEntry, EventLog, GapEntry};
 use crate::sql::{Kind, Shown};
 

@@ -36,7 +36,7 @@ use tokio_util::sync::CancellationToken;
 pub(crate) use sink_status::{SinkStatus, SinkSynced};
 use unsettled_rows::UnsettledRows;
 
-use crate::subscription::{Delivery, Event, Subscription};
+use crate::subscription::{DeliveryTracker, Event, Subscription};
 
 /// Attempts to send a dead letter to its stream before it is only logged.
 const DEAD_LETTER_ATTEMPTS: u32 = 3;

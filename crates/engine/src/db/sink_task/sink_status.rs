@@ -11,7 +11,7 @@ use headwater_connect::{Receipt, Tally};
 use tokio::sync::{Notify, oneshot, watch};
 
 use crate::event_log::EventLog;
-use crate::subscription::{Delivered, Delivery, Queue};
+use crate::subscription::{Delivered, DeliveryTracker, SubscriberQueue};
 
 #[derive(Default)]
 pub(crate) struct SinkStatus {
@@ -33,7 +33,7 @@ pub(crate) struct SinkStatus {
     requested: Notify,
     /// Whether the sink has been opened, or never will be.
     opened: watch::Sender<bool>,
-    queue: Mutex<Weak<Queue>>,
+    queue: Mutex<Weak<SubscriberQueue>>,
 }
 
 /// The state of a sink, as `system.sinks` shows it.
@@ -76,12 +76,12 @@ impl SinkStatus {
         }
     }
 
-    pub fn reads(&self, queue: &Arc<Queue>) {
+    pub fn reads(&self, queue: &Arc<SubscriberQueue>) {
         *self.queue_lock() = Arc::downgrade(queue);
     }
 
     /// The queue in which its rows wait, if the engine still feeds it.
-    pub fn queue(&self) -> Option<Arc<Queue>> {
+    pub fn queue(&self) -> Option<Arc<SubscriberQueue>> {
         self.queue_lock().upgrade()
     }
 
@@ -229,7 +229,7 @@ impl SinkStatus {
         SyncRequests(std::mem::take(&mut progress.waiting)).answer(&answer);
     }
 
-    fn queue_lock(&self) -> MutexGuard<'_, Weak<Queue>> {
+    fn queue_lock(&self) -> MutexGuard<'_, Weak<SubscriberQueue>> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -239,7 +239,7 @@ impl SinkStatus {
     }
 }
 
-impl Delivery for SinkStatus {
+impl DeliveryTracker for SinkStatus {
     fn delivered(&self) -> Delivered {
         self.progress().delivered.clone()
     }

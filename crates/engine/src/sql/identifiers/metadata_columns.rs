@@ -1,9 +1,8 @@
-//! Columns that a query may name though `*` does not give them.
+//! Metadata columns, which a query can name though `*` leaves them out.
 //!
-//! A table may have some ([`Tables::hidden`](super::Tables::hidden)). A name that fits nothing else means one of
-//! those, and [`Named`] tells which a query names. The planner then gives the table these columns, and
-//! every `*` over it is made to leave them out.
-
+//! A table has them by [`TableLookup::metadata_columns`](super::TableLookup::metadata_columns). A name
+//! without another match is one of these, and [`NamedMetadataColumns`] collects those that a query
+//! names. The planner then appends these columns to the table, and every `*` over it excludes them.
 use std::collections::{BTreeMap, BTreeSet};
 
 use datafusion::sql::sqlparser::ast::{
@@ -11,70 +10,74 @@ use datafusion::sql::sqlparser::ast::{
     SelectItemQualifiedWildcardKind, WildcardAdditionalOptions,
 };
 
-use super::scope::{Relation, Scope, same_but_case};
+use super::scope::{FromItem, Scope, same_but_case};
 use super::tree::{joined, named_in};
 use crate::dataflow::MetadataColumn;
 use crate::sql::error::{Result, SqlError};
 
-/// The hidden columns that a query names, by the declared names of their tables.
-pub type Named = BTreeMap<String, BTreeSet<MetadataColumn>>;
+/// The metadata columns that a query names, by the declared names of their tables.
+pub type NamedMetadataColumns = BTreeMap<String, BTreeSet<MetadataColumn>>;
 
-/// The hidden column that `ident` means, and of which table.
-pub(super) fn meant<'a>(
+/// The metadata column that `ident` names, with the declared name of its table.
+pub(super) fn metadata_column<'a>(
     ident: &Ident,
-    relations: &'a [Relation],
+    items: &'a [FromItem],
 ) -> Option<(&'a str, MetadataColumn)> {
-    let is_meant = |metadata: &&MetadataColumn| match ident.quote_style {
-        Some(_) => metadata.name() == ident.value,
-        None => same_but_case(metadata.name(), &ident.value),
+    let is_named = |column: &&MetadataColumn| match ident.quote_style {
+        Some(_) => column.name() == ident.value,
+        None => same_but_case(column.name(), &ident.value),
     };
-    relations.iter().find_map(|relation| {
-        let (table, metadata) = relation.metadata.as_ref()?;
-        Some((table.as_str(), *metadata.iter().find(is_meant)?))
+    items.iter().find_map(|item| {
+        let (table, columns) = item.metadata_columns.as_ref()?;
+        Some((table.as_str(), *columns.iter().find(is_named)?))
     })
 }
 
-/// Makes every `*` of a select list leave out the hidden columns that its tables have.
-pub(super) fn leave_out(select: &mut Select, scope: &Scope, named: &Named) -> Result<()> {
+/// Excludes the metadata columns that the query names from every `*` of a select list.
+pub(super) fn exclude_from_wildcards(
+    select: &mut Select,
+    scope: &Scope,
+    named: &NamedMetadataColumns,
+) -> Result<()> {
     for item in &mut select.projection {
-        let (options, relations) = match item {
-            SelectItem::Wildcard(options) => (options, scope.relations.iter().collect()),
+        let (options, items) = match item {
+            SelectItem::Wildcard(options) => (options, scope.items.iter().collect()),
             SelectItem::QualifiedWildcard(
                 SelectItemQualifiedWildcardKind::ObjectName(name),
                 options,
             ) => {
-                let (_, relation) = scope.relation(&joined(name));
-                (options, Vec::from_iter(relation))
+                let (_, item) = scope.item(&joined(name));
+                (options, Vec::from_iter(item))
             }
             _ => continue,
         };
-        let tables = relations
+        let tables = items
             .iter()
-            .filter_map(|relation| relation.metadata.as_ref());
-        let metadata = tables.filter_map(|(table, _)| named.get(table)).flatten();
-        let metadata: BTreeSet<MetadataColumn> = metadata.copied().collect();
-        if metadata.is_empty() {
+            .filter_map(|item| item.metadata_columns.as_ref());
+        let columns = tables.filter_map(|(table, _)| named.get(table)).flatten();
+        let columns: BTreeSet<MetadataColumn> = columns.copied().collect();
+        if columns.is_empty() {
             continue;
         }
-        if relations.len() > 1 {
-            let names: Vec<_> = metadata.iter().map(|column| column.name()).collect();
+        if items.len() > 1 {
+            let names: Vec<_> = columns.iter().map(|column| column.name()).collect();
             let what = format!(
                 "* over several tables, one of which shows {},",
                 names.join(", ")
             );
             return Err(SqlError::not_built(what).hint("Name the columns."));
         }
-        exclude(options, &metadata);
+        exclude(options, &columns);
     }
     Ok(())
 }
 
-fn exclude(options: &mut WildcardAdditionalOptions, metadata: &BTreeSet<MetadataColumn>) {
+fn exclude(options: &mut WildcardAdditionalOptions, columns: &BTreeSet<MetadataColumn>) {
     let known: BTreeSet<String> = named_in(options)
         .iter()
         .map(|it| it.value.clone())
         .collect();
-    let new = metadata
+    let new = columns
         .iter()
         .filter(|column| !known.contains(column.name()));
     let new = new.map(|column| {
