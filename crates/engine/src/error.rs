@@ -78,6 +78,12 @@ pub enum Error {
 }
 
 impl Error {
+    pub(crate) fn config(what: impl std::fmt::Display) -> Self {
+        Self::Config {
+            what: what.to_string(),
+        }
+    }
+
     pub(crate) fn data(error: impl std::fmt::Display) -> Self {
         Self::Data(error.to_string())
     }

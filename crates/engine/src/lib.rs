@@ -18,6 +18,7 @@ mod sequencer;
 mod source;
 pub mod sql;
 mod store;
+mod stream_status;
 pub mod streams;
 mod subscription;
 mod tap;

@@ -39,6 +39,17 @@ pub struct Name {
     pub span: Range<usize>,
 }
 
+impl Name {
+    /// A name of exactly this spelling that is in no script.
+    pub fn exact(name: &str) -> Self {
+        Self {
+            value: name.to_owned(),
+            quoted: true,
+            span: 0..0,
+        }
+    }
+}
+
 impl std::fmt::Display for Name {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(&self.value)

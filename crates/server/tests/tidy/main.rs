@@ -109,17 +109,58 @@ fn unsafe_is_in_the_ring_only() {
     assert_none(findings);
 }
 
+/// The rooms of `crates/engine/src/db`, from the outermost in: a room names only rooms of later rows.
+const ROOMS: &[&[&str]] = &[
+    &["recovery"],
+    &["statements", "shutdown"],
+    &["ddl"],
+    &["connectors", "lifecycle", "query"],
+    &["dead_letters", "checkpoint", "backfill"],
+    &["engine"],
+    &["catalog"],
+    &["options", "sink_task"],
+];
+
+/// What each file or folder of `crates/engine/src` does not name, and what to do if it does.
+fn boundaries() -> Vec<(String, Vec<String>, &'static str)> {
+    let sql = ["crate::sql", "super::sql"].map(str::to_owned).to_vec();
+    let mut boundaries = vec![("dataflow".to_owned(), sql, "move this to sql/plan")];
+    for below in [
+        "dataflow", "durable", "ingest", "record", "sql", "store", "worker",
+    ] {
+        let db = vec!["crate::db".to_owned()];
+        boundaries.push((below.to_owned(), db, "pass what it needs as an argument"));
+    }
+    for (row, rooms) in ROOMS.iter().enumerate() {
+        for room in *rooms {
+            let others = ROOMS[..=row].iter().copied().flatten();
+            let others = others.filter(|other| *other != room);
+            let named = others.flat_map(|it| [format!("db::{it}"), format!("super::{it}")]);
+            let cure = "move it further out: the head of db.rs draws the rooms";
+            boundaries.push((format!("db/{room}"), named.collect(), cure));
+        }
+    }
+    boundaries
+}
+
 #[test]
-fn the_dataflow_does_not_know_sql() {
+fn rooms_name_only_what_is_below_them() {
     let mut findings = Vec::new();
-    let folder = root().join("crates/engine/src/dataflow");
-    for path in files(&folder, ".rs") {
-        for (number, line) in read(&path).lines().enumerate() {
-            if line.contains("crate::sql") || line.contains("super::sql") {
-                let place = format!("{}:{}", shown(&path), number + 1);
-                findings.push(format!(
-                    "{place}: dataflow/ does not name sql; move this to sql/plan"
-                ));
+    let engine = root().join("crates/engine/src");
+    let sources = files(&engine, ".rs");
+    for (room, unknown, cure) in boundaries() {
+        let (file, folder) = (engine.join(format!("{room}.rs")), engine.join(&room));
+        let inside: Vec<_> = sources
+            .iter()
+            .filter(|path| **path == file || path.starts_with(&folder))
+            .collect();
+        assert!(!inside.is_empty(), "{room} is a file or folder");
+        for path in inside {
+            for (number, line) in read(path).lines().enumerate() {
+                if let Some(name) = unknown.iter().find(|it| line.contains(it.as_str())) {
+                    let place = format!("{}:{}", shown(path), number + 1);
+                    findings.push(format!("{place}: {room} does not name {name}; {cure}"));
+                }
             }
         }
     }

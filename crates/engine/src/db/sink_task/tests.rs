@@ -12,7 +12,7 @@ use headwater_connect::{Result, Retry};
 use serde_json::json;
 use tokio::task::JoinHandle;
 
-use super::progress::SinkState;
+use super::sink_status::SinkHealth;
 use super::*;
 use crate::subscription::{Delivered, DeliveryTracker, Gate, SubscriberQueue};
 
@@ -30,7 +30,6 @@ struct Outside {
     poison: BTreeSet<i64>,
     /// Writes that were tried.
     tried: u32,
-    /// Writes never return.
     hangs: bool,
     /// `None`: it gives receipts. Else the rows that are still in the sink's hands.
     unsent: Option<u64>,
@@ -137,13 +136,13 @@ impl Sink for Scripted {
 
 /// Dead letters that arrive, after some that do not.
 #[derive(Default)]
-struct Letters {
+struct FullThenTaking {
     refusals: Mutex<u32>,
     taken: Mutex<Vec<DeadLetter>>,
 }
 
 #[async_trait]
-impl DeadLetters for Letters {
+impl DeadLetters for FullThenTaking {
     async fn take(&self, letters: &[DeadLetter]) -> Result<(), String> {
         let mut refusals = self.refusals.lock().unwrap();
         if *refusals > 0 {
@@ -169,7 +168,7 @@ struct Fed {
     sink: Scripted,
     status: Arc<SinkStatus>,
     stop: CancellationToken,
-    letters: Arc<Letters>,
+    dead_letters: Arc<FullThenTaking>,
     task: JoinHandle<()>,
 }
 
@@ -189,7 +188,7 @@ fn feed_from(sink: &Scripted, options: &[(&str, &str)], receipt: Option<Receipt>
         .collect();
     let queue = SubscriberQueue::new(1 << 20, None);
     let (status, stop) = (Arc::<SinkStatus>::default(), CancellationToken::new());
-    let letters = Arc::<Letters>::default();
+    let dead_letters = Arc::<FullThenTaking>::default();
     status.begin(receipt.clone());
     let sink_task = SinkTask::new(SinkTaskParts {
         rows: Subscription::new(Arc::clone(&queue), rows([]).schema()),
@@ -199,7 +198,7 @@ fn feed_from(sink: &Scripted, options: &[(&str, &str)], receipt: Option<Receipt>
         errors: read("sink", &given).unwrap(),
         receipt,
         stream: "trades".to_owned(),
-        letters: Some(letters.clone()),
+        dead_letters: Some(dead_letters.clone()),
         clock: Arc::new(Noon),
     });
     let task = tokio::spawn(sink_task.run(Box::new(sink.clone())));
@@ -208,7 +207,7 @@ fn feed_from(sink: &Scripted, options: &[(&str, &str)], receipt: Option<Receipt>
         sink: sink.clone(),
         status,
         stop,
-        letters,
+        dead_letters,
         task,
     }
 }
@@ -228,7 +227,7 @@ impl Fed {
         tokio::time::sleep(Duration::from_secs(3_600)).await;
     }
 
-    async fn end(self) -> SinkState {
+    async fn end(self) -> SinkHealth {
         self.queue.end(None);
         self.task.await.unwrap();
         self.status.get()
@@ -344,7 +343,7 @@ async fn rows_go_to_the_dead_letters() {
     let sink = Scripted::default();
     sink.with(|outside| outside.poison.insert(1));
     let fed = feed(&sink, &[&DLQ[..], &RETRY[1..]].concat());
-    *fed.letters.refusals.lock().unwrap() = LETTER_ATTEMPTS - 1;
+    *fed.dead_letters.refusals.lock().unwrap() = DEAD_LETTER_ATTEMPTS - 1;
     fed.push(0..3);
     fed.idle().await;
     sink.with(|outside| outside.write_failures = 4);
@@ -363,7 +362,7 @@ async fn rows_go_to_the_dead_letters() {
         letter(1, "encode", "cannot write rows as json: 1 is poison", 1),
         letter(3, "unreachable", "cannot reach the outside: it is down", 4),
     ];
-    assert_eq!(*fed.letters.taken.lock().unwrap(), expected);
+    assert_eq!(*fed.dead_letters.taken.lock().unwrap(), expected);
     assert_eq!(fed.status.dead_letters.load(Ordering::Relaxed), 2);
     assert_eq!(fed.status.dropped.total(), 0);
     assert_eq!(fed.delivered(), (Some(2), 2));
@@ -371,11 +370,11 @@ async fn rows_go_to_the_dead_letters() {
 
 /// Nothing waits for a dead-letter stream that is broken: the rows are logged and counted.
 #[tokio::test(start_paused = true)]
-async fn letters_that_nobody_takes_are_counted() {
+async fn dead_letters_that_are_not_taken_are_counted() {
     let sink = Scripted::default();
     sink.with(|outside| outside.poison.extend([1, 2]));
     let fed = feed(&sink, &DLQ);
-    *fed.letters.refusals.lock().unwrap() = u32::MAX;
+    *fed.dead_letters.refusals.lock().unwrap() = u32::MAX;
     fed.push(0..4);
     fed.idle().await;
     assert_eq!(fed.sink.received(), [0, 3]);
@@ -532,7 +531,7 @@ async fn what_a_sink_holds_goes_to_the_dead_letters_in_order() {
     fed.push(6..8);
     fed.idle().await;
     assert_eq!(fed.sink.received(), [0, 1, 2]);
-    let letters = fed.letters.taken.lock().unwrap().clone();
+    let letters = fed.dead_letters.taken.lock().unwrap().clone();
     let rows: Vec<_> = letters.iter().map(|it| it.original_event.clone()).collect();
     let expected = (3..8).map(|n| format!("{{\"n\":{n}}}").into_bytes());
     assert_eq!(rows, expected.collect::<Vec<_>>());
@@ -596,7 +595,7 @@ async fn an_outage_is_seen_while_the_sink_does_nothing_or_hangs() {
         assert_eq!(fed.status.get().name, "running");
         outage.send_replace(Some("nobody is there".to_owned()));
         fed.idle().await;
-        let SinkState { name, reason } = fed.status.get();
+        let SinkHealth { name, reason } = fed.status.get();
         assert_eq!(name, "backing_off");
         assert_eq!(reason.as_deref(), Some("nobody is there"));
         outage.send_replace(None);

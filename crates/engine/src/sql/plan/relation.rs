@@ -39,6 +39,17 @@ pub struct Relation {
 }
 
 impl Relation {
+    /// Rows that are never taken back, without event time.
+    pub fn new(name: &str, schema: SchemaRef) -> Self {
+        Self {
+            name: name.to_owned(),
+            schema,
+            event_time: Vec::new(),
+            changes: false,
+            metadata_columns: None,
+        }
+    }
+
     /// The same relation with these metadata columns appended.
     #[must_use]
     pub fn with_metadata_columns(
