@@ -1,10 +1,9 @@
-//! Bad rows once more: decodes bytes that were kept, one frame at a time.
+//! Decodes bad rows again, one frame at a time.
 //!
-//! A frame that could not be decoded when it came may be decoded later, when the options of its format
-//! were mended. Whoever kept it gives it to [`Again`], made of the source as it is now, and gets its
-//! rows in the source's columns, or why it is still bad. A frame of which only a part was kept stays
-//! bad whatever the format is now. What stands before the first frame only, such as a header, was not
-//! kept, so a format that needs it makes no rows.
+//! A frame that could not be decoded when it came may be decoded later, with other options of its format.
+//! [`Again`], made of the source as it is now, returns its rows in the source's columns, or why it is still
+//! bad. A frame of which only a part was kept stays bad whatever the format is now. What comes before the
+//! first frame only, such as a header, was not kept, so a format that needs it makes no rows.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -13,8 +12,8 @@ use arrow::datatypes::SchemaRef;
 
 use crate::formats::{Decoder, Frames};
 use crate::gather::panic_message;
-use crate::output::is_cut;
-use crate::{Bad, Blueprint, Result, stamp};
+use crate::overlong::{FrameTooLong, is_truncated};
+use crate::{Bad, Blueprint, Result, metadata_columns};
 
 /// Decodes single frames as a source would now.
 pub struct Again<'a> {
@@ -25,7 +24,7 @@ pub struct Again<'a> {
 }
 
 impl<'a> Again<'a> {
-    /// For frames of this source; `None` if it has no format.
+    /// A decoder for frames of this source; `None` if the source has no format.
     pub fn new(source: &'a dyn Blueprint) -> Result<Option<Self>> {
         let decoder = source.decoder()?;
         Ok(decoder.map(|decoder| Self {
@@ -39,15 +38,12 @@ impl<'a> Again<'a> {
     /// The rows of a frame that was received at `arrival_us` (microseconds since 1970-01-01 UTC), at
     /// least one; or why it is still bad.
     pub fn decode(&mut self, bad: &Bad, arrival_us: i64) -> Result<RecordBatch, String> {
-        if is_cut(bad) {
-            return Err("it was not kept as a whole".to_owned());
+        if is_truncated(bad) {
+            return Err("only a part of it was kept".to_owned());
         }
-        let length = bad.bytes.len();
-        if length > self.max_frame {
-            let limit = self.max_frame;
-            return Err(format!(
-                "the frame has {length} bytes, the largest taken has {limit}"
-            ));
+        let (length, max) = (bad.bytes.len(), self.max_frame);
+        if length > max {
+            return Err(FrameTooLong { length, max }.to_string());
         }
         let mut frames = Frames::default();
         frames.push(&bad.bytes);
@@ -56,21 +52,21 @@ impl<'a> Again<'a> {
             Ok(decoded) => decoded,
             Err(panic) => {
                 let why = format!("the decoder panicked: {}", panic_message(&*panic));
-                return Err(self.begin_anew(why));
+                return Err(self.replace_decoder(why));
             }
         };
         if let Some(still) = decoded.bad.into_iter().next() {
             return Err(still.reason);
         }
         if decoded.rows.num_rows() == 0 {
-            return Err("there is no row in it".to_owned());
+            return Err("it holds no row".to_owned());
         }
-        stamp::stamp(&decoded.rows, &self.columns, arrival_us, None)
+        metadata_columns::add(&decoded.rows, &self.columns, arrival_us, None)
             .map_err(|error| error.to_string())
     }
 
-    /// What a decoder that panicked has half done is not used again. Tells why it was.
-    fn begin_anew(&mut self, why: String) -> String {
+    /// Replaces a decoder that panicked, whose state may be half written. Returns why it panicked.
+    fn replace_decoder(&mut self, why: String) -> String {
         match self.source.decoder() {
             Ok(Some(decoder)) => {
                 self.decoder = decoder;
@@ -82,26 +78,19 @@ impl<'a> Again<'a> {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "file"))]
 mod tests {
     use std::sync::Arc;
 
     use arrow::datatypes::{DataType, Field, Schema, TimeUnit};
 
     use super::*;
-    use crate::options::{Given, Value};
-    use crate::{Connectors, SourceSpec, overlong};
+    use crate::scripted::source_spec;
+    use crate::{SourceSpec, overlong};
 
     fn spec(format: &str, columns: Vec<Field>) -> SourceSpec {
-        let option = |key: &str, value: &str| Given {
-            key: key.to_owned(),
-            value: Value::Text(value.to_owned()),
-            span: (),
-        };
-        let given = [option("format", format), option("path", "x")];
-        let columns = Arc::new(Schema::new(columns));
-        let made = Connectors::builtin().source("file", &given, Some(columns), &[]);
-        made.unwrap_or_else(|refused| panic!("{refused:?}"))
+        let options = [("format", format.into()), ("path", "x".into())];
+        source_spec("file", &options, Some(Arc::new(Schema::new(columns)))).unwrap()
     }
 
     fn bad(bytes: &[u8]) -> Bad {
@@ -112,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn what_can_be_decoded_now_is_a_row_with_its_stamps() {
+    fn what_can_be_decoded_now_is_a_row_with_its_metadata_columns() {
         let arrival = DataType::Timestamp(TimeUnit::Microsecond, None);
         let columns = vec![
             Field::new("n", DataType::Int64, false),
@@ -127,13 +116,13 @@ mod tests {
     }
 
     #[test]
-    fn a_frame_that_was_cut_stays_bad() {
+    fn a_truncated_frame_stays_bad() {
         let spec = spec("text", vec![Field::new("line", DataType::Utf8, false)]);
         let mut again = Again::new(&spec).unwrap().unwrap();
         assert!(again.decode(&bad(b"whole"), 0).is_ok());
-        let cut = overlong(b"the beginning", 5_000, 1_000);
-        let reason = again.decode(&cut, 0).unwrap_err();
-        assert!(reason.contains("not kept as a whole"), "{reason}");
+        let truncated = overlong(b"the beginning", 5_000, 1_000);
+        let reason = again.decode(&truncated, 0).unwrap_err();
+        assert!(reason.contains("only a part"), "{reason}");
         assert!(again.decode(&overlong(b"all", 3, 2), 0).is_ok());
         assert!(again.decode(&bad(b""), 0).is_err());
     }

@@ -1,8 +1,8 @@
 //! How long to wait before trying again.
 //!
 //! Exponential with a cap and jitter. The number of attempts is forgotten only after a healthy period:
-//! a server that accepts every connection and closes it at once must still be backed off from. A
-//! thing that fails too often within a window is given up.
+//! a server that accepts every connection and closes it at once must still be backed off from. What
+//! fails too often within a window is given up.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -17,22 +17,21 @@ use crate::Retry;
 /// When to try again, and when to give up.
 #[derive(Debug, Clone)]
 pub struct Backoff {
-    /// The first wait.
+    /// The wait after the first failure.
     pub base: Duration,
     /// Each wait is this many times the one before; at least 1.
     pub factor: f64,
-    /// No wait is longer, jitter aside.
+    /// The longest wait, before jitter.
     pub cap: Duration,
     /// Each wait is made longer or shorter by up to this part of it, in 0 ..= 1.
     pub jitter: f64,
     /// After running this long the next failure counts as the first.
     pub healthy: Duration,
-    /// Given up when restarted more often than this ...
+    /// The largest number of restarts within `window`; after the next failure it gives up.
     pub restarts_max: u32,
-    /// ... within this time. It slides: what lies further back is forgotten, so waits that are long
-    /// enough go on for ever.
+    /// The sliding window in which restarts are counted: with waits that are long enough it never gives up.
     pub window: Duration,
-    /// Give up after this many failures in a row without a healthy period; `None` is never.
+    /// The largest number of failures in a row without a healthy period; `None` is no limit.
     pub attempts_max: Option<u32>,
 }
 
@@ -53,13 +52,13 @@ impl Default for Backoff {
     }
 }
 
-/// The limit that something given up has passed.
+/// The limit at which a backoff gave up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Limit {
-    /// So many failures in a row.
+    /// The largest number of failures in a row.
     InARow(u32),
-    /// So many restarts in so much time.
+    /// The largest number of restarts within a window.
     Within(u32, Duration),
 }
 
@@ -78,20 +77,20 @@ impl fmt::Display for Limit {
     }
 }
 
-/// Counts the attempts of one thing that is tried again and again.
+/// Counts the attempts at one connection, source or write.
 #[derive(Debug)]
 pub struct Attempts {
     policy: Backoff,
     rng: StdRng,
     /// Failures since the last healthy period.
     failures: u32,
-    /// When it was restarted, within the window.
+    /// The times of the restarts within the window.
     restarts: VecDeque<Instant>,
-    passed: Option<Limit>,
+    exceeded: Option<Limit>,
 }
 
 impl Attempts {
-    /// `seed` decides the jitter.
+    /// No attempts yet. `seed` decides the jitter.
     pub fn new(policy: Backoff, seed: u64) -> Self {
         let rng = StdRng::seed_from_u64(seed);
         Self {
@@ -99,12 +98,12 @@ impl Attempts {
             rng,
             failures: 0,
             restarts: VecDeque::new(),
-            passed: None,
+            exceeded: None,
         }
     }
 
-    /// How long to wait after a failure of something that ran for `ran_for`, and whose error said
-    /// `retry`. `None`: do not try again.
+    /// The wait after a failure that came after running for `ran_for`, and whose error answers `retry`.
+    /// `None`: do not retry.
     pub fn next(&mut self, ran_for: Duration, retry: Retry) -> Option<Duration> {
         if ran_for >= self.policy.healthy {
             self.failures = 0;
@@ -115,17 +114,16 @@ impl Attempts {
             Retry::Backoff => Duration::ZERO,
             Retry::After(at_least) => at_least,
         };
-        self.passed = self.too_many().or_else(|| self.too_often());
-        match self.passed {
+        self.exceeded = self.too_many().or_else(|| self.too_often());
+        match self.exceeded {
             Some(_) => None,
             None => Some(self.delay().max(asked)),
         }
     }
 
-    /// The limit that was passed when [`next`](Self::next) last said not to try again; `None` if it
-    /// was the error that said so.
+    /// The limit that made [`next`](Self::next) give up; `None` if the error did.
     pub fn passed(&self) -> Option<Limit> {
-        self.passed
+        self.exceeded
     }
 
     /// Failures since the last healthy period.

@@ -1,4 +1,4 @@
-//! What a connector declares of itself: its name, its options, what it can carry, how it is made.
+//! What a connector declares: its name, its options, its formats, its constructors.
 //!
 //! A connector is one file with a struct of options for each direction and a `pub const CONNECTOR`,
 //! plus one line in `registry.rs`. A user's own connector is the same constant, given to
@@ -12,81 +12,81 @@ use crate::formats::Encoder;
 use crate::options::{ByteSize, Checked, OptionSet};
 use crate::{Cursor, ErrorStrategy, Guarantee, Result, Sink, Source, Tally};
 
-/// A way to the outside world.
+/// The declaration of a connector to an external system.
 #[derive(Clone, Copy)]
 pub struct Connector {
     /// Its name in `connector = '...'`: lower case letters, digits and `_`.
     pub name: &'static str,
-    /// What it reaches, in one line without a full stop.
+    /// The system it reaches, in one line without a full stop.
     pub summary: &'static str,
-    /// How rows come in.
+    /// The connector as a source; `None` if it is only a sink.
     pub source: Option<SourceKind>,
-    /// How rows go out.
+    /// The connector as a sink; `None` if it is only a source.
     pub sink: Option<SinkKind>,
 }
 
 /// A connector as a source.
 #[derive(Clone, Copy)]
 pub struct SourceKind {
-    /// Its options.
+    /// The options of the source.
     pub options: OptionSet,
-    /// The formats of its frames, the default first; none if it emits rows.
+    /// The formats of its frames, the default first; empty if it emits rows.
     pub formats: &'static [&'static str],
-    /// The largest frame taken unless the user says otherwise; of no meaning without formats.
+    /// The default of `max_frame`; unused without formats.
     pub max_frame: ByteSize,
-    /// Settles the columns: takes those that the user declared, if any, and returns them, or those
-    /// that it knows by itself, or none; or says which one it cannot fill.
+    /// Settles the columns. The argument are those that the user declared, if any; the result are these, or
+    /// those that the connector knows by itself, or none. Fails if it cannot fill a declared column.
     pub columns: fn(&Checked, Option<SchemaRef>) -> Result<Option<SchemaRef>>,
-    /// Makes it. Reaches for nothing outside: that is for `validate` and `run`.
+    /// Makes the source. Does not touch the external system: `validate` and `run` do.
     pub create: fn(SourceArgs<'_>) -> Result<Box<dyn Source>>,
 }
 
 impl SourceKind {
-    /// For [`columns`](Self::columns): it knows none by itself and takes any that its format can fill.
+    /// For [`columns`](Self::columns) of a connector that knows none by itself and takes any that its format
+    /// can fill.
     pub fn declared_columns(_: &Checked, declared: Option<SchemaRef>) -> Result<Option<SchemaRef>> {
         Ok(declared)
     }
 }
 
-/// What a source is made of.
+/// The arguments of a source's constructor.
 pub struct SourceArgs<'a> {
-    /// Its options, to be read with [`Checked::get`].
+    /// The checked options, to be read with [`Checked::get`].
     pub options: &'a Checked,
-    /// Its columns.
+    /// The columns of the rows it emits.
     pub schema: SchemaRef,
-    /// Where to continue.
+    /// The cursor to continue from; `None` for the first start.
     pub cursor: Option<Cursor>,
     /// The name of the format of its frames; `None` if it has none.
     pub format: Option<&'static str>,
-    /// Counts the rows that it leaves out because its options say so.
+    /// Drop counter for rows that its options make it drop.
     pub dropped: Arc<Tally>,
 }
 
 /// A connector as a sink.
 #[derive(Clone, Copy)]
 pub struct SinkKind {
-    /// Its options.
+    /// The options of the sink.
     pub options: OptionSet,
-    /// The formats it writes, the default first; none if it takes rows as they are.
+    /// The formats it writes, the default first; empty if it takes rows as they are.
     pub formats: &'static [&'static str],
-    /// How often a row arrives with these options, if the process crashes and is started again with
-    /// what was saved.
+    /// How often a row arrives with these options if the process crashes and restarts from what was saved.
     pub guarantee: fn(&Checked) -> Guarantee,
-    /// Makes it. Reaches for nothing outside: that is for `validate` and `open`.
+    /// Makes the sink. Does not touch the external system: `validate` and `open` do.
     pub create: fn(SinkArgs<'_>) -> Result<Box<dyn Sink>>,
 }
 
-/// What a sink is made of.
+/// The arguments of a sink's constructor.
 pub struct SinkArgs<'a> {
-    /// Its options, to be read with [`Checked::get`].
+    /// The checked options, to be read with [`Checked::get`].
     pub options: &'a Checked,
     /// The columns of the rows it will get.
     pub schema: SchemaRef,
     /// Turns rows into frames in the format chosen; `None` if the sink has no formats.
     pub encoder: Option<Box<dyn Encoder>>,
-    /// The name of that format.
+    /// The name of the format of `encoder`.
     pub format: Option<&'static str>,
-    /// What is done with rows that it cannot write; if it is said, a sink that tries again by itself
-    /// must not do so without end.
+    /// What happens to rows that it cannot write. If the user set it, a sink that retries by itself must do
+    /// so with a limit.
     pub strategy: Option<ErrorStrategy>,
 }

@@ -1,19 +1,19 @@
-//! The reference pages of connectors and formats, made of what they declare.
+//! The reference pages of connectors and formats, generated from what they declare.
 //!
-//! `docs/connectors/NAME.md`, `docs/formats.md` and `docs/errors.md` are this text and nothing else; a test rewrites them
-//! and fails once when they are stale. So a page cannot name an option that is not there, or another
-//! default than the one that holds.
+//! `docs/connectors/NAME.md`, `docs/formats.md` and `docs/errors.md` are this text and nothing else; a test
+//! rewrites them and fails once when they are stale. So a page cannot name an option that does not exist, or
+//! a default that does not hold.
 
 use arrow::datatypes::Field;
 
 use crate::connector::{Connector, SinkKind, SourceKind};
 use crate::formats::{FORMATS, Format, sql_name};
 use crate::options::{OptionSet, Row};
-use crate::registry::{sink_sets, source_sets};
+use crate::registry::{sink_sets, sorted_rows, source_sets};
 use crate::{DeadLetter, ErrorOptions};
 
 /// The first line of every page.
-const MADE: &str = "<!-- Made of the options that the code declares: change them there. -->";
+const MADE: &str = "<!-- Generated from the options that the code declares: change them there. -->";
 
 /// The page of one connector, in Markdown.
 pub fn connector(connector: &Connector) -> String {
@@ -34,9 +34,9 @@ pub fn connector(connector: &Connector) -> String {
 /// The page of the options about errors, in Markdown.
 pub fn errors() -> String {
     format!(
-        "{MADE}\n\n{ERRORS}{}{LETTERS}{}",
-        table(&rows(&[OptionSet::of::<ErrorOptions>()])),
-        letters()
+        "{MADE}\n\n{ERRORS}{}{DEAD_LETTERS}{}",
+        table(&sorted_rows(&[OptionSet::of::<ErrorOptions>()])),
+        dead_letter_columns()
     )
 }
 
@@ -44,42 +44,42 @@ pub fn errors() -> String {
 const ERRORS: &str = "\
 # When something fails
 
-Every source and every sink takes these options beside its own, with the connector's name in front or
-without: `websocket.error.strategy` is `error.strategy`.
+Every source and every sink has these options in addition to its own, with or without the connector's name
+in front: `websocket.error.strategy` is `error.strategy`.
 
-| `error.strategy` | a row that is no row | a source that fails | a sink that cannot write |
+| `error.strategy` | a row that cannot be decoded | a source that fails | a sink that cannot write |
 |---|---|---|---|
-| not given | is kept beside the stream | is started again | tries again without end |
-| `'retry'` | is kept beside the stream | is started again as `error.retry.*` says, then fails | tries again as `error.retry.*` says, then fails and keeps the rows |
-| `'dlq'` | goes to the stream `error.dlq.stream` | is started again | sends the rows to the stream `error.dlq.stream` |
-| `'drop'` | is counted | is started again | counts the rows and goes on |
+| not given | is kept beside the stream | is restarted | retries without limit |
+| `'retry'` | is kept beside the stream | is restarted as `error.retry.*` says, then fails | retries as `error.retry.*` says, then fails and keeps the rows |
+| `'dlq'` | goes to the stream `error.dlq.stream` | is restarted | sends the rows to the stream `error.dlq.stream` |
+| `'drop'` | is counted | is restarted | counts the rows and continues |
 | `'fail'` | ends the source | ends the source | ends the sink and keeps the rows |
 
-A failure that would be the same again, such as a value that the format cannot write, is not tried again.
-What the `restart.*` options of a source say goes before `error.retry.*`. With `dlq` and `drop` the rows of a batch that can be written are written. A sink that drops rows gives
-no guarantee, see `EXPLAIN GUARANTEES`.
+A failure that would repeat itself, such as a value that the format cannot write, is not retried. The `restart.*`
+options of a source take precedence over `error.retry.*`. With `dlq` and `drop` the rows of a batch that can be written
+are written. A sink that drops rows gives no guarantee, see `EXPLAIN GUARANTEES`.
 
-A sink that reconnects by itself, as `websocket` does, cannot write once it has given up: when as many attempts have failed as
-`reconnect.max.attempts` says, or, if that says nothing and there is an `error.strategy`, the first. Until then its rows wait.
-What it holds and the server has not confirmed is dropped, sent or kept with the rest; then each batch, and each attempt that
-`error.retry.*` grants, tries to connect once. While there is no connection the state in `system.sinks` is `backing_off` or
-`degraded`, with the reason. A sink that cannot be opened cannot write, either.
+A sink that reconnects by itself, as `websocket` does, cannot write once it has given up: after `reconnect.max.attempts`
+failed attempts, or, without that option and with an `error.strategy`, after the first. Until then its rows wait. Then
+the rows that the server has not confirmed are dropped, sent or kept with the rest, and each batch, and each retry that
+`error.retry.*` allows, tries to connect once. While there is no connection the state in `system.sinks` is `backing_off`
+or `degraded`, with the reason. A sink that cannot be opened cannot write, either.
 ";
 
-/// What stands before the columns of dead letters.
-const LETTERS: &str = "
+/// The text before the columns of dead letters.
+const DEAD_LETTERS: &str = "
 ## Dead letters
 
 A stream of dead letters has these columns. `original_event` holds the bytes as they came from a source,
-and a row on its way to a sink as a JSON object. The stream is made when it is first named, see
-[SQL](sql.md#dead-letters). If it does not take a letter, a bad row of a source is kept beside the source
-after all, and a row of a sink is written into the program's log, and counted.
+and a row on its way to a sink as a JSON object. The stream is created when it is first named, see
+[SQL](sql.md#dead-letters). If it does not accept a dead letter, a bad row of a source is kept beside the
+source after all, and a row of a sink is written into the program's log, and counted.
 
 | column | type |
 |---|---|
 ";
 
-fn letters() -> String {
+fn dead_letter_columns() -> String {
     let schema = DeadLetter::schema();
     let line = |field: &std::sync::Arc<Field>| {
         let kind = sql_name(field.data_type());
@@ -95,7 +95,7 @@ pub fn formats() -> String {
 }
 
 fn source(name: &str, kind: &SourceKind) -> String {
-    let rows = rows(&source_sets(kind, None));
+    let rows = sorted_rows(&source_sets(kind, None));
     let example = example(&rows);
     let mut section = format!(
         "\n## As a source\n\n```sql\nCREATE SOURCE my_source (...)\nWITH (connector = '{name}'{example});\n```\n"
@@ -113,7 +113,7 @@ fn source(name: &str, kind: &SourceKind) -> String {
 }
 
 fn sink(name: &str, kind: &SinkKind) -> String {
-    let rows = rows(&sink_sets(kind, None));
+    let rows = sorted_rows(&sink_sets(kind, None));
     let example = example(&rows);
     let mut section = format!(
         "\n## As a sink\n\n```sql\nCREATE SINK my_sink FROM my_stream\nWITH (connector = '{name}'{example});\n```\n"
@@ -128,7 +128,7 @@ fn sink(name: &str, kind: &SinkKind) -> String {
 fn format_section(format: &Format) -> String {
     let mut section = format!("\n## {}\n\n{}.\n", format.name, sentence(format.summary));
     let mut part = |what: &str, options: Option<OptionSet>| {
-        let rows = rows(options.as_slice());
+        let rows = sorted_rows(options.as_slice());
         if !rows.is_empty() {
             section += &format!("\n{what}:\n{}", table(&rows));
         }
@@ -150,16 +150,6 @@ fn carried(formats: &[&str]) -> String {
         .map(|name| format!("[`{name}`](../formats.md#{name})"));
     let names = names.collect::<Vec<_>>().join(", ");
     format!("\nFormats: {names}; the first unless `format` says otherwise.")
-}
-
-fn rows(sets: &[OptionSet]) -> Vec<Row> {
-    let mut rows: Vec<Row> = sets.iter().flat_map(OptionSet::rows).collect();
-    rows.sort_by(|a, b| {
-        b.required
-            .cmp(&a.required)
-            .then_with(|| a.name.cmp(&b.name))
-    });
-    rows
 }
 
 /// The required options, for the statement that shows how to write one.
@@ -193,16 +183,16 @@ fn table(rows: &[Row]) -> String {
     format!("\n| option | takes | default | what it is |\n|---|---|---|---|\n{lines}")
 }
 
-/// Text that does not end its cell.
+/// Text that does not end its table cell.
 fn cell(text: &str) -> String {
     text.replace('|', "\\|")
 }
 
-/// With a capital letter.
+/// The text with a capital first letter.
 fn sentence(text: &str) -> String {
-    let mut letters = text.chars();
-    letters
+    let mut chars = text.chars();
+    chars
         .next()
-        .map(|first| first.to_uppercase().chain(letters).collect())
+        .map(|first| first.to_uppercase().chain(chars).collect())
         .unwrap_or_default()
 }

@@ -1,8 +1,8 @@
 //! Runs a source once: polls it, and carries what it emitted to the lane.
 //!
-//! Both are one future in one task. Each turn polls the source until it waits, then hands on what it
-//! left; that is why a waiting source never sits on rows. While the lane is slow the source goes on
-//! being polled, so that it can answer pings and fill the next batch, until there is no room.
+//! Both are one future in one task. Each poll runs the source until it waits, then sends what it emitted;
+//! so a waiting source never holds rows back. While the lane is slow the source is still polled, so that
+//! it can answer pings and fill the next batch, until there is no room.
 
 use std::future::{Future, poll_fn};
 use std::panic::AssertUnwindSafe;
@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::gather::{Gather, panic_message};
 use crate::output::lock;
-use crate::status::{StatusCell, Taken};
+use crate::status::{ItemCounts, StatusCell};
 use crate::{End, Error, Lane, Output, OutputParts, Result, Source};
 
 /// Runs `source` once and delivers everything that it emits, also when it then fails.
@@ -44,7 +44,7 @@ fn panicked(panic: &(dyn std::any::Any + Send)) -> Error {
 /// Hands items to the lane until the source has ended and nothing is left.
 async fn deliver(gather: &Mutex<Gather>, lane: &mut dyn Lane, status: &StatusCell) -> Result<()> {
     while let Some(item) = poll_fn(|_| lock(gather).poll_take()).await {
-        let taken = Taken::of(&item);
+        let taken = ItemCounts::of(&item);
         lane.send(item).await?;
         status.count(taken);
     }
@@ -73,7 +73,7 @@ async fn together(
                     let Some(failure) = lock(gather).take_failure() else {
                         return Poll::Pending;
                     };
-                    // A source that waits would not hear of it for long. What is queued is sent.
+                    // A source that waits might not notice it for long. What is queued is sent.
                     ended = Some(Err(failure));
                     lock(gather).end();
                 }

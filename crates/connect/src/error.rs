@@ -1,24 +1,24 @@
-//! What can go wrong between Headwater and the outside.
+//! What can go wrong between Headwater and an external system.
 //!
 //! One enum for the crate. A variant says what happened in the user's world and carries the values;
-//! the sentence is made in one place, here. [`Error::retry`] answers whether the same thing, tried
-//! again, can end differently: a connector decides that where the error arises, and the lifecycle
-//! wrapper acts on it. Problems with options have their own type, `options::Problem`, because they
-//! carry places in the user's text and are reported all at once.
+//! the sentence is made in one place, here. [`Error::retry`] answers whether a retry can end
+//! differently: a connector decides that where the error arises, and the supervisor acts on it. Problems
+//! with options have their own type, `options::Problem`, because they carry positions in the user's text and
+//! are reported all at once.
 
 use std::time::Duration;
 
-/// The result of everything that talks to the outside.
+/// The result of everything that can fail in this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// Whether trying again can help.
+/// Whether a retry can help.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Retry {
-    /// Try again with backoff.
+    /// Retry after the backoff's wait.
     Backoff,
-    /// Try again, but not before this long: the other side asked for it.
+    /// Retry, but only after this wait, which the other side asked for.
     After(Duration),
-    /// Never: the same thing would happen again.
+    /// Do not retry: the failure would repeat itself.
     Fatal,
 }
 
@@ -30,63 +30,63 @@ pub enum Error {
     #[error(transparent)]
     LaneClosed(#[from] crate::LaneClosed),
     /// A URL that cannot be used.
-    #[error("{url:?} is no usable URL: {reason}")]
+    #[error("{url:?} is not a usable URL: {reason}")]
     InvalidUrl {
-        /// As given.
+        /// The URL, without its secrets.
         url: String,
         /// What is wrong with it.
         reason: String,
     },
-    /// The outside system could not be reached.
+    /// The external system could not be reached.
     #[error("cannot reach {target}: {reason}")]
     Unreachable {
-        /// What was tried.
+        /// The system that was tried, as the user names it.
         target: String,
-        /// What came back.
+        /// The cause, as a clause.
         reason: String,
-        /// Whether to try again.
+        /// Whether a retry can help.
         retry: Retry,
     },
-    /// The outside system answered, and what it said ends this attempt.
+    /// The external system answered with a refusal.
     #[error("{target} refused: {reason}")]
     Refused {
-        /// Who answered.
+        /// The system that answered, as the user names it.
         target: String,
-        /// What it said.
+        /// Its answer, as a clause.
         reason: String,
-        /// Whether to try again.
+        /// Whether a retry can help.
         retry: Retry,
     },
     /// A command that cannot be run as it is written.
     #[error("cannot run {command}: {reason}")]
     NotRunnable {
-        /// The command.
+        /// The command, as the user wrote it.
         command: String,
-        /// What is missing.
+        /// What is missing, as a clause.
         reason: String,
     },
-    /// A command ended, and that was not all that was wanted of it.
+    /// A command ended that should have run on, or with a failure.
     #[error("{command} ended with {how}{}", after_colon(stderr_tail))]
     Exited {
-        /// The command.
+        /// The command, as the user wrote it.
         command: String,
         /// `exit code 1` or `signal 9`.
         how: String,
-        /// Its last lines on stderr.
+        /// The last lines it wrote to stderr.
         stderr_tail: String,
-        /// Whether to run it again.
+        /// Whether a retry can help.
         retry: Retry,
     },
     /// Reading or writing failed.
     #[error("{what}: {source}")]
     Io {
-        /// What was being done to what, e.g. `cannot open /var/log/x`.
+        /// The failed action and its object, e.g. `cannot open /var/log/x`.
         what: String,
-        /// The system's answer.
+        /// The error of the operating system.
         source: std::io::Error,
     },
     /// `start` was called with a token that was cancelled before.
-    #[error("the source was told to stop before it was started")]
+    #[error("the source was stopped before it was started")]
     Cancelled,
     /// `start` was called without anything to write to.
     #[error("the source has no output to write to")]
@@ -94,35 +94,35 @@ pub enum Error {
     /// `start` was called on a source that has not ended.
     #[error("the source is already {state}")]
     AlreadyRunning {
-        /// The state it is in.
+        /// The state that the source is in.
         state: crate::State,
     },
-    /// The source went on emitting after it was told to stop.
-    #[error("the source was told to stop")]
+    /// The source continued to emit after it was stopped.
+    #[error("the source was stopped")]
     Stopped,
     /// Code of a connector or format panicked; the panic was contained.
     #[error("the {what} panicked: {message}")]
     Panicked {
-        /// `source` or `decoder`.
+        /// The code that panicked: `source` or `decoder`.
         what: &'static str,
-        /// The panic's message.
+        /// The message of the panic.
         message: String,
     },
-    /// A source that fails again and again was given up.
+    /// A source that failed too often was given up.
     #[error("given up after {failures} failures without a healthy period ({limit}): {last}")]
     TooManyRestarts {
         /// Failures since the last healthy period.
         failures: u32,
-        /// What was allowed.
+        /// The limit that was exceeded.
         limit: crate::Limit,
-        /// The last failure.
+        /// The last of these failures.
         last: Box<Error>,
     },
     /// A source emitted frames although it was declared to emit rows.
-    #[error("the source emits frames, but has no format to decode them with")]
+    #[error("the source emits frames, but has no format to decode them")]
     NoDecoder,
     /// A sink that writes bytes was made without a format.
-    #[error("the sink writes bytes, but has no format to make them with")]
+    #[error("the sink writes bytes, but has no format to encode rows")]
     NoEncoder,
     /// A sink was written to before it was opened, or after it was closed.
     #[error("the sink is not open")]
@@ -138,164 +138,164 @@ pub enum Error {
     /// Columns that the connector or the format cannot fill or write.
     #[error("column {column:?} cannot be used here: {reason}")]
     UnusableColumn {
-        /// Its name.
+        /// The name of the column.
         column: String,
-        /// Why.
+        /// Why it cannot be used, as a clause.
         reason: String,
     },
     /// A source without columns.
-    #[error("connector {connector} needs columns: it does not know any of its own")]
+    #[error("connector {connector} needs columns: it has none of its own")]
     ColumnsMissing {
-        /// The connector.
+        /// The name of the connector.
         connector: String,
     },
     /// No connector has this name.
     #[error("there is no connector {name:?}")]
     UnknownConnector {
-        /// As asked for.
+        /// The name in the statement.
         name: String,
-        /// The most similar name there is.
+        /// The most similar name of a connector.
         nearest: Option<String>,
     },
-    /// The connector cannot do this.
-    #[error("connector {connector} is no {role}")]
+    /// The connector does not have this role.
+    #[error("connector {connector} is not a {role}")]
     WrongRole {
-        /// The connector.
+        /// The name of the connector.
         connector: String,
-        /// `source` or `sink`.
+        /// The missing role: `source` or `sink`.
         role: &'static str,
     },
     /// A connector of this name exists already.
     #[error("there is already a connector {name:?}")]
     DuplicateConnector {
-        /// The name.
+        /// The name that is taken.
         name: String,
     },
     /// A connector whose declaration breaks a rule that every connector keeps.
     #[error("connector {connector} is declared wrongly: {reason}")]
     BadConnector {
-        /// The connector.
+        /// The name of the connector.
         connector: String,
-        /// The rule.
+        /// The rule that is broken, as a sentence.
         reason: String,
     },
     /// A saved cursor that this connector cannot have written.
-    #[error("the saved cursor is not one of this connector: {reason}")]
+    #[error("the saved cursor is not from this connector: {reason}")]
     BadCursor {
-        /// What does not fit.
+        /// What does not match, as a clause.
         reason: String,
     },
-    /// The outside is not what a saved receipt speaks of.
-    #[error("cannot go on writing to {target}: {reason}")]
+    /// A saved receipt does not match the external system.
+    #[error("cannot continue writing to {target}: {reason}")]
     BadReceipt {
-        /// What is written to.
+        /// The file or system that is written to.
         target: String,
-        /// What does not fit.
+        /// What does not match, as a clause.
         reason: String,
     },
-    /// A frame that is no row, in a source that shall fail on one.
+    /// An undecodable frame, in a source with `error.strategy = 'fail'`.
     #[error("a row is bad, and error.strategy is 'fail': {reason}")]
     BadRow {
-        /// Why it is no row.
+        /// Why it cannot be decoded, as a sentence.
         reason: String,
     },
     /// No source of this kind can be made.
     #[error("there is no source of kind {kind:?}, there are {}", registered.join(", "))]
     UnknownSourceKind {
-        /// As asked for.
+        /// The kind asked for.
         kind: String,
-        /// Those that there are.
+        /// The kinds that can be made, sorted.
         registered: Vec<String>,
     },
-    /// A source cannot be made of the options, credentials or cursor it was given.
+    /// A source cannot be made of these options, credentials or cursor.
     #[error("source {id:?} cannot be made: {reason}")]
     BadConfig {
-        /// Its id.
+        /// The id of the source.
         id: String,
-        /// All that is wrong.
+        /// All problems, as sentences.
         reason: String,
     },
-    /// A source could be made, and what it reads cannot be reached.
+    /// A source could be made, and its external system cannot be reached.
     #[error("source {id:?}: {last}")]
     NotReached {
-        /// Its id.
+        /// The id of the source.
         id: String,
-        /// What came of trying.
+        /// The failure of the attempt.
         last: Box<Error>,
     },
     /// There is an active source of this id.
     #[error("there is already an active source {id:?}")]
     SourceExists {
-        /// The id.
+        /// The id asked for.
         id: String,
     },
     /// There is no active source of this id.
     #[error("there is no active source {id:?}")]
     NoSuchSource {
-        /// The id.
+        /// The id asked for.
         id: String,
     },
     /// A source that was being read has failed for good.
     #[error("source {id:?} failed: {reason}")]
     SourceFailed {
-        /// Its id.
+        /// The id of the source.
         id: String,
-        /// What happened.
+        /// What happened, as a sentence.
         reason: std::sync::Arc<str>,
     },
     /// A cursor for a source that does not continue from one.
     #[error("there is a cursor, and sources of kind {kind:?} do not continue from one")]
     NotIncremental {
-        /// The kind.
+        /// The kind of the source.
         kind: String,
     },
-    /// A cursor could not be kept, or not be found again.
+    /// A cursor could not be saved or loaded.
     #[error("cannot {what} the cursor of source {id:?}: {reason}")]
     CursorStore {
-        /// `save` or `load`.
+        /// The failed action: `save` or `load`.
         what: &'static str,
-        /// The source.
+        /// The id of the source.
         id: String,
-        /// What the store says.
+        /// The error of the store.
         reason: String,
     },
-    /// Somebody else writes to the same place, where only one can.
+    /// Another sink or program writes to a target that allows only one writer.
     #[error("cannot write {target}: another sink or program is writing it")]
     InUse {
-        /// What is written to.
+        /// The file that is written to.
         target: String,
     },
-    /// Rows could not be made.
+    /// The connector `generate` could not make rows.
     #[error("cannot make rows: {reason}")]
     Generate {
-        /// Why.
+        /// The cause, as a clause.
         reason: String,
     },
-    /// Options that were checked before no longer fit; the message says which.
+    /// Checked options cannot be used after all; the message names them.
     #[error("{0}")]
     Options(String),
     /// Rows could not be turned into bytes.
     #[error("cannot write rows as {format}: {reason}")]
     Encode {
-        /// The format.
+        /// The name of the format.
         format: &'static str,
-        /// Why.
+        /// The cause, as a clause.
         reason: String,
     },
     /// A format that reads or writes another number of columns.
     #[error("format {format} takes {needs} column, not {has}")]
     ColumnCount {
-        /// The format.
+        /// The name of the format.
         format: &'static str,
-        /// How many it takes.
+        /// The number of columns it takes.
         needs: usize,
-        /// How many there are.
+        /// The number of columns declared.
         has: usize,
     },
 }
 
 impl Error {
-    /// Whether trying again can help; decided where the error arises.
+    /// Whether a retry can help; decided where the error arises.
     pub fn retry(&self) -> Retry {
         match self {
             Self::Unreachable { retry, .. }
@@ -338,12 +338,12 @@ impl Error {
         }
     }
 
-    /// Whether it is about what the rows hold: other rows could be written.
+    /// Whether the values of the rows caused it, so that other rows could be written.
     pub fn is_of_rows(&self) -> bool {
         matches!(self, Self::Encode { .. })
     }
 
-    /// The kind of error in one word, for a program; it never changes.
+    /// The kind of error in one word, for programs; it never changes.
     pub fn name(&self) -> &'static str {
         match self {
             Self::LaneClosed(_) => "lane_closed",
@@ -388,14 +388,14 @@ impl Error {
         }
     }
 
-    /// What a person can do about it, where we know.
+    /// What the user can do about it, where that is known.
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::UnknownConnector { nearest, .. } => nearest
                 .as_ref()
                 .map(|name| format!("did you mean {name:?}?")),
             Self::BadReceipt { .. } => Some(
-                "put back the file as it was; or drop the sink and create it again, with another \
+                "restore the file as it was; or drop the sink and create it again with another \
                  path: it then begins with the rows of that moment"
                     .to_owned(),
             ),

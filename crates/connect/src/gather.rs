@@ -19,23 +19,23 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 
 use crate::formats::{Decoded, Decoder, Frames};
-use crate::{Bad, BadRows, Clock, Cursor, Delivery, Error, Item, Result, stamp};
+use crate::{Bad, BadRows, Clock, Cursor, Delivery, Error, Item, Result, metadata_columns};
 
-/// This many frames are decoded at once.
+/// The largest number of frames decoded at once.
 pub(crate) const FRAMES_MAX: usize = 8_192;
-/// This many bytes of frames are decoded at once.
+/// Bytes of gathered frames at which they are decoded.
 pub(crate) const BYTES_MAX: usize = 1 << 20;
 
 pub(crate) struct Gather {
     decoder: Option<Box<dyn Decoder>>,
-    /// What leaves here.
+    /// The columns of what is handed on.
     columns: SchemaRef,
-    /// What the source or the decoder fills: `columns` without the stamps.
+    /// The columns that the source or the decoder fills: `columns` without the metadata columns.
     schema: SchemaRef,
     bad_rows: BadRows,
     clock: Arc<dyn Clock>,
     origin: Option<Arc<str>>,
-    /// Came before everything in `frames`.
+    /// Bad rows that came before everything in `frames`.
     bad: Vec<Bad>,
     frames: Frames,
     /// The latest cursor, and how many of `frames` it covers: in `0 ..= frames.len()`.
@@ -43,9 +43,9 @@ pub(crate) struct Gather {
     /// When the first of `bad` and `frames` came.
     arrival_us: i64,
     queue: VecDeque<Item>,
-    /// Whether the source has returned: nothing follows what is here.
+    /// Whether the source has returned: nothing more is added.
     ended: bool,
-    /// A decoder that panicked, or a bad row that must not be; ends the attempt.
+    /// What ends the attempt: a decoder that panicked, or a bad row that `bad_rows` does not allow.
     failure: Option<Error>,
     /// Whether a bad row has ended the attempt: nothing more is handed on.
     spoilt: bool,
@@ -60,7 +60,7 @@ impl Gather {
         bad_rows: BadRows,
         clock: Arc<dyn Clock>,
     ) -> Self {
-        let schema = stamp::without(&columns);
+        let schema = metadata_columns::without(&columns);
         Self {
             decoder,
             columns,
@@ -86,7 +86,7 @@ impl Gather {
         self.decoder.is_some()
     }
 
-    /// Whether so much is gathered that it should be sealed before more comes.
+    /// Whether the gathered frames should be sealed before more come.
     pub(crate) fn is_full(&self) -> bool {
         self.frames.len() >= FRAMES_MAX || self.frames.bytes.len() >= BYTES_MAX
     }
@@ -108,13 +108,13 @@ impl Gather {
     }
 
     pub(crate) fn frame(&mut self, frame: &[u8]) {
-        self.stamp();
+        self.note_arrival();
         self.frames.push(frame);
     }
 
     /// Takes all frames out of `from`, without a copy when nothing is gathered.
     pub(crate) fn frames(&mut self, from: &mut Frames) {
-        self.stamp();
+        self.note_arrival();
         if self.frames.is_empty() {
             std::mem::swap(&mut self.frames, from);
         } else {
@@ -127,7 +127,7 @@ impl Gather {
         if !self.frames.is_empty() || self.cursor.is_some() {
             self.seal();
         }
-        self.stamp();
+        self.note_arrival();
         self.bad.push(bad);
     }
 
@@ -148,13 +148,13 @@ impl Gather {
         match self.queue.back_mut() {
             Some(Item::Rows(last)) if !gathered && !self.spoilt => last.cursor = Some(cursor),
             _ => {
-                self.stamp();
+                self.note_arrival();
                 self.cursor = Some((cursor, self.frames.len()));
             }
         }
     }
 
-    /// Something other than rows, in its place among them.
+    /// Queues something other than rows, behind what was emitted before it.
     pub(crate) fn item(&mut self, item: Item) {
         self.seal();
         self.queue.push_back(item);
@@ -169,14 +169,14 @@ impl Gather {
 
     // What the driver does.
 
-    /// The source has returned; what it left behind is sealed.
+    /// Seals what is left after the source has returned.
     pub(crate) fn end(&mut self) {
         self.seal();
         self.ended = true;
     }
 
-    /// The next item; `Ready(None)` after the last one. Called when the item before is done with, and
-    /// when the source waits: if nothing else is to be sent, what is gathered is sealed.
+    /// The next item; `Ready(None)` after the last one. Called when the previous item was sent, and when
+    /// the source waits: if the queue is empty, what is gathered is sealed.
     pub(crate) fn poll_take(&mut self) -> Poll<Option<Item>> {
         if self.queue.is_empty() {
             self.seal();
@@ -243,8 +243,8 @@ impl Gather {
         self.spoilt = true;
     }
 
-    /// Decodes `frames`. If the decoder panics every frame is bad and the attempt ends: nothing of
-    /// what it has half done is used again.
+    /// Decodes `frames`. If the decoder panics every frame is bad and the attempt ends: the decoder, whose
+    /// state may be half written, is not used again.
     fn decode(&mut self) -> Decoded {
         let nothing = || Decoded {
             rows: RecordBatch::new_empty(self.schema.clone()),
@@ -283,7 +283,7 @@ impl Gather {
         arrival_us: i64,
     ) -> Delivery {
         Delivery {
-            rows: self.stamped(rows, arrival_us),
+            rows: self.with_metadata(rows, arrival_us),
             bad,
             cursor,
             origin: self.origin.clone(),
@@ -291,14 +291,13 @@ impl Gather {
         }
     }
 
-    /// The rows with the columns that no message brings. A time that the column cannot hold ends the
-    /// attempt.
-    fn stamped(&mut self, rows: RecordBatch, arrival_us: i64) -> RecordBatch {
+    /// The rows with their metadata columns. A time that the column cannot hold ends the attempt.
+    fn with_metadata(&mut self, rows: RecordBatch, arrival_us: i64) -> RecordBatch {
         if Arc::ptr_eq(&self.columns, &self.schema) {
             return rows;
         }
         let origin = self.origin.as_deref();
-        stamp::stamp(&rows, &self.columns, arrival_us, origin).unwrap_or_else(|_| {
+        metadata_columns::add(&rows, &self.columns, arrival_us, origin).unwrap_or_else(|_| {
             self.failure = Some(Error::ColumnsDiffer {
                 found: describe(rows.schema_ref()),
                 declared: describe(&self.columns),
@@ -308,7 +307,7 @@ impl Gather {
     }
 
     /// Notes the time if this is the first thing gathered.
-    fn stamp(&mut self) {
+    fn note_arrival(&mut self) {
         if self.frames.is_empty() && self.bad.is_empty() && self.cursor.is_none() {
             self.arrival_us = self.clock.now_us();
         }
@@ -340,7 +339,7 @@ impl Gather {
     }
 }
 
-/// `name type, name type NOT NULL`.
+/// The columns as text: `name type, name type NOT NULL`.
 fn describe(schema: &SchemaRef) -> String {
     let column = |field: &Arc<arrow::datatypes::Field>| {
         let not_null = if field.is_nullable() { "" } else { " NOT NULL" };
@@ -354,7 +353,7 @@ fn describe(schema: &SchemaRef) -> String {
         .join(", ")
 }
 
-/// What a panic said.
+/// The message of a panic.
 pub(crate) fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
     text.or_else(|| panic.downcast_ref::<String>().cloned())

@@ -1,12 +1,12 @@
 //! The lifecycle around every source, written once so that no connector can get it wrong.
 //!
-//! A [`SourceHandle`] owns a source from its first start to its last stop. `start` returns at once; a
-//! task then runs the source, tries again with backoff when it fails in a way that trying again can
-//! help against, gives it up when that is too often ([`Backoff`]), contains its panics, and ends within a deadline when told to stop. What the source
+//! A [`SourceHandle`] is the supervisor of one source, from its first start to its last stop. `start`
+//! returns at once; a task then runs the source, retries with [`Backoff`] when a retry can help, gives up
+//! when it fails too often, contains its panics, and ends within a deadline after `stop`. What the source
 //! is doing is its [`Status`], which anyone may read or wait for.
 //!
-//! It leaves to the engine what a source is connected to (the [`Lane`]), where cursors are kept, and
-//! which sources should run.
+//! The engine decides what a source is connected to (the [`Lane`]), where cursors are kept, and which
+//! sources should run.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -27,43 +27,43 @@ use crate::{
     State, Status, SystemClock, Tap,
 };
 
-/// Makes a source and its decoder, as often as it is started.
+/// Makes a source and its decoder, each time it is started.
 pub trait Blueprint: Send + Sync + 'static {
     /// A source that continues from `cursor`.
     fn source(&self, cursor: Option<Cursor>) -> Result<Box<dyn Source>>;
-    /// Makes rows of its frames; `None` if it emits rows.
+    /// A decoder for its frames; `None` if it emits rows.
     fn decoder(&self) -> Result<Option<Box<dyn Decoder>>>;
-    /// Its columns.
+    /// The columns of its rows, metadata columns included.
     fn schema(&self) -> SchemaRef;
-    /// The largest frame taken, in bytes.
+    /// The largest frame accepted, in bytes.
     fn max_frame(&self) -> usize;
-    /// What becomes of frames that are no rows.
+    /// What happens to undecodable frames.
     fn bad_rows(&self) -> BadRows {
         BadRows::Keep
     }
-    /// When to try again after a failure: `given`, but for what its own options say.
+    /// When to retry after a failure: `given`, overridden by its own options.
     fn backoff(&self, given: Backoff) -> Backoff {
         given
     }
 }
 
-/// How a source is looked after.
+/// How a source is supervised.
 #[derive(Clone)]
 pub struct Care {
-    /// When to try again after a failure.
+    /// When to retry after a failure.
     pub backoff: Backoff,
-    /// Decides the jitter.
+    /// The seed of the jitter.
     pub seed: u64,
-    /// A source that has not ended this long after it was told to is dropped.
+    /// The time that a source has to end after `stop`; then it is dropped.
     pub stop_deadline: Duration,
-    /// Tells arrival times and the times in the status.
+    /// Supplies arrival times and the times in the status.
     pub clock: Arc<dyn Clock>,
-    /// Sees the raw bytes of every frame.
+    /// Is called with the raw bytes of every frame.
     pub tap: Option<Tap>,
 }
 
 impl Default for Care {
-    /// [`Backoff::default`], 5 s to stop, the machine's clock, a random seed.
+    /// [`Backoff::default`], 5 s to stop, the machine's clock, a random seed, no tap.
     fn default() -> Self {
         Self {
             backoff: Backoff::default(),
@@ -83,14 +83,13 @@ pub struct SourceHandle {
     task: Mutex<Option<Task>>,
 }
 
-/// The task of a started source.
 struct Task {
     stop: CancellationToken,
     abort: AbortHandle,
 }
 
 impl SourceHandle {
-    /// A source in the state initial, which will continue from `cursor`.
+    /// A source in the state `initial`, which continues from `cursor` when it is started.
     pub fn new(blueprint: Arc<dyn Blueprint>, cursor: Option<Cursor>, care: Care) -> Self {
         let status = StatusCell::new(care.clock.clone(), cursor);
         Self {
@@ -101,25 +100,25 @@ impl SourceHandle {
         }
     }
 
-    /// The next start continues from `cursor`. Of no effect while the source runs.
+    /// Makes the next start continue from `cursor`. Does nothing while the source runs.
     pub fn resume_from(&self, cursor: Option<Cursor>) {
         self.status.resume_from(cursor);
     }
 
-    /// Checks that the outside system can be reached. Reads no data, starts nothing.
+    /// Checks that the external system can be reached. Reads no data, starts nothing.
     pub async fn validate(&self) -> Result<()> {
         let source = self.blueprint().source(self.status.get().cursor)?;
         source.validate().await
     }
 
-    /// What the source is made of.
+    /// The blueprint that the next start uses.
     pub fn blueprint(&self) -> Arc<dyn Blueprint> {
         let blueprint = self.blueprint.lock();
         Arc::clone(&blueprint.unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// The next start makes the source of `blueprint`, which has the same columns, and continues from
-    /// the same cursor. A source that is running goes on as it was.
+    /// Makes the next start use `blueprint`, which has the same columns, and the same cursor. A source that
+    /// is running is not affected.
     pub fn remake(&self, blueprint: Arc<dyn Blueprint>) {
         let mut current = self
             .blueprint
@@ -128,10 +127,10 @@ impl SourceHandle {
         *current = blueprint;
     }
 
-    /// Starts the source and returns at once; must be called within a tokio runtime. The source runs,
-    /// in the `tracing` span of the caller, until its input ends, it fails for good, `stop` is cancelled or [`stop`](Self::stop) is called;
-    /// then the lane is dropped. A source that has ended may be started again, and continues from the
-    /// last cursor that its lane has taken; failures of the starts before do not count.
+    /// Starts the source and returns at once; must be called within a tokio runtime. The source runs, in
+    /// the `tracing` span of the caller, until its input ends, it fails for good, `stop` is cancelled or
+    /// [`stop`](Self::stop) is called; then the lane is dropped. A source that has ended may be started
+    /// again, and continues from the last cursor that its lane has taken; earlier failures do not count.
     ///
     /// Fails if `stop` is cancelled already, if there is no lane, and if the source is running.
     pub fn start(&self, stop: &CancellationToken, lane: Option<Box<dyn Lane>>) -> Result<()> {
@@ -147,10 +146,10 @@ impl SourceHandle {
         let stop = stop.child_token();
         let (blueprint, mut care) = (self.blueprint(), self.care.clone());
         care.backoff = blueprint.backoff(care.backoff);
-        let run = Run {
+        let run = SourceRun {
             blueprint,
             care,
-            status: self.status.next_start(),
+            status: self.status.next_generation(),
             stop: stop.clone(),
             lane,
         };
@@ -165,13 +164,13 @@ impl SourceHandle {
         self.end_as(State::Stopped).await;
     }
 
-    /// Like [`stop`](Self::stop), but the source is to be started again: its state is paused.
+    /// Like [`stop`](Self::stop), but the state is then `paused`.
     pub async fn pause(&self) {
         self.end_as(State::Paused).await;
     }
 
-    /// Forgets where the source was, so that its next start begins as its first did; what was paused is
-    /// stopped. Does nothing while it is running.
+    /// Forgets the cursor, so that the next start begins as the first did; a paused source is then stopped.
+    /// Does nothing while the source is running.
     pub fn forget_cursor(&self) {
         let state = self.status.get().state;
         if state.is_active() {
@@ -183,16 +182,16 @@ impl SourceHandle {
             state
         };
         self.status
-            .latest()
+            .current()
             .enter(next, |status| status.cursor = None);
     }
 
-    /// How the source is doing.
+    /// The current status of the source.
     pub fn status(&self) -> Status {
         self.status.get()
     }
 
-    /// Tells of every change of the status.
+    /// A receiver of every change of the status.
     pub fn watch(&self) -> watch::Receiver<Status> {
         self.status.watch()
     }
@@ -205,18 +204,18 @@ impl SourceHandle {
         let patience = self.care.stop_deadline + Duration::from_millis(100);
         if tokio::time::timeout(patience, ended).await.is_err() {
             abort.abort();
-            // Whatever still runs of the task has no say any more.
-            let status = self.status.next_start();
+            // The task may still run: the new generation ignores what it writes.
+            let status = self.status.next_generation();
             status.enter(State::Stopped, |status| {
                 status.reason = Some(dropped(self.care.stop_deadline).into());
             });
         }
         if state == State::Paused && self.status.get().state == State::Stopped {
-            self.status.latest().enter(State::Paused, |_| {});
+            self.status.current().enter(State::Paused, |_| {});
         }
     }
 
-    /// Tells the task to stop; `None` if there is none at work.
+    /// Cancels the task; `None` if none is running.
     fn cancel(&self) -> Option<AbortHandle> {
         let task = self.task.lock().unwrap_or_else(PoisonError::into_inner);
         let task = task
@@ -240,8 +239,8 @@ fn dropped(deadline: Duration) -> String {
     )
 }
 
-/// What the task of a source holds.
-struct Run {
+/// The state of a source's task.
+struct SourceRun {
     blueprint: Arc<dyn Blueprint>,
     care: Care,
     status: StatusCell,
@@ -249,7 +248,7 @@ struct Run {
     lane: Box<dyn Lane>,
 }
 
-impl Run {
+impl SourceRun {
     async fn until_ended(mut self) {
         let (stop, status, deadline) = (
             self.stop.clone(),
@@ -265,7 +264,7 @@ impl Run {
             ended = self.attempts() => Some(ended),
             () = overdue => None,
         };
-        // The lane goes before the status tells that the source has ended: who sees the status finds
+        // The lane is dropped before the status changes: a reader who sees that the source has ended finds
         // everything delivered.
         drop(self);
         match ended {
@@ -278,7 +277,7 @@ impl Run {
         }
     }
 
-    /// Runs the source again and again until it ends, fails for good or is told to stop.
+    /// Runs the source repeatedly until it ends, fails for good or is stopped.
     async fn attempts(&mut self) -> Result<End> {
         let mut attempts = Attempts::new(self.care.backoff.clone(), self.care.seed);
         loop {
@@ -291,7 +290,7 @@ impl Run {
             let Some(wait) = attempts.next(started.elapsed(), error.retry()) else {
                 return Err(self.given_up(error, &attempts));
             };
-            tracing::warn!(%error, wait_ms = wait.as_millis() as u64, "source failed, will be tried again");
+            tracing::warn!(%error, wait_ms = wait.as_millis() as u64, "source failed, will be restarted");
             self.status.fail(State::BackingOff, error);
             tokio::select! {
                 () = self.stop.cancelled() => return Ok(End::Stopped),
@@ -302,8 +301,8 @@ impl Run {
         }
     }
 
-    /// Makes the source anew, from the last cursor delivered, and runs it once. One that loses its
-    /// connection and cannot go back leaves a gap.
+    /// Makes the source again, from the last cursor delivered, and runs it once. A source without cursors
+    /// that loses its connection leaves a gap.
     async fn attempt(&mut self) -> Result<End> {
         let mut source = self.blueprint.source(self.status.get().cursor)?;
         let parts = OutputParts {

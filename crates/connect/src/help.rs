@@ -1,4 +1,4 @@
-//! The help of a connector for a terminal, made of what it declares.
+//! The help of a connector for a terminal, generated from its declaration.
 
 use std::fmt::Write;
 
@@ -6,13 +6,13 @@ use crate::connector::Connector;
 use crate::error_options;
 use crate::formats::format;
 use crate::options::{OptionSet, Row};
-use crate::registry::{sink_sets, source_sets};
+use crate::registry::{sink_sets, sorted_rows, source_sets};
 
-/// The width of the text of an option.
+/// The widest line of an option's text, characters.
 const WIDTH: usize = 88;
 
-/// Everything that can be told to a connector: its options as a source and as a sink, and those of the
-/// formats it carries. `every_source` are the options that the caller adds to each source.
+/// All options of a connector: as a source, as a sink, and those of the formats it carries. `every_source`
+/// are the options that the caller adds to each source.
 pub fn connector(connector: &Connector, every_source: &[Row]) -> String {
     let mut text = format!("{}: {}\n", connector.name, connector.summary);
     if let Some(kind) = &connector.source {
@@ -50,12 +50,7 @@ fn section(text: &mut String, title: &str, formats: &[&str], sets: &[OptionSet])
         );
     }
     *text += ":\n";
-    let mut rows: Vec<Row> = sets.iter().flat_map(OptionSet::rows).collect();
-    rows.sort_by(|a, b| {
-        b.required
-            .cmp(&a.required)
-            .then_with(|| a.name.cmp(&b.name))
-    });
+    let rows = sorted_rows(sets);
     if rows.is_empty() {
         *text += "  it has no options\n";
     }

@@ -2,28 +2,48 @@
 //! that carries them to the engine.
 //!
 //! Everything a source sends is an [`Item`], in the order in which it happened. Rows travel with the
-//! cursor that covers them, so that whoever saves one saves the other. The engine gives its own
-//! lane; the sending half of a tokio channel is one too, for tests and small programs.
+//! cursor that covers them, so that both are saved together. The engine implements its own lane; the
+//! sending half of a tokio channel is one too, for tests and small programs.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use arrow::array::RecordBatch;
 use async_trait::async_trait;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-/// A source's place in the outside system, saved with the data it follows.
+use crate::{Error, Result};
+
+/// A source's position in the external system, saved with the rows before it.
 ///
 /// Opaque to everyone but the connector that wrote it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Cursor(pub serde_json::Value);
 
-/// A frame, or a part of one, that could not become a row.
+impl Cursor {
+    pub(crate) fn of(position: &impl Serialize) -> Result<Self> {
+        serde_json::to_value(position).map(Self).map_err(bad_cursor)
+    }
+
+    /// The position; fails if another connector wrote it.
+    pub(crate) fn read<T: DeserializeOwned>(&self) -> Result<T> {
+        T::deserialize(&self.0).map_err(bad_cursor)
+    }
+}
+
+fn bad_cursor(error: serde_json::Error) -> Error {
+    Error::BadCursor {
+        reason: error.to_string(),
+    }
+}
+
+/// An undecodable frame, or a part of one.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Bad {
     /// The bytes as they came.
     pub bytes: Vec<u8>,
-    /// Why they are no row: a sentence for a person.
+    /// Why they could not be decoded, as a sentence.
     pub reason: String,
 }
 
@@ -34,7 +54,7 @@ pub struct Delivery {
     pub rows: RecordBatch,
     /// What could not be decoded, in arrival order.
     pub bad: Vec<Bad>,
-    /// The place in the outside system that covers everything up to and including this delivery.
+    /// The cursor that covers everything up to and including this delivery.
     pub cursor: Option<Cursor>,
     /// Where the rows came from: a path, URL or topic.
     pub origin: Option<Arc<str>>,
@@ -45,43 +65,43 @@ pub struct Delivery {
 /// An interval in which rows may have been missed.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Gap {
-    /// What happened, for a person.
+    /// What happened, as a sentence.
     pub reason: String,
-    /// The last place known to be good, in the source's own terms.
+    /// The last position known to be good, in the source's own terms.
     pub from: Option<String>,
-    /// The first place after the gap.
+    /// The first position after the gap.
     pub to: Option<String>,
 }
 
-/// Something that happened to a source besides its rows.
+/// An event of a source other than its rows.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Lifecycle {
     /// Connected, opened or spawned.
     Connected {
-        /// To what: a URL, a path, a command.
+        /// The URL, path or command.
         to: String,
     },
-    /// Lost the connection, or the child ended, and will try again after `retry_in`.
+    /// Lost the connection, or the child ended; the next attempt follows after `retry_in`.
     Disconnected {
-        /// Why.
+        /// Why the connection was lost, as a sentence.
         reason: String,
-        /// How long until the next attempt.
+        /// The wait until the next attempt.
         retry_in: Duration,
     },
     /// A child process ended.
     Exited {
-        /// Its exit code, if it exited.
+        /// The exit code; `None` if a signal killed it.
         code: Option<i32>,
-        /// The signal that killed it, if one did.
+        /// The signal that killed it, if any.
         signal: Option<i32>,
-        /// How long it ran.
+        /// The time from its start to its end.
         ran_for: Duration,
-        /// Its last lines on stderr.
+        /// The last lines it wrote to stderr.
         stderr_tail: String,
     },
-    /// A file was replaced, truncated or removed, or a similar change of the outside system.
+    /// A file was replaced, truncated or removed, or the external system changed in a similar way.
     Changed {
-        /// What changed, for a person.
+        /// What changed, as a sentence.
         what: String,
     },
 }
@@ -89,11 +109,11 @@ pub enum Lifecycle {
 /// What a source sends, in order.
 #[derive(Debug, Clone)]
 pub enum Item {
-    /// Decoded rows.
+    /// Decoded rows and undecodable frames.
     Rows(Delivery),
     /// Rows may be missing here.
     Gap(Gap),
-    /// Something happened.
+    /// An event other than rows.
     Lifecycle(Lifecycle),
 }
 

@@ -1,4 +1,4 @@
-//! How Headwater reaches the outside world: sources, sinks, their options and their formats.
+//! How Headwater reaches external systems: sources, sinks, their options and their formats.
 //!
 //! A **source** produces *frames* (the bytes of one message) or Arrow batches into an [`Output`];
 //! a **sink** takes Arrow batches. Everything in between that a connector could get wrong (options,
@@ -35,6 +35,11 @@
 //!
 //! This crate knows Arrow and the client libraries. It does not know DataFusion, timely or the
 //! ring: the engine hands it a [`Lane`], and that is all it sees of what comes after.
+//!
+//! # Cargo features
+//!
+//! `file`, `process` and `websocket` include the connector of that name and its dependencies. All are on by
+//! default. A statement that names a connector that was left out gets the error for an unknown connector.
 
 mod again;
 mod backoff;
@@ -42,18 +47,24 @@ mod clock;
 pub mod conform;
 mod connector;
 mod connectors;
+mod dead_letters;
 pub mod docs;
 mod drive;
 mod error;
+#[cfg_attr(not(feature = "file"), allow(dead_code, unused_imports))]
 pub mod formats;
 mod gather;
 mod handle;
 pub mod help;
 mod lane;
-mod letter;
+mod line_buffer;
+#[cfg(any(feature = "file", feature = "process"))]
+#[cfg_attr(not(feature = "file"), allow(dead_code))]
 mod lines;
+mod metadata_columns;
 pub mod options;
 mod output;
+mod overlong;
 mod registry;
 mod restart;
 #[cfg(test)]
@@ -61,7 +72,6 @@ mod scripted;
 mod sink;
 mod source;
 mod sources;
-mod stamp;
 mod status;
 mod strategy;
 mod tally;
@@ -70,11 +80,12 @@ pub use again::Again;
 pub use backoff::{Attempts, Backoff, Limit};
 pub use clock::{Clock, SystemClock};
 pub use connector::{Connector, SinkArgs, SinkKind, SourceArgs, SourceKind};
+pub use dead_letters::{DeadLetter, DeadLetters, originals};
 pub use error::{Error, Result, Retry};
 pub use handle::{Blueprint, Care, SourceHandle};
 pub use lane::{Bad, Cursor, Delivery, Gap, Item, Lane, LaneClosed, Lifecycle};
-pub use letter::{DeadLetter, DeadLetters, originals};
-pub use output::{BAD_COPY_MAX, Output, OutputParts, Tap, overlong};
+pub use output::{Output, OutputParts, Tap};
+pub use overlong::{BAD_COPY_MAX, overlong};
 pub use registry::{Connectors, Rejection, SinkSpec, SourceSpec};
 pub use sink::{Guarantee, Receipt, Sink};
 pub use source::{End, Source};

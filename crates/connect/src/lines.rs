@@ -1,44 +1,50 @@
 //! Splits a stream of bytes into lines, whatever the blocks it comes in.
 //!
 //! A line ends with LF or CR LF, which are not part of it. What follows the last line end is kept
-//! until more comes, or until [`Lines::finish`] says that nothing will. A line longer than the limit
-//! is not collected: its length is counted, and its start handed out when it ends. The mark that some
-//! programs put before a text, the "byte order mark" of UTF-8, is left out where the caller says that
-//! the text begins.
+//! until more comes, or until [`LineSplitter::finish`] says that nothing will. A line longer than the limit
+//! is not collected: its length is counted, and its start handed out when it ends. The byte order mark that
+//! some programs put before a text is skipped where the caller says that the text begins.
 
 use memchr::memchr;
 
 use crate::formats::Frames;
+use crate::{Bad, overlong};
 
-/// What stands before the text in some files of UTF-8.
+/// The byte order mark of UTF-8.
 const MARK: &[u8] = b"\xef\xbb\xbf";
 
-/// The state between two blocks.
-pub(crate) struct Lines {
+pub(crate) struct LineSplitter {
     /// The longest line that is a frame, in bytes.
     max: usize,
     /// The start of the line that has not ended; at most `max + 5` bytes: room for a line of the
-    /// longest length with a mark and its CR, and for one byte more to tell that it is longer.
+    /// longest length with a mark and its CR, and for one byte more that shows that it is longer.
     partial: Vec<u8>,
-    /// How long that line is so far.
+    /// The length of that line so far, bytes.
     length: u64,
     /// Whether the next line that ends is the first one of a text.
     first: bool,
 }
 
-/// A line that is too long.
 #[derive(Debug, PartialEq)]
-pub(crate) struct Overlong {
+pub(crate) struct OverlongLine {
     /// Its first bytes: as many as the longest line may have.
     pub start: Vec<u8>,
-    /// Its length, in bytes.
+    /// The length of the line, bytes.
     pub length: u64,
-    /// What it took of the stream: its length, and its line end.
+    /// The bytes of the stream that it took: its length, and its line end.
     pub taken: u64,
 }
 
-impl Lines {
-    /// Lines of at most `max` bytes.
+impl OverlongLine {
+    /// The bad row for this line, where the longest frame has `max` bytes.
+    pub(crate) fn into_bad(self, max: usize) -> Bad {
+        let length = usize::try_from(self.length).unwrap_or(usize::MAX);
+        overlong(&self.start, length, max)
+    }
+}
+
+impl LineSplitter {
+    /// Splits into lines of at most `max` bytes.
     pub fn new(max: usize) -> Self {
         Self {
             max,
@@ -48,19 +54,20 @@ impl Lines {
         }
     }
 
-    /// What comes next is the start of a text: a mark there is no part of its first line.
+    /// Marks what comes next as the start of a text: a byte order mark there is not part of its first
+    /// line.
     pub fn begin(&mut self) {
         self.first = true;
     }
 
-    /// How many bytes were taken of a line that has not ended.
+    /// Bytes taken of the line that has not ended.
     pub fn pending(&self) -> u64 {
         self.length
     }
 
     /// Moves the lines of `block` to `frames` until all of it is taken or an overlong line has ended.
-    /// Returns how much was taken, and that line.
-    pub fn take(&mut self, block: &[u8], frames: &mut Frames) -> (usize, Option<Overlong>) {
+    /// Returns the number of bytes taken, and that line.
+    pub fn take(&mut self, block: &[u8], frames: &mut Frames) -> (usize, Option<OverlongLine>) {
         let mut at = 0;
         if self.length > 0 {
             let Some(end) = memchr(b'\n', block) else {
@@ -79,7 +86,7 @@ impl Lines {
             at += length + 1;
             if line.len() > self.max {
                 let start = line[..self.max].to_vec();
-                let overlong = Overlong {
+                let overlong = OverlongLine {
                     start,
                     length: line.len() as u64,
                     taken: length as u64 + 1,
@@ -93,9 +100,9 @@ impl Lines {
     }
 
     /// Ends the line that has not ended, if there is one.
-    pub fn finish(&mut self, frames: &mut Frames) -> Option<Overlong> {
+    pub fn finish(&mut self, frames: &mut Frames) -> Option<OverlongLine> {
         if self.first && self.partial == MARK {
-            // A text of nothing has no line.
+            // An empty text has no line.
             self.partial.clear();
             (self.length, self.first) = (0, false);
         }
@@ -112,7 +119,7 @@ impl Lines {
             .extend_from_slice(&bytes[..bytes.len().min(room)]);
     }
 
-    fn end_partial(&mut self, frames: &mut Frames) -> Option<Overlong> {
+    fn end_partial(&mut self, frames: &mut Frames) -> Option<OverlongLine> {
         let length = std::mem::take(&mut self.length);
         let whole = length == self.partial.len() as u64;
         let partial = std::mem::take(&mut self.partial);
@@ -126,7 +133,7 @@ impl Lines {
         let mark = (marked - line.len()) as u64;
         let overlong = if line.len() > self.max {
             let start = line[..self.max].to_vec();
-            Some(Overlong {
+            Some(OverlongLine {
                 start,
                 length: if whole {
                     line.len() as u64
@@ -152,7 +159,7 @@ impl Lines {
     }
 }
 
-/// The text without the mark before it.
+/// The text without the byte order mark before it.
 pub(crate) fn unmarked(text: &[u8]) -> &[u8] {
     text.strip_prefix(MARK).unwrap_or(text)
 }
@@ -169,14 +176,14 @@ mod tests {
 
     /// Lines of `text` in blocks of these lengths; an overlong one as `length:start`.
     fn split(max: usize, blocks: &[&[u8]]) -> Vec<String> {
-        split_by(Lines::new(max), blocks)
+        split_by(LineSplitter::new(max), blocks)
     }
 
-    fn split_by(mut lines: Lines, blocks: &[&[u8]]) -> Vec<String> {
+    fn split_by(mut lines: LineSplitter, blocks: &[&[u8]]) -> Vec<String> {
         let mut found = Vec::new();
         let mut frames = Frames::default();
         let mut drain =
-            |frames: &mut Frames, overlong: Option<Overlong>| {
+            |frames: &mut Frames, overlong: Option<OverlongLine>| {
                 found.extend(
                     frames
                         .iter()
@@ -220,7 +227,7 @@ mod tests {
     #[test]
     fn a_mark_before_the_text_is_left_out_and_counted() {
         let text = |blocks: &[&[u8]]| {
-            let mut lines = Lines::new(3);
+            let mut lines = LineSplitter::new(3);
             lines.begin();
             split_by(lines, blocks)
         };
@@ -236,27 +243,27 @@ mod tests {
         assert_eq!(text(&[mark.as_bytes(), b"\nx"]), ["", "x"]);
         assert_eq!(text(&[mark.as_bytes()]), nothing);
         assert_eq!(split(3, &[&marked[..6], b"\n"]), ["6:\u{feff}"]);
-        let mut lines = Lines::new(3);
+        let mut lines = LineSplitter::new(3);
         lines.begin();
         let taken = lines.take(b"\xef\xbb\xbfabcd\n", &mut Frames::default());
         assert_eq!(taken.1.map(|long| long.taken), Some(8));
     }
 
     #[test]
-    fn an_overlong_line_tells_what_it_took() {
+    fn an_overlong_line_counts_the_bytes_it_took() {
         let mut frames = Frames::default();
         for (blocks, taken) in [
             (vec![&b"abcde\nx"[..]], 6),
             (vec![b"abcde\r\nx"], 7),
             (vec![b"abc", b"de\r", b"\nx"], 7),
         ] {
-            let mut lines = Lines::new(3);
+            let mut lines = LineSplitter::new(3);
             let found = blocks
                 .iter()
                 .find_map(|block| lines.take(block, &mut frames).1);
             assert_eq!(found.unwrap().taken, taken);
         }
-        let mut lines = Lines::new(3);
+        let mut lines = LineSplitter::new(3);
         lines.take(b"abcde", &mut frames);
         assert_eq!(lines.finish(&mut frames).unwrap().taken, 5);
     }
@@ -284,7 +291,7 @@ mod tests {
 
         #[test]
         fn memory_is_bounded(blocks in prop::collection::vec("[a]{0,50}", 0..20), max in 0..10_usize) {
-            let mut lines = Lines::new(max);
+            let mut lines = LineSplitter::new(max);
             let total: usize = blocks.iter().map(String::len).sum();
             for block in &blocks {
                 lines.take(block.as_bytes(), &mut Frames::default());

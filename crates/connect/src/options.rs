@@ -51,6 +51,16 @@ pub struct Objection {
     pub reason: String,
 }
 
+impl Objection {
+    /// An objection to these options, the one to change first.
+    pub fn new(options: &[&'static str], reason: impl Into<String>) -> Self {
+        Self {
+            options: options.to_vec(),
+            reason: reason.into(),
+        }
+    }
+}
+
 /// The value of an option, as written.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Value {

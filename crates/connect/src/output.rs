@@ -1,8 +1,8 @@
-//! Where a source puts what it read: frames are gathered, decoded a batch at a time, and handed on.
+//! The writing end of a source: frames are gathered, decoded a batch at a time, and handed on.
 //!
-//! A source calls [`Output`] from its `run`. Nothing is handed on at once: frames collect until there
-//! are 8,192 of them or 1 MiB, or until `run` itself waits for the outside. So a busy source makes
-//! large batches and a quiet one adds no delay, and there is no timer.
+//! A source calls [`Output`] from its `run`. Frames are gathered until there are 8,192 of them or 1 MiB,
+//! or until `run` itself waits for the external system. So a busy source makes large batches and a quiet
+//! one adds no delay, and there is no timer.
 //!
 //! Backpressure: at most one batch is being handed to the engine, one waits, one is gathered. A call
 //! that would exceed that waits. Everything keeps the order in which the source emitted it.
@@ -16,31 +16,29 @@ use tokio_util::sync::CancellationToken;
 
 use crate::formats::{Decoder, Frames};
 use crate::gather::Gather;
+use crate::overlong::overlong;
 use crate::status::StatusCell;
 use crate::{Bad, BadRows, Clock, Cursor, Error, Gap, Item, Lifecycle, Result};
 
-/// Sees the raw bytes of every frame, one call a frame, before they are decoded. Must be quick.
+/// Is called with the raw bytes of every frame before it is decoded. Must be quick.
 pub type Tap = Arc<dyn Fn(&[u8]) + Send + Sync>;
 
-/// The largest copy of an overlong frame that is kept, in bytes.
-pub const BAD_COPY_MAX: usize = 64 << 10;
-
-/// How many items may pile up after the source was told to stop.
+/// The largest number of queued items after the source was stopped.
 const QUEUED_AFTER_STOP_MAX: usize = 16;
 
-/// What an [`Output`] is made of.
+/// The parts of an [`Output`].
 pub struct OutputParts {
-    /// Makes rows of frames; `None` for a source that emits rows.
+    /// Decodes frames; `None` for a source that emits rows.
     pub decoder: Option<Box<dyn Decoder>>,
     /// The columns of the source.
     pub schema: SchemaRef,
     /// The largest frame taken, in bytes.
     pub max_frame: usize,
-    /// What becomes of frames that are no rows.
+    /// What happens to undecodable frames.
     pub bad_rows: BadRows,
-    /// Sees the raw bytes.
+    /// Is called with the raw bytes of every frame.
     pub tap: Option<Tap>,
-    /// Tells arrival times.
+    /// Supplies the arrival times of rows.
     pub clock: Arc<dyn Clock>,
 }
 
@@ -48,7 +46,7 @@ pub struct OutputParts {
 ///
 /// Every method waits when the engine does not keep up; that is the backpressure. The wait comes
 /// *before* anything is taken: a call that is dropped while it waits has taken nothing. A source that
-/// waits for several things at once calls [`ready`](Self::ready) in its `select!` and emits after it.
+/// waits for several events at once calls [`ready`](Self::ready) in its `select!` and emits after it.
 pub struct Output {
     gather: Arc<Mutex<Gather>>,
     status: StatusCell,
@@ -83,7 +81,7 @@ impl Output {
         self.max_frame
     }
 
-    /// Waits until the next call will not wait. Losing this future loses nothing.
+    /// Waits until the next call will not wait. Dropping this future loses nothing.
     pub async fn ready(&mut self) -> Result<()> {
         if self.lock().is_full() {
             self.make_room().await
@@ -92,7 +90,7 @@ impl Output {
         }
     }
 
-    /// One message from outside, before decoding. A frame above `max_frame` becomes a bad row.
+    /// Emits one message of the external system. A frame above `max_frame` becomes a bad row.
     pub async fn frame(&mut self, bytes: &[u8]) -> Result<()> {
         while !self.take(bytes)? {
             self.make_room().await?;
@@ -100,8 +98,8 @@ impl Output {
         Ok(())
     }
 
-    /// Many messages at once, for a source that splits a large buffer. Leaves `frames` empty, with
-    /// memory to be used again.
+    /// Emits many messages at once, for a source that splits a large buffer. Leaves `frames` empty, with
+    /// its memory.
     pub async fn frames(&mut self, frames: &mut Frames) -> Result<()> {
         if frames.longest() > self.max_frame {
             for frame in frames.iter() {
@@ -122,7 +120,7 @@ impl Output {
         Ok(())
     }
 
-    /// A frame of which the source knows that it can be no row, with as much of it as is at hand.
+    /// Emits a frame that the source knows to be undecodable, with as much of it as is at hand.
     pub async fn bad(&mut self, bad: Bad) -> Result<()> {
         self.ready().await?;
         self.tap(&bad.bytes);
@@ -130,45 +128,45 @@ impl Output {
         Ok(())
     }
 
-    /// Rows that need no decoding, in the source's schema.
+    /// Emits rows that need no decoding, in the source's schema.
     pub async fn rows(&mut self, batch: RecordBatch) -> Result<()> {
         self.make_room().await?;
         self.lock().rows(batch)
     }
 
-    /// Everything emitted so far is covered by this cursor. If nothing was awaited since the rows
-    /// were emitted, the cursor is saved in one record with them. Never waits.
+    /// Emits a cursor that covers everything emitted so far. If nothing was awaited since the rows were
+    /// emitted, the cursor is saved in one record with them. Never waits.
     pub async fn cursor(&mut self, cursor: Cursor) -> Result<()> {
         self.lock().cursor(cursor);
         Ok(())
     }
 
-    /// Rows may have been missed here.
+    /// Reports that rows may have been missed here.
     pub async fn gap(&mut self, gap: Gap) -> Result<()> {
         self.item(Item::Gap(gap)).await
     }
 
-    /// Tells what happened besides rows. `Connected` makes the source's state running,
-    /// `Disconnected` backing off.
+    /// Reports an event other than rows. `Connected` makes the source's state running, `Disconnected`
+    /// backing off.
     pub async fn lifecycle(&mut self, event: Lifecycle) -> Result<()> {
         self.status.lifecycle(&event);
         self.item(Item::Lifecycle(event)).await
     }
 
-    /// Where the following frames and rows come from: a path, URL or topic. Never waits.
+    /// Sets where the following frames and rows come from: a path, URL or topic. Never waits.
     pub async fn origin(&mut self, origin: Option<Arc<str>>) -> Result<()> {
         self.lock().origin(origin);
         Ok(())
     }
 
-    /// The source works, but only in part, and why; `None` when it is whole again. Shown as the
-    /// state `degraded`. Never waits.
+    /// Reports that the source works only in part, and why; `None` when it works again. Shown as the state
+    /// `degraded`. Never waits.
     pub fn degraded(&mut self, reason: Option<String>) {
         self.status.degraded(reason);
     }
 
-    /// How many bytes there are outside that were not read yet; `None` if that is not known. Shown in
-    /// the status. Never waits.
+    /// Reports how many bytes of the external system were not read yet; `None` if that is not known. Shown
+    /// in the status. Never waits.
     pub fn lag_bytes(&mut self, lag: Option<u64>) {
         self.status.lag_bytes(lag);
     }
@@ -197,8 +195,8 @@ impl Output {
         Ok(())
     }
 
-    /// Waits until the queue is empty, then seals what is gathered if it is full. A source that was
-    /// told to stop no longer waits, but neither may it pile up much more.
+    /// Waits until the queue is empty, then seals what is gathered if it is full. After `stop` it no longer
+    /// waits, but the queue is bounded.
     async fn make_room(&mut self) -> Result<()> {
         let gather = &self.gather;
         tokio::select! {
@@ -231,24 +229,6 @@ impl Output {
 /// A panic while the lock was held leaves a gather whose every field is still valid.
 pub(crate) fn lock(gather: &Mutex<Gather>) -> MutexGuard<'_, Gather> {
     gather.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// The bad row for a frame of `length` bytes, of which `start` is at hand.
-///
-/// For a source that did not keep the whole frame; [`Output::frame`] does it by itself.
-pub fn overlong(start: &[u8], length: usize, max_frame: usize) -> Bad {
-    Bad {
-        bytes: start[..start.len().min(BAD_COPY_MAX)].to_vec(),
-        reason: format!("the frame has {length} bytes, the largest taken has {max_frame}"),
-    }
-}
-
-/// Whether only a part of the frame was kept, or nothing: it cannot be decoded again.
-pub(crate) fn is_cut(bad: &Bad) -> bool {
-    let length = bad.reason.strip_prefix("the frame has ");
-    let length = length.and_then(|rest| rest.split_once(" bytes, the largest taken has "));
-    let length = length.and_then(|(length, _)| length.parse::<usize>().ok());
-    bad.bytes.is_empty() || length.is_some_and(|length| length > bad.bytes.len())
 }
 
 #[cfg(test)]

@@ -1,8 +1,8 @@
-//! The options by which a source says when it is started again after a failure.
+//! The `restart.*` options: when the supervisor restarts a source after a failure.
 //!
-//! Every source has them. They change the [`Backoff`] that it would be looked after with; what is not
-//! given stays as it is. A connector that reconnects by itself has options of its own for that, and
-//! comes here only when it has given up, or panicked.
+//! Every source has them. They override fields of the supervisor's [`Backoff`]; what is not given keeps its
+//! default. A connector that reconnects by itself has options of its own for that, and these apply only when
+//! it has given up, or panicked.
 
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -13,20 +13,18 @@ use crate::options::{Duration, Objection, Options};
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct RestartOptions {
-    /// How often the source is started again within `restart.within`; when it fails once more, it has
-    /// failed and is left alone. 10 if not given.
+    /// The largest number of restarts within `restart.within`; after the next failure the source stays
+    /// failed. Default: 10.
     #[serde(rename = "restart.max", default)]
     max: Option<u32>,
-    /// The time in which restarts are counted; what lies further back is forgotten. 60 seconds if not
-    /// given.
+    /// The sliding window in which restarts are counted. Default: 60 s.
     #[serde(rename = "restart.within", default)]
     within: Option<Duration>,
     /// The wait before the first restart; it doubles with each failure until the source has run for a
-    /// minute. 1 second if not given.
+    /// minute. Default: 1 s.
     #[serde(rename = "restart.delay", default)]
     delay: Option<Duration>,
-    /// No wait before a restart is longer, but for a fifth of it more or less, by chance. 30 seconds if
-    /// not given.
+    /// The longest wait before a restart, plus or minus 20 % jitter. Default: 30 s.
     #[serde(rename = "restart.delay.max", default)]
     delay_max: Option<Duration>,
 }
@@ -34,27 +32,22 @@ pub(crate) struct RestartOptions {
 impl Options for RestartOptions {
     fn objections(&self) -> Vec<Objection> {
         let mut objections = Vec::new();
-        let mut object = |options: &[&'static str], reason: &str| {
-            let (options, reason) = (options.to_vec(), reason.to_owned());
-            objections.push(Objection { options, reason });
-        };
         if self.within.is_some_and(|within| within.0.is_zero()) {
-            object(&["restart.within"], "it must be longer than 0");
+            let reason = "it must be longer than 0";
+            objections.push(Objection::new(&["restart.within"], reason));
         }
         if let (Some(delay), Some(max)) = (self.delay, self.delay_max)
             && max.0 < delay.0
         {
-            object(
-                &["restart.delay.max", "restart.delay"],
-                "it is the shorter of the two",
-            );
+            let options = ["restart.delay.max", "restart.delay"];
+            objections.push(Objection::new(&options, "it is the shorter of the two"));
         }
         objections
     }
 }
 
 impl RestartOptions {
-    /// `given`, but for what these options say.
+    /// `given`, overridden by these options.
     pub(crate) fn change(&self, given: Backoff) -> Backoff {
         let base = self.delay.map_or(given.base, |delay| delay.0);
         Backoff {

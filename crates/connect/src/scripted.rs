@@ -1,4 +1,4 @@
-//! For the tests of this crate: a source that does what a closure says, and the pieces around it.
+//! Test support: a source whose `run` is a closure, and the pieces around it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
@@ -12,12 +12,13 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::formats::{Decoded, Decoder, Frames};
+use crate::options::{Given, Value};
 use crate::{
-    Bad, BadRows, Blueprint, Care, Clock, Cursor, Delivery, End, Item, Output, Result, Source,
-    SourceHandle,
+    Bad, BadRows, Blueprint, Care, Clock, Connectors, Cursor, Delivery, End, Item, Output, Result,
+    Source, SourceHandle, SourceSpec,
 };
 
-pub(crate) type Script = dyn for<'a> Fn(Option<Cursor>, &'a mut Output, CancellationToken) -> BoxFuture<'a, Result<End>>
+pub(crate) type SourceScript = dyn for<'a> Fn(Option<Cursor>, &'a mut Output, CancellationToken) -> BoxFuture<'a, Result<End>>
     + Send
     + Sync;
 
@@ -25,11 +26,11 @@ pub(crate) type Script = dyn for<'a> Fn(Option<Cursor>, &'a mut Output, Cancella
 pub(crate) struct Scripted {
     incremental: bool,
     pub(crate) bad_rows: BadRows,
-    script: Arc<Script>,
+    script: Arc<SourceScript>,
 }
 
 struct ScriptedSource {
-    script: Arc<Script>,
+    script: Arc<SourceScript>,
     cursor: Option<Cursor>,
     incremental: bool,
 }
@@ -59,7 +60,7 @@ impl Blueprint for Scripted {
     }
 
     fn decoder(&self) -> Result<Option<Box<dyn Decoder>>> {
-        Ok(Some(Box::new(Lines(self.schema()))))
+        Ok(Some(Box::new(LineDecoder(self.schema()))))
     }
 
     fn schema(&self) -> SchemaRef {
@@ -76,9 +77,9 @@ impl Blueprint for Scripted {
 }
 
 /// One column of text; `bad` is a bad frame, `panic` makes it panic.
-struct Lines(SchemaRef);
+struct LineDecoder(SchemaRef);
 
-impl Decoder for Lines {
+impl Decoder for LineDecoder {
     fn schema(&self) -> &SchemaRef {
         &self.0
     }
@@ -102,7 +103,7 @@ impl Decoder for Lines {
     }
 }
 
-/// Each look at it is a microsecond later.
+/// A clock that advances by a microsecond with each call.
 pub(crate) struct Steps(AtomicI64);
 
 impl Clock for Steps {
@@ -149,6 +150,33 @@ where
     SourceHandle::new(Arc::new(Scripted::new(true, script)), None, care())
 }
 
+/// A source of a built-in connector, or all problems with its options.
+pub(crate) fn source_spec(
+    connector: &str,
+    options: &[(&str, Value)],
+    columns: Option<SchemaRef>,
+) -> Result<SourceSpec, String> {
+    let spec = Connectors::builtin().source(connector, &given(options), columns, &[]);
+    spec.map_err(|rejection| rejection.to_string())
+}
+
+/// A sink of a built-in connector, with valid options.
+#[cfg(feature = "file")]
+pub(crate) fn sink_spec(
+    connector: &str,
+    options: &[(&str, Value)],
+    columns: Vec<Field>,
+) -> crate::SinkSpec {
+    let columns = Arc::new(Schema::new(columns));
+    let spec = Connectors::builtin().sink(connector, &given(options), columns, &[]);
+    spec.unwrap_or_else(|rejection| panic!("{rejection}"))
+}
+
+fn given(options: &[(&str, Value)]) -> Vec<Given<()>> {
+    let given = |(key, value): &(&str, Value)| Given::new(key, value.clone());
+    options.iter().map(given).collect()
+}
+
 /// Starts `handle` with a lane that holds one item.
 pub(crate) fn start(handle: &SourceHandle) -> mpsc::Receiver<Item> {
     let (lane, items) = mpsc::channel(1);
@@ -169,7 +197,7 @@ pub(crate) fn lines(delivery: &Delivery) -> Vec<String> {
     rows.map(str::to_owned).chain(bad).collect()
 }
 
-/// What a lane got, as text: lines separated by blanks, the cursor after `@`, other items in words.
+/// An item as text: lines separated by blanks, the cursor after `@`, other items in words.
 pub(crate) fn show(item: &Item) -> String {
     match item {
         Item::Rows(delivery) => {
@@ -190,13 +218,35 @@ pub(crate) fn show(item: &Item) -> String {
     }
 }
 
+/// Stops the source while its lane is being read; returns what still came.
+#[cfg(any(feature = "file", feature = "process"))]
+pub(crate) async fn stop(handle: &SourceHandle, items: &mut mpsc::Receiver<Item>) -> Vec<Item> {
+    let drain = async {
+        let mut rest = Vec::new();
+        while let Some(item) = items.recv().await {
+            rest.push(item);
+        }
+        rest
+    };
+    let stopped = async { tokio::join!(handle.stop(), drain).1 };
+    crate::conform::within("the end of the source", stopped).await
+}
+
 /// Everything until the lane is dropped.
 pub(crate) async fn rest(items: &mut mpsc::Receiver<Item>) -> Vec<String> {
     let mut shown = Vec::new();
-    while let Some(item) = items.recv().await {
+    while let Some(item) = eventually("the end of the items", items.recv()).await {
         shown.push(show(&item));
     }
     shown
+}
+
+/// Waits for `future` on the paused clock, which jumps to the deadline when nothing else can happen.
+pub(crate) async fn eventually<T>(what: &str, future: impl Future<Output = T>) -> T {
+    match tokio::time::timeout(10_000 * HOUR, future).await {
+        Ok(found) => found,
+        Err(_) => panic!("{what} never came"),
+    }
 }
 
 pub(crate) const HOUR: Duration = Duration::from_secs(3600);

@@ -1,19 +1,18 @@
-//! What a sink is: somewhere results go, and how sure one can be that each arrives once.
+//! What a sink is: it writes results to an external system, with a delivery guarantee.
 //!
 //! ```text
-//!   write --> [ the sink's own buffer ] --> the outside
+//!   write --> [ the sink's own buffer ] --> the external system
 //!                 ^ unsent() rows            ^ receipt(), durable after sync()
 //! ```
 //!
-//! A sink that can go back to a place it was at answers [`Sink::receipt`]: whoever saves the receipt
-//! together with the rows that it does not cover, and opens the sink with it after a crash, gets an
-//! outside as if nothing had happened. A sink that cannot says with [`Sink::unsent`] how many rows it
-//! still holds itself: whoever keeps those and writes them again loses nothing, though a row may
+//! A sink that can return to an earlier position gives receipts ([`Sink::receipt`]): the engine saves the
+//! receipt together with the rows that it does not cover, opens the sink with it after a crash, and the
+//! external system looks as if nothing had happened. Any other sink reports with [`Sink::unsent`] how many
+//! rows it still holds: the engine keeps those and writes them again, and nothing is lost, though a row may
 //! arrive twice. Which of the two a connector can do is its [`Guarantee`], known before anything runs.
 //!
-//! Keeping receipts and rows is the engine's business; trying again is, too. So a sink with a buffer
-//! lets go of it when asked with [`Sink::take_back`], for what is given up to be dropped or sent
-//! elsewhere.
+//! The engine keeps receipts and rows, and it retries. So a sink with a buffer hands it over when asked with
+//! [`Sink::take_back`], for the engine to drop the rows or send them elsewhere.
 
 use arrow::array::RecordBatch;
 use async_trait::async_trait;
@@ -22,26 +21,26 @@ use tokio::sync::watch;
 
 use crate::Result;
 
-/// A sink's place in the outside system, saved with the rows that it does not cover.
+/// A sink's position in the external system, saved with the rows that it does not cover.
 ///
 /// Opaque to everyone but the connector that wrote it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Receipt(pub serde_json::Value);
 
-/// How often a row reaches the outside when the process crashes and is started again. From weak to
-/// strong, so that the weakest link of a chain is its minimum.
+/// How often a row reaches the external system when the process crashes and restarts. From weak to strong,
+/// so that the weakest link of a chain is its minimum.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Guarantee {
-    /// Perhaps not at all: rows may be dropped.
+    /// A row may be dropped, and is never written twice.
     AtMostOnce,
-    /// Once or more.
+    /// No row is lost, but one may be written twice.
     AtLeastOnce,
-    /// Once.
+    /// No row is lost, and none is written twice.
     ExactlyOnce,
 }
 
 impl Guarantee {
-    /// As it is written: `exactly-once`.
+    /// The name in SQL and docs, such as `exactly-once`.
     pub fn name(self) -> &'static str {
         match self {
             Self::AtMostOnce => "at-most-once",
@@ -57,33 +56,33 @@ impl std::fmt::Display for Guarantee {
     }
 }
 
-/// Writes result rows to an outside system.
+/// Writes result rows to an external system.
 ///
 /// One task drives a sink: `open`, then `write`, `flush` and `sync` any number of times, then `close`.
-/// A failed `write` may be called again with the same batch; what was written of it before the
-/// failure may then arrive twice, never not at all. A sink that gives receipts takes all of a batch
-/// or nothing.
+/// A failed `write` may be called again with the same batch; rows of it that were written before the
+/// failure may then arrive twice, and none is lost. A sink that gives receipts takes all of a batch or
+/// nothing.
 #[async_trait]
 pub trait Sink: Send + 'static {
-    /// Checks that the outside system can be reached with these options. Writes nothing.
+    /// Checks that the external system can be reached with these options. Writes nothing.
     async fn validate(&self) -> Result<()>;
 
-    /// Connects or opens; called once before the first `write`. With a receipt the outside is first
-    /// put back to where it was when the receipt was given: what was written after it goes. A sink
-    /// that gives no receipts is never opened with one.
+    /// Connects or opens; called once before the first `write`. With a receipt the sink first restores the
+    /// external system to the position of the receipt: what was written after it is removed. A sink that
+    /// gives no receipts is never opened with one.
     ///
-    /// Fails if the outside is no longer what the receipt speaks of; then nothing was changed.
+    /// Fails if the receipt does not match the external system; then nothing was changed.
     async fn open(&mut self, from: Option<Receipt>) -> Result<()>;
 
-    /// Writes the rows. Returns when they are handed to the outside system or safely queued.
+    /// Writes the rows. Returns when they are handed to the external system or safely queued.
     async fn write(&mut self, rows: &RecordBatch) -> Result<()>;
 
-    /// Called when no further batch is waiting: pushes out whatever is buffered.
+    /// Writes what is buffered; called when no further batch is waiting.
     async fn flush(&mut self) -> Result<()>;
 
-    /// The place after what is outside: behind all rows but the [`unsent`](Self::unsent) ones; `None` if
-    /// this sink cannot go back. Cheap: it is asked after every `write`. It is true at once for a process
-    /// that dies, and after the next [`sync`](Self::sync) for a machine that does.
+    /// The position behind all rows but the [`unsent`](Self::unsent) ones; `None` if this sink cannot return
+    /// to it. Cheap: called after every `write`. It holds at once if the process crashes, and after the next
+    /// [`sync`](Self::sync) if the machine does.
     fn receipt(&self) -> Option<Receipt> {
         None
     }
@@ -93,26 +92,26 @@ pub trait Sink: Send + 'static {
         self.flush().await
     }
 
-    /// How many of the rows written last are still in the sink's own hands, and would be lost with the
-    /// process. May be too many, never too few; of a sink that gives receipts the exact number.
+    /// How many of the rows written last the sink itself still holds, and would be lost with the process.
+    /// May be too many, never too few; exact for a sink that gives receipts.
     fn unsent(&self) -> u64 {
         0
     }
 
-    /// Rows that the sink has dropped by a policy of its own, since it was made. Only grows.
+    /// Drop counter: rows that the sink's own policy has dropped since it was made. Only grows.
     fn dropped(&self) -> u64 {
         0
     }
 
-    /// Lets go of all rows that are still in its own hands, and says which: for each, oldest first,
-    /// how many rows were written after it. Asked after a failed `write` or `flush`, when its rows are
-    /// given up. `None` if it has none that it could let go.
+    /// Forgets all rows that the sink itself still holds, and returns for each, oldest first, how many rows
+    /// were written after it. Called after a failed `write` or `flush`, when its rows are given up. `None` if
+    /// the sink holds none that it could forget.
     fn take_back(&mut self) -> Option<Vec<u64>> {
         None
     }
 
-    /// Follows whether the outside can be reached: why not, or `None` as long as it can. Only for a
-    /// sink that connects by itself; what `write` and `flush` answer need not be told here.
+    /// Watches whether the external system can be reached: the reason why not, or `None` while it can. Only
+    /// for a sink that connects by itself; errors of `write` and `flush` need not be repeated here.
     fn outage(&self) -> Option<watch::Receiver<Option<String>>> {
         None
     }

@@ -1,8 +1,8 @@
-//! The factory of sources: made by kind and id, watched over, and continued from where they were.
+//! A factory of sources, for programs: made by kind and id, supervised, continued from saved cursors.
 //!
-//! For programs that collect from many places without SQL: [`Sources::create`] finds the connector, loads
-//! the cursor that was saved for the id, checks options and reachability, and hands out an
-//! [`ActiveSource`], a stream of batches. [`Sources::save_cursor`] saves how far its reader has come.
+//! For programs that collect from many systems without SQL: [`Sources::create`] finds the connector, loads
+//! the cursor that was saved for the id, checks options and reachability, and returns an
+//! [`ActiveSource`], a stream of batches. [`Sources::save_cursor`] saves the position of its reader.
 //!
 //! ```
 //! use headwater_connect::{Connectors, Credentials, MemoryCursors, SourceConfig, Sources};
@@ -26,7 +26,7 @@
 //! # Ok(()) }
 //! ```
 //!
-//! Cursors are kept by a [`CursorStore`](crate::CursorStore), running is left to `SourceHandle`.
+//! A [`CursorStore`](crate::CursorStore) keeps the cursors; a `SourceHandle` runs each source.
 
 mod active;
 mod config;
@@ -42,27 +42,28 @@ pub use active::{ActiveSource, SourceStats};
 pub use config::{Credentials, SourceConfig};
 pub use store::{CursorStore, FolderCursors, MemoryCursors, StoreError};
 
+use crate::registry::wrong_role;
 use crate::{Blueprint, Care, Connector, Connectors, Cursor, Error, Result, SourceSpec};
 use active::Tracked;
 
-/// Makes sources and knows those that were made. Thread-safe: one is shared by a whole program.
+/// Makes sources and keeps those that are active. Thread-safe: a whole program shares one.
 ///
-/// The kinds registered belong to this factory; nothing is global.
+/// The registered kinds belong to this factory; nothing is global.
 pub struct Sources {
     connectors: RwLock<Connectors>,
     cursors: Arc<dyn CursorStore>,
     care: Care,
-    /// By id; `None` is one that is being made.
+    /// The active sources by id; `None` is one that is being made.
     active: Mutex<BTreeMap<String, Option<Arc<Tracked>>>>,
     created: AtomicU64,
     closed: AtomicU64,
     saved: AtomicU64,
 }
 
-/// How a factory is doing.
+/// The counters of a factory.
 #[derive(Debug, Clone)]
 pub struct SourcesStats {
-    /// Kinds that can be made.
+    /// The number of kinds that can be made.
     pub registered: usize,
     /// Sources made so far. Only grows.
     pub created: u64,
@@ -90,7 +91,7 @@ impl Sources {
         }
     }
 
-    /// The same, with sources that are looked after like this instead of as [`Care::default`] says.
+    /// The same factory, which supervises its sources with `care` instead of [`Care::default`].
     #[must_use]
     pub fn with_care(self, care: Care) -> Self {
         Self { care, ..self }
@@ -98,15 +99,10 @@ impl Sources {
 
     // Kinds.
 
-    /// Adds a kind of one's own, under the same rules as [`Connectors::register`]. Fails also if it is
-    /// no source.
+    /// Adds a kind, under the same rules as [`Connectors::register`]. Fails also if it is not a source.
     pub fn register(&self, connector: Connector) -> Result<()> {
         if connector.source.is_none() {
-            let connector = connector.name.to_owned();
-            return Err(Error::WrongRole {
-                connector,
-                role: "source",
-            });
+            return Err(wrong_role(&connector, "source"));
         }
         let mut connectors = self
             .connectors
@@ -118,33 +114,24 @@ impl Sources {
     /// The kinds that can be made, sorted.
     pub fn registered(&self) -> Vec<String> {
         let connectors = self.connectors();
-        let is_source = |name: &&str| {
-            connectors
-                .get(name)
-                .is_ok_and(|found| found.source.is_some())
-        };
-        connectors
+        let names = connectors
             .names()
-            .filter(is_source)
-            .map(str::to_owned)
-            .collect()
+            .filter(|name| is_source(&connectors, name));
+        names.map(str::to_owned).collect()
     }
 
     /// Whether sources of this kind can be made.
     pub fn is_available(&self, kind: &str) -> bool {
-        let connectors = self.connectors();
-        connectors
-            .get(kind)
-            .is_ok_and(|found| found.source.is_some())
+        is_source(&self.connectors(), kind)
     }
 
     // Sources.
 
-    /// Makes a source and checks that it can be reached; it starts when its first batch is asked for.
+    /// Makes a source and checks that its system can be reached; it starts when its first batch is polled.
     /// It continues from the cursor in `config`, otherwise from the one saved for `id`.
     ///
     /// Fails with [`Error::UnknownSourceKind`], with [`Error::BadConfig`] if options, credentials or cursor
-    /// are wrong, with [`Error::NotReached`] if the outside cannot be reached, with
+    /// are wrong, with [`Error::NotReached`] if the external system cannot be reached, with
     /// [`Error::SourceExists`] while another source has this id, and with [`Error::CursorStore`].
     pub async fn create(
         &self,
@@ -153,7 +140,7 @@ impl Sources {
         credentials: Credentials,
         config: SourceConfig,
     ) -> Result<ActiveSource> {
-        let place = self.reserve(id)?;
+        let reservation = self.reserve(id)?;
         let spec = Arc::new(self.spec(kind, id, &credentials, &config)?);
         let cursor = match config.cursor {
             Some(cursor) => Some(cursor),
@@ -177,21 +164,21 @@ impl Sources {
         })?;
         let tracked = Tracked::new(id, spec, incremental, cursor, self.care.clone());
         let tracked = Arc::new(tracked);
-        place.take(tracked.clone());
+        reservation.fill(tracked.clone());
         self.created.fetch_add(1, Relaxed);
         tracing::info!(source = id, kind, "source created");
         Ok(ActiveSource::new(tracked))
     }
 
-    /// The sources that were made and not closed, by id.
+    /// The sources that are not closed, by id.
     pub fn active(&self) -> BTreeMap<String, SourceStats> {
         let tracked: Vec<_> = self.lock().values().flatten().cloned().collect();
         let stats = tracked.iter().map(|one| (one.id.clone(), one.stats()));
         stats.collect()
     }
 
-    /// Stops a source and forgets it; its stream ends. Its cursor is not saved by this. Waits at most as
-    /// long as [`Care::stop_deadline`]. `false` if there is none of this id.
+    /// Stops a source and forgets it; its stream ends. Does not save its cursor. Waits at most
+    /// [`Care::stop_deadline`]. `false` if no source has this id.
     pub async fn close(&self, id: &str) -> bool {
         let tracked = self.lock().get(id).cloned().flatten();
         let Some(tracked) = tracked else { return false };
@@ -208,14 +195,14 @@ impl Sources {
         true
     }
 
-    /// Closes all sources, at the same time. Returns how many there were.
+    /// Closes all sources concurrently. Returns their number.
     pub async fn close_all(&self) -> usize {
         let ids: Vec<String> = self.lock().keys().cloned().collect();
         let closed = join_all(ids.iter().map(|id| self.close(id))).await;
         closed.into_iter().filter(|closed| *closed).count()
     }
 
-    /// How the factory and its sources are doing.
+    /// The counters of the factory and of its sources.
     pub fn stats(&self) -> SourcesStats {
         let active = self.active();
         SourcesStats {
@@ -230,12 +217,12 @@ impl Sources {
 
     // Cursors.
 
-    /// Saves the cursor of an active source, which covers every batch that its stream has yielded: so
-    /// call this when those were dealt with. Returns what was saved; `None` if the source has no cursor.
+    /// Saves the cursor of an active source, which covers every batch that its stream has yielded: call this
+    /// when those are processed. Returns what was saved; `None` if the source has no cursor.
     pub async fn save_cursor(&self, id: &str) -> Result<Option<Cursor>> {
         let tracked = self.lock().get(id).cloned().flatten();
         let tracked = tracked.ok_or_else(|| Error::NoSuchSource { id: id.to_owned() })?;
-        // One after the other, so that an older cursor never follows a newer one.
+        // One save at a time, so that an older cursor never follows a newer one.
         let _turn = tracked.saving.lock().await;
         let Some(cursor) = tracked.cursor() else {
             return Ok(None);
@@ -246,13 +233,13 @@ impl Sources {
         Ok(Some(cursor))
     }
 
-    /// The cursor that was saved for this id.
+    /// The cursor saved for this id; `None` if there is none.
     pub async fn load_cursor(&self, id: &str) -> Result<Option<Cursor>> {
         let loaded = self.cursors.load(id).await;
         loaded.map_err(|error| store_failed(id, "load", &error))
     }
 
-    // Parts.
+    // Private.
 
     fn spec(
         &self,
@@ -274,14 +261,14 @@ impl Sources {
         spec.map_err(|rejection| bad_config(id, rejection.to_string()))
     }
 
-    /// Keeps the id for a source that is being made.
-    fn reserve<'a>(&'a self, id: &'a str) -> Result<Place<'a>> {
+    /// Reserves the id for a source that is being made.
+    fn reserve<'a>(&'a self, id: &'a str) -> Result<SourceIdReservation<'a>> {
         let mut active = self.lock();
         if active.contains_key(id) {
             return Err(Error::SourceExists { id: id.to_owned() });
         }
         active.insert(id.to_owned(), None);
-        Ok(Place { sources: self, id })
+        Ok(SourceIdReservation { sources: self, id })
     }
 
     fn connectors(&self) -> std::sync::RwLockReadGuard<'_, Connectors> {
@@ -296,27 +283,32 @@ impl Sources {
     }
 }
 
-/// An id that nobody else can take; free again when this is dropped, unless it was taken.
-struct Place<'a> {
+/// An id that is reserved until this is dropped, and longer if it was filled.
+struct SourceIdReservation<'a> {
     sources: &'a Sources,
     id: &'a str,
 }
 
-impl Place<'_> {
-    fn take(self, tracked: Arc<Tracked>) {
+impl SourceIdReservation<'_> {
+    fn fill(self, tracked: Arc<Tracked>) {
         self.sources
             .lock()
             .insert(self.id.to_owned(), Some(tracked));
     }
 }
 
-impl Drop for Place<'_> {
+impl Drop for SourceIdReservation<'_> {
     fn drop(&mut self) {
         let mut active = self.sources.lock();
         if let Some(None) = active.get(self.id) {
             active.remove(self.id);
         }
     }
+}
+
+fn is_source(connectors: &Connectors, name: &str) -> bool {
+    let found = connectors.get(name);
+    found.is_ok_and(|found| found.source.is_some())
 }
 
 fn bad_config(id: &str, reason: String) -> Error {
@@ -340,5 +332,5 @@ fn store_failed(id: &str, what: &'static str, error: &StoreError) -> Error {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "file"))]
 mod tests;

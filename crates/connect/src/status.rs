@@ -1,4 +1,4 @@
-//! How a source is doing: its state, why, and since when.
+//! The status of a source: its state, why, and since when.
 //!
 //! ```text
 //!   initial -> starting -> running <-> degraded
@@ -7,8 +7,9 @@
 //!                 `----- backing_off
 //! ```
 //!
-//! A [`StatusCell`] is the one place where the state of a source is written. Anyone may read it or
-//! wait for its changes; a reader sees whole statuses, never a half-written one.
+//! A [`StatusCell`] is the one place where the state of a source is written. Anyone may read it or wait for
+//! its changes; a reader sees whole statuses, never a half-written one. Each start bumps the generation of
+//! the cell; writers of an older generation are ignored.
 
 use std::fmt;
 use std::sync::Arc;
@@ -20,26 +21,26 @@ use crate::{Clock, Cursor, End, Error, Item, Lifecycle};
 /// The state of a source.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum State {
-    /// Never started.
+    /// Created and never started.
     Initial,
     /// Started; not yet connected and nothing received.
     Starting,
-    /// Connected, or receiving.
+    /// Connected, or receiving rows.
     Running,
-    /// Waits before it tries again.
+    /// Waiting before the next attempt.
     BackingOff,
-    /// Stopped for a while, to be started again from its cursor.
+    /// Stopped by `pause`; the next start continues from its cursor.
     Paused,
     /// Running, but only in part.
     Degraded,
-    /// Ended because it was told to, or because its input ended.
+    /// Ended because it was stopped, or because its input ended.
     Stopped,
-    /// Ended by an error that trying again does not help against.
+    /// Ended by an error that a retry does not help against.
     Failed,
 }
 
 impl State {
-    /// Whether a task is at work for the source.
+    /// Whether the source has a running task.
     pub fn is_active(self) -> bool {
         match self {
             Self::Starting | Self::Running | Self::BackingOff | Self::Degraded => true,
@@ -68,10 +69,10 @@ impl fmt::Display for State {
     }
 }
 
-/// How a source is doing, at one moment.
+/// The status of a source at one moment.
 #[derive(Debug, Clone)]
 pub struct Status {
-    /// The state.
+    /// What the source is doing.
     pub state: State,
     /// Why it is in that state: the last failure while backing off or failed, what is missing while
     /// degraded, what was lost while stopping.
@@ -84,43 +85,43 @@ pub struct Status {
     pub since_us: i64,
     /// When it was last started or restarted, in microseconds since 1970-01-01 UTC; `None` if never.
     pub started_us: Option<i64>,
-    /// How often it was run, or connected by itself, again after a failure. Only grows.
+    /// How often it was restarted, or reconnected by itself, after a failure. Only grows.
     pub restarts: u64,
     /// The last failure, also when it is over.
     pub last_failure: Option<Failure>,
-    /// How many bytes there are outside that were not read yet, where the source knows; as of when it
-    /// last looked.
+    /// Bytes of the external system that were not read yet, as of the source's last check; `None` if it
+    /// does not know.
     pub lag_bytes: Option<u64>,
     /// When the last row or bad frame came, in microseconds since 1970-01-01 UTC.
     pub last_row_us: Option<i64>,
     /// Rows handed to the engine. Only grows.
     pub rows: u64,
-    /// Frames that were no rows. Only grows.
+    /// Undecodable frames. Only grows.
     pub bad: u64,
     /// Intervals in which rows may have been missed. Only grows.
     pub gaps: u64,
     /// The last cursor that was handed to the engine.
     pub cursor: Option<Cursor>,
-    /// Counts the starts. Only the task of the latest start may write.
-    start: u64,
+    /// The number of starts. Writers of an older generation are ignored.
+    generation: u64,
 }
 
 /// What went wrong with a source, and when.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Failure {
-    /// What happened, for a person.
+    /// What happened, as a sentence.
     pub reason: Arc<str>,
-    /// In microseconds since 1970-01-01 UTC.
+    /// When it failed, in microseconds since 1970-01-01 UTC.
     pub at_us: i64,
 }
 
-/// A status that many may read and wait for, and the source's wrapper writes.
+/// A status that many read and wait for, and that the supervisor of the source writes.
 #[derive(Clone)]
 pub(crate) struct StatusCell {
     cell: watch::Sender<Status>,
     clock: Arc<dyn Clock>,
-    /// The start on whose behalf this one writes.
-    start: u64,
+    /// The generation that this writer belongs to.
+    generation: u64,
 }
 
 impl StatusCell {
@@ -140,12 +141,12 @@ impl StatusCell {
             bad: 0,
             gaps: 0,
             cursor,
-            start: 0,
+            generation: 0,
         };
         Self {
             cell: watch::Sender::new(status),
             clock,
-            start: 0,
+            generation: 0,
         }
     }
 
@@ -157,19 +158,20 @@ impl StatusCell {
         self.cell.subscribe()
     }
 
-    /// Enters `starting`, and takes the pen from whatever is left of earlier starts.
-    pub(crate) fn next_start(&self) -> Self {
-        let start = self.get().start + 1;
-        self.cell.send_modify(|status| status.start = start);
+    /// Bumps the generation, so that older writers are ignored, and enters `starting`.
+    pub(crate) fn next_generation(&self) -> Self {
+        let generation = self.get().generation + 1;
+        self.cell
+            .send_modify(|status| status.generation = generation);
         let next = Self {
-            start,
+            generation,
             ..self.clone()
         };
         next.enter(State::Starting, |status| status.end = None);
         next
     }
 
-    /// The next start continues from `cursor`.
+    /// Makes the next start continue from `cursor`. Does nothing while the source runs.
     pub(crate) fn resume_from(&self, cursor: Option<Cursor>) {
         self.cell.send_if_modified(|status| {
             let idle = !status.state.is_active();
@@ -180,17 +182,17 @@ impl StatusCell {
         });
     }
 
-    /// The pen of the latest start.
-    pub(crate) fn latest(&self) -> Self {
+    /// A writer of the current generation.
+    pub(crate) fn current(&self) -> Self {
         Self {
-            start: self.get().start,
+            generation: self.get().generation,
             ..self.clone()
         }
     }
 
     fn modify(&self, change: impl FnOnce(&mut Status)) {
         self.cell.send_if_modified(|status| {
-            let current = status.start == self.start;
+            let current = status.generation == self.generation;
             if current {
                 change(status);
             }
@@ -198,7 +200,7 @@ impl StatusCell {
         });
     }
 
-    /// Enters `state`; `also` changes the rest along with it.
+    /// Enters `state`; `also` changes other fields with it.
     pub(crate) fn enter(&self, state: State, also: impl FnOnce(&mut Status)) {
         let now = self.clock.now_us();
         self.modify(|status| {
@@ -220,7 +222,7 @@ impl StatusCell {
         self.enter_because(state, error.to_string().into(), Some(Arc::new(error)));
     }
 
-    /// Enters `state`, and remembers why.
+    /// Enters `state`, and keeps the reason as the last failure.
     fn enter_because(&self, state: State, reason: Arc<str>, error: Option<Arc<Error>>) {
         let at_us = self.clock.now_us();
         self.enter(state, |status| {
@@ -232,7 +234,7 @@ impl StatusCell {
 
     pub(crate) fn lag_bytes(&self, lag: Option<u64>) {
         self.cell.send_if_modified(|status| {
-            let news = status.start == self.start && status.lag_bytes != lag;
+            let news = status.generation == self.generation && status.lag_bytes != lag;
             if news {
                 status.lag_bytes = lag;
             }
@@ -253,7 +255,7 @@ impl StatusCell {
         }
     }
 
-    /// Takes note of what a source tells about itself, at once.
+    /// Applies an event of the source at once, before the engine takes it.
     pub(crate) fn lifecycle(&self, event: &Lifecycle) {
         match event {
             Lifecycle::Connected { .. } => match self.get().state {
@@ -275,7 +277,7 @@ impl StatusCell {
     }
 
     /// Counts an item that the engine has accepted.
-    pub(crate) fn count(&self, taken: Taken) {
+    pub(crate) fn count(&self, taken: ItemCounts) {
         if taken.rows + taken.bad > 0 && self.get().state == State::Starting {
             self.enter(State::Running, |_| {});
         }
@@ -293,9 +295,9 @@ impl StatusCell {
     }
 }
 
-/// What an item adds to the status.
+/// What an item adds to the counts of a status.
 #[derive(Default)]
-pub(crate) struct Taken {
+pub(crate) struct ItemCounts {
     rows: u64,
     bad: u64,
     gaps: u64,
@@ -303,7 +305,7 @@ pub(crate) struct Taken {
     cursor: Option<Cursor>,
 }
 
-impl Taken {
+impl ItemCounts {
     pub(crate) fn of(item: &Item) -> Self {
         match item {
             Item::Rows(delivery) => Self {

@@ -1,26 +1,26 @@
-//! Counts what was left out, by its reason.
+//! The drop counter: counts dropped rows by reason.
 //!
 //! Reasons are sentences with values in them, so there may be any number. The first 32 are counted by
-//! themselves and logged once each, all others together: memory is bounded, and nothing goes uncounted.
+//! themselves and logged once each, all others together: memory is bounded, and every row is counted.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
-/// So many reasons are told apart.
+/// The number of reasons that are counted separately.
 const REASONS_MAX: usize = 32;
 
-/// The reason that stands for those beyond the first.
+/// The reason under which those beyond the first 32 are counted.
 pub const OTHER_REASONS: &str = "other reasons";
 
-/// Rows that were left out, by their reason. Thread-safe; counts only grow.
+/// Dropped rows by their reason. Thread-safe; counts only grow.
 #[derive(Debug, Default)]
 pub struct Tally {
     counts: Mutex<BTreeMap<String, u64>>,
 }
 
 impl Tally {
-    /// Counts `rows` that were left out, and logs a reason that was not seen before; says whether it is
-    /// such a one.
+    /// Counts `rows` that were dropped, and logs a reason that was not seen before. Returns whether it was
+    /// new.
     pub fn add(&self, reason: &str, rows: u64) -> bool {
         let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(count) = counts.get_mut(reason) {
@@ -48,7 +48,7 @@ impl Tally {
         counts.clone().into_iter().collect()
     }
 
-    /// All together.
+    /// The number of dropped rows, over all reasons.
     pub fn total(&self) -> u64 {
         let counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
         counts.values().sum()

@@ -13,8 +13,16 @@ use async_trait::async_trait;
 use headwater_connect::conform::{self, SinkCase, SourceCase};
 use headwater_connect::options::Given;
 use headwater_connect::{Blueprint, Connectors, Guarantee, Sink, SinkSpec};
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use rustix::process::{Pid, Signal, kill_process};
+
+fn blueprint(
+    connector: &str,
+    options: &[Given<()>],
+    columns: Option<Schema>,
+) -> Arc<dyn Blueprint> {
+    let spec = Connectors::builtin().source(connector, options, columns.map(Arc::new), &[]);
+    Arc::new(spec.unwrap_or_else(|rejection| panic!("{rejection}")))
+}
 
 /// Makes its rows by itself, as fast as they are taken.
 struct Generate;
@@ -24,8 +32,7 @@ impl SourceCase for Generate {
     async fn fresh(&self) -> Arc<dyn Blueprint> {
         let columns = Schema::new(vec![Field::new("n", DataType::Int64, false)]);
         let options = [Given::new("rows_per_second", 0)];
-        let spec = Connectors::builtin().source("generate", &options, Some(Arc::new(columns)), &[]);
-        Arc::new(spec.unwrap_or_else(|rejection| panic!("{rejection}")))
+        blueprint("generate", &options, Some(columns))
     }
 
     async fn produce(&self, _: Range<u64>) {}
@@ -56,8 +63,7 @@ impl SourceCase for Nexmark {
             Given::new("kind", "nexmark"),
             Given::new("table", "person"),
         ];
-        let spec = Connectors::builtin().source("generate", &options, None, &[]);
-        Arc::new(spec.unwrap_or_else(|rejection| panic!("{rejection}")))
+        blueprint("generate", &options, None)
     }
 
     async fn produce(&self, _: Range<u64>) {}
@@ -82,9 +88,8 @@ struct FileSink {
 
 impl FileSink {
     fn path(&self) -> PathBuf {
-        self.folder
-            .path()
-            .join(self.files.load(Relaxed).to_string())
+        let file = self.files.load(Relaxed).to_string();
+        self.folder.path().join(file)
     }
 
     fn spec(&self) -> SinkSpec {
@@ -164,8 +169,7 @@ impl SourceCase for Process {
             Given::new("command", script.as_str()),
             Given::new("shell", true),
         ];
-        let spec = Connectors::builtin().source("process", &options, None, &[]);
-        Arc::new(spec.unwrap_or_else(|rejection| panic!("{rejection}")))
+        blueprint("process", &options, None)
     }
 
     async fn produce(&self, rows: Range<u64>) {
@@ -178,8 +182,8 @@ impl SourceCase for Process {
 
     async fn cut(&self) -> bool {
         let pid = std::fs::read_to_string(self.path("pid")).unwrap();
-        let pid = Pid::from_raw(pid.trim().parse().unwrap());
-        kill(pid, Signal::SIGKILL).is_ok()
+        let pid = Pid::from_raw(pid.trim().parse().unwrap()).unwrap();
+        kill_process(pid, Signal::KILL).is_ok()
     }
 }
 
@@ -192,7 +196,7 @@ async fn process() {
     .await;
 }
 
-/// Follows a file with a command that says where it is and goes on from there.
+/// Follows a file with a command that prints its cursor and continues from it.
 struct Continued(Process);
 
 #[async_trait]
@@ -212,8 +216,7 @@ impl SourceCase for Continued {
             Given::new("format", "json"),
         ];
         let columns = Schema::new(vec![Field::new("n", DataType::Int64, false)]);
-        let spec = Connectors::builtin().source("process", &options, Some(Arc::new(columns)), &[]);
-        Arc::new(spec.unwrap_or_else(|rejection| panic!("{rejection}")))
+        blueprint("process", &options, Some(columns))
     }
 
     async fn produce(&self, rows: Range<u64>) {
@@ -274,8 +277,7 @@ impl SourceCase for FileSource {
         self.files.fetch_add(1, Relaxed);
         let path = self.path();
         let options = [Given::new("path", path.to_str().unwrap())];
-        let spec = Connectors::builtin().source("file", &options, None, &[]);
-        Arc::new(spec.unwrap_or_else(|rejection| panic!("{rejection}")))
+        blueprint("file", &options, None)
     }
 
     async fn produce(&self, rows: Range<u64>) {

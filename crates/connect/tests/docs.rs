@@ -1,6 +1,6 @@
 //! The pages of `docs/connectors`, `docs/formats.md` and `docs/errors.md` are what the code declares.
 //!
-//! When they are not, the test writes them anew and fails: run it again, and commit them.
+//! When they are not, the test rewrites them and fails: run it again, and commit them.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -24,14 +24,14 @@ fn pages_are_fresh() {
         let path = entry.unwrap().path();
         if !pages.contains_key(&path) {
             stale.push(format!(
-                "{} (there is no such connector: remove it)",
+                "{} (no connector of this name: remove it)",
                 path.display()
             ));
         }
     }
     assert!(
         stale.is_empty(),
-        "stale and written anew, run this test again: {stale:#?}"
+        "stale and rewritten, run this test again: {stale:#?}"
     );
 }
 

@@ -53,14 +53,14 @@ use tokio_util::sync::CancellationToken;
 use crate::durable::AckTracker;
 use crate::error::{Error, Result};
 use crate::event_log::EventLog;
-use crate::ingest::Typed;
+use crate::ingest::HandleChannel;
 use crate::record::{Record, matches};
 use crate::sequencer::Sequencer;
 use crate::source::{ArrowSource, Source, SourceConfig};
 use crate::sql::plan::Planner;
-use crate::subscription::{QUEUE_ROWS, Queue, Subscription, TypedSubscription};
+use crate::subscription::{QUEUE_ROWS, SubscriberQueue, Subscription, TypedSubscription};
 use crate::topic::{Begin, Topic};
-use crate::worker::{Command, Left, Once, Worker};
+use crate::worker::{Handoff, LaneBacklog, Worker, WorkerCommand};
 use catalog::Catalog;
 use durability::Durability;
 
@@ -167,7 +167,7 @@ pub struct Db {
 struct Inner {
     /// Itself, for threads that must not keep it alive.
     this: Weak<Inner>,
-    sequencer: Arc<Sequencer<Command>>,
+    sequencer: Arc<Sequencer<WorkerCommand>>,
     catalog: Mutex<Catalog>,
     next_topic: AtomicU64,
     planner: Planner,
@@ -356,7 +356,7 @@ impl Db {
     pub fn subscribe_batches(&self, name: &str) -> Result<Subscription> {
         self.inner.check_open()?;
         let topic = self.inner.catalog().topic(name)?;
-        let queue = Queue::new(QUEUE_ROWS, None);
+        let queue = SubscriberQueue::new(QUEUE_ROWS, None);
         Ok(self.inner.subscribe(&topic, queue, Begin::Kept))
     }
 
@@ -529,8 +529,9 @@ impl Inner {
             channel_with_bell(ring, bell).map_err(|error| Error::Config {
                 what: error.to_string(),
             })?;
-        let channel = Once::new(Box::new(Typed::<T>::new(consumer, ack_tracker.clone())) as _);
-        self.sequencer.command(Command::AddChannel {
+        let channel =
+            Handoff::new(Box::new(HandleChannel::<T>::new(consumer, ack_tracker.clone())) as _);
+        self.sequencer.command(WorkerCommand::AddChannel {
             source: source.topic.id,
             channel,
         });
@@ -545,9 +546,14 @@ impl Inner {
         self.next_topic.fetch_add(1, Ordering::Relaxed)
     }
 
-    fn subscribe(&self, topic: &Arc<Topic>, queue: Arc<Queue>, from: Begin) -> Subscription {
+    fn subscribe(
+        &self,
+        topic: &Arc<Topic>,
+        queue: Arc<SubscriberQueue>,
+        from: Begin,
+    ) -> Subscription {
         let subscription = Subscription::new(Arc::clone(&queue), topic.published_schema());
-        self.sequencer.command(Command::Subscribe {
+        self.sequencer.command(WorkerCommand::Subscribe {
             topic: Arc::clone(topic),
             queue,
             from,
@@ -559,7 +565,7 @@ impl Inner {
     fn read(&self, views: &[Arc<Topic>]) -> Result<Vec<Vec<RecordBatch>>> {
         let (answer, answers) = sync_channel(views.len().max(1));
         let views = views.to_vec();
-        self.sequencer.command(Command::Read {
+        self.sequencer.command(WorkerCommand::Read {
             views: views.clone(),
             answer,
         });
@@ -578,7 +584,7 @@ impl Inner {
     fn step_and_look(&self) -> Result<bool> {
         self.check_open()?;
         self.sequencer.step();
-        self.look().map(|left| left == Left::Rows)
+        self.look().map(|left| left == LaneBacklog::Rows)
     }
 
     /// Waits until all rows that have arrived are processed.
@@ -592,17 +598,17 @@ impl Inner {
         self.check_open()?;
         self.sequencer.step();
         match (self.look()?, self.log_problem()) {
-            (Left::Nothing, _) => Ok(true),
-            (Left::Stuck, Some(problem)) => Err(Error::Data(problem)),
-            (Left::Stuck | Left::Rows, _) => Ok(false),
+            (LaneBacklog::Nothing, _) => Ok(true),
+            (LaneBacklog::Stuck, Some(problem)) => Err(Error::Data(problem)),
+            (LaneBacklog::Stuck | LaneBacklog::Rows, _) => Ok(false),
         }
     }
 
     /// Waits until the workers have done all turns so far; what is waiting.
-    fn look(&self) -> Result<Left> {
+    fn look(&self) -> Result<LaneBacklog> {
         let (answer, answers) = sync_channel(self.workers);
-        self.sequencer.command(Command::Look { answer });
-        let mut left = Left::Nothing;
+        self.sequencer.command(WorkerCommand::Look { answer });
+        let mut left = LaneBacklog::Nothing;
         for _ in 0..self.workers {
             left = left.max(answers.recv().map_err(|_| Error::Closed)?);
         }
@@ -656,13 +662,13 @@ impl Inner {
         let began = Instant::now();
         self.stop_sources();
         self.wait_for_dead_letters();
-        self.sequencer.command(Command::Seal);
+        self.sequencer.command(WorkerCommand::Seal);
         if let Err(error) = self.settle() {
             tracing::error!(%error, "closed before all rows were taken");
         }
         self.close_durably();
         self.closed.store(true, Ordering::Release);
-        self.sequencer.end(Command::Shutdown);
+        self.sequencer.end(WorkerCommand::Shutdown);
         let guards = self
             .guards
             .lock()

@@ -1,12 +1,12 @@
-//! What happened lately: gaps, errors and the events of streams' lives, kept for those who ask.
+//! The event log: recent gaps, errors and lifecycle events of streams, kept in memory.
 //!
 //! ```text
 //!   sources, queries, sinks ──► EventLog ──► system.gaps, system.errors      the newest 1,000 of each
-//!                                      └──► Events: whoever watches         the newest 1,024
+//!                                      └──► Events: each watcher           the newest 1,024
 //! ```
 //!
-//! Writing never waits for readers. What is too old is forgotten; the counters of sources and the
-//! log keep what must not be.
+//! Writing never waits for readers. Old entries are dropped; the counters of sources and the log of the
+//! process keep what must not be lost.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -15,12 +15,12 @@ use headwater_connect::Gap;
 use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::{RecvError, TryRecvError};
 
-use crate::durable::now_us;
+use crate::clock::now_us;
 use crate::telemetry::{self, LifecycleEvent};
 
-/// Gaps, and errors, that are kept: the newest.
+/// Capacity for gaps, and for errors, entries.
 const KEPT: usize = 1_000;
-/// Events that a watcher may be behind.
+/// Events that a watcher may lag behind.
 const EVENTS: usize = 1_024;
 
 /// An interval in which rows may have been missed.
@@ -28,7 +28,7 @@ const EVENTS: usize = 1_024;
 pub(crate) struct GapEntry {
     pub source: String,
     pub gap: Gap,
-    /// When it was noted, in microseconds since 1970-01-01 UTC.
+    /// When it was recorded, in microseconds since 1970-01-01 UTC.
     pub at_us: i64,
 }
 
@@ -38,20 +38,20 @@ pub(crate) struct ErrorEntry {
     pub kind: &'static str,
     pub name: String,
     pub error: String,
-    /// When it was noted, in microseconds since 1970-01-01 UTC.
+    /// When it was recorded, in microseconds since 1970-01-01 UTC.
     pub at_us: i64,
 }
 
-/// What happened lately. Shared; any thread may write and read.
+/// The recent events of one database. Thread-safe.
 #[derive(Debug)]
 pub(crate) struct EventLog {
-    kept: Mutex<Kept>,
-    /// None once the database is closed: then watchers find the end.
+    recent: Mutex<RecentEntries>,
+    /// `None` once the database is closed, which ends all watchers.
     events: Mutex<Option<broadcast::Sender<LifecycleEvent>>>,
 }
 
 #[derive(Debug, Default)]
-struct Kept {
+struct RecentEntries {
     gaps: VecDeque<GapEntry>,
     errors: VecDeque<ErrorEntry>,
 }
@@ -59,7 +59,7 @@ struct Kept {
 impl Default for EventLog {
     fn default() -> Self {
         Self {
-            kept: Mutex::default(),
+            recent: Mutex::default(),
             events: Mutex::new(Some(broadcast::Sender::new(EVENTS))),
         }
     }
@@ -80,8 +80,8 @@ impl EventLog {
         tracing::warn!(source, reason, "rows were missed");
         let gap = Gap {
             reason,
-            from: Some(in_words(from_us)),
-            to: Some(in_words(to_us)),
+            from: Some(readable(from_us)),
+            to: Some(readable(to_us)),
         };
         self.gap(source, gap);
     }
@@ -96,19 +96,19 @@ impl EventLog {
         keep(&mut self.lock().errors, entry);
     }
 
-    /// Emits an event and tells those who watch.
-    pub fn tell(&self, event: LifecycleEvent) {
+    /// Emits an event through `tracing`, and sends it to all watchers.
+    pub fn publish(&self, event: LifecycleEvent) {
         telemetry::emit(&event);
         if let LifecycleEvent::WorkerDied { source, reason, .. } = &event {
             self.error("source", source, reason);
         }
         if let Some(events) = self.events().as_ref() {
-            // Nobody may be watching.
+            // There may be no watchers.
             let _ = events.send(event);
         }
     }
 
-    /// Nothing more will be told.
+    /// Ends all watchers: no more events will come.
     pub fn close(&self) {
         self.events().take();
     }
@@ -121,10 +121,10 @@ impl EventLog {
         self.lock().errors.iter().cloned().collect()
     }
 
-    /// The newest error of this kind and name that is kept.
+    /// The newest error of this kind and name.
     pub fn last_error(&self, kind: &str, name: &str) -> Option<String> {
-        let kept = self.lock();
-        let mut newest = kept.errors.iter().rev();
+        let recent = self.lock();
+        let mut newest = recent.errors.iter().rev();
         let of = newest.find(|entry| entry.kind == kind && entry.name == name);
         of.map(|entry| entry.error.clone())
     }
@@ -141,8 +141,8 @@ impl EventLog {
         self.events.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn lock(&self) -> MutexGuard<'_, Kept> {
-        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, RecentEntries> {
+        self.recent.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -153,30 +153,30 @@ fn keep<T>(kept: &mut VecDeque<T>, entry: T) {
     kept.push_back(entry);
 }
 
-fn in_words(us: i64) -> String {
+fn readable(us: i64) -> String {
     use arrow::temporal_conversions::timestamp_us_to_datetime;
     timestamp_us_to_datetime(us).map_or_else(|| us.to_string(), |time| time.to_string())
 }
 
-/// What happens to streams and their sources, from now on.
+/// The lifecycle events of streams and their sources, from now on.
 ///
-/// Iterate to block for the next, ask with [`try_next`](Self::try_next), or await
+/// Iterate to block for the next, poll with [`try_next`](Self::try_next), or await
 /// [`recv`](Self::recv). It ends when the database is closed.
 #[derive(Debug)]
 pub struct Events {
     events: broadcast::Receiver<LifecycleEvent>,
-    /// Only what is about this stream.
+    /// If set, only the events of this stream.
     stream: Option<String>,
 }
 
-/// What a watcher of events gets.
+/// One item of [`Events`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Watched {
-    /// This happened.
+    /// The next lifecycle event, in order.
     Event(LifecycleEvent),
     /// The watcher was too slow: this many events were dropped here.
     Missed {
-        /// How many, of all streams.
+        /// The number of dropped events, of all streams.
         events: u64,
     },
 }
@@ -186,7 +186,7 @@ impl Events {
     pub fn try_next(&mut self) -> Option<Watched> {
         loop {
             match self.events.try_recv() {
-                Ok(event) if self.is_meant(&event) => return Some(Watched::Event(event)),
+                Ok(event) if self.is_wanted(&event) => return Some(Watched::Event(event)),
                 Ok(_) => {}
                 Err(TryRecvError::Lagged(events)) => return Some(Watched::Missed { events }),
                 Err(TryRecvError::Empty | TryRecvError::Closed) => return None,
@@ -198,7 +198,7 @@ impl Events {
     pub async fn recv(&mut self) -> Option<Watched> {
         loop {
             match self.events.recv().await {
-                Ok(event) if self.is_meant(&event) => return Some(Watched::Event(event)),
+                Ok(event) if self.is_wanted(&event) => return Some(Watched::Event(event)),
                 Ok(_) => {}
                 Err(RecvError::Lagged(events)) => return Some(Watched::Missed { events }),
                 Err(RecvError::Closed) => return None,
@@ -206,7 +206,7 @@ impl Events {
         }
     }
 
-    fn is_meant(&self, event: &LifecycleEvent) -> bool {
+    fn is_wanted(&self, event: &LifecycleEvent) -> bool {
         let wanted = self.stream.as_deref();
         wanted.is_none() || wanted == event.stream()
     }
@@ -215,7 +215,7 @@ impl Events {
 impl Iterator for Events {
     type Item = Watched;
 
-    /// Blocks the thread until there is one.
+    /// Blocks the thread until there is an event.
     fn next(&mut self) -> Option<Watched> {
         wait_for(self.recv())
     }

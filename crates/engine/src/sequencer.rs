@@ -8,9 +8,9 @@
 //! ```
 //!
 //! A turn is a step (take what has arrived, run it to the end, publish) or a command (install a
-//! query, read a view, ...). A worker whose lanes have rows appends a step; whoever wants something
-//! of the engine appends a command. All workers do the same turns in the same order, so a command
-//! falls between the same two steps everywhere. The epoch of a step is its place in the log.
+//! query, read a view, ...). A worker whose lanes have rows appends a step; callers of the engine
+//! append commands. All workers do the same turns in the same order, so a command falls between the
+//! same two steps on every worker. The epoch of a step is its position in the log.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -18,12 +18,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use headwater_ring::Bell;
 
-/// What all workers do at one place of the log.
+/// One entry of the log, which every worker carries out.
 #[derive(Debug)]
 pub(crate) enum Turn<C> {
     /// Take what has arrived and run it to the end.
     Step,
-    /// Do this.
+    /// Carry out this command.
     Command(Arc<C>),
 }
 
@@ -36,33 +36,33 @@ impl<C> Clone for Turn<C> {
     }
 }
 
-/// The log of turns.
+/// The log of turns. Thread-safe.
 #[derive(Debug)]
 pub(crate) struct Sequencer<C> {
-    log: Mutex<Log<C>>,
-    /// The number of turns so far; what workers look at without the lock.
+    log: Mutex<TurnLog<C>>,
+    /// The number of turns so far, to be read without the lock.
     len: AtomicU64,
-    /// A worker has gone without finishing its turn: do not wait for it.
+    /// Whether a worker has ended within its turn, so that its peers must not wait for it.
     broken: AtomicBool,
     bells: Vec<Arc<Bell>>,
 }
 
 #[derive(Debug)]
-struct Log<C> {
-    /// The number of the first turn that is kept: all workers have taken those before.
+struct TurnLog<C> {
+    /// The number of the first turn in `turns`: all workers have taken those before.
     first: u64,
     turns: VecDeque<Turn<C>>,
-    /// How many turns each worker has taken.
+    /// By worker, the number of turns that it has taken.
     taken: Vec<u64>,
     steps: u64,
-    /// Nothing is appended any more.
+    /// Whether the last command has been appended.
     ended: bool,
 }
 
 impl<C> Sequencer<C> {
-    /// A log for `workers` workers, each with a bell of its own.
+    /// A log for `workers` workers, each with its own bell.
     pub fn new(workers: usize) -> Self {
-        let log = Log {
+        let log = TurnLog {
             first: 0,
             turns: VecDeque::new(),
             taken: vec![0; workers],
@@ -77,25 +77,25 @@ impl<C> Sequencer<C> {
         }
     }
 
-    /// The bell of a worker.
+    /// The bell that wakes a worker when there is a turn, or its sources have rows.
     pub fn bell(&self, worker: usize) -> &Arc<Bell> {
         &self.bells[worker]
     }
 
-    /// Appends a command; after the last it is dropped, so whoever waits for its answer is told by
-    /// the channel that closes.
+    /// Appends a command. Behind the last one it is dropped: the channel for its answer closes, which
+    /// ends the wait.
     pub fn command(&self, command: C) {
         self.append(&mut self.lock(), Turn::Command(Arc::new(command)));
     }
 
-    /// Appends the last command there will be.
+    /// Appends the last command.
     pub fn end(&self, command: C) {
         let mut log = self.lock();
         self.append(&mut log, Turn::Command(Arc::new(command)));
         log.ended = true;
     }
 
-    /// Appends a step.
+    /// Appends a step in any case.
     pub fn step(&self) {
         self.append(&mut self.lock(), Turn::Step);
     }
@@ -108,7 +108,7 @@ impl<C> Sequencer<C> {
         }
     }
 
-    /// How many steps there have been; more whenever rows come.
+    /// The number of steps so far.
     pub fn steps(&self) -> u64 {
         self.lock().steps
     }
@@ -131,18 +131,18 @@ impl<C> Sequencer<C> {
         turn
     }
 
-    /// A worker ends in the middle of a turn: `command` is the last.
+    /// A worker ends within a turn: `command` is the last.
     pub fn break_off(&self, command: C) {
         self.broken.store(true, Ordering::Release);
         self.end(command);
     }
 
-    /// Whether a worker has ended in the middle of a turn.
+    /// Whether a worker has ended within a turn.
     pub fn is_broken(&self) -> bool {
         self.broken.load(Ordering::Acquire)
     }
 
-    fn append(&self, log: &mut Log<C>, turn: Turn<C>) {
+    fn append(&self, log: &mut TurnLog<C>, turn: Turn<C>) {
         if log.ended {
             return;
         }
@@ -155,12 +155,12 @@ impl<C> Sequencer<C> {
         }
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Log<C>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, TurnLog<C>> {
         self.log.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl<C> Log<C> {
+impl<C> TurnLog<C> {
     fn len(&self) -> u64 {
         self.first + self.turns.len() as u64
     }

@@ -1,4 +1,4 @@
-//! What is asked of a source.
+//! The checks for sources.
 
 use std::time::Duration;
 
@@ -8,13 +8,13 @@ use tokio_util::sync::CancellationToken;
 use super::{SourceCase, within};
 use crate::{Care, Cursor, Delivery, Item, SourceHandle, State, Status};
 
-/// More rows than are handed on at once.
+/// A number of rows that does not fit into one delivery.
 const MANY: u64 = 20_000;
-/// Rows that come in pieces, each with a cursor of its own ...
+/// The number of pieces that are produced one by one, each with a cursor of its own.
 const PIECES: u64 = 12;
-/// ... of so many rows.
+/// The number of rows in a piece.
 const PIECE: u64 = 25;
-/// So many cursors are resumed from: the first, the last, and others between at equal distances.
+/// The largest number of cursors to resume from: the first, the last, and others at equal distances.
 const RESUMED_MAX: usize = 40;
 
 /// Runs the whole suite against a source.
@@ -32,13 +32,13 @@ pub async fn source(case: &dyn SourceCase) {
     survives_a_cut_connection(case).await;
 }
 
-/// A running source and what came of it.
+/// A running source and what it has emitted.
 struct Bench<'a> {
     check: &'static str,
     case: &'a dyn SourceCase,
     handle: SourceHandle,
     items: mpsc::Receiver<Item>,
-    /// Whether it goes on from a cursor.
+    /// Whether it continues from a cursor.
     incremental: bool,
     /// All numbers that came.
     seen: Vec<u64>,
@@ -141,21 +141,21 @@ impl<'a> Bench<'a> {
         }
     }
 
-    /// Makes many rows at once, from `start` on. Returns how many there are then.
+    /// Produces many rows at once, from `start` on. Returns the number of all rows.
     async fn produce_much(&mut self, start: u64) -> u64 {
         let end = start + MANY;
         tokio::join!(self.case.produce(start..end), self.until(end - 1));
         end
     }
 
-    /// Starts it anew with nothing left of what was but this cursor.
+    /// Starts it again with nothing left but this cursor.
     fn start_from(&mut self, cursor: Cursor) {
         let blueprint = self.handle.blueprint();
         self.handle = SourceHandle::new(blueprint, Some(cursor), Care::default());
         self.start();
     }
 
-    /// Ends it without a warning: whatever it still has to say is lost.
+    /// Ends it without a warning: items that were not taken are lost.
     fn crash(&mut self) {
         self.items = mpsc::channel(1).1;
         let blueprint = self.handle.blueprint();
@@ -276,8 +276,8 @@ async fn is_restarted(case: &dyn SourceCase) {
     }
 }
 
-/// Runs to several cursors, then from each of them, as if all after it was lost in a crash. What came
-/// before the cursor and what comes from it are, together, an uninterrupted run.
+/// Runs to several cursors, then from each of them, as if a crash had lost all after it. The rows before the
+/// cursor and the rows that come from it are, together, an uninterrupted run.
 async fn resumes_from_any_cursor_after_a_crash(case: &dyn SourceCase) {
     let mut bench = Bench::new("resumes from any cursor after a crash", case).await;
     if !bench.incremental {
@@ -354,7 +354,7 @@ async fn survives_a_cut_connection(case: &dyn SourceCase) {
     } else {
         assert!(
             bench.gaps > 0,
-            "{}: it cannot replay, and told of no gap",
+            "{}: it cannot replay, and reported no gap",
             bench.check
         );
     }

@@ -1,4 +1,4 @@
-//! How often a source is started again, when it is given up, and what its status says meanwhile.
+//! How often the supervisor restarts a source, when it gives up, and the status meanwhile.
 
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
@@ -6,7 +6,7 @@ use super::tests::{ended, wait_for};
 use super::*;
 use crate::scripted::{HOUR, Scripted, care, rest, start};
 
-/// The restarts come as quickly as can be.
+/// Restarts without a noticeable wait.
 fn quick() -> Backoff {
     Backoff {
         base: Duration::from_millis(1),
@@ -15,7 +15,7 @@ fn quick() -> Backoff {
     }
 }
 
-/// A source whose first runs fail, `panics` or not; the next waits to be told to stop. Counts its runs.
+/// A source whose first runs fail, `panics` or not; the next waits to be stopped. Counts its runs.
 fn fails(times: u32, panics: bool, backoff: Backoff) -> (SourceHandle, Arc<AtomicU32>) {
     let runs = Arc::new(AtomicU32::new(0));
     let count = runs.clone();
@@ -48,7 +48,7 @@ async fn ten_restarts_in_a_minute_are_allowed() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_eleventh_is_not_and_the_source_is_left_alone() {
+async fn the_eleventh_is_not_and_the_source_stays_failed() {
     for (panics, last) in [
         (false, "cannot read 10: broken pipe"),
         (true, "the source panicked: run 10"),
@@ -111,7 +111,7 @@ async fn one_that_waits_long_enough_is_never_given_up() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_start_by_hand_begins_anew() {
+async fn a_start_by_hand_resets_the_limits() {
     let (source, runs) = fails(11 + 10, false, quick());
     let items = start(&source);
     assert_eq!(ended(&source).await.state, State::Failed);
@@ -124,7 +124,7 @@ async fn a_start_by_hand_begins_anew() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_status_tells_of_starts_and_of_the_last_failure() {
+async fn the_status_has_starts_and_the_last_failure() {
     let (source, _) = fails(2, false, quick());
     assert_eq!(
         (source.status().started_us, source.status().last_row_us),

@@ -6,10 +6,10 @@ use futures_util::future::BoxFuture;
 use tokio::sync::mpsc;
 
 use super::*;
-use crate::scripted::{HOUR, Scripted, handle, rest, show, start};
+use crate::scripted::{HOUR, Scripted, eventually, handle, rest, show, start};
 use crate::{Lifecycle, Output, Retry};
 
-/// Emits `hello` and then waits to be told to stop.
+/// Emits `hello` and then waits to be stopped.
 fn patient() -> SourceHandle {
     handle(|_, out, stop| {
         Box::pin(async move {
@@ -34,14 +34,15 @@ fn failing(retry: Retry) -> SourceHandle {
 
 pub(super) async fn wait_for(handle: &SourceHandle, state: State) -> Status {
     let mut status = handle.watch();
-    let found = status.wait_for(|status| status.state == state).await;
+    let found = status.wait_for(|status| status.state == state);
+    let found = eventually(&format!("the state {state}"), found).await;
     found.unwrap().clone()
 }
 
 pub(super) async fn ended(handle: &SourceHandle) -> Status {
     let mut status = handle.watch();
-    let ended = status.wait_for(|status| !status.state.is_active()).await;
-    ended.unwrap().clone()
+    let ended = status.wait_for(|status| !status.state.is_active());
+    eventually("the end", ended).await.unwrap().clone()
 }
 
 #[tokio::test(start_paused = true)]
@@ -159,7 +160,7 @@ async fn connection_failure_that_is_fatal_is_failed_with_its_cause() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn connection_failure_is_tried_again_and_told_meanwhile() {
+async fn connection_failure_is_retried_and_reported_meanwhile() {
     let source = failing(Retry::Backoff);
     let _items = start(&source);
     let status = wait_for(&source, State::BackingOff).await;
@@ -263,7 +264,7 @@ fn failing_twice<'a>(run: u32, out: &'a mut Output) -> BoxFuture<'a, Result<End>
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_panic_is_contained_and_the_source_made_anew_from_its_cursor() {
+async fn a_panic_is_contained_and_the_source_made_again_from_its_cursor() {
     let source = handle(|cursor, out, _| {
         Box::pin(async move {
             if let Some(Cursor(at)) = cursor {

@@ -6,6 +6,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::*;
+use crate::BAD_COPY_MAX;
 use crate::scripted::{handle, rest, show, start};
 use crate::{End, SourceHandle};
 

@@ -1,23 +1,25 @@
-//! A connector of one's own, from its declaration to its rows.
+//! A user's own connector, from its declaration to its rows.
 
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, Schema};
 use async_trait::async_trait;
+use schemars::JsonSchema;
+use serde::Deserialize;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::*;
+use crate::options::{ByteSize, Options};
 use crate::scripted::{care, rest};
-use crate::{End, Output, SourceHandle};
+use crate::{End, Output, Source, SourceHandle};
 
-/// Says a word again and again.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct ParrotOptions {
-    /// What it says.
+    /// The word that the parrot repeats.
     word: String,
-    /// How often.
+    /// The number of repetitions.
     #[serde(default)]
     times: u8,
 }
@@ -104,7 +106,7 @@ fn unknown_connectors_and_roles() {
         .sink::<()>("parrot", &[], columns, &[])
         .err()
         .unwrap();
-    assert_eq!(error.to_string(), "connector parrot is no sink");
+    assert_eq!(error.to_string(), "connector parrot is not a sink");
 }
 
 #[test]
@@ -148,11 +150,11 @@ fn a_format_that_cannot_fill_the_columns_is_refused() {
 
 #[test]
 fn extra_options_come_back_to_the_caller() {
-    /// What the engine has.
+    /// Options that the engine adds.
     #[derive(Deserialize, JsonSchema)]
     #[serde(deny_unknown_fields)]
     struct Engine {
-        /// Slots.
+        /// The number of slots in the buffer.
         buffer_size: u32,
     }
     impl Options for Engine {}

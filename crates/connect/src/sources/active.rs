@@ -1,8 +1,8 @@
-//! A source that a factory has made: a stream of its batches, and how far its reader has come.
+//! A source that a factory has made: the stream of its batches, and the position of its reader.
 //!
 //! Two hold it: the reader has the [`ActiveSource`], the factory the `Tracked` behind it. The cursor is
-//! that of the last batch *yielded*, not of the last one read: what still lies between source and reader
-//! will come again. A reader that stops asking stops the source from reading on.
+//! that of the last batch *yielded*, not of the last one read: batches between source and reader come again.
+//! A reader that stops polling stops the source from reading ahead.
 
 use std::fmt;
 use std::pin::Pin;
@@ -21,10 +21,10 @@ use crate::{
     SourceSpec, State, Status,
 };
 
-/// So many gaps are kept for the reader; of more, the first ones.
+/// The number of gaps kept for the reader; later ones are only counted.
 const GAPS_MAX: usize = 1_000;
 
-/// What factory and reader share.
+/// The state that factory and reader share.
 pub(super) struct Tracked {
     pub(super) id: String,
     spec: Arc<SourceSpec>,
@@ -33,26 +33,26 @@ pub(super) struct Tracked {
     created_us: i64,
     /// Held while its cursor is being saved.
     pub(super) saving: tokio::sync::Mutex<()>,
-    progress: Mutex<Progress>,
+    progress: Mutex<StreamProgress>,
 }
 
-struct Progress {
+struct StreamProgress {
     handle: Arc<SourceHandle>,
-    /// Covers every batch that was yielded.
+    /// The cursor that covers every batch yielded.
     cursor: Option<Cursor>,
     batches: u64,
     rows: u64,
     bad: u64,
     gaps: Vec<Gap>,
-    /// Cancelled when nobody wants its items any more; there is one once it was started.
+    /// Cancelled when its items are not wanted any more; `None` before the first start.
     unwanted: Option<CancellationToken>,
     closed: bool,
 }
 
-/// How a source made by a factory is doing.
+/// The counters and the status of a source made by a factory.
 #[derive(Debug, Clone)]
 pub struct SourceStats {
-    /// The connector's name.
+    /// The name of its connector.
     pub kind: &'static str,
     /// When it was made, in microseconds since 1970-01-01 UTC.
     pub created_us: i64,
@@ -62,9 +62,9 @@ pub struct SourceStats {
     pub rows: u64,
     /// Bad frames in them. Only grows.
     pub bad: u64,
-    /// Covers everything that was yielded.
+    /// The cursor that covers every batch yielded.
     pub cursor: Option<Cursor>,
-    /// State, restarts, last failure and the rest; counts what was read, yielded or not.
+    /// State, restarts, last failure and more; counts rows read, yielded or not.
     pub status: Status,
 }
 
@@ -77,7 +77,7 @@ impl Tracked {
         care: Care,
     ) -> Self {
         let handle = SourceHandle::new(spec.clone(), cursor.clone(), care.clone());
-        let progress = Progress {
+        let progress = StreamProgress {
             handle: Arc::new(handle),
             cursor,
             batches: 0,
@@ -115,13 +115,13 @@ impl Tracked {
         }
     }
 
-    /// Ends it for good.
+    /// Stops the source; it cannot be started again.
     pub(super) async fn close(&self) {
         self.lock().closed = true;
         self.end().await;
     }
 
-    /// Stops it, whether or not somebody reads.
+    /// Stops the source, even if nobody reads its items.
     async fn end(&self) {
         let (handle, unwanted) = {
             let mut progress = self.lock();
@@ -133,8 +133,8 @@ impl Tracked {
         handle.stop().await;
     }
 
-    /// Starts it; `None` if it was closed.
-    fn start(&self) -> Result<Option<Running>> {
+    /// Starts the source; `None` if it was closed.
+    fn start(&self) -> Result<Option<RunningStream>> {
         let mut progress = self.lock();
         if progress.closed {
             return Ok(None);
@@ -147,13 +147,13 @@ impl Tracked {
         };
         progress.handle.start(&unwanted, Some(Box::new(lane)))?;
         progress.unwanted = Some(unwanted.clone());
-        Ok(Some(Running {
+        Ok(Some(RunningStream {
             items,
             _unwanted: unwanted.drop_guard(),
         }))
     }
 
-    /// Takes note of what is yielded next; `false` if it was closed and nothing is.
+    /// Counts a delivery that is about to be yielded; `false` if the source was closed, and it must not be.
     fn yields(&self, delivery: &Delivery) -> bool {
         let mut progress = self.lock();
         if progress.closed {
@@ -177,7 +177,7 @@ impl Tracked {
         }
     }
 
-    /// How the run ended that has no items any more: waits for the status to say so.
+    /// How the run ended that has no items any more; waits for the final status.
     async fn ended(self: Arc<Self>) -> Result<()> {
         let handle = self.lock().handle.clone();
         let mut status = handle.watch();
@@ -192,7 +192,7 @@ impl Tracked {
     }
 
     /// A panic while the lock was held leaves counts that are at most one batch behind.
-    fn lock(&self) -> MutexGuard<'_, Progress> {
+    fn lock(&self) -> MutexGuard<'_, StreamProgress> {
         self.progress.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -205,21 +205,21 @@ fn is_empty(delivery: &Delivery) -> bool {
 ///
 /// Ends when the source's input ends, when it is closed, or after the error that it failed with. For
 /// one reader: it can be sent to another task, not shared. Dropping it stops the source; the factory
-/// still knows it, with its cursor, until it is closed there.
+/// keeps it, with its cursor, until it is closed there.
 pub struct ActiveSource {
     tracked: Arc<Tracked>,
-    run: Run,
+    run: StreamPhase,
 }
 
-enum Run {
+enum StreamPhase {
     NotStarted,
-    Running(Running),
+    Running(RunningStream),
     /// The last item was taken.
     Ending(BoxFuture<'static, Result<()>>),
     Ended,
 }
 
-struct Running {
+struct RunningStream {
     items: mpsc::Receiver<Item>,
     _unwanted: DropGuard,
 }
@@ -228,7 +228,7 @@ impl ActiveSource {
     pub(super) fn new(tracked: Arc<Tracked>) -> Self {
         Self {
             tracked,
-            run: Run::NotStarted,
+            run: StreamPhase::NotStarted,
         }
     }
 
@@ -237,12 +237,12 @@ impl ActiveSource {
         &self.tracked.id
     }
 
-    /// The connector's name.
+    /// The name of its connector.
     pub fn kind(&self) -> &'static str {
         self.tracked.spec.connector()
     }
 
-    /// Checks again that the outside can be reached. Reads no data.
+    /// Checks again that the external system can be reached. Reads no data.
     pub async fn validate(&self) -> Result<()> {
         let source = self.tracked.spec.source(self.get_cursor())?;
         source.validate().await
@@ -258,15 +258,15 @@ impl ActiveSource {
         self.tracked.cursor()
     }
 
-    /// Goes on from this cursor: the next batch is the first one after it. Stops the source if it is
-    /// running, which takes as long as [`Care::stop_deadline`] at most. Fails, and changes nothing, if the
-    /// cursor is none of this kind or the kind has none.
+    /// Continues from this cursor: the next batch is the first one after it. Stops the source if it is
+    /// running, which takes at most [`Care::stop_deadline`]. Fails, and changes nothing, if the cursor is not
+    /// from this kind of source, or the kind has none.
     pub async fn set_cursor(&mut self, cursor: Cursor) -> Result<()> {
         if !self.tracked.incremental {
             return Err(not_incremental(self.kind()));
         }
         self.tracked.spec.source(Some(cursor.clone()))?;
-        self.run = Run::NotStarted;
+        self.run = StreamPhase::NotStarted;
         self.tracked.end().await;
         let (spec, care) = (self.tracked.spec.clone(), self.tracked.care.clone());
         let handle = SourceHandle::new(spec, Some(cursor.clone()), care);
@@ -276,19 +276,19 @@ impl ActiveSource {
         Ok(())
     }
 
-    /// Intervals in which rows may have been missed, that were not asked for yet: at most 1,000, the
-    /// status counts all.
+    /// The gaps since the last call: intervals in which rows may have been missed. At most 1,000; the status
+    /// counts all.
     pub fn take_gaps(&mut self) -> Vec<Gap> {
         std::mem::take(&mut self.tracked.lock().gaps)
     }
 
-    /// How it is doing.
+    /// The counters and the status of the source.
     pub fn stats(&self) -> SourceStats {
         self.tracked.stats()
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "file"))]
 impl ActiveSource {
     pub(super) fn tracked_status(&self) -> tokio::sync::watch::Receiver<Status> {
         self.tracked.lock().handle.watch()
@@ -310,42 +310,42 @@ impl Stream for ActiveSource {
         loop {
             let tracked = self.tracked.clone();
             let next = match &mut self.run {
-                Run::NotStarted => match tracked.start() {
-                    Ok(Some(running)) => Run::Running(running),
-                    Ok(None) => Run::Ended,
+                StreamPhase::NotStarted => match tracked.start() {
+                    Ok(Some(running)) => StreamPhase::Running(running),
+                    Ok(None) => StreamPhase::Ended,
                     Err(error) => {
-                        self.run = Run::Ended;
+                        self.run = StreamPhase::Ended;
                         return Poll::Ready(Some(Err(error)));
                     }
                 },
-                Run::Running(running) => match ready!(running.items.poll_recv(cx)) {
+                StreamPhase::Running(running) => match ready!(running.items.poll_recv(cx)) {
                     Some(Item::Rows(delivery)) if tracked.yields(&delivery) => {
                         if is_empty(&delivery) {
                             continue;
                         }
                         return Poll::Ready(Some(Ok(delivery)));
                     }
-                    Some(Item::Rows(_)) => Run::Ended,
+                    Some(Item::Rows(_)) => StreamPhase::Ended,
                     Some(Item::Gap(gap)) => {
                         tracked.gap(gap);
                         continue;
                     }
                     Some(Item::Lifecycle(_)) => continue,
-                    None => Run::Ending(Box::pin(tracked.ended())),
+                    None => StreamPhase::Ending(Box::pin(tracked.ended())),
                 },
-                Run::Ending(ended) => {
+                StreamPhase::Ending(ended) => {
                     let ended = ready!(ended.as_mut().poll(cx));
-                    self.run = Run::Ended;
+                    self.run = StreamPhase::Ended;
                     return Poll::Ready(ended.err().map(Err));
                 }
-                Run::Ended => return Poll::Ready(None),
+                StreamPhase::Ended => return Poll::Ready(None),
             };
             self.run = next;
         }
     }
 }
 
-/// A lane that never keeps a source from stopping: when nobody wants its items, it is closed.
+/// A lane that never keeps a source from stopping: it closes when its items are not wanted any more.
 struct WantedLane {
     sender: mpsc::Sender<Item>,
     unwanted: CancellationToken,

@@ -1,7 +1,7 @@
-//! What a source is to be made of: its options, its columns, where to continue, and its secrets.
+//! The configuration of a source: its options, its columns, its cursor and its secrets.
 //!
 //! Credentials are options as well, but kept apart: they may only be given to options that are declared
-//! as secrets, and so are never shown, neither here nor in what a connector says about itself.
+//! as secrets, and so are never shown, neither here nor in the output of a connector.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -13,7 +13,7 @@ use crate::options::{Given, OptionSet, Secret, Value};
 use crate::registry::source_sets;
 use crate::{Connector, Cursor, Error, Result};
 
-/// The options of a source that is to be made.
+/// The options, columns and cursor to make a source with.
 #[derive(Debug, Clone, Default)]
 pub struct SourceConfig {
     given: Vec<Given<()>>,
@@ -22,16 +22,18 @@ pub struct SourceConfig {
 }
 
 impl SourceConfig {
-    /// Nothing given.
+    /// A configuration without options, columns or cursor.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// From an object: each entry is an option, `cursor` is where to continue; an object within it is a
-    /// group of options, so `{"headers": {"Accept": "x"}}` is `headers.Accept`.
+    /// Reads a JSON object: each entry is an option, `cursor` is the cursor, and a nested object is a group
+    /// of options, so `{"headers": {"Accept": "x"}}` is `headers.Accept`.
     pub fn from_json(config: Json) -> Result<Self> {
         let Json::Object(entries) = config else {
-            return Err(Error::Options("a configuration is an object".to_owned()));
+            return Err(Error::Options(
+                "a configuration must be an object".to_owned(),
+            ));
         };
         let mut read = Self::new();
         for (key, value) in entries {
@@ -49,28 +51,31 @@ impl SourceConfig {
             return entries
                 .try_for_each(|(entry, value)| self.add(&format!("{key}.{entry}"), value));
         }
-        let unusable =
-            || Error::Options(format!("option {key:?} is nothing that an option can be"));
+        let unusable = || {
+            Error::Options(format!(
+                "option {key:?} has a value that no option can have"
+            ))
+        };
         let value = value_of(value).ok_or_else(unusable)?;
         self.given.push(Given::new(key, value));
         Ok(())
     }
 
-    /// With this option.
+    /// Adds an option with its value.
     #[must_use]
     pub fn option(mut self, key: &str, value: impl Into<Value>) -> Self {
         self.given.push(Given::new(key, value));
         self
     }
 
-    /// With these columns, if the kind does not know them by itself.
+    /// Sets the columns, for a kind that does not know them by itself.
     #[must_use]
     pub fn columns(mut self, columns: SchemaRef) -> Self {
         self.columns = Some(columns);
         self
     }
 
-    /// Continuing from here, whatever was saved.
+    /// Sets the cursor to continue from, which overrides the saved one.
     #[must_use]
     pub fn cursor(mut self, cursor: Cursor) -> Self {
         self.cursor = Some(cursor);
@@ -94,19 +99,19 @@ fn value_of(json: Json) -> Option<Value> {
     }
 }
 
-/// The secrets of a source, by the names of its options. Shown as `***` wherever they might be seen.
+/// The secrets of a source, by the names of its options. Debug output shows them as `***`.
 #[derive(Clone, Default)]
 pub struct Credentials {
     secrets: BTreeMap<String, Secret>,
 }
 
 impl Credentials {
-    /// None.
+    /// An empty set of credentials.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// With this secret; one that was given under the same name before is forgotten.
+    /// Adds the secret for an option; replaces an earlier one.
     #[must_use]
     pub fn with(mut self, option: &str, secret: impl Into<Secret>) -> Self {
         self.secrets.insert(option.to_owned(), secret.into());
@@ -120,7 +125,8 @@ impl fmt::Debug for Credentials {
     }
 }
 
-/// All options together. Fails, with a sentence, if a credential is given to an option that is shown.
+/// Options and credentials together. Fails with a sentence if a credential is given to an option that is
+/// shown.
 pub(super) fn merged(
     connector: &Connector,
     credentials: &Credentials,
@@ -131,7 +137,7 @@ pub(super) fn merged(
     for option in credentials.secrets.keys() {
         if is_shown(connector.name, &sets, option) {
             return Err(format!(
-                "option {option:?} is no secret: give it in the config, not among the credentials"
+                "option {option:?} is not a secret: give it in the config, not in the credentials"
             ));
         }
     }
@@ -140,7 +146,7 @@ pub(super) fn merged(
     Ok(config.given.iter().cloned().chain(secrets).collect())
 }
 
-/// Whether there is such an option, and it is not declared as a secret.
+/// Whether the option exists and is not declared as a secret.
 fn is_shown(connector: &str, sets: &[OptionSet], option: &str) -> bool {
     let key = option.to_lowercase();
     let bare = key

@@ -1,6 +1,6 @@
 //! Where a factory keeps the cursors of its sources: a trait, in memory, and files in a folder.
 //!
-//! A file is written beside its place, forced to disk and renamed, and the folder forced as well: after
+//! A file is written under a temporary name, synced and renamed, and the folder is synced as well: after
 //! a crash there is the old cursor or the new one, whole. The file's name is the id, with every byte
 //! that is not a letter, a digit, `-` or `_` written as `%` and two digits.
 
@@ -19,15 +19,15 @@ use crate::Cursor;
 /// Why a cursor could not be saved or loaded.
 pub type StoreError = Box<dyn std::error::Error + Send + Sync>;
 
-/// The longest name of a file, its ending included, in bytes.
+/// The longest file name, its extension included, bytes.
 const NAME_MAX: usize = 255;
 
 /// Keeps the last cursor of each source. Shared between threads.
 #[async_trait]
 pub trait CursorStore: Send + Sync + 'static {
-    /// Keeps `cursor` in place of the one before. When this returns, it is as safe as it will be.
+    /// Replaces the cursor of this id. When this returns, the cursor is as durable as the store makes it.
     async fn save(&self, id: &str, cursor: &Cursor) -> Result<(), StoreError>;
-    /// The cursor that was saved last for this id; `None` if none ever was.
+    /// The cursor that was saved last for this id; `None` if there is none.
     async fn load(&self, id: &str) -> Result<Option<Cursor>, StoreError>;
 }
 
@@ -42,7 +42,7 @@ impl<S: CursorStore + ?Sized> CursorStore for Arc<S> {
     }
 }
 
-/// Keeps cursors as long as it lives.
+/// Keeps cursors in memory, until it is dropped.
 #[derive(Debug, Default)]
 pub struct MemoryCursors(Mutex<HashMap<String, Cursor>>);
 
@@ -64,20 +64,19 @@ impl CursorStore for MemoryCursors {
 #[derive(Debug)]
 pub struct FolderCursors {
     folder: PathBuf,
-    /// One file is written at a time.
+    /// Held while a file is written: one at a time.
     writing: Arc<Mutex<()>>,
 }
 
-/// What is in a file.
 #[derive(Serialize, Deserialize)]
-struct Kept {
+struct StoredCursor {
     source: String,
     cursor: Cursor,
 }
 
 impl FolderCursors {
-    /// Keeps them in this folder, which is made if it is not there. Blocks shortly. One program at a time
-    /// may use it.
+    /// A store in this folder, which is created if it does not exist. Blocks briefly. Only one program at a
+    /// time may use the folder.
     pub fn open(folder: impl Into<PathBuf>) -> io::Result<Self> {
         let folder = folder.into();
         fs::create_dir_all(&folder)?;
@@ -98,7 +97,7 @@ impl FolderCursors {
         name += ".json";
         match name.len() {
             length if length > NAME_MAX => Err(format!(
-                "the name of its file would have {length} bytes, the longest has {NAME_MAX}"
+                "its file name would have {length} bytes, the limit is {NAME_MAX}"
             )
             .into()),
             _ => Ok(self.folder.join(name)),
@@ -110,7 +109,7 @@ impl FolderCursors {
 impl CursorStore for FolderCursors {
     async fn save(&self, id: &str, cursor: &Cursor) -> Result<(), StoreError> {
         let (path, folder) = (self.path(id)?, self.folder.clone());
-        let kept = Kept {
+        let kept = StoredCursor {
             source: id.to_owned(),
             cursor: cursor.clone(),
         };
@@ -129,18 +128,23 @@ impl CursorStore for FolderCursors {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             read => read.map_err(|error| format!("{}: {error}", path.display()))?,
         };
-        let kept = serde_json::from_slice::<Kept>(&bytes);
+        let kept = serde_json::from_slice::<StoredCursor>(&bytes);
         let kept = kept.map_err(|error| format!("{}: {error}", path.display()))?;
         if kept.source != id {
-            return Err(format!("{}: it is that of {:?}", path.display(), kept.source).into());
+            return Err(format!(
+                "{}: it holds the cursor of {:?}",
+                path.display(),
+                kept.source
+            )
+            .into());
         }
         Ok(Some(kept.cursor))
     }
 }
 
-/// Writes a file so that it is there as a whole or not at all.
+/// Replaces a file atomically: after a crash it is the old one or the new one.
 fn replace(folder: &Path, path: &Path, bytes: &[u8]) -> io::Result<()> {
-    // No id has a name with a dot in it.
+    // The file name of an id has no dot before its extension.
     let beside = folder.join("being.written");
     let mut file = File::create(&beside)?;
     file.write_all(bytes)?;
@@ -185,14 +189,14 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_cannot_be_kept_or_read_is_told() {
+    async fn what_cannot_be_saved_or_loaded_is_reported() {
         let folder = tempfile::tempdir().unwrap();
         let store = FolderCursors::open(folder.path().join("cursors")).unwrap();
         let cursor = Cursor(json!(1));
         let long = "x".repeat(251);
         let error = store.save(&long, &cursor).await.unwrap_err().to_string();
         assert!(
-            error.contains("would have 256 bytes, the longest has 255"),
+            error.contains("would have 256 bytes, the limit is 255"),
             "{error}"
         );
         store.save(&long[1..], &cursor).await.unwrap();
@@ -203,7 +207,10 @@ mod tests {
         let (mine, other) = ("cursors/mine.json", "cursors/other.json");
         fs::rename(folder.path().join(mine), folder.path().join(other)).unwrap();
         let error = store.load("other").await.unwrap_err().to_string();
-        assert!(error.ends_with("it is that of \"mine\""), "{error}");
+        assert!(
+            error.ends_with("it holds the cursor of \"mine\""),
+            "{error}"
+        );
         fs::remove_dir_all(folder.path().join("cursors")).unwrap();
         let error = store.save("mine", &cursor).await.unwrap_err().to_string();
         assert!(error.contains("mine.json: No such file"), "{error}");

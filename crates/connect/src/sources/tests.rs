@@ -19,6 +19,7 @@ use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
 use super::*;
+use crate::conform::within;
 use crate::options::{ByteSize, OptionSet, Options, Secret};
 use crate::{Delivery, End, Gap, Lifecycle, Output, Retry, Source, SourceKind, State};
 
@@ -99,13 +100,13 @@ fn numbers(rows: u64) -> SourceConfig {
     SourceConfig::from_json(config).unwrap()
 }
 
-/// Says `hello` with its token; what it does besides depends on `mood`.
+/// Emits `hello` with its token; its `mood` decides the rest.
 struct Greeter(GreeterOptions);
 
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct GreeterOptions {
-    /// Whom it greets.
+    /// The token that it greets with.
     token: Secret,
     /// `well`, `away`, `refused` or `ill`.
     #[serde(default)]
@@ -214,7 +215,7 @@ async fn kinds_are_registered_under_the_rules_of_every_connector() {
             ..GREETER
         })
         .unwrap_err();
-    assert_eq!(none.to_string(), "connector mute is no source");
+    assert_eq!(none.to_string(), "connector mute is not a source");
     assert!(!sources.is_available("stdout"), "it is only a sink");
 }
 
@@ -421,10 +422,7 @@ async fn dropping_a_stream_stops_its_source() {
     let mut status = source.tracked_status();
     drop(source);
     let stopped = status.wait_for(|status| status.state == State::Stopped);
-    tokio::time::timeout(Duration::from_secs(20), stopped)
-        .await
-        .unwrap()
-        .unwrap();
+    within("the state stopped", stopped).await.unwrap();
     assert!(sources.active().contains_key("a"));
 }
 

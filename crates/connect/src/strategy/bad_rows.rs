@@ -1,4 +1,4 @@
-//! What becomes of frames that are no rows, from the source to the lane.
+//! What happens to undecodable frames, from the source to the lane.
 
 use std::sync::Arc;
 
@@ -7,7 +7,7 @@ use serde_json::json;
 use crate::scripted::{Scripted, care, rest, start};
 use crate::{BadRows, Cursor, Error, SourceHandle, State, Tally};
 
-/// Emits frames by the letter, a cursor after each blank, and then waits for ever.
+/// Emits the words between commas as frames, a cursor after each blank, and then waits for ever.
 fn source(frames: &'static str, bad_rows: BadRows) -> SourceHandle {
     let mut blueprint = Scripted::new(true, move |_, out, stop| {
         Box::pin(async move {

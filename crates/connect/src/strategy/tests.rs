@@ -40,19 +40,19 @@ fn without_options_everything_is_as_it_was() {
 }
 
 #[test]
-fn the_docs_tell_the_defaults() {
+fn the_docs_name_the_defaults() {
     let doc = |name: &str| {
         let row = error_options().into_iter().find(|row| row.name == name);
         row.unwrap().doc
     };
-    let shown = |delay| format!("; {} unless given", Duration(delay));
+    let shown = |delay| format!("Default: {}.", Duration(delay));
     assert!(doc("error.retry.initial-delay").contains(&shown(INITIAL_DELAY)));
     assert!(doc("error.retry.max-delay").contains(&shown(MAX_DELAY)));
-    assert!(doc("error.retry.backoff").contains("`exponential` unless given"));
+    assert!(doc("error.retry.backoff").contains("Default: `exponential`"));
 }
 
 #[test]
-fn retries_are_as_said() {
+fn retries_are_as_the_options_say() {
     let retry = options(&[
         ("websocket.error.strategy", "RETRY"),
         ("error.retry.max-attempts", "3"),
@@ -104,8 +104,8 @@ fn what_is_not_tried_again() {
 }
 
 #[test]
-fn contradictions_are_told() {
-    for (list, told) in [
+fn contradictions_are_reported() {
+    for (list, expected) in [
         (
             vec![("error.strategy", "dlq")],
             "'dlq' needs error.dlq.stream",
@@ -123,11 +123,11 @@ fn contradictions_are_told() {
                 ("error.strategy", "drop"),
                 ("error.retry.max-attempts", "3"),
             ],
-            "option \"error.retry.max-attempts\" contradicts \"error.strategy\": nothing is tried",
+            "option \"error.retry.max-attempts\" contradicts \"error.strategy\": it has no effect",
         ),
         (
             vec![("error.retry.backoff", "fixed")],
-            "option \"error.retry.backoff\" is wrong: nothing is tried again",
+            "option \"error.retry.backoff\" is wrong: it has no effect",
         ),
         (
             vec![
@@ -170,11 +170,11 @@ fn contradictions_are_told() {
         (vec![("error.strategy", "retri")], "did you mean \"retry\"?"),
     ] {
         let text = refused(&list);
-        assert!(text.contains(told), "{list:?}: {text}");
+        assert!(text.contains(expected), "{list:?}: {text}");
     }
 }
 
-/// Beside a connector's own options, and all that is wrong is told at once.
+/// Together with a connector's own options; all problems are reported at once.
 #[test]
 fn every_source_and_sink_takes_them() {
     let connectors = Connectors::builtin();
@@ -186,29 +186,30 @@ fn every_source_and_sink_takes_them() {
         let connector = connectors.get(name).unwrap();
         let prefixed = format!("{name}.error.strategy");
         let given = given(&[(prefixed.as_str(), "dlq"), ("nothing.like.it", "x")]);
-        let mut told = Vec::new();
+        let mut reports = Vec::new();
         if connector.source.is_some() {
             let source = connectors.source(name, &given, Some(columns()), &[]);
-            told.extend(source.err().map(|rejection| rejection.to_string()));
+            reports.extend(source.err().map(|rejection| rejection.to_string()));
         }
         if connector.sink.is_some() {
             let sink = connectors.sink(name, &given, columns(), &[]);
-            told.extend(sink.err().map(|rejection| rejection.to_string()));
+            reports.extend(sink.err().map(|rejection| rejection.to_string()));
         }
-        assert!(!told.is_empty());
-        for told in told {
+        assert!(!reports.is_empty());
+        for report in reports {
             assert!(
-                told.contains("'dlq' needs error.dlq.stream"),
-                "{name}: {told}"
+                report.contains("'dlq' needs error.dlq.stream"),
+                "{name}: {report}"
             );
             assert!(
-                told.contains("\"nothing.like.it\" is unknown"),
-                "{name}: {told}"
+                report.contains("\"nothing.like.it\" is unknown"),
+                "{name}: {report}"
             );
         }
     }
 }
 
+#[cfg(all(feature = "file", feature = "websocket"))]
 #[test]
 fn dropping_lowers_what_a_sink_promises() {
     use crate::Guarantee;
@@ -232,8 +233,9 @@ fn dropping_lowers_what_a_sink_promises() {
     assert!(Guarantee::AtMostOnce < Guarantee::AtLeastOnce);
 }
 
+#[cfg(feature = "file")]
 #[test]
-fn a_source_is_started_again_as_said() {
+fn a_source_is_restarted_as_the_options_say() {
     use crate::Blueprint;
     let backoff = |list: &[(&str, &str)]| {
         let path = ("path", "/tmp/x");

@@ -1,16 +1,15 @@
-//! Columns of a source that every query may name though nobody declared them.
+//! Metadata columns: columns of every source that a query may name without a declaration.
 //!
 //! | column | type | what it is |
 //! |---|---|---|
 //! | `_source` | VARCHAR NOT NULL | the source's name |
-//! | `_offset` | BIGINT NOT NULL | the row's place in the source, counted from 0 |
+//! | `_offset` | BIGINT NOT NULL | the row's offset in the source, counted from 0 |
 //! | `_arrival` | TIMESTAMP NOT NULL | when the row arrived |
-//! | `_origin` | VARCHAR | the path, URL or topic that it is from, if the connector names one |
+//! | `_origin` | VARCHAR | the path, URL or topic of the row, if the connector names one |
 //!
-//! Rows do not carry them. In front of each batch of a source goes its [`Provenance`], of which a
-//! [`MetadataColumns`] at the input of a query makes the columns that this query names; other queries hear
-//! nothing of it and pay nothing. What the log keeps of it is what was said first, so a row that is
-//! fed again has the same.
+//! Rows do not carry them. The [`Provenance`] of a batch precedes it, and [`MetadataColumns`] at the
+//! input of a query makes the columns that this query names; other queries do not get it and pay
+//! nothing. The log keeps the provenance, so a row that is fed again has the same.
 
 use std::sync::Arc;
 
@@ -20,28 +19,37 @@ use arrow::array::{
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use arrow::error::ArrowError;
 
-/// Which rows of a source a batch holds.
+/// The offsets of the rows of a batch in their source.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Offsets {
-    /// The rows from this place on, without a gap.
+    /// Consecutive, from this offset on.
     From(u64),
-    /// Each row's place.
+    /// One offset for each row.
     Each(Arc<[u64]>),
 }
 
-/// Where the rows of a batch are from.
+/// The provenance of a batch: what its metadata columns are made of.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Provenance {
-    /// Their places in the source.
+    /// The offsets of the rows in the source.
     pub offsets: Offsets,
-    /// When they arrived, in microseconds since 1970-01-01 UTC.
+    /// When the rows arrived, in microseconds since 1970-01-01 UTC.
     pub arrival_us: i64,
-    /// The path, URL or topic.
+    /// The path, URL or topic of the rows.
     pub origin: Option<Arc<str>>,
 }
 
 impl Provenance {
-    /// What is left of it when some of the rows are left out.
+    /// Of rows whose offsets are not known yet: they count from 0.
+    pub fn arrived(arrival_us: i64, origin: Option<Arc<str>>) -> Self {
+        Self {
+            offsets: Offsets::From(0),
+            arrival_us,
+            origin,
+        }
+    }
+
+    /// The provenance of only the rows `kept`, by their numbers in the batch.
     #[must_use]
     pub fn kept(&self, kept: impl Iterator<Item = usize>) -> Self {
         let offset = |row: usize| match &self.offsets {
@@ -67,24 +75,24 @@ impl Provenance {
     }
 }
 
-/// A hidden column.
+/// One of the metadata columns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum MetadataColumn {
-    /// `_source`
+    /// `_source`, the name of the source.
     Source,
-    /// `_offset`
+    /// `_offset`, the offset in the source.
     Offset,
-    /// `_arrival`
+    /// `_arrival`, the time of arrival.
     Arrival,
-    /// `_origin`
+    /// `_origin`, the path, URL or topic.
     Origin,
 }
 
 impl MetadataColumn {
-    /// All there are.
+    /// All metadata columns, in their order.
     pub const ALL: [Self; 4] = [Self::Source, Self::Offset, Self::Arrival, Self::Origin];
 
-    /// Its name.
+    /// The name of the column in SQL.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Source => "_source",
@@ -104,24 +112,24 @@ impl MetadataColumn {
     }
 }
 
-/// The columns of a source, and behind them `hidden` ones.
+/// The columns of a source, followed by these metadata columns.
 pub fn with_metadata_columns(columns: &Schema, metadata: &[MetadataColumn]) -> SchemaRef {
     let metadata = metadata.iter().map(|column| Arc::new(column.field()));
     let all = columns.fields().iter().cloned().chain(metadata);
     Arc::new(Schema::new(all.collect::<Vec<_>>()))
 }
 
-/// Gives the rows of one source hidden columns.
+/// Adds metadata columns to the rows of one source.
 #[derive(Debug, Clone)]
 pub struct MetadataColumns {
     source: Arc<str>,
     metadata: Vec<MetadataColumn>,
-    /// The columns of the source, and the hidden ones.
+    /// The columns of the source, then the metadata columns.
     schema: SchemaRef,
 }
 
 impl MetadataColumns {
-    /// For a source of this name with these columns.
+    /// For the source of this name with these columns.
     pub fn new(source: &str, columns: &Schema, metadata: &[MetadataColumn]) -> Self {
         Self {
             source: source.into(),
@@ -130,15 +138,15 @@ impl MetadataColumns {
         }
     }
 
-    /// The columns of the rows behind it.
+    /// The columns of the source, then the metadata columns.
     pub fn schema(&self) -> &SchemaRef {
         &self.schema
     }
 
-    /// `rows` with the hidden columns behind the others.
+    /// `rows` with the metadata columns appended.
     ///
     /// # Errors
-    /// If they are not rows of the source.
+    /// If `rows` have other columns than the source.
     pub fn apply(&self, rows: &RecordBatch, of: &Provenance) -> Result<RecordBatch, ArrowError> {
         let count = rows.num_rows();
         let same = |text: &str| -> ArrayRef {
@@ -170,7 +178,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn rows_that_are_left_keep_their_places() {
+    fn rows_that_are_left_keep_their_offsets() {
         let first = Provenance {
             offsets: Offsets::From(100),
             arrival_us: 7,
@@ -179,11 +187,11 @@ mod tests {
         let some = first.kept([1, 3, 4].into_iter());
         let fewer = some.kept([0, 2].into_iter());
         let columns = Schema::new(vec![Field::new("n", DataType::Int64, false)]);
-        let stamp = MetadataColumns::new("s", &columns, &MetadataColumn::ALL);
+        let metadata = MetadataColumns::new("s", &columns, &MetadataColumn::ALL);
         let n: ArrayRef = Arc::new(Int64Array::from(vec![1, 2]));
         let rows = RecordBatch::try_new(Arc::new(columns), vec![n]).unwrap();
-        let rows = stamp.apply(&rows, &fewer).unwrap();
-        assert_eq!(rows.schema(), *stamp.schema());
+        let rows = metadata.apply(&rows, &fewer).unwrap();
+        assert_eq!(rows.schema(), *metadata.schema());
         let offsets = rows["_offset"].as_primitive::<Int64Type>();
         assert_eq!(offsets.values(), &[101, 104]);
         assert_eq!(rows["_source"].as_string::<i32>().value(1), "s");

@@ -11,7 +11,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::metadata_columns::Provenance;
 
-/// The last column of a changing stream: `1` for a row that appears, `-1` for one that goes.
+/// The last column of a changing stream: `1` for a row that appears, `-1` for one that disappears.
 pub const DIFF_COLUMN: &str = "_diff";
 
 /// "No rows earlier than this will come."
@@ -19,24 +19,24 @@ pub const DIFF_COLUMN: &str = "_diff";
 pub struct Watermark {
     /// Microseconds since 1970-01-01 UTC; `i64::MAX` once the input has ended.
     pub at_us: i64,
-    /// Nothing comes at the moment, so whoever waits for the slowest of several inputs need not
-    /// wait for this one.
+    /// Whether no rows come at the moment, so that an operator with several inputs does not wait for this
+    /// one.
     pub idle: bool,
 }
 
 impl Watermark {
-    /// Nothing is known yet.
+    /// Before the first row.
     pub const START: Self = Self {
         at_us: i64::MIN,
         idle: false,
     };
-    /// Nothing will come any more.
+    /// The input has ended.
     pub const END: Self = Self {
         at_us: i64::MAX,
         idle: false,
     };
 
-    /// What is known after `next` has been said too. A watermark never goes back.
+    /// The watermark after `next`. It never goes back.
     #[must_use]
     pub fn later(self, next: Self) -> Self {
         Self {
@@ -46,16 +46,16 @@ impl Watermark {
     }
 }
 
-/// One message of a dataflow.
+/// One element of a stream within a dataflow.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub enum StreamElement {
     /// Rows of the stream; with [`DIFF_COLUMN`] at the end if the stream changes.
     Rows(#[serde(with = "ipc")] RecordBatch),
-    /// What one worker knows about a group: keys, then accumulator states.
+    /// The groups of one worker, to be merged with those of the others.
     Partial {
         /// The start of the window the groups belong to, in the unit of the event time column.
         window: i64,
-        /// Keys, then states.
+        /// Keys, then accumulator states.
         #[serde(with = "ipc")]
         rows: RecordBatch,
     },
@@ -67,9 +67,9 @@ pub enum StreamElement {
         #[serde(with = "ipc")]
         rows: RecordBatch,
     },
-    /// Progress of event time.
+    /// No earlier rows follow: the progress of event time.
     Watermark(Watermark),
-    /// Where the rows that follow are from. Only at inputs that have a [`MetadataColumns`](super::MetadataColumns), and it ends there,
+    /// The provenance of the rows that follow. It ends at the inputs, which make metadata columns of it,
     /// on the worker that read the rows.
     #[serde(skip)]
     From(Provenance),
@@ -87,7 +87,7 @@ pub(super) fn diffs(diff: i8, rows: usize) -> ArrayRef {
     Arc::new(Int8Array::from_value(diff, rows))
 }
 
-/// The rows of a changing stream as rows that appear: each with diff `1`.
+/// Rows as changes that add them: each with diff `1`.
 pub fn appearing(rows: RecordBatch) -> RecordBatch {
     let schema = with_diff(rows.schema_ref());
     let count = rows.num_rows();
@@ -102,7 +102,7 @@ pub fn appearing(rows: RecordBatch) -> RecordBatch {
         .expect("the columns of a batch, and one more of the same length")
 }
 
-/// Rows that appear, with their diff, as rows that go: each with diff `-1`.
+/// Changes that add rows as changes that remove them: each with diff `-1`.
 pub fn disappearing(appearing: RecordBatch) -> RecordBatch {
     let (schema, mut columns, count) = appearing.into_parts();
     columns.pop();

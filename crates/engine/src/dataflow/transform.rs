@@ -1,4 +1,4 @@
-//! Filters and projections: what happens to a batch row by row, without state.
+//! Filters and projections: the stateless operators, batch by batch.
 
 use std::sync::Arc;
 
@@ -9,22 +9,22 @@ use datafusion::common::cast::as_boolean_array;
 use datafusion::error::Result;
 use datafusion::physical_expr::PhysicalExpr;
 
-/// One step of a stateless chain.
+/// One operator of a stateless chain.
 #[derive(Debug, Clone)]
 pub enum Transform {
     /// Keeps the rows for which the predicate is true.
     Filter(Arc<dyn PhysicalExpr>),
-    /// Computes each column anew.
+    /// Replaces the columns by computed ones.
     Project {
-        /// One expression a column.
+        /// One expression for each new column.
         exprs: Vec<Arc<dyn PhysicalExpr>>,
-        /// The columns they make.
+        /// The names and types of the new columns.
         schema: SchemaRef,
     },
 }
 
 impl Transform {
-    /// What becomes of `rows`; `None` if none are left.
+    /// The transformed rows; `None` if none are left.
     fn apply(&self, rows: RecordBatch) -> Result<Option<RecordBatch>> {
         match self {
             Self::Filter(predicate) => {
@@ -59,7 +59,7 @@ fn project(
     )?)
 }
 
-/// Applies a chain; `None` if no row is left.
+/// Applies a chain in order; `None` if no row is left.
 pub(super) fn apply(steps: &[Transform], rows: RecordBatch) -> Result<Option<RecordBatch>> {
     let mut rows = rows;
     for step in steps {

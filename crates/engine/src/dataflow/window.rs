@@ -7,12 +7,13 @@
 //! ```
 //!
 //! A row updates the groups of its one pane. When the watermark passes the end of a window, the
-//! window's result is the merge of its panes; a pane is dropped with the last window that holds it.
-//! TUMBLE is the case of one pane a window, and then nothing is merged: the groups are the result.
+//! window's result is the merge of its panes; a pane is dropped with the last window that contains it.
+//! With TUMBLE a window is one pane, and nothing is merged: the groups are the result.
 //! A row is late when every window it belongs to has closed.
 //!
-//! With several workers, each keeps the panes of the rows it read and hands on [`StreamElement::Partial`]s
-//! when a window closes; [`Merge`] puts them together where their keys belong.
+//! With several workers, each keeps the panes of the rows it read and emits a
+//! [`StreamElement::Partial`] when a window closes; [`MergeStage`] merges them on the worker of their
+//! keys.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -25,24 +26,24 @@ use super::groups::{Groups, instants};
 use super::pane;
 use super::panes::Panes;
 use super::plan::WindowSpec;
-use super::saved::{Share, StageState};
 use super::stage::Stage;
+use super::stage_state::{Share, StageState};
 use super::stream_element::{StreamElement, Watermark};
 
-/// What becomes of a closed window.
+/// What the stage emits of a closed window.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Close {
-    /// Its results.
+    /// The results of its groups.
     Results,
-    /// What this worker knows of it.
+    /// The states of this worker's groups.
     Partials,
 }
 
-pub(super) struct Windows {
+pub(super) struct WindowStage {
     spec: Arc<WindowSpec>,
     close: Close,
     panes: Panes,
-    /// Rows of the step at hand.
+    /// The number of rows of the step at hand.
     rows: usize,
     /// No row earlier than this will come, as of the end of the last step.
     bound: i64,
@@ -50,7 +51,7 @@ pub(super) struct Windows {
     next: i64,
 }
 
-impl Windows {
+impl WindowStage {
     pub fn new(spec: Arc<WindowSpec>, close: Close) -> Self {
         Self {
             panes: Panes::new(&spec.grouping, spec.size == spec.slide),
@@ -99,8 +100,8 @@ impl Windows {
         Ok(())
     }
 
-    /// Windows without rows close too: what comes for them later must not open them again, on one
-    /// worker and not on another.
+    /// Closes windows without rows too: later rows must not open them again on one worker and not on
+    /// another.
     fn close_empty(&mut self) {
         if self.bound > i64::MIN {
             let last = pane::start_of(self.bound.saturating_sub(self.spec.size), self.spec.slide);
@@ -125,7 +126,7 @@ impl Windows {
     }
 }
 
-impl Stage for Windows {
+impl Stage for WindowStage {
     fn rows(&mut self, rows: RecordBatch, out: &mut Vec<StreamElement>) -> Result<()> {
         let count = rows.num_rows();
         let times = self.spec.time.expr.evaluate(&rows)?.into_array(count)?;
@@ -171,13 +172,13 @@ impl Stage for Windows {
     }
 }
 
-/// Puts the partial results of all workers together.
-pub(super) struct Merge {
+/// Merges the partial results of all workers.
+pub(super) struct MergeStage {
     spec: Arc<WindowSpec>,
     windows: BTreeMap<i64, Groups>,
 }
 
-impl Merge {
+impl MergeStage {
     pub fn new(spec: Arc<WindowSpec>) -> Self {
         Self {
             spec,
@@ -186,7 +187,7 @@ impl Merge {
     }
 }
 
-impl Stage for Merge {
+impl Stage for MergeStage {
     fn rows(&mut self, rows: RecordBatch, out: &mut Vec<StreamElement>) -> Result<()> {
         out.push(StreamElement::Rows(rows));
         Ok(())
@@ -201,20 +202,10 @@ impl Stage for Merge {
     }
 
     fn end_of_step(&mut self, _watermark: Watermark, out: &mut Vec<StreamElement>) -> Result<()> {
-        // Every worker closes a window in the same step, so all that was known of it is here.
+        // Every worker closes a window in the same step, so all its partial results have arrived.
         for (start, mut groups) in std::mem::take(&mut self.windows) {
             out.push(StreamElement::Rows(finish(&self.spec, &mut groups, start)?));
         }
-        Ok(())
-    }
-
-    /// Nothing: what came in a step has left in it.
-    fn save(&mut self) -> Result<StageState> {
-        debug_assert!(self.windows.is_empty(), "a window between two steps");
-        Ok(StageState::default())
-    }
-
-    fn restore(&mut self, _states: &[StageState], _share: Share) -> Result<()> {
         Ok(())
     }
 }

@@ -13,15 +13,14 @@ use super::system::{SystemTable, TABLES};
 use crate::dataflow::MetadataColumn;
 use crate::durable::Definition;
 use crate::error::{Error, Result};
-use crate::ingest::EventTimeColumn;
-use crate::source::{SourceConfig, WatermarkConfig};
-use crate::sources::SourceShared;
+use crate::event_time::{EventTimeColumn, WatermarkConfig};
+use crate::source::{SourceConfig, SourceShared};
 use crate::sql::plan::{EventColumn, Relation};
 use crate::sql::{NamedMetadataColumns, TableLookup};
 use crate::subscription::Subscription;
 use crate::tap::SourceTap;
 use crate::topic::Topic;
-use crate::worker::Command;
+use crate::worker::WorkerCommand;
 
 pub use crate::sql::Kind;
 
@@ -109,7 +108,7 @@ impl SourceEntry {
     }
 
     /// Takes the event time that a handle brings, if the source has none yet.
-    pub fn set_event_time(&mut self, watermark: &WatermarkConfig) -> Result<Command> {
+    pub fn set_event_time(&mut self, watermark: &WatermarkConfig) -> Result<WorkerCommand> {
         let refused = |what: String| Err(Error::Config { what });
         let relation = &self.topic.relation;
         if self.time.is_some() {
@@ -136,7 +135,7 @@ impl SourceEntry {
             delay: watermark.delay,
         };
         self.time = Some(time.clone());
-        Ok(Command::SetEventTime {
+        Ok(WorkerCommand::SetEventTime {
             source: self.topic.id,
             time,
         })

@@ -22,11 +22,12 @@ use datafusion::common::ScalarValue;
 
 use super::Inner;
 use super::catalog::{Catalog, Entry};
-use crate::durable::{Replay, Replayed, WalWriter, now_us};
+use crate::clock::now_us;
+use crate::durable::{Replayed, WalMerge, WalWriter};
 use crate::error::{Error, Result};
 use crate::sql::{OptionEntry, SqlError, sqlstate};
 use crate::topic::{Topic, TopicId};
-use crate::worker::{Hold, LifeCommand, Place};
+use crate::worker::{CatchUpPosition, InputHold, QueryCommand};
 
 /// SQLSTATE: what it reads has no past.
 const NO_PAST: &str = "55000";
@@ -84,7 +85,7 @@ pub(super) fn instant_us(text: &str) -> Option<i64> {
 pub(super) struct Past {
     pub topic: Arc<Topic>,
     pub wal_writer: Arc<WalWriter>,
-    pub place: Arc<Place>,
+    pub place: Arc<CatchUpPosition>,
     /// Only rows of these event times.
     pub clip: Option<Clip>,
 }
@@ -166,7 +167,7 @@ impl Inner {
         Ok(Some(Past {
             topic: Arc::clone(&source.topic),
             wal_writer,
-            place: Arc::new(Place::behind(0)),
+            place: Arc::new(CatchUpPosition::behind(0)),
             clip,
         }))
     }
@@ -175,7 +176,7 @@ impl Inner {
     pub(super) fn catch_up(&self, output: TopicId, pasts: &[Past]) -> Result<()> {
         self.feed_past(output, pasts, None)?;
         let (answer, answers) = sync_channel(self.workers);
-        self.life(LifeCommand::Buffer { output, answer });
+        self.life(QueryCommand::Buffer { output, answer });
         let mut fed = BTreeMap::new();
         for _ in 0..self.workers {
             fed.extend(answers.recv().map_err(|_| Error::Closed)?);
@@ -190,11 +191,13 @@ impl Inner {
         pasts: &[Past],
         until: Option<&BTreeMap<TopicId, u64>>,
     ) -> Result<()> {
-        let mut replay = Replay::default();
+        let mut replay = WalMerge::default();
         for past in pasts {
             past.wal_writer.catch_up().map_err(Error::Data)?;
             let after = past.place.get().unwrap_or(0);
-            if let Some(lost) = replay.add(&past.topic, &past.wal_writer, after)? {
+            let topic = &past.topic;
+            let schema = &topic.relation.schema;
+            if let Some(lost) = replay.add(topic.id, schema, &past.wal_writer, after)? {
                 let name = &past.topic.relation.name;
                 let reason =
                     format!("retention has removed {lost} rows that were still to be read");
@@ -226,7 +229,7 @@ impl Inner {
     /// Feeds one query and waits until it has taken it in.
     pub(super) fn feed_parts(&self, output: TopicId, parts: Vec<Replayed>) -> Result<()> {
         let (answer, answers) = sync_channel(self.workers);
-        self.life(LifeCommand::CatchUp {
+        self.life(QueryCommand::CatchUp {
             output,
             parts,
             answer,
@@ -239,7 +242,7 @@ impl Inner {
 
     /// The query hears what comes from now on. What was kept for it comes first.
     pub(super) fn release(&self, output: TopicId) {
-        self.life(LifeCommand::Hold {
+        self.life(QueryCommand::Hold {
             output,
             inputs: Vec::new(),
             reason: "".into(),
@@ -283,8 +286,8 @@ impl Inner {
 
 impl Past {
     /// As the workers know it.
-    pub fn hold(&self) -> Hold {
-        Hold {
+    pub fn hold(&self) -> InputHold {
+        InputHold {
             input: self.topic.id,
             missed: Arc::default(),
             place: Some(Arc::clone(&self.place)),

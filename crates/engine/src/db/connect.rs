@@ -12,11 +12,10 @@ use super::catalog::{Catalog, Entry, Kind, SinkEntry, SourceConnector, SourceEnt
 use super::sink_task::{SinkTask, SinkTaskParts};
 use super::{Inner, STOP_DEADLINE};
 use crate::error::{Error, Result};
-use crate::ingest::Connected;
-use crate::sources::{ConnectorLane, LaneQueue};
+use crate::ingest::{ConnectorChannel, ConnectorLane, LaneQueue};
 use crate::subscription::Subscription;
 use crate::telemetry::{self, LifecycleEvent};
-use crate::worker::{Command, Once};
+use crate::worker::{Handoff, WorkerCommand};
 
 impl Inner {
     /// Starts every connector that is to run and has not been started: sinks first, so that they
@@ -58,9 +57,9 @@ impl Inner {
             config.backpressure,
             bell,
         ));
-        let channel = Connected::new(Arc::clone(&queue), Arc::clone(&source.shared));
-        let channel = Once::new(Box::new(channel) as _);
-        self.sequencer.command(Command::AddChannel {
+        let channel = ConnectorChannel::new(Arc::clone(&queue), Arc::clone(&source.shared));
+        let channel = Handoff::new(Box::new(channel) as _);
+        self.sequencer.command(WorkerCommand::AddChannel {
             source: source.topic.id,
             channel,
         });
@@ -86,7 +85,7 @@ impl Inner {
         }
         let source = source.shared.name().to_owned();
         self.event_log
-            .tell(LifecycleEvent::WorkerStarted { source });
+            .publish(LifecycleEvent::WorkerStarted { source });
         true
     }
 
@@ -109,7 +108,7 @@ impl Inner {
                     && told.replace((now.since_us, now.restarts))
                         != Some((now.since_us, now.restarts))
                 {
-                    wal_writer.tell(event);
+                    wal_writer.publish(event);
                 }
                 if !matches!(now.state, State::Stopped | State::Failed)
                     || again.load(Ordering::Acquire)

@@ -31,8 +31,8 @@ use super::statements::Existing;
 use super::streams::WRONG_KIND;
 use super::{Inner, STOP_DEADLINE};
 use crate::error::Result;
-use crate::source::{ArrowSource, Backpressure, SourceConfig, WalMode};
-use crate::sources::{ConnectorLane, SourceShared};
+use crate::ingest::ConnectorLane;
+use crate::source::{ArrowSource, Backpressure, SourceConfig, SourceShared, WalMode};
 use crate::sql::{Name, OptionEntry, SqlError, Statement, parse, quoted, sqlstate};
 
 /// The columns of a dead-letter stream, as SQL.

@@ -7,7 +7,7 @@ use super::statements::{Outcome, query_name, undefined};
 use super::{Inner, STOP_DEADLINE};
 use crate::error::Result;
 use crate::sql::{Drop, SqlError};
-use crate::worker::Command;
+use crate::worker::WorkerCommand;
 
 /// SQLSTATE: something else still needs it.
 const DEPENDENT: &str = "2BP01";
@@ -74,7 +74,7 @@ impl Inner {
     fn end_entry(&self, entry: Entry) -> Option<JoinHandle<()>> {
         match entry {
             Entry::Source(source) => {
-                self.sequencer.command(Command::Remove {
+                self.sequencer.command(WorkerCommand::Remove {
                     topic: source.topic.id,
                 });
                 self.drop_log(source.shared.name());
@@ -85,7 +85,7 @@ impl Inner {
                 None
             }
             Entry::Query(query) => {
-                self.sequencer.command(Command::Remove {
+                self.sequencer.command(WorkerCommand::Remove {
                     topic: query.topic.id,
                 });
                 None

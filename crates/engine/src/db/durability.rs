@@ -23,13 +23,13 @@ use super::streams::lives;
 use super::{Builder, Db, Inner};
 use crate::dataflow::Run;
 use crate::durable::{
-    AckTracker, Definition, Folder, Replay, SourceState, State, WalWriter, Written,
+    AckTracker, Checkpoint, Definition, Folder, SourceCheckpoint, WalMerge, WalWriter, Written,
 };
 use crate::error::{Error, Result};
-use crate::source::WatermarkConfig;
+use crate::event_time::WatermarkConfig;
 use crate::telemetry;
 use crate::topic::Topic;
-use crate::worker::Command;
+use crate::worker::WorkerCommand;
 
 /// How often state is saved where no source says so.
 const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(10);
@@ -62,7 +62,7 @@ pub(super) struct Durability {
 /// What statements that run again at the start continue from.
 #[derive(Default)]
 struct Restored {
-    state: State<Run>,
+    state: Checkpoint<Run>,
     /// Whether statements are being run again.
     running: bool,
 }
@@ -104,7 +104,7 @@ impl Durability {
     }
 
     /// Takes what is known of something that is made again.
-    pub fn restore<T>(&self, take: impl FnOnce(&mut State<Run>) -> T) -> T {
+    pub fn restore<T>(&self, take: impl FnOnce(&mut Checkpoint<Run>) -> T) -> T {
         take(&mut lock(&self.restored).state)
     }
 
@@ -307,7 +307,7 @@ impl Inner {
     }
 
     /// Makes what sinks have written as durable as the receipts in `state` say. Blocks.
-    fn sync_sinks(&self, state: &State<Run>) -> Result<()> {
+    fn sync_sinks(&self, state: &Checkpoint<Run>) -> Result<()> {
         let asked: Vec<_> = {
             let catalog = self.catalog();
             let receipts = state
@@ -343,13 +343,13 @@ impl Inner {
     }
 
     /// What all workers know at one moment, and what exists at it.
-    fn collect(&self) -> Result<State<Run>> {
+    fn collect(&self) -> Result<Checkpoint<Run>> {
         let (answer, answers) = sync_channel(self.workers);
-        let mut state = State::default();
+        let mut state = Checkpoint::default();
         {
             let catalog = self.catalog();
             // Under the catalog's lock, so that nothing is created in between.
-            self.sequencer.command(Command::Checkpoint { answer });
+            self.sequencer.command(WorkerCommand::Checkpoint { answer });
             state.definitions = catalog.definitions();
             state.streams = lives(&catalog);
         }
@@ -383,10 +383,10 @@ impl Inner {
             self.start_sinks(&mut self.catalog())?;
         }
         let last = self.replay(&durability, &fed, sequence)?;
-        self.sequencer.command(Command::SetSequence(last + 1));
+        self.sequencer.command(WorkerCommand::SetSequence(last + 1));
         self.count_bad_again()?;
         durability.caught_up.send_replace(true);
-        durability.restore(|state| *state = State::default());
+        durability.restore(|state| *state = Checkpoint::default());
         // Streams that were catching up go on with that.
         self.regulate()?;
         if start_connectors && !definitions.is_empty() {
@@ -451,7 +451,7 @@ impl Inner {
     fn replay(
         &self,
         durability: &Durability,
-        fed: &BTreeMap<String, SourceState>,
+        fed: &BTreeMap<String, SourceCheckpoint>,
         sequence: u64,
     ) -> Result<u64> {
         let topics: Vec<Arc<Topic>> = {
@@ -461,12 +461,14 @@ impl Inner {
                 .map(|source| Arc::clone(&source.topic))
                 .collect()
         };
-        let (mut replay, mut last) = (Replay::default(), sequence);
+        let (mut replay, mut last) = (WalMerge::default(), sequence);
         for topic in &topics {
             let name = &topic.relation.name;
             if let Some(wal_writer) = durability.wal_writer(name) {
                 let at = fed.get(name).cloned().unwrap_or_default();
-                if let Some(rows) = replay.add(topic, &wal_writer, at.sequence)? {
+                if let Some(rows) =
+                    replay.add(topic.id, &topic.relation.schema, &wal_writer, at.sequence)?
+                {
                     let what = format!(
                         "the log of {name:?} has lost {rows} rows that no checkpoint covers"
                     );
@@ -482,7 +484,7 @@ impl Inner {
                     cursors.insert(part.source, cursor.clone());
                 }
             }
-            self.sequencer.command(Command::Replay(step));
+            self.sequencer.command(WorkerCommand::Replay(step));
             steps += 1;
             if steps % REPLAYED_AT_ONCE == 0 {
                 self.look()?;
@@ -515,7 +517,7 @@ impl Inner {
 /// Waits until the logs are on disk as far as the state goes; how far that is.
 fn sync_logs_of(
     durability: &Durability,
-    state: &State<Run>,
+    state: &Checkpoint<Run>,
 ) -> Result<Vec<(Arc<WalWriter>, u64, u64)>> {
     let mut covered = Vec::new();
     for (name, source) in &state.sources {

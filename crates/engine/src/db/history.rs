@@ -24,8 +24,7 @@ use datafusion::physical_plan::streaming::{PartitionStream, StreamingTableExec};
 use headwater_log::{Extent, LogReader};
 
 use crate::dataflow::MetadataColumns;
-use crate::durable::{Codec, Taken};
-use crate::ingest::bad_schema;
+use crate::durable::{SourceStep, WalRecordCodec, bad_schema};
 
 /// Batches that wait between reading and computing, for each partition.
 const READ_AHEAD: usize = 4;
@@ -234,7 +233,7 @@ impl PartitionStream for Part {
 impl Part {
     /// Hands the rows to `give` until it wants no more.
     fn read(&self, mut give: impl FnMut(RecordBatch) -> bool) -> Result<()> {
-        let codec = Codec::new(&self.columns).map_err(failed)?;
+        let codec = WalRecordCodec::new(&self.columns).map_err(failed)?;
         for extent in &self.extents {
             let mut records = self.reader.scan_extent(extent).map_err(failed)?;
             while let Some(record) = records.next().map_err(failed)? {
@@ -259,7 +258,7 @@ impl Part {
 }
 
 impl Kept {
-    fn wanted(&self, taken: Taken) -> Result<Vec<RecordBatch>> {
+    fn wanted(&self, taken: SourceStep) -> Result<Vec<RecordBatch>> {
         match self {
             Self::Rows(None) => Ok(taken.rows),
             Self::Rows(Some(stamp)) => {

@@ -6,7 +6,7 @@ use std::sync::atomic::AtomicU64;
 
 use crate::dataflow::Plan;
 use crate::streams::StreamStatus;
-use crate::worker::Place;
+use crate::worker::CatchUpPosition;
 
 /// The life of one stream or view.
 pub(super) struct Life {
@@ -33,7 +33,7 @@ pub(super) struct HeldInput {
     pub missed: Arc<AtomicU64>,
     pub since_us: i64,
     /// How far the query was fed from it, if it is a source with a log: then nothing is missed.
-    pub place: Option<Arc<Place>>,
+    pub place: Option<Arc<CatchUpPosition>>,
 }
 
 impl Life {

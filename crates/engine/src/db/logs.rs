@@ -9,9 +9,11 @@ use headwater_connect::Receipt;
 use super::Inner;
 use super::options::{SourceOptions, WalOption};
 use crate::dataflow::Run;
-use crate::durable::{AckTracker, Feed, QueryState, SinkState, SourceLog, WalWriter};
+use crate::durable::{
+    AckTracker, QueryCheckpoint, SinkCheckpoint, SourceFeed, WalSettings, WalWriter,
+};
 use crate::error::{Error, Result};
-use crate::ingest::EventTimeColumn;
+use crate::event_time::EventTimeColumn;
 use crate::source::{Backpressure, SourceConfig, WalMode};
 use crate::topic::Topic;
 
@@ -25,13 +27,13 @@ impl Inner {
         topic: &Arc<Topic>,
         options: &SourceOptions,
         time: Option<&EventTimeColumn>,
-    ) -> Result<Feed> {
+    ) -> Result<SourceFeed> {
         let name = &topic.relation.name;
         let mode = options.wal_mode();
         let Some(durability) = &self.durability else {
             return match mode {
-                None | Some(WalOption::Off) => Ok(Feed::default()),
-                Some(_) if self.trial => Ok(Feed::default()),
+                None | Some(WalOption::Off) => Ok(SourceFeed::default()),
+                Some(_) if self.trial => Ok(SourceFeed::default()),
                 Some(_) => Err(no_data_folder("wal_mode")),
             };
         };
@@ -43,20 +45,25 @@ impl Inner {
         }
         let sync = mode == Some(WalOption::Sync);
         if mode == Some(WalOption::Off) {
-            return Ok(Feed::new(None, sync, saved.unwrap_or_default()));
+            return Ok(SourceFeed::new(None, sync, saved.unwrap_or_default()));
         }
-        let wal_writer = durability.folder.wal_writer(SourceLog {
+        let settings = WalSettings {
             name: name.clone(),
             schema: Arc::clone(&topic.relation.schema),
             time: time.cloned(),
             bell: Arc::clone(self.sequencer.bell(topic.home)),
             sync,
             retention: options.retention(),
-            fed: saved.as_ref().map_or(0, |saved| saved.offset),
-        })?;
+        };
+        let fed = saved.as_ref().map_or(0, |saved| saved.offset);
+        let wal_writer = durability.folder.wal_writer(settings, fed)?;
         let wal_writer = Arc::new(wal_writer);
         durability.add_wal_writer(name, &wal_writer);
-        Ok(Feed::new(Some(wal_writer), sync, saved.unwrap_or_default()))
+        Ok(SourceFeed::new(
+            Some(wal_writer),
+            sync,
+            saved.unwrap_or_default(),
+        ))
     }
 
     /// What lets the pushes of a handle wait for the disk, if it is to.
@@ -129,7 +136,7 @@ impl Inner {
     }
 
     /// What is known of a query that is made again.
-    pub(super) fn saved_query(&self, name: &str) -> Option<QueryState<Run>> {
+    pub(super) fn saved_query(&self, name: &str) -> Option<QueryCheckpoint<Run>> {
         let durability = self.durability.as_ref()?;
         durability.restore(|state| state.queries.remove(name))
     }
@@ -141,7 +148,7 @@ impl Inner {
     }
 
     /// What is known of a sink that is made again.
-    pub(super) fn saved_sink(&self, name: &str) -> Option<SinkState<Run>> {
+    pub(super) fn saved_sink(&self, name: &str) -> Option<SinkCheckpoint<Run>> {
         let durability = self.durability.as_ref()?;
         durability.restore(|state| state.sinks.remove(name))
     }

@@ -16,14 +16,14 @@ use super::life::Recipe;
 use super::statements::{Outcome, undefined};
 use super::streams::stream_named;
 use super::{Db, Inner};
-use crate::dataflow::{Failure, Plan, Watermark};
-use crate::durable::{Replay as Steps, Replayed, Taken};
+use crate::dataflow::{Plan, QueryFailure, Watermark};
+use crate::durable::{Replayed, SourceStep, WalMerge};
 use crate::error::{Error, Result};
 use crate::sql::plan::Relation;
 use crate::sql::{ReplaySource, SqlError, TimeLiteral, sqlstate};
-use crate::subscription::{Gate, Queue, Subscription};
+use crate::subscription::{Gate, SubscriberQueue, Subscription};
 use crate::topic::{Begin, Topic, TopicId};
-use crate::worker::{Command, NewQuery, Place};
+use crate::worker::{CatchUpPosition, NewQuery, WorkerCommand};
 
 /// Rows that wait for the reader before the replay rests.
 const QUEUE_ROWS: usize = 1 << 16;
@@ -37,7 +37,7 @@ struct Run {
     output: TopicId,
     past: Past,
     speed: Option<f64>,
-    queue: Arc<Queue>,
+    queue: Arc<SubscriberQueue>,
     gate: Arc<Gate>,
 }
 
@@ -111,14 +111,14 @@ impl Inner {
         });
         let late = late.collect::<Result<Vec<_>>>()?;
         let gate = Arc::new(Gate::new(vec![Arc::new(Bell::new())]));
-        let queue = Queue::new(QUEUE_ROWS, Some(Arc::clone(&gate)));
+        let queue = SubscriberQueue::new(QUEUE_ROWS, Some(Arc::clone(&gate)));
         let rows = self.subscribe(&output, Arc::clone(&queue), Begin::Kept);
-        self.sequencer.command(Command::AddQuery(NewQuery {
+        self.sequencer.command(WorkerCommand::AddQuery(NewQuery {
             plan,
             inputs: vec![Arc::clone(&past.topic)],
             output: Arc::clone(&output),
             late,
-            failure: Failure::default(),
+            failure: QueryFailure::default(),
             state: None,
             held: vec![past.hold()],
         }));
@@ -169,7 +169,7 @@ impl Inner {
         Ok(Past {
             topic: Arc::clone(&source.topic),
             wal_writer,
-            place: Arc::new(Place::behind(0)),
+            place: Arc::new(CatchUpPosition::behind(0)),
             clip,
         })
     }
@@ -229,13 +229,14 @@ impl Run {
         }
         inner
             .sequencer
-            .command(Command::Remove { topic: self.output });
+            .command(WorkerCommand::Remove { topic: self.output });
     }
 
     fn feed(&self) -> Result<()> {
         self.past.wal_writer.catch_up().map_err(Error::Data)?;
-        let mut steps = Steps::default();
-        steps.add(&self.past.topic, &self.past.wal_writer, 0)?;
+        let mut steps = WalMerge::default();
+        let topic = &self.past.topic;
+        steps.add(topic.id, &topic.relation.schema, &self.past.wal_writer, 0)?;
         let mut pace = Pace::new(self.speed);
         while let Some(mut parts) = steps.next_step()? {
             for part in &mut parts {
@@ -252,9 +253,9 @@ impl Run {
         }
         let end = Replayed {
             source: self.past.topic.id,
-            taken: Taken {
+            taken: SourceStep {
                 watermark: Some(Watermark::END),
-                ..Taken::default()
+                ..SourceStep::default()
             },
             end: 0,
             sequence: 0,
@@ -266,7 +267,7 @@ impl Run {
     /// The least event time of a step.
     fn first_time(&self, part: &Replayed) -> Option<i64> {
         let column = self.past.clip.as_ref()?.column;
-        crate::ingest::span_us(&part.taken.rows, column).map(|(first, _)| first)
+        crate::event_time::span_us(&part.taken.rows, column).map(|(first, _)| first)
     }
 
     /// Waits until the reader has room; false when there is none any more.

@@ -23,13 +23,13 @@ use super::Inner;
 use super::catalog::Entry;
 use super::statements::{Outcome, undefined};
 use super::streams::WRONG_KIND;
-use crate::durable::{BadPlace, Codec, Taken, WalWriter};
+use crate::durable::{BadRowPosition, SourceStep, WalRecordCodec, WalWriter};
 use crate::error::{Error, Result};
-use crate::ingest::{Mended, MendedRows};
-use crate::sources::SourceShared;
+use crate::ingest::{ReprocessedChannel, ReprocessedRows};
+use crate::source::SourceShared;
 use crate::sql::{Name, SqlError};
 use crate::topic::Topic;
-use crate::worker::{Command, Once};
+use crate::worker::{Handoff, WorkerCommand};
 
 /// Bad rows whose rows come to the source in one batch, at most.
 const PART: usize = 8_192;
@@ -51,7 +51,7 @@ struct Reprocessed {
 /// What came of it.
 #[derive(Default)]
 struct Found {
-    parts: VecDeque<MendedRows>,
+    parts: VecDeque<ReprocessedRows>,
     rows: u64,
     still_bad: u64,
 }
@@ -77,10 +77,10 @@ impl Inner {
         if !parts.is_empty() {
             shared.reprocessing.store(true, Ordering::Release);
             let steps = parts.len();
-            let channel = Mended::new(parts, Arc::clone(&shared));
-            self.sequencer.command(Command::AddChannel {
+            let channel = ReprocessedChannel::new(parts, Arc::clone(&shared));
+            self.sequencer.command(WorkerCommand::AddChannel {
                 source: source.topic.id,
-                channel: Once::new(Box::new(channel) as _),
+                channel: Handoff::new(Box::new(channel) as _),
             });
             self.take_mended(&shared, steps)?;
             source.wal_writer.sync_all().map_err(Error::Data)?;
@@ -147,7 +147,7 @@ impl Reprocessed {
     fn decode(&self) -> Result<Found> {
         let mut mended = BTreeSet::new();
         self.each_record(|_, taken| {
-            mended.extend(taken.mended);
+            mended.extend(taken.reprocessed);
             Ok(())
         })?;
         let again = Again::new(&self.spec).map_err(|error| Error::data(&error))?;
@@ -172,8 +172,8 @@ impl Reprocessed {
         found.finish()
     }
 
-    fn each_record(&self, mut each: impl FnMut(u64, Taken) -> Result<()>) -> Result<()> {
-        let codec = Codec::new(&self.topic.relation.schema).map_err(Error::data)?;
+    fn each_record(&self, mut each: impl FnMut(u64, SourceStep) -> Result<()>) -> Result<()> {
+        let codec = WalRecordCodec::new(&self.topic.relation.schema).map_err(Error::data)?;
         let log = self.wal_writer.reader();
         let mut records = log.read_from(log.first_offset()).map_err(Error::data)?;
         while let Some(record) = records.next().map_err(Error::data)? {
@@ -189,11 +189,11 @@ impl Reprocessed {
 struct Gathered {
     found: Found,
     rows: Vec<RecordBatch>,
-    places: Vec<BadPlace>,
+    places: Vec<BadRowPosition>,
 }
 
 impl Gathered {
-    fn add(&mut self, rows: RecordBatch, place: BadPlace) -> Result<()> {
+    fn add(&mut self, rows: RecordBatch, place: BadRowPosition) -> Result<()> {
         self.found.rows += rows.num_rows() as u64;
         self.rows.push(rows);
         self.places.push(place);
@@ -208,9 +208,11 @@ impl Gathered {
             return Ok(());
         };
         let rows = concat_batches(&first.schema(), &self.rows).map_err(Error::data)?;
-        let places = std::mem::take(&mut self.places);
+        let positions = std::mem::take(&mut self.places);
         self.rows.clear();
-        self.found.parts.push_back(MendedRows { rows, places });
+        self.found
+            .parts
+            .push_back(ReprocessedRows { rows, positions });
         Ok(())
     }
 

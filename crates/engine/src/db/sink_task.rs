@@ -35,7 +35,7 @@ use tokio_util::sync::CancellationToken;
 use held::Held;
 pub(crate) use progress::SinkStatus;
 
-use crate::subscription::{Delivery, Event, Subscription};
+use crate::subscription::{DeliveryTracker, Event, Subscription};
 
 /// How often a dead letter is offered to its stream before it goes to the log.
 const LETTER_ATTEMPTS: u32 = 3;

@@ -15,9 +15,9 @@ use super::statements::{Existing, Outcome, published, query_name, refused, schem
 use super::streams::WRONG_KIND;
 use crate::error::Result;
 use crate::sql::{CreateSink, Name, OptionEntry, SinkInput, SqlError, SqlQuery};
-use crate::subscription::{Delivery, Gate, Queue, Subscription};
+use crate::subscription::{DeliveryTracker, Gate, SubscriberQueue, Subscription};
 use crate::topic::{Begin, Topic};
-use crate::worker::Command;
+use crate::worker::WorkerCommand;
 
 /// Rows that wait for a sink before the sources behind it are held back.
 const SINK_QUEUE_ROWS: usize = 1 << 18;
@@ -26,7 +26,11 @@ impl Inner {
     /// A subscription that holds back the sources before it while its queue is full.
     pub(super) fn subscribe_lossless(&self, catalog: &Catalog, topic: &Arc<Topic>) -> Subscription {
         let gate = self.gate(catalog, std::slice::from_ref(&topic.relation.name));
-        self.subscribe(topic, Queue::new(SINK_QUEUE_ROWS, Some(gate)), Begin::Kept)
+        self.subscribe(
+            topic,
+            SubscriberQueue::new(SINK_QUEUE_ROWS, Some(gate)),
+            Begin::Kept,
+        )
     }
 
     /// The rows of a sink: after a restart those that it had not written, then what comes next.
@@ -242,11 +246,11 @@ impl Inner {
             let inputs = std::slice::from_ref(&topic.relation.name);
             let gate = self.gate(catalog, inputs);
             let progress = Arc::clone(status) as _;
-            Queue::for_sink(SINK_QUEUE_ROWS, gate, sink.to_owned(), progress, Vec::new())
+            SubscriberQueue::for_sink(SINK_QUEUE_ROWS, gate, sink.to_owned(), progress, Vec::new())
         });
         status.reads(&queue);
-        let rows = queue.take_up(topic.published_schema());
-        self.sequencer.command(Command::Subscribe {
+        let rows = Subscription::take_up(Arc::clone(&queue), topic.published_schema());
+        self.sequencer.command(WorkerCommand::Subscribe {
             topic: Arc::clone(topic),
             queue,
             from: Begin::Next,
@@ -261,7 +265,7 @@ impl Inner {
         sink: &str,
         status: &Arc<SinkStatus>,
         inputs: &[String],
-    ) -> (Arc<Queue>, Begin) {
+    ) -> (Arc<SubscriberQueue>, Begin) {
         let saved = self.saved_sink(sink);
         let from = match saved {
             Some(_) => Begin::Next,
@@ -269,7 +273,8 @@ impl Inner {
         };
         let waiting = saved.unwrap_or_default().waiting;
         let (gate, progress) = (self.gate(catalog, inputs), Arc::clone(status) as _);
-        let queue = Queue::for_sink(SINK_QUEUE_ROWS, gate, sink.to_owned(), progress, waiting);
+        let queue =
+            SubscriberQueue::for_sink(SINK_QUEUE_ROWS, gate, sink.to_owned(), progress, waiting);
         status.reads(&queue);
         (queue, from)
     }
@@ -280,7 +285,7 @@ impl Inner {
         let gate = Arc::new(Gate::new(bells.collect()));
         for source in catalog.sources_of(inputs) {
             let gate = Arc::clone(&gate);
-            self.sequencer.command(Command::AddGate {
+            self.sequencer.command(WorkerCommand::AddGate {
                 source: source.id,
                 gate,
             });

@@ -16,8 +16,8 @@ use super::catalog::{Catalog, Entry, Kind, QueryEntry};
 use super::life::{Life, Recipe};
 use super::statements::{Existing, Outcome, schema_of, undefined};
 use super::streams::{WRONG_KIND, stream_named};
-use crate::dataflow::{Node, Plan, Transform};
-use crate::durable::now_us;
+use crate::clock::now_us;
+use crate::dataflow::{Plan, PlanNode, Transform};
 use crate::error::{Error, Result};
 use crate::sql::plan::{EventColumn, Relation};
 use crate::sql::{
@@ -26,7 +26,7 @@ use crate::sql::{
 use crate::streams::StreamStatus;
 use crate::telemetry::LifecycleEvent;
 use crate::topic::Topic;
-use crate::worker::LifeCommand;
+use crate::worker::QueryCommand;
 
 /// SQLSTATE: it is not in use here.
 const NOT_ATTACHED: &str = "42704";
@@ -87,9 +87,9 @@ impl Inner {
             metadata_columns: None,
         };
         let topic = Arc::new(Topic::new(self.next_topic(), home, relation, false)?);
-        topic.tell_failures_to(&self.event_log);
+        topic.report_failures_to(&self.event_log);
         if !topic.relation.schema.fields().is_empty() {
-            self.life(LifeCommand::Reserve {
+            self.life(QueryCommand::Reserve {
                 output: Arc::clone(&topic),
             });
         }
@@ -126,7 +126,7 @@ impl Inner {
                 stream: stream.clone(),
             },
         };
-        self.event_log.tell(event);
+        self.event_log.publish(event);
         let status = self.catalog().query_mut(&stream).map(|it| it.life.status);
         Ok(Outcome::Lifecycle {
             name: stream,
@@ -202,19 +202,19 @@ pub(super) fn plan(catalog: &Catalog, query: &QueryEntry) -> Result<Option<Plan>
             exprs.push(Arc::new(Column::new(field.name(), column)));
         }
         let schema = Arc::clone(target);
-        from.push(Node::Transform {
-            from: Box::new(Node::Input { input: number }),
+        from.push(PlanNode::Transform {
+            from: Box::new(PlanNode::Input { input: number }),
             steps: vec![Transform::Project { exprs, schema }],
         });
     }
     let root = match from.len() {
         0 => return Ok(None),
         1 => from.remove(0),
-        _ => Node::Union { from },
+        _ => PlanNode::Union { from },
     };
     Ok(Some(Plan {
         root,
-        stamps: Vec::new(),
+        metadata_columns: Vec::new(),
         schema: Arc::clone(target),
         changes: false,
         late: Vec::new(),

@@ -11,15 +11,15 @@ use super::Inner;
 use super::catalog::{Entry, Kind, SourceConnector, SourceEntry, event_time};
 use super::options::{Place, SourceOptions, given, refuse_unbuilt_options, rejected};
 use super::statements::{Existing, Outcome, refused, schema_of};
-use crate::durable::Feed;
+use crate::durable::{SourceFeed, bad_schema};
 use crate::error::{Error, Result};
-use crate::ingest::{EventTimeColumn, bad_schema};
-use crate::sources::SourceShared;
+use crate::event_time::EventTimeColumn;
+use crate::source::SourceShared;
 use crate::sql::plan::Relation;
 use crate::sql::{CreateSource, Name, OptionEntry, SqlError};
 use crate::tap::SourceTap;
 use crate::topic::Topic;
-use crate::worker::{Command, NewSource, Once};
+use crate::worker::{Handoff, NewSource, WorkerCommand};
 
 impl Inner {
     pub(super) fn create_source(&self, create: CreateSource, place: &Place) -> Result<Outcome> {
@@ -65,7 +65,7 @@ impl Inner {
     /// What producers and the engine share of the source behind a topic.
     fn shared_source(&self, topic: &Topic) -> Arc<SourceShared> {
         let (sequencer, source) = (Arc::clone(&self.sequencer), topic.id);
-        let close = Box::new(move || sequencer.command(Command::CloseSource { source }));
+        let close = Box::new(move || sequencer.command(WorkerCommand::CloseSource { source }));
         let relation = &topic.relation;
         let (name, schema) = (relation.name.clone(), Arc::clone(&relation.schema));
         let event_log = Arc::clone(&self.event_log);
@@ -73,14 +73,14 @@ impl Inner {
     }
 
     /// Tells the workers of a source.
-    fn add_source(&self, source: &SourceEntry, options: &SourceOptions, feed: Feed) {
-        self.sequencer.command(Command::AddSource(NewSource {
+    fn add_source(&self, source: &SourceEntry, options: &SourceOptions, feed: SourceFeed) {
+        self.sequencer.command(WorkerCommand::AddSource(NewSource {
             topic: Arc::clone(&source.topic),
             bad: Arc::clone(&source.bad),
             shared: Arc::clone(&source.shared),
             time: source.time.clone(),
             idle_timeout: options.idle_timeout(),
-            feed: Once::new(feed),
+            feed: Handoff::new(feed),
         }));
     }
 

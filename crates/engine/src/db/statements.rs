@@ -13,8 +13,8 @@ use super::catch_up::{Past, Start, start_of};
 use super::life::Life;
 use super::options::{Place, rejected};
 use super::select::refuse_system_tables;
-use crate::dataflow::Failure;
-use crate::durable::now_us;
+use crate::clock::now_us;
+use crate::dataflow::QueryFailure;
 use crate::error::{Error, Result};
 use crate::sql::plan::{Planned, Relation};
 use crate::sql::{
@@ -22,9 +22,9 @@ use crate::sql::{
     resolve_identifiers, sqlstate, windows,
 };
 use crate::streams::StreamStatus;
-use crate::subscription::{QUEUE_ROWS, Queue, Subscription};
+use crate::subscription::{QUEUE_ROWS, SubscriberQueue, Subscription};
 use crate::topic::{Begin, Topic, TopicId};
-use crate::worker::{Command, NewQuery};
+use crate::worker::{NewQuery, WorkerCommand};
 
 /// SQLSTATE: something of this name exists.
 const DUPLICATE: &str = "42P07";
@@ -220,7 +220,7 @@ impl Inner {
             }
             Statement::Subscribe(name) => {
                 let topic = self.topic(&name)?;
-                let queue = Queue::new(QUEUE_ROWS, None);
+                let queue = SubscriberQueue::new(QUEUE_ROWS, None);
                 Ok(Outcome::Subscribed(self.subscribe(
                     &topic,
                     queue,
@@ -300,7 +300,7 @@ impl Inner {
         name: &str,
         text: String,
         planned: Planned,
-        first: Option<Arc<Queue>>,
+        first: Option<Arc<SubscriberQueue>>,
         pasts: &[Past],
     ) -> Result<TopicId> {
         let mut catalog = self.catalog();
@@ -337,20 +337,20 @@ impl Inner {
             None => Begin::Kept,
         };
         if let Some(queue) = first {
-            self.sequencer.command(Command::Subscribe {
+            self.sequencer.command(WorkerCommand::Subscribe {
                 topic: Arc::clone(&output),
                 queue,
                 from,
             });
         }
-        output.tell_failures_to(&self.event_log);
+        output.report_failures_to(&self.event_log);
         let life = Life::active(planned.plan.clone(), now_us());
-        self.sequencer.command(Command::AddQuery(NewQuery {
+        self.sequencer.command(WorkerCommand::AddQuery(NewQuery {
             plan: planned.plan,
             inputs,
             output: Arc::clone(&output),
             late: late.clone(),
-            failure: Failure::default(),
+            failure: QueryFailure::default(),
             state,
             held: pasts.iter().map(Past::hold).collect(),
         }));

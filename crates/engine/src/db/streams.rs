@@ -21,15 +21,15 @@ use super::catalog::{Catalog, Entry, QueryEntry, SourceEntry};
 use super::life::{HeldInput, Recipe};
 use super::statements::{Outcome, undefined};
 use super::{Db, Inner};
-use crate::dataflow::Failure;
-use crate::durable::now_us;
+use crate::clock::now_us;
+use crate::dataflow::QueryFailure;
 use crate::error::Result;
 use crate::event_log::Events;
 use crate::sql::{Name, Statement, StreamAction};
 use crate::sql::{Spanned, SqlError};
 use crate::streams::{LifecycleState, SavedStream, StreamStats, StreamStatus, Streams};
 use crate::telemetry::LifecycleEvent;
-use crate::worker::{Command, Hold, LifeCommand, NewQuery, Place};
+use crate::worker::{CatchUpPosition, InputHold, NewQuery, QueryCommand, WorkerCommand};
 
 /// SQLSTATE: not in the state that this needs.
 const NOT_IN_STATE: &str = "55000";
@@ -180,16 +180,17 @@ impl Inner {
                     .sources_of(std::slice::from_ref(&stream))
                     .len();
                 self.event_log
-                    .tell(LifecycleEvent::StreamStarted { stream, sources });
+                    .publish(LifecycleEvent::StreamStarted { stream, sources });
             }
             Change::Pause => {
                 self.regulate()?;
-                self.event_log.tell(LifecycleEvent::StreamPaused { stream });
+                self.event_log
+                    .publish(LifecycleEvent::StreamPaused { stream });
             }
             Change::Stop => {
                 self.end_state(name, from)?;
                 self.event_log
-                    .tell(LifecycleEvent::StreamStopped { stream });
+                    .publish(LifecycleEvent::StreamStopped { stream });
             }
         }
         Ok(())
@@ -203,7 +204,7 @@ impl Inner {
             && let Some(query) = self.catalog().query_mut(name)
         {
             query.life.held.clear();
-            self.life(LifeCommand::Stop {
+            self.life(QueryCommand::Stop {
                 output: query.topic.id,
             });
         }
@@ -219,7 +220,8 @@ impl Inner {
             if let (false, Some(connector)) = (kept, &source.connector) {
                 connector.handle.forget_cursor();
                 let source = source.topic.id;
-                self.sequencer.command(Command::ForgetCursor { source });
+                self.sequencer
+                    .command(WorkerCommand::ForgetCursor { source });
             }
         }
         Ok(())
@@ -254,15 +256,15 @@ impl Inner {
         };
         if query.topic.has_failed() {
             let output = query.topic.id;
-            self.life(LifeCommand::Stop { output });
+            self.life(QueryCommand::Stop { output });
         }
         let command = match self.new_query(&catalog, query)? {
-            Some(new) => LifeCommand::Begin {
+            Some(new) => QueryCommand::Begin {
                 query: new,
                 held: holds(&catalog, &query.life.held),
             },
             None if query.life.is_formless() => return Ok(()),
-            None => LifeCommand::Stop {
+            None => QueryCommand::Stop {
                 output: query.topic.id,
             },
         };
@@ -284,14 +286,14 @@ impl Inner {
             inputs: inputs.collect::<Result<_>>()?,
             output: Arc::clone(&query.topic),
             late: query.late.clone(),
-            failure: Failure::default(),
+            failure: QueryFailure::default(),
             state: self.saved_query(&query.topic.relation.name),
             held: Vec::new(),
         }))
     }
 
-    pub(super) fn life(&self, command: LifeCommand) {
-        self.sequencer.command(Command::Life(command));
+    pub(super) fn life(&self, command: QueryCommand) {
+        self.sequencer.command(WorkerCommand::Query(command));
     }
 
     /// Makes true what the statuses of the streams say: which connectors rest, which inputs are held.
@@ -381,7 +383,7 @@ impl Inner {
                 let held = held.unwrap_or_else(|| HeldInput::from(now_us(), logged));
                 now.insert(input, held);
             }
-            self.life(LifeCommand::Hold {
+            self.life(QueryCommand::Hold {
                 output: query.topic.id,
                 inputs: holds(&catalog, &now),
                 reason: paused_reason(&name).into(),
@@ -553,12 +555,12 @@ pub(super) fn inputs_to_hold(
 }
 
 /// Held inputs as the workers know them.
-fn holds(catalog: &Catalog, held: &BTreeMap<String, HeldInput>) -> Vec<Hold> {
+fn holds(catalog: &Catalog, held: &BTreeMap<String, HeldInput>) -> Vec<InputHold> {
     let hold = |(input, held): (&String, &HeldInput)| {
         let input = catalog.topic(input).ok()?.id;
         let missed = Arc::clone(&held.missed);
         let place = held.place.clone();
-        Some(Hold {
+        Some(InputHold {
             input,
             missed,
             place,
@@ -604,7 +606,7 @@ impl HeldInput {
         Self {
             missed: Arc::default(),
             since_us,
-            place: logged.then(|| Arc::new(Place::unknown())),
+            place: logged.then(|| Arc::new(CatchUpPosition::unknown())),
         }
     }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::Db;
 use crate::error::{Error, Result};
-use crate::subscription::{Gate, Queue, QueueConfig, Subscription, WhenFull};
+use crate::subscription::{Gate, QueueConfig, SubscriberQueue, Subscription, WhenFull};
 use crate::topic::Begin;
 
 impl Db {
@@ -28,7 +28,7 @@ impl Db {
             self.inner.gate(&catalog, inputs)
         });
         let gate: Option<Arc<Gate>> = gate;
-        let queue = Queue::with_policy(config.rows, gate, config.when_full);
+        let queue = SubscriberQueue::with_policy(config.rows, gate, config.when_full);
         Ok(self.inner.subscribe(&topic, queue, Begin::Kept))
     }
 }

@@ -19,8 +19,8 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use super::Inner;
 use super::catalog::{Entry, Kind, QueryEntry, SinkEntry, SourceEntry};
 use super::statements::{Outcome, dropped};
+use crate::clock::now_us;
 use crate::dataflow::Watermark;
-use crate::durable::now_us;
 use crate::sql::Shown;
 
 /// The schema that the tables are in.

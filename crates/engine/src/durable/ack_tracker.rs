@@ -1,9 +1,9 @@
-//! What tells a program that what it pushed is durable: `wal_mode = 'sync'`.
+//! Acknowledges to a program that the rows it pushed are durable: `wal_mode = 'sync'`.
 //!
-//! A handle counts the values that it puts into its lane. The worker notes how many it read of each
-//! lane in a step ([`Acks`]), and when that step's record is on disk, the journal enters them in the
-//! handle's [`AckTracker`]. A push waits until the ledger has come to its own count, so one fsync serves
-//! all that were waiting.
+//! A handle counts the values that it puts into its lane. The worker counts how many it read from each
+//! lane in a step ([`Acks`]), and when that step's record is on disk, the WAL writer adds them to the
+//! handle's [`AckTracker`]. A push waits until the tracker has reached its own count, so one fsync
+//! serves all pushes that wait.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
@@ -11,19 +11,20 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 /// How many values of each lane of one channel are durable. Thread-safe.
 #[derive(Debug, Default)]
 pub(crate) struct AckTracker {
-    state: Mutex<Entries>,
+    state: Mutex<DurableCounts>,
     changed: Condvar,
 }
 
 #[derive(Debug, Default)]
-struct Entries {
+struct DurableCounts {
+    /// Durable values by lane.
     durable: HashMap<u64, u64>,
-    /// Nothing will become durable any more.
+    /// Whether nothing more will become durable.
     closed: bool,
 }
 
 impl AckTracker {
-    /// Waits until `values` values of `lane` are durable; false if that will not come to be.
+    /// Waits until `values` values of `lane` are durable; false if the log closes before that.
     pub fn wait(&self, lane: u64, values: u64) -> bool {
         let mut state = self.lock();
         loop {
@@ -40,18 +41,18 @@ impl AckTracker {
         }
     }
 
-    /// Ends all waiting.
+    /// Wakes all waiting pushes, which fail.
     pub fn close(&self) {
         self.lock().closed = true;
         self.changed.notify_all();
     }
 
-    fn enter(&self, lane: u64, values: u64) {
+    fn acknowledge(&self, lane: u64, values: u64) {
         *self.lock().durable.entry(lane).or_default() += values;
         self.changed.notify_all();
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Entries> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, DurableCounts> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -61,7 +62,7 @@ impl AckTracker {
 pub(crate) struct Acks(Vec<(Arc<AckTracker>, u64, u64)>);
 
 impl Acks {
-    /// `values` values of `lane` were read.
+    /// The step read `values` values of `lane`.
     pub fn add(&mut self, ack_tracker: &Arc<AckTracker>, lane: u64, values: u64) {
         match self.0.last_mut() {
             Some((same, last, count)) if *last == lane && Arc::ptr_eq(same, ack_tracker) => {
@@ -71,15 +72,15 @@ impl Acks {
         }
     }
 
-    /// Whether nobody waits.
+    /// Whether no push waits.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// They are durable.
-    pub fn enter(self) {
+    /// The values are durable: wakes the pushes that wait for them.
+    pub fn acknowledge(self) {
         for (ack_tracker, lane, values) in self.0 {
-            ack_tracker.enter(lane, values);
+            ack_tracker.acknowledge(lane, values);
         }
     }
 }
@@ -97,13 +98,13 @@ mod tests {
         acks.add(&ack_tracker, 4, 1);
         let waiting = Arc::clone(&ack_tracker);
         let waiter = std::thread::spawn(move || waiting.wait(3, 3));
-        acks.enter();
+        acks.acknowledge();
         assert!(waiter.join().unwrap());
         assert!(ack_tracker.wait(4, 1));
         ack_tracker.close();
         assert!(
             !ack_tracker.wait(4, 2),
-            "what never becomes durable is told"
+            "a push whose value never becomes durable fails"
         );
     }
 }

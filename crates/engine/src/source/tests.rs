@@ -9,7 +9,7 @@ use proptest::prelude::*;
 
 use super::{Message, Source, SourceError, TryPushError};
 use crate::record::{Record, Timestamp};
-use crate::sources::SourceShared;
+use crate::source::SourceShared;
 
 #[derive(Record, Debug, Clone, Copy, PartialEq)]
 struct Tick {

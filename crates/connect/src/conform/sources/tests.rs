@@ -1,4 +1,4 @@
-//! The suite passes a good source and finds each way in which one can be bad.
+//! The suite passes a good source and finds each flaw of a bad one.
 
 use std::ops::Range;
 use std::sync::{Arc, Mutex};
@@ -11,7 +11,7 @@ use super::*;
 use crate::scripted::Scripted;
 use crate::{Blueprint, End, Error, Gap, Lifecycle, Output, Result};
 
-/// In which way the source is bad.
+/// What is wrong with the source.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Flaw {
     None,
@@ -26,8 +26,8 @@ enum Flaw {
     SilentAboutTheCut,
 }
 
-/// An outside of which every row stays readable, or only what is still to come.
-struct Outside {
+/// An external system whose rows all stay readable, or only those still to come.
+struct ExternalSystem {
     produced: watch::Sender<u64>,
     cut: watch::Sender<u32>,
 }
@@ -35,7 +35,7 @@ struct Outside {
 struct Case {
     flaw: Flaw,
     replays: bool,
-    outside: Mutex<Arc<Outside>>,
+    system: Mutex<Arc<ExternalSystem>>,
 }
 
 impl Case {
@@ -43,16 +43,16 @@ impl Case {
         Self {
             flaw,
             replays,
-            outside: Mutex::new(Arc::new(Outside::new())),
+            system: Mutex::new(Arc::new(ExternalSystem::new())),
         }
     }
 
-    fn outside(&self) -> Arc<Outside> {
-        self.outside.lock().unwrap().clone()
+    fn system(&self) -> Arc<ExternalSystem> {
+        self.system.lock().unwrap().clone()
     }
 }
 
-impl Outside {
+impl ExternalSystem {
     fn new() -> Self {
         Self {
             produced: watch::Sender::new(0),
@@ -128,17 +128,17 @@ impl Outside {
 #[async_trait]
 impl SourceCase for Case {
     async fn fresh(&self) -> Arc<dyn Blueprint> {
-        let outside = Arc::new(Outside::new());
-        *self.outside.lock().unwrap() = outside.clone();
+        let system = Arc::new(ExternalSystem::new());
+        *self.system.lock().unwrap() = system.clone();
         let (flaw, replays) = (self.flaw, self.replays);
         Arc::new(Scripted::new(replays, move |cursor, out, stop| {
-            let outside = outside.clone();
-            Box::pin(async move { outside.read(flaw, replays, cursor, out, stop).await })
+            let system = system.clone();
+            Box::pin(async move { system.read(flaw, replays, cursor, out, stop).await })
         }))
     }
 
     async fn produce(&self, rows: Range<u64>) {
-        self.outside().produced.send_replace(rows.end);
+        self.system().produced.send_replace(rows.end);
     }
 
     fn numbers(&self, rows: &RecordBatch) -> Vec<u64> {
@@ -150,7 +150,7 @@ impl SourceCase for Case {
     }
 
     async fn cut(&self) -> bool {
-        self.outside().cut.send_modify(|cuts| *cuts += 1);
+        self.system().cut.send_modify(|cuts| *cuts += 1);
         true
     }
 }
@@ -179,4 +179,4 @@ finds!(one_without_cursors, NoCursors, replays: true, "is restarted: after row 2
 finds!(one_that_swaps_rows, SwapsRows, replays: true, "starts and stops: after row 1 came 0");
 finds!(one_that_drops, DropsWhatIsTooMuch, replays: true, "stops while its reader stalls: row 0 did not come");
 finds!(one_not_back_after_a_cut, NotBackAfterCut, replays: true, "the connection after a cut");
-finds!(one_silent_about_a_cut, SilentAboutTheCut, replays: false, "told of no gap");
+finds!(one_silent_about_a_cut, SilentAboutTheCut, replays: false, "reported no gap");

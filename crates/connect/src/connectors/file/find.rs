@@ -1,19 +1,18 @@
-//! Which files there are: patterns against the folders of this machine.
+//! Matches patterns against the folders of this machine.
 //!
-//! A pattern is a path in which every part may be a glob, and `**` stands for any number of folders.
-//! Only folders that a pattern can lead to are read. Links are followed, but not below a `**`, where
-//! they could lead in circles. A file is known by device and inode: under two names it is found once.
-//! What cannot be read is reported beside what was found, and is no reason to stop.
+//! A pattern is a path in which every part may be a glob, and `**` is any number of folders. Only
+//! folders that a pattern can match are read. Links are followed, but not below a `**`, where they could
+//! form a cycle. A file is known by device and inode: under two names it is found once. What cannot be
+//! read is reported beside what was found, and does not end the search.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 
 use globset::{GlobBuilder, GlobMatcher, GlobSet, GlobSetBuilder};
 
-/// What a file is on this machine, whatever it is called: device and inode.
-pub(super) type Node = (u64, u64);
+use super::identity::{FileId, file_id};
 
 /// Paths in which every part may be a glob, and those to be left out.
 #[derive(Debug, Clone)]
@@ -25,34 +24,33 @@ pub(super) struct Patterns {
 
 #[derive(Debug, Clone)]
 struct Pattern {
-    /// The folder that every match is in.
+    /// The folder that contains every match.
     base: PathBuf,
-    parts: Vec<Part>,
+    parts: Vec<PatternPart>,
 }
 
 #[derive(Debug, Clone)]
-enum Part {
+enum PatternPart {
     Literal(String),
     Glob(GlobMatcher),
-    /// Any number of folders, also none.
+    /// Zero or more folders.
     Folders,
 }
 
-/// What was found.
 #[derive(Debug, Default)]
-pub(super) struct Found {
+pub(super) struct FoundFiles {
     /// Files, each under the least of its paths.
-    pub files: BTreeMap<Node, PathBuf>,
+    pub files: BTreeMap<FileId, PathBuf>,
     /// The folders that files may appear in.
     pub folders: BTreeSet<PathBuf>,
     /// What could not be read, and why.
     pub failures: Vec<String>,
-    /// Something that a pattern leads to and that is not read, and why.
+    /// The first path that a pattern matches and that is not read, and why.
     passed_over: Option<String>,
 }
 
-impl Found {
-    /// Why there is no file among what was found.
+impl FoundFiles {
+    /// Why no file was found.
     pub(super) fn why_nothing(&self) -> String {
         let known = self.failures.first().or(self.passed_over.as_ref());
         known
@@ -67,7 +65,7 @@ impl Found {
 }
 
 impl Patterns {
-    /// Fails with what is wrong with one of them.
+    /// Fails if one of them is not a pattern.
     pub(super) fn new(include: &[String], exclude: &[String]) -> Result<Self, String> {
         let include = include
             .iter()
@@ -82,35 +80,35 @@ impl Patterns {
         Ok(Self { include, exclude })
     }
 
-    /// The folders that must be there for anything to be found.
+    /// The folders that must exist for anything to be found.
     pub(super) fn bases(&self) -> impl Iterator<Item = &Path> {
         self.include.iter().map(|pattern| &*pattern.base)
     }
 
-    /// Looks for all files. Blocks while folders are read.
-    pub(super) fn find(&self) -> Found {
-        let mut found = Found::default();
+    /// Finds all files. Blocks while folders are read.
+    pub(super) fn find(&self) -> FoundFiles {
+        let mut found = FoundFiles::default();
         for pattern in &self.include {
             self.descend(&pattern.base, &pattern.parts, &mut found);
         }
         found
     }
 
-    fn descend(&self, folder: &Path, parts: &[Part], found: &mut Found) {
+    fn descend(&self, folder: &Path, parts: &[PatternPart], found: &mut FoundFiles) {
         match parts {
             [] => {}
-            [Part::Literal(name), rest @ ..] => {
+            [PatternPart::Literal(name), rest @ ..] => {
                 found.folders.insert(folder.to_owned());
                 self.enter(&folder.join(name), rest, found);
             }
-            [Part::Glob(glob), rest @ ..] => {
+            [PatternPart::Glob(glob), rest @ ..] => {
                 for name in names(folder, found) {
                     if glob.is_match(&name) {
                         self.enter(&folder.join(&name), rest, found);
                     }
                 }
             }
-            [Part::Folders, rest @ ..] => {
+            [PatternPart::Folders, rest @ ..] => {
                 self.descend(folder, rest, found);
                 for name in names(folder, found) {
                     let path = folder.join(&name);
@@ -122,9 +120,9 @@ impl Patterns {
         }
     }
 
-    /// Follows `path`, which matched so far: a file at the end of the pattern, a folder before it.
-    fn enter(&self, path: &Path, rest: &[Part], found: &mut Found) {
-        // What has gone since its name was read is not there.
+    /// Enters `path`, which matched so far: a file at the end of the pattern, a folder before it.
+    fn enter(&self, path: &Path, rest: &[PatternPart], found: &mut FoundFiles) {
+        // A file that disappeared since its name was read does not exist.
         let Ok(metadata) = fs::metadata(path) else {
             return;
         };
@@ -137,7 +135,7 @@ impl Patterns {
         } else if self.excludes(path) {
             found.pass_over(path, "is left out by 'exclude'");
         } else {
-            let known = found.files.entry((metadata.dev(), metadata.ino()));
+            let known = found.files.entry(file_id(&metadata));
             let known = known.or_insert_with(|| path.to_owned());
             if path < known.as_path() {
                 *known = path.to_owned();
@@ -151,11 +149,11 @@ impl Patterns {
     }
 }
 
-/// What is no file and cannot be read again from a position.
+/// Why a path of this type, which cannot be read again from a position, is not read.
 fn other_than_file(kind: fs::FileType) -> Option<&'static str> {
     match () {
         () if kind.is_file() => None,
-        () if kind.is_dir() => Some("is a folder; with /* behind it the files in it are read"),
+        () if kind.is_dir() => Some("is a folder; add /* to read the files in it"),
         () if kind.is_fifo() => {
             Some("is a pipe, not a file; the connector 'process' reads it with 'cat'")
         }
@@ -164,8 +162,7 @@ fn other_than_file(kind: fs::FileType) -> Option<&'static str> {
     }
 }
 
-/// The names in a folder.
-fn names(folder: &Path, found: &mut Found) -> Vec<std::ffi::OsString> {
+fn names(folder: &Path, found: &mut FoundFiles) -> Vec<std::ffi::OsString> {
     found.folders.insert(folder.to_owned());
     match fs::read_dir(folder) {
         Ok(entries) => entries.flatten().map(|entry| entry.file_name()).collect(),
@@ -188,11 +185,14 @@ impl Pattern {
         let parts = relative
             .split('/')
             .filter(|part| !part.is_empty() && *part != ".");
-        let mut parts = parts.map(Part::new).collect::<Result<Vec<_>, _>>()?;
-        if parts.is_empty() || text.ends_with('/') || matches!(parts.last(), Some(Part::Folders)) {
+        let mut parts = parts.map(PatternPart::new).collect::<Result<Vec<_>, _>>()?;
+        if parts.is_empty()
+            || text.ends_with('/')
+            || matches!(parts.last(), Some(PatternPart::Folders))
+        {
             return Err(format!("{text:?} names no file"));
         }
-        let literal = |part: &Part| matches!(part, Part::Literal(_));
+        let literal = |part: &PatternPart| matches!(part, PatternPart::Literal(_));
         let length = parts
             .iter()
             .take_while(|part| literal(part))
@@ -200,7 +200,7 @@ impl Pattern {
             .min(parts.len() - 1);
         let mut base = PathBuf::from(root);
         for part in parts.drain(..length) {
-            if let Part::Literal(name) = part {
+            if let PatternPart::Literal(name) = part {
                 base.push(name);
             }
         }
@@ -208,7 +208,7 @@ impl Pattern {
     }
 }
 
-impl Part {
+impl PatternPart {
     fn new(text: &str) -> Result<Self, String> {
         if text == "**" {
             return Ok(Self::Folders);
@@ -277,7 +277,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_under_two_names_is_found_once_and_circles_end() {
+    fn a_file_under_two_names_is_found_once_and_cycles_end() {
         let folder = tempfile::tempdir().unwrap();
         let folder = folder.path();
         fs::write(folder.join("b"), "").unwrap();
@@ -290,7 +290,7 @@ mod tests {
     }
 
     #[test]
-    fn why_nothing_is_found_is_told() {
+    fn the_reason_why_nothing_is_found() {
         let folder = tempfile::tempdir().unwrap();
         fs::write(folder.path().join("a.log"), "").unwrap();
         fs::create_dir(folder.path().join("d")).unwrap();
@@ -310,7 +310,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_read_is_told() {
+    fn what_cannot_be_read_is_reported() {
         let patterns = Patterns::new(&["/no such folder/*".to_owned()], &[]).unwrap();
         let found = patterns.find();
         assert!(found.failures[0].starts_with("cannot read the folder /no such folder: "));

@@ -1,50 +1,50 @@
-//! The places of files that are gone, so that one that comes back is read on where it was.
+//! The positions of files that are gone, so that a file that comes back is not read twice.
 //!
-//! A late mount, a folder that is moved away and back: the file is the same, and what was read of it
-//! must not come again. It is known by its node, or by its path if its node is nowhere to be found, and
-//! by its first bytes in either case. Of each path the file that went last is kept, and of all those
-//! only as many as went last: a folder of rotated files must not grow the cursor for ever. A file that
-//! was removed cannot come back, and is not kept; that is seen by whoever had it open.
+//! A late mount, a folder that is moved away and back: the file is the same, and its lines must not come
+//! again. It is recognised by its inode, or by its path if its inode is nowhere to be found, and by its
+//! first bytes in either case. One position is kept for each path, that of the file that disappeared last,
+//! and at most `KEPT_MAX` in all: a folder of rotated files must not grow the cursor for ever. A file that
+//! was removed cannot come back, and is not kept; only the follower, which has it open, can see that.
 //!
-//! Telling that a file is gone is left to `reading.rs`, finding one in its cursor to `resume.rs`.
+//! `follower.rs` reports that a file is gone, `resume.rs` matches the other files of the cursor.
 
 use std::collections::HashSet;
 use std::io;
 
-use super::find::Node;
-use super::saved::Saved;
-use super::tail::Tail;
+use super::cursor::SavedFile;
+use super::identity::FileId;
+use super::tail::TailedFile;
 
-/// So many places are kept: with each cursor they are written, about 150 bytes for one. The docs of
+/// The largest number of positions kept: each cursor holds them all, about 150 bytes for one. The docs of
 /// the option `path` name the number.
 const KEPT_MAX: usize = 64;
 
 #[derive(Default)]
-pub(super) struct Gone {
-    /// At most `KEPT_MAX`, each with another path; the one that went last is the last.
-    files: Vec<Saved>,
-    /// What came back, until it is told.
-    back: Vec<String>,
+pub(super) struct GoneFiles {
+    /// At most `KEPT_MAX`, each with another path, in the order in which they disappeared.
+    files: Vec<SavedFile>,
+    /// What came back and was not reported yet.
+    returned: Vec<String>,
 }
 
-impl Gone {
-    pub(super) fn new(files: Vec<Saved>) -> Self {
+impl GoneFiles {
+    pub(super) fn new(files: Vec<SavedFile>) -> Self {
         let mut gone = Self::default();
         files.into_iter().for_each(|saved| gone.keep(saved));
         gone
     }
 
-    pub(super) fn files(&self) -> &[Saved] {
+    pub(super) fn files(&self) -> &[SavedFile] {
         &self.files
     }
 
-    /// Keeps the place of a file, unless it is its beginning.
-    pub(super) fn keep(&mut self, saved: Saved) {
+    /// Keeps the position of a file, unless it is its beginning.
+    pub(super) fn keep(&mut self, saved: SavedFile) {
         if saved.position == 0 {
             return;
         }
         self.files.retain(|other| other.path != saved.path);
-        self.files.push(Saved {
+        self.files.push(SavedFile {
             after: None,
             ..saved
         });
@@ -52,51 +52,52 @@ impl Gone {
         self.files.drain(..excess);
     }
 
-    /// What came back since this was last asked.
-    pub(super) fn take_back(&mut self) -> Vec<String> {
-        std::mem::take(&mut self.back)
+    /// The files that came back since the last call, as sentences.
+    pub(super) fn take_returned(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.returned)
     }
 
-    /// Continues a file of which the node is known. If it was written anew, or its inode is that of
-    /// another file now, its place is forgotten. Blocks.
-    pub(super) fn resume_node(&mut self, tail: &mut Tail) -> io::Result<bool> {
-        let known = |saved: &Saved| saved.node() == tail.node;
+    /// Continues a file whose inode is known. If the file was rewritten, or the inode now belongs to
+    /// another file, the position is forgotten. Blocks.
+    pub(super) fn resume_id(&mut self, tail: &mut TailedFile) -> io::Result<bool> {
+        let known = |saved: &SavedFile| saved.id() == tail.id;
         let Some(at) = self.files.iter().position(known) else {
             return Ok(false);
         };
         let resumed = tail.resume(self.files[at].prefix, self.files[at].position)?;
         let saved = self.files.remove(at);
         if resumed {
-            self.is_back(tail, &saved);
+            self.has_returned(tail, &saved);
         }
         Ok(resumed)
     }
 
-    /// Continues a file under the path of one of which the node is not among `nodes`, nor in its
-    /// folder. Blocks.
+    /// Continues a file at the path of one whose inode is neither among `ids` nor in its folder. Blocks.
     pub(super) fn resume_path(
         &mut self,
-        tail: &mut Tail,
-        nodes: &HashSet<Node>,
+        tail: &mut TailedFile,
+        ids: &HashSet<FileId>,
     ) -> io::Result<bool> {
-        let known = |saved: &Saved| saved.path == tail.path;
+        let known = |saved: &SavedFile| saved.path == tail.path;
         let Some(at) = self.files.iter().position(known) else {
             return Ok(false);
         };
         let saved = &self.files[at];
-        let may_be = saved.is_lost(nodes) && (!saved.left || saved.inode == tail.node.1);
+        let may_be = saved.is_lost(ids) && (!saved.left || saved.inode == tail.id.1);
         if may_be && tail.resume(saved.prefix, saved.position)? {
             let saved = self.files.remove(at);
-            self.is_back(tail, &saved);
+            self.has_returned(tail, &saved);
             return Ok(true);
         }
         self.files[at].left = true;
         Ok(false)
     }
 
-    fn is_back(&mut self, tail: &Tail, saved: &Saved) {
+    fn has_returned(&mut self, tail: &TailedFile, saved: &SavedFile) {
         let path = tail.path.display();
-        let what = format!("{path} is back, and read on after {} bytes", saved.position);
-        self.back.push(what);
+        self.returned.push(format!(
+            "{path} is back: reading continues after {} bytes",
+            saved.position
+        ));
     }
 }

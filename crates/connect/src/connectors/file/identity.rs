@@ -1,20 +1,27 @@
-//! What makes a file the same file, whatever it is called and whenever it is looked at.
+//! Recognises a file, whatever its name.
 //!
-//! Device and inode tell two files apart that exist at the same time; but a new file may get the
-//! inode of one that was removed, and a file may be emptied and written anew in place. So a hash of the
-//! first bytes, as many as there were and at most 1,024, goes with them. A file of which they are
-//! others is another file. Short files are read at once: the hash grows with them.
+//! Device and inode distinguish two files that exist at the same time; but a new file may get the inode of
+//! one that was removed, and a file may be truncated and rewritten in place. So a hash of the first bytes,
+//! as many as there were and at most 1,024, goes with them: with other first bytes it is another file. The
+//! hash of a short file grows with it.
 
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 
 use serde::{Deserialize, Serialize};
 
-/// So many of the first bytes are hashed at most.
+/// A file on this machine, whatever its name: device and inode.
+pub(super) type FileId = (u64, u64);
+
+pub(super) fn file_id(metadata: &Metadata) -> FileId {
+    (metadata.dev(), metadata.ino())
+}
+
+/// The largest number of first bytes that are hashed.
 pub(super) const LENGTH_MAX: usize = 1_024;
 
-/// The first bytes of a file: how many, and their hash.
+/// The first bytes of a file: their number, and their hash.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Prefix {
     pub length: u16,
@@ -22,14 +29,14 @@ pub(super) struct Prefix {
 }
 
 impl Prefix {
-    /// Of as many bytes as there are now.
+    /// Of the first bytes that the file has now.
     pub(super) fn of(file: &File) -> io::Result<Self> {
         let mut bytes = [0; LENGTH_MAX];
         let length = read_start(file, &mut bytes)?;
         Ok(Self::of_bytes(&bytes[..length]))
     }
 
-    /// Of bytes that begin a file, at most `LENGTH_MAX`.
+    /// Of the first bytes of a file, at most `LENGTH_MAX`.
     pub(super) fn of_bytes(bytes: &[u8]) -> Self {
         // At most `LENGTH_MAX`, which fits.
         Self {
@@ -38,7 +45,7 @@ impl Prefix {
         }
     }
 
-    /// Whether the file still begins like this; if so, more bytes are included if there are more.
+    /// Whether the file still begins like this; if so, the prefix grows with it.
     pub(super) fn follow(&mut self, file: &File) -> io::Result<bool> {
         let mut bytes = [0; LENGTH_MAX];
         let length = read_start(file, &mut bytes)?;
@@ -77,7 +84,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_file_that_grows_is_the_same_and_one_written_anew_is_not() {
+    fn a_file_that_grows_is_the_same_and_a_rewritten_one_is_not() {
         let mut file = tempfile::tempfile().unwrap();
         let mut prefix = Prefix::of(&file).unwrap();
         for _ in 0..200 {

@@ -1,27 +1,26 @@
 //! `file`: lines of files, followed and written.
 //!
-//! `source.rs` follows files that patterns lead to; `sink.rs` writes one file, a line a row. They share
-//! nothing but the name.
+//! `source.rs` follows the files that patterns match; `sink.rs` writes one file, a line a row.
 //!
-//! The source in parts: `find.rs` looks for files, `watch.rs` hears of changes, `tail.rs` reads one
-//! file, `identity.rs` knows it again, `saved.rs` is the cursor, `resume.rs` finds its files again,
-//! `gone.rs` keeps those that may come back, `reading.rs` brings them together.
+//! The source in parts: `find.rs` matches patterns, `watch.rs` collects inotify events, `tail.rs` reads one
+//! file, `identity.rs` recognises a file, `cursor.rs` is the saved state, `resume.rs` matches it with the
+//! files found, `gone.rs` keeps the positions of absent files, `follower.rs` drives them all.
 
+mod cursor;
 mod find;
+mod follower;
 mod gone;
 mod identity;
-mod place;
-mod reading;
+mod position;
 mod resume;
-mod saved;
 mod sink;
 mod source;
+mod source_options;
 mod tail;
 mod watch;
 
 use crate::Connector;
 
-/// The connector `file`.
 pub const CONNECTOR: Connector = Connector {
     name: "file",
     summary: "lines of files on this machine",

@@ -1,8 +1,8 @@
-//! One file being read: its open handle, how far it is read, and the line that has not ended.
+//! One file being read: its open handle, its read position, and the line that has not ended.
 //!
-//! Everything here blocks, and is called on a thread that may. Positions count bytes of content: of
-//! the file itself, or of what was packed into it by gzip or zstd, recognised by its first bytes.
-//! A packed file has no position to go to, so its start is unpacked again and skipped.
+//! Everything here blocks, and is called on a thread where that is allowed. Positions count bytes of
+//! content: of the file itself, or of what gzip or zstd compressed into it, recognised by its first bytes.
+//! A compressed file cannot be read from a position, so its start is decompressed again and skipped.
 
 use std::fs::File;
 use std::io::{self, BufReader, Read, Seek, SeekFrom};
@@ -12,22 +12,21 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
-use super::find::Node;
-use super::identity::Prefix;
-use crate::lines::{Lines, unmarked};
+use super::identity::{FileId, Prefix, file_id};
+use crate::lines::{LineSplitter, unmarked};
 
-/// So far back a line's start is looked for when a file is read from its end.
+/// The largest distance from the end of a file at which the start of its last line is found, and the
+/// largest header that is read, bytes.
 const LAST_LINE_MAX: u64 = 64 << 10;
 
-/// One file being read.
-pub(super) struct Tail {
-    pub node: Node,
+pub(super) struct TailedFile {
+    pub id: FileId,
     pub path: PathBuf,
     /// The path, as the origin of its rows.
     pub origin: Arc<str>,
     pub prefix: Prefix,
-    pub lines: Lines,
-    /// Its first line, if rows of it must be told after those of another file.
+    pub lines: LineSplitter,
+    /// Its first line, to be repeated before its rows when they follow those of another file.
     pub header: Option<Vec<u8>>,
     /// Whether something may have changed since its end was reached.
     pub woken: bool,
@@ -35,103 +34,100 @@ pub(super) struct Tail {
     pub at_end: bool,
     /// When its end was reached after something was read.
     pub quiet_since: Instant,
-    /// Why what is packed in it ends too early, until that is told.
-    pub cut: Option<String>,
-    /// Whether no pattern leads to it any more: since when.
+    /// Why its compressed content ends too early, until that is reported.
+    pub truncated: Option<String>,
+    /// Since when no pattern matches it.
     pub gone: Option<Instant>,
     /// Whether it is being read for the last time.
-    pub last_look: bool,
-    /// The file that was under its path before, and must be read first.
-    pub after: Option<Node>,
-    /// Its length and time of change when that was last asked.
-    stamp: Option<(u64, i64, i64)>,
-    /// Its length when that was last asked.
+    pub final_read: bool,
+    /// The file that had its path before, and must be read first.
+    pub after: Option<FileId>,
+    /// Length and modification time (seconds, nanoseconds) at the last call of `has_changed`.
+    modified: Option<(u64, i64, i64)>,
+    /// The last known length, bytes.
     length: u64,
     file: File,
-    unpack: Unpack,
+    encoding: FileEncoding,
     /// The position up to which it was read; `lines` holds what follows the last line end before it.
     offset: u64,
-    /// How much of that was not handed on yet, besides what `lines` holds.
+    /// Bytes before `offset` that were not handed on yet, besides what `lines` holds.
     pub ahead: u64,
 }
 
-enum Unpack {
-    /// Nothing was read yet: it is not known what it is.
+enum FileEncoding {
+    /// Nothing was read yet.
     Unknown,
     Plain,
-    Packed(Box<dyn Read + Send + Sync>),
-    /// Unpacked to its end, or as far as can be: nothing comes unless its length is another than this.
-    Spent {
+    Compressed(Box<dyn Read + Send + Sync>),
+    /// Decompressed to its end, or to its damage: nothing more comes while the file has this length.
+    Exhausted {
         length: u64,
     },
 }
 
-/// What came of trying to read.
+/// The outcome of one read.
 #[derive(Debug, PartialEq)]
-pub(super) enum Step {
-    /// So many bytes.
+pub(super) enum ReadStep {
+    /// The number of bytes read.
     Data(usize),
     /// The end, for now.
     End,
-    /// What was read is not there any more: the file was emptied or written anew. It is read from its
-    /// start; it had been read up to this position.
+    /// The file was truncated or rewritten, after it had been read up to this position. The next read
+    /// begins at its start.
     Rewritten { read: u64 },
-    /// Packed content that cannot be unpacked beyond this position, and why: it is damaged or, if
-    /// `cut`, not all there, or not yet.
-    Broken {
-        read: u64,
-        cut: bool,
-        reason: String,
-    },
+    /// The compressed content is incomplete; its writer may still add the rest.
+    Truncated { reason: String },
+    /// The compressed content is damaged behind this position.
+    Damaged { read: u64, reason: String },
 }
 
-impl Tail {
+impl TailedFile {
     /// Opens a file. `max` is the longest line.
     pub(super) fn open(path: PathBuf, max: usize) -> io::Result<Self> {
         let file = File::open(&path)?;
         let metadata = file.metadata()?;
         Ok(Self {
-            node: (metadata.dev(), metadata.ino()),
+            id: file_id(&metadata),
             origin: path.display().to_string().into(),
             path,
             prefix: Prefix::of(&file)?,
-            lines: Lines::new(max),
+            lines: LineSplitter::new(max),
             header: None,
             woken: true,
             at_end: false,
             quiet_since: Instant::now(),
-            cut: None,
+            truncated: None,
             gone: None,
-            last_look: false,
+            final_read: false,
             after: None,
-            stamp: None,
+            modified: None,
             length: metadata.len(),
             file,
-            unpack: Unpack::Unknown,
+            encoding: FileEncoding::Unknown,
             offset: 0,
             ahead: 0,
         })
     }
 
-    /// The position after the last line that was handed on: where to continue.
+    /// The position after the last line that was handed on, where a restart continues.
     pub(super) fn position(&self) -> u64 {
         self.offset - self.ahead - self.lines.pending()
     }
 
     /// Whether the block of this length that was just read is its first.
-    pub(super) fn has_only_read(&self, length: usize) -> bool {
+    pub(super) fn is_first_block(&self, length: usize) -> bool {
         self.offset == length as u64
     }
 
-    /// How many bytes of it were not read yet; 0 if it is packed.
+    /// Bytes that were not read yet; 0 if it is compressed.
     pub(super) fn behind(&self) -> u64 {
-        match self.unpack {
-            Unpack::Unknown | Unpack::Plain => self.length.saturating_sub(self.offset),
-            Unpack::Packed(_) | Unpack::Spent { .. } => 0,
+        match self.encoding {
+            FileEncoding::Unknown | FileEncoding::Plain => self.length.saturating_sub(self.offset),
+            FileEncoding::Compressed(_) | FileEncoding::Exhausted { .. } => 0,
         }
     }
 
-    /// Continues at a position that was reached before, if the file begins as it did then.
+    /// Continues at a saved position, if the file still begins as it did then.
     pub(super) fn resume(&mut self, prefix: Prefix, position: u64) -> io::Result<bool> {
         let mut before = prefix;
         if !before.follow(&self.file)? {
@@ -141,21 +137,17 @@ impl Tail {
         Ok(true)
     }
 
-    /// It has this path now.
-    pub(super) fn call(&mut self, path: &Path) {
+    pub(super) fn rename(&mut self, path: &Path) {
         if self.path != path {
             self.path = path.to_owned();
             self.origin = path.display().to_string().into();
         }
     }
 
-    /// Continues behind the last line end there is now.
+    /// Continues behind the last line end that the file has now.
     pub(super) fn skip_to_end(&mut self) -> io::Result<()> {
-        if self.is_packed()? {
-            self.unpack = Unpack::Spent {
-                length: self.length()?,
-            };
-            return Ok(());
+        if self.is_compressed()? {
+            return self.exhaust();
         }
         let length = self.length()?;
         let mut last = vec![0; length.min(LAST_LINE_MAX) as usize];
@@ -166,12 +158,12 @@ impl Tail {
         Ok(())
     }
 
-    /// Keeps the first line, to be told again.
+    /// Keeps the first line as the header.
     pub(super) fn read_header(&mut self) -> io::Result<()> {
         let mut start = vec![0; LAST_LINE_MAX as usize];
-        let read = match self.is_packed()? {
+        let read = match self.is_compressed()? {
             false => self.file.read_at(&mut start, 0)?,
-            true => unpacked(&self.file)?.read(&mut start)?,
+            true => decompressed(&self.file)?.read(&mut start)?,
         };
         let header = memchr::memchr(b'\n', &start[..read]).map(|end| &start[..end]);
         self.header = header.map(|header| unmarked(header).to_vec());
@@ -183,79 +175,85 @@ impl Tail {
         self.file.metadata().is_ok_and(|found| found.nlink() == 0)
     }
 
-    /// Whether it has changed since this was last asked.
-    pub(super) fn has_stirred(&mut self) -> bool {
+    /// Whether it has changed since the last call.
+    pub(super) fn has_changed(&mut self) -> bool {
         let now = self
             .file
             .metadata()
             .ok()
             .map(|found| (found.len(), found.mtime(), found.mtime_nsec()));
         self.length = now.map_or(self.length, |(length, ..)| length);
-        std::mem::replace(&mut self.stamp, now) != now
+        std::mem::replace(&mut self.modified, now) != now
     }
 
-    /// Reads on into `block`.
+    /// Reads the next bytes into `block`.
     ///
-    /// Whether the file is still the same is checked after reading, not before: what was read of a file
-    /// that was emptied and filled again in between must not count.
-    pub(super) fn step(&mut self, block: &mut [u8]) -> io::Result<Step> {
+    /// Whether the file is still the same is checked after reading, not before: bytes of a file that was
+    /// truncated and filled again in between must not count.
+    pub(super) fn step(&mut self, block: &mut [u8]) -> io::Result<ReadStep> {
         self.woken = false;
-        if matches!(self.unpack, Unpack::Spent { length } if length != self.length()?) {
-            self.unpack = Unpack::Unknown;
+        if matches!(self.encoding, FileEncoding::Exhausted { length } if length != self.length()?) {
+            self.encoding = FileEncoding::Unknown;
         }
         let filled = self.fill(block);
-        if matches!(self.unpack, Unpack::Plain) {
+        if matches!(self.encoding, FileEncoding::Plain) {
             self.length = self.length()?;
         }
-        let shorter = matches!(self.unpack, Unpack::Plain) && self.length < self.offset;
+        let shorter = matches!(self.encoding, FileEncoding::Plain) && self.length < self.offset;
         if shorter || !self.prefix.follow(&self.file)? {
             return self.rewind();
         }
         match filled {
             Ok(0) => {
-                if let Unpack::Packed(_) = self.unpack {
-                    self.unpack = Unpack::Spent {
-                        length: self.length()?,
-                    };
+                if let FileEncoding::Compressed(_) = self.encoding {
+                    self.exhaust()?;
                 }
-                Ok(Step::End)
+                Ok(ReadStep::End)
             }
             Ok(read) => {
                 self.offset += read as u64;
-                Ok(Step::Data(read))
+                Ok(ReadStep::Data(read))
             }
-            Err(error) if matches!(self.unpack, Unpack::Packed(_) | Unpack::Spent { .. }) => {
-                self.unpack = Unpack::Spent {
-                    length: self.length()?,
-                };
-                let cut = error.kind() == io::ErrorKind::UnexpectedEof;
-                Ok(Step::Broken {
-                    read: self.offset,
-                    cut,
-                    reason: error.to_string(),
+            Err(error)
+                if matches!(
+                    self.encoding,
+                    FileEncoding::Compressed(_) | FileEncoding::Exhausted { .. }
+                ) =>
+            {
+                self.exhaust()?;
+                let (read, reason) = (self.offset, error.to_string());
+                Ok(match error.kind() {
+                    io::ErrorKind::UnexpectedEof => ReadStep::Truncated { reason },
+                    _ => ReadStep::Damaged { read, reason },
                 })
             }
             Err(error) => Err(error),
         }
     }
 
-    fn rewind(&mut self) -> io::Result<Step> {
+    fn exhaust(&mut self) -> io::Result<()> {
+        let length = self.length()?;
+        self.encoding = FileEncoding::Exhausted { length };
+        Ok(())
+    }
+
+    fn rewind(&mut self) -> io::Result<ReadStep> {
         let read = std::mem::take(&mut self.offset);
         self.prefix = Prefix::of(&self.file)?;
-        self.unpack = Unpack::Unknown;
+        self.encoding = FileEncoding::Unknown;
         self.woken = true;
-        Ok(Step::Rewritten { read })
+        Ok(ReadStep::Rewritten { read })
     }
 
     fn fill(&mut self, block: &mut [u8]) -> io::Result<usize> {
-        if matches!(self.unpack, Unpack::Unknown) {
-            self.unpack = self.recognise()?;
+        if matches!(self.encoding, FileEncoding::Unknown) {
+            self.encoding = self.recognise()?;
         }
         loop {
-            let read = match &mut self.unpack {
-                Unpack::Plain => self.file.read_at(block, self.offset),
-                Unpack::Packed(reader) => reader.read(block),
-                Unpack::Unknown | Unpack::Spent { .. } => Ok(0),
+            let read = match &mut self.encoding {
+                FileEncoding::Plain => self.file.read_at(block, self.offset),
+                FileEncoding::Compressed(reader) => reader.read(block),
+                FileEncoding::Unknown | FileEncoding::Exhausted { .. } => Ok(0),
             };
             match read {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -264,27 +262,25 @@ impl Tail {
         }
     }
 
-    /// Finds out what the file is, and goes to the position where reading goes on.
-    fn recognise(&mut self) -> io::Result<Unpack> {
+    /// Recognises the encoding by the first bytes, and goes to `offset`.
+    fn recognise(&mut self) -> io::Result<FileEncoding> {
         if self.length()? == 0 {
-            return Ok(Unpack::Unknown);
+            return Ok(FileEncoding::Unknown);
         }
-        if !self.is_packed()? {
-            return Ok(Unpack::Plain);
+        if !self.is_compressed()? {
+            return Ok(FileEncoding::Plain);
         }
-        self.unpack = Unpack::Spent {
-            length: self.length()?,
-        };
-        let mut reader = unpacked(&self.file)?;
+        self.exhaust()?;
+        let mut reader = decompressed(&self.file)?;
         let skipped = io::copy(&mut (&mut reader).take(self.offset), &mut io::sink())?;
         match skipped == self.offset {
-            true => Ok(Unpack::Packed(reader)),
+            true => Ok(FileEncoding::Compressed(reader)),
             false => Err(io::ErrorKind::UnexpectedEof.into()),
         }
     }
 
-    fn is_packed(&self) -> io::Result<bool> {
-        packing(&self.file).map(|packing| packing.is_some())
+    fn is_compressed(&self) -> io::Result<bool> {
+        compression(&self.file).map(|found| found.is_some())
     }
 
     fn length(&self) -> io::Result<u64> {
@@ -293,29 +289,31 @@ impl Tail {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq)]
-enum Packing {
+enum FileCompression {
     Gzip,
     Zstd,
 }
 
-/// How a file is packed, by its first bytes.
-fn packing(file: &File) -> io::Result<Option<Packing>> {
+/// The compression of a file, by its first bytes.
+fn compression(file: &File) -> io::Result<Option<FileCompression>> {
     let mut magic = [0; 4];
     let read = file.read_at(&mut magic, 0)?;
     Ok(match magic[..read] {
-        [0x1f, 0x8b, ..] => Some(Packing::Gzip),
-        [0x28, 0xb5, 0x2f, 0xfd] => Some(Packing::Zstd),
+        [0x1f, 0x8b, ..] => Some(FileCompression::Gzip),
+        [0x28, 0xb5, 0x2f, 0xfd] => Some(FileCompression::Zstd),
         _ => None,
     })
 }
 
-/// The content of a packed file, from its start.
-fn unpacked(file: &File) -> io::Result<Box<dyn Read + Send + Sync>> {
+/// The content of a compressed file, from its start.
+fn decompressed(file: &File) -> io::Result<Box<dyn Read + Send + Sync>> {
     let mut again = file.try_clone()?;
     again.seek(SeekFrom::Start(0))?;
     let reader = BufReader::with_capacity(64 << 10, again);
-    Ok(match packing(file)? {
-        Some(Packing::Zstd) => Box::new(zstd::stream::read::Decoder::with_buffer(reader)?),
-        Some(Packing::Gzip) | None => Box::new(flate2::bufread::MultiGzDecoder::new(reader)),
+    Ok(match compression(file)? {
+        Some(FileCompression::Zstd) => Box::new(zstd::stream::read::Decoder::with_buffer(reader)?),
+        Some(FileCompression::Gzip) | None => {
+            Box::new(flate2::bufread::MultiGzDecoder::new(reader))
+        }
     })
 }

@@ -1,8 +1,8 @@
-//! What has changed on the disk: told by inotify where it can, otherwise not, and then polling finds it.
+//! Collects inotify events. What inotify does not report, polling finds.
 //!
 //! Folders are watched, not files: so a change of content, a new name and a rename come the same way.
-//! Changes pile up here, each path once, until the source takes them. Opening and reading files
-//! makes events as well; those are left out, or the source would wake itself up.
+//! Changes are collected here, each path once, until the source takes them. Opening and reading files
+//! makes events as well; those are ignored, or the source would wake itself up.
 
 use std::collections::{BTreeSet, HashSet};
 use std::path::PathBuf;
@@ -12,26 +12,26 @@ use notify::event::{AccessKind, AccessMode};
 use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher};
 use tokio::sync::Notify;
 
-/// The changes of some folders.
-pub(super) struct Changes {
-    /// `None` if this machine gives none.
+/// Watches folders for changes.
+pub(super) struct FolderWatcher {
+    /// `None` if inotify is not available.
     watcher: Option<RecommendedWatcher>,
     watched: BTreeSet<PathBuf>,
-    shared: Arc<Shared>,
+    shared: Arc<PendingChanges>,
 }
 
 #[derive(Default)]
-struct Shared {
+struct PendingChanges {
     changed: Mutex<Changed>,
     wake: Notify,
 }
 
-/// What has changed since it was last asked.
+/// What has changed since the last `take`.
 #[derive(Debug, Default)]
 pub(super) struct Changed {
-    /// The files whose content may have.
+    /// The files whose content may have changed.
     pub files: HashSet<PathBuf>,
-    /// Whether names came, went or were moved.
+    /// Whether files may have appeared, disappeared or been renamed.
     pub names: bool,
 }
 
@@ -41,13 +41,13 @@ impl Changed {
     }
 }
 
-impl Changes {
+impl FolderWatcher {
     pub(super) fn new() -> Self {
-        let shared = Arc::new(Shared::default());
+        let shared = Arc::new(PendingChanges::default());
         let noting = shared.clone();
         let watcher = notify::recommended_watcher(move |event| noting.note(event));
         let watcher = watcher.inspect_err(|error| {
-            tracing::warn!(%error, "files are only polled");
+            tracing::warn!(%error, "inotify is not available: files are only polled");
         });
         Self {
             watcher: watcher.ok(),
@@ -56,13 +56,13 @@ impl Changes {
         }
     }
 
-    /// Watches exactly these folders. Blocks shortly.
+    /// Watches exactly these folders. Blocks briefly.
     pub(super) fn watch(&mut self, folders: BTreeSet<PathBuf>) {
         let Some(watcher) = &mut self.watcher else {
             return;
         };
         for folder in self.watched.difference(&folders) {
-            // It is gone, and its watch with it.
+            // Fails if the folder is gone, and its watch with it.
             let _ = watcher.unwatch(folder);
         }
         let mut watched = BTreeSet::new();
@@ -83,7 +83,6 @@ impl Changes {
         self.watched = watched;
     }
 
-    /// Takes what has changed.
     pub(super) fn take(&self) -> Changed {
         std::mem::take(&mut *self.shared.lock())
     }
@@ -100,7 +99,7 @@ impl Changes {
     }
 }
 
-impl Shared {
+impl PendingChanges {
     fn note(&self, event: notify::Result<Event>) {
         let Ok(event) = event else {
             // Events were lost: anything may have changed.

@@ -1,7 +1,7 @@
-//! Random numbers that are a function of a seed and a place, and of nothing that came before.
+//! Random numbers that are a function of a seed, a row and a column, and of nothing that came before.
 //!
 //! Every value of a generated row is thrown with its own dice, made of the seed, the row's number and
-//! the column's. So a row is the same whoever asks for it, in whatever order, on whatever machine, and
+//! the column's. So a row is the same in whatever order rows are made, on whatever machine, and
 //! a source continues from a cursor by counting on. The mixing is that of SplitMix64 (Steele, Lea,
 //! Flood: Fast Splittable Pseudorandom Number Generators, 2014).
 
@@ -18,7 +18,7 @@ fn mix(mut z: u64) -> u64 {
 }
 
 impl Dice {
-    /// Those of one value: the row's number and a number for the column.
+    /// The dice for one value: the row's number and a number for the column.
     pub fn new(seed: u64, row: u64, column: u64) -> Self {
         let seed = mix(seed.wrapping_add(GAMMA));
         Self(mix(seed ^ mix(row.wrapping_mul(GAMMA).wrapping_add(column))))
@@ -29,12 +29,12 @@ impl Dice {
         mix(self.0)
     }
 
-    /// In `0 .. below`; 0 if `below` is 0.
+    /// A number in `0 .. below`; 0 if `below` is 0.
     pub fn below(&mut self, below: u64) -> u64 {
         ((u128::from(self.next()) * u128::from(below)) >> 64) as u64
     }
 
-    /// In `0.0 .. 1.0`.
+    /// A number in `0.0 .. 1.0`.
     pub fn unit(&mut self) -> f64 {
         (self.next() >> 11) as f64 / (1u64 << 53) as f64
     }
@@ -44,7 +44,7 @@ impl Dice {
         choices[self.below(N as u64) as usize]
     }
 
-    /// `length` small letters.
+    /// Appends `length` lower case letters.
     pub fn letters(&mut self, length: u64, into: &mut String) {
         into.extend((0..length).map(|_| char::from(b'a' + self.below(26) as u8)));
     }

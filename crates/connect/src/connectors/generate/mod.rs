@@ -2,12 +2,11 @@
 //!
 //! A row is a function of the seed and its number: the same options make the same rows on every machine
 //! and in every run, and a source continues from its cursor, the number of rows made so far, without
-//! keeping anything else. The cursor also says what the rows were made by: with another seed or rate
-//! they would not be the same, and it is refused. Event time is made as well: rows are as far apart
-//! as the rate says.
+//! keeping anything else. The cursor also holds the options that decide the rows: a cursor of another seed
+//! or rate is refused. Event time is generated as well, at the same rate.
 //!
 //! `rows.rs` fills any columns by type, `nexmark.rs` makes the tables of the Nexmark benchmark, `dice.rs`
-//! throws the dice.
+//! makes random numbers.
 
 mod dice;
 mod nexmark;
@@ -34,7 +33,6 @@ use crate::{
 use nexmark::Nexmark;
 use rows::Rows;
 
-/// The connector `generate`.
 pub const CONNECTOR: Connector = Connector {
     name: "generate",
     summary: "rows from a seed at a rate, or the streams of the Nexmark benchmark",
@@ -48,36 +46,36 @@ pub const CONNECTOR: Connector = Connector {
     sink: None,
 };
 
-/// This many rows are made at once.
+/// The largest number of rows in a batch.
 const BATCH: u64 = 8_192;
-/// Rows that are due are made this often at most.
+/// The shortest time between two batches at a limited rate.
 const PACE: Duration = Duration::from_millis(10);
-/// A source that was held up for longer than this does not catch up.
+/// The longest delay that a source catches up with.
 const HELD_UP: Duration = Duration::from_secs(1);
 
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct GenerateOptions {
-    /// What is made: `rows` fills the declared columns by type (the first column of whole numbers
+    /// The kind of rows: `rows` fills the declared columns by type (the first column of whole numbers
     /// counts from 0, texts are one of `keys`, times are event time, the rest is random); `nexmark`
     /// makes one `table` of the Nexmark benchmark.
     #[serde(default)]
-    kind: Kind,
+    kind: GenerateKind,
     /// The table of `kind = 'nexmark'`.
     #[serde(default)]
-    table: Option<Table>,
-    /// How many rows are made in a second; 0 is as fast as they are taken. Event time runs at the
-    /// same rate, at 10,000 events a second if this is 0.
+    table: Option<NexmarkTable>,
+    /// The number of rows per second; 0 is as fast as they are taken. Event time runs at the same rate, at
+    /// 10,000 events per second if this is 0.
     #[serde(default = "ten")]
     #[schemars(range(min = 0))]
     rows_per_second: f64,
-    /// How many rows are made before the source ends; without it there is no end.
+    /// The number of rows after which the source ends. Default: no end.
     #[serde(default)]
     rows: Option<u64>,
     /// Decides every random value.
     #[serde(default)]
     seed: u64,
-    /// How many different texts a column of text has; 10 if not given.
+    /// The number of different texts in a column of text. Default: 10.
     #[serde(default)]
     #[schemars(range(min = 1))]
     keys: Option<u64>,
@@ -92,7 +90,7 @@ fn ten() -> f64 {
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
-enum Kind {
+enum GenerateKind {
     #[default]
     Rows,
     Nexmark,
@@ -101,13 +99,13 @@ enum Kind {
 /// A table of the Nexmark benchmark.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
-enum Table {
+enum NexmarkTable {
     Person,
     Auction,
     Bid,
 }
 
-impl fmt::Display for Table {
+impl fmt::Display for NexmarkTable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Person => "person",
@@ -119,27 +117,20 @@ impl fmt::Display for Table {
 
 impl Options for GenerateOptions {
     fn objections(&self) -> Vec<Objection> {
-        let objection = |options: &[&'static str], reason: &str| Objection {
-            options: options.to_vec(),
-            reason: reason.to_owned(),
-        };
         let mut objections = Vec::new();
-        let nexmark = self.kind == Kind::Nexmark;
+        let mut object = |options: &[&'static str], reason: &str| {
+            objections.push(Objection::new(options, reason));
+        };
+        let nexmark = self.kind == GenerateKind::Nexmark;
         if nexmark && self.table.is_none() {
             let reason = "kind 'nexmark' needs one of 'person', 'auction', 'bid'";
-            objections.push(objection(&["table"], reason));
+            object(&["table"], reason);
         }
         if !nexmark && self.table.is_some() {
-            objections.push(objection(
-                &["table", "kind"],
-                "only kind 'nexmark' has tables",
-            ));
+            object(&["table", "kind"], "only kind 'nexmark' has tables");
         }
         if nexmark && self.keys.is_some() {
-            objections.push(objection(
-                &["keys", "kind"],
-                "kind 'nexmark' has its own texts",
-            ));
+            object(&["keys", "kind"], "kind 'nexmark' has its own texts");
         }
         objections
     }
@@ -153,7 +144,7 @@ enum StartTime {
 }
 
 impl Default for StartTime {
-    /// 2026-01-01T00:00:00Z.
+    /// Default: 2026-01-01T00:00:00Z, in seconds.
     fn default() -> Self {
         Self::At(jiff::Timestamp::constant(1_767_225_600, 0))
     }
@@ -199,7 +190,7 @@ impl JsonSchema for StartTime {
     }
 }
 
-/// Event time: when the n-th row, or the n-th event of all tables, happened.
+/// The event time of the n-th row, or of the n-th event of all tables.
 #[derive(Debug, Clone, Copy)]
 struct Clockwork {
     start_us: i64,
@@ -262,22 +253,21 @@ fn columns(options: &Checked, declared: Option<SchemaRef>) -> Result<Option<Sche
     Ok(Some(schema))
 }
 
-/// Where a source is.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-struct Place {
-    /// Rows made so far.
+struct GenerateCursor {
+    /// The number of rows made so far.
     row: u64,
     /// The event time of row 0.
     start_us: i64,
-    /// What decides the rows.
+    /// The options that decided the rows.
     made_by: MadeBy,
 }
 
-/// The options that every row is a function of.
+/// The options that decide every row.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 struct MadeBy {
     seed: u64,
-    table: Option<Table>,
+    table: Option<NexmarkTable>,
     keys: Option<u64>,
     rows_per_second: f64,
 }
@@ -292,7 +282,7 @@ impl MadeBy {
         }
     }
 
-    /// In what it differs from `now`, for a person.
+    /// The first difference from `now`, as a sentence.
     fn differs(&self, now: &Self) -> Option<String> {
         let of = |made_by: &Self| {
             let table = made_by.table.map(|table| table.to_string());
@@ -312,7 +302,7 @@ impl MadeBy {
     }
 }
 
-impl Place {
+impl GenerateCursor {
     fn start(options: &GenerateOptions) -> Self {
         Self {
             row: 0,
@@ -321,34 +311,33 @@ impl Place {
         }
     }
 
-    fn of(Cursor(at): Cursor, options: &GenerateOptions) -> Result<Self> {
-        let refused = |reason| Error::BadCursor { reason };
-        let place = Self::deserialize(at).map_err(|error| refused(error.to_string()))?;
-        match place.made_by.differs(&MadeBy::of(options)) {
-            Some(reason) => Err(refused(reason)),
-            None => Ok(place),
+    fn of(cursor: &Cursor, options: &GenerateOptions) -> Result<Self> {
+        let at: Self = cursor.read()?;
+        match at.made_by.differs(&MadeBy::of(options)) {
+            Some(reason) => Err(Error::BadCursor { reason }),
+            None => Ok(at),
         }
     }
 }
 
 fn create(args: SourceArgs<'_>) -> Result<Box<dyn Source>> {
     let options: GenerateOptions = args.options.get()?;
-    let place = match args.cursor {
-        Some(cursor) => Place::of(cursor, &options)?,
-        None => Place::start(&options),
+    let cursor = match args.cursor {
+        Some(cursor) => GenerateCursor::of(&cursor, &options)?,
+        None => GenerateCursor::start(&options),
     };
     let maker = maker(&options, args.schema)?;
     Ok(Box::new(Generate {
         options,
         maker,
-        place,
+        cursor,
     }))
 }
 
 struct Generate {
     options: GenerateOptions,
     maker: Box<dyn Maker>,
-    place: Place,
+    cursor: GenerateCursor,
 }
 
 #[async_trait]
@@ -360,14 +349,14 @@ impl Source for Generate {
     async fn run(&mut self, out: &mut Output, stop: CancellationToken) -> Result<End> {
         let to = format!("seed {}", self.options.seed);
         out.lifecycle(Lifecycle::Connected { to }).await?;
-        let time = Clockwork::new(&self.options, self.place.start_us);
+        let time = Clockwork::new(&self.options, self.cursor.start_us);
         let end = self.options.rows.unwrap_or(u64::MAX);
-        let mut pace = Pace::new(self.options.rows_per_second);
-        while self.place.row < end {
+        let mut pace = RowPace::new(self.options.rows_per_second);
+        while self.cursor.row < end {
             if stop.is_cancelled() {
                 return Ok(End::Stopped);
             }
-            let due = pace.due().min(BATCH).min(end - self.place.row);
+            let due = pace.due().min(BATCH).min(end - self.cursor.row);
             if due > 0 {
                 self.emit(due, &time, out).await?;
                 pace.made += due;
@@ -389,29 +378,26 @@ impl Source for Generate {
 impl Generate {
     /// The next `count` rows, with the cursor behind them.
     async fn emit(&mut self, count: u64, time: &Clockwork, out: &mut Output) -> Result<()> {
-        let next = self.place.row + count;
-        let batch = self.maker.make(self.place.row..next, time);
+        let next = self.cursor.row + count;
+        let batch = self.maker.make(self.cursor.row..next, time);
         let batch = batch.map_err(|error| Error::Generate {
             reason: error.to_string(),
         })?;
         out.rows(batch).await?;
-        self.place.row = next;
-        let at = serde_json::to_value(&self.place).map_err(|error| Error::Generate {
-            reason: error.to_string(),
-        })?;
-        out.cursor(Cursor(at)).await
+        self.cursor.row = next;
+        out.cursor(Cursor::of(&self.cursor)?).await
     }
 }
 
-/// How many rows are due.
-struct Pace {
+/// Computes how many rows are due.
+struct RowPace {
     per_second: f64,
     since: Instant,
     made: u64,
 }
 
-impl Pace {
-    /// `per_second` 0 is without limit.
+impl RowPace {
+    /// Starts now; a `per_second` of 0 is without limit.
     fn new(per_second: f64) -> Self {
         Self {
             per_second,
@@ -420,7 +406,7 @@ impl Pace {
         }
     }
 
-    /// How many rows should have been made by now and were not.
+    /// The number of rows that should have been made by now and were not.
     fn due(&mut self) -> u64 {
         if self.per_second <= 0.0 {
             return u64::MAX;
@@ -435,7 +421,7 @@ impl Pace {
         due
     }
 
-    /// Until the next row is due, at least [`PACE`].
+    /// Waits until the next row is due, at least [`PACE`].
     async fn wait(&self) {
         let next = self.made as f64 / self.per_second;
         let next = Duration::try_from_secs_f64(next).unwrap_or(Duration::MAX);

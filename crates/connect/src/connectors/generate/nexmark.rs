@@ -7,7 +7,7 @@
 //! with numbers of our own.
 //!
 //! A row of a table is the n-th event of its kind, and every field is a function of the seed and the
-//! event's number. So the three tables of one seed fit together, whoever reads them in whatever order.
+//! event's number. So the three tables of one seed fit together, in whatever order they are read.
 
 use std::fmt::Write;
 use std::ops::Range;
@@ -22,18 +22,18 @@ use arrow::error::ArrowError;
 
 use super::dice::Dice;
 use super::rows::numbers;
-use super::{Clockwork, Maker, Table};
+use super::{Clockwork, Maker, NexmarkTable};
 use crate::options::nearest;
 use crate::{Error, Result};
 
-/// Events of one round, and of each kind in it, in their order.
+/// Events in one round, and of each kind in it, in their order.
 pub(super) const ROUND: u64 = 50;
 const AUCTIONS: u64 = 3;
 const BIDS: u64 = 46;
 
 const FIRST_ID: u64 = 1_000;
 const FIRST_CATEGORY: u64 = 10;
-/// Every so manieth auction or person is a hot one for a while.
+/// The distance between two hot auctions or people.
 const HOT_STEP: u64 = 100;
 const LAST_AUCTIONS: u64 = 100;
 const LAST_PEOPLE: u64 = 1_000;
@@ -55,7 +55,7 @@ const LAST_NAMES: [&str; 9] = [
     "Bell", "Curry", "Hopper", "Knuth", "Lovelace", "Pascal", "Shannon", "Turing", "Wirth",
 ];
 /// A city and its state.
-const PLACES: [(&str, &str); 10] = [
+const CITIES: [(&str, &str); 10] = [
     ("Phoenix", "AZ"),
     ("Los Angeles", "CA"),
     ("San Francisco", "CA"),
@@ -73,26 +73,26 @@ const CHANNELS: u64 = 10_000;
 /// How a field is made.
 #[derive(Clone, Copy)]
 enum Make {
-    Number(fn(&Event) -> u64),
-    Text(fn(&Event, &mut String)),
-    Time(fn(&Event) -> i64),
+    Number(fn(&NexmarkEvent) -> u64),
+    Text(fn(&NexmarkEvent, &mut String)),
+    Time(fn(&NexmarkEvent) -> i64),
 }
 
 /// One field of a table.
-type Column = (&'static str, Make);
+type NexmarkColumn = (&'static str, Make);
 
-const PERSON: &[Column] = &[
+const PERSON: &[NexmarkColumn] = &[
     ("id", Make::Number(|event| FIRST_ID + event.last_person())),
     ("name", Make::Text(person_name)),
     ("email_address", Make::Text(email_address)),
     ("credit_card", Make::Text(credit_card)),
     (
         "city",
-        Make::Text(|event, text| text.push_str(event.dice(4).one_of(&PLACES).0)),
+        Make::Text(|event, text| text.push_str(event.dice(4).one_of(&CITIES).0)),
     ),
     (
         "state",
-        Make::Text(|event, text| text.push_str(event.dice(4).one_of(&PLACES).1)),
+        Make::Text(|event, text| text.push_str(event.dice(4).one_of(&CITIES).1)),
     ),
     ("date_time", Make::Time(|event| event.time_us)),
     (
@@ -101,7 +101,7 @@ const PERSON: &[Column] = &[
     ),
 ];
 
-const AUCTION: &[Column] = &[
+const AUCTION: &[NexmarkColumn] = &[
     ("id", Make::Number(|event| FIRST_ID + event.last_auction())),
     (
         "item_name",
@@ -129,7 +129,7 @@ const AUCTION: &[Column] = &[
     ),
 ];
 
-const BID: &[Column] = &[
+const BID: &[NexmarkColumn] = &[
     ("auction", Make::Number(bid_auction)),
     ("bidder", Make::Number(|event| event.person(1))),
     ("price", Make::Number(|event| event.price(2))),
@@ -142,52 +142,52 @@ const BID: &[Column] = &[
     ),
 ];
 
-fn columns(table: Table) -> &'static [Column] {
+fn columns(table: NexmarkTable) -> &'static [NexmarkColumn] {
     match table {
-        Table::Person => PERSON,
-        Table::Auction => AUCTION,
-        Table::Bid => BID,
+        NexmarkTable::Person => PERSON,
+        NexmarkTable::Auction => AUCTION,
+        NexmarkTable::Bid => BID,
     }
 }
 
-/// How many events of a round are of this kind.
-pub(super) fn share(table: Table) -> u64 {
+/// The number of events of this kind in a round.
+pub(super) fn share(table: NexmarkTable) -> u64 {
     match table {
-        Table::Person => 1,
-        Table::Auction => AUCTIONS,
-        Table::Bid => BIDS,
+        NexmarkTable::Person => 1,
+        NexmarkTable::Auction => AUCTIONS,
+        NexmarkTable::Bid => BIDS,
     }
 }
 
 /// The number of the event that is row `row` of its table.
-fn event_number(table: Table, row: u64) -> u64 {
+fn event_number(table: NexmarkTable, row: u64) -> u64 {
     let before = match table {
-        Table::Person => 0,
-        Table::Auction => 1,
-        Table::Bid => 1 + AUCTIONS,
+        NexmarkTable::Person => 0,
+        NexmarkTable::Auction => 1,
+        NexmarkTable::Bid => 1 + AUCTIONS,
     };
     let share = share(table);
     (row / share) * ROUND + before + row % share
 }
 
-/// One event: everything about it follows from this.
-struct Event {
+/// One event. Every field of its row is a function of this.
+struct NexmarkEvent {
     seed: u64,
     number: u64,
     time_us: i64,
 }
 
-impl Event {
+impl NexmarkEvent {
     fn dice(&self, field: u64) -> Dice {
         Dice::new(self.seed, self.number, field)
     }
 
-    /// How many people there are by now, less one.
+    /// The number of people by now, less one.
     fn last_person(&self) -> u64 {
         self.number / ROUND
     }
 
-    /// How many auctions there are by now, less one; 0 while there is none.
+    /// The number of auctions by now, less one; 0 while there is none.
     fn last_auction(&self) -> u64 {
         let in_round = (self.number % ROUND).min(AUCTIONS);
         ((self.number / ROUND) * AUCTIONS + in_round).saturating_sub(1)
@@ -209,7 +209,7 @@ impl Event {
         FIRST_ID + person
     }
 
-    /// So many letters, a fifth more or less.
+    /// Appends `about` letters, up to a fifth more or less.
     fn letters(&self, field: u64, about: u64, text: &mut String) {
         let mut dice = self.dice(field);
         let length = about - about / 5 + dice.below(about * 2 / 5 + 1);
@@ -217,7 +217,7 @@ impl Event {
     }
 }
 
-fn bid_auction(event: &Event) -> u64 {
+fn bid_auction(event: &NexmarkEvent) -> u64 {
     let mut dice = event.dice(0);
     let last = event.last_auction();
     let auction = match dice.below(2) {
@@ -227,14 +227,14 @@ fn bid_auction(event: &Event) -> u64 {
     FIRST_ID + auction
 }
 
-fn person_name(event: &Event, text: &mut String) {
+fn person_name(event: &NexmarkEvent, text: &mut String) {
     let mut dice = event.dice(1);
     text.push_str(dice.one_of(&FIRST_NAMES));
     text.push(' ');
     text.push_str(dice.one_of(&LAST_NAMES));
 }
 
-fn email_address(event: &Event, text: &mut String) {
+fn email_address(event: &NexmarkEvent, text: &mut String) {
     let mut dice = event.dice(2);
     dice.letters(7, text);
     text.push('@');
@@ -242,7 +242,7 @@ fn email_address(event: &Event, text: &mut String) {
     text.push_str(".com");
 }
 
-fn credit_card(event: &Event, text: &mut String) {
+fn credit_card(event: &NexmarkEvent, text: &mut String) {
     let mut dice = event.dice(3);
     for group in 0..4 {
         let blank = if group == 0 { "" } else { " " };
@@ -251,12 +251,12 @@ fn credit_card(event: &Event, text: &mut String) {
     }
 }
 
-fn expires(event: &Event) -> i64 {
+fn expires(event: &NexmarkEvent) -> i64 {
     event.time_us + 1_000_000 + event.dice(5).below(100_000_000) as i64
 }
 
 /// The hot channel of a bid, or the number of a rare one.
-fn channel_of(event: &Event) -> Result<&'static str, u64> {
+fn channel_of(event: &NexmarkEvent) -> Result<&'static str, u64> {
     let mut dice = event.dice(3);
     match dice.below(2) {
         0 => Ok(dice.one_of(&HOT_CHANNELS)),
@@ -264,7 +264,7 @@ fn channel_of(event: &Event) -> Result<&'static str, u64> {
     }
 }
 
-fn channel(event: &Event, text: &mut String) {
+fn channel(event: &NexmarkEvent, text: &mut String) {
     match channel_of(event) {
         Ok(hot) => text.push_str(hot),
         Err(number) => {
@@ -273,7 +273,7 @@ fn channel(event: &Event, text: &mut String) {
     }
 }
 
-fn url(event: &Event, text: &mut String) {
+fn url(event: &NexmarkEvent, text: &mut String) {
     text.push_str("https://www.nexmark.example/");
     event.dice(5).letters(5, text);
     text.push_str("/item.htm?query=1");
@@ -282,9 +282,9 @@ fn url(event: &Event, text: &mut String) {
     }
 }
 
-/// Makes one table.
+/// Makes the rows of one table.
 pub(super) struct Nexmark {
-    table: Table,
+    table: NexmarkTable,
     seed: u64,
     schema: SchemaRef,
     /// For each column of `schema`.
@@ -293,7 +293,7 @@ pub(super) struct Nexmark {
 
 impl Nexmark {
     /// The columns of a table.
-    pub fn schema(table: Table) -> SchemaRef {
+    pub fn schema(table: NexmarkTable) -> SchemaRef {
         let fields = columns(table)
             .iter()
             .map(|(name, make)| Field::new(*name, data_type(make), false));
@@ -301,7 +301,7 @@ impl Nexmark {
     }
 
     /// Some columns of a table, in any order, as the types declared.
-    pub fn new(table: Table, schema: SchemaRef, seed: u64) -> Result<Self> {
+    pub fn new(table: NexmarkTable, schema: SchemaRef, seed: u64) -> Result<Self> {
         let make = |field: &Arc<Field>| make_for(table, field);
         let makes = schema.fields().iter().map(make).collect::<Result<_>>()?;
         Ok(Self {
@@ -320,7 +320,7 @@ impl Nexmark {
     ) -> Result<ArrayRef, ArrowError> {
         let event = |row| {
             let number = event_number(self.table, row);
-            Event {
+            NexmarkEvent {
                 seed: self.seed,
                 number,
                 time_us: time.event(number),
@@ -354,7 +354,7 @@ impl Maker for Nexmark {
     }
 }
 
-fn make_for(table: Table, field: &Field) -> Result<Make> {
+fn make_for(table: NexmarkTable, field: &Field) -> Result<Make> {
     let columns = columns(table);
     let refuse = |reason| Error::UnusableColumn {
         column: field.name().clone(),

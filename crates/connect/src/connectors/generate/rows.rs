@@ -1,7 +1,7 @@
 //! Rows for columns that the user declared, filled by type.
 //!
-//! The first column of whole numbers counts the rows from 0, and from 0 again where its type ends; other numbers are random, texts are one of
-//! so many keys, times are the row's event time.
+//! The first column of whole numbers counts the rows from 0, and from 0 again where its type ends; other
+//! numbers are random, texts are one of a number of keys, times are the row's event time.
 
 use std::sync::Arc;
 
@@ -18,9 +18,9 @@ use super::dice::Dice;
 use super::{Clockwork, Maker};
 use crate::{Error, Result};
 
-/// Other whole numbers are below this.
+/// The exclusive upper bound of other whole numbers.
 const NUMBERS: u64 = 100;
-/// Other numbers are below this, with two decimals.
+/// The exclusive upper bound of other numbers, which have two decimals.
 const DECIMALS: f64 = 1_000.0;
 
 /// A value that does not fit is an error, not NULL.
@@ -29,7 +29,6 @@ const EXACTLY: CastOptions<'static> = CastOptions {
     format_options: arrow::util::display::FormatOptions::new(),
 };
 
-/// Fills declared columns.
 pub(super) struct Rows {
     schema: SchemaRef,
     fills: Vec<Fill>,
@@ -122,7 +121,7 @@ pub(super) fn numbers<T: ArrowPrimitiveType>(
     Arc::new(PrimitiveArray::<T>::from_iter_values(rows.map(value)))
 }
 
-/// Where a column of this type begins to count again from 0.
+/// The count at which a column of this type begins again from 0.
 fn count_end(of: &DataType) -> u64 {
     match of {
         DataType::Int8 => 1 << 7,

@@ -1,24 +1,18 @@
-//! The same seed makes the same rows, at the rate asked for, and goes on where it was.
+//! The same seed makes the same rows, at the configured rate, and continues from its cursor.
 
 use std::sync::Arc;
 
 use arrow::array::AsArray;
 use arrow::compute::concat_batches;
 use arrow::datatypes::{DataType, Field, Int64Type, Schema, TimeUnit, TimestampMicrosecondType};
-use tokio::sync::mpsc;
 
 use super::*;
-use crate::options::{Given, Value};
-use crate::scripted::care;
-use crate::{Blueprint, Connectors, Item, SourceHandle, SourceSpec};
+use crate::options::Value;
+use crate::scripted::{care, source_spec, start};
+use crate::{Blueprint, Item, SourceHandle, SourceSpec};
 
 fn spec(list: &[(&str, Value)], columns: Option<SchemaRef>) -> Result<SourceSpec, String> {
-    let given: Vec<_> = list
-        .iter()
-        .map(|(key, value)| Given::new(key, value.clone()))
-        .collect();
-    let spec = Connectors::builtin().source("generate", &given, columns, &[]);
-    spec.map_err(|rejection| rejection.to_string())
+    source_spec("generate", list, columns)
 }
 
 fn columns() -> SchemaRef {
@@ -39,10 +33,7 @@ fn columns() -> SchemaRef {
 async fn all(spec: SourceSpec, cursor: Option<Cursor>) -> (RecordBatch, Option<Cursor>) {
     let schema = spec.schema();
     let source = SourceHandle::new(Arc::new(spec), cursor, care());
-    let (lane, mut items) = mpsc::channel(1);
-    source
-        .start(&CancellationToken::new(), Some(Box::new(lane)))
-        .unwrap();
+    let mut items = start(&source);
     let mut batches = Vec::new();
     while let Some(item) = items.recv().await {
         if let Item::Rows(delivery) = item {
@@ -158,10 +149,7 @@ async fn rows_come_at_the_rate_asked_for() {
     let list = [("rows_per_second", 1_000.into())];
     let spec = spec(&list, Some(columns())).unwrap();
     let source = SourceHandle::new(Arc::new(spec), None, care());
-    let (lane, mut items) = mpsc::channel(1);
-    source
-        .start(&CancellationToken::new(), Some(Box::new(lane)))
-        .unwrap();
+    let mut items = start(&source);
     let started = Instant::now();
     let (mut rows, mut batches) = (0, 0);
     while started.elapsed() < Duration::from_secs(10) {
@@ -299,7 +287,7 @@ fn what_cannot_be_made_is_refused() {
     let error = refused(&[], None);
     assert_eq!(
         error,
-        "connector generate needs columns: it does not know any of its own"
+        "connector generate needs columns: it has none of its own"
     );
     let error = refused(&[("kind", "nexmark".into()), ("keys", 3.into())], None);
     assert!(
@@ -328,6 +316,6 @@ fn a_foreign_cursor_is_refused() {
     assert!(
         error
             .to_string()
-            .starts_with("the saved cursor is not one of this connector")
+            .starts_with("the saved cursor is not from this connector")
     );
 }

@@ -1,7 +1,7 @@
-//! The command: from the option's words to a program that can be started.
+//! Turns the option `command` into a program that can be started.
 //!
 //! Without a shell the words are the arguments. A single text is split as a shell would split it, by
-//! blanks outside quotes, with nothing else of a shell's doing: no variables, no globs, no pipes.
+//! blanks outside quotes, and nothing else of a shell applies: no variables, no globs, no pipes.
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
@@ -9,17 +9,17 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
-use tokio::process::Command as Process;
+use tokio::process::Command;
 
 use crate::options::Secret;
 use crate::{Error, Result};
 
-/// The variable that tells a command where to continue.
+/// The environment variable from which a command learns its cursor.
 const CURSOR: &str = "HEADWATER_CURSOR";
 
-/// What is run, and in which surroundings.
+/// The command line, and the environment and folder that it runs in.
 #[derive(Debug, Clone)]
-pub(super) struct Command {
+pub(super) struct ProcessCommand {
     /// The program and its arguments; never empty.
     words: Vec<String>,
     env: BTreeMap<String, Secret>,
@@ -27,23 +27,23 @@ pub(super) struct Command {
     cwd: Option<PathBuf>,
 }
 
-/// Whether a command reaches its arguments through a shell.
+/// Whether a shell runs the command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Shell {
+pub(super) enum ShellUse {
     No,
     Yes,
 }
 
-/// The program and its arguments, or what is wrong with them: a clause for a person.
-pub(super) fn words(given: &[String], shell: Shell) -> Result<Vec<String>, String> {
+/// The program and its arguments, or a clause that says what is wrong with them.
+pub(super) fn words(given: &[String], shell: ShellUse) -> Result<Vec<String>, String> {
     let words = match (given, shell) {
-        ([script], Shell::Yes) => ["/bin/sh", "-c", script]
+        ([script], ShellUse::Yes) => ["/bin/sh", "-c", script]
             .into_iter()
             .map(str::to_owned)
             .collect(),
-        (_, Shell::Yes) => return Err("a shell takes one text, not a list".to_owned()),
-        ([line], Shell::No) => split(line)?,
-        (list, Shell::No) => list.to_vec(),
+        (_, ShellUse::Yes) => return Err("a shell takes one text, not a list".to_owned()),
+        ([line], ShellUse::No) => split(line)?,
+        (list, ShellUse::No) => list.to_vec(),
     };
     match words.first() {
         Some(program) if !program.is_empty() => Ok(words),
@@ -78,7 +78,7 @@ fn split(line: &str) -> Result<Vec<String>, String> {
     Ok(words)
 }
 
-/// Appends what stands before the closing `quote`; a backslash is one unless before an `escapable`.
+/// Appends what precedes the closing `quote`. A backslash is literal unless an `escapable` follows it.
 fn quoted(
     letters: &mut std::str::Chars<'_>,
     word: &mut String,
@@ -101,7 +101,7 @@ fn quoted(
     Err(format!("the quote {quote} is not closed"))
 }
 
-impl Command {
+impl ProcessCommand {
     pub(super) fn new(
         words: Vec<String>,
         env: BTreeMap<String, Secret>,
@@ -117,15 +117,15 @@ impl Command {
         }
     }
 
-    /// The words, for a person.
+    /// The command line as text, for messages.
     pub(super) fn shown(&self) -> String {
         self.words.join(" ")
     }
 
-    /// A process that is not started yet, in a group of its own, without input. `cursor` tells it where
-    /// to continue.
-    pub(super) fn process(&self, cursor: Option<&str>) -> Process {
-        let mut process = Process::new(&self.words[0]);
+    /// A command that is not started yet, in a process group of its own, without input, which continues
+    /// after `cursor`.
+    pub(super) fn process(&self, cursor: Option<&str>) -> Command {
+        let mut process = Command::new(&self.words[0]);
         process.args(&self.words[1..]);
         if self.clear_env {
             process.env_clear();
@@ -143,7 +143,7 @@ impl Command {
         process
     }
 
-    /// Fails if the folder or the program is not there, or the program may not be run.
+    /// Fails if the folder or the program does not exist, or the program may not be executed.
     pub(super) fn find(&self) -> Result<()> {
         if let Some(cwd) = self.cwd.as_deref().filter(|cwd| !cwd.is_dir()) {
             return Err(self.refused(format!("there is no folder {}", cwd.display())));
@@ -172,7 +172,7 @@ impl Command {
         own.or_else(|| std::env::var_os("PATH").filter(|_| !self.clear_env))
     }
 
-    /// The system did not start it.
+    /// The error for a command that the system did not start.
     pub(super) fn not_started(&self, source: std::io::Error) -> Error {
         let fatal = self.find().err();
         fatal.unwrap_or_else(|| Error::Io {
@@ -199,7 +199,7 @@ mod tests {
     use super::*;
 
     fn line(text: &str) -> Result<Vec<String>, String> {
-        words(&[text.to_owned()], Shell::No)
+        words(&[text.to_owned()], ShellUse::No)
     }
 
     #[test]
@@ -221,19 +221,19 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_command_says_why() {
+    fn an_invalid_command_is_refused_with_the_reason() {
         assert_eq!(line("a 'b").unwrap_err(), "the quote ' is not closed");
         assert_eq!(line("a \"b").unwrap_err(), "the quote \" is not closed");
         assert_eq!(line("a \\").unwrap_err(), "it ends with a backslash");
         assert_eq!(line("  ").unwrap_err(), "it names no program");
         assert_eq!(line("'' a").unwrap_err(), "it names no program");
-        assert_eq!(words(&[], Shell::No).unwrap_err(), "it names no program");
+        assert_eq!(words(&[], ShellUse::No).unwrap_err(), "it names no program");
         let two = ["a".to_owned(), "b".to_owned()];
         assert_eq!(
-            words(&two, Shell::Yes).unwrap_err(),
+            words(&two, ShellUse::Yes).unwrap_err(),
             "a shell takes one text, not a list"
         );
-        assert_eq!(words(&two, Shell::No).unwrap(), two);
+        assert_eq!(words(&two, ShellUse::No).unwrap(), two);
     }
 
     fn find(program: &str, env: &[(&str, &str)], cwd: Option<&str>) -> Result<(), String> {
@@ -241,7 +241,7 @@ mod tests {
             .iter()
             .map(|(name, value)| ((*name).to_owned(), Secret::from(*value)));
         let words = vec![program.to_owned(), "-x".to_owned()];
-        let command = Command::new(words, env.collect(), false, cwd.map(PathBuf::from));
+        let command = ProcessCommand::new(words, env.collect(), false, cwd.map(PathBuf::from));
         command.find().map_err(|error| error.to_string())
     }
 

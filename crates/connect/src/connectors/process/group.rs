@@ -1,24 +1,22 @@
-//! The process group of a child, and what ends it whatever happens to us.
+//! The process group of a child, and what ends it even when this process dies.
 //!
-//! Every child leads a group of its own, so that a signal reaches all that it has started. While a
-//! group is there, dropping its [`Group`] kills it: a source that is dropped leaves nothing behind.
+//! Every child leads a group of its own, so that a signal reaches all that it has started. Dropping a
+//! [`Group`] kills the group: a source that is dropped leaves nothing behind.
 //!
-//! Should this process itself die, by a signal that cannot be caught or otherwise, nobody is left to
-//! do that. So a small shell waits at the other end of a pipe, in a group of its own, and knows which
-//! group there is: when the pipe is closed and nobody said that the group has ended, it ends it.
-//! Linux could tell the child directly (`PR_SET_PDEATHSIG`), but only from code run between fork and
-//! exec, which is unsafe, and only the child and not its group.
+//! When this process itself is killed, it cannot do that. So a small shell, in a group of its own, waits at
+//! the other end of a pipe and knows the running group: when the pipe is closed without a message that the
+//! group has ended, the shell ends it. Linux could signal the child directly (`PR_SET_PDEATHSIG`), but only
+//! with code that runs between fork and exec, which is unsafe, and only the child and not its group.
 
 use std::process::Stdio;
 use std::time::Duration;
 
-use nix::sys::signal::{Signal, killpg};
-use nix::unistd::Pid;
+use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::io::AsyncWriteExt;
 use tokio::process::{Child, ChildStdin, Command};
 
-/// Reads the number of the group that is there, or 0, a line each time it changes. Its argument is
-/// how many seconds a group may take to end.
+/// Reads the id of the running group, or 0, a line each time it changes. Its argument is the number of
+/// seconds that a group may take to end.
 const SCRIPT: &str = r#"
     group=0
     seconds=$1
@@ -32,7 +30,6 @@ const SCRIPT: &str = r#"
     fi
 "#;
 
-/// The group of a child that was started.
 pub(super) struct Group {
     id: Option<Pid>,
 }
@@ -41,25 +38,25 @@ impl Group {
     pub(super) fn of(child: &Child) -> Self {
         let id = child.id().and_then(|id| i32::try_from(id).ok());
         Self {
-            id: id.map(Pid::from_raw),
+            id: id.and_then(Pid::from_raw),
         }
     }
 
-    /// Asks all of the group to end.
+    /// Sends SIGTERM to the whole group.
     pub(super) fn terminate(&self) {
-        self.signal(Signal::SIGTERM);
+        self.signal(Signal::TERM);
     }
 
-    /// Ends all of the group. Nothing is left that a second call could reach.
+    /// Sends SIGKILL to the whole group. A second call does nothing.
     pub(super) fn kill(&mut self) {
-        self.signal(Signal::SIGKILL);
+        self.signal(Signal::KILL);
         self.id = None;
     }
 
     fn signal(&self, signal: Signal) {
         if let Some(id) = self.id {
             // Fails only when the group has ended already.
-            let _ = killpg(id, signal);
+            let _ = kill_process_group(id, signal);
         }
     }
 }
@@ -70,15 +67,15 @@ impl Drop for Group {
     }
 }
 
-/// The shell that outlives us, but not its own `Watcher`: that is only dropped by one who lives, and
-/// drops the group as well.
+/// The shell that ends the group if this process dies. A process that drops the `Watcher` is alive, and
+/// drops the group itself.
 pub(super) struct Watcher {
     shell: Child,
     pipe: ChildStdin,
 }
 
 impl Watcher {
-    /// Starts it; `None`, and a warning, if this machine has no shell.
+    /// Starts the shell; `None`, and a warning, if this machine has none.
     pub(super) fn start(grace: Duration) -> Option<Self> {
         let shell = Command::new("/bin/sh")
             .args([
@@ -101,24 +98,24 @@ impl Watcher {
         }
     }
 
-    /// From now on it ends this group when we die.
+    /// Makes the shell end this group when this process dies.
     pub(super) async fn watch(&mut self, group: &Group) {
-        let id = group.id.map_or(0, Pid::as_raw);
-        self.tell(id).await;
+        let id = Pid::as_raw(group.id);
+        self.send(id).await;
     }
 
-    /// The group has ended.
+    /// Notes that the group has ended.
     pub(super) async fn forget(&mut self) {
-        self.tell(0).await;
+        self.send(0).await;
     }
 
-    async fn tell(&mut self, id: i32) {
+    async fn send(&mut self, id: i32) {
         if let Err(error) = self.pipe.write_all(format!("{id}\n").as_bytes()).await {
             tracing::warn!(%error, "the watcher has ended: a child may outlive a crash of this process");
         }
     }
 
-    /// Lets it end, with no group to end.
+    /// Ends the shell, with no group to end.
     pub(super) async fn dismiss(mut self) {
         self.forget().await;
         drop(self.pipe);

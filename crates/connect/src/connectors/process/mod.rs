@@ -1,16 +1,15 @@
 //! `process`: the output of a command, a line a frame.
 //!
-//! The command runs in a process group of its own with its input closed. It is run for as long as it
-//! lasts (`mode = 'stream'`), once, or again and again at an interval; each run is a `Run`, and a
-//! run leaves nothing behind when it is over. What happens when it ends is `restart`: waiting
-//! longer and longer between attempts, and giving up, is left to the lifecycle around every source,
-//! which is told of an error that may be tried again.
+//! The command runs in a process group of its own with its input closed: for as long as it lasts
+//! (`mode = 'stream'`), once, or repeatedly at an interval. Each run is a `CommandRun`, which leaves nothing
+//! behind when it is over. What happens when it ends is `restart`: the source returns an error that may be
+//! retried, and the lifecycle around every source does the backoff and gives up.
 //!
 //! With `cursor_field` it is the command that knows how to continue: the cursor is a field of its last
 //! line, and the next run finds it in its environment.
 //!
-//! It leaves splitting a command into words and finding it to `command.rs`, signals to `group.rs`,
-//! the field and the variable to `cursor.rs`.
+//! `command.rs` splits the command into words and finds the program, `group.rs` sends signals, `cursor.rs`
+//! reads the field, `run.rs` is one run.
 
 mod command;
 mod cursor;
@@ -26,16 +25,15 @@ use serde::{Deserialize, Serialize};
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
-use self::command::{Command, Shell, words};
-use self::cursor::Marker;
+use self::command::{ProcessCommand, ShellUse, words};
+use self::cursor::CursorFinder;
 use self::group::Watcher;
-use self::run::{Exit, Run, Streams};
+use self::run::{CommandRun, Exit, RowOutputs};
 use crate::options::{ByteSize, Duration, Objection, OptionSet, Options, Secret};
 use crate::{
     Connector, End, Error, Lifecycle, Output, Result, Retry, Source, SourceArgs, SourceKind,
 };
 
-/// The connector `process`.
 pub const CONNECTOR: Connector = Connector {
     name: "process",
     summary: "the output of a command on this machine",
@@ -53,39 +51,40 @@ pub const CONNECTOR: Connector = Connector {
 #[serde(deny_unknown_fields)]
 struct ProcessOptions {
     /// The program and its arguments: a list such as '["tail", "-F", "/var/log/syslog"]', or one text
-    /// that is split at blanks outside quotes. No shell is involved unless `shell` says so.
+    /// that is split at blanks outside quotes. No shell is involved unless `shell` is set.
     command: Vec<String>,
     /// Whether the command is one text for `/bin/sh -c`: with pipes, variables and all.
     #[serde(default)]
     shell: bool,
-    /// Variables of the command's environment, on top of those of Headwater itself.
+    /// Variables of the command's environment, in addition to those of Headwater itself.
     #[serde(default)]
     env: BTreeMap<String, Secret>,
     /// Whether the command sees only the variables of `env`.
     #[serde(default)]
     clear_env: bool,
-    /// The folder it runs in; that of Headwater itself if not given.
+    /// The folder it runs in. Default: that of Headwater itself.
     #[serde(default)]
     cwd: Option<PathBuf>,
     /// `stream` runs it for as long as it lasts, `once` runs it to its end, `interval` runs it every
-    /// `interval`, never twice at a time.
+    /// `interval`, never twice at the same time.
     #[serde(default)]
-    mode: Mode,
-    /// From one start to the next in mode 'interval'; starts that come due during a run are left out.
+    mode: RunMode,
+    /// The time from one start to the next in mode 'interval'; starts that come due during a run are
+    /// skipped.
     #[serde(default)]
     interval: Option<Duration>,
-    /// Which of its outputs are rows. A declared column `_stream VARCHAR` tells them apart.
+    /// Which of its outputs are rows. A declared column `_stream VARCHAR` holds the name of the output.
     #[serde(default)]
     stream: Stream,
     /// When it is run again after it has ended: `always`, `on_failure` (an exit code other than 0, or
-    /// a signal) or `never`. 'on_failure' in mode 'stream', 'never' in mode 'once'.
+    /// a signal) or `never`. Default: 'on_failure' in mode 'stream', 'never' in mode 'once'.
     #[serde(default)]
     restart: Option<Restart>,
     /// How long it may take to end after SIGTERM, before SIGKILL.
     #[serde(default = "three_seconds")]
     grace: Duration,
-    /// A field of its lines, which are then JSON objects: the value in the last line taken is the
-    /// cursor. A run that is to continue finds it in the variable `HEADWATER_CURSOR` (a text as it is,
+    /// A field of its lines, which are then JSON objects: the value in the last line read is the
+    /// cursor. A run that continues finds it in the variable `HEADWATER_CURSOR` (a text as it is,
     /// anything else as JSON) and must print what comes after it; without a cursor the variable is
     /// not set. A line without the field is not covered until one with it follows.
     #[serde(default)]
@@ -98,7 +97,7 @@ fn three_seconds() -> Duration {
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
-enum Mode {
+enum RunMode {
     #[default]
     Stream,
     Once,
@@ -126,7 +125,11 @@ impl ProcessOptions {
     fn words(&self) -> Result<Vec<String>, String> {
         words(
             &self.command,
-            if self.shell { Shell::Yes } else { Shell::No },
+            if self.shell {
+                ShellUse::Yes
+            } else {
+                ShellUse::No
+            },
         )
     }
 }
@@ -135,21 +138,17 @@ impl Options for ProcessOptions {
     fn objections(&self) -> Vec<Objection> {
         let mut objections = Vec::new();
         let mut object = |options: &[&'static str], reason: &str| {
-            let reason = reason.to_owned();
-            objections.push(Objection {
-                options: options.to_vec(),
-                reason,
-            });
+            objections.push(Objection::new(options, reason));
         };
         if let Err(reason) = self.words() {
             object(&["command"], &reason);
         }
         match (self.mode, self.interval) {
-            (Mode::Interval, None) => object(&["interval"], "mode 'interval' needs it"),
-            (Mode::Interval, Some(interval)) if interval.0.is_zero() => {
+            (RunMode::Interval, None) => object(&["interval"], "mode 'interval' needs it"),
+            (RunMode::Interval, Some(interval)) if interval.0.is_zero() => {
                 object(&["interval"], "it must be longer than 0");
             }
-            (Mode::Stream | Mode::Once, Some(_)) => {
+            (RunMode::Stream | RunMode::Once, Some(_)) => {
                 object(&["interval", "mode"], "only mode 'interval' has one");
             }
             _ => {}
@@ -161,10 +160,10 @@ impl Options for ProcessOptions {
             );
         }
         match (self.mode, self.restart) {
-            (Mode::Interval, Some(_)) => {
+            (RunMode::Interval, Some(_)) => {
                 object(&["restart", "mode"], "mode 'interval' always runs it again");
             }
-            (Mode::Once, Some(Restart::Always)) => {
+            (RunMode::Once, Some(Restart::Always)) => {
                 object(
                     &["restart", "mode"],
                     "mode 'once' never runs it again when it went well",
@@ -185,20 +184,20 @@ fn create(args: SourceArgs<'_>) -> Result<Box<dyn Source>> {
         cwd,
         ..
     } = options.clone();
-    let command = Command::new(words, env, clear_env, cwd);
-    let marker = Marker::new(options.cursor_field.as_deref(), args.cursor)?;
+    let command = ProcessCommand::new(words, env, clear_env, cwd);
+    let cursors = CursorFinder::new(options.cursor_field.as_deref(), args.cursor)?;
     Ok(Box::new(ProcessSource {
         options,
         command,
-        marker,
+        cursors,
     }))
 }
 
 struct ProcessSource {
     options: ProcessOptions,
-    command: Command,
-    /// Finds cursors, if the command can continue.
-    marker: Option<Marker>,
+    command: ProcessCommand,
+    /// `None` if the command cannot continue from a cursor.
+    cursors: Option<CursorFinder>,
 }
 
 #[async_trait]
@@ -211,8 +210,8 @@ impl Source for ProcessSource {
         self.command.find()?;
         let mut watcher = Watcher::start(self.options.grace.0);
         let end = match self.options.mode {
-            Mode::Stream | Mode::Once => self.run_through(&mut watcher, out, &stop).await,
-            Mode::Interval => self.run_repeatedly(&mut watcher, out, &stop).await,
+            RunMode::Stream | RunMode::Once => self.run_through(&mut watcher, out, &stop).await,
+            RunMode::Interval => self.run_repeatedly(&mut watcher, out, &stop).await,
         };
         if let Some(watcher) = watcher {
             watcher.dismiss().await;
@@ -221,7 +220,7 @@ impl Source for ProcessSource {
     }
 
     fn supports_incremental(&self) -> bool {
-        self.marker.is_some()
+        self.cursors.is_some()
     }
 }
 
@@ -235,14 +234,14 @@ impl ProcessSource {
         let to = self.command.shown();
         let run = self.start(watcher, out).await?;
         let exit = run.connected(to).await?.until_ended(stop).await?;
-        self.tell(&exit, out).await?;
+        self.report_exit(&exit, out).await?;
         if stop.is_cancelled() {
             return Ok(End::Stopped);
         }
         let restart = match (self.options.restart, self.options.mode) {
             (Some(restart), _) => restart,
-            (None, Mode::Once) => Restart::Never,
-            (None, Mode::Stream | Mode::Interval) => Restart::OnFailure,
+            (None, RunMode::Once) => Restart::Never,
+            (None, RunMode::Stream | RunMode::Interval) => Restart::OnFailure,
         };
         match (restart, exit.status.success()) {
             (Restart::OnFailure | Restart::Never, true) => Ok(End::Finished),
@@ -276,10 +275,10 @@ impl ProcessSource {
             }
             let failed = !exit.status.success();
             if failed {
-                self.tell(&exit, out).await?;
+                self.report_exit(&exit, out).await?;
             }
             let failed = failed.then(|| self.exited(&exit, Retry::Backoff).to_string());
-            out.degraded(failed.or_else(|| self.unmarked()));
+            out.degraded(failed.or_else(|| self.missing_cursor()));
         }
     }
 
@@ -287,21 +286,21 @@ impl ProcessSource {
         &'a mut self,
         watcher: &'a mut Option<Watcher>,
         out: &'a mut Output,
-    ) -> Result<Run<'a>> {
-        let streams = Streams {
+    ) -> Result<CommandRun<'a>> {
+        let streams = RowOutputs {
             stdout: self.options.stream != Stream::Stderr,
             stderr: self.options.stream != Stream::Stdout,
         };
-        let (marker, grace) = (self.marker.as_mut(), self.options.grace.0);
-        Run::start(&self.command, streams, grace, watcher, marker, out).await
+        let (cursors, grace) = (self.cursors.as_mut(), self.options.grace.0);
+        CommandRun::start(&self.command, streams, grace, watcher, cursors, out).await
     }
 
-    /// That the source cannot be continued although it should.
-    fn unmarked(&self) -> Option<String> {
-        self.marker.as_ref().and_then(Marker::unmarked)
+    /// The reason for `degraded` when the command prints no cursor although it should.
+    fn missing_cursor(&self) -> Option<String> {
+        self.cursors.as_ref().and_then(CursorFinder::missing_field)
     }
 
-    async fn tell(&self, exit: &Exit, out: &mut Output) -> Result<()> {
+    async fn report_exit(&self, exit: &Exit, out: &mut Output) -> Result<()> {
         let event = Lifecycle::Exited {
             code: exit.code(),
             signal: exit.signal(),

@@ -5,10 +5,10 @@
 //!              SIGTERM                     SIGKILL
 //! ```
 //!
-//! Signals go to the whole group, also when the child itself has ended: what it left in the
-//! background ends with it. Both pipes are read until they are closed; only something that has
-//! left the group can keep them open longer, and is not waited for. Not reading a pipe while the
-//! engine does not keep up is the backpressure on the child.
+//! Signals go to the whole group, also when the child itself has ended: what it left in the background
+//! ends with it. Both pipes are read until they are closed; only a process that has left the group can keep
+//! them open longer, and the run does not wait for it. While the engine does not keep up, the run does not
+//! read the pipes: that is the backpressure on the child.
 
 use std::collections::VecDeque;
 use std::os::unix::process::ExitStatusExt;
@@ -21,37 +21,37 @@ use tokio::process::Child;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-use super::command::Command;
-use super::cursor::Marker;
+use super::command::ProcessCommand;
+use super::cursor::CursorFinder;
 use super::group::{Group, Watcher};
 use crate::formats::Frames;
-use crate::lines::{Lines, Overlong};
-use crate::{Error, Lifecycle, Output, Result, overlong};
+use crate::lines::{LineSplitter, OverlongLine};
+use crate::{Error, Lifecycle, Output, Result};
 
-/// So many bytes are read at once.
+/// Read buffer size, bytes.
 const BLOCK: usize = 64 << 10;
-/// So long the pipes may stay open when all of the group was killed.
+/// How long the pipes may stay open after the whole group was killed.
 const LINGER: Duration = Duration::from_millis(200);
-/// So many lines of stderr are kept for the report of the exit ...
+/// The number of last lines of stderr in the report of the exit.
 const TAIL_LINES: usize = 10;
-/// ... each of at most so many bytes.
+/// The longest of these lines, bytes.
 const TAIL_LINE_MAX: usize = 256;
 
 /// How a run ended.
 pub(super) struct Exit {
     pub status: ExitStatus,
     pub ran_for: Duration,
-    /// Its last lines on stderr.
+    /// The last lines on stderr.
     pub stderr_tail: String,
 }
 
 impl Exit {
-    /// Its exit code, if it exited.
+    /// The exit code; `None` if a signal killed it.
     pub(super) fn code(&self) -> Option<i32> {
         self.status.code()
     }
 
-    /// The signal that killed it, if one did.
+    /// The signal that killed it, if any.
     pub(super) fn signal(&self) -> Option<i32> {
         self.status.signal()
     }
@@ -66,20 +66,20 @@ impl Exit {
     }
 }
 
-/// Which output of the child is its rows.
+/// Which outputs of the child are rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Streams {
+pub(super) struct RowOutputs {
     pub stdout: bool,
     pub stderr: bool,
 }
 
-pub(super) struct Run<'a> {
+pub(super) struct CommandRun<'a> {
     child: Child,
     group: Group,
     watcher: &'a mut Option<Watcher>,
     stdout: Pipe,
     stderr: Pipe,
-    marker: Option<&'a mut Marker>,
+    cursors: Option<&'a mut CursorFinder>,
     out: &'a mut Output,
     started: Instant,
     phase: Phase,
@@ -87,7 +87,7 @@ pub(super) struct Run<'a> {
     status: Option<ExitStatus>,
 }
 
-/// How far the end of a run has come; each until an instant.
+/// How far the run is on its way to the end; the instant is the deadline of the phase.
 #[derive(Clone, Copy)]
 enum Phase {
     Running,
@@ -95,17 +95,17 @@ enum Phase {
     Killed(Instant),
 }
 
-impl<'a> Run<'a> {
-    /// Starts the command, under the eyes of `watcher`.
+impl<'a> CommandRun<'a> {
+    /// Starts the command; `watcher` ends it if this process dies.
     pub(super) async fn start(
-        command: &Command,
-        streams: Streams,
+        command: &ProcessCommand,
+        streams: RowOutputs,
         grace: Duration,
         watcher: &'a mut Option<Watcher>,
-        marker: Option<&'a mut Marker>,
+        cursors: Option<&'a mut CursorFinder>,
         out: &'a mut Output,
     ) -> Result<Self> {
-        let cursor = marker.as_ref().and_then(|marker| marker.told());
+        let cursor = cursors.as_ref().and_then(|cursors| cursors.text());
         let mut process = command.process(cursor.as_deref());
         process.stdout(if streams.stdout {
             Stdio::piped()
@@ -122,8 +122,8 @@ impl<'a> Run<'a> {
         }
         let both = streams.stdout && streams.stderr;
         let name = |name: &str| both.then(|| Arc::from(name));
-        let stdout = child.stdout.take().map(|pipe| Box::new(pipe) as Reader);
-        let stderr = child.stderr.take().map(|pipe| Box::new(pipe) as Reader);
+        let stdout = child.stdout.take().map(|pipe| Box::new(pipe) as PipeReader);
+        let stderr = child.stderr.take().map(|pipe| Box::new(pipe) as PipeReader);
         let max = out.max_frame();
         Ok(Self {
             child,
@@ -134,10 +134,10 @@ impl<'a> Run<'a> {
                 stderr,
                 streams.stderr,
                 name("stderr"),
-                Some(Tail::default()),
+                Some(StderrTail::default()),
                 max,
             ),
-            marker,
+            cursors,
             out,
             started: Instant::now(),
             phase: Phase::Running,
@@ -146,13 +146,13 @@ impl<'a> Run<'a> {
         })
     }
 
-    /// Tells that the command was started.
+    /// Reports that the command was started.
     pub(super) async fn connected(self, to: String) -> Result<Self> {
         self.out.lifecycle(Lifecycle::Connected { to }).await?;
         Ok(self)
     }
 
-    /// Reads until nothing of the command is left. Ends it early when `stop` is cancelled.
+    /// Reads until nothing of the command is left. Ends the command early when `stop` is cancelled.
     pub(super) async fn until_ended(mut self, stop: &CancellationToken) -> Result<Exit> {
         let done = self.read(stop).await;
         self.group.kill();
@@ -170,7 +170,7 @@ impl<'a> Run<'a> {
             .stderr
             .tail
             .as_ref()
-            .map(Tail::shown)
+            .map(StderrTail::shown)
             .unwrap_or_default();
         Ok(Exit {
             status,
@@ -188,7 +188,7 @@ impl<'a> Run<'a> {
             };
             tokio::select! {
                 () = stop.cancelled(), if running => self.end(),
-                () = until(deadline) => match self.phase {
+                () = sleep_until_deadline(deadline) => match self.phase {
                     Phase::Ending(_) => {
                         self.group.kill();
                         self.phase = Phase::Killed(Instant::now() + LINGER);
@@ -203,12 +203,12 @@ impl<'a> Run<'a> {
                     }
                 }
                 read = self.stdout.read(), if self.stdout.is_open() => {
-                    let marker = self.marker.as_deref_mut();
-                    self.stdout.emit(read, marker, self.out, stop).await?;
+                    let cursors = self.cursors.as_deref_mut();
+                    self.stdout.emit(read, cursors, self.out, stop).await?;
                 }
                 read = self.stderr.read(), if self.stderr.is_open() => {
-                    let marker = self.marker.as_deref_mut();
-                    self.stderr.emit(read, marker, self.out, stop).await?;
+                    let cursors = self.cursors.as_deref_mut();
+                    self.stderr.emit(read, cursors, self.out, stop).await?;
                 }
             }
         }
@@ -221,49 +221,49 @@ impl<'a> Run<'a> {
     }
 }
 
-async fn until(deadline: Option<Instant>) {
+async fn sleep_until_deadline(deadline: Option<Instant>) {
     match deadline {
         Some(deadline) => sleep_until(deadline).await,
         None => std::future::pending().await,
     }
 }
 
-type Reader = Box<dyn AsyncRead + Send + Unpin>;
+type PipeReader = Box<dyn AsyncRead + Send + Unpin>;
 
 /// One output of the child.
 struct Pipe {
     /// `None` once it is closed.
-    reader: Option<Reader>,
+    reader: Option<PipeReader>,
     block: Vec<u8>,
-    lines: Lines,
+    lines: LineSplitter,
     frames: Frames,
     /// Whether its lines are rows.
     rows: bool,
     /// The origin of its rows, if both outputs are rows.
     name: Option<Arc<str>>,
-    /// Its last lines, if they are wanted.
-    tail: Option<Tail>,
-    /// Whether lines were left out, and so is all that follows: there is no hole.
-    cut: bool,
+    /// Its last lines; `None` for stdout.
+    tail: Option<StderrTail>,
+    /// Whether a line was dropped after the stop. Then all that follow are dropped too: rows have no hole.
+    closed: bool,
 }
 
 impl Pipe {
     fn new(
-        reader: Option<Reader>,
+        reader: Option<PipeReader>,
         rows: bool,
         name: Option<Arc<str>>,
-        tail: Option<Tail>,
+        tail: Option<StderrTail>,
         max: usize,
     ) -> Self {
         Self {
             reader,
             block: vec![0; BLOCK],
-            lines: Lines::new(if rows { max } else { TAIL_LINE_MAX }),
+            lines: LineSplitter::new(if rows { max } else { TAIL_LINE_MAX }),
             frames: Frames::default(),
             rows,
             name,
             tail,
-            cut: false,
+            closed: false,
         }
     }
 
@@ -271,7 +271,7 @@ impl Pipe {
         self.reader.is_some()
     }
 
-    /// Waits for bytes; loses none if it is dropped. 0 when it is closed.
+    /// Waits for bytes; 0 when the pipe is closed. Dropping this future loses nothing.
     async fn read(&mut self) -> std::io::Result<usize> {
         match &mut self.reader {
             Some(reader) => reader.read(&mut self.block).await,
@@ -279,11 +279,11 @@ impl Pipe {
         }
     }
 
-    /// Hands on the lines of what was read.
+    /// Hands on the lines of the block that was read.
     async fn emit(
         &mut self,
         read: std::io::Result<usize>,
-        mut marker: Option<&mut Marker>,
+        mut cursors: Option<&mut CursorFinder>,
         out: &mut Output,
         stop: &CancellationToken,
     ) -> Result<()> {
@@ -293,36 +293,36 @@ impl Pipe {
         while at < length {
             let (taken, long) = self.lines.take(&self.block[at..length], &mut self.frames);
             at += taken;
-            let marker = marker.as_deref_mut();
-            self.hand_on(long, marker, out, stop).await?;
+            let cursors = cursors.as_deref_mut();
+            self.hand_on(long, cursors, out, stop).await?;
         }
         if length == 0 {
             self.reader = None;
             let long = self.lines.finish(&mut self.frames);
-            self.hand_on(long, marker, out, stop).await?;
+            self.hand_on(long, cursors, out, stop).await?;
         }
         Ok(())
     }
 
     async fn hand_on(
         &mut self,
-        long: Option<Overlong>,
-        marker: Option<&mut Marker>,
+        long: Option<OverlongLine>,
+        cursors: Option<&mut CursorFinder>,
         out: &mut Output,
         stop: &CancellationToken,
     ) -> Result<()> {
         if let Some(tail) = &mut self.tail {
-            tail.see(&self.frames, long.as_ref());
+            tail.extend(&self.frames, long.as_ref());
         }
-        if !self.rows || self.cut {
+        if !self.rows || self.closed {
             self.frames.clear();
             return Ok(());
         }
-        let handed = self.hand_on_rows(long, marker, out).await;
+        let handed = self.hand_on_rows(long, cursors, out).await;
         match handed {
-            // What a child says after it was told to end is taken only as far as there is room.
+            // After the stop, output of the child is taken only while there is room.
             Err(Error::Stopped) if stop.is_cancelled() => {
-                self.cut = true;
+                self.closed = true;
                 self.frames.clear();
                 Ok(())
             }
@@ -332,22 +332,22 @@ impl Pipe {
 
     async fn hand_on_rows(
         &mut self,
-        long: Option<Overlong>,
-        marker: Option<&mut Marker>,
+        long: Option<OverlongLine>,
+        cursors: Option<&mut CursorFinder>,
         out: &mut Output,
     ) -> Result<()> {
         if !self.frames.is_empty() || long.is_some() {
             out.origin(self.name.clone()).await?;
         }
-        if let Some(marker) = marker {
-            let before = marker.unmarked();
-            if let Some((covered, cursor)) = marker.find(&self.frames) {
+        if let Some(cursors) = cursors {
+            let before = cursors.missing_field();
+            if let Some((covered, cursor)) = cursors.find(&self.frames) {
                 let rest = self.frames.split_off(covered);
                 out.frames(&mut self.frames).await?;
                 out.cursor(cursor).await?;
                 self.frames = rest;
             }
-            let now = marker.unmarked();
+            let now = cursors.missing_field();
             if now != before {
                 out.degraded(now);
             }
@@ -356,28 +356,26 @@ impl Pipe {
             out.frames(&mut self.frames).await?;
         }
         if let Some(long) = long {
-            let length = usize::try_from(long.length).unwrap_or(usize::MAX);
-            out.bad(overlong(&long.start, length, out.max_frame()))
-                .await?;
+            out.bad(long.into_bad(out.max_frame())).await?;
         }
         Ok(())
     }
 }
 
-/// The last lines of an output.
+/// The last lines of stderr.
 #[derive(Default)]
-struct Tail {
+struct StderrTail {
     lines: VecDeque<String>,
 }
 
-impl Tail {
-    fn see(&mut self, frames: &Frames, long: Option<&Overlong>) {
+impl StderrTail {
+    fn extend(&mut self, frames: &Frames, long: Option<&OverlongLine>) {
         let skipped = frames.len().saturating_sub(TAIL_LINES);
-        frames.iter().skip(skipped).for_each(|line| self.add(line));
-        long.into_iter().for_each(|line| self.add(&line.start));
+        frames.iter().skip(skipped).for_each(|line| self.push(line));
+        long.into_iter().for_each(|line| self.push(&line.start));
     }
 
-    fn add(&mut self, line: &[u8]) {
+    fn push(&mut self, line: &[u8]) {
         if self.lines.len() == TAIL_LINES {
             self.lines.pop_front();
         }

@@ -1,20 +1,19 @@
-//! What comes of commands: their lines, their ends, and that nothing of them is left.
+//! Commands: their lines, their exits, and that no process of them is left.
+
+mod cursors;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use arrow::array::AsArray;
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 use tokio::sync::mpsc;
 
-use crate::options::{Given, Value};
-use crate::scripted::start;
-use crate::{Backoff, Blueprint, Care, Connectors, Item, Lifecycle, SourceHandle, State};
-
-/// Whatever takes longer than this never comes.
-const PATIENCE: Duration = Duration::from_secs(20);
+use crate::conform::within;
+use crate::options::Value;
+use crate::scripted::{source_spec, start, stop};
+use crate::{Backoff, Blueprint, Care, Item, Lifecycle, SourceHandle, State};
 
 fn care() -> Care {
     let backoff = Backoff {
@@ -29,13 +28,7 @@ fn care() -> Care {
 }
 
 fn spec(given: &[(&str, Value)]) -> Result<Arc<dyn Blueprint>, String> {
-    let given = given
-        .iter()
-        .map(|(key, value)| Given::new(key, value.clone()));
-    let given: Vec<_> = given.collect();
-    let spec = Connectors::builtin().source("process", &given, None, &[]);
-    spec.map(|spec| Arc::new(spec) as _)
-        .map_err(|rejection| rejection.to_string())
+    source_spec("process", given, None).map(|spec| Arc::new(spec) as _)
 }
 
 fn source(given: &[(&str, Value)], care: Care) -> SourceHandle {
@@ -79,9 +72,7 @@ fn show(item: &Item) -> Vec<String> {
 }
 
 async fn next(items: &mut mpsc::Receiver<Item>) -> Option<Item> {
-    tokio::time::timeout(PATIENCE, items.recv())
-        .await
-        .expect("something comes in time")
+    within("the next item", items.recv()).await
 }
 
 /// Everything until the source ends.
@@ -106,27 +97,19 @@ async fn lines(items: &mut mpsc::Receiver<Item>, count: usize) -> Vec<String> {
     shown
 }
 
-/// Stops the source while its lane is being read.
-async fn stop(handle: &SourceHandle, items: &mut mpsc::Receiver<Item>) {
-    let drain = async { while items.recv().await.is_some() {} };
-    tokio::join!(handle.stop(), drain);
-}
-
 fn is_there(pid: &str) -> bool {
-    let pid = Pid::from_raw(pid.parse().unwrap());
-    kill(pid, None).is_ok()
+    let pid = Pid::from_raw(pid.parse().unwrap()).unwrap();
+    test_kill_process(pid).is_ok()
 }
 
-/// Waits until a process is gone that is not our child.
+/// Waits until a process has ended that is not our child.
 async fn gone(pid: &str) {
     let gone = async {
         while is_there(pid) {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
-    tokio::time::timeout(PATIENCE, gone)
-        .await
-        .unwrap_or_else(|_| panic!("{pid} is left"));
+    within(&format!("the end of process {pid}"), gone).await;
 }
 
 #[tokio::test]
@@ -218,7 +201,7 @@ async fn overlong_lines_are_bad() {
 }
 
 #[tokio::test]
-async fn a_failure_is_told_with_its_cause_and_tried_again_or_not() {
+async fn a_failure_is_reported_with_its_cause_and_retried_or_not() {
     let text = "for i in 1 2 3 4 5 6 7 8 9 10 11 12; do echo line $i >&2; done; exit 3";
     let handle = script(text, &[("restart", "never".into())]);
     let shown = all(&handle).await;
@@ -405,11 +388,11 @@ fn options_that_make_no_sense_are_refused_at_once() {
     }
 }
 
-/// Set in the process that is to die.
+/// Set in the process that is killed.
 const VICTIM: &str = "HEADWATER_TEST_VICTIM";
 
 /// Killed by a signal that it cannot catch, a process takes the groups of its sources with it. The
-/// process is this test again, told so by a variable.
+/// process is this test again, with a variable set.
 #[tokio::test]
 async fn the_command_dies_with_us() {
     if let Some(path) = std::env::var_os(VICTIM) {
@@ -438,100 +421,17 @@ async fn the_command_dies_with_us() {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
-    let pids = tokio::time::timeout(PATIENCE, pids)
-        .await
-        .expect("the command starts");
+    let pids = within("the start of the command", pids).await;
     assert!(pids.split_whitespace().all(is_there));
-    kill(Pid::from_raw(victim.id().unwrap() as i32), Signal::SIGKILL).unwrap();
+    kill_process(
+        Pid::from_raw(victim.id().unwrap() as i32).unwrap(),
+        Signal::KILL,
+    )
+    .unwrap();
     victim.wait().await.unwrap();
     for pid in pids.split_whitespace() {
         gone(pid).await;
     }
-}
-
-/// Counts on from its cursor: three lines a run.
-const COUNTER: &str = r#"
-    n=${HEADWATER_CURSOR:-0}
-    for i in 1 2 3; do n=$((n + 1)); echo "{\"n\": $n}"; done
-    echo tail
-"#;
-
-#[tokio::test]
-async fn each_run_goes_on_from_the_cursor_of_the_one_before() {
-    let more = [
-        ("mode", "interval".into()),
-        ("interval", "10 ms".into()),
-        ("cursor_field", "n".into()),
-    ];
-    let handle = script(COUNTER, &more);
-    let mut items = start(&handle);
-    let shown = lines(&mut items, 8).await;
-    assert_eq!(shown[..3], [r#"{"n": 1}"#, r#"{"n": 2}"#, r#"{"n": 3}"#]);
-    assert_eq!(shown[3..5], ["tail", r#"{"n": 4}"#]);
-    stop(&handle, &mut items).await;
-}
-
-#[tokio::test]
-async fn a_command_that_fails_goes_on_from_its_cursor_without_a_gap() {
-    let text = format!("{COUNTER} [ $n -ge 9 ]");
-    let handle = script(&text, &[("cursor_field", "n".into())]);
-    let shown = all(&handle).await;
-    let rows = shown.iter().filter(|line| line.starts_with('{'));
-    let expected: Vec<_> = (1..=9).map(|n| format!("{{\"n\": {n}}}")).collect();
-    assert_eq!(rows.cloned().collect::<Vec<_>>(), expected);
-    assert_eq!((handle.status().gaps, handle.status().restarts), (0, 2));
-}
-
-#[tokio::test]
-async fn a_cursor_covers_the_line_it_is_of_and_no_other() {
-    let handle = script(COUNTER, &[("cursor_field", "n".into())]);
-    let mut items = start(&handle);
-    let mut covered = Vec::new();
-    while let Some(item) = next(&mut items).await {
-        if let Item::Rows(delivery) = &item {
-            covered.push((show(&item), delivery.cursor.is_some()));
-        }
-    }
-    let (last, before) = covered.split_last().unwrap();
-    assert_eq!(*last, (vec!["tail".to_owned()], false));
-    assert!(before.iter().all(|(_, covered)| *covered), "{before:?}");
-}
-
-#[tokio::test]
-async fn without_its_field_a_source_is_degraded_and_without_the_option_told_nothing() {
-    let handle = script("echo x; sleep 60", &[("cursor_field", "n".into())]);
-    let mut items = start(&handle);
-    lines(&mut items, 1).await;
-    let mut watch = handle.watch();
-    let degraded = watch
-        .wait_for(|status| status.state == State::Degraded)
-        .await;
-    let reason = degraded.unwrap().reason.clone().unwrap();
-    assert!(
-        reason.contains("no line is a JSON object with the field \"n\""),
-        "{reason}"
-    );
-    stop(&handle, &mut items).await;
-
-    let handle = script("echo ${HEADWATER_CURSOR:-none}", &[]);
-    assert!(
-        !handle
-            .blueprint()
-            .source(None)
-            .unwrap()
-            .supports_incremental()
-    );
-    assert_eq!(all(&handle).await[1], "none");
-    let error = spec(&[
-        ("command", "x".into()),
-        ("cursor_field", "n".into()),
-        ("stream", "both".into()),
-    ]);
-    let error = error.err().unwrap();
-    assert!(
-        error.contains("two outputs have no common order"),
-        "{error}"
-    );
 }
 
 #[tokio::test]

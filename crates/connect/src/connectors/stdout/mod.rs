@@ -1,9 +1,9 @@
 //! `stdout`: rows on the standard output, a line a row.
 //!
-//! Written whenever no further batch waits, so that a terminal or a pipe sees each row at once. When
-//! nobody reads the pipe any more the sink fails for good. A pipe cannot be taken back: after a crash
-//! rows may be written twice, and whether anyone read them is not known. The table that updates in place on a
-//! terminal is the server's; this is for pipes and files.
+//! The sink writes whenever no further batch waits, so that a terminal or a pipe shows each row at once.
+//! When the reader of the pipe is gone the sink fails for good. A pipe cannot be rewound: after a crash
+//! rows may be written twice, and whether anyone read them is not known. The server draws the table that
+//! updates in place on a terminal; this connector is for pipes and files.
 
 use arrow::array::RecordBatch;
 use async_trait::async_trait;
@@ -11,11 +11,11 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 
-use crate::formats::{self, Encoder, Frames};
+use crate::formats::{self, Encoder};
+use crate::line_buffer::LineBuffer;
 use crate::options::{OptionSet, Options};
 use crate::{Connector, Error, Guarantee, Receipt, Result, Retry, Sink, SinkArgs, SinkKind};
 
-/// The connector `stdout`.
 pub const CONNECTOR: Connector = Connector {
     name: "stdout",
     summary: "the standard output of the process",
@@ -27,9 +27,6 @@ pub const CONNECTOR: Connector = Connector {
         create,
     }),
 };
-
-/// So many bytes are written at once.
-const WRITE_AT: usize = 64 << 10;
 
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -44,23 +41,14 @@ fn create(args: SinkArgs<'_>) -> Result<Box<dyn Sink>> {
 }
 
 struct Stdout<W> {
-    encoder: Box<dyn Encoder>,
-    /// Of the batch being encoded; empty between calls.
-    frames: Frames,
-    /// Taken, and not yet written.
-    buffer: Vec<u8>,
-    /// The rows in `buffer`.
-    unsent: u64,
+    buffer: LineBuffer,
     out: W,
 }
 
 impl<W: AsyncWrite + Unpin + Send + Sync + 'static> Stdout<W> {
     fn new(encoder: Box<dyn Encoder>, out: W) -> Self {
         Self {
-            encoder,
-            frames: Frames::default(),
-            buffer: Vec::new(),
-            unsent: 0,
+            buffer: LineBuffer::new(encoder),
             out,
         }
     }
@@ -77,18 +65,14 @@ impl<W: AsyncWrite + Unpin + Send + Sync + 'static> Sink for Stdout<W> {
     }
 
     async fn write(&mut self, rows: &RecordBatch) -> Result<()> {
-        if self.buffer.len() >= WRITE_AT {
+        if self.buffer.is_full() {
             self.flush().await?;
         }
-        self.frames.clear();
-        self.encoder.encode(rows, &mut self.frames)?;
-        self.frames.write_lines(&mut self.buffer);
-        self.unsent += rows.num_rows() as u64;
-        Ok(())
+        self.buffer.push(rows)
     }
 
     async fn flush(&mut self) -> Result<()> {
-        let written = match self.out.write_all(&self.buffer).await {
+        let written = match self.out.write_all(self.buffer.bytes()).await {
             Ok(()) => self.out.flush().await,
             failed => failed,
         };
@@ -98,12 +82,11 @@ impl<W: AsyncWrite + Unpin + Send + Sync + 'static> Sink for Stdout<W> {
             retry: Retry::Fatal,
         })?;
         self.buffer.clear();
-        self.unsent = 0;
         Ok(())
     }
 
     fn unsent(&self) -> u64 {
-        self.unsent
+        self.buffer.rows()
     }
 
     async fn close(&mut self) -> Result<()> {

@@ -1,4 +1,4 @@
-//! What a reader of the standard output sees, and what the sink sees of a reader that is gone.
+//! What a reader of the standard output gets, and how the sink fails when the reader is gone.
 
 use std::sync::Arc;
 

@@ -24,7 +24,6 @@ use super::policy::{Trouble, retry_after_close, retry_after_status};
 use super::tls::{self, Tls};
 use crate::{Error, Result};
 
-/// An open connection.
 pub(super) type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
 
 /// How long to wait for the other side to answer our Close.

@@ -6,7 +6,7 @@
 //! it. Behind every run of messages goes a ping with the number of the last; see `queue`. So only a
 //! pong proves that the server is well: one that sends other things but no pong confirms nothing.
 //!
-//! The link ends when it is told to, or when reconnecting is off, pointless or was tried too often;
+//! The link ends when it is stopped, or when reconnecting is off, pointless or was tried too often;
 //! it then marks the queue as broken, and that is how the sink learns of it. A sink that is to go on
 //! makes another link.
 
@@ -24,16 +24,16 @@ use tokio_util::sync::CancellationToken;
 use super::connect::{Dialer, Socket, closed, farewell, loss, span};
 use super::policy::Trouble;
 use super::pulse::{Pulse, sleep_until};
-use super::queue::Queue;
+use super::queue::MessageQueue;
 use crate::{Attempts, Backoff, Error};
 
 /// A ping follows at the latest after this many bytes, so that a slow server is heard from often.
 const RUN_BYTES: usize = 64 << 10;
 
 /// Carries the messages of one queue to one server.
-pub(super) struct Link {
+pub(super) struct ServerLink {
     pub dialer: Dialer,
-    /// `None`: never reconnect.
+    /// `None` turns reconnecting off.
     pub backoff: Option<Backoff>,
     /// Whether an attempt to reconnect that fails is the last.
     pub one_attempt: bool,
@@ -41,13 +41,13 @@ pub(super) struct Link {
     pub outage: watch::Sender<Option<String>>,
     pub ping_interval: Option<Duration>,
     pub ping_timeout: Duration,
-    pub queue: Arc<Queue>,
+    pub queue: Arc<MessageQueue>,
     /// Says that everything that shall be sent was sent.
     pub stop: CancellationToken,
 }
 
-impl Link {
-    /// Works until it is told to stop or there is no hope. `first` is how the first attempt to
+impl ServerLink {
+    /// Works until it is stopped or there is no hope. `first` is how the first attempt to
     /// connect ended.
     pub async fn run(self, first: Result<Socket, Trouble>) {
         let backoff = self.backoff.clone();
@@ -64,7 +64,7 @@ impl Link {
                 Err(trouble) => trouble,
             };
             self.queue.requeue();
-            tell(&self.outage, Some(self.dialer.error(trouble.clone())));
+            report_outage(&self.outage, Some(self.dialer.error(trouble.clone())));
             let up = began.elapsed();
             let attempts = attempts.as_mut().filter(|_| !was_last);
             let Some(wait) = attempts.and_then(|it| it.next(up, trouble.retry)) else {
@@ -84,10 +84,10 @@ impl Link {
         }
     }
 
-    /// Uses one connection to its end; `None` when told to stop.
+    /// Uses one connection to its end; `None` when stopped.
     async fn serve(&self, socket: Socket) -> Option<Trouble> {
         self.queue.connected();
-        tell(&self.outage, None);
+        report_outage(&self.outage, None);
         let (mut writer, mut reader) = socket.split();
         let beat = Beat::new(Pulse::new(
             self.ping_interval,
@@ -180,11 +180,11 @@ impl Link {
 }
 
 /// Tells whether there is a connection, if that is news.
-pub(super) fn tell(outage: &watch::Sender<Option<String>>, why: Option<Error>) {
+pub(super) fn report_outage(outage: &watch::Sender<Option<String>>, why: Option<Error>) {
     let why = why.map(|error| error.to_string());
-    outage.send_if_modified(|told| {
-        let is_news = *told != why;
-        *told = why;
+    outage.send_if_modified(|reported| {
+        let is_news = *reported != why;
+        *reported = why;
         is_news
     });
 }
@@ -210,7 +210,7 @@ impl Beat {
     }
 }
 
-impl Drop for Link {
+impl Drop for ServerLink {
     /// However the link ends, nobody may wait for it for ever.
     fn drop(&mut self) {
         self.queue

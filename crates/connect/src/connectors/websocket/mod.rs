@@ -1,7 +1,7 @@
 //! Connector `websocket`: messages of a websocket server come in as frames, rows go out as messages.
 //!
 //! ```text
-//!   source: Dialer --> Socket --> frames --> Output          sink: rows --> Queue --> Link --> server
+//!   source: Dialer --> Socket --> frames --> Output          sink: rows --> queue --> link --> server
 //! ```
 //!
 //! `connect` opens and closes connections for both directions, `policy` says whether a failure is
@@ -32,21 +32,20 @@ use crate::{
     Connector, Error, Guarantee, Result, Sink, SinkArgs, SinkKind, Source, SourceArgs, SourceKind,
 };
 
-use options::{SinkOptions, SourceOptions};
+use options::{WebsocketSinkOptions, WebsocketSourceOptions};
 
-/// The connector `websocket`.
 pub const CONNECTOR: Connector = Connector {
     name: "websocket",
     summary: "messages from and to a websocket server",
     source: Some(SourceKind {
-        options: OptionSet::of::<SourceOptions>(),
+        options: OptionSet::of::<WebsocketSourceOptions>(),
         formats: FORMATS,
         max_frame: ByteSize::mib(64),
         columns: SourceKind::declared_columns,
         create: create_source,
     }),
     sink: Some(SinkKind {
-        options: OptionSet::of::<SinkOptions>(),
+        options: OptionSet::of::<WebsocketSinkOptions>(),
         formats: FORMATS,
         guarantee,
         create: create_sink,
@@ -56,20 +55,20 @@ pub const CONNECTOR: Connector = Connector {
 const FORMATS: &[&str] = &["json", "text", "bytes"];
 
 fn create_source(args: SourceArgs<'_>) -> Result<Box<dyn Source>> {
-    let options: SourceOptions = args.options.get()?;
+    let options: WebsocketSourceOptions = args.options.get()?;
     Ok(Box::new(source::WebsocketSource::new(options.settings()?)))
 }
 
 /// A queue that drops when it is full makes no promise.
 fn guarantee(options: &Checked) -> Guarantee {
-    match options.get::<SinkOptions>() {
+    match options.get::<WebsocketSinkOptions>() {
         Ok(options) if options.blocks() => Guarantee::AtLeastOnce,
         _ => Guarantee::AtMostOnce,
     }
 }
 
 fn create_sink(args: SinkArgs<'_>) -> Result<Box<dyn Sink>> {
-    let options: SinkOptions = args.options.get()?;
+    let options: WebsocketSinkOptions = args.options.get()?;
     let encoder = args.encoder.ok_or(Error::NoEncoder)?;
     let settings = options.settings(args.strategy.is_some())?;
     Ok(Box::new(sink::WebsocketSink::new(settings, encoder)))

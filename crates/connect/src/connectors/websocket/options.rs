@@ -84,8 +84,8 @@ macro_rules! with_connection {
         }
 
         impl $name {
-            fn connection(&self) -> Connection<'_> {
-                Connection {
+            fn connection(&self) -> ConnectionOptions<'_> {
+                ConnectionOptions {
                     url: &self.url,
                     reconnect: self.reconnect,
                     delay_ms: self.reconnect_delay_ms,
@@ -114,11 +114,11 @@ macro_rules! with_connection {
 
 with_connection! {
     /// What can be said about a websocket source.
-    pub struct SourceOptions {
+    pub struct WebsocketSourceOptions {
         /// What to send after every connect: one message, or several in order, as a list or as a
         /// JSON array of strings and objects. A message that is itself an array stands in another.
         #[serde(rename = "subscribe.message", default)]
-        subscribe_message: Messages,
+        subscribe_message: SubscribeMessages,
         /// How the server compresses the payload of each binary message. Text messages are taken as
         /// they are. A payload may inflate to 100 MiB.
         compression: Option<Compression>,
@@ -129,7 +129,7 @@ with_connection! {
 
 with_connection! {
     /// What can be said about a websocket sink.
-    pub struct SinkOptions {
+    pub struct WebsocketSinkOptions {
         /// The kind of message that each row becomes.
         #[serde(rename = "message.type", default)]
         message_type: MessageType,
@@ -186,11 +186,11 @@ fn queue_bytes() -> ByteSize {
     ByteSize::mib(64)
 }
 
-/// Messages in order.
+/// Subscription messages, in order.
 #[derive(Debug, Clone, Default)]
-struct Messages(Vec<Secret>);
+struct SubscribeMessages(Vec<Secret>);
 
-impl<'de> Deserialize<'de> for Messages {
+impl<'de> Deserialize<'de> for SubscribeMessages {
     /// From texts. A text that stands alone and is a JSON array is several messages: its strings as
     /// they are, everything else as it is written.
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -212,7 +212,7 @@ impl<'de> Deserialize<'de> for Messages {
     }
 }
 
-impl JsonSchema for Messages {
+impl JsonSchema for SubscribeMessages {
     fn schema_name() -> Cow<'static, str> {
         "Messages".into()
     }
@@ -223,7 +223,7 @@ impl JsonSchema for Messages {
 }
 
 /// The options of the connection, of whichever struct.
-struct Connection<'a> {
+struct ConnectionOptions<'a> {
     url: &'a str,
     reconnect: bool,
     delay_ms: u64,
@@ -240,40 +240,40 @@ struct Connection<'a> {
     key_file: Option<&'a PathBuf>,
 }
 
-impl Connection<'_> {
+impl ConnectionOptions<'_> {
     fn objections(&self) -> Vec<Objection> {
-        let object = |options: &[&'static str], reason: String| Objection {
-            options: options.to_vec(),
-            reason,
-        };
         let mut all = Vec::new();
         if let Err(error) = parse_url(self.url) {
-            all.push(object(&["url"], error.to_string()));
+            all.push(Objection::new(&["url"], error.to_string()));
         }
         for (name, value) in self.headers {
             let header = header(name, value.expose());
             all.extend(
                 header
                     .err()
-                    .map(|why| object(&["headers"], format!("{name}: {why}"))),
+                    .map(|why| Objection::new(&["headers"], format!("{name}: {why}"))),
             );
         }
         if let Some(Err(why)) = self.subprotocol.map(subprotocol) {
-            all.push(object(&["subprotocol"], why));
+            all.push(Objection::new(&["subprotocol"], why));
         }
         if self.delay_ms > self.max_delay_ms {
             let why = format!(
                 "{} ms is more than the longest, {} ms",
                 self.delay_ms, self.max_delay_ms
             );
-            all.push(object(
+            all.push(Objection::new(
                 &["reconnect.delay.ms", "reconnect.max.delay.ms"],
                 why,
             ));
         }
         match (self.cert_file, self.key_file) {
-            (Some(_), None) => all.push(object(&["tls.cert_file"], "it needs tls.key_file".into())),
-            (None, Some(_)) => all.push(object(&["tls.key_file"], "it needs tls.cert_file".into())),
+            (Some(_), None) => {
+                all.push(Objection::new(&["tls.cert_file"], "it needs tls.key_file"))
+            }
+            (None, Some(_)) => {
+                all.push(Objection::new(&["tls.key_file"], "it needs tls.cert_file"))
+            }
             _ => {}
         }
         all
@@ -293,7 +293,7 @@ impl Connection<'_> {
         Ok(Dialer::new(self.url, tls, self.connect_timeout)?.headers(headers))
     }
 
-    /// `None`: never reconnect.
+    /// `None` turns reconnecting off.
     fn backoff(&self) -> Option<Backoff> {
         self.reconnect.then(|| Backoff {
             base: time::Duration::from_millis(self.delay_ms),
@@ -310,11 +310,11 @@ impl Connection<'_> {
     }
 }
 
-impl SourceOptions {
+impl WebsocketSourceOptions {
     /// What these options come to.
-    pub(super) fn settings(&self) -> Result<source::Settings> {
+    pub(super) fn settings(&self) -> Result<source::WebsocketSourceSettings> {
         let connection = self.connection();
-        Ok(source::Settings {
+        Ok(source::WebsocketSourceSettings {
             dialer: connection.dialer()?,
             backoff: connection.backoff(),
             subscribe: self.subscribe_message.0.clone(),
@@ -329,7 +329,7 @@ impl SourceOptions {
     }
 }
 
-impl SinkOptions {
+impl WebsocketSinkOptions {
     /// Whether no row is ever dropped.
     pub(super) fn blocks(&self) -> bool {
         self.overflow == Overflow::Block
@@ -337,11 +337,11 @@ impl SinkOptions {
 
     /// What these options come to; `has_strategy` if something is to be done with rows that cannot
     /// be written but to wait.
-    pub(super) fn settings(&self, has_strategy: bool) -> Result<sink::Settings> {
+    pub(super) fn settings(&self, has_strategy: bool) -> Result<sink::WebsocketSinkSettings> {
         let connection = self.connection();
         let backoff = connection.backoff();
         let without_end = backoff.as_ref().is_some_and(|it| it.attempts_max.is_none());
-        Ok(sink::Settings {
+        Ok(sink::WebsocketSinkSettings {
             dialer: connection.dialer()?,
             backoff,
             one_attempt: has_strategy && without_end,

@@ -15,11 +15,11 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Compression {
-    /// RFC 1952.
+    /// The format of RFC 1952.
     Gzip,
     /// RFC 1951, with or without the zlib wrapper of RFC 1950.
     Deflate,
-    /// RFC 8878.
+    /// The format of RFC 8878.
     Zstd,
 }
 

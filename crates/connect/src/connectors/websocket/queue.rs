@@ -12,11 +12,11 @@
 //! next one: at least once, in order.
 //!
 //! Each message has a place: how many were pushed before it. Everything from the oldest unconfirmed
-//! place on is [`unsent`](Queue::unsent), also what was dropped in between, so that the count always
+//! place on is [`unsent`](MessageQueue::unsent), also what was dropped in between, so that the count always
 //! means a tail of what was pushed.
 //!
 //! What is given up is taken back, by place, so that whoever wrote it knows which rows those are. A
-//! queue that was broken off can be mended: what waits goes on the next connection.
+//! queue that was broken off can be repaired: what waits goes on the next connection.
 //!
 //! `waiting` is bounded by rows and bytes. What happens at the bound is the [`Overflow`] policy.
 //! The queue is shared by two tasks, the sink and its link; each waits for the other with one
@@ -53,7 +53,7 @@ pub(super) struct Bounds {
     pub overflow: Overflow,
 }
 
-/// Why nothing more will be sent, until the queue is mended.
+/// Why nothing more will be sent, until the queue is repaired.
 #[derive(Debug, Clone)]
 pub(super) struct Broken(pub Trouble);
 
@@ -65,7 +65,7 @@ struct Placed {
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct QueueState {
     /// Messages ever pushed, also those dropped; the place of the next.
     pushed: u64,
     waiting: VecDeque<Placed>,
@@ -74,7 +74,7 @@ struct State {
     /// Written, not confirmed; the number of the message is the ping that confirms it or later.
     sent: VecDeque<(u64, Placed)>,
     sent_bytes: usize,
-    /// Messages ever taken.
+    /// The number of messages ever taken.
     taken: u64,
     dropped: u64,
     connected: bool,
@@ -83,16 +83,16 @@ struct State {
 
 /// Messages on their way, in order.
 #[derive(Debug)]
-pub(super) struct Queue {
+pub(super) struct MessageQueue {
     bounds: Bounds,
-    state: Mutex<State>,
+    state: Mutex<QueueState>,
     /// Told to the link: there is something to take, or room among the sent.
     work: Notify,
     /// Told to the sink: something was taken, confirmed, or the link's state changed.
     progress: Notify,
 }
 
-impl Queue {
+impl MessageQueue {
     pub fn new(bounds: Bounds) -> Self {
         Self {
             bounds,
@@ -207,7 +207,7 @@ impl Queue {
         self.progress.notify_one();
     }
 
-    /// There will be no connection until the queue is mended. The first reason stays.
+    /// There will be no connection until the queue is repaired. The first reason stays.
     pub fn break_off(&self, trouble: Trouble) {
         self.requeue();
         self.lock().broken.get_or_insert(trouble);
@@ -215,11 +215,11 @@ impl Queue {
     }
 
     /// What was broken off is whole again, or broken for the reason given.
-    pub fn mend(&self, still: Option<Trouble>) {
+    pub fn repair(&self, still: Option<Trouble>) {
         self.lock().broken = still;
     }
 
-    /// Whether nothing is sent until the queue is mended.
+    /// Whether nothing is sent until the queue is repaired.
     pub fn is_broken(&self) -> bool {
         self.lock().broken.is_some()
     }
@@ -290,7 +290,7 @@ impl Queue {
     }
 
     /// A panic while the lock was held leaves a state whose every field is still valid.
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, QueueState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -299,8 +299,8 @@ impl Queue {
 mod tests {
     use super::*;
 
-    fn queue(overflow: Overflow) -> Queue {
-        Queue::new(Bounds {
+    fn queue(overflow: Overflow) -> MessageQueue {
+        MessageQueue::new(Bounds {
             rows: 2,
             bytes: 10,
             overflow,
@@ -387,7 +387,7 @@ mod tests {
         assert_eq!((queue.unsent(), queue.unconfirmed()), (0, 0));
         queue.push(Message::text("5")).await.expect("room");
         queue.break_off(Trouble::lasting("gone"));
-        queue.mend(None);
+        queue.repair(None);
         let end = queue.end();
         queue.push(Message::text("6")).await.expect("room");
         queue.break_off(Trouble::lasting("gone"));
@@ -408,7 +408,7 @@ mod tests {
         );
         let pushed = queue.push(Message::text("y")).await;
         assert_eq!(pushed.map_err(reason), Err("first".to_owned()));
-        queue.mend(None);
+        queue.repair(None);
         assert_eq!(queue.try_take(), Some((1, Message::text("x"))));
     }
 }

@@ -29,9 +29,9 @@ use tokio_tungstenite::tungstenite::{Bytes, Message, Utf8Bytes};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::connect::{Dialer, Socket};
-use super::link::{Link, tell};
+use super::link::{ServerLink, report_outage};
 use super::policy::Trouble;
-use super::queue::{Bounds, Broken, Queue};
+use super::queue::{Bounds, Broken, MessageQueue};
 use crate::formats::{Encoder, Frames};
 use crate::{Backoff, Error, Receipt, Result, Retry, Sink};
 
@@ -45,15 +45,15 @@ pub enum MessageType {
     /// A text message; the encoded row must be UTF-8.
     #[default]
     Text,
-    /// A binary message.
+    /// A binary message, of any bytes.
     Binary,
 }
 
 /// What the sink's options come to.
 #[derive(Debug, Clone)]
-pub(super) struct Settings {
+pub(super) struct WebsocketSinkSettings {
     pub dialer: Dialer,
-    /// `None`: never reconnect.
+    /// `None` turns reconnecting off.
     pub backoff: Option<Backoff>,
     /// Whether an attempt to reconnect that fails is the last: then somebody else decides.
     pub one_attempt: bool,
@@ -65,27 +65,27 @@ pub(super) struct Settings {
 
 /// Writes rows to a websocket server.
 pub(super) struct WebsocketSink {
-    settings: Settings,
+    settings: WebsocketSinkSettings,
     encoder: Box<dyn Encoder>,
-    queue: Arc<Queue>,
+    queue: Arc<MessageQueue>,
     /// Encoded rows of one `write`; kept for its memory.
     frames: Frames,
-    link: Option<Running>,
+    link: Option<RunningLink>,
     /// Why there is no connection, for those who watch.
     outage: watch::Sender<Option<String>>,
-    /// How many dropped messages were told so far.
-    told: u64,
+    /// The number of dropped messages reported so far.
+    reported: u64,
 }
 
 /// A link at work. Dropping it stops the link.
-struct Running {
+struct RunningLink {
     stop: DropGuard,
     task: JoinHandle<()>,
 }
 
 impl WebsocketSink {
-    pub fn new(settings: Settings, encoder: Box<dyn Encoder>) -> Self {
-        let queue = Arc::new(Queue::new(settings.bounds));
+    pub fn new(settings: WebsocketSinkSettings, encoder: Box<dyn Encoder>) -> Self {
+        let queue = Arc::new(MessageQueue::new(settings.bounds));
         Self {
             settings,
             encoder,
@@ -93,7 +93,7 @@ impl WebsocketSink {
             frames: Frames::default(),
             link: None,
             outage: watch::Sender::default(),
-            told: 0,
+            reported: 0,
         }
     }
 
@@ -117,7 +117,7 @@ impl WebsocketSink {
     /// Lets a link carry the queue; `first` is how the first attempt to connect ended.
     fn start_link(&mut self, first: Result<Socket, Trouble>) {
         let stop = CancellationToken::new();
-        let link = Link {
+        let link = ServerLink {
             dialer: self.settings.dialer.clone(),
             backoff: self.settings.backoff.clone(),
             one_attempt: self.settings.one_attempt,
@@ -128,7 +128,7 @@ impl WebsocketSink {
             stop: stop.clone(),
         };
         let task = tokio::spawn(link.run(first));
-        self.link = Some(Running {
+        self.link = Some(RunningLink {
             stop: stop.drop_guard(),
             task,
         });
@@ -139,21 +139,21 @@ impl WebsocketSink {
         if !self.queue.is_broken() {
             return Ok(());
         }
-        if let Some(Running { task, .. }) = self.link.take() {
+        if let Some(RunningLink { task, .. }) = self.link.take() {
             // It is about to end, and breaks the queue off once more when it does. How is of no
             // interest any more.
             task.await.ok();
         }
         match self.settings.dialer.dial().await {
             Ok(socket) => {
-                self.queue.mend(None);
+                self.queue.repair(None);
                 self.start_link(Ok(socket));
                 Ok(())
             }
             Err(trouble) => {
                 let error = || self.settings.dialer.error(trouble.clone());
-                tell(&self.outage, Some(error()));
-                self.queue.mend(Some(trouble.clone()));
+                report_outage(&self.outage, Some(error()));
+                self.queue.repair(Some(trouble.clone()));
                 Err(error())
             }
         }
@@ -176,17 +176,17 @@ impl WebsocketSink {
     }
 
     /// Tells what the overflow policy has dropped since the last time.
-    fn tell_dropped(&mut self) {
+    fn report_dropped(&mut self) {
         let dropped = self.queue.dropped();
-        if dropped > self.told {
-            let (target, more) = (self.settings.dialer.target(), dropped - self.told);
+        if dropped > self.reported {
+            let (target, more) = (self.settings.dialer.target(), dropped - self.reported);
             tracing::warn!(
                 target,
                 dropped,
                 more,
                 "the queue is full: messages were dropped"
             );
-            self.told = dropped;
+            self.reported = dropped;
         }
     }
 }
@@ -198,7 +198,7 @@ impl Sink for WebsocketSink {
     }
 
     async fn open(&mut self, _: Option<Receipt>) -> Result<()> {
-        let Settings {
+        let WebsocketSinkSettings {
             dialer, backoff, ..
         } = &self.settings;
         let goes_on = backoff.is_some() && !self.settings.one_attempt;
@@ -225,7 +225,7 @@ impl Sink for WebsocketSink {
                 return Err(self.broken(broken));
             }
         }
-        self.tell_dropped();
+        self.report_dropped();
         Ok(())
     }
 
@@ -265,12 +265,12 @@ impl Sink for WebsocketSink {
             Ok(drained) => drained.map_err(|Broken(why)| self.undelivered(Some(why))),
             Err(_) => Err(self.undelivered(None)),
         };
-        if let Some(Running { stop, task }) = self.link.take() {
+        if let Some(RunningLink { stop, task }) = self.link.take() {
             drop(stop);
-            // A link that panicked has broken its queue off, which was told above.
+            // A link that panicked has broken its queue off, which was reported above.
             task.await.ok();
         }
-        self.tell_dropped();
+        self.report_dropped();
         result
     }
 }

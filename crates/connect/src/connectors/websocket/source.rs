@@ -6,7 +6,7 @@
 //!
 //! Reconnecting happens here, inside one `run`, because only here it is known from when to when
 //! nothing was heard: that interval is the [`Gap`] of the outage. `run` therefore returns only when
-//! it was told to stop, when the server said that another attempt is pointless, or when `reconnect`
+//! it was stopped, when the server said that another attempt is pointless, or when `reconnect`
 //! and `reconnect.max.attempts` say so; its error is then fatal, and the lifecycle wrapper, which
 //! has a backoff of its own, does not try again.
 //!
@@ -34,9 +34,9 @@ use crate::{Attempts, Backoff, Bad, End, Gap, Lifecycle, Output, Result, Retry, 
 
 /// What the source's options come to.
 #[derive(Debug, Clone)]
-pub(super) struct Settings {
+pub(super) struct WebsocketSourceSettings {
     pub dialer: Dialer,
-    /// `None`: never reconnect.
+    /// `None` turns reconnecting off.
     pub backoff: Option<Backoff>,
     pub subscribe: Vec<Secret>,
     pub connect_timeout: Duration,
@@ -49,11 +49,11 @@ pub(super) struct Settings {
 /// Reads messages from a websocket server.
 #[derive(Debug)]
 pub(super) struct WebsocketSource {
-    settings: Settings,
+    settings: WebsocketSourceSettings,
 }
 
 /// How a connection, or the attempt at one, ended.
-enum Ended {
+enum SessionEnd {
     Stopped,
     Lost(Loss),
 }
@@ -76,7 +76,7 @@ struct Outage {
 }
 
 impl WebsocketSource {
-    pub fn new(settings: Settings) -> Self {
+    pub fn new(settings: WebsocketSourceSettings) -> Self {
         Self { settings }
     }
 
@@ -87,27 +87,26 @@ impl WebsocketSource {
         outage: &mut Option<Outage>,
         out: &mut Output,
         stop: &CancellationToken,
-    ) -> Result<Ended> {
+    ) -> Result<SessionEnd> {
         let opened = tokio::select! {
             biased;
-            () = stop.cancelled() => return Ok(Ended::Stopped),
+            () = stop.cancelled() => return Ok(SessionEnd::Stopped),
             opened = self.open(dialer) => opened,
         };
         let mut socket = match opened {
             Ok(socket) => socket,
-            Err(trouble) => return Ok(Ended::Lost(Loss::before_it_began(trouble))),
+            Err(trouble) => return Ok(SessionEnd::Lost(Loss::before_it_began(trouble))),
         };
         if let Some(outage) = outage.take() {
             out.gap(outage.until(Some(Timestamp::now()))).await?;
         }
         let to = dialer.target().to_owned();
         out.lifecycle(Lifecycle::Connected { to }).await?;
-        Reading::new(&mut socket, &mut self.settings)
+        SocketReader::new(&mut socket, &mut self.settings)
             .run(out, stop)
             .await
     }
 
-    /// Connects and subscribes.
     async fn open(&self, dialer: &Dialer) -> Result<Socket, Trouble> {
         let mut socket = dialer.dial().await?;
         let subscribe = async {
@@ -154,14 +153,14 @@ impl Source for WebsocketSource {
         let mut outage = None;
         loop {
             let loss = match self.session(&dialer, &mut outage, out, &stop).await? {
-                Ended::Stopped => break,
-                Ended::Lost(loss) => loss,
+                SessionEnd::Stopped => break,
+                SessionEnd::Lost(loss) => loss,
             };
             let next = attempts
                 .as_mut()
                 .and_then(|a| a.next(loss.up, loss.trouble.retry));
             let Some(retry_in) = next else {
-                tell(outage, out).await?;
+                report_outage(outage, out).await?;
                 return self.give_up(loss, attempts.map_or(1, |a| a.failures()));
             };
             if let (None, Some(since)) = (&outage, loss.heard) {
@@ -176,14 +175,14 @@ impl Source for WebsocketSource {
                 () = sleep(retry_in) => {}
             }
         }
-        tell(outage, out).await?;
+        report_outage(outage, out).await?;
         Ok(End::Stopped)
     }
 }
 
 /// Tells an outage whose end we do not see. Of a connection that was up until `run` failed, the
 /// lifecycle wrapper tells.
-async fn tell(outage: Option<Outage>, out: &mut Output) -> Result<()> {
+async fn report_outage(outage: Option<Outage>, out: &mut Output) -> Result<()> {
     match outage {
         Some(outage) => out.gap(outage.until(None)).await,
         None => Ok(()),
@@ -212,16 +211,16 @@ impl Loss {
 }
 
 /// What woke the reader up.
-enum Event {
+enum SocketEvent {
     Stop,
     Alarm,
     Message(Option<Result<Message, WsError>>),
 }
 
 /// One open connection being read.
-struct Reading<'a> {
+struct SocketReader<'a> {
     socket: &'a mut Socket,
-    settings: &'a mut Settings,
+    settings: &'a mut WebsocketSourceSettings,
     pulse: Pulse,
     opened: Instant,
     /// When any frame came last.
@@ -230,8 +229,8 @@ struct Reading<'a> {
     data: Instant,
 }
 
-impl<'a> Reading<'a> {
-    fn new(socket: &'a mut Socket, settings: &'a mut Settings) -> Self {
+impl<'a> SocketReader<'a> {
+    fn new(socket: &'a mut Socket, settings: &'a mut WebsocketSourceSettings) -> Self {
         let now = Instant::now();
         Self {
             pulse: Pulse::new(settings.ping_interval, settings.ping_timeout, now),
@@ -244,31 +243,31 @@ impl<'a> Reading<'a> {
     }
 
     /// Reads until the connection is lost or `stop` is cancelled; says goodbye where it is due.
-    async fn run(mut self, out: &mut Output, stop: &CancellationToken) -> Result<Ended> {
+    async fn run(mut self, out: &mut Output, stop: &CancellationToken) -> Result<SessionEnd> {
         let mut stopped = pin!(stop.cancelled());
         let mut alarm = pin!(tokio::time::sleep_until(self.alarm_at()));
         loop {
             out.ready().await?;
             let event = tokio::select! {
                 biased;
-                () = &mut stopped => Event::Stop,
-                () = &mut alarm => Event::Alarm,
-                message = self.socket.next() => Event::Message(message),
+                () = &mut stopped => SocketEvent::Stop,
+                () = &mut alarm => SocketEvent::Alarm,
+                message = self.socket.next() => SocketEvent::Message(message),
             };
             let lost = match event {
-                Event::Stop => {
+                SocketEvent::Stop => {
                     farewell(self.socket, CloseCode::Normal, "").await;
-                    return Ok(Ended::Stopped);
+                    return Ok(SessionEnd::Stopped);
                 }
-                Event::Message(message) => self.message(message, out).await?,
-                Event::Alarm => {
+                SocketEvent::Message(message) => self.message(message, out).await?,
+                SocketEvent::Alarm => {
                     let lost = self.alarm(out, stop).await?;
                     alarm.as_mut().reset(self.alarm_at());
                     lost
                 }
             };
             if let Some(loss) = lost {
-                return Ok(Ended::Lost(loss));
+                return Ok(SessionEnd::Lost(loss));
             }
         }
     }
@@ -389,7 +388,7 @@ impl<'a> Reading<'a> {
         }
     }
 
-    /// The connection cannot be read any further. A message that broke it is told as a bad frame,
+    /// The connection cannot be read any further. A message that broke it is reported as a bad frame,
     /// without its bytes: those were never read, or are not handed out.
     async fn broken(&mut self, error: &WsError, out: &mut Output) -> Result<Loss> {
         use tokio_tungstenite::tungstenite::error::CapacityError::MessageTooLong;

@@ -5,7 +5,7 @@ use std::fs;
 use super::*;
 
 #[tokio::test]
-async fn a_kind_that_does_not_exist_is_told_with_those_that_do() {
+async fn an_unknown_kind_is_reported_with_those_that_exist() {
     let sources = Sources::new(Connectors::builtin(), MemoryCursors::default());
     for kind in ["slak", "stdout"] {
         let error = sources
@@ -150,7 +150,7 @@ async fn credentials_are_never_shown() {
             .unwrap_err();
         assert!(matches!(error, Error::BadConfig { .. }));
         assert!(!format!("{error} {error:?}").contains("hunter2"), "{error}");
-        let refused = error.to_string().contains("is no secret");
+        let refused = error.to_string().contains("is not a secret");
         assert_eq!(refused, option.to_lowercase().ends_with("mood"), "{error}");
     }
     let credentials = Credentials::new().with("env.TOKEN", "hunter2");
@@ -162,7 +162,7 @@ async fn credentials_are_never_shown() {
 }
 
 #[tokio::test]
-async fn gaps_are_told_and_a_failure_is_the_last_item() {
+async fn gaps_are_reported_and_a_failure_is_the_last_item() {
     let sources = with_greeter();
     let mut source = greeter(&sources, "a", "ill").await.unwrap();
     assert_eq!(lines(&source.next().await.unwrap().unwrap()), ["hello 7"]);

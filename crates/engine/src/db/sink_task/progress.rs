@@ -11,7 +11,7 @@ use headwater_connect::{Receipt, Tally};
 use tokio::sync::{Notify, oneshot, watch};
 
 use crate::event_log::EventLog;
-use crate::subscription::{Delivered, Delivery, Queue};
+use crate::subscription::{Delivered, DeliveryTracker, SubscriberQueue};
 
 /// How a sink is doing.
 #[derive(Default)]
@@ -35,7 +35,7 @@ pub(crate) struct SinkStatus {
     /// Whether it has been opened, or never will be.
     settled: watch::Sender<bool>,
     /// Where its rows wait.
-    queue: Mutex<Weak<Queue>>,
+    queue: Mutex<Weak<SubscriberQueue>>,
 }
 
 /// The state of a sink, and why.
@@ -76,12 +76,12 @@ impl SinkStatus {
     }
 
     /// Its rows wait in `queue`.
-    pub fn reads(&self, queue: &Arc<Queue>) {
+    pub fn reads(&self, queue: &Arc<SubscriberQueue>) {
         *self.queue_lock() = Arc::downgrade(queue);
     }
 
     /// Where its rows wait, if the engine still feeds it.
-    pub fn queue(&self) -> Option<Arc<Queue>> {
+    pub fn queue(&self) -> Option<Arc<SubscriberQueue>> {
         self.queue_lock().upgrade()
     }
 
@@ -227,7 +227,7 @@ impl SinkStatus {
         Waiting(std::mem::take(&mut progress.waiting)).answer(&answer);
     }
 
-    fn queue_lock(&self) -> MutexGuard<'_, Weak<Queue>> {
+    fn queue_lock(&self) -> MutexGuard<'_, Weak<SubscriberQueue>> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -237,7 +237,7 @@ impl SinkStatus {
     }
 }
 
-impl Delivery for SinkStatus {
+impl DeliveryTracker for SinkStatus {
     fn delivered(&self) -> Delivered {
         self.progress().delivered.clone()
     }

@@ -14,7 +14,7 @@ use tokio::task::JoinHandle;
 
 use super::progress::SinkState;
 use super::*;
-use crate::subscription::{Delivered, Delivery, Gate, Queue};
+use crate::subscription::{Delivered, DeliveryTracker, Gate, SubscriberQueue};
 
 /// The outside, and how it behaves.
 #[derive(Default)]
@@ -165,7 +165,7 @@ impl Clock for Noon {
 
 /// A feeder at work.
 struct Fed {
-    queue: Arc<Queue>,
+    queue: Arc<SubscriberQueue>,
     sink: Scripted,
     status: Arc<SinkStatus>,
     stop: CancellationToken,
@@ -187,7 +187,7 @@ fn feed_from(sink: &Scripted, options: &[(&str, &str)], receipt: Option<Receipt>
         .iter()
         .map(|(key, it)| Given::new(key, *it))
         .collect();
-    let queue = Queue::new(1 << 20, None);
+    let queue = SubscriberQueue::new(1 << 20, None);
     let (status, stop) = (Arc::<SinkStatus>::default(), CancellationToken::new());
     let letters = Arc::<Letters>::default();
     status.begin(receipt.clone());
@@ -614,7 +614,8 @@ fn a_failed_sink_keeps_as_many_rows_as_its_queue_holds() {
         Arc::new(Gate::new(Vec::new())),
     );
     let progress = Arc::clone(&status) as _;
-    let queue = Queue::for_sink(4, Arc::clone(&gate), "k".to_owned(), progress, Vec::new());
+    let queue =
+        SubscriberQueue::for_sink(4, Arc::clone(&gate), "k".to_owned(), progress, Vec::new());
     let schema = rows([]).schema();
     let mut first = Subscription::new(Arc::clone(&queue), Arc::clone(&schema));
     queue.push(rows([1, 2]));
@@ -633,7 +634,7 @@ fn a_failed_sink_keeps_as_many_rows_as_its_queue_holds() {
     assert_eq!(status.dropped.total(), 1);
     assert_eq!(queue.backlog().unwrap().1.waiting.len(), 3);
 
-    let mut again = queue.take_up(schema);
+    let mut again = Subscription::take_up(Arc::clone(&queue), schema);
     assert!(gate.is_closed());
     let mut seen: Vec<i64> = Vec::new();
     while let Some(Event::Rows(batch)) = again.try_next().unwrap() {

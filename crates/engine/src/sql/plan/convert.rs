@@ -12,7 +12,7 @@ use super::grouping::{keyed, windowed};
 use super::relation::{EventColumn, Relations, undefined};
 use super::subplan::{Subplan, common_event_time};
 use super::window::WindowAggregate;
-use crate::dataflow::{Node, Plan, Transform};
+use crate::dataflow::{Plan, PlanNode, Transform};
 use crate::sql::{Result, SqlError};
 
 pub(super) struct Converted {
@@ -40,7 +40,7 @@ pub(super) fn convert(
     Ok(Converted {
         plan: Plan {
             root: root.node,
-            stamps: metadata_columns.collect(),
+            metadata_columns: metadata_columns.collect(),
             schema: Arc::new(root.schema.as_arrow().clone()),
             changes: root.changes,
             late: converter.late,
@@ -80,7 +80,7 @@ impl Converter<'_> {
             }
             LogicalPlan::Union(union) => self.union(&union.inputs, &union.schema),
             LogicalPlan::EmptyRelation(empty) if !empty.produce_one_row => Ok(Subplan {
-                node: Node::Empty,
+                node: PlanNode::Empty,
                 schema: empty.schema.clone(),
                 event_time: Vec::new(),
                 changes: false,
@@ -111,7 +111,7 @@ impl Converter<'_> {
             return Err(undefined(name));
         };
         let whole = Subplan {
-            node: Node::Input { input },
+            node: PlanNode::Input { input },
             schema: schema.clone(),
             event_time: relation.event_time.clone(),
             changes: relation.changes,
@@ -146,7 +146,7 @@ impl Converter<'_> {
             .into_iter()
             .map(|subplan| subplan.aligned(schema, changes));
         Ok(Subplan {
-            node: Node::Union {
+            node: PlanNode::Union {
                 from: aligned.collect(),
             },
             schema: schema.clone(),

@@ -16,7 +16,7 @@ use super::relation::EventColumn;
 use super::subplan::{Subplan, refuse_bound};
 use super::window::{WindowAggregate, WindowBound, WindowKey, WindowLengths, in_units, window_key};
 use crate::dataflow::{
-    Aggregate, EventTime, Grouping, KeyedSpec, Node, OutputColumn, SessionSpec, WindowSpec,
+    Aggregate, EventTime, Grouping, KeyedSpec, OutputColumn, PlanNode, SessionSpec, WindowSpec,
 };
 use crate::sql::{Result, SqlError, sqlstate};
 
@@ -47,7 +47,7 @@ pub(super) fn keyed(
         schema,
     });
     Ok(Subplan {
-        node: Node::Keyed {
+        node: PlanNode::Keyed {
             from: Box::new(from.node),
             spec,
         },
@@ -92,7 +92,7 @@ pub(super) fn windowed(
                 output,
                 schema,
             });
-            Node::Window { from, spec }
+            PlanNode::Window { from, spec }
         }
         WindowLengths::Session { gap_us } => {
             let gap = length(gap_us, &time)?;
@@ -105,7 +105,7 @@ pub(super) fn windowed(
                 output,
                 schema,
             });
-            Node::Session { from, spec }
+            PlanNode::Session { from, spec }
         }
     };
     Ok(Subplan {

@@ -10,7 +10,7 @@ use datafusion::scalar::ScalarValue;
 
 use super::Planned;
 use super::planner_error::explain;
-use crate::dataflow::{Node, Transform};
+use crate::dataflow::{PlanNode, Transform};
 use crate::sql::{SqlError, sqlstate};
 
 impl Planned {
@@ -55,7 +55,7 @@ impl Planned {
             exprs,
             schema: Arc::clone(&plan.schema),
         };
-        plan.root = Node::Transform {
+        plan.root = PlanNode::Transform {
             from: Box::new(plan.root),
             steps: vec![step],
         };

@@ -14,11 +14,11 @@ use datafusion::scalar::ScalarValue;
 use super::planner_error::explain;
 use super::relation::{EventColumn, Relation};
 use super::window::has_bound;
-use crate::dataflow::{DIFF_COLUMN, Node, Transform, with_diff};
+use crate::dataflow::{DIFF_COLUMN, PlanNode, Transform, with_diff};
 use crate::sql::{Result, SqlError};
 
 pub(super) struct Subplan {
-    pub node: Node,
+    pub node: PlanNode,
     /// The columns without the diff.
     pub schema: DFSchemaRef,
     pub event_time: Vec<EventColumn>,
@@ -96,11 +96,11 @@ impl Subplan {
     /// Adds a step to the transform at the top, or a transform with this step.
     pub fn transformed(self, step: Transform) -> Self {
         let node = match self.node {
-            Node::Transform { from, mut steps } => {
+            PlanNode::Transform { from, mut steps } => {
                 steps.push(step);
-                Node::Transform { from, steps }
+                PlanNode::Transform { from, steps }
             }
-            other => Node::Transform {
+            other => PlanNode::Transform {
                 from: Box::new(other),
                 steps: vec![step],
             },
@@ -109,7 +109,7 @@ impl Subplan {
     }
 
     /// The node as an input of a union: with the union's column names, and a diff if `changes`.
-    pub fn aligned(self, schema: &DFSchemaRef, changes: bool) -> Node {
+    pub fn aligned(self, schema: &DFSchemaRef, changes: bool) -> PlanNode {
         let columns = self.schema.fields().iter().enumerate();
         let mut exprs: Vec<Arc<dyn PhysicalExpr>> = columns
             .map(|(column, field)| Arc::new(Column::new(field.name(), column)) as _)

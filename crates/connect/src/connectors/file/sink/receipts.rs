@@ -1,31 +1,28 @@
-//! A file sink that crashes and goes on from a receipt: the bytes are those of a run without a crash.
+//! A file sink that crashes and continues from a receipt writes the bytes of a run without a crash.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray};
-use arrow::datatypes::{DataType, Field, Schema};
+use arrow::datatypes::{DataType, Field};
 use proptest::prelude::*;
 
-use crate::options::Given;
-use crate::{Connectors, Error, Receipt, Sink};
+use crate::scripted::sink_spec;
+use crate::{Error, Receipt, Sink};
 
 /// A file with a header, which must come once.
 fn sink(path: &Path, append: bool) -> Box<dyn Sink> {
-    let columns = Schema::new(vec![
+    let columns = vec![
         Field::new("n", DataType::Int64, false),
         Field::new("text", DataType::Utf8, false),
-    ]);
-    let given = [
-        Given::new("path", path.to_str().unwrap()),
-        Given::new("append", append),
-        Given::new("format", "csv"),
-        Given::new("header", true),
     ];
-    let spec = Connectors::builtin().sink("file", &given, Arc::new(columns), &[]);
-    spec.unwrap_or_else(|rejection| panic!("{rejection}"))
-        .sink()
-        .unwrap()
+    let options = [
+        ("path", path.to_str().unwrap().into()),
+        ("append", append.into()),
+        ("format", "csv".into()),
+        ("header", true.into()),
+    ];
+    sink_spec("file", &options, columns).sink().unwrap()
 }
 
 /// One row with a text of `width` bytes.
@@ -36,7 +33,7 @@ fn row(number: usize, width: usize) -> RecordBatch {
 }
 
 #[derive(Debug, Clone)]
-enum Step {
+enum SinkStep {
     /// A row of this width.
     Write(usize),
     Flush,
@@ -48,36 +45,36 @@ enum Step {
     Save,
 }
 
-fn steps() -> impl Strategy<Value = Vec<Step>> {
+fn steps() -> impl Strategy<Value = Vec<SinkStep>> {
     let step = prop_oneof![
-        6 => (0..300_usize).prop_map(Step::Write),
-        1 => (30_000..70_000_usize).prop_map(Step::Write),
-        2 => Just(Step::Flush),
-        2 => Just(Step::Save),
-        2 => (0..4_usize).prop_map(|back| Step::Crash { back }),
+        6 => (0..300_usize).prop_map(SinkStep::Write),
+        1 => (30_000..70_000_usize).prop_map(SinkStep::Write),
+        2 => Just(SinkStep::Flush),
+        2 => Just(SinkStep::Save),
+        2 => (0..4_usize).prop_map(|back| SinkStep::Crash { back }),
     ];
     prop::collection::vec(step, 0..60)
 }
 
 /// Plays `steps`; after each crash the rows that the receipt does not cover are written again.
-async fn play(path: &Path, append: bool, steps: &[Step]) {
+async fn play(path: &Path, append: bool, steps: &[SinkStep]) {
     let mut current = sink(path, append);
     current.open(None).await.unwrap();
     let mut rows: Vec<usize> = Vec::new();
     let mut saved = vec![(current.receipt(), 0)];
     for step in steps {
         match step {
-            Step::Write(width) => {
+            SinkStep::Write(width) => {
                 current.write(&row(rows.len(), *width)).await.unwrap();
                 rows.push(*width);
             }
-            Step::Flush => current.flush().await.unwrap(),
-            Step::Save => {
+            SinkStep::Flush => current.flush().await.unwrap(),
+            SinkStep::Save => {
                 let covered = rows.len() - current.unsent() as usize;
                 saved.push((current.receipt(), covered));
                 current.sync().await.unwrap();
             }
-            Step::Crash { back } => {
+            SinkStep::Crash { back } => {
                 saved.truncate(saved.len().saturating_sub(*back).max(1));
                 let (receipt, covered) = saved.last().unwrap().clone();
                 drop(current);
@@ -104,8 +101,8 @@ proptest! {
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         let folder = tempfile::tempdir().unwrap();
         let [crashing, calm] = ["crashing", "calm"].map(|name| folder.path().join(name));
-        let without = steps.iter().filter(|step| !matches!(step, Step::Crash { .. }));
-        let without: Vec<Step> = without.cloned().collect();
+        let without = steps.iter().filter(|step| !matches!(step, SinkStep::Crash { .. }));
+        let without: Vec<SinkStep> = without.cloned().collect();
         for (path, steps) in [(&crashing, &steps), (&calm, &without)] {
             std::fs::write(path, before).unwrap();
             runtime.block_on(play(path, append, steps));
@@ -135,7 +132,11 @@ async fn refused(path: &Path, receipt: Receipt) -> Error {
     let error = sink(path, false).open(Some(receipt)).await.unwrap_err();
     assert_eq!(std::fs::read(path).ok(), before, "nothing was changed");
     assert_eq!(error.retry(), crate::Retry::Fatal);
-    assert!(error.hint().is_some_and(|hint| hint.contains("put back")));
+    assert!(
+        error
+            .hint()
+            .is_some_and(|hint| hint.contains("restore the file"))
+    );
     error
 }
 
@@ -144,11 +145,11 @@ async fn a_file_that_lost_bytes_is_refused() {
     let (_folder, path, receipt) = written().await;
     std::fs::write(&path, "n,text\n1,xxx\n").unwrap();
     let error = refused(&path, receipt.clone()).await.to_string();
-    let told = format!(
-        "cannot go on writing to {}: it has 13 bytes, it had 19",
+    let expected = format!(
+        "cannot continue writing to {}: it has 13 bytes, it had 19",
         path.display()
     );
-    assert_eq!(error, told);
+    assert_eq!(error, expected);
     std::fs::remove_file(&path).unwrap();
     let error = refused(&path, receipt).await.to_string();
     assert!(error.ends_with("it is gone, it had 19 bytes"), "{error}");
@@ -178,7 +179,9 @@ async fn a_receipt_of_something_else_is_refused() {
     let (_folder, path, _) = written().await;
     let error = refused(&path, Receipt(serde_json::json!({"offset": 3}))).await;
     assert!(
-        error.to_string().contains("is not one of a file"),
+        error
+            .to_string()
+            .contains("it is not the receipt of a file"),
         "{error}"
     );
 }

@@ -1,43 +1,42 @@
 //! Random histories of files: appends, half lines, rotations, copies, truncations, and crashes in between.
 //!
 //! A writer numbers its lines. A reader is killed at any moment and continues from any cursor that it
-//! delivered. However that goes, every line comes once and in order; one that a truncation took away
-//! may be missing, and then there is a gap.
+//! delivered. Every line must come once and in order; one that a truncation removed may be missing, and
+//! then there must be a gap.
 
 use std::fs::{self, OpenOptions};
 use std::io::Write;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
 use arrow::array::AsArray;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use tokio::sync::mpsc;
 
-use crate::options::Given;
-use crate::scripted::start;
-use crate::{Blueprint, Care, Connectors, Cursor, Delivery, Item, SourceHandle};
+use crate::conform::within;
+use crate::options::Value;
+use crate::scripted::{source_spec, start};
+use crate::{Blueprint, Care, Cursor, Delivery, Item, SourceHandle};
 
-/// Stands for a bad row among the lines seen.
+/// The entry for a bad row among the lines seen.
 const BAD: u64 = u64::MAX;
-const PATIENCE: Duration = Duration::from_secs(20);
 const HISTORIES: u64 = 12;
 const ROUNDS: u32 = 8;
 
-struct Writer {
+struct HistoryWriter {
     folder: tempfile::TempDir,
     rng: StdRng,
     /// Lines that have ended, so far.
     lines: u64,
-    /// What there is of the next line.
+    /// The part of the next line that was written.
     half: String,
     rotations: u32,
     /// Lines that have ended before the last truncation.
     lost: u64,
 }
 
-impl Writer {
+impl HistoryWriter {
     fn new(seed: u64) -> Self {
         Self {
             folder: tempfile::tempdir().unwrap(),
@@ -118,8 +117,8 @@ impl Writer {
     }
 }
 
-/// A reader, and what came of it.
-struct Reader {
+/// A reader, and what it has read.
+struct HistoryReader {
     blueprint: Arc<dyn Blueprint>,
     running: Option<(SourceHandle, mpsc::Receiver<Item>)>,
     seen: Vec<u64>,
@@ -128,23 +127,30 @@ struct Reader {
     gaps: u32,
 }
 
-impl Reader {
-    fn new(writer: &Writer, pattern: &str) -> Self {
-        let path = writer.path(pattern).display().to_string();
-        let given = [
-            Given::new("path", path.as_str()),
-            Given::new("exclude", "copy"),
-            Given::new("partial_timeout", "1 hour"),
-            Given::new("poll_interval", "10 ms"),
+impl HistoryReader {
+    fn new(writer: &HistoryWriter, pattern: &str) -> Self {
+        let options = [
+            ("exclude", "copy".into()),
+            ("partial_timeout", "1 hour".into()),
+            ("poll_interval", "10 ms".into()),
         ];
-        let spec = Connectors::builtin().source("file", &given, None, &[]);
         Self {
-            blueprint: Arc::new(spec.unwrap_or_else(|rejection| panic!("{rejection}"))),
+            blueprint: Self::blueprint(writer, pattern, &options),
             running: None,
             seen: Vec::new(),
             cursors: vec![(0, None)],
             gaps: 0,
         }
+    }
+
+    fn blueprint(
+        writer: &HistoryWriter,
+        pattern: &str,
+        options: &[(&str, Value)],
+    ) -> Arc<dyn Blueprint> {
+        let path = writer.path(pattern).display().to_string();
+        let options = [&[("path", path.as_str().into())][..], options].concat();
+        Arc::new(source_spec("file", &options, None).unwrap())
     }
 
     /// Continues from this cursor; what came after it never happened.
@@ -159,8 +165,8 @@ impl Reader {
 
     async fn take(&mut self) {
         let (_, items) = self.running.as_mut().expect("it was started");
-        let item = tokio::time::timeout(PATIENCE, items.recv()).await;
-        let item = item.unwrap_or_else(|_| panic!("nothing came after {:?}", self.seen.last()));
+        let what = format!("an item after line {:?}", self.seen.last());
+        let item = within(&what, items.recv()).await;
         match item.expect("it runs on") {
             Item::Rows(delivery) => self.see(delivery),
             Item::Gap(_) => self.gaps += 1,
@@ -184,7 +190,7 @@ impl Reader {
 
     async fn until_ended(&mut self) {
         let (_handle, mut items) = self.running.take().expect("it was started");
-        while let Some(item) = items.recv().await {
+        while let Some(item) = within("the end", items.recv()).await {
             if let Item::Rows(delivery) = item {
                 self.see(delivery);
             }
@@ -199,14 +205,18 @@ impl Reader {
 
     /// Reads all, and keeps the last cursor only: an older one may know of none of the files that are
     /// not under the pattern any more.
-    async fn settle(&mut self, writer: &Writer) {
+    async fn settle(&mut self, writer: &HistoryWriter) {
         self.until(writer.lines - 1).await;
         self.cursors.drain(..self.cursors.len() - 1);
     }
 
     /// Is killed, perhaps after one more item, and starts again from one of the last cursors. Returns
     /// whether that one knows anything of what was in the log.
-    async fn crash(&mut self, writer: &mut Writer, change: impl FnOnce(&mut Writer)) -> bool {
+    async fn crash(
+        &mut self,
+        writer: &mut HistoryWriter,
+        change: impl FnOnce(&mut HistoryWriter),
+    ) -> bool {
         if writer.rng.random_bool(0.5) && self.seen.last() != Some(&(writer.lines - 1)) {
             self.take().await;
         }
@@ -222,10 +232,10 @@ impl Reader {
     }
 }
 
-/// Rotations: one at a time while nobody looks, or when all before it was read.
+/// Rotations: one while the reader is down, or when all lines before it were read.
 async fn rotations(seed: u64, pattern: &str) {
-    let mut writer = Writer::new(seed);
-    let mut reader = Reader::new(&writer, pattern);
+    let mut writer = HistoryWriter::new(seed);
+    let mut reader = HistoryReader::new(&writer, pattern);
     reader.start_from(0);
     for _ in 0..ROUNDS {
         writer.append();
@@ -236,10 +246,14 @@ async fn rotations(seed: u64, pattern: &str) {
             }
             1 => {
                 reader.settle(&writer).await;
-                reader.crash(&mut writer, Writer::rotate).await;
+                reader.crash(&mut writer, HistoryWriter::rotate).await;
             }
-            2 => drop(reader.crash(&mut writer, Writer::append).await),
-            3 => drop(reader.crash(&mut writer, Writer::replace_by_copy).await),
+            2 => drop(reader.crash(&mut writer, HistoryWriter::append).await),
+            3 => drop(
+                reader
+                    .crash(&mut writer, HistoryWriter::replace_by_copy)
+                    .await,
+            ),
             _ => drop(reader.crash(&mut writer, |_| {}).await),
         }
         reader.until(writer.lines - 1).await;
@@ -264,21 +278,21 @@ async fn rotated_files_lose_nothing_and_repeat_nothing() {
 #[tokio::test]
 async fn what_a_truncation_took_is_a_gap_and_all_else_comes_once() {
     for seed in 0..HISTORIES {
-        let mut writer = Writer::new(1_000 + seed);
-        let mut reader = Reader::new(&writer, "log");
+        let mut writer = HistoryWriter::new(1_000 + seed);
+        let mut reader = HistoryReader::new(&writer, "log");
         reader.start_from(0);
         let mut missing = 0;
         for _ in 0..ROUNDS {
             writer.append();
             let before = reader.gaps;
-            let known = reader.crash(&mut writer, Writer::truncate).await;
+            let known = reader.crash(&mut writer, HistoryWriter::truncate).await;
             writer.append();
             reader.until(writer.lines - 1).await;
             let rising = reader.seen.windows(2).all(|pair| pair[0] < pair[1]);
             assert!(rising, "seed {seed}: a line came twice");
             let now = writer.lines - reader.seen.len() as u64;
-            let told = reader.gaps > before || !known;
-            assert!(now == missing || told, "seed {seed}: no gap");
+            let reported = reader.gaps > before || !known;
+            assert!(now == missing || reported, "seed {seed}: no gap");
             missing = now;
         }
         let after = reader.seen.iter().filter(|line| **line >= writer.lost);
@@ -292,15 +306,11 @@ async fn what_a_truncation_took_is_a_gap_and_all_else_comes_once() {
 
 #[tokio::test]
 async fn where_reading_began_is_known_after_a_crash_that_came_before_any_row() {
-    let mut writer = Writer::new(0);
+    let mut writer = HistoryWriter::new(0);
     writer.write("old\n");
-    let mut reader = Reader::new(&writer, "log");
-    let more = [
-        Given::new("path", writer.path("log").display().to_string().as_str()),
-        Given::new("read_from", "end"),
-    ];
-    let spec = Connectors::builtin().source("file", &more, None, &[]);
-    reader.blueprint = Arc::new(spec.unwrap_or_else(|rejection| panic!("{rejection}")));
+    let mut reader = HistoryReader::new(&writer, "log");
+    let options = [("read_from", "end".into())];
+    reader.blueprint = HistoryReader::blueprint(&writer, "log", &options);
     reader.start_from(0);
     while reader.cursors.len() < 2 {
         reader.take().await;
@@ -314,8 +324,8 @@ async fn where_reading_began_is_known_after_a_crash_that_came_before_any_row() {
 
 #[tokio::test]
 async fn a_successor_that_begins_like_the_file_before_it_is_read_from_its_start() {
-    let mut writer = Writer::new(0);
-    let mut reader = Reader::new(&writer, "log");
+    let mut writer = HistoryWriter::new(0);
+    let mut reader = HistoryReader::new(&writer, "log");
     writer.write("1\n2\n");
     reader.start_from(0);
     reader.until(2).await;
@@ -329,19 +339,16 @@ async fn a_successor_that_begins_like_the_file_before_it_is_read_from_its_start(
 
 #[tokio::test]
 async fn the_part_of_a_block_before_an_overlong_line_has_a_cursor_of_its_own() {
-    let mut writer = Writer::new(0);
+    let mut writer = HistoryWriter::new(0);
     writer.write("1\n2\n99999\r\n3\n99999\n");
-    let path = writer.path("log").display().to_string();
     for policy in ["dlq", "drop", "truncate"] {
-        let mut reader = Reader::new(&writer, "log");
-        let given = [
-            Given::new("path", path.as_str()),
-            Given::new("max_frame", "4 B"),
-            Given::new("overlong", policy),
-            Given::new("follow", false),
+        let mut reader = HistoryReader::new(&writer, "log");
+        let options = [
+            ("max_frame", "4 B".into()),
+            ("overlong", policy.into()),
+            ("follow", false.into()),
         ];
-        let spec = Connectors::builtin().source("file", &given, None, &[]);
-        reader.blueprint = Arc::new(spec.unwrap_or_else(|rejection| panic!("{rejection}")));
+        reader.blueprint = HistoryReader::blueprint(&writer, "log", &options);
         let expected: &[u64] = match policy {
             "truncate" => &[1, 2, 9_999, 3, 9_999],
             "dlq" => &[1, 2, BAD, 3, BAD],
@@ -362,33 +369,30 @@ async fn the_part_of_a_block_before_an_overlong_line_has_a_cursor_of_its_own() {
 
 #[tokio::test]
 async fn what_was_not_read_yet_is_the_lag() {
-    let mut writer = Writer::new(0);
-    let mut reader = Reader::new(&writer, "log");
+    let mut writer = HistoryWriter::new(0);
+    let mut reader = HistoryReader::new(&writer, "log");
     reader.start_from(0);
     writer.append();
     reader.until(writer.lines - 1).await;
     let (handle, _items) = reader.running.as_ref().unwrap();
     let mut status = handle.watch();
     let read = status.wait_for(|status| status.lag_bytes == Some(0));
-    tokio::time::timeout(PATIENCE, read).await.unwrap().unwrap();
+    within("a lag of 0", read).await.unwrap();
     // Nobody takes what is read: reading stops, and the file grows.
     for _ in 0..20 {
         let lines: String = (0..100_000).map(|line| format!("{line}\n")).collect();
         writer.write(&lines);
     }
     let behind = status.wait_for(|status| status.lag_bytes > Some(1_000_000));
-    tokio::time::timeout(PATIENCE, behind)
-        .await
-        .unwrap()
-        .unwrap();
+    within("a lag of 1 MB", behind).await.unwrap();
 }
 
 #[tokio::test]
 async fn the_order_of_rotated_files_survives_any_number_of_crashes() {
     /// Lines of the first file: more than are read until the second one is noticed.
     const FIRST: u64 = 1_200_000;
-    let mut writer = Writer::new(0);
-    let mut reader = Reader::new(&writer, "log");
+    let mut writer = HistoryWriter::new(0);
+    let mut reader = HistoryReader::new(&writer, "log");
     let lines =
         |range: std::ops::Range<u64>| range.map(|line| format!("{line}\n")).collect::<String>();
     writer.write(&lines(0..FIRST));
@@ -396,7 +400,7 @@ async fn the_order_of_rotated_files_survives_any_number_of_crashes() {
     reader.take().await;
     fs::rename(writer.path("log"), writer.path("log.1")).unwrap();
     writer.write(&lines(FIRST..FIRST + 10));
-    let both = |reader: &Reader| {
+    let both = |reader: &HistoryReader| {
         let (_, cursor) = reader.cursors.last().unwrap();
         cursor
             .as_ref()

@@ -16,8 +16,8 @@ use super::{quick, rows, sink, spec};
 use crate::conform::{self, SinkCase, SourceCase};
 use crate::{Blueprint, Guarantee, Sink};
 
-/// The outside of the present check.
-struct Outside {
+/// The external system of the present check.
+struct ExternalSystem {
     server: Server,
     /// What the newest connection shall say.
     say: Arc<Mutex<mpsc::UnboundedSender<u64>>>,
@@ -27,7 +27,7 @@ struct Outside {
     cut: Arc<Mutex<CancellationToken>>,
 }
 
-impl Outside {
+impl ExternalSystem {
     async fn new() -> Self {
         let say = Arc::new(Mutex::new(mpsc::unbounded_channel().0));
         let heard = Arc::new(Mutex::new(Vec::new()));
@@ -81,24 +81,24 @@ async fn talk(
     }
 }
 
-/// The outside of the check that runs now.
+/// The external system of the check that runs now.
 #[derive(Default)]
-struct Case(tokio::sync::Mutex<Option<Outside>>);
+struct Case(tokio::sync::Mutex<Option<ExternalSystem>>);
 
 impl Case {
     async fn renew(&self) -> String {
-        let outside = Outside::new().await;
-        let url = outside.server.url();
-        *self.0.lock().await = Some(outside);
+        let system = ExternalSystem::new().await;
+        let url = system.server.url();
+        *self.0.lock().await = Some(system);
         url
     }
 
-    async fn with<T>(&self, look: impl FnOnce(&Outside) -> T) -> T {
+    async fn with<T>(&self, look: impl FnOnce(&ExternalSystem) -> T) -> T {
         look(self.0.lock().await.as_ref().expect("fresh comes first"))
     }
 
     async fn cut(&self) -> bool {
-        self.with(|outside| outside.cut.lock().expect("no panic").cancel())
+        self.with(|system| system.cut.lock().expect("no panic").cancel())
             .await;
         true
     }
@@ -111,8 +111,8 @@ impl SourceCase for Case {
     }
 
     async fn produce(&self, mut rows: Range<u64>) {
-        self.with(|outside| {
-            let say = outside.say.lock().expect("no panic");
+        self.with(|system| {
+            let say = system.say.lock().expect("no panic");
             rows.try_for_each(|number| say.send(number))
                 .expect("a connection");
         })
@@ -136,7 +136,7 @@ impl SinkCase for Case {
     }
 
     async fn again(&self) -> Box<dyn Sink> {
-        let url = self.with(|outside| outside.server.url()).await;
+        let url = self.with(|system| system.server.url()).await;
         Box::new(sink(&quick(&url)))
     }
 
@@ -150,7 +150,7 @@ impl SinkCase for Case {
     }
 
     async fn received(&self) -> Vec<u64> {
-        self.with(|outside| outside.heard.lock().expect("no panic").clone())
+        self.with(|system| system.heard.lock().expect("no panic").clone())
             .await
     }
 

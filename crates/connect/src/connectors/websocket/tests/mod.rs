@@ -14,34 +14,22 @@ mod tls;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::Duration;
 
 use arrow::array::{AsArray, RecordBatch, StringArray};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
-use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use super::options::SinkOptions;
-use super::sink::{Settings, WebsocketSink};
+use super::options::WebsocketSinkOptions;
+use super::sink::{WebsocketSink, WebsocketSinkSettings};
+use crate::conform::within;
 use crate::formats::{Encoder, Frames};
 use crate::options::{Given, read};
 use crate::{
     Bad, Blueprint, Care, Connectors, Gap, Item, Lifecycle, Result, Source, SourceHandle,
     SourceSpec, State, Status,
 };
-
-/// Only a broken connector takes this long.
-const DEADLINE: Duration = Duration::from_secs(20);
-
-/// Waits for something that must happen.
-async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
-    match timeout(DEADLINE, future).await {
-        Ok(done) => done,
-        Err(_) => panic!("{what} did not happen within {} s", DEADLINE.as_secs()),
-    }
-}
 
 /// `base` and what `more` has besides.
 fn with(base: Value, more: Value) -> Value {
@@ -80,8 +68,8 @@ fn source(options: &Value) -> Box<dyn Source> {
     spec(options).source(None).expect("fine options")
 }
 
-fn settings(options: &Value) -> Settings {
-    let options: SinkOptions = read("websocket", &given(options)).expect("fine options");
+fn settings(options: &Value) -> WebsocketSinkSettings {
+    let options: WebsocketSinkOptions = read("websocket", &given(options)).expect("fine options");
     options.settings(false).expect("fine options")
 }
 
@@ -157,7 +145,7 @@ impl Feed {
     /// The next thing that it told; `None` when it has ended.
     async fn next(&mut self) -> Option<Seen> {
         while self.seen.is_empty() {
-            let item = soon("an item", self.items.recv()).await?;
+            let item = within("an item", self.items.recv()).await?;
             self.take(item);
         }
         self.seen.pop_front()
@@ -206,12 +194,12 @@ impl Feed {
 
     /// Waits for the end, and tells how it is. What was told until then can still be read.
     async fn ended(&mut self) -> Status {
-        while let Some(item) = soon("an item", self.items.recv()).await {
+        while let Some(item) = within("an item", self.items.recv()).await {
             self.take(item);
         }
         let mut status = self.handle.watch();
         let ended = status.wait_for(|status| !status.state.is_active());
-        soon("the end", ended)
+        within("the end", ended)
             .await
             .expect("the handle lives")
             .clone()

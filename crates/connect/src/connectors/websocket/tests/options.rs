@@ -72,15 +72,15 @@ fn test_factory_metadata() {
 }
 
 mod source {
-    use super::super::super::options::SourceOptions;
+    use super::super::super::options::WebsocketSourceOptions;
+    use super::super::super::source::WebsocketSourceSettings;
     use super::super::with;
     use super::*;
     use std::time::Duration;
 
-    type Settings = super::super::super::source::Settings;
-
-    fn settings(options: &Value) -> Settings {
-        let options: SourceOptions = read("websocket", &given(options)).expect("fine options");
+    fn settings(options: &Value) -> WebsocketSourceSettings {
+        let options: WebsocketSourceOptions =
+            read("websocket", &given(options)).expect("fine options");
         options.settings().expect("fine options")
     }
 
@@ -142,7 +142,7 @@ mod source {
 
     #[test]
     fn test_config_missing_url() {
-        let problems = problems::<SourceOptions>(&json!({"reconnect": true}));
+        let problems = problems::<WebsocketSourceOptions>(&json!({"reconnect": true}));
         assert_eq!(problems.len(), 1);
         assert_eq!(problems[0].key, "url");
         assert!(matches!(problems[0].fault, Fault::Missing { .. }));
@@ -156,7 +156,7 @@ mod source {
             (json!(60_000), "60000 ms is more than the longest, 30000 ms"),
         ] {
             let options = json!({"url": "ws://h", "websocket.reconnect.delay.ms": delay});
-            let texts = texts::<SourceOptions>(&options);
+            let texts = texts::<WebsocketSourceOptions>(&options);
             assert_eq!(texts.len(), 1, "{texts:?}");
             assert!(
                 texts[0].contains("websocket.reconnect.delay.ms"),
@@ -165,7 +165,10 @@ mod source {
             assert!(texts[0].contains(why), "{texts:?}");
         }
         assert!(
-            texts::<SourceOptions>(&json!({"url": "ws://h", "reconnect.max.attempts": -2})).len()
+            texts::<WebsocketSourceOptions>(
+                &json!({"url": "ws://h", "reconnect.max.attempts": -2})
+            )
+            .len()
                 == 1
         );
     }
@@ -179,18 +182,19 @@ mod source {
             "tls.key_file": "/key.pem",
             "reconnect.delay.ms": 5, "reconnect.max.delay.ms": 4,
         });
-        let texts = texts::<SourceOptions>(&options);
+        let texts = texts::<WebsocketSourceOptions>(&options);
         assert_eq!(texts.len(), 6, "{texts:#?}");
         assert!(!texts.concat().contains(TOKEN), "{texts:#?}");
-        let misspelt =
-            problems::<SourceOptions>(&json!({"url": "ws://h", "websocket.subprotocl": "x"}));
+        let misspelt = problems::<WebsocketSourceOptions>(
+            &json!({"url": "ws://h", "websocket.subprotocl": "x"}),
+        );
         assert_eq!(
             misspelt[0].hint().as_deref(),
             Some("did you mean \"subprotocol\"?")
         );
         // Declared once for every connector, not here.
         let strategy =
-            problems::<SourceOptions>(&json!({"url": "ws://h", "error.strategy": "drop"}));
+            problems::<WebsocketSourceOptions>(&json!({"url": "ws://h", "error.strategy": "drop"}));
         assert!(matches!(strategy[0].fault, Fault::Unknown { .. }));
     }
 
@@ -217,16 +221,15 @@ mod source {
 }
 
 mod sink {
-    use super::super::super::options::SinkOptions;
+    use super::super::super::options::WebsocketSinkOptions;
     use super::super::super::queue::Overflow;
-    use super::super::super::sink::MessageType;
+    use super::super::super::sink::{MessageType, WebsocketSinkSettings};
     use super::super::with;
     use super::*;
 
-    type Settings = super::super::super::sink::Settings;
-
-    fn settings(options: &Value) -> Settings {
-        let options: SinkOptions = read("websocket", &given(options)).expect("fine options");
+    fn settings(options: &Value) -> WebsocketSinkSettings {
+        let options: WebsocketSinkOptions =
+            read("websocket", &given(options)).expect("fine options");
         options.settings(false).expect("fine options")
     }
 
@@ -267,7 +270,7 @@ mod sink {
 
     #[test]
     fn test_config_missing_url() {
-        let problems = problems::<SinkOptions>(&json!({"message.type": "text"}));
+        let problems = problems::<WebsocketSinkOptions>(&json!({"message.type": "text"}));
         assert!(matches!(problems[0].fault, Fault::Missing { .. }));
         assert_eq!(problems[0].key, "url");
     }
@@ -277,9 +280,9 @@ mod sink {
         let of = |text: &str| json!({"url": "ws://h", "message.type": text});
         assert_eq!(settings(&of("text")).message_type, MessageType::Text);
         assert_eq!(settings(&of("Binary")).message_type, MessageType::Binary);
-        let texts = texts::<SinkOptions>(&of("binry"));
+        let texts = texts::<WebsocketSinkOptions>(&of("binry"));
         assert!(texts[0].contains("'text', 'binary'"), "{texts:?}");
-        let hint = problems::<SinkOptions>(&of("binry"))[0].hint();
+        let hint = problems::<WebsocketSinkOptions>(&of("binry"))[0].hint();
         assert_eq!(hint.as_deref(), Some("did you mean \"binary\"?"));
     }
 }

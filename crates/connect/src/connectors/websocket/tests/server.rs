@@ -21,7 +21,6 @@ use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 
 /// A running server; it ends with the test.
 pub struct Server {
-    /// Where it listens.
     pub address: SocketAddr,
     task: JoinHandle<()>,
 }
@@ -53,7 +52,6 @@ impl Server {
         Self { address, task }
     }
 
-    /// Its URL.
     pub fn url(&self) -> String {
         format!("ws://{}/feed", self.address)
     }
@@ -153,7 +151,6 @@ where
     None
 }
 
-/// A text message.
 pub fn text(text: &str) -> Message {
     Message::text(text)
 }

@@ -15,7 +15,7 @@ use tokio_tungstenite::tungstenite::Message;
 use super::server::{
     Server, accept, accept_raw, answer, next_data, read_close, text, until_closed,
 };
-use super::{Feed, WebsocketSink, given, quick, rows, sink, soon, text_schema, with};
+use super::{Feed, WebsocketSink, given, quick, rows, sink, text_schema, with, within};
 use crate::{Connectors, Item, Retry, Sink};
 
 /// A server that tells every data message and every Close, and breaks off at "bye".
@@ -52,15 +52,17 @@ async fn test_websocket_sink_publish() {
     let mut sink = sink(&quick(&server.url()));
     sink.open(None).await.expect("a server");
     sink.write(&rows(&["a", "", "c"])).await.expect("room");
-    soon("the flush", sink.flush())
+    within("the flush", sink.flush())
         .await
         .expect("a server that confirms");
     for expected in ["a", "", "c"] {
         let message = messages.try_recv().expect("confirmed means received");
         assert_eq!(message, Message::text(expected));
     }
-    soon("the close", sink.close()).await.expect("nothing left");
-    let close = soon("a Close", messages.recv()).await.expect("a Close");
+    within("the close", sink.close())
+        .await
+        .expect("nothing left");
+    let close = within("a Close", messages.recv()).await.expect("a Close");
     let Message::Close(Some(frame)) = close else {
         panic!("{close:?}")
     };
@@ -84,7 +86,9 @@ async fn headers_and_subprotocol_reach_the_server() {
         .open(None)
         .await
         .expect("a server");
-    let headers = soon("a request", requests.recv()).await.expect("a request");
+    let headers = within("a request", requests.recv())
+        .await
+        .expect("a request");
     assert_eq!(headers["authorization"], "Bearer abc");
     assert_eq!(headers["sec-websocket-protocol"], "mqtt, amqp");
 }
@@ -98,7 +102,7 @@ async fn binary_messages_are_binary() {
     ));
     sink.open(None).await.expect("a server");
     sink.write(&rows(&["a"])).await.expect("room");
-    soon("the flush", sink.flush())
+    within("the flush", sink.flush())
         .await
         .expect("a server that confirms");
     assert_eq!(messages.try_recv(), Ok(Message::binary(&b"a"[..])));
@@ -129,9 +133,11 @@ async fn what_a_broken_connection_did_not_confirm_is_sent_again() {
     let lines: Vec<_> = (0..ROWS).map(|number| number.to_string()).collect();
     for part in lines.chunks(50) {
         let part: Vec<_> = part.iter().map(String::as_str).collect();
-        soon("room", sink.write(&rows(&part))).await.expect("room");
+        within("room", sink.write(&rows(&part)))
+            .await
+            .expect("room");
     }
-    soon("the flush", sink.flush())
+    within("the flush", sink.flush())
         .await
         .expect("a server that confirms in the end");
     let mut all = BTreeSet::new();
@@ -177,7 +183,7 @@ async fn a_server_that_comes_late_gets_everything() {
             }
         }
     });
-    soon("the flush", sink.flush())
+    within("the flush", sink.flush())
         .await
         .expect("a server in the end");
     assert_eq!(received.try_recv(), Ok(Message::text("early")));
@@ -203,10 +209,10 @@ async fn a_full_queue_blocks_or_drops_by_its_policy() {
     for (overflow, kept) in [("drop_oldest", ["2", "3"]), ("reject", ["1", "2"])] {
         let mut sink = full(&url, overflow);
         sink.open(None).await.expect("away is not fatal");
-        soon("the write", sink.write(&rows))
+        within("the write", sink.write(&rows))
             .await
             .expect("it never blocks");
-        soon("the flush", sink.flush())
+        within("the flush", sink.flush())
             .await
             .expect("it never blocks while the server is away");
         assert_eq!(sink.dropped(), 1);
@@ -223,7 +229,7 @@ async fn closing_while_the_server_is_away_tells_what_is_lost() {
     let mut sink = sink(&quick(&url));
     sink.open(None).await.expect("away is not fatal");
     sink.write(&rows(&["1", "2"])).await.expect("room");
-    let error = soon("the close", sink.close())
+    let error = within("the close", sink.close())
         .await
         .expect_err("two rows")
         .to_string();
@@ -248,7 +254,7 @@ async fn a_fatal_answer_ends_the_sink_and_a_break_without_reconnect_too() {
     let mut sink = sink(&with(quick(&server.url()), json!({"reconnect": false})));
     sink.open(None).await.expect("a server");
     sink.write(&rows(&["1"])).await.expect("room");
-    soon("the flush", sink.flush())
+    within("the flush", sink.flush())
         .await
         .expect_err("it broke, and is not tried again by itself");
     assert_eq!(sink.unsent(), 1);
@@ -291,18 +297,18 @@ async fn a_sink_that_has_given_up_connects_again_when_it_is_asked_to() {
     sink.open(None).await.expect("it may try once more");
     sink.write(&rows(&["1", "2"])).await.expect("room");
     for _ in 0..3 {
-        let error = soon("the flush", sink.flush())
+        let error = within("the flush", sink.flush())
             .await
             .expect_err("nobody is there");
         assert_eq!(error.retry(), Retry::Backoff, "{error}");
     }
-    soon("the write", sink.write(&rows(&["3"])))
+    within("the write", sink.write(&rows(&["3"])))
         .await
         .expect_err("nobody is there");
     assert_eq!(sink.unsent(), 2, "what was refused is not in the queue");
     let (_server, mut messages) = listen(address).await;
     sink.write(&rows(&["3", "4"])).await.expect("a server");
-    soon("the flush", sink.flush()).await.expect("a server");
+    within("the flush", sink.flush()).await.expect("a server");
     assert_eq!(texts(&mut messages), ["1", "2", "3", "4"]);
     assert_eq!(sink.unsent(), 0);
 }
@@ -315,13 +321,13 @@ async fn what_is_taken_back_is_not_sent_later() {
         .await
         .expect("it is told with the first row");
     sink.write(&rows(&["1", "2"])).await.ok();
-    soon("the flush", sink.flush()).await.ok();
+    within("the flush", sink.flush()).await.ok();
     let left = sink.unsent();
     let expected: Vec<u64> = (0..left).rev().collect();
     assert_eq!(sink.take_back(), Some(expected));
     let (_server, mut messages) = listen(address).await;
     sink.write(&rows(&["3"])).await.expect("a server");
-    soon("the flush", sink.flush()).await.expect("a server");
+    within("the flush", sink.flush()).await.expect("a server");
     assert_eq!(texts(&mut messages), ["3"]);
 }
 
@@ -334,13 +340,13 @@ async fn a_server_that_dies_leaves_what_it_did_not_confirm() {
     let mut sink = WebsocketSink::new(settings, Box::new(super::Text));
     sink.open(None).await.expect("a server");
     sink.write(&rows(&["1"])).await.expect("a server");
-    soon("the flush", sink.flush()).await.expect("a server");
+    within("the flush", sink.flush()).await.expect("a server");
     let mut outage = sink.outage().expect("it connects by itself");
     assert_eq!(*outage.borrow_and_update(), None);
     drop(server);
     // Nobody listens any more, and the connection that there is ends here.
     sink.write(&rows(&["bye", "2"])).await.expect("room");
-    let error = soon("the flush", sink.flush())
+    let error = within("the flush", sink.flush())
         .await
         .expect_err("the first attempt to reconnect was the last");
     assert_eq!(error.retry(), Retry::Backoff, "{error}");
@@ -355,11 +361,11 @@ async fn an_outage_is_told_until_there_is_a_connection() {
     let mut sink = sink(&quick(&url));
     let mut outage = sink.outage().expect("it connects by itself");
     sink.open(None).await.expect("away is not fatal");
-    let why = soon("an outage", outage.wait_for(Option::is_some)).await;
+    let why = within("an outage", outage.wait_for(Option::is_some)).await;
     let why = why.expect("the sink lives").clone().unwrap_or_default();
     assert!(why.contains("cannot reach ws://127.0.0.1"), "{why}");
     let (_server, _messages) = listen(address).await;
-    soon("a connection", outage.wait_for(Option::is_none))
+    within("a connection", outage.wait_for(Option::is_none))
         .await
         .expect("the sink lives");
 }
@@ -390,7 +396,7 @@ async fn it_reads_all_the_time_pings_and_notices_a_dead_server() {
     let mut sink = sink(&with(quick(&server.url()), more));
     sink.open(None).await.expect("a server");
     // The first connection is silent. The second asks, while the sink has nothing to write.
-    let pong = soon("a pong", pongs.recv()).await.expect("a pong");
+    let pong = within("a pong", pongs.recv()).await.expect("a pong");
     assert_eq!(&pong[..], b"are you there");
     sink.close().await.expect("nothing left");
 }
@@ -418,7 +424,7 @@ async fn pings_stand_between_the_messages_so_that_a_slow_server_is_heard() {
     sink.write(&rows(&[line.as_str(); 1_000]))
         .await
         .expect("room");
-    soon("the flush", sink.flush())
+    within("the flush", sink.flush())
         .await
         .expect("a server that confirms");
     let between: Vec<usize> = std::iter::from_fn(|| between.try_recv().ok()).collect();
@@ -463,13 +469,13 @@ async fn test_websocket_round_trip() {
     sink.open(None).await.expect("a server");
     let mut written = 0;
     while written < trades.len() {
-        let item = soon("rows", source.items.recv()).await;
+        let item = within("rows", source.items.recv()).await;
         if let Some(Item::Rows(delivery)) = item {
             written += delivery.rows.num_rows();
             sink.write(&delivery.rows).await.expect("room");
         }
     }
-    soon("the flush", sink.flush())
+    within("the flush", sink.flush())
         .await
         .expect("a server that confirms");
     for trade in trades {
@@ -501,7 +507,7 @@ async fn test_sink_clone() {
     let [mut first, mut second] = sinks;
     first.close().await.expect("nothing left");
     second.write(&rows(&["y"])).await.expect("room");
-    soon("the flush", second.flush())
+    within("the flush", second.flush())
         .await
         .expect("a server that confirms");
     let mut texts = Vec::new();

@@ -16,7 +16,7 @@ use super::super::CONNECTOR;
 use super::server::{
     Server, accept, accept_raw, answer, next_data, read_close, serve, text, until_closed,
 };
-use super::{Feed, Seen, quick, soon, source, spec, with};
+use super::{Feed, Seen, quick, source, spec, with, within};
 use crate::options::{Given, check};
 use crate::{End, State};
 
@@ -54,8 +54,8 @@ async fn test_websocket_source_connect_disconnect() {
     feed.expect(&[Seen::Connected, line("one"), line("two")])
         .await;
     assert_eq!(feed.handle.status().state, State::Running);
-    soon("the stop", feed.handle.stop()).await;
-    let close = soon("the Close", closes.recv())
+    within("the stop", feed.handle.stop()).await;
+    let close = within("the Close", closes.recv())
         .await
         .flatten()
         .expect("a Close with a code");
@@ -121,7 +121,9 @@ async fn headers_and_subprotocol_reach_the_server() {
     });
     let mut feed = Feed::start(with(quick("ws://x"), more));
     feed.expect(&[Seen::Connected]).await;
-    let (path, headers) = soon("a request", requests.recv()).await.expect("a request");
+    let (path, headers) = within("a request", requests.recv())
+        .await
+        .expect("a request");
     assert_eq!(path, "/stream?streams=btcusdt@trade/ethusdt@trade");
     for (name, value) in [
         ("authorization", "Bearer abc"),
@@ -160,7 +162,7 @@ async fn the_subscription_is_sent_again_after_every_reconnect() {
     let _feed = Feed::start(with(quick(&server.url()), more));
     for number in 0..3 {
         for message in [r#"{"type":"subscribe","id":1}"#, "SUB b"] {
-            let (connection, sent) = soon("a subscription", subscribed.recv())
+            let (connection, sent) = within("a subscription", subscribed.recv())
                 .await
                 .expect("one");
             assert_eq!((connection, sent.as_str()), (number, message));
@@ -311,14 +313,14 @@ async fn the_wait_that_a_server_asks_for_is_kept() {
     })
     .await;
     let mut feed = Feed::start(quick(&server.url()));
-    let item = soon("a disconnect", feed.items.recv()).await;
+    let item = within("a disconnect", feed.items.recv()).await;
     match item {
         Some(Item::Lifecycle(crate::Lifecycle::Disconnected { retry_in, .. })) => {
             assert_eq!(retry_in, Duration::from_secs(90));
         }
         other => panic!("{other:?}"),
     }
-    soon("a stop while waiting", feed.handle.stop()).await;
+    within("a stop while waiting", feed.handle.stop()).await;
     assert_eq!(feed.ended().await.state, State::Stopped);
 }
 
@@ -357,7 +359,7 @@ async fn a_server_that_answers_pings_but_sends_nothing_is_left_after_data_timeou
         let mut feed = Feed::start(with(quick(&server.url()), more));
         feed.expect(&[Seen::Connected]).await;
         assert_eq!(feed.disconnected().await, "no message within 100ms");
-        let close = soon("a Close", closes.recv())
+        let close = within("a Close", closes.recv())
             .await
             .flatten()
             .expect("a Close with a code");
@@ -374,8 +376,8 @@ async fn a_stop_does_not_wait_for_a_silent_handshake() {
     })
     .await;
     let mut feed = Feed::start(quick(&server.url()));
-    soon("a connection", connected.recv()).await;
-    soon("the stop", feed.handle.stop()).await;
+    within("a connection", connected.recv()).await;
+    within("the stop", feed.handle.stop()).await;
     assert_eq!(
         feed.ended().await.reason,
         None,
@@ -471,7 +473,7 @@ async fn validate_is_content_with_any_answer_and_closes_politely() {
     .await;
     let options = quick(&server.url());
     source(&options).validate().await.expect("a server");
-    let close = soon("a Close", closes.recv())
+    let close = within("a Close", closes.recv())
         .await
         .flatten()
         .expect("a Close with a code");
@@ -505,7 +507,7 @@ async fn test_source_clone() {
         feed.line("one each").await;
     }
     let [first, second] = feeds;
-    soon("the stop", first.handle.stop()).await;
+    within("the stop", first.handle.stop()).await;
     assert_eq!(first.handle.status().state, State::Stopped);
     assert_eq!(second.handle.status().state, State::Running);
 }

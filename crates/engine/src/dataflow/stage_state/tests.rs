@@ -1,64 +1,46 @@
-//! Queries that are cut by checkpoints and crashes, beside the same queries left alone.
+//! Queries interrupted by checkpoints and crashes, compared with the same queries left alone.
 //!
 //! Each test runs a plan over random steps, as timely dataflows on several workers. What was saved
-//! goes through Arrow IPC, as it would through a file. With as many workers as before, what comes
-//! out must be the same step by step, down to the order of rows, wherever checkpoints are and
-//! whether the run goes on from one; with another number of workers, the same in all.
+//! goes through Arrow IPC, as it would through a file. With as many workers as before, the output must
+//! be the same step by step, down to the order of rows, wherever checkpoints are and whether the query
+//! continues from one; with another number of workers, the same in all.
+
+mod plans;
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use arrow::array::{Float64Array, Int64Array, StringArray, TimestampMicrosecondArray};
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use arrow::ipc::{reader::StreamReader, writer::StreamWriter};
 use arrow::util::pretty::pretty_format_batches;
-use datafusion::functions_aggregate::{array_agg, average, count, min_max, sum};
-use datafusion::logical_expr::AggregateUDF;
-use datafusion::physical_expr::aggregate::AggregateExprBuilder;
-use datafusion::physical_expr::expressions::col;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
 use super::*;
+use crate::dataflow::key_group::{KEY_GROUPS, owner};
 use crate::dataflow::panes::Panes;
-use crate::dataflow::{
-    Aggregate, Built, EventTime, Failure, KeyedSpec, Node, OutputColumn, Plan, SessionSpec,
-    StreamElement, WindowSpec, build,
-};
+use crate::dataflow::{Built, Plan, QueryFailure, StreamElement, build};
+use plans::{aggregates, grouping, input_schema, inputs, plans};
 
 const SECOND: i64 = 1_000_000;
 
-/// How long a worker sleeps at most while it waits for the others.
+/// How long a worker sleeps, at most, while it waits for its peers.
 const PEER_WAIT: Duration = Duration::from_micros(100);
 
-/// What comes in one step: batches in turn for each worker, and the watermark.
+/// The input of one step: batches for the workers in turn, and the watermark.
 #[derive(Debug, Clone)]
-struct Step {
+struct InputStep {
     number: usize,
-    /// For each input.
+    /// By the number of the input.
     batches: Vec<Vec<RecordBatch>>,
     watermark: Watermark,
 }
 
-/// What each stage on each worker knew.
+/// The states by worker and stage.
 type States = Vec<Vec<StageState>>;
 
-/// What came out of one step, as lines.
+/// The output of one step, as lines of text.
 type Lines = Vec<String>;
-
-fn time_type() -> DataType {
-    DataType::Timestamp(TimeUnit::Microsecond, None)
-}
-
-fn input_schema() -> SchemaRef {
-    Arc::new(Schema::new(vec![
-        Field::new("name", DataType::Utf8, true),
-        Field::new("number", DataType::Int64, false),
-        Field::new("value", DataType::Int64, true),
-        Field::new("price", DataType::Float64, false),
-        Field::new("ts", time_type(), true),
-    ]))
-}
 
 /// Up to 60 rows around `now`, some of them late. Prices are multiples of `unit`.
 fn rows(random: &mut StdRng, now: i64, unit: f64) -> RecordBatch {
@@ -96,21 +78,21 @@ fn rows(random: &mut StdRng, now: i64, unit: f64) -> RecordBatch {
 }
 
 /// Prices are halves, which add up to the same in any order.
-fn steps(seed: u64, inputs: usize) -> Vec<Step> {
+fn steps(seed: u64, inputs: usize) -> Vec<InputStep> {
     steps_of(seed, inputs, 0.5)
 }
 
-fn steps_of(seed: u64, inputs: usize, unit: f64) -> Vec<Step> {
+fn steps_of(seed: u64, inputs: usize, unit: f64) -> Vec<InputStep> {
     let mut random = StdRng::seed_from_u64(seed);
     let mut now = 0;
-    let mut steps: Vec<Step> = (0..60)
+    let mut steps: Vec<InputStep> = (0..60)
         .map(|number| {
             now += random.random_range(0..2 * SECOND);
             let batches = |random: &mut StdRng| {
                 let count = random.random_range(0..4);
                 (0..count).map(|_| rows(random, now, unit)).collect()
             };
-            Step {
+            InputStep {
                 number,
                 batches: (0..inputs).map(|_| batches(&mut random)).collect(),
                 watermark: Watermark {
@@ -120,7 +102,7 @@ fn steps_of(seed: u64, inputs: usize, unit: f64) -> Vec<Step> {
             }
         })
         .collect();
-    steps.push(Step {
+    steps.push(InputStep {
         number: steps.len(),
         batches: vec![Vec::new(); inputs],
         watermark: Watermark::END,
@@ -128,200 +110,17 @@ fn steps_of(seed: u64, inputs: usize, unit: f64) -> Vec<Step> {
     steps
 }
 
-fn aggregate(function: Arc<AggregateUDF>, column: &str, schema: &SchemaRef) -> Aggregate {
-    let argument = col(column, schema).unwrap();
-    let builder = AggregateExprBuilder::new(function, vec![argument]);
-    let builder = builder.schema(Arc::clone(schema)).alias(column);
-    Aggregate {
-        function: Arc::new(builder.build().unwrap()),
-        filter: None,
-    }
-}
-
-/// `keys` of the input, and aggregates of which the last says in which order rows came.
-fn aggregates(schema: &SchemaRef) -> Vec<Aggregate> {
-    vec![
-        aggregate(count::count_udaf(), "value", schema),
-        aggregate(sum::sum_udaf(), "value", schema),
-        aggregate(average::avg_udaf(), "price", schema),
-        aggregate(min_max::min_udaf(), "name", schema),
-        aggregate(array_agg::array_agg_udaf(), "number", schema),
-    ]
-}
-
-fn grouping(keys: &[&str], aggregates: Vec<Aggregate>) -> Arc<Grouping> {
-    let schema = input_schema();
-    let exprs = keys.iter().map(|key| col(key, &schema).unwrap()).collect();
-    let fields = keys
-        .iter()
-        .map(|key| Arc::new(schema.field_with_name(key).unwrap().clone()));
-    Grouping::new(&schema, exprs, fields.collect(), aggregates).unwrap()
-}
-
-/// Columns of a result: keys, bounds of the window if it has some, aggregates.
-fn output(
-    keys: &[&str],
-    aggregates: &[Aggregate],
-    windows: bool,
-) -> (Vec<OutputColumn>, SchemaRef) {
-    let schema = input_schema();
-    let mut columns = Vec::new();
-    let mut fields = Vec::new();
-    for (number, key) in keys.iter().enumerate() {
-        columns.push(OutputColumn::Key(number));
-        fields.push(schema.field_with_name(key).unwrap().clone());
-    }
-    if windows {
-        columns.extend([OutputColumn::WindowStart, OutputColumn::WindowEnd]);
-        fields.extend(["start", "end"].map(|name| Field::new(name, time_type(), false)));
-    }
-    for (number, aggregate) in aggregates.iter().enumerate() {
-        columns.push(OutputColumn::Aggregate(number));
-        let of = aggregate.function.field();
-        fields.push(Field::new(
-            format!("a{number}"),
-            of.data_type().clone(),
-            true,
-        ));
-    }
-    (columns, Arc::new(Schema::new(fields)))
-}
-
-fn event_time() -> EventTime {
-    EventTime {
-        expr: col("ts", &input_schema()).unwrap(),
-        data_type: time_type(),
-        lag_us: 0,
-    }
-}
-
-fn plan(root: Node, changes: bool) -> Plan {
-    Plan {
-        stamps: Vec::new(),
-        root,
-        schema: input_schema(),
-        changes,
-        late: vec![input_schema()],
-    }
-}
-
-fn input() -> Box<Node> {
-    Box::new(Node::Input { input: 0 })
-}
-
-fn windows(keys: &[&str], size: i64, slide: i64, from: Box<Node>) -> Plan {
-    let aggregates = aggregates(&input_schema());
-    let (output, schema) = output(keys, &aggregates, true);
-    let spec = Arc::new(WindowSpec {
-        stage: 0,
-        time: event_time(),
-        size,
-        slide,
-        grouping: grouping(keys, aggregates),
-        output,
-        schema,
-    });
-    plan(Node::Window { from, spec }, false)
-}
-
-fn sessions(keys: &[&str]) -> Plan {
-    let mut all = aggregates(&input_schema());
-    let (output, schema) = output(keys, &all, true);
-    for function in [min_max::min_udaf(), min_max::max_udaf()] {
-        all.push(aggregate(function, "ts", &input_schema()));
-    }
-    let spec = Arc::new(SessionSpec {
-        stage: 0,
-        time: event_time(),
-        gap: 2 * SECOND,
-        grouping: grouping(keys, all),
-        output,
-        schema,
-    });
-    plan(
-        Node::Session {
-            from: input(),
-            spec,
-        },
-        false,
-    )
-}
-
-fn keyed(keys: &[&str]) -> Plan {
-    let aggregates = aggregates(&input_schema());
-    let (output, schema) = output(keys, &aggregates, false);
-    let grouping = grouping(keys, aggregates);
-    let spec = Arc::new(KeyedSpec {
-        total: grouping.total_of_nothing().unwrap(),
-        grouping,
-        output,
-        schema,
-    });
-    plan(
-        Node::Keyed {
-            from: input(),
-            spec,
-        },
-        true,
-    )
-}
-
-/// A tumbling window over two inputs, the second of which is two seconds behind in what it says.
-fn united() -> Plan {
-    let from = vec![Node::Input { input: 0 }, Node::Input { input: 1 }];
-    windows(
-        &["name"],
-        5 * SECOND,
-        5 * SECOND,
-        Box::new(Node::Union { from }),
-    )
-}
-
-/// Every kind of stage, with no, one and several keys.
-fn plans() -> Vec<(&'static str, Plan)> {
-    vec![
-        (
-            "tumble",
-            windows(&["name"], 5 * SECOND, 5 * SECOND, input()),
-        ),
-        (
-            "tumble, two keys",
-            windows(&["number", "name"], 9 * SECOND, 9 * SECOND, input()),
-        ),
-        (
-            "tumble, no key",
-            windows(&[], 5 * SECOND, 5 * SECOND, input()),
-        ),
-        ("hop", windows(&["name"], 12 * SECOND, 3 * SECOND, input())),
-        ("session", sessions(&["number"])),
-        ("session, two keys", sessions(&["name", "number"])),
-        ("keyed", keyed(&["name", "number"])),
-        ("keyed, no key", keyed(&[])),
-        ("union", united()),
-    ]
-}
-
-fn inputs(plan: &Plan) -> usize {
-    match &plan.root {
-        Node::Window { from, .. } => match from.as_ref() {
-            Node::Union { from } => from.len(),
-            _ => 1,
-        },
-        _ => 1,
-    }
-}
-
-/// Runs `steps` on `workers`, from `states` if there are some, and saves after those steps that
-/// `saves` says. Gives what came out of each step and what was known in the end.
+/// Runs `steps` on `workers`, from `states` if there are some, and saves after the steps for which
+/// `saves` is true. Returns the output of each step, and the states at the end.
 fn run(
     plan: &Plan,
     workers: usize,
-    steps: &[Step],
+    steps: &[InputStep],
     states: Option<&States>,
     saves: fn(usize) -> bool,
 ) -> (Vec<Lines>, States) {
     let (plan, steps, states) = (plan.clone(), steps.to_vec(), states.cloned());
-    // The last one, so that home is not where things begin.
+    // The last worker, so that home differs from the first.
     let home = workers - 1;
     let out = Arc::new(Mutex::new(Vec::new()));
     let collected = Arc::clone(&out);
@@ -334,7 +133,7 @@ fn run(
             index: timely.index(),
             peers: timely.peers(),
         };
-        let failure = Failure::default();
+        let failure = QueryFailure::default();
         let inputs = inputs(&plan);
         let built = timely
             .dataflow::<u64, _, _>(|scope| build(scope, &plan, inputs, home, &failure))
@@ -381,16 +180,17 @@ fn run(
     (out, states)
 }
 
-fn feed(built: &mut Built, step: &Step, epoch: u64, share: Share) {
+fn feed(built: &mut Built, step: &InputStep, epoch: u64, share: Share) {
     for (number, input) in built.inputs.iter_mut().enumerate() {
         for (turn, batch) in step.batches[number].iter().enumerate() {
             if (step.number + turn) % share.peers == share.index {
                 input.send(StreamElement::Rows(batch.clone()));
             }
         }
-        // Not every input says something in every step.
-        let speaks = !(step.number + number).is_multiple_of(3) || step.watermark == Watermark::END;
-        if share.index == number % share.peers && speaks {
+        // Not every input has a watermark in every step.
+        let has_watermark =
+            !(step.number + number).is_multiple_of(3) || step.watermark == Watermark::END;
+        if share.index == number % share.peers && has_watermark {
             let watermark = match step.watermark {
                 Watermark::END => Watermark::END,
                 Watermark { at_us, idle } => Watermark {
@@ -404,11 +204,11 @@ fn feed(built: &mut Built, step: &Step, epoch: u64, share: Share) {
     }
 }
 
-/// The rows of chunks; late ones are marked. And the watermarks.
-fn lines(chunks: Vec<StreamElement>) -> Lines {
+/// The rows of elements; late ones are marked. And the watermarks.
+fn lines(elements: Vec<StreamElement>) -> Lines {
     let mut lines = Vec::new();
-    for chunk in chunks {
-        let (mark, rows) = match chunk {
+    for element in elements {
+        let (mark, rows) = match element {
             StreamElement::Rows(rows) => ("", rows),
             StreamElement::Late { rows, .. } => ("late", rows),
             StreamElement::Watermark(watermark) => {
@@ -427,7 +227,7 @@ fn lines(chunks: Vec<StreamElement>) -> Lines {
     lines
 }
 
-/// The lines of all rows, sorted. Lists of what came are sorted too.
+/// The lines of all rows, sorted, with the lists in them sorted too.
 fn in_all(steps: &[Lines]) -> Lines {
     let sorted = |line: &String| match line.split_once('[') {
         Some((before, list)) => {
@@ -447,7 +247,7 @@ fn in_all(steps: &[Lines]) -> Lines {
     lines
 }
 
-/// As if it had been written to a file and read again.
+/// The states after a round trip through Arrow IPC, as through a file.
 fn through_ipc(states: &States) -> States {
     let run = |run: &Run| {
         let mut bytes = Vec::new();

@@ -1,37 +1,52 @@
 //! The logs of all sources as one sequence of steps.
 //!
-//! Each record has the number of the step that took it, over all sources and runs of the engine. This
-//! merges the logs by that number, so what was one step is one step again, with the same batches.
+//! Each record has the number of the step that took it, over all sources and starts of the engine.
+//! [`WalMerge`] merges the logs by that number, so what was one step is one step again, with the same
+//! batches.
 
-use std::sync::Arc;
-
+use arrow::datatypes::SchemaRef;
 use headwater_log::LogScan;
 
-use super::feed::Replayed;
-use super::record::Codec;
+use super::source_step::SourceStep;
+use super::wal_record::WalRecordCodec;
 use super::wal_writer::WalWriter;
 use crate::error::{Error, Result};
-use crate::topic::{Topic, TopicId};
+
+/// The number of a source in this process: that of its topic.
+type SourceId = u64;
+
+/// A record of a log that is fed again.
+#[derive(Debug, Clone)]
+pub(crate) struct Replayed {
+    pub source: SourceId,
+    pub taken: SourceStep,
+    /// The offset behind its last row.
+    pub end: u64,
+    /// The number of the step that took it.
+    pub sequence: u64,
+}
 
 /// Reads logs in the order of their steps.
 #[derive(Default)]
-pub(crate) struct Replay {
-    sources: Vec<Reading>,
+pub(crate) struct WalMerge {
+    logs: Vec<MergedLog>,
 }
 
-struct Reading {
-    source: TopicId,
-    codec: Codec,
+/// One of the logs, and its record that comes next.
+struct MergedLog {
+    source: SourceId,
+    codec: WalRecordCodec,
     records: LogScan,
     next: Option<Replayed>,
 }
 
-impl Replay {
-    /// Adds a source: its records of steps after `after`. If retention has removed some of those it
-    /// begins with the first that is kept, and tells how many rows are gone.
+impl WalMerge {
+    /// Adds the records of `source` of steps after `after`. If retention has removed some of those,
+    /// the merge begins with the first record that is left and this returns the number of rows gone.
     pub fn add(
         &mut self,
-        topic: &Arc<Topic>,
+        source: SourceId,
+        schema: &SchemaRef,
         wal_writer: &WalWriter,
         after: u64,
     ) -> Result<Option<u64>> {
@@ -39,41 +54,41 @@ impl Replay {
         let (records, lost) = match reader.from_sequence(after + 1) {
             Err(headwater_log::Error::Removed { wanted, first_kept }) => {
                 let records = reader.read_from(first_kept).map_err(Error::data)?;
-                // Who reads from the beginning wants what is there.
+                // A caller that reads from the beginning asks for what is left, and misses nothing.
                 let lost = (after > 0).then(|| first_kept.saturating_sub(wanted));
                 (records, lost)
             }
             records => (records.map_err(Error::data)?, None),
         };
-        let mut reading = Reading {
-            source: topic.id,
-            codec: Codec::new(&topic.relation.schema).map_err(Error::data)?,
+        let mut log = MergedLog {
+            source,
+            codec: WalRecordCodec::new(schema).map_err(Error::data)?,
             records,
             next: None,
         };
-        reading.advance()?;
-        self.sources.push(reading);
+        log.advance()?;
+        self.logs.push(log);
         Ok(lost)
     }
 
-    /// The next step: what it took from each source. `None` when the logs have been read.
+    /// The next step: what it took from each source. `None` at the end of all logs.
     pub fn next_step(&mut self) -> Result<Option<Vec<Replayed>>> {
-        let numbers = self.sources.iter().filter_map(|it| it.next.as_ref());
+        let numbers = self.logs.iter().filter_map(|log| log.next.as_ref());
         let Some(step) = numbers.map(|next| next.sequence).min() else {
             return Ok(None);
         };
         let mut taken = Vec::new();
-        for source in &mut self.sources {
-            while let Some(next) = source.next.take_if(|next| next.sequence == step) {
+        for log in &mut self.logs {
+            while let Some(next) = log.next.take_if(|next| next.sequence == step) {
                 taken.push(next);
-                source.advance()?;
+                log.advance()?;
             }
         }
         Ok(Some(taken))
     }
 }
 
-impl Reading {
+impl MergedLog {
     fn advance(&mut self) -> Result<()> {
         let Some(record) = self.records.next().map_err(Error::data)? else {
             return Ok(());

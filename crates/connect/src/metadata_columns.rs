@@ -1,10 +1,10 @@
-//! Columns that no message brings: when a row arrived, and from where.
+//! Metadata columns: when a row arrived, and from where.
 //!
-//! A source that declares a column `_arrival` (a TIMESTAMP) or `_origin` (a VARCHAR) has it filled here,
+//! A source may declare a column `_arrival` (a TIMESTAMP) or `_origin` (a VARCHAR). It is filled here,
 //! whatever the connector and the format: neither of them ever sees such a column. `_arrival` is when
 //! the first message of the delivery was received, so rows that arrived together have one time;
 //! `_origin` is the path, URL or stream that the connector names, NULL if it names none. `_stream` is the
-//! same by the name that reads better for a process: 'stdout' or 'stderr'.
+//! same column under the name that fits a process: 'stdout' or 'stderr'.
 
 use std::sync::Arc;
 
@@ -19,35 +19,33 @@ const ARRIVAL: &str = "_arrival";
 const ORIGIN: &str = "_origin";
 const STREAM: &str = "_stream";
 
-/// Whether a column is filled here.
-fn is_stamp(field: &Field) -> bool {
+fn is_metadata(field: &Field) -> bool {
     [ARRIVAL, ORIGIN, STREAM].contains(&field.name().as_str())
 }
 
-/// The columns that the connector and its format are to fill: those of `columns` that are not filled
-/// here.
+/// The columns that the connector and its format fill: those of `columns` that are not metadata.
 pub(crate) fn without(columns: &SchemaRef) -> SchemaRef {
-    if !columns.fields().iter().any(|field| is_stamp(field)) {
+    if !columns.fields().iter().any(|field| is_metadata(field)) {
         return columns.clone();
     }
-    let others = columns.fields().iter().filter(|field| !is_stamp(field));
+    let others = columns.fields().iter().filter(|field| !is_metadata(field));
     Arc::new(Schema::new(others.cloned().collect::<Vec<_>>()))
 }
 
-/// The columns of a source: those that its connector settled on, and the stamps that were declared, in
-/// the order of the declaration if it names them all, else behind the others.
+/// The columns of a source: those that its connector settled on, and the metadata columns that were
+/// declared, in the order of the declaration if it names them all, else behind the others.
 pub(crate) fn with(settled: &SchemaRef, declared: &SchemaRef) -> Result<SchemaRef> {
-    let stamps = declared.fields().iter().filter(|field| is_stamp(field));
-    stamps.clone().try_for_each(|field| usable(field))?;
-    if settled.fields().len() + stamps.clone().count() != declared.fields().len() {
-        let all = settled.fields().iter().chain(stamps);
+    let metadata = declared.fields().iter().filter(|field| is_metadata(field));
+    metadata.clone().try_for_each(|field| usable(field))?;
+    if settled.fields().len() + metadata.clone().count() != declared.fields().len() {
+        let all = settled.fields().iter().chain(metadata);
         return Ok(Arc::new(Schema::new(all.cloned().collect::<Vec<_>>())));
     }
     let mut others = settled.fields().iter();
     let all = declared
         .fields()
         .iter()
-        .filter_map(|field| match is_stamp(field) {
+        .filter_map(|field| match is_metadata(field) {
             true => Some(field),
             false => others.next(),
         });
@@ -68,8 +66,8 @@ fn usable(field: &Field) -> Result<()> {
     })
 }
 
-/// Rows of `columns`, made of rows without stamps.
-pub(crate) fn stamp(
+/// Rows of `columns`, made of rows without metadata columns.
+pub(crate) fn add(
     rows: &RecordBatch,
     columns: &SchemaRef,
     arrival_us: i64,
@@ -114,7 +112,7 @@ mod tests {
     const MILLIS: DataType = DataType::Timestamp(TimeUnit::Millisecond, None);
 
     #[test]
-    fn stamps_stand_where_they_were_declared() {
+    fn metadata_columns_keep_their_declared_place() {
         let declared = schema(&[
             (ORIGIN, DataType::Utf8, true),
             ("line", DataType::Utf8, false),
@@ -126,13 +124,13 @@ mod tests {
         assert_eq!(with(&inner, &declared).unwrap(), declared);
         let lines: ArrayRef = Arc::new(StringArray::from(vec!["a", "b"]));
         let rows = RecordBatch::try_new(inner, vec![lines]).unwrap();
-        let stamped = stamp(&rows, &declared, 1_234_567, Some("here")).unwrap();
-        assert_eq!(stamped.column(0).as_string::<i32>().value(1), "here");
-        assert_eq!(stamped.column(1).as_string::<i32>().value(1), "b");
-        let arrivals = stamped.column(2).as_primitive::<TimestampMillisecondType>();
+        let added = add(&rows, &declared, 1_234_567, Some("here")).unwrap();
+        assert_eq!(added.column(0).as_string::<i32>().value(1), "here");
+        assert_eq!(added.column(1).as_string::<i32>().value(1), "b");
+        let arrivals = added.column(2).as_primitive::<TimestampMillisecondType>();
         assert_eq!(arrivals.values(), &[1_234, 1_234]);
-        assert_eq!(stamped.column(3).as_string::<i32>().value(0), "here");
-        let unknown = stamp(&rows, &declared, 0, None).unwrap();
+        assert_eq!(added.column(3).as_string::<i32>().value(0), "here");
+        let unknown = add(&rows, &declared, 0, None).unwrap();
         assert_eq!(unknown.column(0).null_count(), 2);
         assert_eq!(unknown.column(3).null_count(), 2);
     }
@@ -147,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn stamps_have_types() {
+    fn metadata_columns_have_fixed_types() {
         let none = schema(&[]);
         for wrong in [
             (ARRIVAL, DataType::Int64, true),

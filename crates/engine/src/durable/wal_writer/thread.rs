@@ -1,9 +1,9 @@
-//! The thread of a journal: it writes what waits into the log, again and again until the disk takes it.
+//! The thread of a WAL writer: it writes the queue into the log, and retries until the disk accepts it.
 //!
-//! A record is lz4 compressed where that pays ([`AdaptiveCompression`]), and written as it is elsewhere. After a failed
-//! fsync nobody can tell what is on disk: then the log is opened again, which writes once more what it
-//! cannot be sure of. What a full disk does not take waits, and retention makes room if it can. When the
-//! thread ends, in whatever way, nobody waits for it any more.
+//! A record is lz4 compressed where that pays ([`AdaptiveCompression`]). After a failed fsync it is
+//! unknown what is on disk: then the thread opens the log again, which rewrites what may be missing.
+//! What a full disk rejects waits, and retention makes room if it can. However the thread ends, all
+//! callers that wait for it wake up.
 
 use std::collections::VecDeque;
 use std::sync::atomic::Ordering;
@@ -14,50 +14,53 @@ use arrow::buffer::Buffer;
 use arrow::error::ArrowError;
 use headwater_log::{Append, LogReader, LogWriter};
 
-use super::{Job, Opening, Settings, Shared};
+use super::shared::{Job, WalSettings, WalShared};
+use crate::clock::now_us;
 use crate::durable::adaptive_compression::AdaptiveCompression;
-use crate::durable::now_us;
-use crate::durable::record::{Codec, Taken, pressed};
-use crate::ingest::{EventTimeColumn, span_us};
+use crate::durable::source_step::SourceStep;
+use crate::durable::wal_record::{WalRecordCodec, compress};
+use crate::event_time::{EventTimeColumn, span_us};
 
-/// How long after a failure the disk is tried again.
-const RETRY: Duration = Duration::from_millis(200);
+/// Delay after a failure before the thread tries the disk again.
+const RETRY_DELAY: Duration = Duration::from_millis(200);
 
-/// What the thread holds.
-pub(super) struct Writer {
-    ending: Ending,
-    shared: Arc<Shared>,
+/// Opens the log again after an fsync of it has failed.
+pub(super) type ReopenLog = Box<dyn Fn() -> Result<LogWriter, String> + Send>;
+
+pub(super) struct WalThread {
+    guard: WalThreadGuard,
+    shared: Arc<WalShared>,
     log: LogWriter,
     reader: Arc<Mutex<LogReader>>,
-    open: Opening,
-    codec: Codec,
-    press: AdaptiveCompression,
-    settings: Settings,
+    reopen: ReopenLog,
+    codec: WalRecordCodec,
+    compression: AdaptiveCompression,
+    settings: WalSettings,
 }
 
-impl Writer {
-    /// Writes `log`, and puts a new reader into `reader` when it had to `open` it again.
+impl WalThread {
+    /// Writes `log`. Puts a new reader into `reader` after a `reopen`.
     pub fn new(
-        shared: &Arc<Shared>,
+        shared: &Arc<WalShared>,
         log: LogWriter,
         reader: &Arc<Mutex<LogReader>>,
-        open: Opening,
-        codec: Codec,
-        settings: Settings,
+        reopen: ReopenLog,
+        codec: WalRecordCodec,
+        settings: WalSettings,
     ) -> Self {
         Self {
-            ending: Ending(Arc::clone(shared)),
+            guard: WalThreadGuard(Arc::clone(shared)),
             shared: Arc::clone(shared),
             log,
             reader: Arc::clone(reader),
-            open,
+            reopen,
             codec,
-            press: AdaptiveCompression::default(),
+            compression: AdaptiveCompression::default(),
             settings,
         }
     }
 
-    /// Until the journal is closed.
+    /// Runs until the WAL writer is closed.
     pub fn run(mut self) {
         let shared = Arc::clone(&self.shared);
         loop {
@@ -75,12 +78,14 @@ impl Writer {
             let sync = std::mem::take(&mut queue.sync_wanted) || self.settings.sync || closing;
             queue.retain_wanted = false;
             drop(queue);
-            let rested = began.elapsed();
+            let idle = began.elapsed();
             if broken {
-                self.mend();
+                self.reopen_until_it_works();
             }
-            let taken = self.write_all(jobs, time.as_ref(), rested);
-            self.sync(sync || taken == Waiting::Yes);
+            let awaited = self.write_all(jobs, time.as_ref(), idle);
+            if sync || awaited {
+                self.log.durability().request();
+            }
             self.retain();
             if closing && shared.lock().jobs.is_empty() {
                 break;
@@ -89,63 +94,56 @@ impl Writer {
         if let Err(error) = self.log.close() {
             tracing::error!(source = shared.name, %error, "the log could not be synced");
         }
-        drop(self.ending);
+        drop(self.guard);
     }
 
-    /// Writes the jobs; whether somebody waits for one of them.
+    /// Writes the jobs; returns whether a push waits for one of them.
     fn write_all(
         &mut self,
         jobs: VecDeque<(Job, usize)>,
         time: Option<&EventTimeColumn>,
-        rested: Duration,
-    ) -> Waiting {
-        let mut waiting = Waiting::No;
-        // The time to rest is gone with the first.
-        let mut rested = rested;
+        mut idle: Duration,
+    ) -> bool {
+        let mut awaited = false;
         let mut jobs = jobs.into_iter();
         while let Some((mut job, bytes)) = jobs.next() {
             let acks = std::mem::take(&mut job.acks);
             if !acks.is_empty() {
-                waiting = Waiting::Yes;
-                rested = Duration::ZERO;
+                awaited = true;
+                idle = Duration::ZERO;
             }
-            let Some(end) = self.write(&job, time, std::mem::take(&mut rested)) else {
-                self.give_up(&job, jobs.map(|(job, _)| job));
+            // Only the first record can use the idle time.
+            let Some(end) = self.write(&job, time, std::mem::take(&mut idle)) else {
+                self.report_lost(&job, jobs.map(|(job, _)| job));
                 break;
             };
             self.shared.written.fetch_add(1, Ordering::Release);
             self.shared.wrote(bytes);
             if !acks.is_empty() {
-                self.shared.wait_for(end, acks);
+                self.shared.acknowledge_at(end, acks);
             }
         }
-        // There may be rows to be read.
+        // Callers of `catch_up` may wait for these records.
         drop(self.shared.lock());
         self.shared.changed.notify_all();
-        waiting
+        awaited
     }
 
-    /// The database closes and the disk takes nothing: says what is lost by that.
-    fn give_up(&self, first: &Job, others: impl Iterator<Item = Job>) {
+    /// The database closes and the disk rejects records: logs what is lost.
+    fn report_lost(&self, first: &Job, others: impl Iterator<Item = Job>) {
         let others = others.map(|job| job.taken.row_count());
         let rows = first.taken.row_count() + others.sum::<usize>();
         tracing::error!(
             source = self.shared.name,
             rows,
-            "closed before the disk took these rows"
+            "closed before these rows could be written"
         );
     }
 
-    /// Appends one record, again and again until the disk takes it; `None` if the database closes
-    /// before it does.
-    fn write(
-        &mut self,
-        job: &Job,
-        time: Option<&EventTimeColumn>,
-        rested: Duration,
-    ) -> Option<u64> {
+    /// Appends one record, and retries until the disk accepts it; `None` if the database closes first.
+    fn write(&mut self, job: &Job, time: Option<&EventTimeColumn>, idle: Duration) -> Option<u64> {
         loop {
-            let error = match self.try_write(job, time, rested) {
+            let error = match self.try_write(job, time, idle) {
                 Ok(end) => {
                     self.recovered();
                     return Some(end);
@@ -153,50 +151,50 @@ impl Writer {
                 Err(error) => error,
             };
             self.shared.failed(error.to_string());
-            if error.is_broken() && self.mend() {
+            if error.is_broken() && self.reopen_until_it_works() {
                 continue;
             }
-            // On a full disk, what may go makes room.
+            // On a full disk, retention may make room.
             self.retain();
-            if self.rest() {
+            if self.closes_within_delay() {
                 return None;
             }
         }
     }
 
-    /// Waits a little before the disk is tried again; whether the database closes.
-    fn rest(&self) -> bool {
+    /// Waits for [`RETRY_DELAY`]; returns whether the database closes.
+    fn closes_within_delay(&self) -> bool {
         let queue = self.shared.lock();
         let (queue, _) = self
             .shared
             .changed
-            .wait_timeout_while(queue, RETRY, |queue| !queue.closed)
+            .wait_timeout_while(queue, RETRY_DELAY, |queue| !queue.closed)
             .unwrap_or_else(PoisonError::into_inner);
         queue.closed
     }
 
-    /// Opens the log again after a failed fsync, which makes durable what it holds; false if the
-    /// database closes before that succeeds.
-    fn mend(&mut self) -> bool {
+    /// Opens the log again after a failed fsync, which makes its rows durable; false if the database
+    /// closes before that succeeds.
+    fn reopen_until_it_works(&mut self) -> bool {
         loop {
-            match self.reopen() {
+            match self.try_reopen() {
                 Ok(()) => {
                     self.recovered();
                     return true;
                 }
                 Err(problem) => self.shared.failed(problem),
             }
-            if self.rest() {
+            if self.closes_within_delay() {
                 return false;
             }
         }
     }
 
-    fn reopen(&mut self) -> Result<(), String> {
-        let log = (self.open)()?;
+    fn try_reopen(&mut self) -> Result<(), String> {
+        let log = (self.reopen)()?;
         let (was, is) = (self.log.end(), log.end());
         if (is.offset, is.sequence) < (was.offset, was.sequence) {
-            // The system had dropped what the fsync did not write, and the queries have seen it.
+            // The system dropped rows that the fsync did not write, and the queries have seen them.
             let (had, has) = (was.offset, is.offset);
             return Err(format!(
                 "after a failed fsync the log ends at row {has} rather than {had}; open the database again"
@@ -214,9 +212,9 @@ impl Writer {
         &mut self,
         job: &Job,
         time: Option<&EventTimeColumn>,
-        rested: Duration,
-    ) -> Result<u64, Refused> {
-        let parts = self.parts(&job.taken, rested)?;
+        idle: Duration,
+    ) -> Result<u64, AppendError> {
+        let parts = self.encode(&job.taken, idle)?;
         let payload: Vec<&[u8]> = parts.iter().map(|part| part.as_slice()).collect();
         let append = Append {
             rows: job.taken.row_count() as u32,
@@ -228,40 +226,34 @@ impl Writer {
         let began = Instant::now();
         let end = self.log.append(&append)?.offset;
         let bytes = payload.iter().map(|part| part.len()).sum();
-        self.press.wrote(bytes, began.elapsed());
+        self.compression.wrote(bytes, began.elapsed());
         Ok(end)
     }
 
     /// The bytes of a record, compressed if that pays.
-    fn parts(&mut self, taken: &Taken, rested: Duration) -> Result<Vec<Buffer>, ArrowError> {
+    fn encode(&mut self, taken: &SourceStep, idle: Duration) -> Result<Vec<Buffer>, ArrowError> {
         let parts = self.codec.encode(taken)?;
         let bytes = parts.iter().map(Buffer::len).sum();
-        if !self.press.pays(bytes, rested) {
+        if !self.compression.pays(bytes, idle) {
             return Ok(parts);
         }
         let began = Instant::now();
-        let pressed = pressed(&parts);
-        let left = pressed.iter().map(Buffer::len).sum();
-        self.press.pressed(bytes, left, began.elapsed());
-        Ok(pressed)
+        let compressed = compress(&parts);
+        let to = compressed.iter().map(Buffer::len).sum();
+        self.compression.compressed(bytes, to, began.elapsed());
+        Ok(compressed)
     }
 
     fn recovered(&self) {
         if self.shared.failing.swap(false, Ordering::Relaxed) {
-            tracing::info!(source = self.shared.name, "the log is written again");
+            tracing::info!(source = self.shared.name, "the log can be written again");
             self.shared.lock().problem = None;
             self.shared.bell.ring();
         }
     }
 
-    fn sync(&mut self, wanted: bool) {
-        if wanted {
-            self.log.durability().request();
-        }
-    }
-
     fn retain(&mut self) {
-        let needed = self.shared.kept().older;
+        let needed = self.shared.needs().older;
         match self.log.retain(now_us(), &self.settings.retention, needed) {
             Ok(removed) => {
                 for segment in removed {
@@ -279,10 +271,10 @@ impl Writer {
     }
 }
 
-/// When the thread ends, in whatever way, nobody waits for it any more.
-struct Ending(Arc<Shared>);
+/// Wakes all callers when the thread ends, also by a panic.
+struct WalThreadGuard(Arc<WalShared>);
 
-impl Drop for Ending {
+impl Drop for WalThreadGuard {
     fn drop(&mut self) {
         let mut queue = self.0.lock();
         let lost: usize = queue
@@ -292,7 +284,11 @@ impl Drop for Ending {
             .sum();
         if lost > 0 {
             let name = &self.0.name;
-            tracing::error!(source = name, rows = lost, "rows did not come into the log");
+            tracing::error!(
+                source = name,
+                rows = lost,
+                "rows were not written to the log"
+            );
         }
         queue.closed = true;
         drop(queue);
@@ -303,22 +299,16 @@ impl Drop for Ending {
 
 /// Why a record was not appended.
 #[derive(Debug, thiserror::Error)]
-enum Refused {
+enum AppendError {
     #[error(transparent)]
     Encode(#[from] ArrowError),
     #[error(transparent)]
     Log(#[from] headwater_log::Error),
 }
 
-impl Refused {
+impl AppendError {
     /// Whether the log must be opened again.
     fn is_broken(&self) -> bool {
         matches!(self, Self::Log(headwater_log::Error::SyncFailed { .. }))
     }
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Waiting {
-    Yes,
-    No,
 }

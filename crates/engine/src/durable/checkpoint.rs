@@ -1,35 +1,35 @@
-//! What a checkpoint holds: everything that is known between two steps.
+//! What a checkpoint holds: the state of the whole engine between two steps.
 //!
-//! [`State`] is one type with two lives. In memory its runs are Arrow batches ([`Run`]); in a manifest
-//! they are places in data files. [`State::try_map`] leads from one to the other. Names, not numbers,
-//! say what belongs to what, since a restart gives new numbers.
+//! [`Checkpoint`] is one type in two forms. In memory its runs are Arrow batches ([`Run`]); in a
+//! manifest they are locations in data files. [`Checkpoint::try_map`] converts one into the other.
+//! Names, not numbers, link the parts, since a restart gives new numbers.
 
 use std::collections::BTreeMap;
 
 use arrow::array::RecordBatch;
+use headwater_connect::Cursor;
 use serde::{Deserialize, Serialize};
 
-use super::feed::SourceState;
 use crate::dataflow::{Run, StageState, Watermark};
-use crate::source::WatermarkConfig;
+use crate::event_time::WatermarkConfig;
 use crate::streams::LifecycleState;
 
-/// Everything that is known between two steps.
+/// The state of the engine between two steps.
 #[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct State<R> {
+pub(crate) struct Checkpoint<R> {
     /// The number of the last step.
     pub sequence: u64,
-    /// What was created, in order.
+    /// The statements that created what exists, in order.
     pub definitions: Vec<Definition>,
-    /// What streams were doing.
+    /// The status of each stream.
     pub streams: LifecycleState,
-    pub sources: BTreeMap<String, SourceState>,
-    pub topics: BTreeMap<String, TopicState<R>>,
-    pub queries: BTreeMap<String, QueryState<R>>,
-    pub sinks: BTreeMap<String, SinkState<R>>,
+    pub sources: BTreeMap<String, SourceCheckpoint>,
+    pub topics: BTreeMap<String, TopicCheckpoint<R>>,
+    pub queries: BTreeMap<String, QueryCheckpoint<R>>,
+    pub sinks: BTreeMap<String, SinkCheckpoint<R>>,
 }
 
-impl<R> Default for State<R> {
+impl<R> Default for Checkpoint<R> {
     fn default() -> Self {
         Self {
             sequence: 0,
@@ -43,42 +43,65 @@ impl<R> Default for State<R> {
     }
 }
 
-/// A statement that created something, and what later changed of it.
+/// A statement that created something, and the later changes to it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Definition {
-    /// What it created.
+    /// The name of what it created.
     pub name: String,
-    /// The statement, as it was written.
+    /// The statement, as the user wrote it.
     pub text: String,
-    /// Event time that a handle brought.
+    /// Event time that a handle declared.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub event_time: Option<WatermarkConfig>,
-    /// The ALTER statement that says all that was changed since; empty if nothing was.
+    /// One ALTER statement with all changes since; empty if there are none.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub altered: String,
 }
 
-/// A source, its bad rows, a stream, a view or its late rows.
+/// How far the queries have been fed from a source.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct SourceCheckpoint {
+    /// The offset behind the last row.
+    pub offset: u64,
+    /// The number of the step that took the last record; 0 before the first.
+    pub sequence: u64,
+    pub watermark: Watermark,
+    /// The position in the external system behind the rows that were fed.
+    pub cursor: Option<Cursor>,
+}
+
+impl Default for SourceCheckpoint {
+    fn default() -> Self {
+        Self {
+            offset: 0,
+            sequence: 0,
+            watermark: Watermark::START,
+            cursor: None,
+        }
+    }
+}
+
+/// The state of a topic: a source, its bad rows, a stream, a view or its late rows.
 #[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct TopicState<R> {
+pub(crate) struct TopicCheckpoint<R> {
     /// Rows published so far.
     pub rows: u64,
     pub watermark: Option<Watermark>,
-    /// Why its query has failed, if it has.
+    /// The failure of its query.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failure: Option<String>,
-    /// The rows that it keeps.
+    /// The rows of a view.
     pub kept: Vec<R>,
 }
 
-/// A query: what each stage of each worker knows.
+/// The state of a query: that of each stage on each worker.
 #[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct QueryState<R> {
-    /// Worker by worker, stage by stage.
-    pub workers: BTreeMap<usize, Vec<StagePart<R>>>,
+pub(crate) struct QueryCheckpoint<R> {
+    /// By the number of the worker, its stages in their order.
+    pub workers: BTreeMap<usize, Vec<StageState<R>>>,
 }
 
-impl<R> Default for QueryState<R> {
+impl<R> Default for QueryCheckpoint<R> {
     fn default() -> Self {
         Self {
             workers: BTreeMap::new(),
@@ -86,23 +109,16 @@ impl<R> Default for QueryState<R> {
     }
 }
 
-/// One stage on one worker.
+/// The state of a sink.
 #[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct StagePart<R> {
-    pub facts: BTreeMap<String, i64>,
-    pub runs: Vec<R>,
-}
-
-/// A sink.
-#[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct SinkState<R> {
-    /// Its place in the outside system after the last complete write.
+pub(crate) struct SinkCheckpoint<R> {
+    /// The sink's position in the external system after the last complete write.
     pub receipt: Option<serde_json::Value>,
-    /// Rows that were not written yet.
+    /// Rows that the sink has not written yet.
     pub waiting: Vec<R>,
 }
 
-impl<R> Default for SinkState<R> {
+impl<R> Default for SinkCheckpoint<R> {
     fn default() -> Self {
         Self {
             receipt: None,
@@ -111,41 +127,28 @@ impl<R> Default for SinkState<R> {
     }
 }
 
-impl QueryState<Run> {
-    /// Stage number `stage`, as all workers knew it.
+impl QueryCheckpoint<Run> {
+    /// The states of stage number `stage` on all workers.
     pub fn stage(&self, stage: usize) -> Vec<StageState> {
-        let parts = self.workers.values().filter_map(|stages| stages.get(stage));
-        let states = parts.map(|part| StageState {
-            facts: part.facts.clone(),
-            runs: part.runs.clone(),
-        });
-        states.collect()
+        let states = self.workers.values().filter_map(|stages| stages.get(stage));
+        states.cloned().collect()
     }
 }
 
-impl From<StageState> for StagePart<Run> {
-    fn from(state: StageState) -> Self {
-        Self {
-            facts: state.facts,
-            runs: state.runs,
-        }
-    }
-}
-
-impl SinkState<Run> {
-    /// With rows that wait in this order.
+impl SinkCheckpoint<Run> {
+    /// The rows of `waiting` are written in this order.
     pub fn new(receipt: Option<serde_json::Value>, waiting: Vec<RecordBatch>) -> Self {
         let waiting = waiting.into_iter().map(|rows| Run::new(0, rows)).collect();
         Self { receipt, waiting }
     }
 }
 
-impl<R> State<R> {
-    /// The same with other runs.
-    pub fn try_map<S, E>(self, mut map: impl FnMut(R) -> Result<S, E>) -> Result<State<S>, E> {
+impl<R> Checkpoint<R> {
+    /// Replaces each run by what `map` makes of it.
+    pub fn try_map<S, E>(self, mut map: impl FnMut(R) -> Result<S, E>) -> Result<Checkpoint<S>, E> {
         let map = &mut map;
         let topics = self.topics.into_iter().map(|(name, topic)| {
-            let topic = TopicState {
+            let topic = TopicCheckpoint {
                 rows: topic.rows,
                 watermark: topic.watermark,
                 failure: topic.failure,
@@ -157,7 +160,7 @@ impl<R> State<R> {
         let queries = self.queries.into_iter().map(|(name, query)| {
             let workers = query.workers.into_iter().map(|(worker, stages)| {
                 let stages = stages.into_iter().map(|stage| {
-                    Ok(StagePart {
+                    Ok(StageState {
                         facts: stage.facts,
                         runs: all(stage.runs, map)?,
                     })
@@ -165,17 +168,17 @@ impl<R> State<R> {
                 Ok((worker, stages.collect::<Result<_, E>>()?))
             });
             let workers = workers.collect::<Result<_, E>>()?;
-            Ok((name, QueryState { workers }))
+            Ok((name, QueryCheckpoint { workers }))
         });
         let queries = queries.collect::<Result<_, E>>()?;
         let sinks = self.sinks.into_iter().map(|(name, sink)| {
-            let sink = SinkState {
+            let sink = SinkCheckpoint {
                 receipt: sink.receipt,
                 waiting: all(sink.waiting, map)?,
             };
             Ok((name, sink))
         });
-        Ok(State {
+        Ok(Checkpoint {
             sequence: self.sequence,
             definitions: self.definitions,
             streams: self.streams,
@@ -186,7 +189,7 @@ impl<R> State<R> {
         })
     }
 
-    /// Takes in what another worker knows.
+    /// Adds the part of another worker.
     pub fn add(&mut self, part: Self) {
         self.sequence = self.sequence.max(part.sequence);
         self.sources.extend(part.sources);

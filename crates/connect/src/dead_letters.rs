@@ -1,8 +1,8 @@
 //! Dead letters: rows that could not be read or written, with why, as rows of another stream.
 //!
-//! Whoever meets such a row makes a [`DeadLetter`] of it and gives it to a [`DeadLetters`], which the
-//! engine provides: it knows the stream. A letter that cannot be delivered is never lost silently: who
-//! sends it tries again a few times, then writes it into the log, row and all, and counts it.
+//! A source or sink makes a [`DeadLetter`] of such a row and gives it to a [`DeadLetters`], which the
+//! engine provides: it knows the stream. A dead letter that cannot be delivered is never lost silently: the
+//! sender retries a few times, then writes it into the log with the row, and counts it.
 
 use std::sync::Arc;
 
@@ -22,23 +22,23 @@ use crate::options::check;
 pub struct DeadLetter {
     /// The bytes as they came from a source; a row on its way to a sink as a JSON object.
     pub original_event: Vec<u8>,
-    /// Why it failed, for a person.
+    /// Why it failed, as a sentence.
     pub error_message: String,
     /// The kind of failure, see [`Error::name`].
     pub error_type: String,
     /// When it was given up, in microseconds since 1970-01-01 UTC.
     pub timestamp_us: i64,
-    /// How often it was tried, at least 1.
+    /// The number of attempts, at least 1.
     pub attempt_count: u32,
-    /// The stream that it is a row of.
+    /// The stream that the row belongs to.
     pub stream_name: String,
 }
 
-/// Takes dead letters. Thread-safe.
+/// A stream that takes dead letters. Thread-safe.
 #[async_trait]
 pub trait DeadLetters: Send + Sync {
-    /// Takes all of them, or none and says why. Waits while the stream is full. The order is kept.
-    async fn take(&self, letters: &[DeadLetter]) -> Result<(), String>;
+    /// Takes all of them in order, or none and returns why. Waits while the stream is full.
+    async fn take(&self, dead_letters: &[DeadLetter]) -> Result<(), String>;
 }
 
 impl DeadLetter {
@@ -56,16 +56,16 @@ impl DeadLetter {
         ]))
     }
 
-    /// The letters as rows of [`schema`](Self::schema). Fails only above 2 GiB in one column.
-    pub fn rows(letters: &[Self]) -> Result<RecordBatch, Error> {
+    /// Dead letters as rows of [`schema`](Self::schema). Fails only above 2 GiB in one column.
+    pub fn rows(dead_letters: &[Self]) -> Result<RecordBatch, Error> {
         let text = |of: fn(&Self) -> &str| -> ArrayRef {
-            Arc::new(StringArray::from_iter_values(letters.iter().map(of)))
+            Arc::new(StringArray::from_iter_values(dead_letters.iter().map(of)))
         };
-        let events = letters
+        let events = dead_letters
             .iter()
             .map(|letter| letter.original_event.as_slice());
-        let times = letters.iter().map(|letter| letter.timestamp_us);
-        let attempts = letters.iter().map(|letter| letter.attempt_count);
+        let times = dead_letters.iter().map(|letter| letter.timestamp_us);
+        let attempts = dead_letters.iter().map(|letter| letter.attempt_count);
         let attempts = attempts.map(|count| i32::try_from(count).unwrap_or(i32::MAX));
         let times = TimestampMicrosecondArray::from_iter_values(times);
         let columns: Vec<ArrayRef> = vec![
@@ -83,8 +83,8 @@ impl DeadLetter {
     }
 }
 
-/// Each row as a JSON object. A row that has no JSON becomes an object of texts: whatever the row is,
-/// there are bytes to find it by.
+/// Each row as a JSON object. A row that the format cannot write becomes an object of texts, so every row
+/// has bytes to find it by.
 pub fn originals(rows: &RecordBatch) -> Vec<Vec<u8>> {
     let mut encoder = json(rows);
     let original = |at: usize| {
@@ -107,7 +107,7 @@ fn json(rows: &RecordBatch) -> Option<Box<dyn Encoder>> {
     format.encoder?(rows.schema(), &options).ok()
 }
 
-/// One row, each value as Arrow shows it, or why it cannot.
+/// One row, each value as Arrow displays it, or Arrow's error.
 fn shown(row: &RecordBatch) -> Vec<u8> {
     let options = FormatOptions::default();
     let value = |column: &ArrayRef| {
@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn letters_are_rows() {
+    fn dead_letters_are_rows() {
         let letter = DeadLetter {
             original_event: b"{}".to_vec(),
             error_message: "no".into(),

@@ -1,13 +1,13 @@
-//! Where a file sink is in its file, and how it finds that place again after a crash.
+//! The position of a file sink in its file, and how it finds it again after a crash.
 //!
 //! ```text
 //!   | head (<= 1024) |        ...        | tail (<= 64) | what a crash left behind |
 //!   0                                             length ^
 //! ```
 //!
-//! A receipt is the length and the hashes of the first and last bytes before it. They tell the file
-//! from another one under the same name, whatever its inode: a file that was copied back from a backup
-//! is the same file, one that a rotation has begun anew is not. What follows `length` is cut off.
+//! A receipt is the length and the hashes of the first and last bytes before it. They distinguish the
+//! file from another one of the same name, whatever its inode: a file that was copied back from a backup
+//! is the same file, the successor of a rotated file is not. What follows `length` is truncated.
 
 use serde::{Deserialize, Serialize};
 use tokio::fs::File;
@@ -16,39 +16,39 @@ use tokio::io::{AsyncReadExt, AsyncSeekExt};
 use super::identity::{LENGTH_MAX, Prefix, fnv};
 use crate::{Error, Receipt, Result};
 
-/// So many of the last bytes are hashed at most.
+/// The largest number of last bytes that are hashed.
 const TAIL_MAX: usize = 64;
 
-/// A place in a file, with the bytes around it that tell the file.
+/// A position in a file, with the bytes before it that identify the file.
 #[derive(Debug, Clone, PartialEq, Default)]
-pub(super) struct Place {
-    /// The bytes before this place.
+pub(super) struct FilePosition {
+    /// The number of bytes before this position.
     pub length: u64,
-    /// The first of them, at most `LENGTH_MAX`.
+    /// The first bytes, at most `LENGTH_MAX`.
     head: Vec<u8>,
-    /// The last of them, at most `TAIL_MAX`.
+    /// The last bytes, at most `TAIL_MAX`.
     tail: Vec<u8>,
 }
 
-/// A place as it is saved.
+/// What a receipt of a file holds.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub(super) struct Saved {
+pub(super) struct FileReceipt {
     pub length: u64,
     head: Prefix,
     tail: u64,
 }
 
-impl Saved {
+impl FileReceipt {
     pub fn of(receipt: &Receipt, target: &str) -> Result<Self> {
         Self::deserialize(&receipt.0).map_err(|error| Error::BadReceipt {
             target: target.to_owned(),
-            reason: format!("its receipt is not one of a file: {error}"),
+            reason: format!("it is not the receipt of a file: {error}"),
         })
     }
 }
 
-impl Place {
-    /// After the first `length` bytes of a file that has as many.
+impl FilePosition {
+    /// After the first `length` bytes of a file that has at least that many.
     pub async fn read(file: &mut File, length: u64) -> std::io::Result<Self> {
         let head = bytes(file, 0, length.min(LENGTH_MAX as u64)).await?;
         let tail = length.min(TAIL_MAX as u64);
@@ -56,7 +56,7 @@ impl Place {
         Ok(Self { length, head, tail })
     }
 
-    /// These bytes were written here.
+    /// Moves behind these bytes, which were written here.
     pub fn advance(&mut self, written: &[u8]) {
         let missing = LENGTH_MAX.saturating_sub(self.head.len());
         self.head
@@ -68,8 +68,8 @@ impl Place {
         self.length += written.len() as u64;
     }
 
-    pub fn saved(&self) -> Saved {
-        Saved {
+    pub fn file_receipt(&self) -> FileReceipt {
+        FileReceipt {
             length: self.length,
             head: Prefix::of_bytes(&self.head),
             tail: fnv(&self.tail),
@@ -78,7 +78,7 @@ impl Place {
 
     /// `None` only if numbers could not be JSON.
     pub fn receipt(&self) -> Option<Receipt> {
-        serde_json::to_value(self.saved()).ok().map(Receipt)
+        serde_json::to_value(self.file_receipt()).ok().map(Receipt)
     }
 }
 
@@ -99,20 +99,19 @@ mod tests {
     use super::*;
 
     proptest! {
-        /// However the bytes came, the place is that of the file as it is read.
         #[test]
-        fn written_and_read_are_the_same_place(parts in prop::collection::vec(0..400_usize, 0..12)) {
+        fn written_and_read_positions_are_the_same(parts in prop::collection::vec(0..400_usize, 0..12)) {
             let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
             let mut file = tempfile::tempfile().unwrap();
-            let mut place = Place::default();
+            let mut position = FilePosition::default();
             for (at, length) in parts.into_iter().enumerate() {
                 let part: Vec<u8> = (0..length).map(|byte| (at * 31 + byte) as u8).collect();
                 file.write_all(&part).unwrap();
-                place.advance(&part);
+                position.advance(&part);
             }
             let mut file = File::from_std(file);
-            let read = runtime.block_on(Place::read(&mut file, place.length)).unwrap();
-            prop_assert_eq!(read, place);
+            let read = runtime.block_on(FilePosition::read(&mut file, position.length)).unwrap();
+            prop_assert_eq!(read, position);
         }
     }
 }
