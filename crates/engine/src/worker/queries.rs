@@ -335,7 +335,6 @@ impl<'a> Queries<'a> {
         Ok(())
     }
 
-    /// Fails all topics of all queries.
     pub fn fail(&self, reason: &str) {
         for query in &self.slots {
             let topics = query.late.iter().chain([&query.output]);
@@ -343,7 +342,6 @@ impl<'a> Queries<'a> {
         }
     }
 
-    /// Ends the topics of all queries.
     pub fn end(&self) {
         self.slots.iter().for_each(|query| query.end(self.here()));
     }
