@@ -1,21 +1,21 @@
-# What there is to run. `just` lists it.
+# The commands of the project. `just` lists them.
 
 default:
     @just --list
 
-# Every test.
+# Runs every test.
 test:
     cargo test --workspace
 
-# All that must hold before a change lands.
+# Everything that must pass before a change is merged.
 ci:
     .ci/run
 
-# The example on live data of this machine.
+# The hello example: live data of this machine.
 hello:
     cargo run --release -- run examples/hello/pipeline.sql
 
-# Speed, each beside its rival in the same run; see docs/benchmarks.md.
+# All benchmarks, each with a rival in the same run; see docs/benchmarks.md.
 bench:
     cargo bench -p headwater-ring --bench ring
     cargo bench -p headwater-log --bench append
@@ -23,26 +23,34 @@ bench:
     cargo bench -p headwater
     sh benches/idle.sh
 
-# Streaming equals batch, for as many random cases as given.
+# Compares streaming results with batch results, for this number of random cases.
 differential cases="20000":
     HEADWATER_DIFF_CASES={{cases}} cargo test --release -p headwater --test differential -- --nocapture
 
-# A database on a disk that lies, crashed at every operation.
+# Crashes a database at every operation of a disk that loses unsynced writes.
 disk:
     HEADWATER_DISK_ALL=1 cargo test -p headwater --test disk -- --nocapture
 
-# Whether memory, threads and files stay as they are at half the top rate.
+# Checks that memory, threads and files do not grow at half the top rate.
 soak seconds="600":
     HEADWATER_SOAK_SECONDS={{seconds}} cargo bench -p headwater --bench soak
 
-# Every interleaving of the ring.
+# Tests every interleaving of the ring.
 loom:
     RUSTFLAGS="--cfg loom" CARGO_TARGET_DIR=target/loom cargo test --release -p headwater-ring --test loom
 
-# The ring under miri; needs a nightly toolchain.
+# Tests the ring under miri; needs a nightly toolchain.
 miri:
     cargo +nightly miri test -p headwater-ring --test stress
 
-# Killed at random moments, so many times, a pipeline loses nothing and writes nothing twice.
+# Kills a pipeline at random moments, this number of times, and checks that no row is lost or duplicated.
 crash rounds="200":
     HEADWATER_CRASH_ROUNDS={{rounds}} cargo test -p headwater-server --test crash -- --nocapture
+
+# Checks the dependencies for known vulnerabilities; downloads the advisory database.
+advisories:
+    cargo deny check advisories
+
+# Builds the binary for release.
+dist:
+    cargo build --profile dist

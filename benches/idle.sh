@@ -1,11 +1,10 @@
 #!/bin/sh
-# What `headwater run` costs while nothing arrives, and how soon the first row is there.
+# The cost of `headwater run` while no rows arrive, and the time of a pipeline of one row.
 #
-# The source is a command that says nothing (`sleep`), with a windowed query behind it. CPU is what
-# the kernel has counted for the process in SECONDS (default 30), after 2 seconds to settle; memory is
-# what is resident at the end. The first row is that of `echo`, from the start of the binary until
-# the line is in the pipe: the median of 9 starts. The rival is `tail -f /dev/null`, which does nothing
-# either, and for the first row `sh -c echo`.
+# The idle source is a command without output (`sleep`), read by a windowed query. CPU is the kernel's
+# count for the process over SECONDS (default 30), after 2 seconds to settle; memory is the resident
+# size at the end. The one row is that of `echo`; the time is that from the start of the binary to its
+# end, the median of 9 starts. The rivals are `tail -f /dev/null`, which is idle too, and `sh -c echo`.
 #
 # Run: sh benches/idle.sh [SECONDS]     HEADWATER=path/to/headwater to use another binary
 
@@ -25,14 +24,14 @@ CREATE STREAM counted AS SELECT window_start, COUNT(*) AS n FROM silent
 GROUP BY TUMBLE(_arrival, INTERVAL '1 second');
 SQL
 cat > "$folder/first.sql" <<'SQL'
-CREATE SOURCE said (line VARCHAR NOT NULL) WITH (connector = 'process', command = 'echo first', mode = 'once');
-CREATE STREAM heard AS SELECT line FROM said WHERE line = 'first';
+CREATE SOURCE echoed (line VARCHAR NOT NULL) WITH (connector = 'process', command = 'echo first', mode = 'once');
+CREATE STREAM passed AS SELECT line FROM echoed WHERE line = 'first';
 SQL
 
-# Hundredths of a second that process $1 has used.
+# CPU time of process $1, hundredths of a second.
 ticks() { cut -d')' -f2 "/proc/$1/stat" | awk '{ print $12 + $13 }'; }
 
-# Watches process $1, called $2.
+# Measures process $1 and prints the result under the name $2.
 watch() {
     sleep 2
     before=$(ticks "$1")
@@ -43,14 +42,14 @@ watch() {
         printf "  %-28s %6.3f %% of a core over %d s, %.1f MiB resident\n", name, used / s, s, mib }'
 }
 
-# Milliseconds until the first line of a command, the median of 9 starts.
+# Milliseconds from the start of a command to its end, the median of 9 starts.
 first() {
     name=$1
     shift
     for _ in 1 2 3 4 5 6 7 8 9; do
         before=$(date +%s%N)
         "$@" 2>/dev/null | head -n 1 > "$folder/line"
-        [ -s "$folder/line" ] || { echo "no row came" >&2; exit 1; }
+        [ -s "$folder/line" ] || { echo "no row arrived" >&2; exit 1; }
         echo $((($(date +%s%N) - before) / 1000))
     done | sort -n | awk -v name="$name" 'NR == 5 { printf "  %-28s %6.1f ms\n", name, $1 / 1000 }'
 }

@@ -1,7 +1,7 @@
--- What this machine does, second by second: its processors and its network interfaces.
+-- The load of this machine, second by second: its processors and its network interfaces.
 
--- The kernel's own counters, read ten times a second. No line says when it was written, so event time
--- is the time of arrival.
+-- The kernel's counters, read ten times a second. The lines have no timestamp, so event time is the
+-- time of arrival.
 CREATE SOURCE proc_stat (
     line VARCHAR NOT NULL,
     _arrival TIMESTAMP NOT NULL,
@@ -14,7 +14,7 @@ CREATE SOURCE proc_net_dev (
     WATERMARK FOR _arrival AS _arrival
 ) WITH (connector = 'process', command = 'cat /proc/net/dev', mode = 'interval', interval = '100ms');
 
--- `cpu0 user nice system idle iowait irq softirq steal ...`, in hundredths of a second since the start.
+-- `cpu0 user nice system idle iowait irq softirq steal ...`, in hundredths of a second since boot.
 CREATE STREAM ticks AS
 SELECT
     split_part(line, ' ', 1) AS cpu,
@@ -36,7 +36,7 @@ SELECT
 FROM ticks
 GROUP BY TUMBLE(_arrival, INTERVAL '1 second'), cpu;
 
--- `  eth0: 8155643 5412 0 0 0 0 0 0 912347 4120 ...`: bytes received stand first, bytes sent ninth.
+-- `  eth0: 8155643 5412 0 0 0 0 0 0 912347 4120 ...`: bytes received are the first number, bytes sent the ninth.
 CREATE STREAM counters AS
 SELECT
     trim(split_part(line, ':', 1)) AS interface,

@@ -1,11 +1,11 @@
-//! Sync, save the cursor, sync again and get only what is new: the flow of the third requirement.
+//! Sync, save the cursor, sync again and get only the new events.
 //!
 //! ```text
 //!   first sync: everything -> save the cursor -> ... -> load the cursor -> only NEW events
 //! ```
 //!
-//! The source is an event log that some program appends to. The cursor is the connector's own; whoever
-//! keeps it needs not know what is in it, only that it travels with the events that it covers.
+//! The source is an event log that some program appends to. The connector defines what is in the cursor;
+//! the application only saves it together with the events it covers.
 
 use std::error::Error;
 use std::fs::{self, OpenOptions};
@@ -55,7 +55,7 @@ fn append(log: &Path, ids: &[&str]) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Reads the log from the saved cursor to its end, and saves how far that was.
+/// Reads the log from the saved cursor to its end, and saves the new cursor.
 async fn sync(log: &Path, saved: &Path) -> Result<Vec<String>, Box<dyn Error>> {
     let cursor: Option<Cursor> = match fs::read(saved) {
         Ok(bytes) => Some(serde_json::from_slice(&bytes)?),
@@ -66,7 +66,7 @@ async fn sync(log: &Path, saved: &Path) -> Result<Vec<String>, Box<dyn Error>> {
     let options = [
         Given::new(
             "path",
-            Value::from(log.to_str().ok_or("the path is no text")?),
+            Value::from(log.to_str().ok_or("the path is not UTF-8")?),
         ),
         Given::new("format", "ndjson"),
         Given::new("follow", false),

@@ -1,9 +1,9 @@
-//! A live stream of events from several sources, one of them of our own kind: the fourth requirement.
+//! A live stream of events from several sources, one of them with a custom connector.
 //!
-//! An adapter for a new kind of source is a [`Connector`]: a struct of options, which is its validation,
-//! and a [`Source`], which is its worker. Registered, it is named in SQL like any other. Sources are
-//! brought together in a stream; who subscribes to the stream sees the events of all, who subscribes to
-//! a source those of one. A worker that fails is started again; that is not the adapter's business.
+//! A custom source is a [`Connector`]: a struct of options, which also validates them, and a [`Source`],
+//! which reads the data. Once registered, SQL can name it like any other. A stream merges several
+//! sources: a subscriber to the stream sees the events of all, a subscriber to a source only its own.
+//! The engine restarts a source that fails.
 
 use std::error::Error;
 use std::io::Write;
@@ -19,7 +19,7 @@ use headwater::connect::{
 use headwater::{Db, Record};
 use tokio_util::sync::CancellationToken;
 
-/// What the adapter is told.
+/// The options of the connector.
 #[derive(serde::Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct IssuesOptions {
@@ -51,7 +51,7 @@ fn columns() -> SchemaRef {
     Arc::new(Schema::new(names.map(text).to_vec()))
 }
 
-/// The worker. A real one would ask the API; this one knows two issues.
+/// The source. A real one would call the API; this one has two fixed issues.
 struct Issues {
     options: IssuesOptions,
 }
@@ -120,7 +120,7 @@ pub fn run(out: &mut dyn Write) -> Result<(), Box<dyn Error>> {
     let news = db.subscribe_batches("tech_news")?;
     db.start_connectors()?;
 
-    // The sources are independent: which comes first is not said.
+    // The rows of the two sources come in no particular order.
     let mut seen = events.take(3).collect::<Result<Vec<Event>, _>>()?;
     seen.sort_by(|a, b| a.external_url.cmp(&b.external_url));
     for event in seen {

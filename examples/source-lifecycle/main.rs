@@ -1,4 +1,4 @@
-//! A source and its lifecycle, without SQL: the interface of the first requirement.
+//! A source and its lifecycle, without SQL. In Go the interface would be
 //!
 //! ```go
 //! Start(ctx context.Context, output io.Writer) error
@@ -6,9 +6,9 @@
 //! Status() SourceStatus
 //! ```
 //!
-//! Here that is a [`SourceHandle`]: `start` takes a token that cancels and a lane for what comes, and
-//! returns at once; `stop` may be called again and again; `status` gives the state and the error. The raw
-//! output goes to a [`ByteRing`], from which any number of readers read.
+//! Here it is a [`SourceHandle`]: `start` takes a cancellation token and a lane for the rows, and returns
+//! at once; `stop` may be called repeatedly; `status` returns the state and the error. The raw output
+//! goes to a [`ByteRing`], which any number of readers can read.
 
 use std::error::Error;
 use std::io::Write;
@@ -39,7 +39,7 @@ fn process(command: &[&str], ring: &ByteRing) -> Result<SourceHandle, Box<dyn Er
     let care = Care {
         tap: Some(Arc::new(move |line| {
             let mut ring = &ring;
-            // A ring takes everything until it is closed.
+            // A ring accepts all bytes until it is closed.
             let _ = ring.write_all(line).and_then(|()| ring.write_all(b"\n"));
         })),
         ..Care::default()
@@ -71,7 +71,7 @@ async fn lifecycle(out: &mut dyn Write) -> Result<(), Box<dyn Error>> {
 
     let (another, _items) = mpsc::channel::<Item>(1);
     let again = source.start(&stop, Some(Box::new(another)));
-    writeln!(out, "started again: {}", told(again))?;
+    writeln!(out, "started again: {}", result_text(again))?;
 
     source.stop().await;
     writeln!(out, "stopped: {}", source.status().state)?;
@@ -81,9 +81,13 @@ async fn lifecycle(out: &mut dyn Write) -> Result<(), Box<dyn Error>> {
     stop.cancel();
     let (lane, _items) = mpsc::channel::<Item>(1);
     let cancelled = source.start(&stop, Some(Box::new(lane)));
-    writeln!(out, "started with a cancelled token: {}", told(cancelled))?;
+    writeln!(
+        out,
+        "started with a cancelled token: {}",
+        result_text(cancelled)
+    )?;
     let nowhere = source.start(&CancellationToken::new(), None);
-    writeln!(out, "started without an output: {}", told(nowhere))?;
+    writeln!(out, "started without an output: {}", result_text(nowhere))?;
 
     let absent = process(&["no-such-program"], &ring)?;
     let (lane, _items) = mpsc::channel::<Item>(16);
@@ -97,6 +101,6 @@ async fn lifecycle(out: &mut dyn Write) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-fn told(result: Result<(), headwater::connect::Error>) -> String {
+fn result_text(result: Result<(), headwater::connect::Error>) -> String {
     result.map_or_else(|error| error.to_string(), |()| "ok".to_owned())
 }

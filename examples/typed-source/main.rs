@@ -1,7 +1,7 @@
-//! Structs into streaming SQL: the usage example of the second requirement.
+//! Rust structs as the rows of streaming SQL.
 //!
-//! The struct is the row: `#[derive(Record)]` makes its columns, `push` puts it in a ring, and the
-//! result comes back as structs too. A clone of the handle is for another thread; no setting says so.
+//! `#[derive(Record)]` defines the columns, `push` writes the struct into a ring, and results come back
+//! as structs too. A clone of the handle is a second producer, for another thread, without any setting.
 
 use std::error::Error;
 use std::io::Write;
@@ -70,19 +70,19 @@ pub fn run(out: &mut dyn Write) -> Result<(), Box<dyn Error>> {
         source.is_mpsc()
     )?;
     let pushed = std::thread::spawn(move || {
-        // The error of a closed source would be this thread's to handle.
+        // An error crosses the thread as text.
         let trade = |qty, second| trade("BTC", 53_000.0, qty, second).map_err(|it| it.to_string());
         another.push(trade(1, 30)?).map_err(|it| it.to_string())?;
         another.push(trade(5, 61)?).map_err(|it| it.to_string())
     });
     pushed.join().map_err(|_| "the other thread panicked")??;
     source.push_batch(&[trade("ETH", 3_000.0, 4, 59)?, trade("ETH", 3_100.0, 4, 62)?])?;
-    // Nothing earlier will come: the first minute is over.
+    // No earlier row will come: this closes the window of the first minute.
     source.watermark(60_100_000);
     source.close();
 
     let mut volumes = volumes.take(4).collect::<Result<Vec<Volume>, _>>()?;
-    // A window gives its rows in no particular order.
+    // The rows of a window come in no particular order.
     volumes.sort_by_key(|volume| (volume.window_start.as_micros(), volume.symbol.clone()));
     for volume in volumes {
         writeln!(
@@ -95,12 +95,12 @@ pub fn run(out: &mut dyn Write) -> Result<(), Box<dyn Error>> {
         )?;
     }
     let closed = source.push(trade("BTC", 1.0, 1, 63)?);
-    writeln!(out, "a push after the close: {}", told(closed))?;
+    writeln!(out, "a push after the close: {}", result_text(closed))?;
     let absent = db.source_with_config::<Trade>("quotes", SourceConfig::default());
-    writeln!(out, "another source: {}", told(absent.map(|_| ())))?;
+    writeln!(out, "another source: {}", result_text(absent.map(|_| ())))?;
     Ok(())
 }
 
-fn told<E: std::fmt::Display>(result: Result<(), E>) -> String {
+fn result_text<E: std::fmt::Display>(result: Result<(), E>) -> String {
     result.map_or_else(|error| error.to_string(), |()| "ok".to_owned())
 }

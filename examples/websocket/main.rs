@@ -1,7 +1,7 @@
-//! A server for `pipeline.sql`: it replays trades in the shape of Binance, and prints what comes back.
+//! A server for `pipeline.sql`: sends trades in the format of Binance, and prints what it receives.
 //!
-//! A connection to `/ws/...` gets the trades of `trades.ndjson`, one message each; what is sent to
-//! `/events` is printed, a line a message. It serves until it is told to end.
+//! A connection to `/ws/...` receives the trades of `trades.ndjson`, one message each; each message to
+//! `/events` is printed as a line. It runs until Ctrl-C.
 
 use std::error::Error;
 use std::sync::Arc;
@@ -31,7 +31,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     })
 }
 
-/// Answers every connection. A trade is sent every `pace`; what comes to `/events` goes to `events`.
+/// Serves every connection: sends a trade every `pace`, and forwards received messages to `events`.
 pub async fn serve(listener: TcpListener, pace: Duration, events: mpsc::UnboundedSender<String>) {
     let events = Arc::new(events);
     while let Ok((stream, _)) = listener.accept().await {
@@ -63,7 +63,7 @@ async fn answer(
             tokio::time::sleep(pace).await;
         }
     }
-    // Stays until the other side closes; pings are answered meanwhile.
+    // Reads until the client closes, which also answers its pings.
     while let Some(message) = socket.next().await {
         if let Message::Text(text) = message? {
             events.send(text.to_string())?;

@@ -1,6 +1,6 @@
--- Trades from one websocket, cleaned, to another; and the prices second by second.
+-- Trades from one websocket to another, and the prices of each second.
 --
--- The server of this example is `cargo run --example websocket`. For the real thing the url is
+-- `cargo run --example websocket` starts the server. For real trades use the URL
 -- 'wss://stream.binance.com:9443/ws/btcusdt@trade'.
 
 @source(
@@ -13,8 +13,8 @@ CREATE STREAM RawTrades (
     s STRING,
     p STRING,
     q STRING,
-    -- Milliseconds since 1970. As a BIGINT it would be a number; as a TIMESTAMP it can be event time.
-    -- A trade also has a `t`, which is something else: columns are matched in their exact case.
+    -- Milliseconds since 1970; as a TIMESTAMP, not a BIGINT, it can be event time.
+    -- A trade also has a `t`, the trade id: JSON fields match columns in their exact case.
     T TIMESTAMP(3),
     WATERMARK FOR T AS T
 );

@@ -1,16 +1,16 @@
 //! Writes `impl Record`.
 //!
-//! For each field there is a codec, its type, its name and a closure; the work is in the functions
-//! of `headwater::record::__private`. Every token of such a call carries the span of the field's
-//! type (hence the `use`, a path has one span), so that the compiler marks that type if it is no column.
+//! Each field becomes calls of the functions of `headwater::record::__private`, with a codec, the field's
+//! type, its column's name and a closure. Every token of such a call carries the span of the field's
+//! type (hence the `use`: a path has one span), so the compiler marks that type if it is no column type.
 
 use proc_macro2::TokenStream;
 use quote::{format_ident, quote, quote_spanned};
 use syn::spanned::Spanned;
 
-use crate::input::{Column, Struct, Unit};
+use crate::input::{RecordColumn, Struct, TimestampUnit};
 
-/// The implementation for a struct.
+/// Writes the implementation for a struct.
 pub fn record(input: &Struct) -> TokenStream {
     let (ident, krate) = (&input.ident, &input.krate);
     let private = quote!(#krate::record::__private);
@@ -74,7 +74,7 @@ fn event_time(input: &Struct, private: &TokenStream) -> TokenStream {
 
 fn to_columns(input: &Struct) -> TokenStream {
     let arrays = input.columns.iter().map(|column| {
-        let Column { ident, name, .. } = column;
+        let RecordColumn { ident, name, .. } = column;
         let types = types(column);
         quote_spanned!(column.ty.span()=> __private::array::<#types, Self>(#name, rows, |row| &row.#ident)?)
     });
@@ -114,14 +114,14 @@ fn from_columns(input: &Struct) -> TokenStream {
 }
 
 /// The codec of a column and the type of its field.
-fn types(column: &Column) -> TokenStream {
+fn types(column: &RecordColumn) -> TokenStream {
     let ty = &column.ty;
     let unit = match column.timestamp {
         None => return quote_spanned!(ty.span()=> __private::Plain, #ty),
-        Some(Unit::Second) => quote!(TimestampSecondType),
-        Some(Unit::Millisecond) => quote!(TimestampMillisecondType),
-        Some(Unit::Microsecond) => quote!(TimestampMicrosecondType),
-        Some(Unit::Nanosecond) => quote!(TimestampNanosecondType),
+        Some(TimestampUnit::Second) => quote!(TimestampSecondType),
+        Some(TimestampUnit::Millisecond) => quote!(TimestampMillisecondType),
+        Some(TimestampUnit::Microsecond) => quote!(TimestampMicrosecondType),
+        Some(TimestampUnit::Nanosecond) => quote!(TimestampNanosecondType),
     };
     quote_spanned!(ty.span()=> __private::InUnit<__private::types::#unit>, #ty)
 }

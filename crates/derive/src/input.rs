@@ -1,7 +1,7 @@
 //! Reads the struct and its `#[record(...)]` attributes.
 //!
-//! Whatever cannot be a row is an error at the token that is wrong, in a sentence that says what
-//! to write instead; all errors of a struct are reported together.
+//! What cannot be a row is an error at the wrong token, with a message that names what to write
+//! instead. All errors of a struct are reported together.
 
 use syn::ext::IdentExt;
 use syn::meta::ParseNestedMeta;
@@ -13,33 +13,29 @@ use syn::{
 
 /// A struct that can be a record.
 pub struct Struct {
-    /// Its name.
     pub ident: Ident,
-    /// Where `headwater` is found.
+    /// Path of the `headwater` crate in the generated code.
     pub krate: Path,
     /// The fields that are columns; at least one.
-    pub columns: Vec<Column>,
-    /// The fields that are not.
+    pub columns: Vec<RecordColumn>,
+    /// The fields with `#[record(skip)]`.
     pub skipped: Vec<Ident>,
 }
 
 /// A field that is a column.
-pub struct Column {
-    /// The field.
+pub struct RecordColumn {
     pub ident: Ident,
-    /// Its type.
     pub ty: Type,
-    /// The column's name.
     pub name: String,
-    /// Set if an `i64` is to be stored as a timestamp.
-    pub timestamp: Option<Unit>,
-    /// Whether it says when the row happened.
+    /// Unit of a timestamp column, for an `i64` field with `#[record(timestamp)]`.
+    pub timestamp: Option<TimestampUnit>,
+    /// Whether the column is the event time of the row.
     pub event_time: bool,
 }
 
 /// The unit of a timestamp.
 #[derive(Clone, Copy)]
-pub enum Unit {
+pub enum TimestampUnit {
     Second,
     Millisecond,
     Microsecond,
@@ -54,7 +50,7 @@ impl Struct {
         let krate = errors.keep(krate(&input.attrs));
         let (mut columns, mut skipped) = (Vec::new(), Vec::new());
         for field in errors.keep(named_fields(&input)).into_iter().flatten() {
-            match errors.keep(Column::of(field)) {
+            match errors.keep(RecordColumn::of(field)) {
                 Some(Some(column)) => columns.push(column),
                 Some(None) => skipped.extend(field.ident.clone()),
                 None => {}
@@ -63,7 +59,7 @@ impl Struct {
         errors.keep(distinct_names(&columns));
         errors.keep(one_event_time(&columns));
         if errors.is_empty() && columns.is_empty() {
-            let message = "a record has at least one field that is a column";
+            let message = "a record needs at least one field that is a column";
             errors.keep::<()>(Err(Error::new(input.ident.span(), message)));
         }
         errors.check()?;
@@ -81,7 +77,7 @@ impl Struct {
 struct Errors(Option<Error>);
 
 impl Errors {
-    /// The value, or nothing and the error remembered.
+    /// Returns the value, or keeps the error and returns nothing.
     fn keep<T>(&mut self, result: Result<T>) -> Option<T> {
         match (result, &mut self.0) {
             (Ok(value), _) => return Some(value),
@@ -105,11 +101,12 @@ fn no_generics(generics: &Generics) -> Result<()> {
     for param in &generics.params {
         let message = match param {
             GenericParam::Lifetime(_) => {
-                "a record owns its fields, it travels to another thread: use String, Arc<str> or Symbol<N> in \
-                 place of a borrowed text"
+                "a record is sent to another thread, so it must own its fields: use String, Arc<str> or Symbol<N> \
+                 instead of borrowed text"
             }
             _ => {
-                "a record has no parameters, its columns must be known: derive Record on a struct for each type"
+                "a record has no type parameters, because its columns must be known: derive Record on a struct \
+                 for each type"
             }
         };
         errors.keep::<()>(Err(Error::new_spanned(param, message)));
@@ -120,7 +117,7 @@ fn no_generics(generics: &Generics) -> Result<()> {
 fn named_fields(input: &DeriveInput) -> Result<impl Iterator<Item = &Field>> {
     let name = &input.ident;
     let refuse = |span, what: &str| {
-        let message = format!("a record is a struct with named fields, `{name}` is {what}");
+        let message = format!("a record must be a struct with named fields, `{name}` is {what}");
         Err(Error::new(span, message))
     };
     match &input.data {
@@ -137,7 +134,7 @@ fn named_fields(input: &DeriveInput) -> Result<impl Iterator<Item = &Field>> {
 }
 
 fn krate(attrs: &[Attribute]) -> Result<Path> {
-    let mut path = Once::new("crate");
+    let mut path = RecordAttribute::new("crate");
     for attr in attrs.iter().filter(|attr| attr.path().is_ident("record")) {
         attr.parse_nested_meta(|meta| match meta.path.is_ident("crate") {
             true => path.set(&meta, meta.value()?.parse::<LitStr>()?.parse()?),
@@ -147,11 +144,11 @@ fn krate(attrs: &[Attribute]) -> Result<Path> {
     Ok(path.value.unwrap_or_else(|| syn::parse_quote!(::headwater)))
 }
 
-impl Column {
-    /// The column of a field; none for a skipped one.
+impl RecordColumn {
+    /// Reads the column of a field; `None` for a skipped one.
     fn of(field: &Field) -> Result<Option<Self>> {
         let attributes = FieldAttributes::read(&field.attrs)?;
-        // Only called for named fields.
+        // `named_fields` returns no others.
         let Some(ident) = field.ident.clone() else {
             return Err(Error::new_spanned(field, "a column needs a name"));
         };
@@ -160,7 +157,7 @@ impl Column {
             return Ok(None);
         }
         if let Type::Reference(reference) = &field.ty {
-            let message = "a record owns its fields: use String, Arc<str> or Symbol<N> in place of a reference";
+            let message = "a record must own its fields: use String, Arc<str> or Symbol<N> instead of a reference";
             return Err(Error::new_spanned(reference, message));
         }
         let name = attributes.rename.value;
@@ -176,19 +173,19 @@ impl Column {
 
 /// `#[record(...)]` on a field.
 struct FieldAttributes {
-    rename: Once<String>,
-    timestamp: Once<Unit>,
-    event_time: Once<()>,
-    skip: Once<()>,
+    rename: RecordAttribute<String>,
+    timestamp: RecordAttribute<TimestampUnit>,
+    event_time: RecordAttribute<()>,
+    skip: RecordAttribute<()>,
 }
 
 impl FieldAttributes {
     fn read(attrs: &[Attribute]) -> Result<Self> {
         let mut read = Self {
-            rename: Once::new("rename"),
-            timestamp: Once::new("timestamp"),
-            event_time: Once::new("event_time"),
-            skip: Once::new("skip"),
+            rename: RecordAttribute::new("rename"),
+            timestamp: RecordAttribute::new("timestamp"),
+            event_time: RecordAttribute::new("event_time"),
+            skip: RecordAttribute::new("skip"),
         };
         for attr in attrs.iter().filter(|attr| attr.path().is_ident("record")) {
             attr.parse_nested_meta(|meta| read.one(&meta))?;
@@ -199,7 +196,7 @@ impl FieldAttributes {
     fn one(&mut self, meta: &ParseNestedMeta<'_>) -> Result<()> {
         match meta.path.get_ident().map(Ident::to_string).as_deref() {
             Some("rename") => self.rename.set(meta, column_name(meta)?),
-            Some("timestamp") => self.timestamp.set(meta, Unit::read(meta)?),
+            Some("timestamp") => self.timestamp.set(meta, TimestampUnit::read(meta)?),
             Some("event_time") => self.event_time.set(meta, ()),
             Some("skip") => self.skip.set(meta, ()),
             _ => {
@@ -218,21 +215,21 @@ impl FieldAttributes {
         match others.into_iter().flatten().next() {
             Some(path) => Err(Error::new_spanned(
                 path,
-                "a skipped field is no column: drop this or `skip`",
+                "a skipped field has no column: remove this or `skip`",
             )),
             None => Ok(()),
         }
     }
 }
 
-/// An attribute that may be given once.
-struct Once<T> {
+/// An attribute that may be given at most once.
+struct RecordAttribute<T> {
     name: &'static str,
     value: Option<T>,
     path: Option<Path>,
 }
 
-impl<T> Once<T> {
+impl<T> RecordAttribute<T> {
     fn new(name: &'static str) -> Self {
         let (value, path) = (None, None);
         Self { name, value, path }
@@ -247,7 +244,7 @@ impl<T> Once<T> {
         Ok(())
     }
 
-    /// Where it is given.
+    /// The attribute as it is written, for errors.
     fn path(&self) -> Option<&Path> {
         self.path.as_ref()
     }
@@ -256,15 +253,14 @@ impl<T> Once<T> {
 fn column_name(meta: &ParseNestedMeta<'_>) -> Result<String> {
     let name: LitStr = meta.value()?.parse()?;
     match name.value() {
-        empty if empty.is_empty() => Err(Error::new(
-            name.span(),
-            "a column has a name of at least one letter",
-        )),
+        empty if empty.is_empty() => {
+            Err(Error::new(name.span(), "a column name must not be empty"))
+        }
         name => Ok(name),
     }
 }
 
-impl Unit {
+impl TimestampUnit {
     fn read(meta: &ParseNestedMeta<'_>) -> Result<Self> {
         if !meta.input.peek(Token![=]) {
             return Ok(Self::Microsecond);
@@ -277,7 +273,7 @@ impl Unit {
             "ns" => Ok(Self::Nanosecond),
             other => {
                 let message = format!(
-                    "{other:?} is no unit of a timestamp: use \"s\", \"ms\", \"us\" or \"ns\""
+                    "{other:?} is not a timestamp unit: use \"s\", \"ms\", \"us\" or \"ns\""
                 );
                 Err(Error::new(unit.span(), message))
             }
@@ -294,26 +290,26 @@ fn unknown(meta: &ParseNestedMeta<'_>, place: &str, known: &str) -> Error {
     )
 }
 
-fn distinct_names(columns: &[Column]) -> Result<()> {
+fn distinct_names(columns: &[RecordColumn]) -> Result<()> {
     let mut errors = Errors::default();
     for (i, column) in columns.iter().enumerate() {
         if columns[..i]
             .iter()
             .any(|earlier| earlier.name == column.name)
         {
-            let message = format!("another field is the column {:?} already", column.name);
+            let message = format!("column {:?} is already another field", column.name);
             errors.keep::<()>(Err(Error::new(column.ident.span(), message)));
         }
     }
     errors.check()
 }
 
-fn one_event_time(columns: &[Column]) -> Result<()> {
+fn one_event_time(columns: &[RecordColumn]) -> Result<()> {
     let mut marked = columns.iter().filter(|column| column.event_time);
     match (marked.next(), marked.next()) {
         (Some(first), Some(second)) => {
             let message = format!(
-                "`{}` is the event time already, a record has one",
+                "`{}` is already the event time, a record has only one",
                 first.ident
             );
             Err(Error::new(second.ident.span(), message))

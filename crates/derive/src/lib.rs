@@ -4,10 +4,10 @@
 //!   tokens --input--> Struct { columns } --expand--> impl Record for ...
 //! ```
 //!
-//! `input` reads the struct and refuses, each at its token and all at once, what cannot be a row;
-//! `expand` writes the implementation. Which Rust types are columns is not known here: the
-//! generated code asks the traits of `headwater::record`, and the compiler answers for each field.
-//! What the derive means to its user is documented on the trait `headwater::Record`.
+//! `input` reads the struct and refuses what cannot be a row, each error at its token and all at once;
+//! `expand` writes the implementation. This crate does not know which Rust types are columns: the
+//! generated code requires the traits of `headwater::record`, and the compiler checks each field.
+//! The trait `headwater::Record` documents the derive for its users.
 
 mod expand;
 mod input;
@@ -17,13 +17,14 @@ mod tests;
 
 use proc_macro::TokenStream;
 
-/// Makes a struct a row of a stream; see the trait `headwater::Record` for fields and attributes.
+/// Implements `headwater::Record` for a struct, whose values are then rows of a stream. The trait documents fields and
+/// attributes.
 #[proc_macro_derive(Record, attributes(record))]
 pub fn derive_record(tokens: TokenStream) -> TokenStream {
     record(tokens.into()).into()
 }
 
-/// The implementation, or the errors as tokens.
+/// Returns the implementation, or the errors as tokens.
 fn record(tokens: proc_macro2::TokenStream) -> proc_macro2::TokenStream {
     match syn::parse2(tokens).and_then(input::Struct::read) {
         Ok(input) => expand::record(&input),

@@ -1,4 +1,4 @@
-//! What the derive refuses: the sentence, and the token that it points at.
+//! What the derive refuses: the message, and the token that it points at.
 //!
 //! Run on token streams rather than through the compiler, so that a test needs neither Arrow nor
 //! a second build. What the accepted structs do is tested in `engine/tests/record.rs`.
@@ -12,7 +12,7 @@ use crate::input::Struct;
 
 /// Each error of a struct as `marked token: message`.
 fn refusals(source: &str) -> Vec<String> {
-    // The sources below are written here and are Rust.
+    // The sources below are valid Rust tokens.
     let tokens = TokenStream::from_str(source).unwrap();
     let Err(errors) = syn::parse2(tokens).and_then(Struct::read) else {
         return Vec::new();
@@ -38,7 +38,7 @@ fn accepts_what_a_record_may_be() {
 }
 
 #[test]
-fn names_columns_and_the_crate_as_told() {
+fn names_of_columns_and_of_the_crate_can_be_given() {
     let source =
         "#[record(crate = \"a::b\")] struct T { r#type: u8, #[record(rename = \"Time\")] ts: i64 }";
     let tokens = TokenStream::from_str(source).unwrap();
@@ -53,27 +53,27 @@ fn a_record_is_a_struct_with_named_fields() {
     let cases = [
         (
             "enum Side { Buy, Sell }",
-            "enum: a record is a struct with named fields, `Side` is an enum",
+            "enum: a record must be a struct with named fields, `Side` is an enum",
         ),
         (
             "union U { a: u8 }",
-            "union: a record is a struct with named fields, `U` is a union",
+            "union: a record must be a struct with named fields, `U` is a union",
         ),
         (
             "struct P(f64, i64);",
-            "(f64, i64): a record is a struct with named fields, `P` is a tuple struct: its columns have no names",
+            "(f64, i64): a record must be a struct with named fields, `P` is a tuple struct: its columns have no names",
         ),
         (
             "struct Unit;",
-            "Unit: a record is a struct with named fields, `Unit` is a unit struct",
+            "Unit: a record must be a struct with named fields, `Unit` is a unit struct",
         ),
         (
             "struct Empty {}",
-            "Empty: a record has at least one field that is a column",
+            "Empty: a record needs at least one field that is a column",
         ),
         (
             "struct Skipped { #[record(skip)] a: u8 }",
-            "Skipped: a record has at least one field that is a column",
+            "Skipped: a record needs at least one field that is a column",
         ),
     ];
     for (source, expected) in cases {
@@ -83,11 +83,11 @@ fn a_record_is_a_struct_with_named_fields() {
 
 #[test]
 fn a_record_has_no_parameters_and_borrows_nothing() {
-    let parameter = "a record has no parameters, its columns must be known: derive Record on a struct for each type";
-    let lifetime = "a record owns its fields, it travels to another thread: use String, Arc<str> or Symbol<N> in \
-                    place of a borrowed text";
+    let parameter = "a record has no type parameters, because its columns must be known: derive Record on a struct for each type";
+    let lifetime = "a record is sent to another thread, so it must own its fields: use String, Arc<str> or Symbol<N> \
+                    instead of borrowed text";
     let reference =
-        "a record owns its fields: use String, Arc<str> or Symbol<N> in place of a reference";
+        "a record must own its fields: use String, Arc<str> or Symbol<N> instead of a reference";
     refused(
         "struct T<'a, V: Clone> { a: &'a str, b: V }",
         &[
@@ -117,17 +117,17 @@ fn attributes_are_known_and_have_sensible_values() {
         ),
         (
             "rename = \"\"",
-            "\"\": a column has a name of at least one letter".to_owned(),
+            "\"\": a column name must not be empty".to_owned(),
         ),
         (
             "timestamp = \"min\"",
-            "\"min\": \"min\" is no unit of a timestamp: use \"s\", \"ms\", \"us\" or \"ns\""
+            "\"min\": \"min\" is not a timestamp unit: use \"s\", \"ms\", \"us\" or \"ns\""
                 .to_owned(),
         ),
         ("skip, skip", "skip: `skip` is given twice".to_owned()),
         (
             "skip, event_time",
-            "event_time: a skipped field is no column: drop this or `skip`".to_owned(),
+            "event_time: a skipped field has no column: remove this or `skip`".to_owned(),
         ),
     ];
     for (attribute, expected) in cases {
@@ -147,8 +147,8 @@ fn all_errors_are_reported_together() {
                     #[record(nope)] e: i64 }",
         &[
             "nope: `nope` is unknown: a field takes rename = \"name\", event_time, timestamp, timestamp = \"ms\" and skip",
-            "b: another field is the column \"a\" already",
-            "d: `c` is the event time already, a record has one",
+            "b: column \"a\" is already another field",
+            "d: `c` is already the event time, a record has only one",
         ],
     );
 }

@@ -5,8 +5,8 @@
 //! steps of 1,000 rows, 500 steps a second, and each row is of any of the groups. Once without
 //! checkpoints, once with one for each second of event time; nothing is written.
 //!
-//! A line tells how long saving took (median and worst), how long steps took (median, the 99th and
-//! 99.9th of 100, worst) and how many rows a checkpoint has to write on average. The steps that
+//! A line has the time of saving (median and worst), the time of steps (median, the 99th and 99.9th of
+//! 100, worst) and the average number of rows that a checkpoint writes. The steps that
 //! close a window are among the worst, with checkpoints or without.
 //!
 //! Run: `cargo bench -p headwater --bench checkpoint_stage [-- NAME]`; `HEADWATER_BENCH_GROUPS`
@@ -25,8 +25,8 @@ use std::time::{Duration, Instant};
 use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use dataflow::{
-    Aggregate, Built, Chunk, EventTime, Failure, Grouping, KeyedSpec, Node, OutputColumn, Plan,
-    SessionSpec, Watermark, WindowSpec, build,
+    Aggregate, Built, EventTime, Grouping, KeyedSpec, OutputColumn, Plan, PlanNode, QueryFailure,
+    SessionSpec, StreamElement, Watermark, WindowSpec, build,
 };
 use datafusion::functions_aggregate::{count, min_max, sum};
 use datafusion::logical_expr::AggregateUDF;
@@ -80,7 +80,7 @@ fn grouping(schema: &SchemaRef, session: bool) -> Arc<Grouping> {
 
 fn plan(name: &str, key: &DataType) -> Plan {
     let schema = schema(key);
-    let from = Box::new(Node::Input { input: 0 });
+    let from = Box::new(PlanNode::Input { input: 0 });
     let grouping = grouping(&schema, name == "session");
     let output = vec![
         OutputColumn::Key(0),
@@ -98,7 +98,7 @@ fn plan(name: &str, key: &DataType) -> Plan {
         lag_us: 0,
     };
     let root = match name {
-        "keyed" => Node::Keyed {
+        "keyed" => PlanNode::Keyed {
             from,
             spec: Arc::new(KeyedSpec {
                 grouping,
@@ -107,7 +107,7 @@ fn plan(name: &str, key: &DataType) -> Plan {
                 total: None,
             }),
         },
-        "session" => Node::Session {
+        "session" => PlanNode::Session {
             from,
             spec: Arc::new(SessionSpec {
                 stage: 0,
@@ -118,7 +118,7 @@ fn plan(name: &str, key: &DataType) -> Plan {
                 schema: Arc::clone(&result),
             }),
         },
-        name => Node::Window {
+        name => PlanNode::Window {
             from,
             spec: Arc::new(WindowSpec {
                 stage: 0,
@@ -132,7 +132,7 @@ fn plan(name: &str, key: &DataType) -> Plan {
         },
     };
     Plan {
-        stamps: Vec::new(),
+        metadata_columns: Vec::new(),
         root,
         schema: result,
         changes: name == "keyed",
@@ -176,7 +176,7 @@ struct Times {
 
 fn measure(name: &'static str, key: DataType, groups: u64, seconds: u64, save: bool) -> Times {
     timely::execute_directly(move |timely| {
-        let (plan, failure) = (plan(name, &key), Failure::default());
+        let (plan, failure) = (plan(name, &key), QueryFailure::default());
         let mut built = timely
             .dataflow::<u64, _, _>(|scope| build(scope, &plan, 1, 0, &failure))
             .expect("a dataflow");
@@ -213,8 +213,8 @@ fn run(
     epoch: u64,
 ) {
     let idle = false;
-    built.inputs[0].send(Chunk::Rows(rows));
-    built.inputs[0].send(Chunk::Watermark(Watermark { at_us, idle }));
+    built.inputs[0].send(StreamElement::Rows(rows));
+    built.inputs[0].send(StreamElement::Watermark(Watermark { at_us, idle }));
     built.inputs[0].advance_to(epoch + 1);
     while built.probe.less_equal(&epoch) {
         timely.step();

@@ -1,4 +1,4 @@
-//! What it costs that nothing is lost, and how fast it comes back.
+//! The cost of durability, and the time of recovery.
 //!
 //! ```text
 //!   cost       rows/s of a tumbling query with wal_mode off, async and sync, in turn
@@ -8,7 +8,7 @@
 //!
 //! Everything is in a folder of its own below `HEADWATER_BENCH_FOLDER` (default: the system's folder for
 //! temporary files), on the real disk; files that are read again come from the page cache. Counts are
-//! compared each time, so nobody is fast by being wrong.
+//! compared each time, so no figure is of a wrong answer.
 //!
 //! Run: `cargo bench -p headwater --bench durability [-- cost|latency|disk]`; `HEADWATER_BENCH_ROWS`
 //! (default 10,000,000), `HEADWATER_BENCH_ROUNDS` (3), `HEADWATER_BENCH_SECONDS` (20),

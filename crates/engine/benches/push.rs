@@ -6,7 +6,7 @@
 //! accepted, rows the view has counted, and their difference, which must be 0.
 //!
 //! The rival is a bounded `std::sync::mpsc` channel of as many slots, whose reader only counts; the
-//! engine behind `push` makes columns of the rows and runs the query meanwhile. That the path
+//! engine converts the rows to columns and runs the query meanwhile. That the path
 //! allocates nothing is a test: `tests/allocations.rs`. Run: `cargo bench -p headwater --bench push`.
 
 mod trades;

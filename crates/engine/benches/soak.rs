@@ -1,4 +1,4 @@
-//! Hours in minutes: a database on disk that is never left alone, and whether it stays as it is.
+//! A database on disk under steady load: memory, threads and open files must not grow.
 //!
 //! A source with a log, a window, a keyed view and a file sink, checkpoints every second, and a log of
 //! which all but the last 256 MB goes. First the top rate is found, then rows come at half of it. Each

@@ -1,7 +1,7 @@
 //! Following a file with `format = 'text'` into a COUNT: MB/s, beside `wc -l` and `cat`.
 //!
-//! A file of log lines of 60 to 140 bytes is written into the temporary folder, so that it lies in
-//! memory; the connector `file` follows it, and a view counts its lines on one worker. The time runs
+//! A file of log lines of 60 to 140 bytes is written into the temporary folder, so that it is in
+//! the page cache; the connector `file` follows it, and a view counts its lines on one worker. The time runs
 //! from CREATE SOURCE until the view has counted the last line. `wc -l` and `cat` of the same file
 //! into /dev/null start a process each time. Rounds alternate and medians count.
 //!
@@ -20,7 +20,7 @@ use headwater::arrow::datatypes::Int64Type;
 use headwater::{Db, Event};
 use trades::{median, median_ratio, setting};
 
-/// Writes at least so many bytes; how many lines that are.
+/// Writes at least this number of bytes; returns the number of lines.
 fn write_lines(path: &Path, bytes: usize) -> i64 {
     let file = std::fs::File::create(path).expect("a folder that can be written to");
     let mut file = std::io::BufWriter::with_capacity(1 << 20, file);

@@ -4,7 +4,7 @@
 //! one worker, batches of 8,192 and 1,024 rows. The time runs from the first push until the
 //! subscriber has the last row. DataFusion runs over the same batches (`MemTable`, one partition):
 //! the same answer as a batch query, and where that needs more than the windows do, the plain GROUP BY
-//! symbol too. Counts are compared each time, so nobody is fast by being wrong.
+//! symbol too. Counts are compared each time, so no figure is of a wrong answer.
 //!
 //! Run: `cargo bench -p headwater --bench tumble [-- NAME]`; `HEADWATER_BENCH_ROWS` (default
 //! 10,000,000) and `HEADWATER_BENCH_ROUNDS` (default 5) set its size; with

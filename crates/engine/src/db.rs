@@ -1,265 +1,79 @@
 //! [`Db`]: the engine as a library.
 //!
 //! ```text
-//!   execute(sql) ─► statements ─► catalog ─► commands to the workers
-//!   source::<T>() ─► a handle to push rows through
-//!   subscribe(name) ─► results as they come        query(sql) ─► results as they are
+//!   Db, Builder, Streams                      what a program uses
+//!     recovery   shutdown
+//!       statements                            executes a script
+//!         ddl                                 CREATE, ALTER, DROP
+//!           connectors   lifecycle   query    at work; START, PAUSE, ATTACH; SELECT, EXPLAIN
+//!             dead_letters   checkpoint   backfill
+//!               engine                        threads, tokio, data folder, the lock of the catalog
+//!                 catalog                     what exists
+//!                   options   sink_task
 //! ```
+//!
+//! A room names rooms further in, never one further out or beside it; `server/tests/tidy.rs` checks that.
+//! `outcome` is what statements return, and any room may name it.
 //!
 //! A `Db` is a cheap handle; clones share the engine, which ends when the last one goes. Statements
 //! run one at a time and block until they are done. Connectors and sinks run on a tokio runtime of
 //! the database's own, so it may be used from any thread, within another runtime or without one.
 
-mod alter;
+mod backfill;
+mod builder;
 mod catalog;
-mod catch_up;
-mod connect;
-mod drops;
-mod durability;
-mod explain;
-mod feeder;
-mod guarantees;
-mod history;
-mod letters;
-mod life;
-mod logs;
-mod metrics;
+mod checkpoint;
+mod connectors;
+mod ddl;
+mod dead_letters;
+mod engine;
+mod lifecycle;
 mod options;
-mod replay;
-mod reprocess;
-mod select;
-mod sets;
-mod sinks;
-mod sources;
+mod outcome;
+mod query;
+mod recovery;
+mod shutdown;
+mod sink_task;
 mod statements;
 mod streams;
-mod subscribe;
-mod system;
 
-use std::collections::HashMap;
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::mpsc::sync_channel;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
-use std::time::{Duration, Instant};
+use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
-use headwater_connect::Connectors;
-use headwater_ring::{Config as RingConfig, WaitStrategy, channel_with_bell};
-use timely::communication::WorkerGuards;
-use tokio_util::sync::CancellationToken;
 
-use crate::durable::Ledger;
 use crate::error::{Error, Result};
-use crate::ingest::Typed;
-use crate::notices::Notices;
+use crate::event_log::Events;
 use crate::record::{Record, matches};
 use crate::source::{ArrowSource, Source, SourceConfig};
-use crate::sql::plan::Planner;
-use crate::subscription::{QUEUE_ROWS, Queue, Subscription, TypedSubscription};
-use crate::topic::{Begin, Topic};
-use crate::turns::Turns;
-use crate::worker::{Command, Left, Once, Worker};
-use catalog::Catalog;
-use durability::Durability;
+use crate::stream_status::LifecycleState;
+use crate::subscription::{
+    Gate, QUEUE_ROWS, QueueConfig, SubscriberQueue, Subscription, TypedSubscription, WhenFull,
+};
+use crate::telemetry::Metric;
+use crate::topic::Begin;
+use catalog::SourceEntry;
+use engine::LOSSLESS_QUEUE_ROWS;
+use shutdown::EngineOwner;
 
-pub use catalog::Kind;
-pub use guarantees::{Guarantees, Link};
+pub use crate::sql::Kind;
+pub use builder::Builder;
 pub use options::source_options;
-pub use statements::Outcome;
-
-/// How long closing waits for connectors to stop.
-const STOP_DEADLINE: Duration = Duration::from_secs(5);
-
-/// What sinks have for their last rows in any case.
-const LAST_WRITES: Duration = Duration::from_secs(1);
-
-/// A sink or subscriber that has taken nothing for so long is not waited for at the end.
-const STALLED: Duration = Duration::from_secs(2);
-
-/// How a database is opened.
-#[derive(Clone)]
-pub struct Builder {
-    workers: usize,
-    wait: WaitStrategy,
-    connectors: Connectors,
-    start_connectors: bool,
-    trial: bool,
-    segment_bytes: u64,
-}
-
-impl Default for Builder {
-    fn default() -> Self {
-        let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-        Self {
-            workers: cores.min(4),
-            wait: WaitStrategy::default(),
-            connectors: Connectors::builtin(),
-            start_connectors: true,
-            trial: false,
-            segment_bytes: headwater_log::Config::default().segment_bytes,
-        }
-    }
-}
-
-impl Builder {
-    /// The number of worker threads, from 1 to 64. Default: the cores, at most 4.
-    #[must_use]
-    pub fn workers(mut self, workers: usize) -> Self {
-        self.workers = workers;
-        self
-    }
-
-    /// How workers wait for rows. Default: `SpinYield(100)`; `Spin` takes a core for each worker.
-    #[must_use]
-    pub fn wait_strategy(mut self, wait: WaitStrategy) -> Self {
-        self.wait = wait;
-        self
-    }
-
-    /// The connectors that statements can name. Default: those that Headwater brings.
-    #[must_use]
-    pub fn connectors(mut self, connectors: Connectors) -> Self {
-        self.connectors = connectors;
-        self
-    }
-
-    /// Whether `execute` starts the sources and sinks that it created. With `false` statements are
-    /// checked and planned, and nothing outside is touched before [`Db::start_connectors`].
-    #[must_use]
-    pub fn start_connectors(mut self, start: bool) -> Self {
-        self.start_connectors = start;
-        self
-    }
-
-    /// Statements are only tried: a database in memory then also takes what needs a data folder, and
-    /// keeps it in memory.
-    #[must_use]
-    pub fn trial(mut self) -> Self {
-        self.trial = true;
-        self
-    }
-
-    /// How large a file of a log becomes before the next is begun: for tests and benches that want many.
-    #[doc(hidden)]
-    #[must_use]
-    pub fn segment_bytes(mut self, bytes: u64) -> Self {
-        self.segment_bytes = bytes;
-        self
-    }
-
-    /// Opens a database that keeps everything in memory.
-    ///
-    /// # Errors
-    /// If the number of workers is out of range, or the machine refuses the threads.
-    pub fn in_memory(self) -> Result<Db> {
-        Db::start(self, None)
-    }
-}
+pub use outcome::Outcome;
+pub use query::{Guarantees, Link};
+pub use streams::Streams;
 
 /// A streaming database. See the [crate] for an example.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct Db {
-    inner: Arc<Inner>,
-}
-
-struct Inner {
-    /// Itself, for threads that must not keep it alive.
-    this: Weak<Inner>,
-    turns: Arc<Turns<Command>>,
-    catalog: Mutex<Catalog>,
-    next_topic: AtomicU64,
-    planner: Planner,
-    connectors: Connectors,
-    start_connectors: bool,
-    /// Connectors have been started, so that streams may start theirs.
-    connectors_begun: AtomicBool,
-    notices: Arc<Notices>,
-    workers: usize,
-    closed: AtomicBool,
-    /// Held by each statement that creates or drops, so that they run one at a time.
-    statements: Mutex<()>,
-    /// Ends the SELECTs that run.
-    selects: Mutex<CancellationToken>,
-    /// What needs a data folder is taken without one.
-    trial: bool,
-    /// `None` if everything is kept in memory.
-    durability: Option<Arc<Durability>>,
-    guards: Mutex<Option<WorkerGuards<()>>>,
-    runtime: Mutex<Option<tokio::runtime::Runtime>>,
-    tokio: tokio::runtime::Handle,
+    engine: Arc<EngineOwner>,
 }
 
 impl Db {
-    /// A database that keeps everything in memory, with the default settings.
-    ///
-    /// # Errors
-    /// If the machine refuses the threads.
-    pub fn in_memory() -> Result<Self> {
-        Self::builder().in_memory()
-    }
-
-    /// Settings to choose before opening.
-    pub fn builder() -> Builder {
-        Builder::default()
-    }
-
-    /// A database that keeps its data in `folder`, with the default settings: see [`Builder::open`].
-    ///
-    /// # Errors
-    /// As there.
-    pub fn open(folder: impl AsRef<std::path::Path>) -> Result<Self> {
-        Self::builder().open(folder)
-    }
-
-    fn start(builder: Builder, durability: Option<Durability>) -> Result<Self> {
-        let workers = builder.workers;
-        if !(1..=64).contains(&workers) {
-            let what = format!("workers must be from 1 to 64, not {workers}");
-            return Err(Error::Config { what });
+    fn new(engine: EngineOwner) -> Self {
+        Self {
+            engine: Arc::new(engine),
         }
-        let turns = Arc::new(Turns::new(workers));
-        let config = match workers {
-            1 => timely::Config::thread(),
-            several => timely::Config::process(several),
-        };
-        let (shared, wait) = (Arc::clone(&turns), builder.wait);
-        let guards = timely::execute(config, move |timely| {
-            let worker = Worker::new(timely, Arc::clone(&shared), wait);
-            // Its drop has told everybody; the panic itself was reported by the hook.
-            let _ = catch_unwind(AssertUnwindSafe(|| worker.run()));
-        });
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(2)
-            .thread_name("headwater-io")
-            // SELECT is planned on these threads.
-            .thread_stack_size(crate::sql::STACK)
-            .enable_all()
-            .build()
-            .map_err(|error| Error::Start(error.to_string()))?;
-        let guards = guards.map_err(Error::Start)?;
-        let inner = Arc::new_cyclic(|this| Inner {
-            this: Weak::clone(this),
-            turns,
-            catalog: Mutex::new(Catalog::default()),
-            next_topic: AtomicU64::new(0),
-            planner: Planner::new(),
-            connectors: builder.connectors,
-            start_connectors: builder.start_connectors,
-            connectors_begun: AtomicBool::new(false),
-            notices: Arc::default(),
-            workers,
-            closed: AtomicBool::new(false),
-            statements: Mutex::new(()),
-            selects: Mutex::default(),
-            trial: builder.trial,
-            durability: durability.map(Arc::new),
-            guards: Mutex::new(Some(guards)),
-            tokio: runtime.handle().clone(),
-            runtime: Mutex::new(Some(runtime)),
-        });
-        Ok(Self { inner })
     }
 
     /// Runs the statements of a script in order, and starts the connectors that they create once all
@@ -269,13 +83,13 @@ impl Db {
     /// The first that is wrong; the statements before it have run.
     pub fn execute(&self, sql: &str) -> Result<Vec<Outcome>> {
         let mut outcomes = Vec::new();
-        self.inner.execute(sql, &mut outcomes).map(|()| outcomes)
+        statements::execute(&self.engine, sql, &mut outcomes).map(|()| outcomes)
     }
 
     /// As [`execute`](Self::execute), and gives what the statements before the one that is wrong gave.
     pub fn execute_until_error(&self, sql: &str) -> (Vec<Outcome>, Result<()>) {
         let mut outcomes = Vec::new();
-        let done = self.inner.execute(sql, &mut outcomes);
+        let done = statements::execute(&self.engine, sql, &mut outcomes);
         (outcomes, done)
     }
 
@@ -314,26 +128,25 @@ impl Db {
         columns: Option<&SchemaRef>,
         config: Option<SourceConfig>,
     ) -> Result<Source<T>> {
-        self.inner.check_open()?;
-        let catalog = self.inner.catalog();
+        self.engine.workers.check_open()?;
+        let catalog = self.engine.catalog();
         let source = catalog.source(name)?;
+        let name = source.shared.name().to_owned();
         if source.shared.is_closed() {
-            let what = format!("source {:?} is closed", source.topic.relation.name);
-            return Err(Error::Config { what });
+            return Err(Error::config(format!("source {name:?} is closed")));
         }
         if let Some(columns) = columns {
             matches(&source.topic.relation.schema, columns)?;
         }
         let config = config.unwrap_or_else(|| source.config.clone());
-        let name = source.shared.name().to_owned();
-        let ledger = self.inner.ledger(&name, &config)?;
+        let ack_tracker = self.engine.persistence.ack_tracker(&name, &config)?;
         drop(catalog);
         if let Some(watermark) = &config.watermark {
-            self.inner.bring_event_time(&name, watermark)?;
+            self.engine.set_event_time(&name, watermark)?;
         }
-        let catalog = self.inner.catalog();
+        let catalog = self.engine.catalog();
         let source = catalog.source(&name)?;
-        self.inner.add_lane(source, &config, ledger)
+        self.engine.workers.add_lane(source, &config, ack_tracker)
     }
 
     /// The rows of a source, stream or view as structs, from now on; a view first gives what it
@@ -354,10 +167,7 @@ impl Db {
     /// # Errors
     /// If there is nothing of this name.
     pub fn subscribe_batches(&self, name: &str) -> Result<Subscription> {
-        self.inner.check_open()?;
-        let topic = self.inner.catalog().topic(name)?;
-        let queue = Queue::new(QUEUE_ROWS, None);
-        Ok(self.inner.subscribe(&topic, queue, Begin::Kept))
+        self.subscribe_queue(name, |_| SubscriberQueue::new(QUEUE_ROWS, None))
     }
 
     /// As [`subscribe_batches`](Self::subscribe_batches), for a subscriber that must see every row: it
@@ -366,10 +176,40 @@ impl Db {
     /// # Errors
     /// If there is nothing of this name.
     pub fn subscribe_lossless(&self, name: &str) -> Result<Subscription> {
-        self.inner.check_open()?;
-        let catalog = self.inner.catalog();
+        self.subscribe_queue(name, |gate| {
+            SubscriberQueue::new(LOSSLESS_QUEUE_ROWS, Some(gate()))
+        })
+    }
+
+    /// As [`subscribe_batches`](Self::subscribe_batches), with a queue as `config` says. The name may
+    /// also be a topic: `stream:name`, for a stream or view, or `source:name`.
+    ///
+    /// # Errors
+    /// If there is nothing of this name, or no row may wait.
+    pub fn subscribe_with(&self, name: &str, config: QueueConfig) -> Result<Subscription> {
+        if config.rows == 0 {
+            let what = "a subscriber's queue must hold at least 1 row, not 0";
+            return Err(Error::config(what));
+        }
+        self.subscribe_queue(name, |gate| {
+            let gate = (config.when_full == WhenFull::Wait).then(gate);
+            SubscriberQueue::with_policy(config.rows, gate, config.when_full)
+        })
+    }
+
+    /// Subscribes a queue, which may have a gate in front of the sources behind the topic.
+    fn subscribe_queue(
+        &self,
+        name: &str,
+        queue: impl FnOnce(&dyn Fn() -> Arc<Gate>) -> Arc<SubscriberQueue>,
+    ) -> Result<Subscription> {
+        let workers = &self.engine.workers;
+        workers.check_open()?;
+        let catalog = self.engine.catalog();
         let topic = catalog.topic(name)?;
-        Ok(self.inner.subscribe_lossless(&catalog, &topic))
+        let inputs = std::slice::from_ref(&topic.relation.name);
+        let queue = queue(&|| workers.gate(&catalog.sources_of(inputs)));
+        Ok(workers.subscribe(&topic, queue, Begin::Kept))
     }
 
     /// The raw bytes that a source reads from outside, from the first call on: the last 1 MiB is kept
@@ -378,12 +218,13 @@ impl Db {
     /// # Errors
     /// If there is no such source, or it reads no bytes: it has no connector, or one that makes rows.
     pub fn tap(&self, name: &str) -> Result<headwater_ring::ByteReader> {
-        self.inner.check_open()?;
-        let catalog = self.inner.catalog();
+        self.engine.workers.check_open()?;
+        let catalog = self.engine.catalog();
         let source = catalog.source(name)?;
         let refused = |why: &str| {
-            let what = format!("source {name:?} has no raw bytes: {why}");
-            Err(Error::Config { what })
+            Err(Error::config(format!(
+                "source {name:?} has no raw bytes: {why}"
+            )))
         };
         match &source.connector {
             None => refused("your code pushes its rows"),
@@ -400,7 +241,7 @@ impl Db {
     /// # Errors
     /// Whatever is wrong with the statement.
     pub fn query(&self, sql: &str) -> Result<Vec<RecordBatch>> {
-        self.inner.query(sql)
+        query::select_text(&self.engine, sql)
     }
 
     /// Starts the sources and sinks created so far, where the builder said that `execute` should not.
@@ -408,14 +249,14 @@ impl Db {
     /// # Errors
     /// If the database is closed.
     pub fn start_connectors(&self) -> Result<()> {
-        self.inner.check_open()?;
-        self.inner.start_connectors().map(drop)
+        self.engine.workers.check_open()?;
+        connectors::start_connectors(&self.engine).map(drop)
     }
 
     /// Checks that everything outside can be reached with the options given, without reading or
     /// writing data. Blocks. One entry for each source and sink with a connector.
     pub fn validate(&self) -> Vec<(String, Result<(), headwater_connect::Error>)> {
-        self.inner.validate()
+        connectors::validate(&self.engine)
     }
 
     /// Waits until all rows that have arrived are processed and published. Blocks; while rows keep
@@ -424,7 +265,7 @@ impl Db {
     /// # Errors
     /// If the database is closed; what is wrong with the disk, if rows wait for that.
     pub fn settle(&self) -> Result<()> {
-        self.inner.settle()
+        shutdown::settle(&self.engine.workers, &self.engine.persistence)
     }
 
     /// Saves the state of all queries now, and returns when it is on disk: a restart then reads no more
@@ -434,8 +275,8 @@ impl Db {
     /// # Errors
     /// What is wrong with the disk; then the last checkpoint still counts, and nothing is lost.
     pub fn checkpoint(&self) -> Result<()> {
-        self.inner.check_open()?;
-        self.inner.checkpoint().map(|_| ())
+        self.engine.workers.check_open()?;
+        checkpoint::checkpoint(&self.engine)
     }
 
     /// Returns when all rows that have arrived are processed, and are in the log and on disk. Blocks;
@@ -445,7 +286,7 @@ impl Db {
     /// What is wrong with the disk; the rows are kept, and written when it takes them.
     pub fn flush(&self) -> Result<()> {
         self.settle()?;
-        self.inner.sync_logs()
+        self.engine.persistence.sync_logs()
     }
 
     /// Closes a source: no more rows; those that have arrived are processed, then its windows close.
@@ -453,17 +294,15 @@ impl Db {
     /// # Errors
     /// If there is no such source.
     pub fn close_source(&self, name: &str) -> Result<()> {
-        let catalog = self.inner.catalog();
+        let catalog = self.engine.catalog();
         catalog.source(name)?.shared.close();
         Ok(())
     }
 
     /// Whether every source with a connector has ended, by itself or by failing.
     pub fn sources_ended(&self) -> bool {
-        self.inner
-            .catalog()
-            .sources()
-            .all(catalog::SourceEntry::has_ended)
+        let catalog = self.engine.catalog();
+        catalog.sources().all(SourceEntry::has_ended)
     }
 
     /// Stops the sources (at most 5 s), processes what has arrived and closes the windows of sources
@@ -474,220 +313,85 @@ impl Db {
     /// # Errors
     /// If the database is closed; what is wrong with the disk, if rows wait for that.
     pub fn drain(&self) -> Result<()> {
-        self.inner.drain()
+        shutdown::drain(&self.engine)
     }
 
     /// What has failed for good, and why: sources, streams, views and sinks by name. Also after
     /// [`close`](Self::close).
     pub fn failures(&self) -> Vec<(Kind, String, String)> {
-        self.inner.failures()
+        query::failures(&self.engine.catalog())
     }
 
     /// Ends the engine: connectors are stopped (at most 5 s), what has arrived is processed, the
     /// windows of sources whose input has ended close, subscriptions and sinks end. Blocks. Later calls fail with [`Error::Closed`].
     pub fn close(&self) {
-        self.inner.close();
-    }
-}
-
-impl Inner {
-    fn check_open(&self) -> Result<()> {
-        if self.closed.load(Ordering::Acquire) {
-            Err(Error::Closed)
-        } else {
-            Ok(())
-        }
+        shutdown::close(&self.engine);
     }
 
-    fn catalog(&self) -> MutexGuard<'_, Catalog> {
-        self.catalog.lock().unwrap_or_else(PoisonError::into_inner)
+    /// The streams of this database, to be started, paused and stopped.
+    pub fn streams(&self) -> Streams {
+        Streams::new(Arc::clone(&self.engine))
     }
 
-    /// A handle of a source, with a lane of its own.
-    fn handle<T: Record>(
+    /// What happens to streams and to the connectors of sources, from now on.
+    pub fn events(&self) -> Events {
+        self.engine.event_log.watch(None)
+    }
+
+    /// What streams are doing and what is attached to them, to be given to
+    /// [`restore_lifecycle`](Self::restore_lifecycle) of a database in which the same statements have run.
+    pub fn lifecycle_state(&self) -> LifecycleState {
+        self.engine.catalog().lifecycle_state()
+    }
+
+    /// Attaches, starts, pauses and stops so that streams are as they were when `state` was taken; a
+    /// name that is not there is passed over. Starts no connector by itself.
+    ///
+    /// # Errors
+    /// If a source that was attached is not there or does not fit any more.
+    pub fn restore_lifecycle(&self, state: &LifecycleState) -> Result<()> {
+        self.engine.workers.check_open()?;
+        lifecycle::restore(&self.engine, state)
+    }
+
+    /// Ends every SELECT that runs now, from any thread: each fails with SQLSTATE 57014. Does not
+    /// block; SELECTs that begin later are not touched, nor are other statements.
+    pub fn cancel_queries(&self) {
+        self.engine.io.cancel_selects();
+    }
+
+    /// The rows of `source` that its log has kept, of event times from `from_us` (microseconds since
+    /// 1970-01-01 UTC) up to and without `to_us`, once more through the query of `stream`. The results
+    /// come as fast as they are read, or at `speed` times the pace at which it happened, and end. The
+    /// live stream is not touched.
+    ///
+    /// # Errors
+    /// If there is no such source or stream, the source has no log or no event time, or the stream
+    /// reads something else.
+    pub fn replay(
         &self,
-        source: &catalog::SourceEntry,
-        config: &SourceConfig,
-    ) -> Result<Source<T>> {
-        let ledger = self.ledger(source.shared.name(), config)?;
-        self.add_lane(source, config, ledger)
+        source: &str,
+        from_us: Option<i64>,
+        to_us: Option<i64>,
+        speed: Option<f64>,
+        stream: &str,
+    ) -> Result<Subscription> {
+        self.engine.workers.check_open()?;
+        query::replay(&self.engine, source, (from_us, to_us), speed, stream)
     }
 
-    fn add_lane<T: Record>(
-        &self,
-        source: &catalog::SourceEntry,
-        config: &SourceConfig,
-        ledger: Option<Arc<Ledger>>,
-    ) -> Result<Source<T>> {
-        let ring = RingConfig {
-            capacity: config.buffer_size,
-            backpressure: config.backpressure,
-            wait: config.wait_strategy,
-        };
-        let bell = Arc::clone(self.turns.bell(source.topic.home));
-        let (producer, consumer) =
-            channel_with_bell(ring, bell).map_err(|error| Error::Config {
-                what: error.to_string(),
-            })?;
-        let channel = Once::new(Box::new(Typed::<T>::new(consumer, ledger.clone())) as _);
-        self.turns.command(Command::AddChannel {
-            source: source.topic.id,
-            channel,
-        });
-        Ok(Source::new(producer, Arc::clone(&source.shared), ledger))
+    /// How often a row arrives at a source, stream, view or sink if the process crashes and is started
+    /// again: link by link, from the sources on.
+    ///
+    /// # Errors
+    /// If there is nothing of this name.
+    pub fn guarantees(&self, name: &str) -> Result<Guarantees> {
+        self.engine.workers.check_open()?;
+        query::guarantees(&self.engine, name)
     }
 
-    fn next_topic(&self) -> u64 {
-        self.next_topic.fetch_add(1, Ordering::Relaxed)
-    }
-
-    fn subscribe(&self, topic: &Arc<Topic>, queue: Arc<Queue>, from: Begin) -> Subscription {
-        let subscription = Subscription::new(Arc::clone(&queue), topic.published_schema());
-        self.turns.command(Command::Subscribe {
-            topic: Arc::clone(topic),
-            queue,
-            from,
-        });
-        subscription
-    }
-
-    /// What these views hold, all at one moment, in their order.
-    fn read(&self, views: &[Arc<Topic>]) -> Result<Vec<Vec<RecordBatch>>> {
-        let (answer, answers) = sync_channel(views.len().max(1));
-        let views = views.to_vec();
-        self.turns.command(Command::Read {
-            views: views.clone(),
-            answer,
-        });
-        let mut held = HashMap::new();
-        for _ in &views {
-            let (view, rows) = answers.recv().map_err(|_| Error::Closed)?;
-            held.insert(view, rows?);
-        }
-        Ok(views
-            .iter()
-            .map(|view| held.remove(&view.id).unwrap_or_default())
-            .collect())
-    }
-
-    /// One step on every worker; tells whether rows are still waiting that will be taken.
-    fn step_and_look(&self) -> Result<bool> {
-        self.check_open()?;
-        self.turns.step();
-        self.look().map(|left| left == Left::Rows)
-    }
-
-    /// Waits until all rows that have arrived are processed.
-    fn settle(&self) -> Result<()> {
-        while !self.settle_once()? {}
-        Ok(())
-    }
-
-    /// Does a step; whether all rows that have arrived are processed.
-    fn settle_once(&self) -> Result<bool> {
-        self.check_open()?;
-        self.turns.step();
-        match (self.look()?, self.log_problem()) {
-            (Left::Nothing, _) => Ok(true),
-            (Left::Stuck, Some(problem)) => Err(Error::Data(problem)),
-            (Left::Stuck | Left::Rows, _) => Ok(false),
-        }
-    }
-
-    /// Waits until the workers have done all turns so far; what is waiting.
-    fn look(&self) -> Result<Left> {
-        let (answer, answers) = sync_channel(self.workers);
-        self.turns.command(Command::Look { answer });
-        let mut left = Left::Nothing;
-        for _ in 0..self.workers {
-            left = left.max(answers.recv().map_err(|_| Error::Closed)?);
-        }
-        Ok(left)
-    }
-
-    fn drain(&self) -> Result<()> {
-        self.check_open()?;
-        self.stop_sources();
-        self.settle_while_moving()?;
-        self.wait_for_letters();
-        self.settle_while_moving()
-    }
-
-    /// Like [`settle`](Self::settle), but rows that a full queue holds back are not waited for when nobody
-    /// has taken any for [`STALLED`].
-    fn settle_while_moving(&self) -> Result<()> {
-        let mut moved = (self.rows_moved(), Instant::now());
-        while !self.settle_once()? {
-            let rows = self.rows_moved();
-            if rows != moved.0 {
-                moved = (rows, Instant::now());
-            } else if moved.1.elapsed() > STALLED {
-                tracing::warn!("rows wait for a sink or a subscriber that takes none");
-                return Ok(());
-            }
-        }
-        Ok(())
-    }
-
-    /// Grows while rows come to queries or go to sinks.
-    fn rows_moved(&self) -> u64 {
-        let catalog = self.catalog();
-        let sinks = catalog.entries.values().filter_map(|entry| match entry {
-            catalog::Entry::Sink(sink) => Some(sink.status.rows.load(Ordering::Relaxed)),
-            _ => None,
-        });
-        sinks
-            .chain(catalog.topics().map(|topic| topic.rows()))
-            .sum()
-    }
-
-    fn close(&self) {
-        let _one_at_a_time = self
-            .statements
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        if self.closed.load(Ordering::Acquire) {
-            return;
-        }
-        let began = Instant::now();
-        self.stop_sources();
-        self.wait_for_letters();
-        self.turns.command(Command::Seal);
-        if let Err(error) = self.settle() {
-            tracing::error!(%error, "closed before all rows were taken");
-        }
-        self.close_durably();
-        self.closed.store(true, Ordering::Release);
-        self.turns.end(Command::Shutdown);
-        let guards = self
-            .guards
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
-        drop(guards);
-        self.stop_sinks((began + STOP_DEADLINE).max(Instant::now() + LAST_WRITES));
-        let runtime = self
-            .runtime
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
-        if let Some(runtime) = runtime {
-            runtime.shutdown_background();
-        }
-        self.notices.close();
-    }
-}
-
-impl Drop for Inner {
-    fn drop(&mut self) {
-        self.close();
-    }
-}
-
-impl std::fmt::Debug for Db {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Db")
-            .field("workers", &self.inner.workers)
-            .finish_non_exhaustive()
+    /// All metrics at this moment, in the order of [`telemetry::metric::ALL`](metric::ALL), then by name.
+    pub fn metrics(&self) -> Vec<Metric> {
+        query::metrics(&self.engine.catalog())
     }
 }

@@ -1,4 +1,4 @@
-//! What the library's functions can refuse or fail with.
+//! The errors of the library's functions.
 
 use crate::record::{Mismatch, RecordError};
 use crate::sql::SqlError;
@@ -6,26 +6,26 @@ use crate::sql::SqlError;
 /// The result of the library's functions.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// Why the library refused or failed.
+/// Why a call of the library failed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// A statement is wrong; see its position, detail and hint.
     #[error(transparent)]
     Sql(#[from] SqlError),
-    /// Several things are wrong with one statement; each has its own place.
+    /// One statement has several mistakes; each has its own position.
     #[error("{}", several(.0))]
     Statement(Vec<SqlError>),
     /// There is no source of this name.
     #[error("there is no source {name:?}; create it with CREATE SOURCE")]
     SourceNotFound {
-        /// The name asked for.
+        /// The name that was looked up.
         name: String,
     },
     /// There is no source, stream or view of this name.
     #[error("there is no source, stream or view {name:?}")]
     NotFound {
-        /// The name asked for.
+        /// The name that was looked up.
         name: String,
     },
     /// The type's columns are not those of the source or stream.
@@ -37,33 +37,33 @@ pub enum Error {
     /// A setting is out of range.
     #[error("{what}")]
     Config {
-        /// Which, and the limit.
+        /// The setting, its value and the limit.
         what: String,
     },
-    /// The query met an error while it ran; it has no further results.
+    /// A running query failed; it gives no further results.
     #[error("the query failed: {reason}")]
     QueryFailed {
-        /// What it met.
+        /// The error at which it stopped.
         reason: String,
     },
     /// A subscriber was too slow, and rows were dropped.
     #[error("{rows} rows were missed: the subscriber was too slow")]
     Missed {
-        /// How many.
+        /// The number of dropped rows.
         rows: u64,
     },
     /// The stream itself missed rows of its inputs; later rows follow.
     #[error("{rows} rows of the inputs were missed: {reason}")]
     Gap {
-        /// How many.
+        /// The number of missed rows.
         rows: u64,
-        /// What happened.
+        /// Why they were missed.
         reason: String,
     },
-    /// A subscriber that asked for it was disconnected.
+    /// A subscriber with `WhenFull::Disconnect` was too slow and was disconnected.
     #[error("the subscriber was disconnected: more than {rows} rows were waiting for it")]
     TooSlow {
-        /// Its limit.
+        /// The maximum number of rows that wait for it.
         rows: usize,
     },
     /// The database is closed.
@@ -72,17 +72,23 @@ pub enum Error {
     /// The data folder cannot be opened, read or written.
     #[error("the data folder: {0}")]
     Data(String),
-    /// The machine refused a thread, a file or the like.
+    /// The operating system refused a thread, a file or another resource.
     #[error("cannot start: {0}")]
     Start(String),
 }
 
 impl Error {
+    pub(crate) fn config(what: impl std::fmt::Display) -> Self {
+        Self::Config {
+            what: what.to_string(),
+        }
+    }
+
     pub(crate) fn data(error: impl std::fmt::Display) -> Self {
         Self::Data(error.to_string())
     }
 
-    /// What is wrong with the SQL, if this error is about SQL: at least one entry then.
+    /// The mistakes in the SQL: at least one if this error is about SQL, else none.
     pub fn sql_errors(&self) -> &[SqlError] {
         match self {
             Self::Sql(error) => std::slice::from_ref(error),

@@ -1,37 +1,42 @@
-//! Headwater: every stream starts at a source.
+//! The engine as a library. Its front page is the README of the project, whose example is a test.
+
+#![doc = include_str!("../../../README.md")]
 
 #[cfg(test)]
 extern crate self as headwater;
 
+mod clock;
 pub mod dataflow;
 mod db;
 mod durable;
 mod error;
+mod event_log;
+mod event_time;
 mod ingest;
-mod notices;
 pub mod record;
+mod sequencer;
 mod source;
-mod sources;
 pub mod sql;
 mod store;
+mod stream_status;
 pub mod streams;
 mod subscription;
 mod tap;
 pub mod telemetry;
 mod topic;
-mod turns;
 mod worker;
 
 pub use arrow;
 pub use db::{Builder, Db, Guarantees, Kind, Link, Outcome, source_options};
 pub use error::{Error, Result};
+pub use event_log::{Events, Watched};
+pub use event_time::WatermarkConfig;
 pub use headwater_connect as connect;
 pub use headwater_ring::{ByteRead, ByteReader, ByteRing};
-pub use notices::{Events, Watched};
 pub use record::{Record, RecordError, Symbol, SymbolTooLong, Timestamp};
 pub use source::{
     ArrowSource, Backpressure, Source, SourceConfig, SourceError, TryPushError, WaitStrategy,
-    WalMode, WatermarkConfig,
+    WalMode,
 };
 pub use streams::{StreamStats, StreamStatus, Streams};
 pub use subscription::{Event, QueueConfig, Subscription, TypedSubscription, WhenFull};

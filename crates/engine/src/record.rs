@@ -1,16 +1,15 @@
 //! A Rust struct as a row of a stream: the trait [`Record`] and its derive.
 //!
-//! A typed source carries `T` itself through the ring. On the consumer's side a whole run of rows
-//! becomes columns at once, one pass for each field, so that a row costs no allocation of its own:
+//! A typed source sends `T` itself through the ring. The consumer converts many rows to columns at
+//! once, one pass for each field, so that a row needs no allocation of its own:
 //!
 //! ```text
 //!   push(T) -> ring -> &[T] --to_columns--> RecordBatch -> log, dataflow -> RecordBatch --from_columns--> Vec<T>
 //! ```
 //!
-//! `#[derive(Record)]` writes both directions; what a field may be is decided by [`Scalar`] and
-//! [`Codec`], not by the macro, so aliases and types of your own work too. This module checks that
-//! columns fit ([`matches()`]) and explains where they do not; what to do with rows that do not fit
-//! is left to the engine.
+//! `#[derive(Record)]` implements both directions. [`Scalar`] and [`Codec`] decide what a field can
+//! be, not the macro, so type aliases and types of your own work too. [`matches()`] checks columns
+//! against the expected ones and names every difference.
 
 mod codec;
 mod derived;
@@ -30,7 +29,7 @@ pub use schema::{Difference, Mismatch, matches};
 pub use symbol::{Symbol, SymbolTooLong};
 pub use time::Timestamp;
 
-/// What the generated code needs; not for use by hand, and free to change.
+/// For the code that the derive generates only; not part of the public API.
 #[doc(hidden)]
 pub mod __private {
     pub use super::codec::{InUnit, Plain};
@@ -40,7 +39,7 @@ pub mod __private {
     pub use std::sync::OnceLock;
 }
 
-/// A struct that is a row: what a typed source takes and what a typed subscriber gets.
+/// A struct that is a row of a typed source or a typed subscription.
 ///
 /// Derive it. Each field becomes a column of its name; `Option` fields are nullable columns, all
 /// others are NOT NULL.
@@ -85,7 +84,7 @@ pub mod __private {
 /// | [`Timestamp`], [`SystemTime`](std::time::SystemTime) | Timestamp in microseconds |
 /// | `i64` with `#[record(timestamp)]` or `#[record(timestamp = "ms")]` | Timestamp in `s`, `ms`, `us` (default) or `ns` |
 /// | `Option` of any of these | the same, nullable |
-/// | a type of your own that implements [`Scalar`] | what it says |
+/// | a type of your own that implements [`Scalar`] | its `data_type` |
 ///
 /// # Attributes
 ///
@@ -103,7 +102,7 @@ pub mod __private {
     note = "put `#[derive(headwater::Record)]` on the struct"
 )]
 pub trait Record: Send + Sized + 'static {
-    /// The columns, in the order of the fields. Cheap: the same shared schema at each call.
+    /// The columns, in the order of the fields. Cheap: each call returns the same shared schema.
     fn schema() -> SchemaRef;
 
     /// This row alone as columns. For many rows [`to_columns`](Record::to_columns) is far cheaper.
@@ -114,8 +113,8 @@ pub trait Record: Send + Sized + 'static {
     /// 2,147,483,647 bytes, or a `SystemTime` more than 292,000 years from 1970.
     fn to_record_batch(&self) -> RecordBatch;
 
-    /// When it happened, in microseconds since 1970-01-01 UTC; `None` where nothing in the row
-    /// says so (or the time fits no such number).
+    /// The event time, in microseconds since 1970-01-01 UTC; `None` if the row has none or it is out
+    /// of range.
     fn event_time(&self) -> Option<i64> {
         None
     }
@@ -142,10 +141,10 @@ pub trait Record: Send + Sized + 'static {
 
     /// The rows of a batch as structs.
     ///
-    /// Columns are found by name, in any order; columns that are no field are ignored. Numbers
-    /// may be narrower than the field (`INT` into `i64`), text in any encoding, times in any unit
-    /// (a finer one is rounded down). A nullable column may be read into a field that is no
-    /// `Option` as long as it holds no NULL.
+    /// Columns are found by name, in any order; columns without a field are ignored. Numbers can be
+    /// narrower than the field (`INT` into `i64`), text in any encoding, times in any unit (a finer
+    /// one is rounded down). A nullable column can be read into a field that is not an `Option` if
+    /// it holds no NULL.
     ///
     /// # Errors
     ///
@@ -157,27 +156,27 @@ pub trait Record: Send + Sized + 'static {
     }
 }
 
-/// Rows that cannot become columns, or columns that cannot become rows.
+/// Why rows cannot be converted to columns, or columns to rows.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum RecordError {
     /// Columns are missing or of another type.
     #[error(transparent)]
     Columns(#[from] Mismatch),
-    /// A NULL for a field that is no `Option`.
-    #[error("row {row} of column {column:?} is NULL, and its field is no Option")]
+    /// A NULL for a field that is not an `Option`.
+    #[error("row {row} of column {column:?} is NULL, and its field is not an Option")]
     Null {
-        /// The column's name.
+        /// The name of the column.
         column: String,
-        /// Counted from 0 in the batch.
+        /// The row in the batch, counted from 0.
         row: usize,
     },
     /// A value that its column or its field cannot hold.
     #[error("row {row} of column {column:?}: {reason}")]
     Value {
-        /// The column's name.
+        /// The name of the column.
         column: String,
-        /// Counted from 0 in the batch.
+        /// The row in the batch, counted from 0.
         row: usize,
         /// The value and the limit.
         reason: String,
@@ -185,23 +184,23 @@ pub enum RecordError {
     /// More text or bytes than one column can hold.
     #[error("column {column:?} would hold {bytes} bytes, one batch takes {limit}")]
     TooLarge {
-        /// The column's name.
+        /// The name of the column.
         column: String,
-        /// What the rows have together.
+        /// The total size of the rows' values, bytes.
         bytes: usize,
-        /// What a column can address.
+        /// The maximum size of a column's values, bytes.
         limit: usize,
     },
-    /// The record was implemented by hand, without the way back.
+    /// The record was implemented by hand without `from_columns`.
     #[error("{0} can be written only: it does not implement from_columns")]
     WriteOnly(
-        /// The record's type.
+        /// The name of the record's type.
         &'static str,
     ),
     /// A record implemented by hand contradicts its own schema.
     #[error("the record contradicts its schema: {0}")]
     Inconsistent(
-        /// In what.
+        /// What contradicts the schema.
         String,
     ),
 }

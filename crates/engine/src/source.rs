@@ -6,7 +6,9 @@
 //!
 //! A push writes the value itself into the handle's own lane: no lock, no allocation, no
 //! conversion. Cloning a handle adds a lane, so producers never wait for each other; there is no
-//! channel type to choose. What the rows mean for queries is decided on the worker's side.
+//! channel type to choose. Event time and watermarks are the worker's work.
+
+mod shared;
 
 use std::cell::Cell;
 use std::sync::Arc;
@@ -17,27 +19,28 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::{Schema, SchemaRef};
 pub use headwater_ring::{Backpressure, WaitStrategy};
 use headwater_ring::{Producer, PushError};
-use serde::{Deserialize, Serialize};
 
-use crate::durable::Ledger;
+use crate::durable::AckTracker;
+use crate::event_time::WatermarkConfig;
 use crate::record::{Mismatch, Record, matches};
-use crate::sources::SourceShared;
 
-/// How a handle's lanes are made.
+pub(crate) use shared::SourceShared;
+
+/// How a handle pushes.
 #[derive(Debug, Clone)]
 pub struct SourceConfig {
     /// Rows that a lane holds, a power of two. Default: 65,536.
     pub buffer_size: usize,
-    /// What `push` does when the lane is full. Default: block.
+    /// What `push` does when the lane is full. Default: [`Backpressure::Block`].
     pub backpressure: Backpressure,
     /// How a push waits for space. Default: `SpinYield(100)`.
     pub wait_strategy: WaitStrategy,
-    /// How often the state of queries is saved, at least; `None` for what CREATE SOURCE says. The least
-    /// of all sources and handles counts. Of no effect in a database in memory.
+    /// The longest time between two checkpoints; `None` for the option of CREATE SOURCE. The least of all
+    /// sources and handles counts. A database in memory ignores it.
     pub checkpoint_interval: Option<Duration>,
-    /// When what is pushed is durable; `None` for what CREATE SOURCE says. Needs a source with a log.
+    /// When a pushed row is durable; `None` for the option of CREATE SOURCE. Needs a source with a log.
     pub wal_mode: Option<WalMode>,
-    /// Event time, where CREATE SOURCE does not say it.
+    /// The event time of a source whose CREATE SOURCE has no WATERMARK.
     pub watermark: Option<WatermarkConfig>,
 }
 
@@ -54,39 +57,29 @@ impl Default for SourceConfig {
     }
 }
 
-/// Which column is event time.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct WatermarkConfig {
-    /// The column's name.
-    pub column: String,
-    /// How far rows may come out of order.
-    pub delay: Duration,
-}
-
 /// When a pushed row is durable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WalMode {
-    /// Soon after the push.
+    /// Soon after the push returns.
     Async,
-    /// When the push returns.
+    /// Before the push returns.
     Sync,
 }
 
-/// What goes through a lane.
 pub(crate) enum Message<T> {
     Record(T),
     Arrow(Box<RecordBatch>),
     Watermark(i64),
 }
 
-/// Why rows were not taken.
+/// Why a push failed.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum SourceError {
     /// The source was closed.
     #[error("the source is closed")]
     Closed,
-    /// The source was closed before what was pushed was on disk: it may or may not be there.
+    /// The source was closed before the pushed rows were on disk: they may be there or not.
     #[error("the source was closed before the rows were on disk")]
     NotDurable,
     /// The lane is full, and the source's backpressure is `reject`.
@@ -95,16 +88,16 @@ pub enum SourceError {
     /// The batch has other columns than the source.
     #[error("{mismatch}")]
     SchemaMismatch {
-        /// The source's columns.
+        /// The columns of the source.
         expected: SchemaRef,
-        /// The batch's columns.
+        /// The columns of the batch.
         got: SchemaRef,
-        /// What differs.
+        /// The first difference between the two.
         mismatch: Mismatch,
     },
 }
 
-/// Why [`Source::try_push`] did not take a row; it is in the error.
+/// Why [`Source::try_push`] did not accept a row, which is in the error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TryPushError<T> {
     /// The lane is full; a later push may succeed.
@@ -119,16 +112,16 @@ pub enum TryPushError<T> {
 pub struct Source<T> {
     lane: Producer<Message<T>>,
     shared: Arc<SourceShared>,
-    /// The greatest watermark said by any handle.
+    /// The greatest watermark that any handle has declared.
     watermark: Arc<AtomicI64>,
-    /// If pushes wait until what they pushed is on disk.
-    durable: Option<Durable>,
+    /// Of a handle whose pushes wait until their rows are on disk.
+    durable: Option<DurablePushes>,
 }
 
-/// What a handle needs to wait for its own rows.
-struct Durable {
-    ledger: Arc<Ledger>,
-    /// Values put into the lane so far.
+/// What a handle counts to wait for its own rows.
+struct DurablePushes {
+    ack_tracker: Arc<AckTracker>,
+    /// Values that this handle has put into its lane.
     pushed: Cell<u64>,
 }
 
@@ -136,15 +129,15 @@ impl<T: Record> Source<T> {
     pub(crate) fn new(
         lane: Producer<Message<T>>,
         shared: Arc<SourceShared>,
-        ledger: Option<Arc<Ledger>>,
+        ack_tracker: Option<Arc<AckTracker>>,
     ) -> Self {
         shared.producer_added();
-        let watermark = shared.said_watermark();
+        let watermark = shared.declared_watermark();
         Self {
             lane,
             shared,
             watermark,
-            durable: ledger.map(Durable::new),
+            durable: ack_tracker.map(DurablePushes::new),
         }
     }
 
@@ -174,14 +167,14 @@ impl<T: Record> Source<T> {
         }
     }
 
-    /// Waits until all that this handle has pushed is on disk, if it was made so.
+    /// With [`WalMode::Sync`], waits until everything that this handle has pushed is on disk.
     #[inline]
     fn wait_durable(&self) -> Result<(), SourceError> {
         let Some(durable) = &self.durable else {
             return Ok(());
         };
         match durable
-            .ledger
+            .ack_tracker
             .wait(self.lane.lane().get(), durable.pushed.get())
         {
             true => Ok(()),
@@ -208,7 +201,7 @@ impl<T: Record> Source<T> {
             })
     }
 
-    /// Pushes clones of all rows, in order. Not atomic: on an error the rows before it are in.
+    /// Pushes clones of all rows, in order. Not atomic: after an error the rows before it are pushed.
     ///
     /// # Errors
     /// As [`push`](Self::push).
@@ -238,9 +231,9 @@ impl<T: Record> Source<T> {
         self.wait_durable()
     }
 
-    /// Says that no row with an event time before `timestamp` (microseconds since 1970-01-01 UTC)
-    /// will be pushed to this source any more, through any handle. Lower values than before are
-    /// ignored. Waits for space like [`push`](Self::push) with `Block`.
+    /// Declares that no further row of this source, through any handle, has an event time before
+    /// `timestamp` (microseconds since 1970-01-01 UTC). Lower values than before are ignored. Waits for
+    /// space like [`push`](Self::push) with `Block`.
     pub fn watermark(&self, timestamp: i64) {
         if self.watermark.fetch_max(timestamp, Ordering::AcqRel) >= timestamp {
             return;
@@ -260,31 +253,31 @@ impl<T: Record> Source<T> {
         self.lane.has_capacity()
     }
 
-    /// The greatest watermark that was said, in microseconds; `i64::MIN` before the first.
+    /// The greatest watermark that any handle has declared, in microseconds; `i64::MIN` before the first.
     #[inline]
     pub fn current_watermark(&self) -> i64 {
         self.watermark.load(Ordering::Acquire)
     }
 
-    /// The source's name.
+    /// The name of the source, as CREATE SOURCE spells it.
     #[inline]
     pub fn name(&self) -> &str {
         self.shared.name()
     }
 
-    /// The source's columns.
+    /// The columns of the source, without metadata columns.
     #[inline]
     pub fn schema(&self) -> &SchemaRef {
         self.shared.schema()
     }
 
-    /// How many handles there are; other threads may change it at any time.
+    /// The number of handles; other threads may change it at any time.
     #[inline]
     pub fn producer_count(&self) -> usize {
         self.shared.producers()
     }
 
-    /// Whether there are several handles.
+    /// Whether the source has several handles, so several producers.
     #[inline]
     pub fn is_mpsc(&self) -> bool {
         self.producer_count() > 1
@@ -295,15 +288,15 @@ impl<T: Record> Source<T> {
         self.lane.dropped()
     }
 
-    /// Closes the source for all handles: later pushes fail. Rows already pushed are processed, and
-    /// then all windows close, since nothing more will come.
+    /// Closes the source for all handles: later pushes fail. The engine processes the rows already
+    /// pushed, and then all windows close, since the input has ended.
     pub fn close(&self) {
         self.lane.close();
         self.shared.close();
     }
 }
 
-/// What an [`ArrowSource`] carries beside batches: nothing, since no value of it can exist.
+/// The record type of an [`ArrowSource`], which only carries batches: no value of it can exist.
 pub(crate) enum NoRecord {}
 
 impl Record for NoRecord {
@@ -330,37 +323,37 @@ impl ArrowSource {
     /// As [`Source::push_arrow`].
     ///
     /// # Errors
-    /// As there.
+    /// As [`Source::push_arrow`].
     pub fn push_arrow(&self, batch: RecordBatch) -> Result<(), SourceError> {
         self.0.push_arrow(batch)
     }
 
-    /// As [`Source::watermark`].
+    /// Declares a watermark, as [`Source::watermark`] does.
     pub fn watermark(&self, timestamp: i64) {
         self.0.watermark(timestamp);
     }
 
-    /// As [`Source::current_watermark`].
+    /// The greatest declared watermark, as [`Source::current_watermark`].
     pub fn current_watermark(&self) -> i64 {
         self.0.current_watermark()
     }
 
-    /// As [`Source::has_capacity`]; a batch takes one place, however long it is.
+    /// As [`Source::has_capacity`]; a batch of any length takes one slot of the lane.
     pub fn has_capacity(&self) -> bool {
         self.0.has_capacity()
     }
 
-    /// The source's name.
+    /// The name of the source, as CREATE SOURCE spells it.
     pub fn name(&self) -> &str {
         self.0.name()
     }
 
-    /// The source's columns.
+    /// The columns of the source, without metadata columns.
     pub fn schema(&self) -> &SchemaRef {
         self.0.schema()
     }
 
-    /// As [`Source::close`].
+    /// Closes the source for all handles, as [`Source::close`] does.
     pub fn close(&self) {
         self.0.close();
     }
@@ -373,7 +366,7 @@ fn refused<T>(error: PushError<T>) -> SourceError {
     }
 }
 
-/// A clone has a lane of its own.
+/// Each clone gets its own lane.
 impl<T> Clone for Source<T> {
     fn clone(&self) -> Self {
         self.shared.producer_added();
@@ -384,15 +377,15 @@ impl<T> Clone for Source<T> {
             durable: self
                 .durable
                 .as_ref()
-                .map(|it| Durable::new(Arc::clone(&it.ledger))),
+                .map(|it| DurablePushes::new(Arc::clone(&it.ack_tracker))),
         }
     }
 }
 
-impl Durable {
-    fn new(ledger: Arc<Ledger>) -> Self {
+impl DurablePushes {
+    fn new(ack_tracker: Arc<AckTracker>) -> Self {
         Self {
-            ledger,
+            ack_tracker,
             pushed: Cell::new(0),
         }
     }

@@ -1,21 +1,21 @@
 //! The current result of a view.
 //!
-//! A view whose rows only ever appear keeps the batches as they came. A view whose rows may be
-//! taken back keeps each distinct row with its count, so that `-1` finds what `+1` brought.
+//! An append-only view keeps the batches as they came. A changing view keeps each distinct row with its
+//! count, so that `-1` finds what `+1` added.
 //!
-//! [`Store::save`] hands the result out as [`Run`]s, of which those that were handed out before keep
-//! their ids. Of rows that only appear the runs are the batches themselves. Of rows that come and go
-//! they are a **journal**: every change with its diff, so a step costs no more for being saved. When
-//! the journal is more than twice as long as the result, a thread of its own adds it up ([`Summing`]),
-//! and the sum takes the place of what it was made of. Should that thread fall behind, it is waited
-//! for: a journal is bounded, however much changes between two saves. In both, small batches are put
-//! together in levels ([`Batches`]): a row is copied a few times, and never many rows at once.
+//! [`Store::save`] returns the result as [`Run`]s; runs that an earlier save returned keep their ids. The
+//! runs of an append-only view are the batches themselves. Those of a changing view are its **change
+//! log**: every change with its diff, so saving adds nothing to the cost of a step. When the change log
+//! is more than twice as long as the result, a background thread compacts it ([`Compaction`]), and the
+//! sum of the changes replaces them. If that thread falls behind, the store waits for it: a change log
+//! is bounded, however much changes between two saves. Both kinds merge small batches in levels
+//! ([`Batches`]): a row is copied a few times, and never many rows at once.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
-use arrow::array::{ArrayRef, Int64Array, RecordBatch, RecordBatchOptions};
+use arrow::array::{ArrayRef, Int64Array, RecordBatch};
 use arrow::compute::{cast, concat_batches};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::row::{RowConverter, SortField};
@@ -23,35 +23,34 @@ use datafusion::common::cast::as_int64_array;
 use datafusion::common::hash_utils::RandomState;
 use datafusion::error::{DataFusionError, Result};
 
-use crate::dataflow::{DIFF_COLUMN, Run};
+use crate::dataflow::{DIFF_COLUMN, Run, batch_of};
 
-/// So many neighbours of a level are put together into one batch of the next.
+/// Neighbouring batches of a level that are merged into one of the next level.
 const FAN_IN: usize = 8;
 
-/// A batch with this many rows stays as it is.
+/// Rows from which on a batch is not merged further.
 const FULL: usize = 8_192;
 
-/// A journal is added up when it is this much longer than twice its result, in rows.
-const MAX_JOURNAL: usize = 131_072;
+/// Rows that a change log may have beyond twice its result before it is compacted.
+const MAX_CHANGE_LOG: usize = 131_072;
 
-/// Nothing is added to a journal that is this many times too long before a sum has shortened it.
+/// How many times too long a change log may get before the store waits for its compaction.
 const MAX_BEHIND: usize = 4;
 
-/// How often each row is there, by its bytes in the row format; never 0.
+/// The count of each row, by its bytes in the row format; never 0.
 type Counts = HashMap<Box<[u8]>, i64, RandomState>;
 
-/// The rows of a view.
 pub(crate) enum Store {
-    /// Rows only appear.
+    /// The rows of an append-only view.
     Appended(Batches),
-    /// Rows appear and go.
+    /// The rows of a view that are added and removed.
     Changing(Changing),
 }
 
-/// Batches in the order in which they came, the small ones put together.
+/// Batches in the order in which they came, the small ones merged.
 #[derive(Default)]
 pub(crate) struct Batches {
-    /// Each with its level; a full one is of the last.
+    /// Each with its level; a full one has the last, `u32::MAX`.
     runs: Vec<(u32, Run)>,
 }
 
@@ -60,21 +59,20 @@ pub(crate) struct Changing {
     rows: RowConverter,
     counts: Counts,
     /// `None` until the first save.
-    journal: Option<Journal>,
+    change_log: Option<ChangeLog>,
 }
 
-/// All changes since nothing, or the sum of some of them; each batch ends with the diff.
+/// All changes since the view was empty, some of them summed up; each batch ends with the diff.
 #[derive(Default)]
-struct Journal {
+struct ChangeLog {
     batches: Batches,
-    /// Rows of all batches.
     length: usize,
-    summing: Option<Summing>,
+    compaction: Option<Compaction>,
 }
 
-/// The sum of part of a journal, made on a thread of its own.
-struct Summing {
-    /// The ids of the runs that it is made of.
+/// A compaction of part of a change log, on its own thread.
+struct Compaction {
+    /// The ids of the runs that it sums up.
     of: Vec<u64>,
     sum: JoinHandle<Result<RecordBatch>>,
 }
@@ -89,11 +87,11 @@ impl Store {
             rows: converter(&schema)?,
             schema,
             counts: HashMap::default(),
-            journal: None,
+            change_log: None,
         }))
     }
 
-    /// Adds what a step brought; batches of a changing view end with the diff.
+    /// Applies what a step produced; batches of a changing view end with the diff.
     pub fn apply(&mut self, batch: &RecordBatch) -> Result<()> {
         match self {
             Self::Appended(batches) => batches.push(batch.clone()),
@@ -101,7 +99,6 @@ impl Store {
         }
     }
 
-    /// Takes all rows away.
     pub fn clear(&mut self) {
         match self {
             Self::Appended(batches) => *batches = Batches::default(),
@@ -109,7 +106,7 @@ impl Store {
         }
     }
 
-    /// All rows as they are now.
+    /// All rows that the view has now.
     pub fn snapshot(&self) -> Result<Vec<RecordBatch>> {
         match self {
             Self::Appended(batches) => Ok(batches.rows().cloned().collect()),
@@ -117,10 +114,10 @@ impl Store {
         }
     }
 
-    /// The result as runs. What was handed out before and still holds has the same ids.
+    /// The result as runs. Runs of an earlier save that are still current have the same ids.
     ///
-    /// A changing view keeps its journal from the first save on, which copies all rows; so a view
-    /// that is going to be saved is saved once while it is empty.
+    /// A changing view keeps a change log from the first save on, which copies all rows; so a view that
+    /// will be saved is saved once while it is empty.
     pub fn save(&mut self) -> Result<Vec<Run>> {
         match self {
             Self::Appended(batches) => Ok(batches.to_runs()),
@@ -128,7 +125,7 @@ impl Store {
         }
     }
 
-    /// Takes in what was saved, into an empty store.
+    /// Restores what was saved, into an empty store.
     pub fn restore(&mut self, runs: &[Run]) -> Result<()> {
         match self {
             Self::Appended(batches) => batches.restore(runs),
@@ -147,7 +144,7 @@ impl Batches {
         self.level()
     }
 
-    /// Puts the small batches at the end together, since a full one comes after them.
+    /// Merges the small batches at the end, before a full one is added.
     fn close(&mut self) -> Result<()> {
         let small = self.runs.iter().rev();
         let small = small.take_while(|(level, _)| *level != u32::MAX).count();
@@ -166,7 +163,7 @@ impl Batches {
         self.runs.push((level, run));
     }
 
-    /// Puts the last [`FAN_IN`] batches together if they are of one level, and again.
+    /// Merges the last [`FAN_IN`] batches if they are of one level, and repeats that.
     fn level(&mut self) -> Result<()> {
         while let Some(from) = self.runs.len().checked_sub(FAN_IN) {
             let level = self.runs[from].0;
@@ -178,7 +175,7 @@ impl Batches {
         Ok(())
     }
 
-    /// Puts all batches from the one at `from` together into one of `level`.
+    /// Merges all batches from index `from` on into one of `level`.
     fn join(&mut self, from: usize, level: u32) -> Result<()> {
         if let [(_, first), _, ..] = &self.runs[from..] {
             let schema = first.rows.schema();
@@ -208,16 +205,16 @@ impl Batches {
 impl Changing {
     fn clear(&mut self) {
         self.counts.clear();
-        self.journal = None;
+        self.change_log = None;
     }
 
     fn apply(&mut self, batch: &RecordBatch) -> Result<()> {
         let (columns, diff) = split_diff(batch)?;
         add_all(&mut self.counts, &self.rows, columns, &diff)?;
-        if let Some(journal) = &mut self.journal {
+        if let Some(change_log) = &mut self.change_log {
             let change = with_counts(&self.schema, columns.to_vec(), diff)?;
-            journal.push(change)?;
-            journal.shorten(&self.schema, self.counts.len());
+            change_log.push(change)?;
+            change_log.shorten(&self.schema, self.counts.len());
         }
         Ok(())
     }
@@ -230,28 +227,23 @@ impl Changing {
         let rows: Vec<_> = rows.collect();
         let count = rows.len();
         let columns = self.rows.convert_rows(rows)?;
-        let options = RecordBatchOptions::new().with_row_count(Some(count));
-        Ok(RecordBatch::try_new_with_options(
-            self.schema.clone(),
-            columns,
-            &options,
-        )?)
+        Ok(batch_of(&self.schema, columns, count)?)
     }
 
     fn save(&mut self) -> Result<Vec<Run>> {
-        let journal = match &mut self.journal {
-            Some(journal) => journal,
+        let change_log = match &mut self.change_log {
+            Some(change_log) => change_log,
             None => {
-                let mut journal = Journal::default();
+                let mut change_log = ChangeLog::default();
                 if !self.counts.is_empty() {
                     let sum = rows_of(&self.schema, &self.rows, &self.counts)?;
-                    journal.add(Run::new(0, sum));
+                    change_log.add(Run::new(0, sum));
                 }
-                self.journal.insert(journal)
+                self.change_log.insert(change_log)
             }
         };
-        journal.shorten(&self.schema, self.counts.len());
-        Ok(journal.batches.to_runs())
+        change_log.shorten(&self.schema, self.counts.len());
+        Ok(change_log.batches.to_runs())
     }
 
     fn restore(&mut self, runs: &[Run]) -> Result<()> {
@@ -259,14 +251,14 @@ impl Changing {
             let (columns, diff) = split_diff(&run.rows)?;
             add_all(&mut self.counts, &self.rows, columns, &diff)?;
         }
-        let mut journal = Journal::default();
-        runs.iter().for_each(|run| journal.add(run.clone()));
-        self.journal = Some(journal);
+        let mut change_log = ChangeLog::default();
+        runs.iter().for_each(|run| change_log.add(run.clone()));
+        self.change_log = Some(change_log);
         Ok(())
     }
 }
 
-impl Journal {
+impl ChangeLog {
     fn push(&mut self, change: RecordBatch) -> Result<()> {
         self.length += change.num_rows();
         self.batches.push(change)
@@ -277,26 +269,29 @@ impl Journal {
         self.batches.add(run);
     }
 
-    /// Keeps the journal of a result with this many distinct rows short.
+    /// Bounds the length of the change log of a result with this many distinct rows.
     fn shorten(&mut self, schema: &SchemaRef, distinct: usize) {
-        let limit = 2 * distinct + MAX_JOURNAL;
-        if self.summing.as_ref().is_some_and(|it| it.sum.is_finished())
+        let limit = 2 * distinct + MAX_CHANGE_LOG;
+        if self
+            .compaction
+            .as_ref()
+            .is_some_and(|it| it.sum.is_finished())
             || self.length > MAX_BEHIND * limit
         {
-            self.take_sum();
+            self.finish_compaction();
         }
         if self.length > limit {
-            self.begin_sum(schema);
+            self.begin_compaction(schema);
         }
     }
 
-    /// Begins to add up what is there now.
-    fn begin_sum(&mut self, schema: &SchemaRef) {
-        if self.summing.is_some() {
+    /// Starts to compact the present batches.
+    fn begin_compaction(&mut self, schema: &SchemaRef) {
+        if self.compaction.is_some() {
             return;
         }
         let runs = self.batches.to_runs();
-        // None of these may be put together with what comes, until the sum takes their place.
+        // None of these may be merged with later batches until the sum replaces them.
         for (level, _) in &mut self.batches.runs {
             *level = u32::MAX;
         }
@@ -304,35 +299,35 @@ impl Journal {
         let schema = SchemaRef::clone(schema);
         let thread = std::thread::Builder::new().name("headwater-sum".into());
         match thread.spawn(move || sum(&schema, &runs)) {
-            Ok(sum) => self.summing = Some(Summing { of, sum }),
-            Err(error) => tracing::warn!(%error, "no thread to shorten the journal of a view"),
+            Ok(sum) => self.compaction = Some(Compaction { of, sum }),
+            Err(error) => tracing::warn!(%error, "no thread to compact the change log of a view"),
         }
     }
 
-    /// Puts the sum, if one is being made, in the place of what it is made of. Waits for it.
-    fn take_sum(&mut self) {
-        let Some(summing) = self.summing.take() else {
+    /// Waits for the compaction, if there is one, and replaces its batches by their sum.
+    fn finish_compaction(&mut self) {
+        let Some(compaction) = self.compaction.take() else {
             return;
         };
-        let sum = match summing.sum.join() {
+        let sum = match compaction.sum.join() {
             Ok(Ok(sum)) => sum,
             Ok(Err(error)) => {
-                return tracing::warn!(%error, "the journal of a view was not shortened");
+                return tracing::warn!(%error, "the change log of a view was not compacted");
             }
-            Err(_) => return tracing::warn!("the journal of a view was not shortened: a panic"),
+            Err(_) => return tracing::warn!("the change log of a view was not compacted: a panic"),
         };
         let runs = &mut self.batches.runs;
         debug_assert!(
             runs.iter()
                 .map(|(_, run)| run.id)
-                .take(summing.of.len())
-                .eq(summing.of.iter().copied()),
-            "what is being added up stays at the front"
+                .take(compaction.of.len())
+                .eq(compaction.of.iter().copied()),
+            "what is being compacted stays at the front"
         );
-        let summed = runs[..summing.of.len()].iter();
+        let summed = runs[..compaction.of.len()].iter();
         self.length -= summed.map(|(_, run)| run.rows.num_rows()).sum::<usize>();
         self.length += sum.num_rows();
-        runs.splice(..summing.of.len(), [(u32::MAX, Run::new(0, sum))]);
+        runs.splice(..compaction.of.len(), [(u32::MAX, Run::new(0, sum))]);
     }
 }
 
@@ -360,7 +355,7 @@ fn rows_of(schema: &SchemaRef, rows: &RowConverter, counts: &Counts) -> Result<R
     with_counts(schema, columns, diff)
 }
 
-/// Rows of `schema` with how often each comes or goes.
+/// Rows of `schema`, each with its count as the diff.
 fn with_counts(
     schema: &SchemaRef,
     mut columns: Vec<ArrayRef>,
@@ -386,7 +381,7 @@ fn add_all(
     Ok(())
 }
 
-/// A row may go before it comes within one batch: then its count is below zero for a while.
+/// Within one batch a row may be removed before it is added: then its count is below zero for a while.
 fn add(counts: &mut Counts, row: &[u8], diff: i64) {
     match counts.get_mut(row) {
         Some(count) if *count + diff == 0 => {
@@ -399,7 +394,7 @@ fn add(counts: &mut Counts, row: &[u8], diff: i64) {
     }
 }
 
-/// The columns of a change, and how often each row comes or goes.
+/// The columns of a change, and its diffs.
 fn split_diff(batch: &RecordBatch) -> Result<(&[ArrayRef], Int64Array)> {
     match batch.columns().split_last() {
         Some((diff, columns)) => {

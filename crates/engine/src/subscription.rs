@@ -1,10 +1,11 @@
 //! Results on their way out: a bounded queue for each subscriber.
 //!
-//! A subscriber that does not keep up never slows the engine: when its queue is full its policy
-//! ([`WhenFull`]) says what goes, and it is told at that place how many rows it missed. A lossless
-//! subscriber and a sink are different: their queue closes a [`Gate`] instead, which keeps the
-//! sources before it from being read until there is room.
+//! A subscriber that does not keep up never slows the engine: when its queue is full, its policy
+//! ([`WhenFull`]) drops rows, and at that point the subscriber gets the number of rows that it missed. A
+//! lossless subscriber and a sink are different: their queue closes a [`Gate`] instead, and workers stop
+//! reading the sources before it until there is room.
 
+mod gate;
 mod queue;
 
 use std::pin::Pin;
@@ -12,56 +13,24 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 
 use crate::error::Error;
 use crate::record::Record;
 
-pub(crate) use queue::{Delivered, Delivery, Gate, Queue};
+pub(crate) use gate::Gate;
+pub(crate) use queue::{Delivered, DeliveryTracker, SubscriberQueue};
+pub use queue::{Event, WhenFull};
 
 /// Rows a queue holds before its policy acts.
 pub(crate) const QUEUE_ROWS: usize = 1 << 20;
 
-/// What a subscriber gets next.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Event {
-    /// Rows, in the order in which the stream produced them.
-    Rows(RecordBatch),
-    /// The subscriber was too slow: this many rows were dropped here.
-    Missed {
-        /// How many.
-        rows: u64,
-    },
-    /// The stream itself did not get rows here, for instance because it was paused.
-    Gap {
-        /// How many rows of its inputs.
-        rows: u64,
-        /// What happened.
-        reason: String,
-    },
-}
-
-/// What happens when a subscriber does not keep up and its queue is full.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum WhenFull {
-    /// The oldest rows go, and the subscriber is told how many.
-    #[default]
-    DropOldest,
-    /// New rows go until there is room, and the subscriber is told how many.
-    DropNewest,
-    /// Nothing goes: the sources before it are not read until there is room.
-    Wait,
-    /// The subscription ends, after the rows that are in the queue, with [`Error::TooSlow`].
-    Disconnect,
-}
-
-/// How much waits for a subscriber, and what happens to the rest.
+/// The capacity of a subscriber's queue, and its policy when it is full.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct QueueConfig {
-    /// Rows that wait at most; one batch is taken in any case. Default: 1 Mi.
+    /// Capacity, rows; an empty queue accepts a batch of any size. Default: 1,048,576.
     pub rows: usize,
-    /// What happens when as many wait. Default: the oldest go.
+    /// The policy of a full queue. Default: [`WhenFull::DropOldest`].
     pub when_full: WhenFull,
 }
 
@@ -80,17 +49,23 @@ impl Default for QueueConfig {
 /// [`try_next`](Self::try_next). It ends when the stream is dropped or the database closes.
 #[derive(Debug)]
 pub struct Subscription {
-    queue: Arc<Queue>,
+    queue: Arc<SubscriberQueue>,
     schema: SchemaRef,
 }
 
 impl Subscription {
-    pub(crate) fn new(queue: Arc<Queue>, schema: SchemaRef) -> Self {
+    pub(crate) fn new(queue: Arc<SubscriberQueue>, schema: SchemaRef) -> Self {
         Self { queue, schema }
     }
 
+    /// Continues with the queue of a failed sink: see [`SubscriberQueue::rewind`].
+    pub(crate) fn take_up(queue: Arc<SubscriberQueue>, schema: SchemaRef) -> Self {
+        queue.rewind();
+        Self::new(queue, schema)
+    }
+
     /// The sink that reads it has failed. Its rows stay, as many as the queue holds, for
-    /// [`Queue::take_up`] and for checkpoints; later ones are lost and counted. Sources go on.
+    /// [`take_up`](Self::take_up) and for checkpoints; later ones are lost and counted. Sources go on.
     pub(crate) fn strand(&self) {
         self.queue.strand();
     }
@@ -100,25 +75,25 @@ impl Subscription {
         &self.schema
     }
 
-    /// The next event if there is one now. Does not block; while nothing has come since the last
-    /// call it is one atomic load.
+    /// The next event if there is one now. Does not block; costs one atomic load while nothing has come
+    /// since the last call.
     ///
     /// # Errors
-    /// When the query failed.
+    /// If the query has failed.
     pub fn try_next(&mut self) -> Result<Option<Event>, Error> {
         self.queue.try_next()
     }
 
-    /// The next event; blocks until there is one, at most `timeout`. `None` at the end, or when the
-    /// time is over.
+    /// The next event; blocks until there is one, at most `timeout`. `None` at the end, or after the
+    /// timeout.
     ///
     /// # Errors
-    /// When the query failed.
+    /// If the query has failed.
     pub fn next_within(&mut self, timeout: Duration) -> Result<Option<Event>, Error> {
         self.queue.wait(Instant::now().checked_add(timeout))
     }
 
-    /// Whether nothing will come any more.
+    /// Whether the last event has been read and no more will come.
     pub fn is_ended(&self) -> bool {
         self.queue.is_ended()
     }
@@ -179,8 +154,8 @@ impl<T: Record> TypedSubscription<T> {
     /// The next row if there is one now. Does not block.
     ///
     /// # Errors
-    /// [`Error::Missed`] when this subscriber was too slow and [`Error::Gap`] when the stream missed
-    /// rows (later rows follow), [`Error::TooSlow`], and when the query failed.
+    /// [`Error::Missed`] if this subscriber was too slow and [`Error::Gap`] if the stream missed rows
+    /// (later rows follow), [`Error::TooSlow`], and [`Error::QueryFailed`].
     pub fn try_next(&mut self) -> Result<Option<T>, Error> {
         loop {
             if let Some(row) = self.rows.next() {

@@ -1,8 +1,8 @@
-//! The tap of a source: its raw bytes, for whoever wants to look.
+//! The tap of a source: its raw bytes, to be followed live.
 //!
-//! Nothing is kept until somebody asks: an untapped source counts bytes and pays one load for each message. From then
-//! on the last 1 MiB of what it reads stands in a byte ring, each message on a line of its own unless
-//! the format says that messages are not text.
+//! Nothing is kept before the first reader: until then a message costs one atomic load and the count of
+//! its bytes. From then on a byte ring holds the last 1 MiB that the source reads, each message on its
+//! own line unless the format is `bytes`.
 
 use std::io::Write;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -11,20 +11,21 @@ use std::sync::{Arc, OnceLock};
 use headwater_connect::Tap;
 use headwater_ring::{ByteReader, ByteRing};
 
-/// How many bytes are kept.
-const KEPT: usize = 1 << 20;
+/// Size of the ring, bytes.
+const RING_BYTES: usize = 1 << 20;
 
 /// Where a source's raw bytes go. Clones share it.
 #[derive(Clone)]
 pub(crate) struct SourceTap {
-    /// Made when the first reader comes.
+    /// Created for the first reader.
     ring: Arc<OnceLock<ByteRing>>,
     bytes: Arc<AtomicU64>,
+    /// Whether each message ends with a line feed.
     lines: bool,
 }
 
 impl SourceTap {
-    /// For messages of this format.
+    /// The tap of a source whose messages have this format.
     pub fn new(format: Option<&str>) -> Self {
         Self {
             ring: Arc::default(),
@@ -33,7 +34,7 @@ impl SourceTap {
         }
     }
 
-    /// What the connector calls with each message.
+    /// The function that the connector calls with each message.
     pub fn tap(&self) -> Tap {
         let Self { ring, bytes, lines } = self.clone();
         Arc::new(move |frame| {
@@ -44,20 +45,20 @@ impl SourceTap {
         })
     }
 
-    /// The bytes of all messages so far.
+    /// The size of all messages so far, bytes.
     pub fn bytes(&self) -> u64 {
         self.bytes.load(Ordering::Relaxed)
     }
 
-    /// A reader of what comes from now on, and of what is kept.
+    /// A reader of what the ring holds and of what comes from now on.
     pub fn reader(&self) -> ByteReader {
         let ring = self
             .ring
-            .get_or_init(|| ByteRing::new(KEPT).expect("only a ring of no bytes is refused"));
+            .get_or_init(|| ByteRing::new(RING_BYTES).expect("the size of the ring is not 0"));
         ring.reader()
     }
 
-    /// Nothing more will come: readers read what is left and are told.
+    /// Closes the ring: readers read what is left, and then the end.
     pub fn close(&self) {
         if let Some(ring) = self.ring.get() {
             ring.close();
@@ -66,7 +67,7 @@ impl SourceTap {
 }
 
 fn write(mut ring: &ByteRing, frame: &[u8], lines: bool) {
-    // A ring takes everything until it is closed, and then nobody reads.
+    // A write fails only once the ring is closed, when there is nothing more to read.
     let _ = ring.write_all(frame);
     if lines && !frame.ends_with(b"\n") {
         let _ = ring.write_all(b"\n");

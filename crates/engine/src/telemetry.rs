@@ -1,11 +1,11 @@
-//! Every event and every metric of the engine by its name: the one place where they are spelled.
+//! The names of all events and metrics of the engine.
 //!
 //! Events are `tracing` events of the target [`TARGET`], with the name in the field `event` and the
-//! measurements in fields of their own; whoever collects them needs a subscriber and nothing of ours.
-//! Those of a stream's life are also sent to [`Db::events`](crate::Db::events). Metrics are numbers
-//! that [`Db::metrics`](crate::Db::metrics) reads off; nothing is counted twice for them.
+//! measurements in their own fields; any `tracing` subscriber can collect them. Lifecycle events of
+//! streams are also sent to [`Db::events`](crate::Db::events). Metrics are numbers that
+//! [`Db::metrics`](crate::Db::metrics) reads from existing counters.
 //!
-//! What a connector, a sink or a checkpoint says of itself stands in a span of the same target: `source` and
+//! The messages of a connector, a sink or a checkpoint are in a span of the same target: `source` and
 //! `sink` with the field `name`, and `checkpoint`.
 //!
 //! | event | fields | when |
@@ -14,68 +14,68 @@
 //! | `stream_paused`, `stream_stopped` | stream | PAUSE, STOP STREAM |
 //! | `source_attached`, `source_detached` | stream, source | ATTACH, DETACH SOURCE |
 //! | `worker_started` | source | a connector is started |
-//! | `worker_died` | source, reason, given_up | a connector failed; it is tried again unless given up |
+//! | `worker_died` | source, reason, given_up | a connector failed; the supervisor restarts it unless given up |
 //! | `events_created` | source, count | a step took one row of a source |
-//! | `events_batch_created` | source, count | a step took several |
+//! | `events_batch_created` | source, count | a step took several rows of a source |
 
 use tracing::Span;
 
 /// The target of all events.
 pub const TARGET: &str = "headwater::telemetry";
 
-/// Something in the life of a stream or of a source's connector.
+/// A lifecycle event of a stream or of a source's connector.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum LifecycleEvent {
     /// A stream was started or resumed.
     StreamStarted {
-        /// Its name.
+        /// The name of the stream.
         stream: String,
-        /// How many sources its rows come from.
+        /// The number of sources that its rows come from.
         sources: usize,
     },
     /// A stream was paused.
     StreamPaused {
-        /// Its name.
+        /// The name of the stream.
         stream: String,
     },
     /// A stream was stopped, and its state dropped.
     StreamStopped {
-        /// Its name.
+        /// The name of the stream.
         stream: String,
     },
     /// A source was attached to a stream.
     SourceAttached {
-        /// The source.
+        /// The name of the source.
         source: String,
-        /// The stream.
+        /// The name of the stream.
         stream: String,
     },
     /// A source was detached from a stream.
     SourceDetached {
-        /// The source.
+        /// The name of the source.
         source: String,
-        /// The stream.
+        /// The name of the stream.
         stream: String,
     },
     /// The connector of a source was started.
     WorkerStarted {
-        /// The source.
+        /// The name of the source.
         source: String,
     },
     /// The connector of a source failed or panicked.
     WorkerDied {
-        /// The source.
+        /// The name of the source.
         source: String,
-        /// What happened.
+        /// The error or panic message.
         reason: String,
-        /// Whether it is left alone from now on.
+        /// Whether the supervisor has stopped restarting it.
         given_up: bool,
     },
 }
 
 impl LifecycleEvent {
-    /// The stream it is about, if it is about one.
+    /// The name of the stream that it concerns, if any.
     pub fn stream(&self) -> Option<&str> {
         match self {
             Self::StreamStarted { stream, .. }
@@ -87,7 +87,7 @@ impl LifecycleEvent {
         }
     }
 
-    /// The source it is about, if it is about one.
+    /// The name of the source that it concerns, if any.
     pub fn source(&self) -> Option<&str> {
         match self {
             Self::SourceAttached { source, .. }
@@ -101,22 +101,22 @@ impl LifecycleEvent {
     }
 }
 
-/// What the connector of a source does.
+/// The span of a source's connector.
 pub(crate) fn source_span(source: &str) -> Span {
     tracing::info_span!(target: TARGET, "source", name = source)
 }
 
-/// What is done to write the rows of a sink.
+/// The span of a sink task.
 pub(crate) fn sink_span(sink: &str) -> Span {
     tracing::info_span!(target: TARGET, "sink", name = sink)
 }
 
-/// One checkpoint.
+/// The span of one checkpoint.
 pub(crate) fn checkpoint_span() -> Span {
     tracing::info_span!(target: TARGET, "checkpoint")
 }
 
-/// Emits the `tracing` event of something that happened.
+/// Emits the `tracing` event of a lifecycle event.
 pub(crate) fn emit(event: &LifecycleEvent) {
     match event {
         LifecycleEvent::StreamStarted { stream, sources } => {
@@ -148,7 +148,7 @@ pub(crate) fn emit(event: &LifecycleEvent) {
     }
 }
 
-/// Emits that a step took `count` rows of a source. Costs one load where nobody listens.
+/// Emits that a step took `count` rows of a source. Costs one atomic load without a subscriber.
 pub(crate) fn events_created(source: &str, count: u64) {
     match count {
         0 => {}
@@ -157,38 +157,38 @@ pub(crate) fn events_created(source: &str, count: u64) {
     }
 }
 
-/// What a metric counts.
+/// How a metric changes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum MetricKind {
-    /// Only grows, as long as what it is about lives.
+    /// Only grows, until its source, stream or sink is dropped.
     Counter,
-    /// Goes up and down.
+    /// May go up and down.
     Gauge,
 }
 
-/// What a metric is: its name, what it counts, and a sentence about it.
+/// The name, kind and help text of a metric.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MetricName {
-    /// Its name, with the unit at its end; in the form that Prometheus wants.
+    /// The Prometheus name, with the unit at its end.
     pub name: &'static str,
-    /// What it counts.
+    /// Whether it is a counter or a gauge.
     pub kind: MetricKind,
-    /// What it is, for people.
+    /// One sentence of description.
     pub help: &'static str,
 }
 
-/// One number, at one moment.
+/// One sample of a metric.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Metric {
-    /// What it is.
+    /// Which metric it is.
     pub of: &'static MetricName,
-    /// The source, stream or sink it is about; empty if it is about all.
+    /// The source, stream or sink that it concerns; empty for a metric of the whole engine.
     pub name: String,
-    /// The number.
+    /// The value when it was sampled.
     pub value: f64,
 }
 
-/// All metrics.
+/// The metrics of the engine.
 pub mod metric {
     use super::{MetricKind, MetricName};
 
@@ -202,7 +202,7 @@ pub mod metric {
                     help: $help,
                 };
             )*
-            /// Every metric there is.
+            /// All metrics of this module.
             pub const ALL: &[MetricName] = &[$($constant),*];
         };
     }
@@ -210,11 +210,11 @@ pub mod metric {
     metrics! {
         SOURCE_ROWS Counter "headwater_source_rows_total" "Rows taken from a source.";
         SOURCE_BYTES Counter "headwater_source_bytes_total" "Bytes of messages that a source's connector received.";
-        SOURCE_BAD Counter "headwater_source_bad_rows_total" "Messages of a source that were no rows.";
+        SOURCE_BAD Counter "headwater_source_bad_rows_total" "Messages of a source that could not be decoded.";
         SOURCE_DROPPED Counter "headwater_source_dropped_rows_total" "Rows that a source's backpressure policy dropped.";
         SOURCE_GAPS Counter "headwater_source_gaps_total" "Intervals in which rows of a source may have been missed.";
-        SOURCE_RESTARTS Counter "headwater_source_restarts_total" "How often a source's connector was run again after a failure.";
-        SOURCE_RUNNING Gauge "headwater_source_running" "1 while a source's connector is at work, else 0.";
+        SOURCE_RESTARTS Counter "headwater_source_restarts_total" "Restarts of a source's connector after a failure.";
+        SOURCE_RUNNING Gauge "headwater_source_running" "1 while a source's connector runs, else 0.";
         SOURCE_LAG Gauge "headwater_source_lag_seconds" "How far the watermark of a source is behind the clock.";
         STREAM_ROWS Counter "headwater_stream_rows_total" "Rows that a stream or view published.";
         STREAM_LATE Counter "headwater_stream_late_rows_total" "Rows that came too late for a stream or view.";
@@ -222,6 +222,6 @@ pub mod metric {
         SINK_ROWS Counter "headwater_sink_rows_total" "Rows that a sink wrote.";
         ACTIVE_STREAMS Gauge "headwater_active_streams" "Streams and views that get rows.";
         PAUSED_STREAMS Gauge "headwater_paused_streams" "Streams and views that are paused.";
-        WORKERS Gauge "headwater_workers" "Sources whose connector is at work.";
+        WORKERS Gauge "headwater_workers" "Sources whose connector runs.";
     }
 }

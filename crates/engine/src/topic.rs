@@ -1,7 +1,7 @@
 //! Topics: everything that has a name and produces rows.
 //!
 //! A source, the bad rows of a source, a stream, a view and the late rows of a stream are topics.
-//! Each lives on one worker, its **home**; that worker publishes to it once a step.
+//! Each has one worker as its **home**, which publishes to it once a step.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -9,48 +9,49 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 
-use crate::dataflow::{self, Chunk, Run, Watermark, with_diff};
+use crate::dataflow::{self, Run, StreamElement, Watermark, with_diff};
 use crate::durable;
 use crate::error::{Error, Result};
-use crate::notices::Notices;
+use crate::event_log::EventLog;
 use crate::sql::plan::Relation;
 use crate::store::Store;
-use crate::subscription::Queue;
+use crate::subscription::SubscriberQueue;
 
-/// The number of a topic; never used again.
+/// The number of a topic. Never reused within a process.
 pub(crate) type TopicId = u64;
 
-/// Something with a name that produces rows.
+/// A named producer of rows, and its subscribers. Thread-safe.
 pub(crate) struct Topic {
     pub id: TopicId,
     /// The worker that publishes to it.
     pub home: usize,
     /// Name, columns, event time.
     pub relation: Relation,
-    state: Mutex<State>,
+    publication: Mutex<Publication>,
     rows: AtomicU64,
     failed: AtomicBool,
-    /// Who is told of a failure.
-    notices: OnceLock<Arc<Notices>>,
+    /// Where a failure is recorded.
+    event_log: OnceLock<Arc<EventLog>>,
 }
 
-/// Where a subscriber of a view begins.
+/// Where a new subscriber of a view begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Begin {
-    /// With what the view holds.
+    /// With the rows of the view.
     Kept,
-    /// With what comes next: it had the rest before a restart.
+    /// With the next change: it had the rest before a restart.
     Next,
 }
 
+/// What is published, and to which subscribers.
 #[derive(Default)]
-struct State {
-    queues: Vec<Arc<Queue>>,
+struct Publication {
+    queues: Vec<Arc<SubscriberQueue>>,
     /// The current result, if this is a view.
     store: Option<Store>,
     failure: Option<String>,
     watermark: Option<Watermark>,
-    /// Nothing will be published any more.
+    /// Whether nothing more will be published.
     ended: bool,
 }
 
@@ -60,28 +61,28 @@ impl Topic {
             true => Some(new_store(&relation)?),
             false => None,
         };
-        let state = Mutex::new(State {
+        let publication = Mutex::new(Publication {
             store,
-            ..State::default()
+            ..Publication::default()
         });
         Ok(Self {
             id,
             home,
             relation,
-            state,
+            publication,
             rows: AtomicU64::new(0),
             failed: AtomicBool::new(false),
-            notices: OnceLock::new(),
+            event_log: OnceLock::new(),
         })
     }
 
-    /// A failure of the query behind it is an entry of this notices.
-    pub fn tell_failures_to(&self, notices: &Arc<Notices>) {
-        // Only the first that is said counts, and nobody says another.
-        let _ = self.notices.set(Arc::clone(notices));
+    /// Records a failure of the query behind it in this event log.
+    pub fn report_failures_to(&self, event_log: &Arc<EventLog>) {
+        // A topic is given one event log, when it is created.
+        let _ = self.event_log.set(Arc::clone(event_log));
     }
 
-    /// The columns as subscribers see them: with the diff if rows may be taken back.
+    /// The columns that subscribers get: with the diff if the result changes.
     pub fn published_schema(&self) -> SchemaRef {
         match self.relation.changes {
             true => with_diff(&self.relation.schema),
@@ -89,43 +90,42 @@ impl Topic {
         }
     }
 
-    /// Rows published so far.
     pub fn rows(&self) -> u64 {
         self.rows.load(Ordering::Relaxed)
     }
 
-    /// The watermark as of the last step.
     pub fn watermark(&self) -> Watermark {
         self.lock().watermark.unwrap_or(Watermark::START)
     }
 
-    /// Whether this is a view.
+    /// Whether it keeps its rows: whether it is a view.
     pub fn is_kept(&self) -> bool {
         self.lock().store.is_some()
     }
 
-    /// Whether the query behind it has failed.
     pub fn has_failed(&self) -> bool {
         self.failed.load(Ordering::Acquire)
     }
 
-    /// Why the query behind it has failed, if it has.
+    /// The failure of the query behind it, if it has failed.
     pub fn failure(&self) -> Option<String> {
         self.lock().failure.clone()
     }
 
-    /// Hands a step's rows to the view and the subscribers. On the home worker only.
-    pub fn publish(&self, chunks: &[Chunk]) {
+    /// Publishes what a step produced to the view and the subscribers. On the home worker only.
+    pub fn publish(&self, elements: &[StreamElement]) {
         let mut state = self.lock();
-        for chunk in chunks {
-            let batch = match chunk {
-                Chunk::Rows(batch) => batch,
-                Chunk::Watermark(watermark) => {
+        for element in elements {
+            let batch = match element {
+                StreamElement::Rows(batch) => batch,
+                StreamElement::Watermark(watermark) => {
                     let known = state.watermark.unwrap_or(Watermark::START);
                     state.watermark = Some(known.later(*watermark));
                     continue;
                 }
-                Chunk::Late { .. } | Chunk::Partial { .. } | Chunk::From(_) => continue,
+                StreamElement::Late { .. }
+                | StreamElement::Partial { .. }
+                | StreamElement::From(_) => continue,
             };
             self.rows
                 .fetch_add(batch.num_rows() as u64, Ordering::Relaxed);
@@ -138,9 +138,9 @@ impl Topic {
         }
     }
 
-    /// Adds a subscriber that is not there yet; a view first sends what it holds, if that is wanted. Between steps, on the
-    /// home worker.
-    pub fn subscribe(&self, queue: Arc<Queue>, from: Begin) {
+    /// Adds a subscriber, once. A view first sends its rows, unless `from` is [`Begin::Next`]. Between
+    /// steps, on the home worker.
+    pub fn subscribe(&self, queue: Arc<SubscriberQueue>, from: Begin) {
         let mut state = self.lock();
         if state.queues.iter().any(|known| Arc::ptr_eq(known, &queue)) {
             return;
@@ -163,7 +163,7 @@ impl Topic {
         state.queues.push(queue);
     }
 
-    /// The rows that a view holds now. Between steps.
+    /// The rows of a view. Between steps.
     pub fn snapshot(&self) -> Result<Vec<RecordBatch>> {
         let state = self.lock();
         if let Some(reason) = &state.failure {
@@ -181,21 +181,21 @@ impl Topic {
         })
     }
 
-    /// A snapshot as chunks for a query that begins to read this view.
-    pub fn snapshot_chunks(&self) -> Vec<Chunk> {
+    /// The rows of a view for a query that begins to read it.
+    pub fn snapshot_elements(&self) -> Vec<StreamElement> {
         let batches = self.snapshot().unwrap_or_default().into_iter();
         let batches = batches.filter(|batch| batch.num_rows() > 0);
         batches
-            .map(|batch| Chunk::Rows(self.as_published(batch)))
+            .map(|batch| StreamElement::Rows(self.as_published(batch)))
             .collect()
     }
 
-    /// Whether its sinks have written all that they were given.
+    /// Whether its sinks have written all rows published.
     pub fn is_delivered(&self) -> bool {
         self.lock().queues.iter().all(|queue| queue.is_delivered())
     }
 
-    /// Saved from now on, while it keeps nothing yet: then each save costs only what has changed.
+    /// Saves a view while it is empty: from then on each save costs only what has changed.
     pub fn begin_saving(&self) -> dataflow::Result<()> {
         match &mut self.lock().store {
             Some(store) => store.save().map(drop),
@@ -203,12 +203,12 @@ impl Topic {
         }
     }
 
-    /// What is known of it, and of the sinks that it feeds, for a checkpoint. Between steps, on the
-    /// home worker.
-    pub fn save(&self, into: &mut durable::State<Run>) -> dataflow::Result<()> {
+    /// Adds its state, and that of the sinks that read it, to a checkpoint. Between steps, on the home
+    /// worker.
+    pub fn save(&self, into: &mut durable::Checkpoint<Run>) -> dataflow::Result<()> {
         let mut state = self.lock();
         let kept = state.store.as_mut().map(Store::save).transpose()?;
-        let topic = durable::TopicState {
+        let topic = durable::TopicCheckpoint {
             rows: self.rows(),
             watermark: state.watermark,
             failure: state.failure.clone(),
@@ -223,8 +223,8 @@ impl Topic {
         Ok(())
     }
 
-    /// Continues from a checkpoint. Before the first step.
-    pub fn restore(&self, saved: durable::TopicState<Run>) -> dataflow::Result<()> {
+    /// Restores its state from a checkpoint. Before the first step.
+    pub fn restore(&self, saved: durable::TopicCheckpoint<Run>) -> dataflow::Result<()> {
         let mut state = self.lock();
         self.rows.store(saved.rows, Ordering::Relaxed);
         state.watermark = saved.watermark;
@@ -245,31 +245,30 @@ impl Topic {
         crate::dataflow::appearing(batch)
     }
 
-    /// The query behind it has failed: subscribers are told, and nothing more comes.
+    /// The query behind it has failed: ends all subscriptions with the reason.
     pub fn fail(&self, reason: &str) {
         let before = {
-            // Whoever sees the reason sees the flag too.
+            // Under the lock: a thread that sees the reason sees the flag too.
             let mut state = self.lock();
             state.fail(reason.to_owned());
             self.failed.swap(true, Ordering::AcqRel)
         };
-        if let (false, Some(notices)) = (before, self.notices.get()) {
-            notices.error("stream", &self.relation.name, reason);
+        if let (false, Some(event_log)) = (before, self.event_log.get()) {
+            event_log.error("stream", &self.relation.name, reason);
         }
     }
 
-    /// Rows that subscribers would have seen are missing here.
-    pub fn tell_gap(&self, rows: u64, reason: &str) {
+    /// Sends subscribers an event that the stream missed rows here.
+    pub fn report_gap(&self, rows: u64, reason: &str) {
         let mut state = self.lock();
         state.queues.retain(|queue| queue.gap(rows, reason));
     }
 
-    /// The query behind it was stopped: it holds nothing, and what it failed of is forgotten.
-    /// Between steps, on the home worker.
+    /// The query behind it was stopped: clears the view and the failure. Between steps, on the home worker.
     pub fn reset(&self) {
         let mut state = self.lock();
         if state.failure.take().is_some() {
-            // They were told, and hear no more.
+            // These subscriptions have ended with the failure.
             state.queues.clear();
         }
         if let Some(store) = &mut state.store {
@@ -278,19 +277,21 @@ impl Topic {
         self.failed.store(false, Ordering::Release);
     }
 
-    /// Nothing will be published any more.
+    /// Ends all subscriptions: nothing more will be published.
     pub fn end(&self) {
         let mut state = self.lock();
         state.ended = true;
         state.queues.drain(..).for_each(|queue| queue.end(None));
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> std::sync::MutexGuard<'_, Publication> {
+        self.publication
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl State {
+impl Publication {
     fn fail(&mut self, reason: String) {
         if self.failure.is_some() {
             return;

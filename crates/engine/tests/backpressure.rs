@@ -1,9 +1,12 @@
-//! Whoever must see every row and does not keep up slows the source, by the source's own policy: memory
-//! stays bounded, what is dropped is counted, and no other query loses a row of what was taken.
+//! A lossless subscriber that is too slow slows the source, by the source's own policy: memory stays
+//! bounded, dropped rows are counted, and no other query loses a row that was accepted.
+
+mod support;
 
 use headwater::arrow::array::AsArray;
 use headwater::arrow::datatypes::Int64Type;
 use headwater::{Db, Event, Record, Source, SourceError, Subscription};
+use support::{integers, until};
 
 #[derive(Debug, Clone, PartialEq, Record)]
 struct Row {
@@ -41,20 +44,14 @@ fn received(rows: Subscription) -> Vec<i64> {
 
 fn count_and_total(db: &Db) -> (i64, i64) {
     let batches = db.query("SELECT n, total FROM all_rows").unwrap();
-    let number = |column: usize| {
-        batches[0]
-            .column(column)
-            .as_primitive::<Int64Type>()
-            .value(0)
-    };
-    (number(0), number(1))
+    (integers(&batches, 0)[0], integers(&batches, 1)[0])
 }
 
-/// Lets the slow one read all there is; what it got. The other query has seen the same rows.
+/// Lets the slow subscriber read all rows, and returns them. The other query has seen the same rows.
 fn drain(db: &Db, source: &Source<Row>, rows: Subscription) -> Vec<i64> {
     source.close();
     let reader = std::thread::spawn(move || received(rows));
-    // Closing delivers what waits.
+    // Closing delivers the rows that wait.
     let view = db.subscribe_batches("all_rows").unwrap();
     db.close();
     let seen = reader.join().unwrap();
@@ -108,7 +105,7 @@ fn drop_oldest_counts_what_it_drops() {
     assert_eq!(seen.last(), Some(&(MANY - 1)));
 }
 
-/// Pushes as many as there is room for; how many.
+/// Pushes rows until there is no room; returns their number.
 fn fill(source: &Source<Row>) -> i64 {
     let (mut waited, mut next) = (0_u64, 0);
     while next < MANY {
@@ -133,16 +130,14 @@ fn block_waits_and_loses_nothing() {
         source.push(Row { n }).unwrap();
     }
     source.close();
-    while count_and_total(&db).0 < MANY {
-        db.settle().unwrap();
-    }
+    until("all rows to be counted", || count_and_total(&db).0 == MANY);
     assert_eq!(count_and_total(&db), (MANY, (0..MANY).sum()));
     db.close();
     assert_eq!(reader.join().unwrap(), (0..MANY).collect::<Vec<_>>());
 }
 
 #[test]
-fn draining_does_not_wait_for_who_takes_nothing() {
+fn draining_does_not_wait_for_a_subscriber_that_reads_nothing() {
     let (db, source, rows) = stalled("reject");
     let accepted = fill(&source);
     db.drain().unwrap();

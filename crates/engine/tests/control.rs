@@ -1,29 +1,20 @@
-//! Holding the reins from outside: starting by hand, draining, tapping, and what is left when
-//! something fails.
+//! Control of a database by its program: starting connectors by hand, draining, tapping, failures.
 
 mod scripted;
+mod support;
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use headwater::{ByteRead, Db, Error, Event, Kind, StreamStatus};
 use scripted::{Script, builder};
-
-const PATIENCE: Duration = Duration::from_secs(60);
-
-fn until(what: &str, so: impl Fn() -> bool) {
-    let began = Instant::now();
-    while !so() {
-        assert!(began.elapsed() < PATIENCE, "never: {what}");
-        std::thread::yield_now();
-    }
-}
+use support::{PATIENCE, next_event, next_rows, until};
 
 fn create(name: &str) -> String {
     format!("CREATE SOURCE {name} WITH (connector = 'scripted', script = '{name}');")
 }
 
 #[test]
-fn nothing_outside_is_touched_before_it_is_started_by_hand() {
+fn no_connector_runs_before_it_is_started_by_hand() {
     let a = Script::new("hand_a");
     let db = builder().start_connectors(false).in_memory().unwrap();
     db.execute(&create("hand_a")).unwrap();
@@ -34,7 +25,7 @@ fn nothing_outside_is_touched_before_it_is_started_by_hand() {
     assert_eq!(db.streams().stats().total_workers, 0);
     assert_eq!(a.begun(), [], "it was not run");
     db.start_connectors().unwrap();
-    until("running", || a.begun().len() == 1);
+    until("the source to run", || a.begun().len() == 1);
     assert_eq!(db.streams().stats().total_workers, 1);
 }
 
@@ -49,13 +40,7 @@ fn draining_takes_everything_that_has_arrived() {
     for n in 0..100 {
         a.row(n);
     }
-    let mut seen = 0;
-    while seen < 100 {
-        match rows.next_within(PATIENCE).unwrap() {
-            Some(Event::Rows(batch)) => seen += batch.num_rows(),
-            other => panic!("{other:?} after {seen}"),
-        }
-    }
+    next_rows(&mut rows, 100);
     db.drain().unwrap();
     assert!(db.sources_ended());
     let held = db.query("SELECT n FROM all_of_it").unwrap();
@@ -83,7 +68,10 @@ fn a_tap_shows_what_comes_and_counts_it() {
     let (mut bytes, mut buffer) = (Vec::new(), [0; 64]);
     let began = Instant::now();
     loop {
-        assert!(began.elapsed() < PATIENCE, "the tap never closes");
+        assert!(
+            began.elapsed() < PATIENCE,
+            "waited {PATIENCE:?} in vain for the end of the tap"
+        );
         match tap.try_read(&mut buffer) {
             ByteRead::Bytes(count) => bytes.extend_from_slice(&buffer[..count]),
             ByteRead::Closed => break,
@@ -99,7 +87,7 @@ fn a_tap_shows_what_comes_and_counts_it() {
 }
 
 #[test]
-fn what_has_failed_for_good_is_told_by_name() {
+fn what_has_failed_for_good_is_listed_by_name() {
     let a = Script::new("fails_a");
     let db = builder().in_memory().unwrap();
     db.execute(&create("fails_a")).unwrap();
@@ -114,7 +102,9 @@ fn what_has_failed_for_good_is_told_by_name() {
     let rows = std::sync::Arc::new(headwater::arrow::array::StringArray::from(vec!["x"]));
     let rows = headwater::arrow::array::RecordBatch::try_new(pushed.schema().clone(), vec![rows]);
     pushed.push_arrow(rows.unwrap()).unwrap();
-    until("both", || db.failures().len() == 2);
+    until("the source and the stream to fail", || {
+        db.failures().len() == 2
+    });
     let failed = db.failures();
     assert_eq!(
         (failed[0].0, failed[0].1.as_str()),
@@ -127,11 +117,11 @@ fn what_has_failed_for_good_is_told_by_name() {
     assert!(failed[0].2.contains("the test gives up"), "{}", failed[0].2);
 
     db.streams().start("number").unwrap();
-    assert_eq!(db.failures().len(), 1, "the query was begun anew");
+    assert_eq!(db.failures().len(), 1, "the query was started again");
     let mut rows = db.subscribe_batches("number").unwrap();
     let one = std::sync::Arc::new(headwater::arrow::array::StringArray::from(vec!["1"]));
     let one = headwater::arrow::array::RecordBatch::try_new(pushed.schema().clone(), vec![one]);
     pushed.push_arrow(one.unwrap()).unwrap();
-    let next = rows.next_within(PATIENCE).unwrap();
-    assert!(matches!(next, Some(Event::Rows(rows)) if rows.num_rows() == 1));
+    let next = next_event(&mut rows);
+    assert!(matches!(next, Event::Rows(rows) if rows.num_rows() == 1));
 }

@@ -1,8 +1,8 @@
 //! Queries as deep as are accepted are planned and run, from a thread with a small stack.
 //!
-//! What is deeper is refused by the parser, which has tests of its own. Here the limits are held
-//! against all that comes behind it: the planner, the optimizer, the operators, SELECT. A build
-//! without optimization needs the most stack, so this is the hardest case.
+//! The parser, which has tests of its own, refuses what is deeper. These tests run the deepest accepted
+//! queries through the planner, the optimizer, the operators and SELECT. A build without optimization
+//! needs the most stack, so this is the hardest case.
 
 use headwater::{Db, Record, Timestamp};
 
@@ -12,7 +12,7 @@ struct Row {
     ts: Timestamp,
 }
 
-/// Makes a view of `query` over rows with `a` from 0 to 9, and gives how many rows it holds.
+/// Makes a view of `query` over rows with `a` from 0 to 9, and returns its number of rows.
 fn rows_of(query: &str) -> usize {
     let db = Db::builder().workers(1).in_memory().unwrap();
     db.execute(

@@ -1,17 +1,18 @@
-//! What survives: a database with a data folder goes on where it was, also after a crash.
+//! A database with a data folder continues where it stopped, also after a crash.
 //!
-//! A crash is a copy of the data folder, see `killed`, that is opened as if nothing else had ever been.
+//! A crash is a copy of the data folder, see `killed`, which is opened instead of the original.
 
 mod killed;
+mod support;
 
 use std::path::Path;
 use std::time::Duration;
 
 use headwater::arrow::array::{AsArray, RecordBatch};
 use headwater::arrow::datatypes::Int64Type;
-use headwater::arrow::util::pretty::pretty_format_batches;
 use headwater::{Db, Error, Outcome, Record, SourceConfig, Timestamp, WalMode};
 use killed::crash;
+use support::{shown, until_sources_end};
 
 #[derive(Debug, Clone, PartialEq, Record)]
 struct Trade {
@@ -146,7 +147,7 @@ fn another_number_of_workers_takes_over() {
 }
 
 #[test]
-fn a_script_that_says_what_exists_changes_nothing() {
+fn a_script_that_creates_what_exists_changes_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let script = format!("{SOURCE}; {QUERIES}");
     let db = open(folder.path(), 1);
@@ -188,15 +189,14 @@ fn what_was_dropped_does_not_come_back() {
 
     let db = open(folder.path(), 1);
     assert!(db.source::<Trade>("trades").is_err());
-    let told = db.query("SELECT name, error FROM system.errors").unwrap();
-    let told = pretty_format_batches(&told).unwrap().to_string();
+    let errors = shown(&db, "SELECT name, error FROM system.errors");
     assert!(
-        told.contains("log/left") && told.contains("no source"),
-        "{told}"
+        errors.contains("log/left") && errors.contains("no source"),
+        "{errors}"
     );
-    assert!(!told.contains("log/trades"), "{told}");
+    assert!(!errors.contains("log/trades"), "{errors}");
     db.execute(&format!("{SOURCE}; {QUERIES}")).unwrap();
-    assert_eq!(totals(&db), [], "a source of the same name begins anew");
+    assert_eq!(totals(&db), [], "a new source of the same name is empty");
 }
 
 #[test]
@@ -233,13 +233,12 @@ fn a_set_without_columns_of_its_own_is_there_for_its_readers_again() {
     db.close();
     let db = open(folder.path(), 2);
     push(&db, 10..12);
-    let n = db.query("SELECT n FROM v").unwrap();
-    let n = pretty_format_batches(&n).unwrap().to_string();
+    let n = shown(&db, "SELECT n FROM v");
     assert!(n.contains("| 12 |"), "{n}");
 }
 
 #[test]
-fn a_query_that_had_failed_can_be_begun_anew_after_a_restart() {
+fn a_failed_query_can_be_started_after_a_restart() {
     let folder = tempfile::tempdir().unwrap();
     let db = open(folder.path(), 1);
     db.execute(&format!(
@@ -317,9 +316,9 @@ fn without_a_data_folder_there_is_no_log() {
         .unwrap();
 }
 
-/// A process cannot be asked again for what it said meanwhile; a file can.
+/// A process cannot repeat the output that was missed; a file can be read again.
 #[test]
-fn what_may_have_been_missed_while_it_was_closed_is_told() {
+fn what_may_have_been_missed_while_it_was_closed_is_a_gap() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("in");
     std::fs::write(&file, "one\n").unwrap();
@@ -334,9 +333,7 @@ fn what_may_have_been_missed_while_it_was_closed_is_told() {
         let rows = db.query("SELECT source || ': ' || reason, 1 FROM system.gaps");
         rows_of_gaps(&rows.unwrap())
     };
-    while !db.sources_ended() {
-        db.settle().unwrap();
-    }
+    until_sources_end(&db);
     assert_eq!(gaps(&db), [""; 0]);
     db.close();
     let db = open(&folder.path().join("data"), 1);

@@ -1,9 +1,9 @@
-//! What EXPLAIN GUARANTEES says of pipelines, as a table: what is created, what is asked, what holds.
+//! The answers of EXPLAIN GUARANTEES, as a table: the options of a pipeline, and its guarantees.
 
 use headwater::connect::Guarantee::{self, AtLeastOnce, AtMostOnce, ExactlyOnce};
 use headwater::{Db, Guarantees, Outcome};
 
-/// A database that is judged as one with a data folder, and starts nothing.
+/// A database that counts as one with a data folder, and starts no connector.
 fn trial() -> Db {
     let builder = Db::builder().workers(1).start_connectors(false).trial();
     builder.in_memory().unwrap()

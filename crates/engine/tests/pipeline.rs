@@ -1,11 +1,10 @@
-//! Whole pipelines: connectors in, SQL, sinks out; and what happens when something goes wrong.
+//! Whole pipelines: source connectors, SQL and sinks; and what happens when one of them fails.
 
-use std::time::Duration;
+mod support;
 
 use arrow::util::pretty::pretty_format_batches;
 use headwater::{Db, Error, Event, Outcome, Record};
-
-const PATIENCE: Duration = Duration::from_secs(30);
+use support::{PATIENCE, next_event, next_rows, shown, until, until_sources_end};
 
 #[derive(Record, Debug, Clone, PartialEq)]
 struct Line {
@@ -14,12 +13,6 @@ struct Line {
 
 fn db(workers: usize) -> Db {
     Db::builder().workers(workers).in_memory().unwrap()
-}
-
-fn shown(db: &Db, query: &str) -> String {
-    pretty_format_batches(&db.query(query).unwrap())
-        .unwrap()
-        .to_string()
 }
 
 fn line(text: &str) -> Line {
@@ -39,10 +32,7 @@ fn a_finite_source_ends_and_its_windows_close() {
                  GROUP BY TUMBLE(window_end, INTERVAL '1 day');",
         )
         .unwrap();
-        while !db.sources_ended() {
-            std::thread::yield_now();
-        }
-        db.settle().unwrap();
+        until_sources_end(&db);
         assert!(
             shown(&db, "SELECT n FROM total").contains("| 1000 |"),
             "{}",
@@ -52,7 +42,7 @@ fn a_finite_source_ends_and_its_windows_close() {
 }
 
 #[test]
-fn a_query_that_fails_tells_its_subscribers_and_spares_the_others() {
+fn a_failed_query_fails_its_subscribers_and_no_other_query() {
     for workers in [1, 2] {
         let db = db(workers);
         db.execute(
@@ -64,10 +54,7 @@ fn a_query_that_fails_tells_its_subscribers_and_spares_the_others() {
         let mut numbers = db.subscribe_batches("numbers").unwrap();
         let source = db.source::<Line>("lines").unwrap();
         source.push(line("1")).unwrap();
-        assert!(matches!(
-            numbers.next_within(PATIENCE),
-            Ok(Some(Event::Rows(_)))
-        ));
+        assert!(matches!(next_event(&mut numbers), Event::Rows(_)));
         source.push(line("one")).unwrap();
         let error = numbers.next_within(PATIENCE).unwrap_err();
         assert!(
@@ -92,7 +79,7 @@ fn a_query_that_fails_tells_its_subscribers_and_spares_the_others() {
 }
 
 #[test]
-fn all_problems_with_options_are_told_at_once() {
+fn all_problems_with_options_are_reported_at_once() {
     let db = db(1);
     let error = db
         .execute(
@@ -112,7 +99,7 @@ fn all_problems_with_options_are_told_at_once() {
 }
 
 #[test]
-fn a_changing_result_says_what_goes_and_what_comes() {
+fn a_changing_result_has_retractions_and_insertions() {
     let db = db(1);
     db.execute(
         "CREATE SOURCE lines (text VARCHAR NOT NULL);
@@ -124,9 +111,8 @@ fn a_changing_result_says_what_goes_and_what_comes() {
     let mut seen = Vec::new();
     for _ in 0..3 {
         source.push(line("a")).unwrap();
-        if let Some(Event::Rows(rows)) = counts.next_within(PATIENCE).unwrap() {
-            seen.push(pretty_format_batches(&[rows]).unwrap().to_string());
-        }
+        let rows = next_rows(&mut counts, 1);
+        seen.push(pretty_format_batches(&rows).unwrap().to_string());
     }
     assert!(seen[0].contains("| a    | 1 | 1     |"), "{}", seen[0]);
     assert!(seen[1].contains("| a    | 1 | -1    |") && seen[1].contains("| a    | 2 | 1     |"));
@@ -214,17 +200,13 @@ fn a_sink_with_its_own_query_has_its_first_result() {
     assert_eq!(lines, expected);
 }
 
-/// The state of a sink, once it is one of these.
+/// Waits until a sink has this state; returns it with its reason.
 fn sink_state(db: &Db, name: &str, wanted: &str) -> String {
     let query = format!("SELECT state, reason FROM system.sinks WHERE name = '{name}'");
-    let deadline = std::time::Instant::now() + PATIENCE;
-    loop {
-        let state = shown(db, &query);
-        if state.contains(wanted) || std::time::Instant::now() > deadline {
-            return state;
-        }
-        std::thread::yield_now();
-    }
+    until(&format!("sink {name} to be {wanted}"), || {
+        shown(db, &query).contains(wanted)
+    });
+    shown(db, &query)
 }
 
 #[test]
@@ -239,15 +221,13 @@ fn a_file_has_one_sink_and_is_free_when_that_is_dropped() {
     sink_state(&db, "a", "running");
     execute(&format!("CREATE SINK b FROM lines {with};"));
     let state = sink_state(&db, "b", "failed");
-    let told = "another sink or program is writing it; give each sink a file of its own";
-    assert!(state.contains(told), "{state}");
+    let reason = "another sink or program is writing it; give each sink a file of its own";
+    assert!(state.contains(reason), "{state}");
     execute("DROP SINK a; START SINK b;");
-    let state = sink_state(&db, "b", "running");
-    assert!(state.contains("running"), "{state}");
+    sink_state(&db, "b", "running");
     for _ in 0..10 {
         execute(&format!("DROP SINK b; CREATE SINK b FROM lines {with};"));
-        let state = sink_state(&db, "b", "running");
-        assert!(state.contains("running"), "{state}");
+        sink_state(&db, "b", "running");
     }
 }
 
@@ -265,10 +245,7 @@ fn the_windows_of_a_union_close_once_with_the_slower_source() {
                  GROUP BY TUMBLE(ts, INTERVAL '10 milliseconds');",
         )
         .unwrap();
-        while !db.sources_ended() {
-            std::thread::yield_now();
-        }
-        db.settle().unwrap();
+        until_sources_end(&db);
         let answer = shown(
             &db,
             "SELECT COUNT(*) AS windows, COUNT(DISTINCT window_start) AS starts, SUM(n) AS n FROM n",
@@ -281,7 +258,7 @@ fn the_windows_of_a_union_close_once_with_the_slower_source() {
 }
 
 #[test]
-fn names_that_we_give_cannot_be_taken() {
+fn reserved_suffixes_of_names_are_refused() {
     let db = db(1);
     for name in ["a__bad", "a__late", "a__late_2", "a__query"] {
         let error = db
@@ -310,18 +287,13 @@ fn a_source_drops_bad_rows_or_fails_on_them() {
     let folder = tempfile::tempdir().unwrap();
     let dropping = db(1);
     bad_second_line(&dropping, folder.path(), "\"error.strategy\" = 'drop'").unwrap();
-    while !dropping.sources_ended() {
-        std::thread::yield_now();
-    }
-    dropping.settle().unwrap();
+    until_sources_end(&dropping);
     assert!(shown(&dropping, "SELECT n FROM v").contains("| 1 |"));
     assert!(dropping.failures().is_empty());
 
     let failing = db(1);
     bad_second_line(&failing, folder.path(), "\"error.strategy\" = 'fail'").unwrap();
-    while failing.failures().is_empty() {
-        std::thread::yield_now();
-    }
+    until("the source to fail", || !failing.failures().is_empty());
     let (_, name, reason) = failing.failures().remove(0);
     assert_eq!(name, "s");
     assert!(

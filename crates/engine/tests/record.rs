@@ -1,6 +1,6 @@
-//! `#[derive(Record)]` at work: every type both ways, and what is said when columns do not fit.
+//! `#[derive(Record)]`: every type in both directions, and the errors when columns do not fit.
 //!
-//! What the derive refuses to compile is tested in `derive/src/tests.rs`.
+//! `derive/src/tests.rs` tests what the derive refuses to compile.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -177,7 +177,7 @@ fn batch(columns: Vec<(&str, ArrayRef)>) -> RecordBatch {
     RecordBatch::try_from_iter(columns).unwrap()
 }
 
-/// There and back.
+/// To columns and back.
 fn round<T: Record>(rows: &[T]) -> Vec<T> {
     let batch = T::to_columns(rows).unwrap();
     assert_eq!(batch.schema(), T::schema());
@@ -186,7 +186,7 @@ fn round<T: Record>(rows: &[T]) -> Vec<T> {
 }
 
 #[test]
-fn the_schema_says_types_and_nullability() {
+fn the_schema_has_types_and_nullability() {
     let micros = DataType::Timestamp(TimeUnit::Microsecond, None);
     let expected = Schema::new(vec![
         Field::new("symbol", DataType::Utf8, false),
@@ -509,7 +509,7 @@ fn a_null_or_a_value_that_does_not_fit_names_its_row() {
     let null = one::<Long>(Int64Array::from(vec![Some(1), None])).unwrap_err();
     assert_eq!(
         null.to_string(),
-        "row 1 of column \"v\" is NULL, and its field is no Option"
+        "row 1 of column \"v\" is NULL, and its field is not an Option"
     );
     assert_eq!(
         one::<Long>(Int64Array::from(vec![Some(1), Some(2)])),

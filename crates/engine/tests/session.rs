@@ -1,4 +1,4 @@
-//! Sessions of many keys: closed in bulk, and yet on time for whoever reads them.
+//! Sessions of many keys: they close in bulk, and still before the windows over them close.
 
 use std::sync::Arc;
 

@@ -1,8 +1,11 @@
 //! Typed sources through the whole engine: push, watermarks, windows, subscriptions, views.
 
-use std::time::Duration;
+mod support;
+
+use std::time::{Duration, Instant};
 
 use headwater::{Db, Event, Record, Symbol, Timestamp};
+use support::{PATIENCE, next_event, next_record, shown};
 
 #[derive(Record, Debug, Clone, PartialEq)]
 struct Trade {
@@ -58,7 +61,7 @@ fn a_tumbling_window_closes_with_the_watermark() {
             "the window is still open"
         );
         source.push(trade("A", 99.0, 1, 60.1)).unwrap();
-        let closed = results.next().unwrap().unwrap();
+        let closed = next_record(&mut results);
         assert_eq!(
             closed,
             Vwap {
@@ -68,7 +71,7 @@ fn a_tumbling_window_closes_with_the_watermark() {
             }
         );
         source.close();
-        let last = results.next().unwrap().unwrap();
+        let last = next_record(&mut results);
         assert_eq!(
             last,
             Vwap {
@@ -93,12 +96,10 @@ fn a_view_is_current() {
             source.push(trade("B", 1.0, 1, f64::from(second))).unwrap();
             db.settle().unwrap();
         }
-        let rows = db
-            .query("SELECT symbol, n FROM latest WHERE n > 5 ORDER BY symbol")
-            .unwrap();
-        let text = arrow::util::pretty::pretty_format_batches(&rows)
-            .unwrap()
-            .to_string();
+        let text = shown(
+            &db,
+            "SELECT symbol, n FROM latest WHERE n > 5 ORDER BY symbol",
+        );
         assert!(
             text.contains("| A      | 10 |") && text.contains("| B      | 10 |"),
             "{text}"
@@ -120,7 +121,7 @@ fn late_rows_are_a_stream() {
     source.push(trade("A", 1.0, 1, 10.0)).unwrap();
     db.settle().unwrap();
     source.push(trade("A", 1.0, 1, 5.0)).unwrap();
-    let event = late.next_within(Duration::from_secs(10)).unwrap().unwrap();
+    let event = next_event(&mut late);
     assert!(matches!(event, Event::Rows(rows) if rows.num_rows() == 1));
 }
 
@@ -145,15 +146,12 @@ fn a_multi_producer_stress_loses_nothing() {
         .into_iter()
         .for_each(|pusher| pusher.join().unwrap());
     db.settle().unwrap();
-    let rows = db.query("SELECT n, qty FROM total").unwrap();
-    let text = arrow::util::pretty::pretty_format_batches(&rows)
-        .unwrap()
-        .to_string();
+    let text = shown(&db, "SELECT n, qty FROM total");
     assert!(text.contains("| 100000 | 1249950000 |"), "{text}");
 }
 
 #[test]
-fn a_watermark_said_by_the_program_closes_windows() {
+fn a_watermark_set_by_the_program_closes_windows() {
     let db = db(1);
     db.execute(TRADES).unwrap();
     db.execute("CREATE STREAM n AS SELECT COUNT(*) AS n FROM trades GROUP BY TUMBLE(ts, INTERVAL '1 second')")
@@ -165,12 +163,12 @@ fn a_watermark_said_by_the_program_closes_windows() {
     db.settle().unwrap();
     assert!(results.try_next().unwrap().is_none());
     source.watermark(1_000_000);
-    let event = results.next_within(Duration::from_secs(10)).unwrap();
-    assert!(matches!(event, Some(Event::Rows(rows)) if rows.num_rows() == 1));
+    let event = next_event(&mut results);
+    assert!(matches!(event, Event::Rows(rows) if rows.num_rows() == 1));
 }
 
 #[test]
-fn a_source_that_is_not_there_or_differs_is_told() {
+fn a_source_that_does_not_exist_or_differs_is_refused() {
     let db = db(1);
     db.execute(TRADES).unwrap();
     let error = db.source::<Trade>("nowhere").unwrap_err().to_string();
@@ -186,10 +184,7 @@ fn a_total_has_a_row_before_anything_came() {
         db.execute(TRADES).unwrap();
         db.execute("CREATE VIEW total AS SELECT COUNT(*) AS n, SUM(qty) AS qty FROM trades")
             .unwrap();
-        let rows = db.query("SELECT n, qty FROM total").unwrap();
-        let text = arrow::util::pretty::pretty_format_batches(&rows)
-            .unwrap()
-            .to_string();
+        let text = shown(&db, "SELECT n, qty FROM total");
         assert!(text.contains("| 0 |     |"), "{workers} workers: {text}");
     }
 }
@@ -212,19 +207,9 @@ fn sessions_close_after_the_gap_and_hops_overlap() {
         }
         source.close();
         db.settle().unwrap();
-        let sessions = db
-            .query("SELECT COUNT(*) AS sessions, MAX(n) AS longest FROM s")
-            .unwrap();
-        let text = arrow::util::pretty::pretty_format_batches(&sessions)
-            .unwrap()
-            .to_string();
+        let text = shown(&db, "SELECT COUNT(*) AS sessions, MAX(n) AS longest FROM s");
         assert!(text.contains("| 2        | 3       |"), "{text}");
-        let hops = db
-            .query("SELECT COUNT(*) AS windows, SUM(qty) AS qty FROM h")
-            .unwrap();
-        let text = arrow::util::pretty::pretty_format_batches(&hops)
-            .unwrap()
-            .to_string();
+        let text = shown(&db, "SELECT COUNT(*) AS windows, SUM(qty) AS qty FROM h");
         assert!(text.contains("| 10      | 10  |"), "{text}");
     }
 }
@@ -251,7 +236,12 @@ fn a_silent_producer_holds_the_watermark_back_only_until_it_is_idle() {
     );
     // Nothing is pushed any more: the clock alone lets the windows close, once both are idle or
     // the active one goes on.
+    let began = Instant::now();
     let closed = loop {
+        assert!(
+            began.elapsed() < PATIENCE,
+            "waited {PATIENCE:?} in vain for a window to close"
+        );
         source.push(trade("A", 1.0, 1, 6.0)).unwrap();
         if let Some(event) = results.next_within(Duration::from_millis(20)).unwrap() {
             break event;

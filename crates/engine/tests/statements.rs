@@ -1,169 +1,82 @@
 //! Ordinary statements, each either right or refused: the files in `statements/`.
 //!
 //! A file is in the sqllogictest format. For every `query` three answers are compared: the rows
-//! written in the file, what DataFusion makes of the statement as a batch over the same rows, and
-//! what a view of the statement holds once the same rows have passed through it. The last is done
-//! with one and with two workers, and with the rows in one batch and one by one. Where a batch
-//! engine needs other words (it has no windows) they stand above the statement as `# batch: ...`.
-//! A `statement error` must be refused with exactly that SQLSTATE and message; one without a SQLSTATE
-//! fails on the rows, and must fail as a batch too.
+//! in the file, DataFusion's answer to the statement as a batch over the same rows, and the content of
+//! a view of the statement after the same rows have passed through it. The view is checked with one
+//! and with two workers, and with the rows in one batch, one by one and by threes. Where a batch engine
+//! needs another statement (it has no windows), `# batch: ...` above the statement has it. A
+//! `statement error` must be refused with exactly that SQLSTATE and message; one without a SQLSTATE
+//! fails on the rows, and must fail as a batch too. The sources and their rows are in
+//! `statements/data/`.
 //!
-//! `HEADWATER_BLESS=1 cargo test -p headwater --test statements` writes the answers anew, taken
-//! from the batch engine, never from a view.
+//! `HEADWATER_BLESS=1 cargo test -p headwater --test statements` writes the answers into the files,
+//! taken from the batch engine, never from a view.
+
+mod batch;
 
 use std::fmt::Write as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use arrow::array::{Array, AsArray, RecordBatch};
-use arrow::datatypes::{DataType, Float32Type, Float64Type, SchemaRef};
+use arrow::compute::concat_batches;
+use arrow::datatypes::{DataType, Float32Type, Float64Type, Schema, SchemaRef};
 use arrow::util::display::{ArrayFormatter, FormatOptions};
-use datafusion::datasource::MemTable;
-use datafusion::prelude::{SessionConfig, SessionContext};
-use headwater::{Db, Record as _, Timestamp};
+use batch::Table;
+use headwater::Db;
 use sqllogictest::{DefaultColumnType, ExpectedError, QueryExpect, Record, StatementExpect};
 
-#[derive(Debug, Clone, headwater::Record)]
-struct Trade {
-    id: i64,
-    symbol: Option<String>,
-    price: Option<f64>,
-    qty: Option<i64>,
-    side: Option<String>,
-    ok: Option<bool>,
-    ts: Timestamp,
+fn path(name: &str) -> PathBuf {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/statements");
+    folder.join(name)
 }
 
-#[derive(Debug, Clone, headwater::Record)]
-#[allow(non_snake_case)]
-struct Quote {
-    symbol: Option<String>,
-    Bid: Option<f64>,
-    ask: Option<f64>,
-    ts: Timestamp,
+/// The sources that the statements of a file read, and their rows.
+struct Data {
+    sources: Vec<String>,
+    /// One batch each.
+    tables: Vec<Table>,
 }
 
-const SOURCES: &str = "
-    CREATE SOURCE trades (id BIGINT NOT NULL, symbol VARCHAR, price DOUBLE, qty BIGINT, side VARCHAR,
-        ok BOOLEAN, ts TIMESTAMP NOT NULL, WATERMARK FOR ts AS ts - INTERVAL '1 second');
-    CREATE SOURCE quotes (symbol VARCHAR, Bid DOUBLE, ask DOUBLE, ts TIMESTAMP NOT NULL,
-        WATERMARK FOR ts AS ts);";
-
-/// 2024-01-01 00:00:00, in microseconds since 1970.
-const MIDNIGHT: i64 = 1_704_067_200_000_000;
-
-fn at(seconds: f64) -> Timestamp {
-    Timestamp::from_micros(MIDNIGHT + (seconds * 1e6) as i64)
-}
-
-/// Rows with NULLs, a duplicate, an empty string, zero and less, and two out of order, yet not late.
-/// Prices are sums of powers of two, so that no order of adding them changes the sum.
-fn trades() -> Vec<Trade> {
-    type Row = (
-        Option<&'static str>,
-        Option<f64>,
-        Option<i64>,
-        Option<&'static str>,
-        Option<bool>,
-        f64,
-    );
-    let rows: [Row; 12] = [
-        (
-            Some("A"),
-            Some(10.5),
-            Some(100),
-            Some("buy"),
-            Some(true),
-            0.5,
-        ),
-        (
-            Some("B"),
-            Some(20.25),
-            Some(50),
-            Some("sell"),
-            Some(false),
-            1.0,
-        ),
-        (Some("A"), Some(11.0), None, Some("buy"), None, 1.5),
-        (Some("C"), None, Some(10), None, Some(true), 0.875),
-        (None, Some(5.0), Some(5), Some("sell"), Some(false), 2.25),
-        (
-            Some("B"),
-            Some(19.75),
-            Some(75),
-            Some("buy"),
-            Some(true),
-            3.0,
-        ),
-        (
-            Some("A"),
-            Some(10.5),
-            Some(100),
-            Some("buy"),
-            Some(true),
-            3.5,
-        ),
-        (
-            Some("C"),
-            Some(-1.5),
-            Some(-20),
-            Some("sell"),
-            Some(true),
-            5.0,
-        ),
-        (
-            Some("A"),
-            Some(12.25),
-            Some(30),
-            Some("sell"),
-            Some(false),
-            7.75,
-        ),
-        (Some("B"), Some(0.0), Some(0), Some("buy"), None, 7.5),
-        (Some(""), Some(3.5), Some(7), Some(""), Some(false), 10.0),
-        (
-            Some("A"),
-            Some(9.75),
-            Some(40),
-            Some("buy"),
-            Some(true),
-            12.125,
-        ),
-    ];
-    let trade = |(id, (symbol, price, qty, side, ok, second)): (i64, Row)| Trade {
-        id,
-        symbol: symbol.map(Into::into),
-        price,
-        qty,
-        side: side.map(Into::into),
-        ok,
-        ts: at(second),
-    };
-    (1..).zip(rows).map(trade).collect()
-}
-
-fn quotes() -> Vec<Quote> {
-    let rows = [
-        (Some("A"), Some(10.0), Some(10.5), 0.25),
-        (Some("B"), Some(20.0), Some(20.5), 1.25),
-        (Some("C"), Some(1.0), Some(1.5), 4.0),
-        (Some("A"), Some(11.0), Some(11.5), 6.0),
-        (None, Some(2.0), None, 8.0),
-    ];
-    let quote = |(symbol, bid, ask, second): (Option<&str>, Option<f64>, Option<f64>, f64)| Quote {
-        symbol: symbol.map(Into::into),
-        Bid: bid,
-        ask,
-        ts: at(second),
-    };
-    rows.into_iter().map(quote).collect()
+impl Data {
+    fn read(name: &str) -> Self {
+        let db = Db::in_memory().unwrap();
+        let (mut sources, mut tables) = (Vec::new(), Vec::new());
+        for record in sqllogictest::parse_file::<DefaultColumnType>(path(name)).unwrap() {
+            let Record::Statement { sql, .. } = record else {
+                continue;
+            };
+            let Some(push) = sql.strip_prefix("push ") else {
+                db.execute(&sql).unwrap();
+                sources.push(sql);
+                continue;
+            };
+            let (name, lines) = push.split_once('\n').unwrap();
+            let schema = Arc::clone(db.source_untyped(name).unwrap().schema());
+            let rows = batch::from_csv(&schema, lines).unwrap();
+            tables.push(Table {
+                name: name.to_owned(),
+                batches: vec![concat_batches(&schema, &rows).unwrap()],
+                schema,
+            });
+        }
+        Self { sources, tables }
+    }
 }
 
 /// The types of an answer's columns, a letter each, and its rows as text, sorted.
-#[derive(Debug, PartialEq)]
+#[derive(Debug)]
 struct Answer {
     types: String,
     rows: Vec<String>,
+    /// The exact types; `None` in a file.
+    schema: Option<SchemaRef>,
+}
+
+impl PartialEq for Answer {
+    fn eq(&self, other: &Self) -> bool {
+        self.types == other.types && self.rows == other.rows
+    }
 }
 
 impl Answer {
@@ -180,6 +93,7 @@ impl Answer {
         Self {
             types: types.collect(),
             rows,
+            schema: Some(Arc::clone(schema)),
         }
     }
 }
@@ -223,101 +137,78 @@ fn value(column: &dyn Array, row: usize) -> String {
     format!("{}", rounded + 0.0)
 }
 
-/// What DataFusion answers over all rows at once.
-fn batch_answer(sql: &str) -> Result<Answer, String> {
-    let mut config = SessionConfig::new().with_target_partitions(1);
-    let parser = &mut config.options_mut().sql_parser;
-    parser.enable_ident_normalization = false;
-    parser.map_string_types_to_utf8view = false;
-    let context = SessionContext::new_with_config(config);
-    let tables = [
-        ("trades", Trade::to_columns(&trades()).unwrap()),
-        ("quotes", Quote::to_columns(&quotes()).unwrap()),
-    ];
-    for (name, batch) in tables {
-        let table = MemTable::try_new(batch.schema(), vec![vec![batch]]).unwrap();
-        context.register_table(name, Arc::new(table)).unwrap();
-    }
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .build()
-        .unwrap();
-    runtime.block_on(async {
-        let frame = context.sql(sql).await.map_err(|error| error.to_string())?;
-        let plan = frame
-            .create_physical_plan()
-            .await
-            .map_err(|error| error.to_string())?;
-        let (schema, task) = (plan.schema(), context.task_ctx());
-        let batches = datafusion::physical_plan::collect(plan, task).await;
-        Ok(Answer::new(
-            &schema,
-            &batches.map_err(|error| error.to_string())?,
-        ))
-    })
+/// DataFusion's answer over all rows at once.
+fn batch_answer(data: &Data, sql: &str) -> Result<Answer, String> {
+    let answer = batch::answer(&data.tables, sql)?;
+    Ok(Answer::new(&answer.schema, &answer.batches))
 }
 
 /// How the rows reach a view.
 #[derive(Debug, Clone, Copy)]
 struct Way {
     workers: usize,
-    one_by_one: bool,
+    rows_per_step: usize,
 }
 
-const WAYS: [Way; 3] = [
-    Way {
-        workers: 1,
-        one_by_one: false,
-    },
-    Way {
-        workers: 1,
-        one_by_one: true,
-    },
-    Way {
-        workers: 2,
-        one_by_one: false,
-    },
-];
+const ALL: usize = usize::MAX;
 
-/// What a view of the statement holds when all rows have passed, or `SQLSTATE: message`.
-fn continuous_answer(sql: &str, way: Way) -> Result<Answer, String> {
+const WAYS: [Way; 4] = {
+    const fn way(workers: usize, rows_per_step: usize) -> Way {
+        Way {
+            workers,
+            rows_per_step,
+        }
+    }
+    [way(1, ALL), way(1, 1), way(2, ALL), way(2, 3)]
+};
+
+/// The content of a view of the statement after all rows, or `SQLSTATE: message`.
+fn continuous_answer(data: &Data, sql: &str, way: Way) -> Result<Answer, String> {
     let db = Db::builder().workers(way.workers).in_memory().unwrap();
-    db.execute(SOURCES).unwrap();
+    for source in &data.sources {
+        db.execute(source).unwrap();
+    }
     db.execute(&format!("CREATE VIEW v AS {sql}"))
         .map_err(|error| {
             let [error] = error.sql_errors() else {
                 return error.to_string();
             };
-            assert!(error.position.is_some(), "no place: {error:?}");
+            assert!(error.position.is_some(), "no position: {error:?}");
             format!("{}: {}", error.sqlstate, error.message)
         })?;
-    let (to_trades, to_quotes) = (db.source("trades").unwrap(), db.source("quotes").unwrap());
-    let (mut trades, mut quotes) = (trades().into_iter(), quotes().into_iter());
-    loop {
-        let (trade, quote) = (trades.next(), quotes.next());
-        if trade.is_none() && quote.is_none() {
-            break;
+    let sources = data.tables.iter().map(|table| {
+        let source = db.source_untyped(&table.name).unwrap();
+        (source, &table.batches[0])
+    });
+    let sources: Vec<_> = sources.collect();
+    let most = sources.iter().map(|(_, rows)| rows.num_rows()).max();
+    for from in (0..most.unwrap_or(0)).step_by(way.rows_per_step) {
+        for (source, rows) in &sources {
+            let left = rows.num_rows().saturating_sub(from);
+            if left > 0 {
+                let rows = rows.slice(from, left.min(way.rows_per_step));
+                source.push_arrow(rows).unwrap();
+            }
         }
-        trade
-            .into_iter()
-            .for_each(|trade| to_trades.push(trade).unwrap());
-        quote
-            .into_iter()
-            .for_each(|quote| to_quotes.push(quote).unwrap());
-        if way.one_by_one {
-            db.settle().unwrap();
-        }
+        db.settle().unwrap();
     }
-    db.close_source("trades").unwrap();
-    db.close_source("quotes").unwrap();
+    for table in &data.tables {
+        db.close_source(&table.name).unwrap();
+    }
     db.settle().unwrap();
     let batches = db
         .query("SELECT * FROM v")
         .map_err(|error| error.to_string())?;
     let schema = batches.first().map_or_else(
-        || Arc::clone(db.subscribe_batches("v").unwrap().schema()),
+        || without_diff(db.subscribe_batches("v").unwrap().schema()),
         RecordBatch::schema,
     );
     Ok(Answer::new(&schema, &batches))
+}
+
+fn without_diff(schema: &SchemaRef) -> SchemaRef {
+    let columns = schema.fields().iter().filter(|it| it.name() != "_diff");
+    Arc::new(Schema::new(columns.cloned().collect::<Vec<_>>()))
 }
 
 /// One statement of a file.
@@ -368,6 +259,7 @@ fn read(path: &Path) -> Vec<Part> {
                         Ok(Answer {
                             types: types.collect(),
                             rows,
+                            schema: None,
                         }),
                     )
                 }
@@ -382,7 +274,7 @@ fn read(path: &Path) -> Vec<Part> {
                 other => panic!("{loc}: {other:?}"),
             },
             Record::Newline => continue,
-            other => panic!("{other:?} stands for nothing here"),
+            other => panic!("{other:?} has no meaning here"),
         };
         let batch = batch.take();
         parts.push(Part::Case(Case {
@@ -395,7 +287,7 @@ fn read(path: &Path) -> Vec<Part> {
     parts
 }
 
-fn write(path: &Path, parts: &[Part]) {
+fn write(path: &Path, data: &Data, parts: &[Part]) {
     let mut text = String::new();
     for part in parts {
         match part {
@@ -409,7 +301,7 @@ fn write(path: &Path, parts: &[Part]) {
                 if let Some(batch) = &case.batch {
                     writeln!(text, "# batch: {batch}").unwrap();
                 }
-                match answer_to_bless(case) {
+                match answer_to_bless(data, case) {
                     Ok(answer) => {
                         let types = answer.types.replace('B', "?");
                         let rows: String =
@@ -428,33 +320,36 @@ fn write(path: &Path, parts: &[Part]) {
 }
 
 /// The batch engine's answer to what is accepted; else why it is refused.
-fn answer_to_bless(case: &Case) -> Result<Answer, String> {
-    continuous_answer(&case.sql, WAYS[0])?;
+fn answer_to_bless(data: &Data, case: &Case) -> Result<Answer, String> {
+    continuous_answer(data, &case.sql, WAYS[0])?;
     let batch = case.batch.as_ref().unwrap_or(&case.sql);
-    Ok(batch_answer(batch).unwrap_or_else(|why| panic!("{batch}: {why}")))
+    Ok(batch_answer(data, batch).unwrap_or_else(|why| panic!("{batch}: {why}")))
 }
 
 /// What is wrong with a case, if anything is.
-fn check(case: &Case) -> Vec<String> {
+fn check(data: &Data, case: &Case) -> Vec<String> {
     let mut wrong = Vec::new();
     let batch = case.batch.as_ref().unwrap_or(&case.sql);
-    let answer = match &case.expected {
-        Ok(_) => Some(batch_answer(batch)),
+    let batch_answer = match &case.expected {
         Err(why) if is_refusal(why) => None,
-        Err(_) => Some(batch_answer(batch)),
+        _ => Some(batch_answer(data, batch)),
     };
-    let agrees = match (&answer, &case.expected) {
+    let agrees = match (&batch_answer, &case.expected) {
         (Some(Ok(answer)), Ok(expected)) => answer == expected,
         (Some(answer), expected) => answer.is_err() && expected.is_err(),
         (None, _) => true,
     };
     if !agrees {
-        wrong.push(format!("batch: {answer:#?}"));
+        wrong.push(format!("batch: {batch_answer:#?}"));
     }
     for way in WAYS {
-        let answer = continuous_answer(&case.sql, way);
+        let answer = continuous_answer(data, &case.sql, way);
         if answer != case.expected {
             wrong.push(format!("{way:?}: {answer:#?}"));
+        } else if let (Ok(stream), Some(Ok(batch)), None) = (&answer, &batch_answer, &case.batch)
+            && let (Some(stream), Some(batch)) = (&stream.schema, &batch.schema)
+        {
+            wrong.extend(batch::type_difference(stream, batch));
         }
         if answer.as_ref().is_err_and(|why| is_refusal(why)) {
             break;
@@ -469,14 +364,12 @@ fn is_refusal(why: &str) -> bool {
     why.split_once(": ").is_some_and(|(code, _)| is_code(code))
 }
 
-/// Runs one file, which must have at least so many statements.
-fn run(name: &str, least: usize) {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("tests/statements")
-        .join(name);
+/// Runs one file, which must have at least `least` statements, over a data set.
+fn run(name: &str, data: &str, least: usize) {
+    let (path, data) = (path(name), Data::read(data));
     let parts = read(&path);
     if std::env::var_os("HEADWATER_BLESS").is_some() {
-        write(&path, &parts);
+        write(&path, &data, &parts);
         return;
     }
     let cases: Vec<&Case> = parts
@@ -493,7 +386,7 @@ fn run(name: &str, least: usize) {
     );
     let mut failed = 0;
     for case in &cases {
-        for wrong in check(case) {
+        for wrong in check(&data, case) {
             failed += 1;
             println!(
                 "{name}:{}: {}\nexpected {:#?}\n{wrong}\n",
@@ -506,10 +399,15 @@ fn run(name: &str, least: usize) {
 
 #[test]
 fn analytical_statements() {
-    run("ordinary.slt", 200);
+    run("ordinary.slt", "data/sparse.slt", 280);
 }
 
 #[test]
 fn windowed_statements() {
-    run("windows.slt", 30);
+    run("windows.slt", "data/sparse.slt", 30);
+}
+
+#[test]
+fn statements_over_fees() {
+    run("fees.slt", "data/fees.slt", 200);
 }

@@ -1,14 +1,12 @@
-//! Streams with a life: what the coordinator, the supervisor and the pipeline must do, with sources
-//! that fail, panic and block when the test says so.
+//! START, PAUSE, RESUME and STOP of streams, and the supervisor of their sources, which fail, panic and
+//! block when the test orders it.
 
 mod scripted;
-
-use std::time::{Duration, Instant};
+mod support;
 
 use headwater::{Db, Error, Event, LifecycleEvent, Record, StreamStatus, Subscription, Watched};
 use scripted::{Script, builder};
-
-const PATIENCE: Duration = Duration::from_secs(60);
+use support::{integers, next_event, next_rows, until};
 
 fn db() -> Db {
     builder().workers(1).in_memory().unwrap()
@@ -30,33 +28,12 @@ fn sqlstate(result: Result<impl std::fmt::Debug, Error>) -> &'static str {
     error.sql_errors().first().expect("an SQL error").sqlstate
 }
 
-/// Waits until something that no signal tells of is so.
-fn until(what: &str, so: impl Fn() -> bool) {
-    let began = Instant::now();
-    while !so() {
-        assert!(began.elapsed() < PATIENCE, "never: {what}");
-        std::thread::yield_now();
-    }
-}
-
 /// The next `count` numbers of a stream of one column.
 fn numbers(rows: &mut Subscription, count: usize) -> Vec<i64> {
-    use headwater::arrow::array::AsArray;
-    use headwater::arrow::datatypes::Int64Type;
-    let mut numbers = Vec::new();
-    while numbers.len() < count {
-        match rows.next_within(PATIENCE).unwrap() {
-            Some(Event::Rows(batch)) => {
-                let column = batch.column(0).as_primitive::<Int64Type>();
-                numbers.extend(column.values().iter().copied());
-            }
-            other => panic!("{other:?} after {numbers:?}"),
-        }
-    }
-    numbers
+    integers(&next_rows(rows, count), 0)
 }
 
-/// What SHOW SOURCES says of a source.
+/// The state of a source in SHOW SOURCES.
 fn state(db: &Db, source: &str) -> String {
     use headwater::arrow::array::AsArray;
     let answer = db.execute("SHOW SOURCES").unwrap().remove(0);
@@ -186,14 +163,18 @@ fn a_source_shared_with_an_active_stream_keeps_running() {
     streams.resume("one").unwrap();
     a.row(3);
     let reason = "stream \"one\" was paused".to_owned();
-    let gap = one.next_within(PATIENCE).unwrap();
-    assert_eq!(gap, Some(Event::Gap { rows: 1, reason }));
+    let gap = next_event(&mut one);
+    assert_eq!(gap, Event::Gap { rows: 1, reason });
     assert_eq!(numbers(&mut one, 1), [3]);
     assert_eq!(numbers(&mut two, 1), [3]);
 
     streams.pause("one").unwrap();
     streams.stop("two").unwrap();
-    assert_eq!(state(&db, "shared_a"), "paused", "nobody needs it now");
+    assert_eq!(
+        state(&db, "shared_a"),
+        "paused",
+        "no active stream reads it"
+    );
     streams.resume("one").unwrap();
     a.row(4);
     assert_eq!(
@@ -256,8 +237,8 @@ fn sources_come_and_go_while_the_stream_is_paused() {
     b.row(3);
     assert_eq!(streams.resume("live").unwrap(), ["rest_b"]);
     let reason = "stream \"live\" was paused".to_owned();
-    let gap = rows.next_within(PATIENCE).unwrap();
-    assert_eq!(gap, Some(Event::Gap { rows: 2, reason }));
+    let gap = next_event(&mut rows);
+    assert_eq!(gap, Event::Gap { rows: 2, reason });
     assert_eq!(numbers(&mut rows, 1), [3]);
 }
 
@@ -385,9 +366,7 @@ fn sources_come_and_go_while_the_stream_runs() {
 }
 
 fn count(answer: &[headwater::arrow::array::RecordBatch]) -> i64 {
-    use headwater::arrow::array::AsArray;
-    use headwater::arrow::datatypes::Int64Type;
-    answer[0].column(0).as_primitive::<Int64Type>().value(0)
+    integers(answer, 0)[0]
 }
 
 #[derive(Record, Debug, Clone, PartialEq)]
@@ -438,7 +417,7 @@ fn a_pause_keeps_windows_and_a_stop_drops_them() {
         db.execute("START STREAM per_minute").unwrap();
         sales.push(sale("a", 63)).unwrap();
         sales.push(sale("a", 121)).unwrap();
-        assert_eq!(count(&db.query(n).unwrap()), 1, "begun anew");
+        assert_eq!(count(&db.query(n).unwrap()), 1, "started again");
     }
 }
 
@@ -546,7 +525,7 @@ fn a_source_attached_is_not_dropped_before_the_stream() {
 }
 
 #[test]
-fn who_watches_a_stream_is_told_of_its_life() {
+fn a_watcher_gets_every_change_of_a_stream() {
     let db = db();
     let _a = source(&db, "watch_a");
     let streams = db.streams();

@@ -1,10 +1,9 @@
-//! Subscribers that are too slow: each gets what it asked for, and is told what it missed.
+//! Slow subscribers: each queue does what its configuration says, and reports what was missed.
 
-use std::time::Duration;
+mod support;
 
 use headwater::{Db, Error, Event, QueueConfig, Record, Source, Subscription, WhenFull};
-
-const PATIENCE: Duration = Duration::from_secs(60);
+use support::next_rows;
 
 #[derive(Record, Debug, Clone, PartialEq)]
 struct Number {
@@ -22,7 +21,7 @@ fn db() -> (Db, Source<Number>) {
     (db, source)
 }
 
-/// Pushes each as a step of its own.
+/// Pushes each number as a step of its own.
 fn push(db: &Db, source: &Source<Number>, numbers: std::ops::Range<i64>) {
     for n in numbers {
         source.push(Number { n }).unwrap();
@@ -34,7 +33,7 @@ fn config(rows: usize, when_full: WhenFull) -> QueueConfig {
     QueueConfig { rows, when_full }
 }
 
-/// What is there now: numbers, `-` and how many were missed, `!` at the end.
+/// The events that are there now: numbers, `-` with the number of missed rows, `!` with an error.
 fn taken(rows: &mut Subscription) -> String {
     let mut taken = Vec::new();
     loop {
@@ -55,7 +54,7 @@ fn taken(rows: &mut Subscription) -> String {
 }
 
 #[test]
-fn the_oldest_go_and_the_subscriber_is_told_at_their_place() {
+fn the_oldest_are_dropped_and_reported_at_their_position() {
     let (db, source) = db();
     let mut slow = db
         .subscribe_with("source:numbers", config(2, WhenFull::DropOldest))
@@ -73,7 +72,7 @@ fn the_oldest_go_and_the_subscriber_is_told_at_their_place() {
 }
 
 #[test]
-fn the_newest_go_and_the_subscriber_is_told_at_their_place() {
+fn the_newest_are_dropped_and_reported_at_their_position() {
     let (db, source) = db();
     let mut slow = db
         .subscribe_with("stream:twice", config(2, WhenFull::DropNewest))
@@ -95,7 +94,7 @@ fn a_subscriber_can_ask_to_be_disconnected() {
     assert_eq!(taken(&mut slow), end);
     assert!(slow.is_ended());
     push(&db, &source, 5..6);
-    assert_eq!(taken(&mut slow), "", "nothing comes any more");
+    assert_eq!(taken(&mut slow), "", "no event after the end");
 }
 
 #[test]
@@ -109,13 +108,7 @@ fn a_subscriber_that_must_see_everything_holds_back_the_sources() {
             source.push(Number { n }).unwrap();
         }
     });
-    let mut seen = 0;
-    while seen < 1_000 {
-        match all.next_within(PATIENCE).unwrap() {
-            Some(Event::Rows(rows)) => seen += rows.num_rows(),
-            other => panic!("{other:?} after {seen}"),
-        }
-    }
+    next_rows(&mut all, 1_000);
     pushed.join().unwrap();
 }
 

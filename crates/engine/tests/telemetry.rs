@@ -1,23 +1,22 @@
-//! What the engine tells of itself: `tracing` events, metrics, system tables.
+//! What the engine reports about itself: `tracing` events, metrics, system tables.
 //!
 //! The events come from several threads, so the program as a whole has one subscriber; hence one test
 //! for them.
 
 mod scripted;
+mod support;
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::sync::Mutex;
-use std::time::{Duration, Instant};
 
 use arrow::util::pretty::pretty_format_batches;
 use headwater::{Db, Event, StreamStatus, telemetry};
 use scripted::{Script, builder};
+use support::{next_event, until};
 use tracing::field::{Field, Visit};
 use tracing::{Metadata, Subscriber, span};
 use tracing_core::span::Current;
-
-const PATIENCE: Duration = Duration::from_secs(60);
 
 static SEEN: Mutex<Vec<BTreeMap<String, String>>> = Mutex::new(Vec::new());
 
@@ -32,7 +31,7 @@ thread_local! {
     static WITHIN: RefCell<Vec<span::Id>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Keeps every event of the telemetry, and of warnings in which span they were told.
+/// Keeps every event of the telemetry, and of warnings the span in which they were logged.
 struct Capture;
 
 impl Subscriber for Capture {
@@ -134,16 +133,8 @@ fn shown(db: &Db, query: &str) -> Vec<String> {
     cells.collect()
 }
 
-fn until(what: &str, so: impl Fn() -> bool) {
-    let began = Instant::now();
-    while !so() {
-        assert!(began.elapsed() < PATIENCE, "never: {what}");
-        std::thread::yield_now();
-    }
-}
-
 #[test]
-fn what_happens_is_told_counted_and_can_be_selected() {
+fn what_happens_is_logged_counted_and_can_be_selected() {
     tracing::subscriber::set_global_default(Capture).unwrap();
     let script = Script::new("tel");
     let db = builder().workers(1).in_memory().unwrap();
@@ -160,16 +151,18 @@ fn what_happens_is_told_counted_and_can_be_selected() {
     .unwrap();
     let mut rows = db.subscribe_batches("live").unwrap();
     script.row(7);
-    let next = rows.next_within(PATIENCE).unwrap();
-    assert!(matches!(next, Some(Event::Rows(rows)) if rows.num_rows() == 1));
+    let next = next_event(&mut rows);
+    assert!(matches!(next, Event::Rows(rows) if rows.num_rows() == 1));
     script.gap();
     script.fail();
-    until("restarted", || db.streams().stats().restarts == 1);
+    until("the source to restart", || {
+        db.streams().stats().restarts == 1
+    });
     db.execute("PAUSE STREAM live; STOP STREAM live;").unwrap();
     assert_eq!(db.streams().status("live"), StreamStatus::Stopped);
 
     // The sink's folder is not there.
-    until("told", || {
+    until("the sink's warning", || {
         seen("warning").contains(&"within=sink out".to_owned())
     });
     // Once by who starts it, then by what runs.

@@ -87,7 +87,7 @@ fn a_watermark_closes_windows_and_never_goes_back() {
     assert_eq!(numbers(&db, "n"), [[0, 2]]);
 }
 
-/// The last instant has no window after it: closing windows went on for ever.
+/// The last instant has no window after it: the engine once closed windows for ever.
 #[test]
 fn the_end_of_time_is_a_time() {
     for windows in [

@@ -1,11 +1,11 @@
 //! What durability costs: appends beside a plain write of the same bytes, group commit, recovery, scanning.
 //!
-//! Run with `cargo bench -p headwater-log`. `HEADWATER_BENCH_DIR` is the folder (default: the system's temporary one; it
-//! should lie on a real disk), `HEADWATER_BENCH_MB` the megabytes of a round (default 1024), `HEADWATER_BENCH_ROUNDS` how
-//! often appends and plain writes alternate (default 5); the median counts.
+//! Run with `cargo bench -p headwater-log`. `HEADWATER_BENCH_DIR` is the folder (default: the system's temporary one;
+//! it should be on a real disk), `HEADWATER_BENCH_MB` the size of a round in MiB (default 1024),
+//! `HEADWATER_BENCH_ROUNDS` the number of times that appends and plain writes alternate (default 5); the median counts.
 //!
 //! Plain writes are `write` calls of the same sizes into one file, as an append is one `writev`; neither is synced
-//! inside the timed part, for both go to the page cache. A checksum costs the log what it costs; that is the ratio.
+//! inside the timed part, so both go to the page cache. The ratio shows mostly the cost of the checksums.
 
 use std::fs::{self, File};
 use std::io::Write;
@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use headwater_log::{Append, Config, Log, Mode, RealDisk, Syncer};
+use headwater_log::{Append, LogConfig, LogWriter, RealDisk, SyncMode, Syncer};
 
 const ROWS: u32 = 8192;
 
@@ -25,12 +25,12 @@ fn payload(bytes: usize) -> Vec<u8> {
     (0..bytes).map(|n| (n * 31 % 251) as u8).collect()
 }
 
-fn open(dir: &Path, mode: Mode) -> Log {
-    let config = Config {
+fn open(dir: &Path, mode: SyncMode) -> LogWriter {
+    let config = LogConfig {
         mode,
-        ..Config::default()
+        ..LogConfig::default()
     };
-    Log::open(Arc::new(RealDisk), dir, config)
+    LogWriter::open(Arc::new(RealDisk), dir, config)
         .expect("a fresh folder")
         .0
 }
@@ -40,7 +40,7 @@ fn fresh(dir: &Path) {
     fs::create_dir_all(dir).expect("a folder that can be written");
 }
 
-fn append(log: &mut Log, n: usize, payload: &[u8]) {
+fn append(log: &mut LogWriter, n: usize, payload: &[u8]) {
     let n = n as i64;
     let (sequence, times) = (n as u64 + 1, Some((n * 1000, n * 1000 + 999)));
     let record = Append {
@@ -70,7 +70,7 @@ fn beside_plain(dir: &Path, size: usize, count: usize, rounds: usize) -> (f64, f
         plain.push(start.elapsed().as_secs_f64());
         file.sync_data().expect("a disk that syncs");
         fresh(dir);
-        let mut log = open(dir, Mode::default());
+        let mut log = open(dir, SyncMode::default());
         let start = Instant::now();
         (0..count).for_each(|n| append(&mut log, n, &payload));
         ours.push(start.elapsed().as_secs_f64());
@@ -90,7 +90,7 @@ fn until_durable(dir: &Path, size: usize, count: usize) -> (f64, f64) {
     let plain = start.elapsed().as_secs_f64();
     fresh(dir);
     let syncer = Syncer::start().expect("a thread");
-    let mut log = open(dir, Mode::default());
+    let mut log = open(dir, SyncMode::default());
     syncer.serve(&log);
     let start = Instant::now();
     (0..count).for_each(|n| append(&mut log, n, &payload));
@@ -98,11 +98,11 @@ fn until_durable(dir: &Path, size: usize, count: usize) -> (f64, f64) {
     (plain, start.elapsed().as_secs_f64())
 }
 
-/// Appends for two seconds with `Mode::Sync`, never more than `ahead` records not durable.
+/// Appends for two seconds with `SyncMode::Sync`, with at most `ahead` records not yet durable.
 fn group_commit(dir: &Path, ahead: usize) {
     fresh(dir);
     let syncer = Syncer::start().expect("a thread");
-    let mut log = open(dir, Mode::Sync);
+    let mut log = open(dir, SyncMode::Sync);
     syncer.serve(&log);
     let durability = log.durability();
     let (payload, start) = (payload(64 * 100), Instant::now());
@@ -132,9 +132,10 @@ fn group_commit(dir: &Path, ahead: usize) {
     );
 }
 
-fn reopen(dir: &Path, what: &str) -> Log {
+fn reopen(dir: &Path, what: &str) -> LogWriter {
     let start = Instant::now();
-    let (log, found) = Log::open(Arc::new(RealDisk), dir, Config::default()).expect("a sound log");
+    let (log, found) =
+        LogWriter::open(Arc::new(RealDisk), dir, LogConfig::default()).expect("a sound log");
     let mb = found.scanned_bytes as f64 / 1e6;
     println!(
         "open, {what}: {:.1} ms, {mb:.0} MB scanned, {} segments",
@@ -151,7 +152,7 @@ fn ms(start: Instant) -> f64 {
 fn recovery_and_scan(dir: &Path, size: usize, count: usize) {
     let payload = payload(size);
     fresh(dir);
-    let mut log = open(dir, Mode::default());
+    let mut log = open(dir, SyncMode::default());
     (0..count).for_each(|n| append(&mut log, n, &payload));
     log.close().expect("a disk that syncs");
     drop(reopen(dir, "with its indexes"));
@@ -177,16 +178,17 @@ fn recovery_and_scan(dir: &Path, size: usize, count: usize) {
     }
     let middle = count as i64 * 500;
     let start = Instant::now();
-    let mut scan = log
-        .reader()
-        .between(middle, middle + 100_000)
-        .expect("all is kept");
-    let mut records = 0;
-    while scan.next().expect("a sound log").is_some() {
-        records += 1;
+    let (reader, mut records) = (log.reader(), 0);
+    let mut extents = reader.extents();
+    extents.retain(|extent| extent.overlaps(middle, middle + 100_000));
+    for extent in extents {
+        let mut scan = reader.scan_extent(&extent).expect("all is kept");
+        while scan.next().expect("a sound log").is_some() {
+            records += 1;
+        }
     }
     println!(
-        "between two times: {records} of {count} records in {:.2} ms",
+        "extents between two times: {records} of {count} records in {:.2} ms",
         ms(start)
     );
 }

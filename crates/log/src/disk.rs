@@ -1,11 +1,11 @@
-//! What a log needs of a disk, as a trait, and the real one.
+//! The file system operations that a log needs, as a trait, and their implementation on the operating system.
 //!
-//! Everything this crate does to a file system goes through [`Disk`] and [`DiskFile`], so that tests can put a disk
-//! behind it that forgets, tears, fills up and lies (`lying::LyingDisk`). Reads and writes may be short, as those of
-//! an operating system are; `read_full` and `write_full` finish them.
+//! Everything this crate does to a file system goes through [`Disk`] and [`DiskFile`], so that tests can use a disk
+//! that forgets, tears, fills up and lies (`lying::LyingDisk`). Reads and writes may be short, as those of an operating
+//! system are; `read_full` and `write_full` finish them.
 //!
-//! What is promised: a write is durable once `sync` of its file has returned; a create, rename or remove is durable
-//! once `sync_dir` of its folder has. Until then any part of it may be lost in a crash, in any order.
+//! The contract: a write is durable once `sync` of its file has returned; a create, rename or remove is durable once
+//! `sync_dir` of its folder has. Until then a crash may lose any part of it, in any order.
 //!
 //! A file removed while it is open can be read to its end, as on any Unix.
 
@@ -17,52 +17,52 @@ use std::sync::Arc;
 
 use crate::error::{Error, Result};
 
-/// A file system.
+/// A file system, as far as a log uses one; thread-safe.
 pub trait Disk: Send + Sync + 'static {
     /// Opens a file that exists, for reading and writing.
     fn open(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>>;
-    /// Creates a file, or empties the one that is there.
+    /// Creates a file, or empties an existing one.
     fn create(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>>;
-    /// The names of all files of a folder, in no order.
+    /// The names of all files in a folder, in no particular order.
     fn list(&self, dir: &Path) -> io::Result<Vec<String>>;
-    /// Creates a folder and those above it, durably; one that exists is fine. Where the system has users, what is created
-    /// is its owner's alone: what arrives may be secret.
+    /// Creates a folder and its parents, durably; succeeds if it exists. On Unix only the owner may access what it
+    /// creates, because received data may be secret.
     fn create_dir(&self, dir: &Path) -> io::Result<()>;
     /// Makes the names in a folder durable.
     fn sync_dir(&self, dir: &Path) -> io::Result<()>;
-    /// Gives a file another name in the same folder, replacing what has it.
+    /// Renames a file within its folder, replacing a file of the new name.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
-    /// Removes a file.
+    /// Removes a file's name; readers that have the file open keep it.
     fn remove(&self, path: &Path) -> io::Result<()>;
-    /// Takes the exclusive lock on a file, creating it, and writes `note` into it; never blocks. The lock is held until
-    /// the value is dropped or the process ends.
+    /// Takes the exclusive lock on a file, creating the file if needed, and writes `note` into it; never blocks. The
+    /// lock lasts until the value is dropped or the process ends.
     fn lock(&self, path: &Path, note: &str) -> io::Result<Locking>;
 }
 
 /// An open file of a [`Disk`]; any number of threads may use it at once.
 pub trait DiskFile: Send + Sync {
-    /// Reads at a place; 0 bytes mean the file's end, fewer than asked mean nothing.
+    /// Reads at byte `at`. 0 bytes mean the end of the file; a shorter read than asked for means nothing.
     fn read_at(&self, buffer: &mut [u8], at: u64) -> io::Result<usize>;
-    /// Writes at a place, the slices one after the other; may write less than it was given. Extends the file.
+    /// Writes the slices one after the other at byte `at`, extending the file; may write fewer bytes than given.
     fn write_at(&self, slices: &[IoSlice<'_>], at: u64) -> io::Result<usize>;
-    /// How long the file is, in bytes.
+    /// Length of the file, bytes.
     fn len(&self) -> io::Result<u64>;
-    /// Whether it has no bytes.
+    /// Whether the file has length 0.
     fn is_empty(&self) -> io::Result<bool> {
         Ok(self.len()? == 0)
     }
-    /// Cuts or extends the file.
+    /// Cuts the file, or extends it with zeros, to `len` bytes.
     fn truncate(&self, len: u64) -> io::Result<()>;
-    /// Makes what was written durable. After an error nothing is known about what was written since the last success,
-    /// and a later success says nothing about it.
+    /// Makes all writes durable. After an error, any write since the last success may be lost, and a later success does
+    /// not change that.
     fn sync(&self) -> io::Result<()>;
 }
 
 /// The outcome of [`Disk::lock`].
 pub enum Locking {
-    /// The lock is ours while this lives.
+    /// This process holds the lock until the value is dropped.
     Held(Box<dyn Send + Sync>),
-    /// Another has it; what it wrote.
+    /// Another holder has the lock; with the note it wrote.
     Taken(String),
 }
 
@@ -167,10 +167,10 @@ impl DiskFile for File {
     }
 }
 
-/// More slices than a system takes in one call.
+/// Slices passed to one system call, at most: `IOV_MAX` of Linux.
 const SLICES_MAX: usize = 1024;
 
-/// Writes all slices, however often the file takes only a part.
+/// Writes all slices, repeating short writes.
 pub fn write_full(file: &dyn DiskFile, slices: &mut [IoSlice<'_>], at: u64) -> io::Result<()> {
     let mut rest = slices;
     let mut at = at;
@@ -190,7 +190,7 @@ pub fn write_full(file: &dyn DiskFile, slices: &mut [IoSlice<'_>], at: u64) -> i
     Ok(())
 }
 
-/// Reads until the buffer is full or the file ends; how many bytes there were.
+/// Reads until the buffer is full or the file ends; returns the number of bytes read.
 pub fn read_full(file: &dyn DiskFile, buffer: &mut [u8], at: u64) -> io::Result<usize> {
     let mut have = 0;
     while have < buffer.len() {
@@ -204,7 +204,7 @@ pub fn read_full(file: &dyn DiskFile, buffer: &mut [u8], at: u64) -> io::Result<
     Ok(have)
 }
 
-/// Reads a small file whole; `None` if it is not there or longer than `limit`.
+/// Reads a small file whole; `None` if it does not exist or is longer than `limit` bytes.
 pub(crate) fn read_small(disk: &dyn Disk, path: &Path, limit: u64) -> Result<Option<Vec<u8>>> {
     let file = match disk.open(path) {
         Ok(file) => file,

@@ -1,34 +1,34 @@
-//! What can go wrong with a log, said to a person.
+//! What can go wrong with a log.
 //!
-//! Two kinds must not be mixed up. What ends the log after a crash (a torn tail) is no error: it is cut when the log
-//! is opened, and reported as a [`Cut`]. What lies *before* something known to be durable and cannot be read is
-//! [`Damage`]: acknowledged data is gone, and nobody but a person may decide to go on without it. What that person
-//! can do: restore the named file from a backup, or open the log with `Config::skip_damaged`, which keeps the file
-//! as it is, leaves out the rows named, and goes on behind them.
+//! Two kinds of bad bytes must be kept apart. A torn tail after a crash is no error: opening the log cuts it and
+//! reports a [`Cut`]. Bytes that cannot be read and lie *before* something known to be durable are [`Damage`]:
+//! acknowledged data is gone, and only an operator may decide to go on without it: restore the named file from a
+//! backup, or open the log with `LogConfig::skip_damaged`, which keeps the file as it is, leaves out the rows named,
+//! and goes on behind them.
 //!
-//! A full disk is an [`Error::Io`] for which [`Error::is_full`] holds: the append may simply be tried again. After
-//! [`Error::SyncFailed`] nothing may be tried again but opening the log anew.
+//! A full disk is an [`Error::Io`] for which [`Error::is_full`] holds: the append may be retried. After
+//! [`Error::SyncFailed`] only opening the log again helps.
 
 use std::fmt;
 use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-/// What every function of this crate returns.
+/// The result of a fallible function of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// Why a log could not do what was asked.
+/// Why an operation on a log failed.
 #[non_exhaustive]
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The operating system refused. An append that failed so left the log as it was and may be tried again.
+    /// A file system operation failed. A failed append left the log unchanged and may be retried.
     #[error("cannot {doing} {}: {source}", path.display())]
     Io {
-        /// The verb: `write`, `open`, ...
+        /// The operation as a verb: `write`, `open`, ...
         doing: &'static str,
-        /// The file or folder.
+        /// The file or folder it was applied to.
         path: PathBuf,
-        /// What the system said.
+        /// The error of the operating system.
         source: io::Error,
     },
     /// Bytes that were durable are wrong or missing.
@@ -37,60 +37,60 @@ pub enum Error {
     /// The file was written by a later version of this crate.
     #[error("{} has format version {found}; this build reads version {known}", path.display())]
     Version {
-        /// The segment.
+        /// Path of the segment's file.
         path: PathBuf,
-        /// The version it names.
+        /// The version in its header.
         found: u32,
         /// The version this build reads and writes.
         known: u32,
     },
-    /// Retention has removed what was asked for.
+    /// Retention has removed the requested rows.
     #[error("offset {wanted} is no longer kept; the first kept offset is {first_kept}")]
     Removed {
-        /// The first row that was wanted.
+        /// The first row that was requested.
         wanted: u64,
-        /// The first row still there.
+        /// The first row that is still kept.
         first_kept: u64,
     },
-    /// A record's payload is larger than a record may be.
+    /// A record's payload exceeds the limit.
     #[error("a record of {bytes} bytes exceeds the limit of {limit} bytes")]
     TooLarge {
-        /// Bytes of the payload.
+        /// Size of the payload, bytes.
         bytes: u64,
-        /// [`crate::MAX_PAYLOAD`].
+        /// The limit, [`crate::MAX_PAYLOAD`], bytes.
         limit: u64,
     },
-    /// Sequence numbers never go back.
+    /// A record's sequence is less than that of the record before.
     #[error("sequence {sequence} is less than {last}, the last one appended")]
     Backwards {
-        /// The sequence given.
+        /// The sequence of the refused record.
         sequence: u64,
-        /// The last one in the log.
+        /// The sequence of the last record in the log.
         last: u64,
     },
     /// The event time range ends before it begins.
-    #[error("an event time range begins at {min} and ends before, at {max}")]
+    #[error("an event time range ends at {max}, before it begins at {min}")]
     Times {
         /// Its least time, in microseconds.
         min: i64,
         /// Its greatest time, in microseconds.
         max: i64,
     },
-    /// An fsync failed, so what was written since the last good one may be gone although it can still be read, and a
-    /// second fsync would not tell. The log takes nothing more until it is opened again.
+    /// An fsync failed, so what was written since the last good one may be lost although it can still be read, and a
+    /// second fsync would succeed all the same. The log refuses appends until it is opened again.
     #[error("an fsync of {} failed ({cause}); the log must be opened again before it can be written", path.display())]
     SyncFailed {
-        /// The log's folder.
+        /// The folder of the log.
         path: PathBuf,
-        /// What the system said.
+        /// The error of the operating system.
         cause: String,
     },
-    /// Another process (or another handle of this one) has the data folder.
+    /// Another process, or another handle of this one, holds the lock of the data folder.
     #[error("the data folder {} is in use{}", folder.display(), Holder(*pid))]
     Locked {
-        /// The folder.
+        /// Path of the data folder.
         folder: PathBuf,
-        /// The process that has it, if the lock file tells.
+        /// The process that holds the lock, if the lock file names it.
         pid: Option<u32>,
     },
 }
@@ -105,13 +105,14 @@ impl Error {
         }
     }
 
-    /// Whether the disk or a quota is full: an append that failed so can be tried again when there is room.
+    /// Whether the disk or a quota is full: a failed append can be retried when there is room.
     pub fn is_full(&self) -> bool {
         use io::ErrorKind::{QuotaExceeded, StorageFull};
         matches!(self, Error::Io { source, .. } if matches!(source.kind(), StorageFull | QuotaExceeded))
     }
 }
 
+/// The process that holds a lock, as the end of a sentence.
 struct Holder(Option<u32>);
 
 impl fmt::Display for Holder {
@@ -123,19 +124,19 @@ impl fmt::Display for Holder {
     }
 }
 
-/// A stretch of a log that was durable and cannot be read any more.
+/// A stretch of a log that was durable and can no longer be read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Damage {
-    /// The segment in which, or behind which, it lies.
+    /// The segment's file in which, or behind which, it lies.
     pub file: PathBuf,
-    /// Its first byte in that file.
+    /// Position of its first byte in that file.
     pub position: u64,
-    /// How many bytes are unreadable or missing.
+    /// Number of bytes that are unreadable or missing.
     pub bytes: u64,
-    /// The rows lost with it; empty if only records without rows, or none, were hit.
+    /// The offsets of the lost rows; empty if it held only records without rows, or none.
     pub offsets: Range<u64>,
-    /// What is wrong at `position`.
-    pub why: Why,
+    /// The defect at `position`.
+    pub why: Defect,
 }
 
 impl fmt::Display for Damage {
@@ -153,19 +154,19 @@ impl fmt::Display for Damage {
     }
 }
 
-/// A torn end that was cut off when the log was opened: bytes that were written and never became durable.
+/// A torn end that opening the log cut off: bytes that were written and never became durable.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Cut {
-    /// The segment. It is gone altogether if `position` is 0.
+    /// The segment's file. It was removed if `position` is 0.
     pub file: PathBuf,
-    /// Where the file ends now.
+    /// The length of the file after the cut.
     pub position: u64,
-    /// How many bytes were cut.
+    /// Number of bytes cut.
     pub bytes: u64,
-    /// The first row that was cut, if the bytes held any: the log goes on with this offset.
+    /// The offset with which the log goes on: that of the first row cut, if the bytes held any.
     pub offset: u64,
-    /// What is wrong at `position`.
-    pub why: Why,
+    /// The defect at `position`.
+    pub why: Defect,
 }
 
 impl fmt::Display for Cut {
@@ -179,37 +180,37 @@ impl fmt::Display for Cut {
     }
 }
 
-/// What is wrong with bytes that should be a record.
+/// The reason why bytes are not the record expected there.
 #[non_exhaustive]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum Why {
+pub enum Defect {
     /// The file ends within a header or a payload.
     #[error("the file ends in the middle of a record")]
     Torn,
-    /// The first four bytes are not those of a record.
+    /// The first four bytes are not the marker of a record.
     #[error("no record begins here")]
     Marker,
-    /// The record header's checksum is wrong.
+    /// The record's header does not match its checksum.
     #[error("the record header does not match its checksum")]
     Header,
-    /// The payload's checksum is wrong.
+    /// The record's payload does not match its checksum.
     #[error("the payload does not match its checksum")]
     Payload,
-    /// A sound record, but not the one that follows here.
-    #[error("a record with offset {found} stands where offset {expected} should")]
+    /// A sound record, but not the next one.
+    #[error("found the record with offset {found}, expected offset {expected}")]
     Order {
-        /// The offset that should follow.
+        /// The offset of the next row.
         expected: u64,
-        /// The offset that does.
+        /// The first offset of the record found.
         found: u64,
     },
     /// The segment's own header is wrong or incomplete.
     #[error("the segment header is wrong or incomplete")]
     Segment,
-    /// Something that came before it is missing, so it cannot be used.
-    #[error("what comes before it is missing")]
+    /// The segment before it is missing or was cut, so it cannot be used.
+    #[error("the segment before it is missing or was cut")]
     Orphan,
-    /// The log once reached further.
+    /// The log was once longer: bytes that were durable are missing at its end or between two segments.
     #[error("the log ends before a place that was known to be durable")]
     Missing,
 }

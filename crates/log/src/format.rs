@@ -1,29 +1,30 @@
 //! The bytes of segments, records and the mark: encoding and checking, no files. `FORMAT.md` draws them.
 //!
-//! All numbers are little endian. A *place* is a byte's position in the whole log: the segments laid end to end since
-//! the log began, those removed by retention included. A segment is named for the place of its first byte. A record
-//! header's checksum also covers the record's place, so stale or misplaced bytes never pass for a record.
+//! All numbers are little endian. A *place* is a byte's position in the whole log (PostgreSQL's LSN): the segments laid
+//! end to end since the log began, those removed by retention included. A segment is named for the place of its first
+//! byte. A record header's checksum also covers the record's place, so stale or misplaced bytes never pass for a
+//! record.
 //!
-//! Decoding takes any bytes and says what is wrong with them. A header that passes is believed, so everything in it
-//! that could hurt (length, offset arithmetic) is checked here.
+//! Decoding takes any bytes and returns the defect found. Readers trust a header that passes, so everything in it that
+//! could do harm (length, offset arithmetic) is checked here.
 
 use crc32c::{crc32c, crc32c_append};
 
-use crate::error::Why;
+use crate::error::Defect;
 
-/// Bytes of a record before its payload.
+/// Length of a record's header, bytes; the payload follows.
 pub(crate) const RECORD_HEADER: usize = 72;
-/// Bytes of a segment before its first record.
+/// Length of a segment's header, bytes; the first record follows.
 pub(crate) const SEGMENT_HEADER: usize = 64;
-/// Bytes of the file that remembers what was durable.
+/// Length of the mark, the file that holds a durable place, bytes.
 pub(crate) const MARK: usize = 32;
-/// The version that this build writes and reads.
+/// The format version that this build writes and reads.
 pub(crate) const VERSION: u32 = 1;
 
-/// The most bytes that a record's payload may have: 1 GiB.
+/// The limit of a record's payload, bytes: 1 GiB.
 pub const MAX_PAYLOAD: u64 = 1 << 30;
 
-/// How each record begins.
+/// The first bytes of each record.
 pub(crate) const MARKER: [u8; 4] = [0xf5, b'H', b'W', b'R'];
 const SEGMENT_MAGIC: [u8; 8] = *b"HWLOG\x1a\r\n";
 const MARK_MAGIC: [u8; 4] = *b"HWSY";
@@ -32,15 +33,15 @@ const HAS_TIMES: u32 = 1;
 /// A place in a log, with what lies before it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Position {
-    /// Rows before it: the offset of the row that comes next.
+    /// Number of rows before it: the offset of the next row.
     pub offset: u64,
     /// The sequence of the last record before it; 0 if there is none.
     pub sequence: u64,
-    /// Its place in bytes since the log began; grows with every record, also with those that have no rows.
+    /// Its place, bytes since the log began; grows with every record, including those without rows.
     pub bytes: u64,
 }
 
-/// A record's header, but for what only checks it.
+/// A record's header without its marker and checksum.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Header {
     pub first_offset: u64,
@@ -66,7 +67,7 @@ fn i64_at(bytes: &[u8], at: usize) -> i64 {
     u64_at(bytes, at) as i64
 }
 
-/// Numbers one after the other.
+/// Writes `numbers` one after the other from byte `at` on.
 pub(crate) fn put(bytes: &mut [u8], at: usize, numbers: &[u64]) {
     for (n, number) in numbers.iter().enumerate() {
         bytes[at + 8 * n..at + 8 * n + 8].copy_from_slice(&number.to_le_bytes());
@@ -78,7 +79,7 @@ impl Header {
         self.first_offset + u64::from(self.rows)
     }
 
-    /// Bytes of the whole record.
+    /// Length of header and payload, bytes.
     pub fn record_len(&self) -> u64 {
         RECORD_HEADER as u64 + u64::from(self.payload_len)
     }
@@ -110,13 +111,13 @@ impl Header {
         bytes
     }
 
-    /// Reads a header that stands at `place`.
-    pub fn decode(bytes: &[u8; RECORD_HEADER], place: u64) -> Result<Self, Why> {
+    /// Decodes the header of the record at `place`.
+    pub fn decode(bytes: &[u8; RECORD_HEADER], place: u64) -> Result<Self, Defect> {
         if bytes[..4] != MARKER {
-            return Err(Why::Marker);
+            return Err(Defect::Marker);
         }
         if header_crc(bytes, place) != u32_at(bytes, 4) {
-            return Err(Why::Header);
+            return Err(Defect::Header);
         }
         let flags = u32_at(bytes, 68);
         let times = (i64_at(bytes, 40), i64_at(bytes, 48));
@@ -138,7 +139,11 @@ impl Header {
                 .is_some()
             && header.synced <= place
             && header.times.is_none_or(|(min, max)| min <= max);
-        if sane { Ok(header) } else { Err(Why::Header) }
+        if sane {
+            Ok(header)
+        } else {
+            Err(Defect::Header)
+        }
     }
 }
 
@@ -151,21 +156,21 @@ pub(crate) fn payload_crc(parts: &[&[u8]]) -> u32 {
     parts.iter().fold(0, |crc, part| crc32c_append(crc, part))
 }
 
-/// How a segment begins.
+/// The first bytes of a segment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct SegmentHeader {
-    /// The place of its first byte: its name.
+    /// The place of the segment's first byte, for which its file is named.
     pub base: u64,
     /// The offset of its first row.
     pub first_offset: u64,
-    /// Where the segment before ended; its `bytes` and `offset` are less than `base` and `first_offset` only where
+    /// The end of the segment before; its `bytes` and `offset` are less than `base` and `first_offset` only where
     /// damage was skipped.
     pub previous: Position,
-    /// The place up to which the log was known to be durable when the segment was made.
+    /// The place up to which the log was known to be durable when the segment was created.
     pub synced: u64,
 }
 
-/// What a segment's first bytes are.
+/// The outcome of decoding a segment's header.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum SegmentStart {
     Sound(SegmentHeader),
@@ -196,7 +201,7 @@ impl SegmentHeader {
         bytes
     }
 
-    /// Reads the start of the segment that is named for `base`.
+    /// Decodes the header of the segment that is named for `base`.
     pub fn decode(bytes: &[u8], base: u64) -> SegmentStart {
         if bytes.len() < SEGMENT_HEADER
             || bytes[..8] != SEGMENT_MAGIC
@@ -234,7 +239,7 @@ fn segment_crc(bytes: &[u8]) -> u32 {
     crc32c_append(crc32c(&bytes[..12]), &bytes[16..SEGMENT_HEADER])
 }
 
-/// The mark: a place known to be durable.
+/// Encodes the mark: a place known to be durable.
 pub(crate) fn encode_mark(durable: &Position) -> [u8; MARK] {
     let mut bytes = [0; MARK];
     bytes[..4].copy_from_slice(&MARK_MAGIC);
@@ -248,7 +253,7 @@ pub(crate) fn encode_mark(durable: &Position) -> [u8; MARK] {
     bytes
 }
 
-/// The mark that these bytes are, if they are one.
+/// Decodes a mark; `None` if the bytes are torn or not a mark.
 pub(crate) fn decode_mark(bytes: &[u8]) -> Option<Position> {
     let sound = bytes.len() >= MARK
         && bytes[..4] == MARK_MAGIC
@@ -260,7 +265,7 @@ pub(crate) fn decode_mark(bytes: &[u8]) -> Option<Position> {
     })
 }
 
-/// Reads numbers that [`put`] wrote.
+/// Reads `N` numbers that [`put`] wrote at byte `at`.
 pub(crate) fn get<const N: usize>(bytes: &[u8], at: usize) -> [u64; N] {
     std::array::from_fn(|n| u64_at(bytes, at + 8 * n))
 }
@@ -286,7 +291,7 @@ mod tests {
     fn a_header_is_sound_at_its_own_place_only() {
         let bytes = header().encode(200);
         assert_eq!(Header::decode(&bytes, 200), Ok(header()));
-        assert_eq!(Header::decode(&bytes, 201), Err(Why::Header));
+        assert_eq!(Header::decode(&bytes, 201), Err(Defect::Header));
     }
 
     #[test]

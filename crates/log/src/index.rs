@@ -1,11 +1,11 @@
-//! The sparse index: stretches of a segment with what is in them.
+//! The sparse index of a segment: its extents, each with the offsets, steps and event times of its records.
 //!
-//! While a segment grows, its extents are made along with it in memory. When it is sealed and durable they are written
+//! While a segment grows, its extents grow along with it in memory. When it is sealed and durable they are written
 //! beside it (`<place>.index`), so that opening a large log reads a few kilobytes per segment instead of its records.
-//! The file is a cache: without it, or with a wrong one, the segment is read and the file written again. It is also a
-//! witness: a sound index says that its segment was durable up to the length it names.
+//! The file is a cache: if it is missing or wrong, the segment is read and the file written again. It is also evidence:
+//! a sound index proves that its segment was durable up to the length it names.
 //!
-//! Extents touch each other, but for stretches of damage that were skipped when the log was opened.
+//! Extents are contiguous, except around damage that was skipped when the log was opened.
 
 use crc32c::{crc32c, crc32c_append};
 
@@ -17,14 +17,14 @@ const ENTRY: usize = 80;
 const HAS_TIMES: u64 = 1;
 const UNTIMED: u64 = 2;
 
-/// A stretch of one segment: whole records, next to each other. A query can read extents in parallel.
+/// A stretch of one segment: whole, contiguous records. A query can read extents in parallel.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Extent {
-    /// The segment, named by its place in the log.
+    /// The place of the segment, for which its file is named.
     pub segment: u64,
-    /// The first byte within the segment's file.
+    /// Position of the first byte in the segment's file.
     pub position: u64,
-    /// How many bytes.
+    /// Length of its records, bytes.
     pub bytes: u64,
     /// The offset of its first row.
     pub first_offset: u64,
@@ -34,13 +34,13 @@ pub struct Extent {
     pub first_sequence: u64,
     /// The sequence of its last record.
     pub last_sequence: u64,
-    /// The least and greatest event time in its records, in microseconds; `None` if no record tells.
+    /// The least and greatest event time in its records, microseconds; `None` if no record has event times.
     pub times: Option<(i64, i64)>,
-    /// Whether some record has rows and does not tell their times.
+    /// Whether some record has rows without event times.
     pub untimed: bool,
-    /// When its newest record was appended, in microseconds since 1970.
+    /// When its newest record was appended, microseconds since 1970.
     pub appended_us: i64,
-    /// How many records.
+    /// Number of records it holds.
     pub records: u32,
 }
 
@@ -101,17 +101,17 @@ pub(crate) fn push(
     }
 }
 
-/// All that is known of a sealed segment without reading it.
+/// What is known of a sealed segment without reading it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Index {
     pub header: SegmentHeader,
-    /// Where its last record ends in the file.
+    /// Length of the segment up to the end of its last record, bytes.
     pub len: u64,
     pub extents: Vec<Extent>,
 }
 
 impl Index {
-    /// The longest file that can be the index of a segment of `len` bytes: every record an extent of its own.
+    /// The length limit of the index of a segment of `segment_len` bytes: every record an extent of its own.
     pub fn len_max(segment_len: u64) -> u64 {
         HEADER as u64 + ENTRY as u64 * (segment_len / crate::format::RECORD_HEADER as u64 + 1)
     }
@@ -140,7 +140,7 @@ impl Index {
         bytes
     }
 
-    /// The index that these bytes are, if they are that of segment `base`.
+    /// Decodes the index of segment `base`; `None` if the bytes are not a sound index of it.
     pub fn decode(bytes: &[u8], base: u64) -> Option<Self> {
         let sound = bytes.len() >= HEADER
             && bytes[..8] == MAGIC
@@ -200,7 +200,7 @@ impl Index {
     }
 }
 
-/// Where a segment with these extents ends.
+/// The end of a segment with these extents.
 pub(crate) fn end_of(header: &SegmentHeader, len: u64, extents: &[Extent]) -> Position {
     let last = extents.last();
     Position {

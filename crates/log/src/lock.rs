@@ -1,7 +1,7 @@
 //! One process per data folder.
 //!
-//! The lock is the operating system's (`flock` on a file named `LOCK`), so it ends with the process that holds it,
-//! however that ends. The file holds the process id, for the error message of the second one that comes.
+//! The lock is the operating system's (`flock` on a file named `LOCK`), so it ends with the process that holds it, even
+//! if that is killed. The file holds the process id, for the error message of a second process.
 
 use std::path::Path;
 use std::time::Duration;
@@ -9,19 +9,21 @@ use std::time::Duration;
 use crate::disk::{Disk, Locking};
 use crate::error::{Error, Result};
 
-/// A data folder that is ours until this is dropped.
+/// The exclusive lock on a data folder, held until it is dropped.
 pub struct FolderLock {
     _held: Box<dyn Send + Sync>,
 }
 
-/// So often a lock that seems to be our own is tried: a program that is being started holds copies of our handles, also
-/// of one that was closed, until it runs.
+/// Attempts to take a lock whose file names this process. A child process holds copies of our file handles, even of
+/// closed ones, from its fork to its exec, so a lock that we have just released may still be held.
 const TRIES: u32 = 10;
-/// The wait between two tries.
+/// Wait between two attempts.
 const WAIT: Duration = Duration::from_millis(10);
 
-/// Takes the data folder, creating it if need be; [`Error::Locked`] if another process, or another handle of this one, has it.
-/// Blocks for at most a tenth of a second.
+/// Locks the data folder, creating it if needed. Blocks for at most 100 ms.
+///
+/// # Errors
+/// [`Error::Locked`] if another process, or another handle of this one, holds the lock.
 pub fn lock(disk: &dyn Disk, folder: &Path) -> Result<FolderLock> {
     disk.create_dir(folder)
         .map_err(|error| Error::io("create", folder, error))?;

@@ -1,17 +1,17 @@
-//! A disk in memory that forgets, tears, fills up and lies, all from a seed: for tests that pull the plug.
+//! A disk in memory that forgets, tears, fills up and lies, all from a seed: for tests of crash consistency.
 //!
-//! Each file has what a program sees (the page cache) and what is durable; between them lie the writes and truncations
-//! since the last sync. Each folder has names likewise. A crash keeps of these what chance says, in any combination:
-//! a write whole, not at all, a part of its pages, or torn at any byte; a create, rename or removal or not.
+//! Each file has the content that a program sees (the page cache) and the durable content; between them are the writes
+//! and truncations since the last sync. Each folder has names likewise. A crash keeps a random part of these, in any
+//! combination: a write whole, not at all, some of its pages, or torn at any byte; a create, rename or removal or not.
 //!
 //! ```text
 //!   program ──► cache ──pending──► durable          crash: durable + some of pending, torn = the new cache
 //! ```
 //!
-//! It counts its operations, can stop the machine at any of them ([`LyingDisk::crash_at`]), fail one, lose an fsync, run
-//! out of room, flip a bit at rest, and be short in what it reads and writes. Handles from before a crash fail for ever.
-//! The same seed and the same operations give the same disk. A failed fsync drops what it should have written, as kernels do: the cache still shows it, no
-//! later fsync brings it to the disk.
+//! It counts its operations, can stop the machine at any of them ([`LyingDisk::crash_at`]), fail one, lose an fsync,
+//! run out of room, flip a bit at rest, and read and write short. Handles from before a crash fail for ever. The same
+//! seed and the same operations give the same disk. A failed fsync drops what it should have written, as kernels do:
+//! the cache still shows it, and no later fsync writes it to the disk.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::ErrorKind;
@@ -23,18 +23,18 @@ use crate::segment::locked;
 mod files;
 mod world;
 
-use world::{Content, Failing, World, below};
+use world::{CachedFile, Failing, World, below};
 
-/// What an operation does, to choose one that fails.
+/// A kind of disk operation, for counting and for failing one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Op {
     /// Opening a file that exists.
     Open,
-    /// Creating a file.
+    /// Creating or emptying a file.
     Create,
-    /// Reading at a place.
+    /// Reading from a file.
     Read,
-    /// Writing at a place.
+    /// Writing to a file.
     Write,
     /// Cutting or extending a file.
     Truncate,
@@ -42,31 +42,31 @@ pub enum Op {
     Sync,
     /// Making a folder's names durable.
     SyncDir,
-    /// Renaming.
+    /// Renaming a file within its folder.
     Rename,
-    /// Removing.
+    /// Removing the name of a file.
     Remove,
 }
 
-/// What a crash takes of that which was not durable.
+/// How much a crash loses of what was not durable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Crash {
     /// Nothing: only the process ended.
     Process,
-    /// Everything.
+    /// Everything that was not synced.
     Everything,
-    /// What chance says, torn at any place.
+    /// A random part, torn at any byte.
     Anything,
 }
 
-/// The disk. Clones are the same disk.
+/// The simulated disk. Clones are the same disk.
 #[derive(Clone)]
 pub struct LyingDisk {
     world: Arc<Mutex<World>>,
 }
 
 impl LyingDisk {
-    /// An empty disk that behaves, until it is told otherwise.
+    /// An empty disk without faults; the other methods add them.
     pub fn new(seed: u64) -> LyingDisk {
         let world = World {
             random: seed,
@@ -91,7 +91,7 @@ impl LyingDisk {
         }
     }
 
-    /// Pulls the plug and starts the machine again. All handles and locks are gone.
+    /// Crashes and restarts the machine. All handles fail from then on, all locks are free.
     pub fn crash(&self, crash: Crash) {
         let world = &mut *locked(&self.world);
         let random = &mut world.random;
@@ -116,7 +116,7 @@ impl LyingDisk {
                     let pending = std::mem::take(&mut content.pending);
                     pending
                         .iter()
-                        .for_each(|change| change.torn(random, &mut content.durable));
+                        .for_each(|change| change.apply_torn(random, &mut content.durable));
                 }
             }
             content.pending.clear();
@@ -130,23 +130,23 @@ impl LyingDisk {
         world.locks.clear();
     }
 
-    /// Stops the machine in the middle of operation `k`, counted from 0 over the disk's life: it and all after it fail, until
-    /// [`LyingDisk::crash`].
+    /// Stops the machine in the middle of operation `k`, counted from 0 over the disk's life: it and all after it fail,
+    /// until [`LyingDisk::crash`].
     pub fn crash_at(&self, k: u64) {
         locked(&self.world).crash_at = Some(k);
     }
 
-    /// Whether the machine stands still.
+    /// Whether the machine has stopped and not yet crashed.
     pub fn is_down(&self) -> bool {
         locked(&self.world).down
     }
 
-    /// How many operations there were. Locking and listing count as none.
+    /// Number of operations so far, not counting locking and listing.
     pub fn operations(&self) -> u64 {
         locked(&self.world).operations
     }
 
-    /// How many operations of one kind there were.
+    /// Number of operations of one kind so far.
     pub fn count(&self, op: Op) -> u64 {
         locked(&self.world)
             .counts
@@ -155,41 +155,41 @@ impl LyingDisk {
             .unwrap_or_default()
     }
 
-    /// Lets the operation of this kind fail that comes after `skip` more of them.
+    /// Makes one operation of this kind fail: the next, after `skip` more that succeed.
     pub fn fail(&self, op: Op, skip: u64, kind: ErrorKind) {
         let world = &mut *locked(&self.world);
         let nth = world.counts.get(&op).copied().unwrap_or_default() + skip;
         world.failing.push(Failing { op, nth, kind });
     }
 
-    /// Lets the file sync that comes after `skip` more of them succeed without doing anything.
+    /// Makes one file sync succeed without doing anything: the next, after `skip` more that work.
     pub fn lose_sync(&self, skip: u64) {
         let world = &mut *locked(&self.world);
         let nth = world.counts.get(&Op::Sync).copied().unwrap_or_default() + skip;
         world.lost_syncs.insert(nth);
     }
 
-    /// Lets all file syncs succeed without doing anything, or no longer.
+    /// Whether all file syncs succeed without doing anything.
     pub fn lose_all_syncs(&self, lose: bool) {
         locked(&self.world).lose_all_syncs = lose;
     }
 
-    /// How many bytes fit on the disk; `None` for as many as one likes.
+    /// Sets the capacity of the disk, bytes (`None`: no limit).
     pub fn set_room(&self, bytes: Option<u64>) {
         locked(&self.world).room = bytes;
     }
 
-    /// How many bytes all files have.
+    /// Total length of all files, bytes.
     pub fn used(&self) -> u64 {
         locked(&self.world).used()
     }
 
-    /// Reads and writes do only a part of what they are asked, now and then.
+    /// Whether reads and writes are short now and then.
     pub fn set_short(&self, short: bool) {
         locked(&self.world).short = short;
     }
 
-    /// Turns one bit of a file around, durably; false if there is no such byte.
+    /// Flips one bit of a file, durably; false if there is no such byte.
     pub fn flip(&self, path: &Path, byte: u64, bit: u8) -> bool {
         self.change(path, |bytes| {
             let found = bytes.get_mut(byte as usize);
@@ -197,17 +197,17 @@ impl LyingDisk {
         })
     }
 
-    /// Puts these bytes in the place of a file's contents, durably; creates the file if need be.
+    /// Replaces a file's contents, durably; creates the file if needed.
     pub fn plant(&self, path: &Path, bytes: &[u8]) {
         let world = &mut *locked(&self.world);
         let file = world
             .names
             .get(path)
             .copied()
-            .unwrap_or_else(|| world.fresh());
+            .unwrap_or_else(|| world.next_file());
         world.names.insert(path.to_owned(), file);
         world.durable_names.insert(path.to_owned(), file);
-        let content = Content {
+        let content = CachedFile {
             cache: bytes.to_owned(),
             durable: bytes.to_owned(),
             pending: Vec::new(),
@@ -215,18 +215,18 @@ impl LyingDisk {
         world.files.insert(file, content);
     }
 
-    /// What a program would read in this file.
+    /// The contents of a file as a program reads them.
     pub fn contents(&self, path: &Path) -> Option<Vec<u8>> {
         let world = locked(&self.world);
         Some(world.files[world.names.get(path)?].cache.clone())
     }
 
-    /// All files, as a program sees them.
+    /// The paths of all files as a program sees them.
     pub fn paths(&self) -> Vec<PathBuf> {
         locked(&self.world).names.keys().cloned().collect()
     }
 
-    /// A disk of its own with the same contents and settings.
+    /// An independent copy, with the same contents and settings but no planned faults.
     pub fn fork(&self) -> LyingDisk {
         let copy = LyingDisk::new(0);
         let from = locked(&self.world);

@@ -1,109 +1,82 @@
 //! Reading a log, from any thread, also while it is written and while retention works.
 //!
-//! A `Scan` goes through the log extent by extent: it looks an extent up, reads its records with their checksums, and
-//! looks for the next; so pruning by time, reading along with the writer and going around damage are one loop. It sees
-//! whole records only. At the end `next` gives `None`, and may be called again later.
+//! A `LogScan` goes through the log extent by extent: it finds an extent, reads its records with their checksums, and
+//! finds the next; so following the writer and skipping damage are one loop. It sees whole records only. At the end
+//! `next` returns `None`, and may be called again later.
 //!
-//! A segment that retention removes while a scan is in it can be read to its end; the next one tells if it is gone.
+//! A scan reads to its end a segment that retention removes meanwhile; if the next one is removed too, it fails there.
 
 use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
 
-use crate::durable::Shared;
-use crate::error::{Damage, Error, Result, Why};
+use crate::error::{Damage, Defect, Error, Result};
 use crate::format::{Header, Position, SEGMENT_HEADER};
-use crate::frames::Frames;
 use crate::index::Extent;
 use crate::segment::Segment;
+use crate::segment_reader::SegmentReader;
+use crate::shared_log::SharedLog;
 
 /// A record of a log. Its payload is borrowed from the scan.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Record<'a> {
+pub struct LogRecord<'a> {
     /// The offset of its first row.
     pub first_offset: u64,
-    /// How many rows it has.
+    /// Number of rows it holds.
     pub rows: u32,
-    /// The least and greatest event time of its rows, in microseconds.
+    /// The least and greatest event time of its rows, microseconds.
     pub times: Option<(i64, i64)>,
-    /// The step that made it.
+    /// The number of the step that made it.
     pub sequence: u64,
-    /// When it was appended, in microseconds since 1970.
+    /// When it was appended, microseconds since 1970.
     pub appended_us: i64,
-    /// What was appended.
+    /// The parts given to `append`, joined.
     pub payload: &'a [u8],
 }
 
-/// Reads a log. Clones are the same thing.
+/// Reads a log. Clones read the same log; thread-safe.
 #[derive(Clone)]
 pub struct LogReader {
-    shared: Arc<Shared>,
+    shared: Arc<SharedLog>,
 }
 
 impl LogReader {
-    pub(crate) fn new(shared: Arc<Shared>) -> Self {
+    pub(crate) fn new(shared: Arc<SharedLog>) -> Self {
         LogReader { shared }
     }
 
-    /// All records from the one that holds row `offset` on. Records without rows that stand at `offset` belong to it.
-    /// An offset beyond the end is reached when it comes. [`Error::Removed`] if it is no longer kept.
-    pub fn read_from(&self, offset: u64) -> Result<Scan> {
+    /// All records from the one that holds row `offset` on, including records without rows at `offset`. A scan from an
+    /// offset beyond the end begins when the log reaches it. [`Error::Removed`] if it is no longer kept.
+    pub fn read_from(&self, offset: u64) -> Result<LogScan> {
         let segments = self.kept()?;
         let first = &segments[0].header;
         if offset < first.first_offset {
-            return Err(Error::Removed {
-                wanted: offset,
-                first_kept: first.first_offset,
-            });
+            return Err(self.removed(offset));
         }
         let ahead = |extent: &Extent| extent.end_offset < offset;
         let within = |extent: &Extent| extent.first_offset <= offset;
-        Ok(Scan {
+        Ok(LogScan {
             from_offset: offset,
             ..self.scan_behind(&segments, ahead, within)
         })
     }
 
     /// All records of step `sequence` and later. [`Error::Removed`] if some of them may no longer be kept.
-    pub fn from_sequence(&self, sequence: u64) -> Result<Scan> {
+    pub fn from_sequence(&self, sequence: u64) -> Result<LogScan> {
         let segments = self.kept()?;
         let first = &segments[0].header;
         if first.base > 0 && sequence <= first.previous.sequence {
-            let wanted = first.first_offset.saturating_sub(1);
-            return Err(Error::Removed {
-                wanted,
-                first_kept: first.first_offset,
-            });
+            return Err(self.removed(first.first_offset.saturating_sub(1)));
         }
         let ahead = |extent: &Extent| extent.last_sequence < sequence;
         let within = |extent: &Extent| extent.first_sequence < sequence;
-        Ok(Scan {
+        Ok(LogScan {
             from_sequence: sequence,
             ..self.scan_behind(&segments, ahead, within)
         })
     }
 
-    /// All records from the first whose event times reach `time` (microseconds) on, whatever times those behind it have.
-    pub fn from_time(&self, time: i64) -> Result<Scan> {
-        let segments = self.kept()?;
-        let ahead = |extent: &Extent| !extent.overlaps(time, i64::MAX);
-        Ok(Scan {
-            from_time: Some(time),
-            ..self.scan_behind(&segments, ahead, |_| false)
-        })
-    }
-
-    /// The records with rows that may have an event time from `min` to `max` (microseconds, both included), in the
-    /// order of the log. Segments and extents without such are not read; the payloads of other records are not checked.
-    pub fn between(&self, min: i64, max: i64) -> Result<Scan> {
-        let segments = self.kept()?;
-        Ok(Scan {
-            between: Some((min, max)),
-            ..self.scan_behind(&segments, |_| false, |_| false)
-        })
-    }
-
-    /// The stretches of the log as it is now, in order. Each can be read on its own with [`LogReader::scan_extent`].
+    /// The extents of the log as it is now, in order. [`LogReader::scan_extent`] reads one.
     pub fn extents(&self) -> Vec<Extent> {
         let segments = self.shared.segments();
         segments
@@ -113,7 +86,7 @@ impl LogReader {
     }
 
     /// The records of one extent. [`Error::Removed`] if it is no longer kept.
-    pub fn scan_extent(&self, extent: &Extent) -> Result<Scan> {
+    pub fn scan_extent(&self, extent: &Extent) -> Result<LogScan> {
         let segments = self.kept()?;
         let found = segments
             .iter()
@@ -121,11 +94,9 @@ impl LogReader {
         let Some(segment) = found else {
             return Err(self.removed(extent.first_offset));
         };
-        let place = extent.segment + extent.position;
-        let scan = self.scan_at(segment.clone(), extent.position, extent.first_offset);
-        Ok(Scan {
-            stop: place + extent.bytes,
-            ..scan
+        Ok(LogScan {
+            stop: extent.segment + extent.end(),
+            ..self.scan_at(segment.clone(), extent.position, extent.first_offset)
         })
     }
 
@@ -137,12 +108,12 @@ impl LogReader {
             .map_or(0, |first| first.header.first_offset)
     }
 
-    /// Where the last whole record ends.
+    /// The end of the last whole record.
     pub fn end(&self) -> Position {
         self.shared.written()
     }
 
-    /// The segments; a log always has one.
+    /// The segments that are kept, at least one.
     fn kept(&self) -> Result<Vec<Arc<Segment>>> {
         let segments = self.shared.segments();
         match segments.is_empty() {
@@ -158,14 +129,15 @@ impl LogReader {
         }
     }
 
-    /// A scan that begins where the extents end that are `ahead` of what is wanted; in the next one if that is `within`, so begins
-    /// before it. Otherwise damage between the two is met first, for what is wanted may lie in it.
+    /// A scan that begins behind the last extent that is `ahead` of the wanted record. It begins in the next extent if
+    /// that is `within`, that is, begins before the wanted record; otherwise the scan first meets any damage between
+    /// the two, in which the record may have been.
     fn scan_behind(
         &self,
         segments: &[Arc<Segment>],
         ahead: impl Fn(&Extent) -> bool,
         within: impl Fn(&Extent) -> bool,
-    ) -> Scan {
+    ) -> LogScan {
         let first = &segments[0];
         let mut start = (first, SEGMENT_HEADER as u64, first.header.first_offset);
         'found: for segment in segments {
@@ -183,17 +155,15 @@ impl LogReader {
         self.scan_at(segment.clone(), position, expected)
     }
 
-    fn scan_at(&self, segment: Arc<Segment>, position: u64, expected: u64) -> Scan {
-        Scan {
+    fn scan_at(&self, segment: Arc<Segment>, position: u64, expected: u64) -> LogScan {
+        LogScan {
             reader: self.clone(),
             segment,
             position,
             expected,
-            frames: None,
+            extent: None,
             from_offset: 0,
             from_sequence: 0,
-            from_time: None,
-            between: None,
             stop: u64::MAX,
             skip_damaged: false,
             lost: VecDeque::new(),
@@ -209,108 +179,93 @@ impl std::fmt::Debug for LogReader {
     }
 }
 
-/// Records of a log, one after the other.
-pub struct Scan {
+/// Reads the records of a log one after the other.
+pub struct LogScan {
     reader: LogReader,
     segment: Arc<Segment>,
-    /// Where in the segment's file the next record is looked for.
+    /// Position in the segment's file at which the next record is expected.
     position: u64,
-    /// The offset that should come next.
+    /// The offset that the next record should have.
     expected: u64,
-    /// The extent that is being read, if one is.
-    frames: Option<Frames>,
+    /// Reads the current extent, if there is one.
+    extent: Option<SegmentReader>,
     from_offset: u64,
     from_sequence: u64,
-    from_time: Option<i64>,
-    between: Option<(i64, i64)>,
-    /// The place in the log to stop at.
+    /// The place at which the scan ends.
     stop: u64,
     skip_damaged: bool,
     lost: VecDeque<Damage>,
 }
 
-/// What a look at the next extent told.
-enum Look {
-    /// Read this one.
-    Read,
-    /// Look again: something was passed over.
-    Again,
-    /// There is nothing more, for now.
+/// The outcome of looking for the next extent.
+enum NextExtent {
+    /// It is open for reading.
+    Open,
+    /// The scan has entered the next segment: look again.
+    Passed,
+    /// The log has no further extent for now.
     End,
 }
 
-impl Scan {
-    /// Goes around damage rather than to end with [`Error::Damaged`]; [`Scan::lost`] tells what was left out.
-    pub fn skip_damaged(mut self) -> Scan {
+impl LogScan {
+    /// Skips damage rather than failing with [`Error::Damaged`]; [`LogScan::lost`] returns what was skipped.
+    pub fn skip_damaged(mut self) -> LogScan {
         self.skip_damaged = true;
         self
     }
 
-    /// The next damage that was passed, oldest first, if damage is skipped.
+    /// Returns skipped damage, once each and in the order of the log.
     pub fn lost(&mut self) -> Option<Damage> {
         self.lost.pop_front()
     }
 
-    /// The offset behind the last record returned or passed.
+    /// The offset behind the last record returned or passed over.
     pub fn offset(&self) -> u64 {
         self.expected
     }
 
-    /// The next record; `None` at the end of what is written now, after which it may be called again. Its checksums are right.
-    /// Blocks on the disk. After an error the same record is tried again.
+    /// Returns the next record, its checksums verified; `None` at the end of what is written so far, after which it may
+    /// be called again. Blocks on the disk. After an error the next call retries the same record.
     #[allow(clippy::should_implement_trait)]
-    pub fn next(&mut self) -> Result<Option<Record<'_>>> {
+    pub fn next(&mut self) -> Result<Option<LogRecord<'_>>> {
         loop {
-            if self
-                .frames
-                .as_ref()
-                .is_none_or(|frames| frames.pos >= frames.end)
-            {
-                match self.look()? {
-                    Look::Read => {}
-                    Look::Again => continue,
-                    Look::End => return Ok(None),
+            let extent = self.extent.as_ref();
+            if extent.is_none_or(|extent| extent.pos >= extent.end) {
+                match self.find_extent()? {
+                    NextExtent::Open => {}
+                    NextExtent::Passed => continue,
+                    NextExtent::End => return Ok(None),
                 }
             }
-            if let Some(header) = self.step()? {
-                // `step` has read and checked the payload; asking again finds it in memory.
-                return self.give(header).map(Some);
+            if let Some(header) = self.check_next()? {
+                return Ok(Some(self.take_checked(header)));
             }
         }
     }
 
-    /// Checks the next record of the extent; its header if it is wanted.
-    fn step(&mut self) -> Result<Option<Header>> {
-        let Some(frames) = &mut self.frames else {
+    /// Reads and checks the next record of the extent; returns its header if the scan wants it.
+    fn check_next(&mut self) -> Result<Option<Header>> {
+        let Some(extent) = &mut self.extent else {
             return Ok(None);
         };
         let reading = |error| Error::io("read", &self.segment.path, error);
-        let why = match frames.header().map_err(reading)? {
+        let why = match extent.header().map_err(reading)? {
             Ok(None) => return Ok(None),
             Err(why) => why,
-            Ok(Some(header)) if header.first_offset != self.expected => Why::Order {
+            Ok(Some(header)) if header.first_offset != self.expected => Defect::Order {
                 expected: self.expected,
                 found: header.first_offset,
             },
             Ok(Some(header)) => {
-                let wanted = self.from_offset <= header.first_offset
+                let reached = self.from_offset <= header.first_offset
                     || self.from_offset < header.end_offset();
-                let wanted = wanted && header.sequence >= self.from_sequence;
-                let reaches = |min, max| match header.times {
-                    _ if header.rows == 0 => false,
-                    Some((least, greatest)) => least <= max && min <= greatest,
-                    None => true,
-                };
-                let wanted = wanted
-                    && self.between.is_none_or(|(min, max)| reaches(min, max))
-                    && self.from_time.is_none_or(|time| reaches(time, i64::MAX));
-                if !wanted {
-                    frames.skip(&header);
-                    self.position = frames.pos;
+                if !reached || header.sequence < self.from_sequence {
+                    extent.skip(&header);
+                    self.position = extent.pos;
                     self.expected = header.end_offset();
                     return Ok(None);
                 }
-                match frames.check(&header).map_err(reading)? {
+                match extent.check(&header).map_err(reading)? {
                     Ok(()) => return Ok(Some(header)),
                     Err(why) => why,
                 }
@@ -320,31 +275,30 @@ impl Scan {
         Ok(None)
     }
 
-    /// Hands out the record that `step` has checked.
-    fn give(&mut self, header: Header) -> Result<Record<'_>> {
-        self.from_time = None;
+    /// Returns the record that `check_next` has read and checked.
+    fn take_checked(&mut self, header: Header) -> LogRecord<'_> {
         self.expected = header.end_offset();
         self.position += header.record_len();
-        let frames = self.frames.as_mut().expect("the record was read from them");
-        Ok(Record {
+        let extent = self.extent.as_mut().expect("the record was read from it");
+        LogRecord {
             first_offset: header.first_offset,
             rows: header.rows,
             times: header.times,
             sequence: header.sequence,
             appended_us: header.appended_us,
-            payload: frames.take(&header),
-        })
+            payload: extent.take(&header),
+        }
     }
 
-    /// The bytes at `position` are no record, or not the one that should come.
-    fn pass_damage(&mut self, why: Why) -> Result<()> {
+    /// Skips the bytes at `position`, which are no record or not the next one, or fails.
+    fn pass_damage(&mut self, why: Defect) -> Result<()> {
         let path = self.segment.path.clone();
-        let frames = self.frames.as_mut().expect("damage was found in them");
+        let extent = self.extent.as_mut().expect("the damage was found in it");
         let (from, offset) = (self.position, self.expected);
         let reading = |error| Error::io("read", &path, error);
-        let next = frames.resync(from + 1, offset).map_err(reading)?;
-        let (to, end) = (frames.pos, frames.end);
-        frames.pos = from;
+        let next = extent.resync(from + 1, offset).map_err(reading)?;
+        let (to, end) = (extent.pos, extent.end);
+        extent.pos = from;
         let behind = match next {
             Some(header) => header.first_offset,
             None => {
@@ -353,23 +307,21 @@ impl Scan {
                 extent.map_or(offset, |extent| extent.end_offset)
             }
         };
-        let offsets = offset..behind.max(offset);
-        let damage = Damage {
+        self.pass(Damage {
             file: path,
             position: from,
             bytes: to - from,
-            offsets,
+            offsets: offset..behind.max(offset),
             why,
-        };
-        self.pass(damage)?;
-        if let Some(frames) = &mut self.frames {
-            frames.pos = to;
+        })?;
+        if let Some(extent) = &mut self.extent {
+            extent.pos = to;
         }
         self.position = to;
         Ok(())
     }
 
-    /// Goes on behind damage, if that is wished.
+    /// Goes on behind damage if `skip_damaged` is set, or fails.
     fn pass(&mut self, damage: Damage) -> Result<()> {
         if !self.skip_damaged {
             return Err(Error::Damaged(damage));
@@ -379,10 +331,10 @@ impl Scan {
         Ok(())
     }
 
-    /// Finds the next extent to read.
-    fn look(&mut self) -> Result<Look> {
+    /// Finds and opens the next extent to read.
+    fn find_extent(&mut self) -> Result<NextExtent> {
         if self.segment.header.base + self.position >= self.stop {
-            return Ok(Look::End);
+            return Ok(NextExtent::End);
         }
         let (found, sealed, len) = {
             let state = self.segment.state();
@@ -395,41 +347,32 @@ impl Scan {
             return if sealed {
                 self.enter_next(len)
             } else {
-                Ok(Look::End)
+                Ok(NextExtent::End)
             };
         };
         let start = extent.position.max(self.position);
         let gap = extent.position > self.position;
         if gap || (start == extent.position && extent.first_offset != self.expected) {
-            let offsets = self.expected..extent.first_offset.max(self.expected);
-            let (file, position) = (self.segment.path.clone(), self.position);
-            let (bytes, why) = (start - position, Why::Missing);
             self.pass(Damage {
-                file,
-                position,
-                bytes,
-                offsets,
-                why,
+                file: self.segment.path.clone(),
+                position: self.position,
+                bytes: start - self.position,
+                offsets: self.expected..extent.first_offset.max(self.expected),
+                why: Defect::Missing,
             })?;
             (self.position, self.expected) = (start, extent.first_offset);
         }
         self.position = start;
-        if self
-            .between
-            .is_some_and(|(min, max)| !extent.overlaps(min, max))
-        {
-            (self.position, self.expected) = (extent.end(), extent.end_offset);
-            return Ok(Look::Again);
-        }
         self.open(&extent, start)?;
-        Ok(Look::Read)
+        Ok(NextExtent::Open)
     }
 
-    /// Begins to read an extent, in the file that is open if it is in that.
+    /// Begins to read an extent; keeps the open file if the extent is in the same segment.
     fn open(&mut self, extent: &Extent, start: u64) -> Result<()> {
         let base = self.segment.header.base;
-        if let Some(frames) = self.frames.as_mut().filter(|frames| frames.base() == base) {
-            frames.go(start, extent.end());
+        let current = self.extent.as_mut();
+        if let Some(open) = current.filter(|open| open.base() == base) {
+            open.seek(start, extent.end());
             return Ok(());
         }
         let shared = &self.reader.shared;
@@ -441,48 +384,43 @@ impl Scan {
             }
             Err(error) => return Err(Error::io("open", &self.segment.path, error)),
         };
-        match &mut self.frames {
-            Some(frames) => frames.reset(file, base, start, extent.end()),
-            none => *none = Some(Frames::new(file, base, start, extent.end())),
+        match &mut self.extent {
+            Some(open) => open.reset(file, base, start, extent.end()),
+            none => *none = Some(SegmentReader::new(file, base, start, extent.end())),
         }
         Ok(())
     }
 
-    /// Goes to the segment behind this one, which is sealed and ends at `len`.
-    fn enter_next(&mut self, len: u64) -> Result<Look> {
+    /// Moves to the segment behind this one, which is sealed and ends at `len`.
+    fn enter_next(&mut self, len: u64) -> Result<NextExtent> {
         let segments = self.reader.shared.segments();
         let base = self.segment.header.base;
         let next = segments.partition_point(|segment| segment.header.base <= base);
         let Some(next) = segments.get(next) else {
-            return Ok(Look::End);
+            return Ok(NextExtent::End);
         };
         let header = next.header;
         if header.previous.bytes != base + len && segments[0].header.base == header.base {
             return Err(self.reader.removed(self.expected));
         }
         if header.first_offset != self.expected || header.previous.bytes != base + len {
-            let offsets = self.expected..header.first_offset.max(self.expected);
-            let (file, bytes) = (
-                self.segment.path.clone(),
-                header.base.saturating_sub(base + len),
-            );
             self.pass(Damage {
-                file,
+                file: self.segment.path.clone(),
                 position: len,
-                bytes,
-                offsets,
-                why: Why::Missing,
+                bytes: header.base.saturating_sub(base + len),
+                offsets: self.expected..header.first_offset.max(self.expected),
+                why: Defect::Missing,
             })?;
         }
         self.segment = next.clone();
         (self.position, self.expected) = (SEGMENT_HEADER as u64, header.first_offset);
-        Ok(Look::Again)
+        Ok(NextExtent::Passed)
     }
 }
 
-impl std::fmt::Debug for Scan {
+impl std::fmt::Debug for LogScan {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Scan")
+        f.debug_struct("LogScan")
             .field("offset", &self.expected)
             .finish()
     }

@@ -1,4 +1,4 @@
-//! Opening a log: judging what was found, cutting a torn end, making the rest durable.
+//! Opening a log: judging what the segments hold, cutting a torn end, making the rest durable.
 //!
 //! ```text
 //!   segment 0          segment 1            segment 2
@@ -6,63 +6,64 @@
 //!   was durable ─────────────────────────────────►D  └── first bad byte p
 //! ```
 //!
-//! D, the furthest place known to have been durable, is what the indexes, the records (each carries the D of its time)
-//! and the mark agree on at least. A bad byte at or behind D was never acknowledged: everything from there on is cut, also sound
-//! records and whole segments behind it, for a log is a prefix of what was appended. A bad byte before D is damage: the log is not
-//! opened, nothing is changed, unless `Config::skip_damaged` says to go on without it. Then the file stays as it is,
-//! is sealed with an index that leaves the damage out, and the log goes on in a new segment.
+//! D, the furthest place known to have been durable, is the greatest that any index, segment header, record (each
+//! carries the D of its time) or the mark names. A bad byte at or behind D was never acknowledged: everything from
+//! there on is cut, including sound records and whole segments behind it, because a log is a prefix of what was
+//! appended. A bad byte before D is damage: opening fails and changes nothing, unless `LogConfig::skip_damaged` is set.
+//! Then the file stays as it is, is sealed with an index that leaves the damage out, and the log goes on in a new
+//! segment.
 //!
-//! What lies behind D and is sound was written but perhaps never reached the disk (after a failed fsync the kernel
-//! shows such bytes as clean). So it is written again, byte for byte, and synced, before anything is appended.
+//! Sound bytes behind D were written but perhaps never reached the disk (after a failed fsync the kernel shows such
+//! bytes as clean). So they are written again, byte for byte, and synced, before anything is appended.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::disk::{Disk, read_full, read_small, write_full};
-use crate::error::{Cut, Damage, Error, Result, Why};
+use crate::error::{Cut, Damage, Defect, Error, Result};
 use crate::format::{MARK, Position, SEGMENT_HEADER, decode_mark};
-use crate::segment::{Segment, State, index_path, named_place};
+use crate::segment::{Segment, SegmentState, index_path, named_place};
 use crate::survey::{Survey, survey};
 
-/// What was found and done when a log was opened.
+/// The report of opening a log: what was found, cut and left out.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Recovered {
     /// The first row that is kept.
     pub first_offset: u64,
-    /// Where the log ends: the next row's offset and the last record's sequence.
+    /// The end of the log: the next row's offset and the last record's sequence.
     pub end: Position,
     /// Torn ends that were cut; never anything that was acknowledged as durable.
     pub cut: Vec<Cut>,
-    /// Damage that was left out; always empty without `Config::skip_damaged`.
+    /// Damage that was left out; always empty without `LogConfig::skip_damaged`.
     pub damaged: Vec<Damage>,
-    /// How many segments there are.
+    /// Number of segments that are kept.
     pub segments: usize,
-    /// Bytes of the segments that had no index and were read whole.
+    /// Total length of the segments that had no index and were read whole, bytes.
     pub scanned_bytes: u64,
 }
 
-/// The file that holds the mark.
+/// Path of the mark.
 pub(crate) fn mark_path(dir: &Path) -> PathBuf {
     dir.join("durable")
 }
 
-/// The segments of a log, fit to go on with.
-pub(crate) struct Opened {
+/// The segments of a log after recovery.
+pub(crate) struct RecoveredSegments {
     pub segments: Vec<Arc<Segment>>,
     pub report: Recovered,
-    /// Whether the last segment must not be written any more.
+    /// Whether the last segment takes no further records.
     pub seal: bool,
-    /// The least place and offset with which a segment behind may begin.
+    /// The least place and offset with which the next segment may begin.
     pub floor: Position,
 }
 
-/// Reads, judges, cuts, and makes durable.
+/// Recovers the log in `dir`.
 pub(crate) fn recover(
     disk: &dyn Disk,
     dir: &Path,
     extent_bytes: u64,
     skip_damaged: bool,
-) -> Result<Opened> {
+) -> Result<RecoveredSegments> {
     let mut surveys = survey_all(disk, dir, extent_bytes)?;
     let mark = read_small(disk, &mark_path(dir), MARK as u64)?;
     let mark = mark
@@ -101,7 +102,7 @@ pub(crate) fn recover(
         .enumerate()
         .map(|(n, found)| segment(dir, found, n < last))
         .collect();
-    Ok(Opened {
+    Ok(RecoveredSegments {
         segments,
         report,
         seal,
@@ -133,7 +134,7 @@ fn survey_all(disk: &dyn Disk, dir: &Path, extent_bytes: u64) -> Result<Vec<Surv
 
 fn segment(dir: &Path, found: Survey, sealed: bool) -> Arc<Segment> {
     let file = (!found.indexed).then_some(found.file);
-    let state = State {
+    let state = SegmentState {
         len: found.len,
         extents: found.extents,
         sealed,
@@ -147,24 +148,24 @@ struct Judge {
     /// D: the furthest place known to have been durable.
     durable: u64,
     mark: Position,
-    /// How far the log is sound.
+    /// The end of what was judged so far.
     at: Position,
     cut: Vec<Cut>,
     damaged: Vec<Damage>,
 }
 
-/// What `Judge` finds wrong at one place of one file.
+/// An unreadable stretch of one file.
 struct Wrong {
     position: u64,
     bytes: u64,
     /// The offset of the next sound record; `None` if there is none in this file.
     next: Option<u64>,
-    why: Why,
+    why: Defect,
 }
 
 impl Judge {
     fn new(dir: &Path, surveys: &[Survey], mark: Position) -> Self {
-        // Retention left this segment as the first, and it removes only what has a durable segment behind it.
+        // Retention removes a segment only if the one behind it is durable, so the first one kept is.
         let kept = surveys.first().filter(|first| first.base > 0);
         let kept = kept.map_or(0, |first| first.base + SEGMENT_HEADER as u64);
         let durable = surveys
@@ -189,7 +190,7 @@ impl Judge {
         }
     }
 
-    /// Goes through the segments in order; how many of them stay.
+    /// Judges the segments in order; returns the number of them to keep.
     fn walk(&mut self, surveys: &mut [Survey]) -> usize {
         let starts: Vec<u64> = surveys
             .iter()
@@ -201,34 +202,29 @@ impl Judge {
                 let found = &surveys[n];
                 let gap = found.base.saturating_sub(self.at.bytes);
                 if self.at.bytes >= self.durable {
-                    return self.drop_from(surveys, n, Why::Orphan);
+                    return self.drop_from(surveys, n, Defect::Orphan);
                 }
                 let before = &surveys[n - 1];
                 let wrong = Wrong {
                     position: before.len,
                     bytes: gap,
                     next: Some(found.header.first_offset),
-                    why: Why::Missing,
+                    why: Defect::Missing,
                 };
                 self.damage(&before.path, wrong, behind);
             }
-            if !surveys[n].headed {
+            if !surveys[n].header_sound {
                 if surveys[n].base >= self.durable {
-                    return self.drop_from(surveys, n, Why::Segment);
+                    return self.drop_from(surveys, n, Defect::Segment);
                 }
                 let found = &surveys[n];
-                let next = found.extents.first().map(|extent| extent.first_offset);
-                let bytes = found.file_len.min(SEGMENT_HEADER as u64);
-                self.damage(
-                    &found.path.clone(),
-                    Wrong {
-                        position: 0,
-                        bytes,
-                        next,
-                        why: Why::Segment,
-                    },
-                    behind,
-                );
+                let wrong = Wrong {
+                    position: 0,
+                    bytes: found.file_len.min(SEGMENT_HEADER as u64),
+                    next: found.extents.first().map(|extent| extent.first_offset),
+                    why: Defect::Segment,
+                };
+                self.damage(&found.path, wrong, behind);
             }
             self.holes(&mut surveys[n], behind);
             let end = surveys[n].end();
@@ -237,29 +233,28 @@ impl Judge {
                 ..end
             };
         }
-        self.reach_the_mark(surveys);
+        self.check_end(surveys);
         surveys.len()
     }
 
-    /// Whether this segment begins where the one before ends. Its offset may be further: damage was skipped there.
+    /// Whether this segment begins where the one before ends. Its offset may be greater, where damage was skipped.
     fn follows(&self, found: &Survey) -> bool {
         let previous = found.header.previous;
-        match found.headed {
+        match found.header_sound {
             true => previous.bytes == self.at.bytes && previous.offset >= self.at.offset,
             false => found.base == self.at.bytes,
         }
     }
 
-    /// Judges the holes of a segment, and cuts it at the first that was not durable; the next segment does not follow then.
+    /// Judges the holes of a segment, and cuts it at the first that was not durable; then the next segment does not
+    /// follow.
     fn holes(&mut self, found: &mut Survey, behind: u64) {
         for hole in found.holes.clone() {
             if found.base + hole.at >= self.durable {
-                let bytes = found.file_len - hole.at;
-                let (file, position) = (found.path.clone(), hole.at);
                 self.cut.push(Cut {
-                    file,
-                    position,
-                    bytes,
+                    file: found.path.clone(),
+                    position: hole.at,
+                    bytes: found.file_len - hole.at,
                     offset: hole.offset,
                     why: hole.why,
                 });
@@ -280,38 +275,35 @@ impl Judge {
         }
     }
 
-    /// Notes a stretch that was durable and is not readable.
+    /// Reports a stretch that was durable and is not readable.
     fn damage(&mut self, file: &Path, wrong: Wrong, behind: u64) {
         let from = self.at.offset;
         let to = wrong.next.unwrap_or(behind).max(from);
-        let (file, position, bytes) = (file.to_owned(), wrong.position, wrong.bytes);
         self.damaged.push(Damage {
-            file,
-            position,
-            bytes,
+            file: file.to_owned(),
+            position: wrong.position,
+            bytes: wrong.bytes,
             offsets: from..to,
             why: wrong.why,
         });
         self.at.offset = to;
     }
 
-    fn drop_from(&mut self, surveys: &[Survey], keep: usize, why: Why) -> usize {
+    fn drop_from(&mut self, surveys: &[Survey], keep: usize, why: Defect) -> usize {
         for (n, found) in surveys[keep..].iter().enumerate() {
-            let why = if n == 0 { why } else { Why::Orphan };
-            let (file, bytes, offset) = (found.path.clone(), found.file_len, self.at.offset);
             self.cut.push(Cut {
-                file,
+                file: found.path.clone(),
                 position: 0,
-                bytes,
-                offset,
-                why,
+                bytes: found.file_len,
+                offset: self.at.offset,
+                why: if n == 0 { why } else { Defect::Orphan },
             });
         }
         keep
     }
 
-    /// Everything there is was sound, and yet it may end before a place that was durable.
-    fn reach_the_mark(&mut self, surveys: &[Survey]) {
+    /// Reports the end of a log as missing if its last segment ends before a place that was durable.
+    fn check_end(&mut self, surveys: &[Survey]) {
         if self.at.bytes >= self.durable {
             return;
         }
@@ -319,21 +311,17 @@ impl Judge {
             Some(last) => (last.path.clone(), last.len),
             None => (self.dir.clone(), 0),
         };
-        let (bytes, behind) = (self.durable - self.at.bytes, self.mark.offset);
-        self.damage(
-            &file,
-            Wrong {
-                position,
-                bytes,
-                next: None,
-                why: Why::Missing,
-            },
-            behind,
-        );
+        let wrong = Wrong {
+            position,
+            bytes: self.durable - self.at.bytes,
+            next: None,
+            why: Defect::Missing,
+        };
+        self.damage(&file, wrong, self.mark.offset);
     }
 }
 
-/// Removes and truncates what was judged to be torn, and makes durable what stays.
+/// Removes and truncates torn segments, and makes the others durable.
 fn apply(
     disk: &dyn Disk,
     dir: &Path,
@@ -345,7 +333,7 @@ fn apply(
         disk.remove(&found.path)
             .map_err(|error| Error::io("remove", &found.path, error))?;
     }
-    // Synced at once: were the truncation lost after the next append, what was cut could come back behind it.
+    // Synced at once: if the truncation were lost after the next append, the cut bytes could come back behind it.
     if let Some(last) = kept.last().filter(|last| last.torn) {
         let truncated = last.file.truncate(last.len).and_then(|()| last.file.sync());
         truncated.map_err(|error| Error::io("truncate", &last.path, error))?;
@@ -357,7 +345,7 @@ fn apply(
         .map_err(|error| Error::io("sync", dir, error))
 }
 
-/// Writes what is not known to be durable once more, as it is, and syncs it.
+/// Writes the bytes not known to be durable once more, unchanged, and syncs them.
 fn write_again(found: &Survey, durable: u64) -> std::io::Result<()> {
     let mut piece = vec![0; 1 << 20];
     let mut at = durable.saturating_sub(found.base);

@@ -1,50 +1,50 @@
-//! What is found in one segment's file when a log is opened: its records, and the stretches that are none.
+//! The survey of one segment's file when a log is opened: its records, and the holes between them.
 //!
 //! A segment with a sound index beside it is not read. Any other is read from its first byte to its last and every
-//! checksum is verified; behind a stretch that is no record the reading goes on, because only what stands *behind* it
-//! tells whether it had been durable (`recover.rs` judges).
+//! checksum is verified. Reading goes on behind a hole, because only the records *behind* it show whether it had been
+//! durable (`recover.rs` judges).
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::disk::{Disk, DiskFile, read_full, read_small};
-use crate::error::{Error, Result, Why};
+use crate::error::{Defect, Error, Result};
 use crate::format::{Header, Position, SEGMENT_HEADER, SegmentHeader, SegmentStart, VERSION};
-use crate::frames::Frames;
 use crate::index::{Extent, Index, end_of, push};
 use crate::segment::{index_path, segment_path};
+use crate::segment_reader::SegmentReader;
 
 /// A stretch of a segment's file that holds no sound record.
 #[derive(Debug, Clone)]
 pub(crate) struct Hole {
-    /// Its first byte.
+    /// Position of its first byte in the file.
     pub at: u64,
-    /// Where the next sound record begins, or the file ends.
+    /// Position at which the next sound record begins, or the file ends.
     pub to: u64,
-    /// The offset that should have come.
+    /// The offset of the row that was expected at `at`.
     pub offset: u64,
-    /// The offset of the record behind it; `None` if there is none.
+    /// The first offset of the record behind it; `None` if there is none.
     pub next: Option<u64>,
-    pub why: Why,
+    pub why: Defect,
 }
 
-/// One segment's file.
+/// What one segment's file holds.
 pub(crate) struct Survey {
     pub base: u64,
     pub path: PathBuf,
     pub file: Arc<dyn DiskFile>,
     pub file_len: u64,
-    /// Whether the header was sound; if not, `header` is guessed from what follows.
-    pub headed: bool,
+    /// Whether the header was sound; if not, `header` is guessed from the first record.
+    pub header_sound: bool,
     pub header: SegmentHeader,
     pub extents: Vec<Extent>,
     pub holes: Vec<Hole>,
-    /// Where its last sound record ends in the file.
+    /// Position at which its last sound record ends.
     pub len: u64,
-    /// The furthest place that this segment knows to have been durable.
+    /// The furthest place that its index, header or records name as durable.
     pub synced: u64,
     pub indexed: bool,
-    /// Whether its end was judged to be torn.
+    /// Whether its end was cut.
     pub torn: bool,
 }
 
@@ -53,7 +53,7 @@ impl Survey {
         end_of(&self.header, self.len, &self.extents)
     }
 
-    /// Leaves out all records at and behind `position`.
+    /// Drops all records and holes at and behind `position`.
     pub fn cut(&mut self, position: u64) {
         self.extents.retain(|extent| extent.position < position);
         self.holes.retain(|hole| hole.at < position);
@@ -62,7 +62,7 @@ impl Survey {
     }
 }
 
-/// Looks at the segment that is named for `base`.
+/// Surveys the segment that is named for `base`.
 pub(crate) fn survey(disk: &dyn Disk, dir: &Path, base: u64, extent_bytes: u64) -> Result<Survey> {
     let path = segment_path(dir, base);
     let reading = |error| Error::io("read", &path, error);
@@ -75,7 +75,7 @@ pub(crate) fn survey(disk: &dyn Disk, dir: &Path, base: u64, extent_bytes: u64) 
     }
     let mut start = [0; SEGMENT_HEADER];
     let have = read_full(&*file, &mut start, 0).map_err(reading)?;
-    let (headed, header) = match SegmentHeader::decode(&start[..have], base) {
+    let (header_sound, header) = match SegmentHeader::decode(&start[..have], base) {
         SegmentStart::Sound(header) => (true, header),
         SegmentStart::Broken => (false, guessed(base)),
         SegmentStart::OtherVersion(found) => {
@@ -92,7 +92,7 @@ pub(crate) fn survey(disk: &dyn Disk, dir: &Path, base: u64, extent_bytes: u64) 
         path: path.clone(),
         file,
         file_len,
-        headed,
+        header_sound,
         header,
         extents: Vec::new(),
         holes: Vec::new(),
@@ -129,7 +129,7 @@ fn indexed(path: PathBuf, file: Arc<dyn DiskFile>, file_len: u64, index: Index) 
         path,
         file,
         file_len,
-        headed: true,
+        header_sound: true,
         header: index.header,
         synced: index.header.base + index.len,
         len: index.len,
@@ -140,18 +140,18 @@ fn indexed(path: PathBuf, file: Arc<dyn DiskFile>, file_len: u64, index: Index) 
     }
 }
 
-/// Reads all records, and notes what is none.
+/// Reads all records into the extents of `found`, and the stretches between them into its holes.
 fn walk(found: &mut Survey, extent_bytes: u64) -> std::io::Result<()> {
-    let mut frames = Frames::new(
+    let mut records = SegmentReader::new(
         found.file.clone(),
         found.base,
         SEGMENT_HEADER as u64,
         found.file_len,
     );
-    let mut expected = found.headed.then_some(found.header.first_offset);
+    let mut expected = found.header_sound.then_some(found.header.first_offset);
     loop {
-        let at = frames.pos;
-        let why = match sound(&mut frames, expected)? {
+        let at = records.pos;
+        let why = match sound(&mut records, expected)? {
             Ok(None) => return Ok(()),
             Ok(Some(header)) => {
                 push(&mut found.extents, found.base, at, &header, extent_bytes);
@@ -160,18 +160,18 @@ fn walk(found: &mut Survey, extent_bytes: u64) -> std::io::Result<()> {
                     found.header.previous.offset = header.first_offset;
                 }
                 found.synced = found.synced.max(header.synced);
-                found.len = frames.pos;
+                found.len = records.pos;
                 expected = Some(header.end_offset());
                 continue;
             }
             Err(why) => why,
         };
         let offset = expected.unwrap_or_default();
-        let next = frames.resync(at + 1, offset)?;
+        let next = records.resync(at + 1, offset)?;
         let next = next.map(|header| header.first_offset);
         found.holes.push(Hole {
             at,
-            to: frames.pos,
+            to: records.pos,
             offset,
             next,
             why,
@@ -182,12 +182,12 @@ fn walk(found: &mut Survey, extent_bytes: u64) -> std::io::Result<()> {
     }
 }
 
-/// The next record, if it is sound and the one that should come.
+/// Reads the next record; its header if it is sound and has the expected offset.
 fn sound(
-    frames: &mut Frames,
+    records: &mut SegmentReader,
     expected: Option<u64>,
-) -> std::io::Result<Result<Option<Header>, Why>> {
-    let header = match frames.header()? {
+) -> std::io::Result<Result<Option<Header>, Defect>> {
+    let header = match records.header()? {
         Ok(Some(header)) => header,
         other => return Ok(other),
     };
@@ -195,11 +195,11 @@ fn sound(
         && header.first_offset != expected
     {
         let found = header.first_offset;
-        return Ok(Err(Why::Order { expected, found }));
+        return Ok(Err(Defect::Order { expected, found }));
     }
-    let checked = frames.check(&header)?;
+    let checked = records.check(&header)?;
     if checked.is_ok() {
-        frames.skip(&header);
+        records.skip(&header);
     }
     Ok(checked.map(|()| Some(header)))
 }

@@ -1,34 +1,34 @@
 //! One thread that makes many logs durable.
 //!
-//! A writer rings the `Bell` when there is something to do and goes on; the thread wakes, syncs each log that is due,
-//! and sleeps until the next is. While it syncs, appends gather, and the next sync serves them all: that is the group
+//! A writer rings the `SyncBell` when its log is due and goes on; the thread wakes, syncs each log that is due, and
+//! sleeps until the next is. While it syncs, appends gather, and the next sync serves them all: that is the group
 //! commit, and it needs no timer of its own.
 //!
-//! A log is due when somebody asked (`Durability::request`), when its mode is `Sync` and something is written, when
-//! `bytes` are not durable, or when `every` has passed since the syncing side first saw it so. Time is handed to
-//! `Syncer::turn`, so a test needs neither the thread nor a clock: `Syncer::by_hand`.
+//! A log is due when a sync was requested (`LogDurability::request`), when its mode is `Sync` and something is written,
+//! when `bytes` are not durable, or when `every` has passed since the syncer first saw something not durable. The
+//! caller passes the time to `Syncer::turn`, so a test needs neither the thread nor a clock: `Syncer::by_hand`.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Condvar, Mutex, Weak};
 use std::thread::{Builder, JoinHandle};
 use std::time::{Duration, Instant};
 
-use crate::durable::Shared;
 use crate::error::Result;
 use crate::format::Position;
-use crate::log::{Log, Mode};
 use crate::segment::locked;
+use crate::shared_log::SharedLog;
+use crate::writer::{LogWriter, SyncMode};
 
-/// Wakes the syncing thread.
+/// Wakes the thread of the syncer. A ring before the wait is not lost.
 #[derive(Default)]
-pub(crate) struct Bell {
+pub(crate) struct SyncBell {
     rung: AtomicBool,
     stopped: AtomicBool,
     sleep: Mutex<()>,
     wake: Condvar,
 }
 
-impl Bell {
+impl SyncBell {
     pub fn ring(&self) {
         if !self.rung.swap(true, Ordering::AcqRel) {
             drop(locked(&self.sleep));
@@ -36,30 +36,19 @@ impl Bell {
         }
     }
 
-    /// Sleeps until it is rung or the time is over.
+    /// Sleeps until it is rung, or for `at_most` (`None`: no limit).
     fn wait(&self, at_most: Option<Duration>) {
-        let mut guard = locked(&self.sleep);
-        let start = Instant::now();
-        while !self.rung.swap(false, Ordering::AcqRel) {
-            guard = match at_most.map(|most| most.saturating_sub(start.elapsed())) {
-                Some(Duration::ZERO) => return,
-                Some(left) => {
-                    self.wake
-                        .wait_timeout(guard, left)
-                        .unwrap_or_else(PoisonError::into_inner)
-                        .0
-                }
-                None => self
-                    .wake
-                    .wait(guard)
-                    .unwrap_or_else(PoisonError::into_inner),
-            };
+        let guard = locked(&self.sleep);
+        let quiet = |_: &mut ()| !self.rung.swap(false, Ordering::AcqRel);
+        match at_most {
+            Some(most) => drop(self.wake.wait_timeout_while(guard, most, quiet)),
+            None => drop(self.wake.wait_while(guard, quiet)),
         }
     }
 }
 
-/// Makes logs durable in the background. One serves a whole database; dropping it syncs what is left and ends the
-/// thread.
+/// Makes logs durable in the background. One serves a whole database; dropping it syncs all logs once more and ends
+/// the thread.
 pub struct Syncer {
     work: Arc<Work>,
     thread: Option<JoinHandle<()>>,
@@ -67,20 +56,19 @@ pub struct Syncer {
 
 #[derive(Default)]
 struct Work {
-    bell: Arc<Bell>,
+    bell: Arc<SyncBell>,
     logs: Mutex<Vec<Served>>,
 }
 
 #[derive(Clone)]
 struct Served {
-    shared: Weak<Shared>,
-    asked: Arc<AtomicBool>,
-    /// When the syncing side first saw something in it that is not durable.
+    shared: Weak<SharedLog>,
+    /// When the syncer first saw something in it that is not durable.
     since: Option<Duration>,
 }
 
 impl Syncer {
-    /// Starts the thread.
+    /// Starts the syncer's thread, `headwater-sync`.
     pub fn start() -> std::io::Result<Syncer> {
         let mut syncer = Syncer::by_hand();
         let work = syncer.work.clone();
@@ -101,7 +89,7 @@ impl Syncer {
         Ok(syncer)
     }
 
-    /// One without a thread, driven by [`Syncer::turn`].
+    /// A syncer without a thread, for a caller of [`Syncer::turn`].
     pub fn by_hand() -> Syncer {
         Syncer {
             work: Arc::default(),
@@ -109,13 +97,11 @@ impl Syncer {
         }
     }
 
-    /// Serves this log from now on, until it is dropped. A log is served by one syncer; a second is ignored.
-    pub fn serve(&self, log: &Log) {
+    /// Syncs this log whenever it is due, until the log is dropped. A log has one syncer; a second is ignored.
+    pub fn serve(&self, log: &LogWriter) {
         if log.shared.bell.set(self.work.bell.clone()).is_ok() {
-            let asked = log.shared.asked.clone();
             let served = Served {
                 shared: Arc::downgrade(&log.shared),
-                asked,
                 since: None,
             };
             locked(&self.work.logs).push(served);
@@ -123,8 +109,8 @@ impl Syncer {
         }
     }
 
-    /// Syncs each log that is due `now` (since any fixed moment); when the next will be, if one waits. A log whose sync
-    /// fails tells so to its writer and to those who wait; the others go on.
+    /// Syncs each log that is due at `now` (time since any fixed moment); returns when the next will be due, if one
+    /// will. A failed sync fails the appends to its log and wakes its waiters with the error; other logs go on.
     pub fn turn(&self, now: Duration) -> Option<Duration> {
         self.work.turn(now)
     }
@@ -150,11 +136,11 @@ impl Work {
 }
 
 impl Served {
-    /// Syncs if it is due; when it will be due.
+    /// Syncs the log if it is due; returns when it will be due.
     fn turn(&mut self, now: Duration) -> Option<Duration> {
         let shared = self.shared.upgrade()?;
-        let waiting = |shared: &Shared| shared.written().bytes - shared.durable().bytes;
-        let asked = self.asked.swap(false, Ordering::AcqRel);
+        let waiting = |shared: &SharedLog| shared.written().bytes - shared.durable().bytes;
+        let asked = shared.asked.swap(false, Ordering::AcqRel);
         let bytes = waiting(&shared);
         if bytes == 0 || shared.check().is_err() {
             self.since = None;
@@ -162,8 +148,8 @@ impl Served {
         }
         let since = *self.since.get_or_insert(now);
         let (every, most) = match shared.config.mode {
-            Mode::Sync => (Duration::ZERO, 0),
-            Mode::Async { every, bytes } => (every, bytes),
+            SyncMode::Sync => (Duration::ZERO, 0),
+            SyncMode::Async { every, bytes } => (every, bytes),
         };
         if !asked && bytes < most && now < since + every {
             return Some(since + every);
@@ -175,9 +161,9 @@ impl Served {
     }
 }
 
-fn report(shared: &Shared, synced: Result<Position>) {
+fn report(shared: &SharedLog, synced: Result<Position>) {
     if let Err(error) = synced {
-        tracing::error!(folder = %shared.dir.display(), %error, "a log could not be made durable");
+        tracing::error!(folder = %shared.dir.display(), %error, "cannot sync a log");
     }
 }
 
@@ -186,7 +172,7 @@ impl Drop for Syncer {
         self.work.bell.stopped.store(true, Ordering::Release);
         self.work.bell.ring();
         if let Some(thread) = self.thread.take() {
-            // A panic in a waker has been reported by the panic hook.
+            // The panic hook has reported a panic in a waker.
             let _ = thread.join();
         }
     }
@@ -200,28 +186,28 @@ impl std::fmt::Debug for Syncer {
     }
 }
 
-/// What is durable in a log, and how to make it more. Clones are the same thing; any thread may use it.
+/// Shows how far a log is durable, requests syncs and waits for them. Clones are handles to the same log; thread-safe.
 #[derive(Clone)]
-pub struct Durability {
-    shared: Arc<Shared>,
+pub struct LogDurability {
+    shared: Arc<SharedLog>,
 }
 
-impl Durability {
-    pub(crate) fn new(shared: Arc<Shared>) -> Self {
-        Durability { shared }
+impl LogDurability {
+    pub(crate) fn new(shared: Arc<SharedLog>) -> Self {
+        LogDurability { shared }
     }
 
-    /// The place up to which everything is durable; it may be further by now, never less.
+    /// The place up to which everything is durable. It only grows, so it may be greater by now.
     pub fn durable(&self) -> Position {
         self.shared.durable()
     }
 
-    /// Where the last whole record ends.
+    /// The end of the last whole record.
     pub fn written(&self) -> Position {
         self.shared.written()
     }
 
-    /// How many fsyncs were done since the log was opened.
+    /// Number of fsyncs since the log was opened.
     pub fn syncs(&self) -> u64 {
         self.shared.syncs()
     }
@@ -231,7 +217,7 @@ impl Durability {
         self.shared.check()
     }
 
-    /// Asks the syncer for a sync now; does not wait.
+    /// Requests a sync from the syncer; does not wait for it.
     pub fn request(&self) {
         self.shared.asked.store(true, Ordering::Release);
         if let Some(bell) = self.shared.bell.get() {
@@ -239,27 +225,27 @@ impl Durability {
         }
     }
 
-    /// Blocks until all before `place` is durable, or an fsync has failed. Asks for no sync by itself, and waits for
-    /// ever if nobody syncs.
+    /// Blocks until all before `place` is durable, or an fsync has failed. Requests no sync itself: without a syncer it
+    /// blocks for ever.
     pub fn wait(&self, place: Position) -> Result<()> {
         self.shared.wait(place)
     }
 
-    /// Makes durable, on this thread, what is written by now. Blocks for an fsync.
+    /// Makes durable, on this thread, all that is written by now. Blocks for an fsync.
     pub fn sync(&self) -> Result<Position> {
         self.shared.sync()
     }
 
-    /// Calls `wake` after each fsync with what is durable now, or why nothing more will be, on the thread that did it.
-    /// It should only wake somebody, and hold no handle of this log: the log lives as long as one does.
+    /// Calls `wake` after each fsync, on the thread that did it, with the end of what is durable or the error that
+    /// ended the log. `wake` should only wake a thread, and hold no handle of this log, which would keep the log open.
     pub fn on_sync(&self, wake: impl Fn(Result<Position>) + Send + Sync + 'static) {
         self.shared.wake_with(Arc::new(wake));
     }
 }
 
-impl std::fmt::Debug for Durability {
+impl std::fmt::Debug for LogDurability {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Durability")
+        f.debug_struct("LogDurability")
             .field("durable", &self.durable())
             .finish()
     }

@@ -1,33 +1,26 @@
-//! Pulling the plug at every operation of a script that appends, rotates, syncs, retains and reopens.
+//! A crash at every operation of a script that appends, rotates, syncs, retains and reopens.
 //!
-//! The script is run to its end once to count the disk's operations. Then it is run again for each of them, the machine
-//! stops there, the disk keeps of what was not synced nothing, everything or what chance says, and the log is opened and compared
-//! with the truth. Then it goes on: more is appended and synced, everything unsynced is lost, and all must be there.
+//! The script is run to its end once to count the disk's operations. Then it is run again for each of them: the machine
+//! stops there, the disk keeps nothing, everything or a random part of what was not synced, and the log is opened and
+//! compared with the model. Then it goes on: more is appended and synced, everything unsynced is lost, and the log must
+//! hold all that was synced.
 //! `cargo test -p headwater-log --test crash -- --nocapture` prints how many points were visited.
 
-mod common;
+mod support;
 
-use common::{Truth, open};
 use headwater_log::lying::{Crash, LyingDisk, Op};
-use headwater_log::{Log, Needed, Result, Retention};
+use headwater_log::{LogWriter, Result, Retention};
+use support::{Truth, open, rows_from};
 
-/// Removes what fills more than two segments; the last records are needed.
-fn retain(truth: &mut Truth, log: &mut Log) -> Result<()> {
+/// Keeps 1500 bytes, that is more than two segments, and the last ten durable rows.
+fn retain(truth: &mut Truth, log: &mut LogWriter) -> Result<()> {
     let offset = truth.durable.offset.saturating_sub(10);
     truth.removable = truth.removable.max(offset);
     let keep = Retention {
         bytes: Some(1500),
         age: None,
     };
-    log.retain(
-        0,
-        &keep,
-        Needed {
-            offset,
-            sequence: u64::MAX,
-        },
-    )
-    .map(drop)
+    log.retain(0, &keep, rows_from(offset)).map(drop)
 }
 
 fn script(disk: &LyingDisk, truth: &mut Truth) -> Result<()> {
@@ -69,7 +62,7 @@ fn go_on(disk: &LyingDisk, truth: &mut Truth) {
 }
 
 #[test]
-fn the_plug_is_pulled_at_every_operation() {
+fn a_crash_at_every_operation_loses_nothing_acknowledged() {
     let whole = LyingDisk::new(1);
     let mut truth = Truth::default();
     script(&whole, &mut truth).expect("a disk that works");
@@ -85,7 +78,7 @@ fn the_plug_is_pulled_at_every_operation() {
             disk.set_short(seed % 2 == 1);
             disk.crash_at(k);
             let mut truth = Truth::default();
-            // The last operation may be the writing of a mark or an index, whose failure is none of the log.
+            // The last operation may be a write of a mark or an index, whose failure does not fail the script.
             let _ = script(&disk, &mut truth);
             assert!(disk.is_down());
             disk.crash(crash);
@@ -106,7 +99,7 @@ fn crashes() -> impl Iterator<Item = (u64, Crash)> {
 }
 
 #[test]
-fn the_plug_is_pulled_at_every_operation_of_the_recovery_too() {
+fn a_crash_at_every_operation_of_the_recovery_loses_nothing_acknowledged() {
     let mut visited = 0;
     for seed in 0..40 {
         let torn = LyingDisk::new(seed);
@@ -131,7 +124,7 @@ fn the_plug_is_pulled_at_every_operation_of_the_recovery_too() {
 }
 
 #[test]
-fn what_was_cut_does_not_come_back_behind_what_is_appended_later() {
+fn cut_bytes_do_not_come_back_behind_later_appends() {
     let mut cut = 0;
     for seed in 0..600 {
         let disk = LyingDisk::new(seed);

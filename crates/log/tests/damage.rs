@@ -1,17 +1,17 @@
 //! Bytes that are wrong: one bit flipped anywhere in a small log, files of arbitrary bytes, lengths that lie.
 //!
-//! Each is detected or harmless. What is read is never wrong, opening never panics, and nothing is allocated that the file
-//! could not justify. With `skip_damaged`, what is returned and what is reported as lost make up the whole log.
+//! Each is detected or harmless. What is read is never wrong, opening never panics, and no allocation exceeds what the
+//! file's length justifies. With `skip_damaged`, the rows returned and the rows reported as lost make up the whole log.
 
-mod common;
+mod support;
 
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use common::{Kept, Truth, dir, open, read_all, small};
 use headwater_log::lying::{Crash, LyingDisk};
-use headwater_log::{Config, Error, Log, Recovered, Result, Why};
+use headwater_log::{Defect, Error, LogConfig, LogScan, LogWriter, Recovered, Result};
 use proptest::prelude::*;
+use support::{Truth, dir, open, read, read_all, small};
 
 fn a_log() -> (LyingDisk, Truth) {
     let disk = LyingDisk::new(3);
@@ -27,22 +27,23 @@ fn a_log() -> (LyingDisk, Truth) {
     (disk, truth)
 }
 
-fn open_skipping(disk: &LyingDisk) -> Result<(Log, Recovered)> {
-    let config = Config {
+fn open_skipping(disk: &LyingDisk) -> Result<(LogWriter, Recovered)> {
+    let config = LogConfig {
         skip_damaged: true,
         ..small()
     };
-    Log::open(Arc::new(disk.clone()), dir(), config)
+    LogWriter::open(Arc::new(disk.clone()), dir(), config)
 }
 
-/// Opens, reads, and skips what is damaged: all rows are there or reported as lost, in order, and none is wrong.
+fn scan_skipping(log: &LogWriter) -> LogScan {
+    let scan = log.reader().read_from(log.first_offset());
+    scan.unwrap().skip_damaged()
+}
+
+/// Opens and reads the log, skipping damage: all rows are returned or reported as lost, in order, and none is wrong.
 fn check_skipping(disk: &LyingDisk, truth: &Truth, what: &str) {
     let (log, report) = open_skipping(disk).unwrap_or_else(|error| panic!("{what}: {error}"));
-    let mut scan = log
-        .reader()
-        .read_from(log.first_offset())
-        .unwrap()
-        .skip_damaged();
+    let mut scan = scan_skipping(&log);
     let mut covered = log.first_offset();
     for lost in report
         .damaged
@@ -51,13 +52,7 @@ fn check_skipping(disk: &LyingDisk, truth: &Truth, what: &str) {
     {
         assert!(lost.offsets.end <= covered, "{what}: {lost}");
     }
-    let mut found = Vec::new();
-    while let Some(record) = scan
-        .next()
-        .unwrap_or_else(|error| panic!("{what}: {error}"))
-    {
-        found.push(Kept::of(&record));
-    }
+    let found = read(&mut scan).unwrap_or_else(|error| panic!("{what}: {error}"));
     let lost: Vec<_> = std::iter::from_fn(|| scan.lost()).collect();
     let mut stretches: Vec<_> = lost.iter().map(|lost| lost.offsets.clone()).collect();
     for kept in &found {
@@ -71,7 +66,7 @@ fn check_skipping(disk: &LyingDisk, truth: &Truth, what: &str) {
     for stretch in stretches {
         assert_eq!(
             stretch.start, covered,
-            "{what}: rows neither there nor reported, {lost:?} {report:?}"
+            "{what}: rows neither returned nor reported, {lost:?} {report:?}"
         );
         covered = stretch.end;
     }
@@ -127,13 +122,9 @@ fn a_flipped_bit_is_detected_or_harmless() {
 }
 
 #[test]
-fn a_segment_that_is_gone_is_told() {
+fn a_missing_segment_is_reported() {
     let (sound, truth) = a_log();
-    let segments: Vec<PathBuf> = sound
-        .paths()
-        .into_iter()
-        .filter(|path| path.extension().is_some_and(|ending| ending == "log"))
-        .collect();
+    let segments: Vec<PathBuf> = support::contents(&sound).into_keys().collect();
     for (n, path) in segments.iter().enumerate().skip(1) {
         let disk = sound.fork();
         headwater_log::Disk::remove(&disk, path).unwrap();
@@ -143,7 +134,7 @@ fn a_segment_that_is_gone_is_told() {
         };
         assert_eq!(
             (damage.file, damage.why),
-            (segments[n - 1].clone(), Why::Missing)
+            (segments[n - 1].clone(), Defect::Missing)
         );
         assert!(!damage.offsets.is_empty());
         let (log, report) = open_skipping(&disk).unwrap();
@@ -153,9 +144,9 @@ fn a_segment_that_is_gone_is_told() {
 }
 
 #[test]
-fn without_mark_and_indexes_the_records_still_tell_what_was_durable() {
+fn without_mark_and_indexes_the_records_still_show_what_was_durable() {
     let (disk, _) = a_log();
-    let segments = common::contents(&disk);
+    let segments = support::contents(&disk);
     for path in disk.paths() {
         if !segments.contains_key(&path) {
             headwater_log::Disk::remove(&disk, &path).unwrap();
@@ -172,12 +163,12 @@ fn without_mark_and_indexes_the_records_still_tell_what_was_durable() {
     };
     assert_eq!(
         (&damage.file, damage.position, damage.why),
-        (first, 64, Why::Payload)
+        (first, 64, Defect::Payload)
     );
 }
 
 #[test]
-fn a_lost_fsync_is_told() {
+fn a_lost_fsync_is_reported() {
     for seed in 0..50 {
         let disk = LyingDisk::new(seed);
         let mut truth = Truth::default();
@@ -194,9 +185,9 @@ fn a_lost_fsync_is_told() {
             Ok((log, report)) => {
                 let found = read_all(&log).unwrap();
                 assert!(found.len() >= good, "what was synced honestly is there");
-                let told = !report.cut.is_empty() || found.len() == truth.records.len();
-                // Where neither the bytes nor the mark came to the disk, nothing is left that could tell.
-                assert!(told || report.end.bytes < truth.durable.bytes);
+                let reported = !report.cut.is_empty() || found.len() == truth.records.len();
+                // Where neither the bytes nor the mark reached the disk, nothing is left that could show the loss.
+                assert!(reported || report.end.bytes < truth.durable.bytes);
             }
             Err(Error::Damaged(damage)) => {
                 assert!(damage.offsets.end <= truth.end().offset, "{damage}")
@@ -206,7 +197,7 @@ fn a_lost_fsync_is_told() {
     }
 }
 
-/// A segment's header with right checksums, as `FORMAT.md` draws it.
+/// A segment's header with matching checksums, as `FORMAT.md` draws it.
 fn segment_header() -> Vec<u8> {
     let mut bytes = b"HWLOG\x1a\r\n".to_vec();
     bytes.extend(1u32.to_le_bytes());
@@ -216,7 +207,7 @@ fn segment_header() -> Vec<u8> {
     bytes
 }
 
-/// A record's header with right checksums for place 64.
+/// A record's header with matching checksums for place 64.
 fn record_header(len: u32, first_offset: u64, rows: u32) -> Vec<u8> {
     let mut body = len.to_le_bytes().to_vec();
     body.extend(0u32.to_le_bytes());
@@ -240,12 +231,15 @@ fn planted(bytes: &[u8]) -> LyingDisk {
 }
 
 #[test]
-fn a_length_that_lies_allocates_nothing() {
+fn a_corrupt_length_allocates_nothing() {
     let lying = [segment_header(), record_header(1 << 30, 0, 1), vec![7; 100]].concat();
     let disk = planted(&lying);
     let used = allocation_counter::measure(|| {
         let (_, report) = open(&disk).unwrap();
-        assert_eq!((report.cut[0].position, report.cut[0].why), (64, Why::Torn));
+        assert_eq!(
+            (report.cut[0].position, report.cut[0].why),
+            (64, Defect::Torn)
+        );
     });
     assert!(used.bytes_max < 3 << 20, "{used:?}");
 }
@@ -258,7 +252,7 @@ fn what_format_md_draws_is_what_is_read() {
     let overflowing = [segment_header(), record_header(0, u64::MAX, 9)].concat();
     assert_eq!(
         open(&planted(&overflowing)).unwrap().1.cut[0].why,
-        Why::Header
+        Defect::Header
     );
     let mut later = segment_header();
     later[8] = 2;
@@ -278,18 +272,13 @@ fn what_format_md_draws_is_what_is_read() {
     );
 }
 
-/// Opens whatever this is, both ways, and reads it.
+/// Opens and reads the log with and without skipping damage, and expects no panic.
 fn survive(disk: &LyingDisk) {
     if let Ok((log, _)) = open(&disk.fork()) {
         let _ = read_all(&log);
     }
     if let Ok((mut log, _)) = open_skipping(disk) {
-        let mut scan = log
-            .reader()
-            .read_from(log.first_offset())
-            .unwrap()
-            .skip_damaged();
-        while scan.next().unwrap().is_some() {}
+        read(&mut scan_skipping(&log)).unwrap();
         let _ = log.append(&headwater_log::Append {
             sequence: u64::MAX,
             ..Default::default()
@@ -310,7 +299,7 @@ proptest! {
     }
 
     #[test]
-    fn sound_headers_that_say_anything_are_survived(len: u32, first: u64, rows: u32, tail in prop::collection::vec(any::<u8>(), 0..200)) {
+    fn sound_headers_with_any_numbers_are_survived(len: u32, first: u64, rows: u32, tail in prop::collection::vec(any::<u8>(), 0..200)) {
         survive(&planted(&[segment_header(), record_header(len, first, rows), tail].concat()));
     }
 }
@@ -337,9 +326,7 @@ proptest! {
         }
         for opened in [open(&disk.fork()), open_skipping(&disk)] {
             let Ok((log, _)) = opened else { continue };
-            let mut scan = log.reader().read_from(log.first_offset()).unwrap().skip_damaged();
-            while let Some(record) = scan.next().unwrap() {
-                let kept = Kept::of(&record);
+            for kept in read(&mut scan_skipping(&log)).unwrap() {
                 prop_assert!(truth.records.iter().any(|(record, _)| *record == kept), "wrong data");
             }
         }

@@ -1,14 +1,15 @@
-//! The log against a list: random appends, syncs, rotations, retention, reads, reopenings and crashes, on the disk that lies.
+//! The log against a list: random appends, syncs, rotations, retention, reads, reopenings and crashes, on the disk that
+//! lies.
 //!
-//! After each reopening the whole log is compared with the list (`common::Truth`); reads by offset, by step and by time are compared with
-//! the same question put to the list. A scan that was opened early follows all the while and misses nothing.
+//! After each reopening the whole log is compared with the list (`support::Truth`), and each read by offset, by step or
+//! by extent with the same filter on the list. A scan that was opened early follows the log and misses nothing.
 
-mod common;
+mod support;
 
-use common::{Kept, Truth, open};
 use headwater_log::lying::{Crash, LyingDisk};
-use headwater_log::{Error, Log, Needed, Result, Retention, Scan};
+use headwater_log::{Error, Extent, LogReader, LogScan, LogWriter, Result, Retention};
 use proptest::prelude::*;
+use support::{Kept, Truth, open, rows_from};
 
 #[derive(Debug, Clone)]
 enum Act {
@@ -20,7 +21,6 @@ enum Act {
     ReadFrom(u64),
     FromSequence(u64),
     Between(i64, i64),
-    FromTime(i64),
     Extents,
 }
 
@@ -39,28 +39,31 @@ fn act() -> impl Strategy<Value = Act> {
         2 => (0..200u64).prop_map(Act::ReadFrom),
         1 => (0..60u64).prop_map(Act::FromSequence),
         2 => (0..800i64, 0..100i64).prop_map(|(from, len)| Act::Between(from, from + len)),
-        1 => (0..800i64).prop_map(Act::FromTime),
         1 => Just(Act::Extents),
     ]
 }
 
-fn all(mut scan: Scan) -> Vec<Kept> {
-    let mut found = Vec::new();
-    while let Some(record) = scan.next().expect("no damage") {
-        found.push(Kept::of(&record));
-    }
-    found
+fn all(mut scan: LogScan) -> Vec<Kept> {
+    support::read(&mut scan).expect("no damage")
 }
 
-/// What the list says, from the first record that is kept.
-fn kept(truth: &Truth, log: &Log) -> Vec<Kept> {
+/// The records of the extents that `wanted` selects.
+fn all_of(reader: &LogReader, wanted: impl Fn(&Extent) -> bool) -> Vec<Kept> {
+    let extents = reader.extents().into_iter().filter(wanted);
+    extents
+        .flat_map(|extent| all(reader.scan_extent(&extent).expect("it is kept")))
+        .collect()
+}
+
+/// The list from the first record that the log keeps.
+fn kept(truth: &Truth, log: &LogWriter) -> Vec<Kept> {
     let first = log
         .reader()
         .extents()
         .first()
         .map(|extent| (extent.first_offset, extent.first_sequence));
     let from = first.map_or(truth.records.len(), |_| {
-        let found = common::read_all(log).expect("no damage");
+        let found = support::read_all(log).expect("no damage");
         truth
             .records
             .iter()
@@ -73,7 +76,7 @@ fn kept(truth: &Truth, log: &Log) -> Vec<Kept> {
         .collect()
 }
 
-fn same(found: Result<Scan>, expected: Vec<Kept>) {
+fn same(found: Result<LogScan>, expected: Vec<Kept>) {
     assert_eq!(all(found.expect("it is kept")), expected);
 }
 
@@ -84,7 +87,7 @@ fn reaches(kept: &Kept, min: i64, max: i64) -> bool {
             .is_none_or(|(least, greatest)| least <= max && min <= greatest)
 }
 
-fn read(truth: &Truth, log: &Log, act: &Act) {
+fn read(truth: &Truth, log: &LogWriter, act: &Act) {
     let (reader, mut list) = (log.reader(), kept(truth, log));
     match *act {
         Act::ReadFrom(offset) if offset < reader.first_offset() => {
@@ -112,24 +115,11 @@ fn read(truth: &Truth, log: &Log, act: &Act) {
             }
         },
         Act::Between(min, max) => {
+            let found = all_of(&reader, |extent| extent.overlaps(min, max));
             list.retain(|kept| reaches(kept, min, max));
-            same(reader.between(min, max), list);
+            assert!(list.iter().all(|kept| found.contains(kept)));
         }
-        Act::FromTime(time) => {
-            let from = list
-                .iter()
-                .position(|kept| reaches(kept, time, i64::MAX))
-                .unwrap_or(list.len());
-            same(reader.from_time(time), list.split_off(from));
-        }
-        _ => {
-            let extents = reader.extents();
-            let found: Vec<_> = extents
-                .iter()
-                .flat_map(|extent| all(reader.scan_extent(extent).expect("it is kept")))
-                .collect();
-            assert_eq!(found, list);
-        }
+        _ => assert_eq!(all_of(&reader, |_| true), list),
     }
 }
 
@@ -152,14 +142,7 @@ fn run(seed: u64, acts: &[Act]) {
                     bytes: Some(*bytes),
                     age: None,
                 };
-                let removed = log.retain(
-                    0,
-                    &retention,
-                    Needed {
-                        offset,
-                        sequence: u64::MAX,
-                    },
-                );
+                let removed = log.retain(0, &retention, rows_from(offset));
                 assert!(
                     removed
                         .expect("a disk that works")
@@ -186,8 +169,8 @@ fn run(seed: u64, acts: &[Act]) {
     }
 }
 
-/// Reads along; a record that was removed before it was read ends it.
-fn follow((scan, seen): &mut (Scan, usize), truth: &Truth) {
+/// Reads to the end of the log and compares each record with the list.
+fn follow((scan, seen): &mut (LogScan, usize), truth: &Truth) {
     loop {
         match scan.next() {
             Ok(None) => return assert_eq!(*seen, truth.records.len()),

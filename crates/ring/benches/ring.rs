@@ -1,7 +1,7 @@
 //! Nanoseconds per push of 64-byte values from one thread to another, beside rtrb, crossbeam, kanal and flume.
 //!
 //! Run with `cargo bench -p headwater-ring`; `HEADWATER_BENCH_ITEMS` (default 2,000,000) and `HEADWATER_BENCH_ROUNDS`
-//! (default 9) set its size, an argument after `--` picks the races whose title contains it, and
+//! (default 9) set its size, an argument after `--` selects the races whose title contains it, and
 //! `HEADWATER_NO_MEMBARRIER=1` replaces the asymmetric fence by a full one.
 //!
 //! A round moves all values once through each contender, every one with 65,536 slots and the fastest way to wait that
@@ -13,7 +13,7 @@ use std::hint::{black_box, spin_loop};
 use std::thread;
 use std::time::Instant;
 
-use headwater_ring::{Backpressure, Config, Producer, WaitStrategy, channel};
+use headwater_ring::{Backpressure, ChannelConfig, Producer, WaitStrategy, channel};
 
 type Value = [u64; 8];
 
@@ -28,7 +28,7 @@ fn value(n: usize) -> Value {
     [n as u64; 8]
 }
 
-/// Runs the pushing sides on threads of their own and the reading side here; the nanoseconds per value.
+/// Runs the pushing sides on threads of their own and the reading side here; returns the nanoseconds per value.
 fn time(
     items: usize,
     pushing: Vec<Box<dyn FnOnce(usize) + Send>>,
@@ -66,9 +66,9 @@ fn insist<T>(mut attempt: impl FnMut() -> Option<T>) -> T {
 }
 
 fn headwater(items: usize, producers: usize, push: fn(&Producer<Value>, usize)) -> f64 {
-    let (first, mut consumer) = channel(Config {
+    let (first, mut consumer) = channel(ChannelConfig {
         capacity: CAPACITY,
-        ..Config::default()
+        ..ChannelConfig::default()
     })
     .unwrap();
     let mut all: Vec<_> = (1..producers).map(|_| first.clone()).collect();
@@ -175,7 +175,7 @@ channel_of!(flume_channel, flume::bounded);
 
 /// One thread, nobody reads meanwhile: what a push itself costs.
 fn headwater_lone(items: usize, _: usize) -> f64 {
-    let config = Config {
+    let config = ChannelConfig {
         capacity: CAPACITY,
         backpressure: Backpressure::Block,
         wait: WaitStrategy::Spin,
@@ -193,7 +193,7 @@ fn headwater_lone(items: usize, _: usize) -> f64 {
 }
 
 fn headwater_overwrite(items: usize, _: usize) -> f64 {
-    let config = Config {
+    let config = ChannelConfig {
         capacity: 1024,
         backpressure: Backpressure::DropOldest,
         wait: WaitStrategy::Spin,

@@ -1,15 +1,15 @@
-//! An asymmetric fence: free for the side that runs often, dear for the side that is about to sleep.
+//! An asymmetric fence: nearly free on the side that runs often, expensive on the side that is about to sleep.
 //!
 //! A sleeper and a waker each write one flag and then read the other's (Dekker's protocol); without a full fence
 //! between the write and the read on *both* sides, both may read the old value and a wake-up is lost. A full fence
-//! on every push would cost more than the push. So the pushing side calls [`light`], which only holds the compiler
-//! back, and the sleeping side calls [`heavy`], which makes the kernel run a full fence on every core that runs a
-//! thread of this process (`membarrier(2)`, private expedited, Linux 4.14 and later).
+//! on every push would cost more than the push. So the pushing side calls [`light`], which only keeps the compiler
+//! from reordering, and the sleeping side calls [`heavy`], which makes the kernel run a full fence on every core that
+//! runs a thread of this process (`membarrier(2)`, private expedited, Linux 4.14 and later).
 //!
 //! Where the system call is absent or refused, and under loom and miri, both are `fence(SeqCst)`.
 //! In proofs both count as one `SeqCst` fence; that is how loom sees them.
 
-/// Decides once per process which fence is used; called when a bell or a channel is made.
+/// Decides once per process which fence is used. `Bell::new` calls it.
 pub(crate) fn init() {
     imp::asymmetric();
 }
@@ -53,7 +53,8 @@ mod imp {
     }
 
     fn membarrier(command: c_int) -> bool {
-        // SAFETY: membarrier takes a command, flags and a cpu number, all plain integers, and touches no memory of ours.
+        // SAFETY: membarrier takes a command, flags and a cpu number, all plain integers, and touches no memory of
+        // ours.
         unsafe { syscall(SYS_MEMBARRIER, command, 0 as c_int, 0 as c_int) == 0 }
     }
 
@@ -81,7 +82,8 @@ mod imp {
     pub(super) fn heavy() {
         // SeqCst: pairs with the fence of `light` where the kernel has no asymmetric one.
         fence(Ordering::SeqCst);
-        // Once registered the call fails only for want of kernel memory, or in a forked child: then try again.
+        // Once registered, the call fails only when the kernel is out of memory or in a forked child: register and
+        // retry.
         while asymmetric() && !membarrier(PRIVATE_EXPEDITED) {
             membarrier(REGISTER_PRIVATE_EXPEDITED);
             std::thread::yield_now();

@@ -1,6 +1,6 @@
 //! An eventcount: a thread sleeps until something it looks at has changed, and a wake-up is never lost.
 //!
-//! Whoever changes something rings afterwards; whoever waits says how to see whether it may go on:
+//! A ringer rings after each change; a waiter passes a closure that checks whether it may go on:
 //!
 //! ```text
 //!   ringer: change; light fence; is anyone armed? ── no: done (one load of a line that stays in the cache)
@@ -12,8 +12,7 @@
 //! fence are ordered with each other (`barrier`). One ringer disarms for all, so a stream of pushes pays for one
 //! wake-up only, and a waiter that finds nothing arms again.
 //!
-//! A bell may be shared by many channels, and waited on by more than one thread. What is looked at is the
-//! caller's business.
+//! Many channels may share a bell, and several threads may wait on it. The closure defines what is waited for.
 
 use std::fmt;
 use std::time::{Duration, Instant};
@@ -22,9 +21,9 @@ use std::sync::atomic::Ordering;
 
 use crate::barrier;
 use crate::config::WaitStrategy;
-use crate::sync::{AtomicBool, CachePadded, Condvar, Mutex, lock, spin, yield_now};
+use crate::sync::{AtomicBool, CachePadded, Condvar, Mutex, lock, spin, wait_notified, yield_now};
 
-/// Wakes a thread that sleeps until any of several channels has something. Shared in an `Arc`; thread-safe.
+/// Wakes threads that sleep until any of several channels has something. Shared in an `Arc`; thread-safe.
 pub struct Bell {
     /// Some thread may be asleep, or about to sleep. Written under the lock and only around a sleep, so ringers keep it
     /// in their cache.
@@ -35,7 +34,7 @@ pub struct Bell {
 }
 
 impl Bell {
-    /// A bell nobody waits on.
+    /// A bell with no waiters.
     pub fn new() -> Bell {
         barrier::init();
         Bell {
@@ -45,8 +44,8 @@ impl Bell {
         }
     }
 
-    /// Wakes whoever waits, after the caller has changed what they look at. Does not block, and costs about a
-    /// nanosecond when nobody sleeps.
+    /// Wakes all waiters; call it after changing what they check. Does not block, and costs about a nanosecond when
+    /// nobody sleeps.
     #[inline]
     pub fn ring(&self) {
         barrier::light();
@@ -74,15 +73,16 @@ impl Bell {
         }
     }
 
-    /// Sleeps until `ready` says true or `timeout` has passed (`None`: no limit); returns what `ready` said last.
+    /// Sleeps until `ready` returns true or `timeout` has passed (`None`: no limit); returns the last result of
+    /// `ready`.
     ///
-    /// `ready` is called at least once, on this thread. Uses no CPU while it sleeps. It may be called again without
-    /// cause, and is not called between rings, so everything it looks at must ring this bell when it changes.
+    /// Calls `ready` on this thread, at least once, and uses no CPU while it sleeps. Spurious calls happen; between
+    /// rings there are none, so every change of what `ready` checks must ring this bell.
     pub fn wait(&self, mut ready: impl FnMut() -> bool, timeout: Option<Duration>) -> bool {
         self.sleep_until(&mut ready, deadline(timeout))
     }
 
-    /// As [`wait`](Self::wait), but first spins and yields as `strategy` says.
+    /// As [`wait`](Self::wait), but first spins and yields according to `strategy`.
     pub fn wait_as(
         &self,
         strategy: WaitStrategy,
@@ -116,10 +116,11 @@ impl Bell {
         }
     }
 
-    /// Asks to be woken by whatever rings from now on; returns the generation in which that was asked.
+    /// Makes the next ring wake this thread; returns the generation to sleep in.
     fn arm(&self) -> u64 {
         let generation = lock(&self.generation);
-        // Relaxed: written under the lock, and published by the heavy fence, which pairs with the light one of a ringer.
+        // Relaxed: written under the lock, and published by the heavy fence, which pairs with the light one of a
+        // ringer.
         self.armed.store(true, Ordering::Relaxed);
         let seen = *generation;
         drop(generation);
@@ -127,26 +128,14 @@ impl Bell {
         seen
     }
 
-    /// Sleeps until the generation is no longer `seen`; false when the deadline came first.
+    /// Sleeps until the generation is no longer `seen`. False if the deadline came first.
     fn sleep(&self, seen: u64, deadline: Option<Instant>) -> bool {
         let mut generation = lock(&self.generation);
         while *generation == seen {
-            generation = match deadline {
-                None => self
-                    .changed
-                    .wait(generation)
-                    .unwrap_or_else(std::sync::PoisonError::into_inner),
-                Some(deadline) => {
-                    let left = deadline.saturating_duration_since(Instant::now());
-                    if left.is_zero() {
-                        return false;
-                    }
-                    self.changed
-                        .wait_timeout(generation, left)
-                        .unwrap_or_else(std::sync::PoisonError::into_inner)
-                        .0
-                }
-            };
+            match wait_notified(&self.changed, generation, deadline) {
+                Some(woken) => generation = woken,
+                None => return false,
+            }
         }
         true
     }
@@ -169,7 +158,7 @@ pub(crate) fn deadline(timeout: Option<Duration>) -> Option<Instant> {
     timeout.and_then(|timeout| Instant::now().checked_add(timeout))
 }
 
-/// Looks up to `turns` times and calls `pause` with the number of the turn in between.
+/// Calls `ready` up to `turns` times until it returns true, with `pause(turn)` after each failure.
 fn look(ready: &mut impl FnMut() -> bool, turns: u32, pause: impl Fn(u32)) -> bool {
     (0..turns).any(|turn| {
         let there = ready();
@@ -180,13 +169,13 @@ fn look(ready: &mut impl FnMut() -> bool, turns: u32, pause: impl Fn(u32)) -> bo
     })
 }
 
-/// Spins a little longer each turn, at most a few hundred nanoseconds: every look takes the cache line away from the
-/// thread that is about to write it. A hundred turns take some ten microseconds, about the price of a sleep.
+/// Spins a little longer each turn, at most a few hundred nanoseconds: every check takes the cache line away from the
+/// thread that is about to write it. A hundred turns take some ten microseconds, about the cost of a sleep.
 fn spin_longer(turn: u32) {
     (0..=(turn / 8).min(15)).for_each(|_| spin());
 }
 
-/// Looks at the clock only now and then: that costs more than a look.
+/// Checks `ready` 64 times between two reads of the clock, because a read costs more than a check.
 fn spin_until(ready: &mut impl FnMut() -> bool, deadline: Option<Instant>) -> bool {
     const LOOKS: u32 = 64;
     loop {
@@ -204,6 +193,9 @@ mod tests {
     use super::*;
     use std::sync::Arc;
     use std::sync::atomic::AtomicUsize;
+
+    /// Longer than any wait below takes, so that a lost wake-up fails the test.
+    const PATIENCE: Option<Duration> = Some(Duration::from_secs(600));
 
     #[test]
     fn a_wait_that_is_ready_does_not_sleep() {
@@ -234,7 +226,8 @@ mod tests {
         let answering = std::thread::spawn(move || {
             let (ask, count, answer) = &*other;
             for turn in 0..TURNS {
-                assert!(ask.wait(|| count.load(Ordering::Acquire) == 2 * turn + 1, None));
+                let asked = || count.load(Ordering::Acquire) == 2 * turn + 1;
+                assert!(ask.wait(asked, PATIENCE), "question {turn} did not wake");
                 count.fetch_add(1, Ordering::Release);
                 answer.ring();
             }
@@ -243,22 +236,29 @@ mod tests {
         for turn in 0..TURNS {
             count.fetch_add(1, Ordering::Release);
             ask.ring();
-            assert!(answer.wait(|| count.load(Ordering::Acquire) == 2 * turn + 2, None));
+            let answered = || count.load(Ordering::Acquire) == 2 * turn + 2;
+            assert!(
+                answer.wait(answered, PATIENCE),
+                "answer {turn} did not wake"
+            );
         }
         answering.join().unwrap();
     }
 
     #[test]
-    fn one_ring_wakes_all_who_wait() {
+    fn one_ring_wakes_all_waiters() {
         let shared = Arc::new((Bell::new(), AtomicBool::new(false)));
         let waiting: Vec<_> = (0..3)
             .map(|_| {
                 let shared = Arc::clone(&shared);
-                std::thread::spawn(move || shared.0.wait(|| shared.1.load(Ordering::Acquire), None))
+                std::thread::spawn(move || {
+                    shared.0.wait(|| shared.1.load(Ordering::Acquire), PATIENCE)
+                })
             })
             .collect();
         shared.1.store(true, Ordering::Release);
         shared.0.ring();
-        assert!(waiting.into_iter().all(|thread| thread.join().unwrap()));
+        let woken = |thread: std::thread::JoinHandle<bool>| thread.join().unwrap();
+        assert!(waiting.into_iter().all(woken), "a waiter was not woken");
     }
 }

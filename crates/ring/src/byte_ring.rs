@@ -1,4 +1,4 @@
-//! The last bytes of a source's raw output, for any number of readers, each with its own place.
+//! The last bytes of a source's raw output, for any number of readers, each at a position of its own.
 //!
 //! Bytes are counted from the first one ever written. Byte `n` lies at `n % capacity` until byte `n + capacity`
 //! replaces it:
@@ -9,23 +9,22 @@
 //!                  └───────────┴────────────┘
 //! ```
 //!
-//! A writer never waits for readers; one that fell behind `oldest` is told how much it missed and goes on from
-//! there. One lock guards it all, held for no longer than a copy of 64 KiB: a source writes blocks, not single bytes.
-//!
-//! Lines, text and storage are left to whoever reads.
+//! A writer never waits for readers. A reader that fell behind `oldest` gets the number of bytes it missed and goes on
+//! from there. One lock guards it all, held for no longer than a copy of 64 KiB: a source writes blocks, not single
+//! bytes. Lines, text and storage are the reader's concern.
 
 use std::fmt;
 use std::io;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::bell::deadline;
 use crate::error::ConfigError;
+use crate::sync::{Arc, Condvar, Mutex, MutexGuard, lock, wait_notified};
 
-/// The most bytes that are copied under one lock.
+/// Bytes copied under one hold of the lock, at most.
 const COPY_MAX: usize = 64 * 1024;
 
-/// The last bytes that were written into it. Clones are handles to the same ring; thread-safe.
+/// Keeps the last `capacity` bytes written to it. Clones are handles to the same ring; thread-safe.
 ///
 /// ```
 /// use std::io::Write;
@@ -37,19 +36,19 @@ const COPY_MAX: usize = 64 * 1024;
 /// ```
 #[derive(Clone)]
 pub struct ByteRing {
-    shared: Arc<Shared>,
+    shared: Arc<SharedRing>,
 }
 
-struct Shared {
-    state: Mutex<State>,
-    /// Notified after each write and at the close.
+struct SharedRing {
+    ring: Mutex<RingBytes>,
+    /// Notified after each write and by `close`.
     changed: Condvar,
 }
 
-struct State {
-    /// As long as the capacity.
+struct RingBytes {
+    /// As many bytes as the capacity of the ring.
     bytes: Box<[u8]>,
-    /// How many bytes were ever written.
+    /// Number of bytes ever written.
     written: u64,
     closed: bool,
 }
@@ -63,20 +62,20 @@ impl ByteRing {
         if capacity == 0 {
             return Err(ConfigError::NoBytes);
         }
-        let state = State {
+        let ring = RingBytes {
             bytes: vec![0; capacity].into_boxed_slice(),
             written: 0,
             closed: false,
         };
         Ok(ByteRing {
-            shared: Arc::new(Shared {
-                state: Mutex::new(state),
+            shared: Arc::new(SharedRing {
+                ring: Mutex::new(ring),
                 changed: Condvar::new(),
             }),
         })
     }
 
-    /// A reader that begins with the oldest byte still here.
+    /// A reader that begins with the oldest byte kept.
     pub fn reader(&self) -> ByteReader {
         let next = self.shared.lock().oldest();
         ByteReader {
@@ -103,17 +102,17 @@ impl ByteRing {
         tail
     }
 
-    /// How many bytes were ever written, also those that are overwritten by now.
+    /// Number of bytes ever written, including those overwritten since.
     pub fn total_written(&self) -> u64 {
         self.shared.lock().written
     }
 
-    /// How many bytes it keeps.
+    /// Number of bytes it keeps.
     pub fn capacity(&self) -> usize {
         self.shared.lock().bytes.len()
     }
 
-    /// Says that the output is complete. Readers read what is left and are then told; later writes fail.
+    /// Marks the output as complete. Readers get what is left, then [`ByteRead::Closed`]; later writes fail.
     pub fn close(&self) {
         self.shared.lock().closed = true;
         self.shared.changed.notify_all();
@@ -171,36 +170,35 @@ impl fmt::Debug for ByteRing {
     }
 }
 
-impl Shared {
-    fn lock(&self) -> MutexGuard<'_, State> {
-        // Nothing can panic between two changes that belong together, so a poisoned state is whole.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+impl SharedRing {
+    fn lock(&self) -> MutexGuard<'_, RingBytes> {
+        lock(&self.ring)
     }
 }
 
-impl State {
-    /// The first byte that was not overwritten.
+impl RingBytes {
+    /// Position of the oldest byte not yet overwritten.
     fn oldest(&self) -> u64 {
         self.written.saturating_sub(self.bytes.len() as u64)
     }
 
-    /// Where byte `position` lies.
-    fn place(&self, position: u64) -> usize {
+    /// Index in `bytes` of the byte at `position`.
+    fn index(&self, position: u64) -> usize {
         (position % self.bytes.len() as u64) as usize
     }
 
     fn append(&mut self, bytes: &[u8]) {
         let kept = &bytes[bytes.len().saturating_sub(self.bytes.len())..];
-        let start = self.place(self.written + (bytes.len() - kept.len()) as u64);
+        let start = self.index(self.written + (bytes.len() - kept.len()) as u64);
         let (front, back) = kept.split_at(kept.len().min(self.bytes.len() - start));
         self.bytes[start..start + front.len()].copy_from_slice(front);
         self.bytes[..back.len()].copy_from_slice(back);
         self.written += bytes.len() as u64;
     }
 
-    /// Fills `into` with the bytes from `position` on, which must all be here.
+    /// Fills `into` with the bytes from `position` on. The ring must hold all of them.
     fn copy(&self, position: u64, into: &mut [u8]) {
-        let start = self.place(position);
+        let start = self.index(position);
         let (front, back) = into.split_at_mut(into.len().min(self.bytes.len() - start));
         front.copy_from_slice(&self.bytes[start..start + front.len()]);
         back.copy_from_slice(&self.bytes[..back.len()]);
@@ -213,9 +211,9 @@ impl State {
 pub enum ByteRead {
     /// This many bytes were put at the front of the buffer; 0 only for an empty buffer.
     Bytes(usize),
-    /// The writer was faster: this many bytes are lost to this reader. The next read goes on behind them.
+    /// The writer overtook this reader, which has lost `missed` bytes. The next read goes on behind them.
     Overtaken {
-        /// Bytes between the last one read and the oldest one here.
+        /// Bytes between the last one read and the oldest one kept.
         missed: u64,
     },
     /// Nothing new so far.
@@ -224,24 +222,25 @@ pub enum ByteRead {
     Closed,
 }
 
-/// Reads a [`ByteRing`] from a place of its own. A clone goes on from the same place. Other readers do not notice it.
+/// Reads a [`ByteRing`] from a position of its own, independent of other readers. A clone goes on from the same
+/// position.
 #[derive(Clone)]
 pub struct ByteReader {
-    shared: Arc<Shared>,
-    /// The next byte to read.
+    shared: Arc<SharedRing>,
+    /// Position of the next byte to read.
     next: u64,
 }
 
 impl ByteReader {
-    /// Reads what is there, without waiting for a writer.
+    /// Reads what is available, without waiting for a writer.
     pub fn try_read(&mut self, buffer: &mut [u8]) -> ByteRead {
         let shared = Arc::clone(&self.shared);
         let state = shared.lock();
         self.read_from(&state, buffer)
     }
 
-    /// Reads what is there; if nothing is, waits for some, for the end, or until `timeout` has passed (`None`: no
-    /// limit), which gives [`ByteRead::Empty`].
+    /// Reads what is available. If nothing is, waits for bytes or the close, and returns [`ByteRead::Empty`] once
+    /// `timeout` has passed (`None`: no limit).
     pub fn read(&mut self, buffer: &mut [u8], timeout: Option<Duration>) -> ByteRead {
         let deadline = deadline(timeout);
         let shared = Arc::clone(&self.shared);
@@ -251,30 +250,19 @@ impl ByteReader {
             if found != ByteRead::Empty {
                 return found;
             }
-            state =
-                match deadline.map(|deadline| deadline.saturating_duration_since(Instant::now())) {
-                    None => shared
-                        .changed
-                        .wait(state)
-                        .unwrap_or_else(PoisonError::into_inner),
-                    Some(Duration::ZERO) => return ByteRead::Empty,
-                    Some(left) => {
-                        shared
-                            .changed
-                            .wait_timeout(state, left)
-                            .unwrap_or_else(PoisonError::into_inner)
-                            .0
-                    }
-                };
+            state = match wait_notified(&shared.changed, state, deadline) {
+                Some(woken) => woken,
+                None => return ByteRead::Empty,
+            };
         }
     }
 
-    /// The place of the next byte it reads, counted from the first byte ever written.
+    /// Position of the next byte to read, counted from the first byte ever written.
     pub fn position(&self) -> u64 {
         self.next
     }
 
-    fn read_from(&mut self, state: &State, buffer: &mut [u8]) -> ByteRead {
+    fn read_from(&mut self, state: &RingBytes, buffer: &mut [u8]) -> ByteRead {
         let oldest = state.oldest();
         if self.next < oldest {
             let missed = oldest - self.next;

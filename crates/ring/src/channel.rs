@@ -1,29 +1,29 @@
 //! A channel: the lanes of its producers, whether it is closed, and the bell of its consumer.
 //!
-//! What producers and consumer share is read on every push and written only when a producer comes or goes or the
-//! channel closes, so it stays in every core's cache. New lanes are left in a registry under a lock, with a counter
-//! beside it that tells the consumer to look there.
+//! `SharedChannel` is read on every push and written only when a producer joins or leaves or the channel closes, so it
+//! stays in every core's cache. New lanes wait in a registry under a lock; a counter beside it lets the consumer see
+//! without the lock that there are some.
 //!
-//! The order in which a close, a clone and a push meet is settled by the registry's lock and the seal of each lane
-//! (`lane`). What a push does is in `producer`, what a read does in `consumer`.
+//! The registry's lock and the seal of each lane (`lane`) order a close, a clone and a push that race each other. What
+//! a push does is in `producer`, what a read does in `consumer`.
 
 use std::fmt;
 use std::sync::atomic::Ordering;
 
 use crate::bell::Bell;
-use crate::config::{Backpressure, Config};
+use crate::config::{Backpressure, ChannelConfig};
 use crate::consumer::Consumer;
 use crate::error::ConfigError;
-use crate::lane::{Lane, LaneReader, LaneWriter, lane};
+use crate::lane::{LaneReader, LaneWriter, SharedLane, lane};
 use crate::producer::Producer;
 use crate::sync::{Arc, AtomicBool, AtomicUsize, Mutex, lock};
 
-/// Names one producer's lane within its channel; counts from 0 in the order the producers were made.
+/// Identifies one producer's lane within its channel: numbered from 0 in the order the producers were made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct LaneId(u64);
 
 impl LaneId {
-    /// The lane's number, from 0.
+    /// The lane's number, counted from 0.
     pub fn get(self) -> u64 {
         self.0
     }
@@ -39,7 +39,7 @@ impl fmt::Display for LaneId {
 ///
 /// # Errors
 /// If the capacity is not a power of two of at least 2, or does not fit into memory.
-pub fn channel<T: Send>(config: Config) -> Result<(Producer<T>, Consumer<T>), ConfigError> {
+pub fn channel<T: Send>(config: ChannelConfig) -> Result<(Producer<T>, Consumer<T>), ConfigError> {
     channel_with_bell(config, Arc::new(Bell::new()))
 }
 
@@ -48,11 +48,11 @@ pub fn channel<T: Send>(config: Config) -> Result<(Producer<T>, Consumer<T>), Co
 /// # Errors
 /// If the capacity is not a power of two of at least 2, or does not fit into memory.
 pub fn channel_with_bell<T: Send>(
-    config: Config,
+    config: ChannelConfig,
     bell: Arc<Bell>,
 ) -> Result<(Producer<T>, Consumer<T>), ConfigError> {
     config.check(size_of::<T>())?;
-    let shared = Arc::new(Shared {
+    let shared = Arc::new(SharedChannel {
         config,
         closed: AtomicBool::new(false),
         joined: AtomicUsize::new(0),
@@ -69,14 +69,14 @@ pub fn channel_with_bell<T: Send>(
     Ok((producer, Consumer::new(shared)))
 }
 
-/// What all ends of a channel share.
-pub(crate) struct Shared<T> {
-    pub(crate) config: Config,
+/// The part of a channel that its producers and its consumer share.
+pub(crate) struct SharedChannel<T> {
+    pub(crate) config: ChannelConfig,
     /// No push that starts after this was set is accepted.
     pub(crate) closed: AtomicBool,
-    /// How many lanes have ever been added; grows under the registry's lock.
+    /// Number of lanes ever added; grows under the registry's lock.
     pub(crate) joined: AtomicUsize,
-    /// Producers that live.
+    /// Number of producers not yet dropped.
     pub(crate) producers: AtomicUsize,
     pub(crate) bell: Arc<Bell>,
     registry: Mutex<Registry<T>>,
@@ -86,17 +86,17 @@ struct Registry<T> {
     next: LaneId,
     /// Reading ends that the consumer has not fetched yet.
     joining: Vec<(LaneId, LaneReader<T>)>,
-    /// The lanes whose producers live, to be woken by a close.
-    open: Vec<Arc<Lane<T>>>,
-    /// The consumer has seen the close, and takes no further lanes.
+    /// The lanes of producers not yet dropped: `close` wakes those that wait for space.
+    open: Vec<Arc<SharedLane<T>>>,
+    /// Whether the consumer has seen the close and takes no further lanes.
     sealed: bool,
 }
 
-impl<T> Shared<T> {
+impl<T> SharedChannel<T> {
     #[inline(always)]
     pub(crate) fn is_closed(&self) -> bool {
         // Relaxed: a push that misses a close is settled by the fences and the seal (see `lane`), and a thread that
-        // was told of the close in another way sees it by that way.
+        // learnt of the close in another way was synchronized by that way.
         self.closed.load(Ordering::Relaxed)
     }
 
@@ -110,7 +110,7 @@ impl<T> Shared<T> {
         registry.open.push(Arc::clone(&writer.lane));
         // Relaxed: it only counts; the decrement publishes.
         self.producers.fetch_add(1, Ordering::Relaxed);
-        // On a channel that is sealed every push fails, so the consumer need not know of the lane.
+        // On a sealed channel every push fails, so the consumer does not need the lane.
         if !registry.sealed {
             registry.joining.push((id, reader));
             // Release: pairs with the consumer's Acquire load in `admit`.
@@ -119,7 +119,7 @@ impl<T> Shared<T> {
         (id, writer)
     }
 
-    /// Takes a producer's lane off the books; its last values are already published.
+    /// Removes a producer's lane from the registry; its last values are already published.
     pub(crate) fn remove_lane(&self, writer: &LaneWriter<T>) {
         lock(&self.registry)
             .open
@@ -130,19 +130,19 @@ impl<T> Shared<T> {
         self.bell.ring();
     }
 
-    /// The reading ends that were added since the last call.
+    /// Takes the reading ends added since the last call.
     pub(crate) fn take_joining(&self) -> Vec<(LaneId, LaneReader<T>)> {
         std::mem::take(&mut lock(&self.registry).joining)
     }
 
-    /// As [`take_joining`](Self::take_joining), for the last time: from now on there are none.
+    /// As [`take_joining`](Self::take_joining), for the last time: seals the registry.
     pub(crate) fn take_last_joining(&self) -> Vec<(LaneId, LaneReader<T>)> {
         let mut registry = lock(&self.registry);
         registry.sealed = true;
         std::mem::take(&mut registry.joining)
     }
 
-    /// Closes the channel and wakes everyone who waits on it.
+    /// Closes the channel and wakes all threads that wait on it.
     pub(crate) fn close(&self) {
         // Release: pairs with the consumer's Acquire load, so that what the closer pushed before is read.
         self.closed.store(true, Ordering::Release);

@@ -1,8 +1,8 @@
-//! How a channel is made: the slots of a lane, what happens when they are full, and how a thread waits.
+//! The settings of a channel: the slots of a lane, what happens when they are full, and how a thread waits.
 //!
 //! These are the `buffer_size`, `backpressure` and `wait_strategy` of `CREATE SOURCE`; the engine parses them,
-//! this module holds their meaning and their defaults. A [`Config`] is checked once, when the channel is made;
-//! a clone of a producer gets a lane after the same config.
+//! this module defines their meaning and their defaults. `channel` checks a [`ChannelConfig`] once; a cloned producer
+//! gets a lane of the same config.
 
 use crate::error::ConfigError;
 
@@ -21,37 +21,37 @@ pub enum Backpressure {
 /// How a thread waits, both a consumer with nothing to read and a producer without space.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum WaitStrategy {
-    /// Never sleeps and never lets values gather: the least latency, and a whole core.
+    /// Never sleeps and never lets values gather: the least latency, at the price of a whole core.
     Spin,
-    /// Looks this many times, then a tenth as often while giving way to other threads, then sleeps as `Park` does.
-    /// So it answers fast when values flow and uses no CPU when they do not. It gives way so seldom because on a busy
-    /// machine each time may cost a whole time slice, where a sleeper is woken at once.
+    /// Spins for this many checks, yields to other threads for a tenth as many, then sleeps as `Park` does. Reacts fast
+    /// while values flow and uses no CPU while they do not. It yields that seldom because on a busy machine each yield
+    /// may cost a whole time slice, where a sleeping thread is woken at once.
     SpinYield(u32),
     /// Sleeps at once; the other side wakes it with a system call.
     Park,
 }
 
 impl Default for WaitStrategy {
-    /// `SpinYield(100)`.
+    /// `SpinYield(100)`: about ten microseconds before the first sleep.
     fn default() -> Self {
         WaitStrategy::SpinYield(100)
     }
 }
 
-/// How a channel is made.
+/// The settings of a channel and of each of its lanes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Config {
-    /// Values that a lane holds: a power of two, at least 2. 65,536 unless said otherwise.
+pub struct ChannelConfig {
+    /// Capacity of a lane, values: a power of two, at least 2. Default: 65,536.
     pub capacity: usize,
-    /// What `push` does when a lane is full.
+    /// What `push` does when a lane is full. Default: `Block`.
     pub backpressure: Backpressure,
-    /// How both sides wait.
+    /// How a consumer waits for values and a producer for space. Default: `SpinYield(100)`.
     pub wait: WaitStrategy,
 }
 
-impl Default for Config {
+impl Default for ChannelConfig {
     fn default() -> Self {
-        Config {
+        ChannelConfig {
             capacity: 65_536,
             backpressure: Backpressure::default(),
             wait: WaitStrategy::default(),
@@ -59,7 +59,7 @@ impl Default for Config {
     }
 }
 
-impl Config {
+impl ChannelConfig {
     /// Checks the capacity for values of `value_bytes` each.
     pub(crate) fn check(&self, value_bytes: usize) -> Result<(), ConfigError> {
         let capacity = self.capacity;

@@ -1,46 +1,46 @@
 //! The reading side of a channel: all lanes in turn, a run of values at a time.
 //!
-//! Each read is one sweep: every lane is looked at once and gives what it has, within the caller's limit. The next
+//! Each read is one sweep: it visits every lane once and takes what is there, within the caller's limit. The next
 //! sweep starts behind the lane that was served last, so no lane starves, and a sweep ends even if the producers
-//! never stop. Before it the consumer fetches lanes that were added, and after a close fixes the end of each lane.
-//! A lane whose producer is gone is let go when it is empty.
+//! never stop. Before a sweep the consumer fetches lanes that were added, and after a close it fixes the end of each
+//! lane. It removes an empty lane whose producer is gone.
 //!
-//! What a run of values is used for, and a watermark per lane, is the engine's business.
+//! What the values are used for, and a watermark per lane, is the engine's concern.
 
 use std::fmt;
 use std::sync::atomic::Ordering;
 
 use crate::barrier;
 use crate::bell::Bell;
-use crate::channel::{LaneId, Shared};
+use crate::channel::{LaneId, SharedChannel};
 use crate::config::WaitStrategy;
-use crate::lane::{LaneReader, Run};
+use crate::lane::{LaneReader, LaneRun};
 use crate::sync::{Arc, spin};
 
 /// Reads the values of all producers of a channel. Belongs to one thread at a time. Dropping it closes the channel
 /// and drops what was not read.
 pub struct Consumer<T> {
-    shared: Arc<Shared<T>>,
+    shared: Arc<SharedChannel<T>>,
     lanes: Vec<(LaneId, LaneReader<T>)>,
-    /// Where in `lanes` the next sweep starts; may be past the end.
+    /// Index in `lanes` at which the next sweep starts; may be past the end.
     turn: usize,
-    /// The value of `Shared::joined` up to which lanes were fetched.
+    /// The value of `SharedChannel::joined` up to which lanes were fetched.
     joined: usize,
-    /// The channel was seen closed, and every lane in `lanes` is sealed.
+    /// Whether the channel was seen closed and every lane in `lanes` is sealed.
     sealed: bool,
-    /// Overwritten values of lanes that were let go.
+    /// Overwritten values of removed lanes.
     dropped: u64,
-    /// How many values the last sweep gave; 0 once that was waited for.
+    /// Number of values the last sweep took; 0 once `wait` has let more gather.
     last: usize,
 }
 
-/// A sweep of fewer values than this is not worth a cache line.
+/// A sweep of fewer values than this is not worth taking the cache line from the writer.
 const FEW: usize = 256;
-/// How long to let values gather, in turns of the spin hint. None under loom, which explores no time.
+/// How long `wait` lets values gather, in turns of the spin hint. 0 under loom, which does not model time.
 const GATHER_TURNS: u32 = if cfg!(loom) { 0 } else { 32 };
 
 impl<T> Consumer<T> {
-    pub(crate) fn new(shared: Arc<Shared<T>>) -> Consumer<T> {
+    pub(crate) fn new(shared: Arc<SharedChannel<T>>) -> Consumer<T> {
         Consumer {
             shared,
             lanes: Vec::new(),
@@ -52,20 +52,24 @@ impl<T> Consumer<T> {
         }
     }
 
-    /// Hands out up to `max` values, in runs of one lane each; returns how many. 0 means that nothing was there.
+    /// Hands out up to `max` values, in runs of one lane each; returns how many. 0 means that the channel was empty.
     ///
-    /// What `take` leaves of a run is dropped. Does not wait. A value is moved out of the ring only when the run's
-    /// iterator yields it; the slots of a run are given back to the producer when the run ends.
-    pub fn drain_runs(&mut self, max: usize, mut take: impl FnMut(LaneId, Run<'_, T>)) -> usize {
+    /// Drops the values of a run that `take` does not consume. Does not wait. A value is moved out of the ring only
+    /// when the run's iterator yields it; the end of a run gives its slots back to the producer.
+    pub fn drain_runs(
+        &mut self,
+        max: usize,
+        mut take: impl FnMut(LaneId, LaneRun<'_, T>),
+    ) -> usize {
         self.sweep(max, |id, lane, count| take(id, lane.run(count)))
     }
 
-    /// Hands out up to `max` values one by one; returns how many. 0 means that nothing was there. Does not wait.
+    /// Hands out up to `max` values one by one; returns how many. 0 means that the channel was empty. Does not wait.
     pub fn drain(&mut self, max: usize, mut take: impl FnMut(T)) -> usize {
         self.sweep(max, |_, lane, count| lane.run(count).for_each(&mut take))
     }
 
-    /// Appends up to `max` values to `into`; returns how many. 0 means that nothing was there. Does not wait.
+    /// Appends up to `max` values to `into`; returns how many. 0 means that the channel was empty. Does not wait.
     pub fn drain_into(&mut self, into: &mut Vec<T>, max: usize) -> usize {
         self.sweep(max, |_, lane, count| lane.read_into(count, into))
     }
@@ -88,7 +92,7 @@ impl<T> Consumer<T> {
             let (id, lane) = &mut self.lanes[self.turn];
             let mut count = lane.ready(left);
             if count == 0 && lane.is_finished() {
-                self.let_go(self.turn);
+                self.remove_lane(self.turn);
                 continue;
             }
             self.turn += 1;
@@ -131,28 +135,28 @@ impl<T> Consumer<T> {
         self.sealed = true;
     }
 
-    fn let_go(&mut self, place: usize) {
-        let (_, lane) = self.lanes.remove(place);
+    fn remove_lane(&mut self, at: usize) {
+        let (_, lane) = self.lanes.remove(at);
         self.dropped += lane.dropped();
     }
 
-    /// Whether there is nothing to read now.
+    /// Whether no value can be read now.
     pub fn is_empty(&mut self) -> bool {
         self.admit();
         self.lanes.iter_mut().all(|(_, lane)| lane.ready(1) == 0)
     }
 
-    /// Values that can be read now.
+    /// Number of values that can be read now.
     pub fn len(&mut self) -> usize {
         self.admit();
         self.lanes.iter_mut().map(|(_, lane)| lane.len()).sum()
     }
 
-    /// Whether no further value can be pushed: the channel was closed, or all producers are gone. There may be values
+    /// Whether no further value can be pushed: the channel was closed, or all producers are gone. Unread values may be
     /// left. Once true it stays true.
     pub fn is_closed(&self) -> bool {
-        // Acquire, both: pair with the Release of `close` and of `remove_lane`, so that after this a look into the
-        // lanes finds all there will ever be.
+        // Acquire, both: pair with the Release of `close` and of `remove_lane`, so that a read of
+        // the lanes after this finds all values there will ever be.
         self.shared.closed.load(Ordering::Acquire)
             || self.shared.producers.load(Ordering::Acquire) == 0
     }
@@ -162,20 +166,20 @@ impl<T> Consumer<T> {
         self.is_closed() && self.is_empty()
     }
 
-    /// The lanes from which values may still come: those of living producers, and of gone ones that are not yet
-    /// empty. After a close, those that are not yet empty.
+    /// The lanes from which values may still come: those whose producer exists, and those not yet empty. After a close,
+    /// only those not yet empty.
     pub fn lanes(&mut self) -> impl ExactSizeIterator<Item = LaneId> {
         self.admit();
-        for place in (0..self.lanes.len()).rev() {
-            if self.lanes[place].1.is_finished() {
-                self.let_go(place);
+        for at in (0..self.lanes.len()).rev() {
+            if self.lanes[at].1.is_finished() {
+                self.remove_lane(at);
             }
         }
         self.lanes.iter().map(|(id, _)| *id)
     }
 
-    /// Values of all lanes, also of those that are gone, that were dropped by
-    /// [`Backpressure::DropOldest`](crate::Backpressure::DropOldest).
+    /// Number of values that [`Backpressure::DropOldest`](crate::Backpressure::DropOldest) has dropped, in all lanes
+    /// and including lanes that are gone.
     pub fn dropped(&mut self) -> u64 {
         self.admit();
         self.dropped
@@ -186,7 +190,7 @@ impl<T> Consumer<T> {
                 .sum::<u64>()
     }
 
-    /// Waits, as the strategy says, until there is something to read or nothing will come; true if there is something.
+    /// Waits, by the channel's [`WaitStrategy`], until there is a value to read (true) or none will ever come (false).
     pub fn wait(&mut self) -> bool {
         self.let_gather();
         if !self.is_empty() {
@@ -194,14 +198,14 @@ impl<T> Consumer<T> {
         }
         let (bell, strategy) = (Arc::clone(&self.shared.bell), self.shared.config.wait);
         bell.wait_as(strategy, || !self.is_empty() || self.is_closed(), None);
-        // A close may have come between the two looks; what was pushed before it is found by a third.
+        // A close may have come between the two checks; a third finds what was pushed before it.
         !self.is_empty()
     }
 
     /// Gives the producers half a microsecond when the last read found only a few values.
     ///
     /// A reader that has caught up takes the cache line of the tail away from the writer at every value; between two
-    /// cores that makes a push of 64 bytes several times as dear. `Spin` does without: it asks for the least latency.
+    /// cores that makes a push of 64 bytes several times as expensive. `Spin` does without, for the least latency.
     fn let_gather(&mut self) {
         if self.shared.config.wait != WaitStrategy::Spin && (1..FEW).contains(&self.last) {
             (0..GATHER_TURNS).for_each(|_| spin());
@@ -209,7 +213,7 @@ impl<T> Consumer<T> {
         self.last = 0;
     }
 
-    /// Closes the channel: later pushes fail, and what is left can be read.
+    /// Closes the channel: later pushes fail, and unread values can still be read.
     pub fn close(&self) {
         self.shared.close();
     }
@@ -224,7 +228,7 @@ impl<T> Drop for Consumer<T> {
     fn drop(&mut self) {
         self.shared.close();
         self.admit();
-        // Each lane drops what is left in it; the producers hold the lanes, so do it now.
+        // The producers keep the lanes allocated, so the unread values are dropped here.
         while self.drain(usize::MAX, drop) > 0 {}
     }
 }

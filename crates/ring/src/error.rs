@@ -1,12 +1,12 @@
 //! What can go wrong: a wrong capacity, a lane that is full, a channel that is closed.
 //!
-//! A push that fails gives its value back, so nothing is lost here. The errors are written by hand rather than
-//! derived because this crate has no dependencies.
+//! A push that fails gives its value back. The errors are written by hand rather than derived because this crate has no
+//! dependencies.
 
 use std::error::Error;
 use std::fmt;
 
-/// A [`Config`](crate::Config) or a byte ring's size that cannot be built.
+/// A [`ChannelConfig`](crate::ChannelConfig) or byte ring size with which nothing can be built.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ConfigError {
@@ -19,7 +19,7 @@ pub enum ConfigError {
     TooLarge {
         /// The capacity that was asked for.
         capacity: usize,
-        /// The size of one value.
+        /// Size of one value, bytes.
         value_bytes: usize,
     },
     /// A byte ring of 0 bytes.
@@ -57,17 +57,17 @@ impl fmt::Display for ConfigError {
 
 impl Error for ConfigError {}
 
-/// Why a value was not taken; it is in the error.
+/// Why a push failed, with the value that was not pushed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PushError<T> {
-    /// The channel was closed, or its consumer is gone. No later push will succeed.
+    /// The channel was closed, or its consumer dropped. No later push will succeed.
     Closed(T),
     /// The lane is full. A later push may succeed.
     Full(T),
 }
 
 impl<T> PushError<T> {
-    /// The value that was not taken.
+    /// Returns the value that was not pushed.
     pub fn into_inner(self) -> T {
         match self {
             PushError::Closed(value) | PushError::Full(value) => value,
@@ -86,23 +86,23 @@ impl<T> fmt::Display for PushError<T> {
 
 impl<T: fmt::Debug> Error for PushError<T> {}
 
-/// Why not all values of a slice were taken. The first `accepted` of them were, and will be read.
+/// Why only the first `accepted` values of a slice were pushed. The consumer will read those.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PushSliceError {
-    /// The channel was closed, or its consumer is gone.
+    /// The channel was closed, or its consumer dropped.
     Closed {
-        /// How many values from the front of the slice were taken.
+        /// Number of values pushed, from the front of the slice.
         accepted: usize,
     },
     /// The lane is full and the policy is [`Reject`](crate::Backpressure::Reject).
     Full {
-        /// How many values from the front of the slice were taken.
+        /// Number of values pushed, from the front of the slice.
         accepted: usize,
     },
 }
 
 impl PushSliceError {
-    /// How many values from the front of the slice were taken.
+    /// Number of values pushed, from the front of the slice.
     pub fn accepted(&self) -> usize {
         match *self {
             PushSliceError::Closed { accepted } | PushSliceError::Full { accepted } => accepted,

@@ -17,16 +17,16 @@
 //!
 //! **Closing.** A push that runs into a close must be either read or given back. The writer publishes, then looks
 //! whether the channel was closed; the reader sees the close, runs the heavy fence, then *seals* the lane at the
-//! tail it finds. If the writer saw no close, the reader sees its value. If it did, the seal, taken under a lock by
-//! whoever comes first, decides: what lies above it the writer takes back.
+//! tail it finds. If the writer saw no close, the reader sees its value. If it did, the seal decides, which the first
+//! of the two sides takes under a lock: the writer takes back what lies above it.
 //!
-//! Who waits for what, and what a closed channel is, is `channel`'s business.
+//! What a closed channel is, and who waits for what, is in `channel`.
 
 mod reader;
 mod writer;
 
 pub(crate) use reader::LaneReader;
-pub use reader::Run;
+pub use reader::LaneRun;
 pub(crate) use writer::LaneWriter;
 
 use std::sync::atomic::Ordering;
@@ -35,8 +35,8 @@ use crate::bell::Bell;
 use crate::slots::Slots;
 use crate::sync::{Arc, AtomicBool, AtomicUsize, CachePadded, Mutex, lock};
 
-/// What the two ends of a lane share.
-pub(crate) struct Lane<T> {
+/// The part of a lane that its two ends share.
+pub(crate) struct SharedLane<T> {
     slots: Slots<T>,
     /// Whether the writer may take the oldest value to make room.
     overwrites: bool,
@@ -45,28 +45,28 @@ pub(crate) struct Lane<T> {
     head: CachePadded<AtomicUsize>,
     /// Everything below was taken, or is being taken, by one of the two sides. Only in a lane that overwrites.
     claim: CachePadded<AtomicUsize>,
-    /// The index where the lane ends for good, once the channel is closed and one side has said so.
+    /// The index where the lane ends for good; set by the first side that calls `seal` after the channel was closed.
     seal: Mutex<Option<usize>>,
-    /// Rung when `head` moves.
+    /// The reader rings it when `head` moves.
     pub(crate) space: Bell,
 }
 
 struct WriterSide {
     /// Everything below was written. Stored by the writer.
     tail: AtomicUsize,
-    /// The writer is gone: `tail` will not move again.
+    /// Whether the writer was dropped: `tail` will not move again.
     gone: AtomicBool,
 }
 
 // SAFETY: a slot is touched by one thread at a time, handed over with Release stores and Acquire loads of the indices
 // (see the head of the file; loom checks it); so sharing the lane moves values of `T` between threads and no more.
-unsafe impl<T: Send> Sync for Lane<T> {}
+unsafe impl<T: Send> Sync for SharedLane<T> {}
 // SAFETY: the lane owns its values, and its slots are plain memory.
-unsafe impl<T: Send> Send for Lane<T> {}
+unsafe impl<T: Send> Send for SharedLane<T> {}
 
 /// A lane of `capacity` values and its two ends; each end belongs to one thread at a time.
 pub(crate) fn lane<T>(capacity: usize, overwrites: bool) -> (LaneWriter<T>, LaneReader<T>) {
-    let lane = Arc::new(Lane {
+    let lane = Arc::new(SharedLane {
         slots: Slots::new(capacity),
         overwrites,
         writer: CachePadded(WriterSide {
@@ -81,15 +81,15 @@ pub(crate) fn lane<T>(capacity: usize, overwrites: bool) -> (LaneWriter<T>, Lane
     (LaneWriter::new(Arc::clone(&lane)), LaneReader::new(lane))
 }
 
-impl<T> Lane<T> {
-    /// Where the lane ends for good; decides it now if that was not done yet. Called when the channel is closed.
+impl<T> SharedLane<T> {
+    /// The index where the lane ends for good; the first call, after the channel was closed, decides it.
     fn seal(&self) -> usize {
         // Acquire: pairs with the writer's Release store of `tail`, so what is below the seal can be read.
         *lock(&self.seal).get_or_insert_with(|| self.writer.tail.load(Ordering::Acquire))
     }
 }
 
-impl<T> Drop for Lane<T> {
+impl<T> Drop for SharedLane<T> {
     fn drop(&mut self) {
         // Relaxed: both ends are gone, and dropping the last `Arc` has put all they did before this.
         let tail = self.writer.tail.load(Ordering::Relaxed);

@@ -1,15 +1,15 @@
 //! The writing side of a channel: one lane per producer, and what happens when it is full or closed.
 //!
-//! A push is: is it closed, is there room, write the slot, publish the tail, light fence, was it closed meanwhile,
-//! does the consumer sleep. Everything else is off that path, in functions marked cold.
+//! A push: check for a close, check for room, write the slot, publish the tail, light fence, wake the consumer if it
+//! sleeps, check for a close again. Everything else is off that path, in functions marked cold.
 //!
-//! Whether a value that met a close was accepted is decided by the lane's seal, so `Ok` always means that the
-//! consumer will see the value, unless it is dropped or the policy overwrites.
+//! The lane's seal decides whether a push that raced a close was accepted, so `Ok` always means that the consumer will
+//! see the value, unless the consumer is dropped or the policy overwrites.
 
 use std::fmt;
 
 use crate::barrier;
-use crate::channel::{LaneId, Shared};
+use crate::channel::{LaneId, SharedChannel};
 use crate::config::Backpressure;
 use crate::error::{PushError, PushSliceError};
 use crate::lane::LaneWriter;
@@ -22,19 +22,20 @@ use crate::sync::{Arc, spin, yield_now};
 pub struct Producer<T> {
     writer: LaneWriter<T>,
     id: LaneId,
-    shared: Arc<Shared<T>>,
+    shared: Arc<SharedChannel<T>>,
 }
 
 impl<T> Producer<T> {
-    pub(crate) fn join(shared: Arc<Shared<T>>) -> Producer<T> {
+    pub(crate) fn join(shared: Arc<SharedChannel<T>>) -> Producer<T> {
         let (id, writer) = shared.add_lane();
         Producer { writer, id, shared }
     }
 
-    /// Pushes a value. When the lane is full it waits, drops the oldest value or fails, as the policy says.
+    /// Pushes a value. If the lane is full it waits, drops the oldest value or fails, by the channel's
+    /// [`Backpressure`].
     ///
     /// # Errors
-    /// [`PushError::Closed`] after a close or when the consumer is gone; [`PushError::Full`] under
+    /// [`PushError::Closed`] after a close or when the consumer was dropped; [`PushError::Full`] under
     /// [`Backpressure::Reject`]. Both give the value back.
     #[inline]
     pub fn push(&self, value: T) -> Result<(), PushError<T>> {
@@ -45,14 +46,14 @@ impl<T> Producer<T> {
         if !self.writer.has_room() {
             match self.make_room() {
                 Ok(()) => {}
-                Err(Refusal::Closed) => return Err(PushError::Closed(value)),
-                Err(Refusal::Full) => return Err(PushError::Full(value)),
+                Err(NoRoom::Closed) => return Err(PushError::Closed(value)),
+                Err(NoRoom::Full) => return Err(PushError::Full(value)),
             }
         }
         self.write(value)
     }
 
-    /// Pushes a value if there is space; never waits and never drops another value, whatever the policy.
+    /// Pushes a value if there is space; never waits and never drops another value, under any policy.
     ///
     /// # Errors
     /// [`PushError::Closed`] or [`PushError::Full`]. Both give the value back.
@@ -67,11 +68,11 @@ impl<T> Producer<T> {
         self.write(value)
     }
 
-    /// Pushes clones of all values in order, under the policy of [`push`](Self::push). The consumer sees those that
-    /// fit at the same moment, by one atomic store.
+    /// Pushes clones of all values in order, under the policy of [`push`](Self::push). One atomic store publishes all
+    /// values that fit at once.
     ///
     /// # Errors
-    /// As [`push`](Self::push); the error says how many values from the front were accepted.
+    /// As [`push`](Self::push), with the number of values pushed from the front of the slice.
     ///
     /// # Panics
     /// If a `clone` panics; the values before it are pushed.
@@ -91,8 +92,8 @@ impl<T> Producer<T> {
                 Ok(())
             } {
                 Ok(()) => {}
-                Err(Refusal::Closed) => return Err(PushSliceError::Closed { accepted }),
-                Err(Refusal::Full) => return Err(PushSliceError::Full { accepted }),
+                Err(NoRoom::Closed) => return Err(PushSliceError::Closed { accepted }),
+                Err(NoRoom::Full) => return Err(PushSliceError::Full { accepted }),
             }
             let fits = self.writer.room(rest.len()).min(rest.len());
             self.writer.write_clones(&rest[..fits]);
@@ -111,25 +112,25 @@ impl<T> Producer<T> {
         self.writer.has_room()
     }
 
-    /// Values that this producer's lane holds.
+    /// Capacity of this producer's lane, values.
     pub fn capacity(&self) -> usize {
         self.writer.capacity()
     }
 
-    /// This producer's lane.
+    /// Identifies the lane of this producer to the consumer.
     pub fn lane(&self) -> LaneId {
         self.id
     }
 
-    /// How many producers live; any thread may change it at any time.
+    /// Number of producers not yet dropped; any thread may change it at any time.
     pub fn lanes(&self) -> usize {
-        // Relaxed: a number for people.
+        // Relaxed: a statistic; nothing depends on its order.
         self.shared
             .producers
             .load(std::sync::atomic::Ordering::Relaxed)
     }
 
-    /// Values of this producer's lane that were dropped by [`Backpressure::DropOldest`].
+    /// Number of values that [`Backpressure::DropOldest`] has dropped from this producer's lane.
     pub fn dropped(&self) -> u64 {
         self.writer.dropped()
     }
@@ -157,7 +158,7 @@ impl<T> Producer<T> {
         }
     }
 
-    /// Wakes the consumer if it sleeps; true if the channel was closed, so that what was written must be settled.
+    /// Wakes the consumer if it sleeps. True if the channel was closed: then `settle` must decide about the values.
     #[inline(always)]
     fn announce(&self) -> bool {
         // Orders the publishing of the tail before both loads; pairs with the heavy fences of `Bell` and of `admit`.
@@ -175,12 +176,12 @@ impl<T> Producer<T> {
         }
     }
 
-    /// Makes room in a full lane, as the policy says.
+    /// Makes room in a full lane, by the channel's policy.
     #[cold]
     #[inline(never)]
-    fn make_room(&self) -> Result<(), Refusal> {
+    fn make_room(&self) -> Result<(), NoRoom> {
         match self.shared.config.backpressure {
-            Backpressure::Reject => return Err(Refusal::Full),
+            Backpressure::Reject => return Err(NoRoom::Full),
             Backpressure::DropOldest => self.drop_oldest(),
             Backpressure::Block => {
                 let room = || self.writer.has_room() || self.shared.is_closed();
@@ -193,14 +194,14 @@ impl<T> Producer<T> {
         if self.writer.has_room() {
             Ok(())
         } else {
-            Err(Refusal::Closed)
+            Err(NoRoom::Closed)
         }
     }
 
     /// Takes the oldest value and drops it. There is room afterwards unless the channel was closed.
     fn drop_oldest(&self) {
         let mut turns = 0u32;
-        // The reader is in the way only while it moves one value out, unless it was put to sleep right there.
+        // The reader holds the slot only while it moves one value out, unless it was preempted right there.
         while !self.writer.has_room() && !self.shared.is_closed() {
             if let Some(oldest) = self.writer.take_oldest() {
                 // There is room already, so a `drop` that panics leaves the lane whole.
@@ -216,8 +217,8 @@ impl<T> Producer<T> {
     }
 }
 
-/// Why a value finds no room.
-enum Refusal {
+/// Why there is no room for a value.
+enum NoRoom {
     Closed,
     Full,
 }

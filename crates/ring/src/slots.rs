@@ -1,16 +1,15 @@
 //! The memory of a lane: a power of two of slots that may or may not hold a value.
 //!
-//! A slot is addressed by a running index; its place is `index & mask`. The memory starts on a cache line of its
-//! own, and pages that were never written are not yet taken from the system.
+//! A slot is addressed by a running index and lies at `index & mask`. The memory starts on a cache line of its own; the
+//! system backs a page only once it is written.
 //!
-//! Nothing here knows which slots hold values: that is the lane's indices, and every function here is unsafe for
-//! that reason. Dropping `Slots` frees the memory and drops no value. Under loom each slot is a cell that reports
-//! two threads touching it at once.
+//! Only the lane's indices show which slots hold values, so every access here is unsafe. Dropping `Slots` frees the
+//! memory and drops no value. Under loom each slot is a cell that reports two threads touching it at once.
 
 #[cfg(not(loom))]
 pub(crate) use flat::Slots;
 #[cfg(loom)]
-pub(crate) use watched::Slots;
+pub(crate) use watched::WatchedSlots as Slots;
 
 #[cfg(not(loom))]
 mod flat {
@@ -19,7 +18,7 @@ mod flat {
     use std::ptr::NonNull;
 
     pub(crate) struct Slots<T> {
-        /// Room for `mask + 1` values.
+        /// The first of `mask + 1` slots.
         start: NonNull<T>,
         mask: usize,
         /// Drops of `T` may happen through this.
@@ -33,7 +32,7 @@ mod flat {
     }
 
     impl<T> Slots<T> {
-        /// Room for `capacity` values, a power of two that `Config::check` let through.
+        /// Room for `capacity` values, a power of two that `ChannelConfig::check` let through.
         pub(crate) fn new(capacity: usize) -> Slots<T> {
             debug_assert!(capacity.is_power_of_two());
             let layout = layout::<T>(capacity);
@@ -140,13 +139,13 @@ mod watched {
     use loom::cell::UnsafeCell;
     use std::mem::MaybeUninit;
 
-    pub(crate) struct Slots<T> {
+    pub(crate) struct WatchedSlots<T> {
         cells: Box<[UnsafeCell<MaybeUninit<T>>]>,
     }
 
-    impl<T> Slots<T> {
-        pub(crate) fn new(capacity: usize) -> Slots<T> {
-            Slots {
+    impl<T> WatchedSlots<T> {
+        pub(crate) fn new(capacity: usize) -> WatchedSlots<T> {
+            WatchedSlots {
                 cells: (0..capacity)
                     .map(|_| UnsafeCell::new(MaybeUninit::uninit()))
                     .collect(),

@@ -1,12 +1,13 @@
 //! The atomics, locks and cells of this crate: the standard ones, or loom's when it checks every interleaving.
 //!
-//! Everything that two threads share is taken from here, so that `RUSTFLAGS="--cfg loom"` swaps all of it at once.
-//! Also here, because it is about how memory is shared: [`CachePadded`], which keeps what one side writes away
-//! from what the other side writes.
+//! All state that two threads share is of these types, so `RUSTFLAGS="--cfg loom"` swaps all of it at once.
+//! [`CachePadded`] keeps what one side writes off the cache lines that the other side writes.
 //!
 //! The wait strategies, which decide when to call [`spin`] or [`yield_now`], are in `bell`.
 
 use std::ops::Deref;
+use std::sync::PoisonError;
+use std::time::Instant;
 
 #[cfg(not(loom))]
 mod real {
@@ -30,12 +31,27 @@ pub(crate) use real::*;
 ///
 /// Every critical section of this crate leaves its data whole at each point where it could unwind.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex
-        .lock()
-        .unwrap_or_else(std::sync::PoisonError::into_inner)
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Puts a value alone on its cache lines; 128 bytes, because x86 fetches lines in pairs.
+/// Waits until `condvar` is notified, or returns spuriously; `None` once `deadline` has passed (`None`: no limit).
+pub(crate) fn wait_notified<'a, T>(
+    condvar: &Condvar,
+    guard: MutexGuard<'a, T>,
+    deadline: Option<Instant>,
+) -> Option<MutexGuard<'a, T>> {
+    let Some(deadline) = deadline else {
+        return Some(condvar.wait(guard).unwrap_or_else(PoisonError::into_inner));
+    };
+    let left = deadline.saturating_duration_since(Instant::now());
+    if left.is_zero() {
+        return None;
+    }
+    let waited = condvar.wait_timeout(guard, left);
+    Some(waited.unwrap_or_else(PoisonError::into_inner).0)
+}
+
+/// Gives a value cache lines of its own: 128 bytes, because x86 fetches lines in pairs.
 #[derive(Debug, Default)]
 #[repr(align(128))]
 pub(crate) struct CachePadded<T>(pub(crate) T);

@@ -1,21 +1,24 @@
-//! What the byte ring does, seen from outside: wrap, overtaking, waiting, closing, and many readers at once.
+//! What the byte ring does: wrap, overtaking, waiting, closing, and many readers at once.
 //!
-//! The model is the plain `Vec` of all bytes ever written: what a reader gets must lie in it where the reader says,
-//! and what it is told to have missed must make up the difference.
+//! The model is the plain `Vec` of all bytes ever written: what a reader gets must lie in it at the reader's position,
+//! and the bytes that it reports as missed must make up the difference.
 #![cfg(not(loom))]
+
+mod support;
 
 use std::io::Write;
 use std::time::Duration;
 
 use headwater_ring::{ByteRead, ByteRing, ConfigError};
 use proptest::prelude::*;
+use support::watch;
 
 fn ring(capacity: usize) -> ByteRing {
     ByteRing::new(capacity).unwrap()
 }
 
 #[test]
-fn a_ring_of_nothing_is_refused() {
+fn a_ring_of_no_bytes_is_refused() {
     assert_eq!(ByteRing::new(0).unwrap_err(), ConfigError::NoBytes);
 }
 
@@ -34,7 +37,7 @@ fn a_reader_begins_with_the_oldest_or_with_now() {
 }
 
 #[test]
-fn a_slow_reader_is_told_what_it_missed() {
+fn a_slow_reader_learns_how_much_it_missed() {
     let mut ring = ring(4);
     let mut reader = ring.reader();
     ring.write_all(b"abcdefg").unwrap();
@@ -76,6 +79,7 @@ fn after_a_close_readers_get_the_rest_and_writers_an_error() {
 
 #[test]
 fn a_wait_ends_with_bytes_with_the_close_or_in_time() {
+    let _watchdog = watch("no reader was woken by bytes and by the close");
     let ring = ring(4);
     let mut buffer = [0; 8];
     assert_eq!(
@@ -100,25 +104,26 @@ fn a_wait_ends_with_bytes_with_the_close_or_in_time() {
 }
 
 #[test]
-fn readers_that_race_a_writer_see_every_byte_or_are_told() {
+fn readers_that_race_a_writer_see_every_byte_or_learn_how_many_they_missed() {
+    let _watchdog = watch("the readers had not seen the close");
     let total: u64 = if cfg!(miri) { 2_000 } else { 200_000 };
     let ring = ring(1000);
     let reading: Vec<_> = (0..3)
         .map(|_| {
             let mut reader = ring.reader();
             std::thread::spawn(move || {
-                let (mut buffer, mut place) = ([0; 77], 0u64);
+                let (mut buffer, mut position) = ([0; 77], 0u64);
                 loop {
                     match reader.read(&mut buffer, None) {
                         ByteRead::Bytes(count) => {
                             for byte in &buffer[..count] {
-                                assert_eq!(*byte, (place % 251) as u8);
-                                place += 1;
+                                assert_eq!(*byte, (position % 251) as u8);
+                                position += 1;
                             }
                         }
-                        ByteRead::Overtaken { missed } => place += missed,
-                        ByteRead::Empty => panic!("a wait without a limit came back with nothing"),
-                        ByteRead::Closed => return place,
+                        ByteRead::Overtaken { missed } => position += missed,
+                        ByteRead::Empty => panic!("a wait without a limit timed out"),
+                        ByteRead::Closed => return position,
                     }
                 }
             })

@@ -1,8 +1,10 @@
-//! What a channel does, seen from outside: order, policies, closing, lanes, and that every value is dropped once.
+//! What a channel does: order, policies, closing, lanes, and that every value is dropped once.
 //!
-//! One behaviour per test, mostly on one thread, so that each step is certain. Interleavings are in `loom.rs`,
+//! One behaviour per test, mostly on one thread, so that the order of steps is fixed. Interleavings are in `loom.rs`,
 //! random sequences in `model.rs`, load in `stress.rs`.
 #![cfg(not(loom))]
+
+mod support;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -10,17 +12,13 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use headwater_ring::{
-    Backpressure, Bell, Config, ConfigError, Consumer, Producer, PushError, PushSliceError,
+    Backpressure, Bell, ChannelConfig, ConfigError, Consumer, Producer, PushError, PushSliceError,
     WaitStrategy, channel, channel_with_bell,
 };
+use support::{channel_of, watch};
 
 fn of<T: Send>(capacity: usize, backpressure: Backpressure) -> (Producer<T>, Consumer<T>) {
-    channel(Config {
-        capacity,
-        backpressure,
-        wait: WaitStrategy::Park,
-    })
-    .unwrap()
+    channel_of(capacity, backpressure, WaitStrategy::Park)
 }
 
 fn all<T>(consumer: &mut Consumer<T>) -> Vec<T> {
@@ -29,7 +27,6 @@ fn all<T>(consumer: &mut Consumer<T>) -> Vec<T> {
     values
 }
 
-/// Counts its drops.
 #[derive(Clone)]
 struct Counted(Arc<AtomicUsize>);
 
@@ -42,9 +39,9 @@ impl Drop for Counted {
 #[test]
 fn a_capacity_that_is_no_power_of_two_is_refused_with_one_that_is() {
     for (capacity, next) in [(0, 2), (1, 2), (3, 4), (1000, 1024)] {
-        let error = channel::<u8>(Config {
+        let error = channel::<u8>(ChannelConfig {
             capacity,
-            ..Config::default()
+            ..ChannelConfig::default()
         })
         .unwrap_err();
         assert_eq!(error, ConfigError::Capacity { capacity });
@@ -53,9 +50,9 @@ fn a_capacity_that_is_no_power_of_two_is_refused_with_one_that_is() {
         );
         assert_eq!(error.to_string(), message);
     }
-    let error = channel::<[u8; 64]>(Config {
+    let error = channel::<[u8; 64]>(ChannelConfig {
         capacity: 1 << 62,
-        ..Config::default()
+        ..ChannelConfig::default()
     })
     .unwrap_err();
     assert_eq!(
@@ -68,8 +65,8 @@ fn a_capacity_that_is_no_power_of_two_is_refused_with_one_that_is() {
 }
 
 #[test]
-fn the_defaults_are_those_of_the_requirement() {
-    let config = Config::default();
+fn the_defaults_are_65536_slots_block_and_spin_yield() {
+    let config = ChannelConfig::default();
     assert_eq!(config.capacity, 65_536);
     assert_eq!(config.backpressure, Backpressure::Block);
     assert_eq!(config.wait, WaitStrategy::SpinYield(100));
@@ -100,7 +97,7 @@ fn a_full_lane_rejects_and_gives_the_value_back() {
 }
 
 #[test]
-fn a_slice_says_how_much_of_it_was_accepted() {
+fn a_slice_reports_how_much_of_it_was_accepted() {
     let (producer, mut consumer) = of(4, Backpressure::Reject);
     assert_eq!(
         producer.push_slice(&[1, 2, 3, 4, 5, 6]),
@@ -258,18 +255,14 @@ fn dropping_the_consumer_closes_the_channel() {
 
 #[test]
 fn a_blocked_producer_is_freed_by_a_read_by_a_close_and_by_the_end_of_the_consumer() {
+    let _watchdog = watch("a blocked producer was not woken");
     for wait in [
         WaitStrategy::Spin,
         WaitStrategy::SpinYield(5),
         WaitStrategy::Park,
     ] {
         let blocked = |free: fn(Consumer<i32>)| {
-            let (producer, consumer) = channel(Config {
-                capacity: 2,
-                backpressure: Backpressure::Block,
-                wait,
-            })
-            .unwrap();
+            let (producer, consumer) = channel_of(2, Backpressure::Block, wait);
             producer.push_slice(&[1, 2]).unwrap();
             let pushing = std::thread::spawn(move || producer.push(3));
             free(consumer);
@@ -293,10 +286,11 @@ fn a_blocked_producer_is_freed_by_a_read_by_a_close_and_by_the_end_of_the_consum
 
 #[test]
 fn one_bell_serves_many_channels() {
+    let _watchdog = watch("a push into a channel of two slots was not woken");
     let bell = Arc::new(Bell::new());
-    let config = Config {
+    let config = ChannelConfig {
         capacity: 2,
-        ..Config::default()
+        ..ChannelConfig::default()
     };
     let (first, mut from_first) = channel_with_bell(config, Arc::clone(&bell)).unwrap();
     let (second, mut from_second) = channel_with_bell(config, Arc::clone(&bell)).unwrap();
@@ -312,7 +306,10 @@ fn one_bell_serves_many_channels() {
                 .any(|consumer| !consumer.is_empty())
                 || (from_first.is_closed() && from_second.is_closed())
         };
-        assert!(bell.wait(ready, Some(Duration::from_secs(60))));
+        assert!(
+            bell.wait(ready, Some(Duration::from_secs(60))),
+            "no channel rang the bell within 60 s"
+        );
         read += from_first.drain(9, drop) + from_second.drain(9, drop);
     }
     pushing.join().unwrap();
@@ -343,7 +340,7 @@ fn every_value_is_dropped_once() {
         assert_eq!(
             count(),
             held + 4,
-            "what was not read, with the consumer, while the producer lives"
+            "the consumer drops unread values while a producer still exists"
         );
         drop(producer.push(value()));
         assert_eq!(count(), held + 5);

@@ -1,15 +1,16 @@
-//! Every interleaving of small scenes: push and read, overwriting, closing, sleeping and waking, lanes that come and go.
+//! Every interleaving of small scenes: push and read, overwriting, closing, sleeping and waking, added and dropped
+//! lanes.
 //!
 //! Run with `RUSTFLAGS="--cfg loom" cargo test --release -p headwater-ring --test loom`. Loom plays each scene in every
 //! order that the memory model allows, within a bound on forced thread switches (`LOOM_MAX_PREEMPTIONS`, 3 here),
 //! and fails on a data race, a deadlock (which is what a lost wake-up is), a leak or a wrong answer.
 //!
-//! The scenes use the public API with the smallest lanes. Values are tracked by loom's `Arc`, so a value that is lost or
-//! dropped twice is seen. The asymmetric fence appears as two `SeqCst` fences.
+//! The scenes use the public API with the smallest lanes. Values are tracked by loom's `Arc`, so a value that is lost
+//! or dropped twice is seen. The asymmetric fence appears as two `SeqCst` fences.
 #![cfg(loom)]
 
 use headwater_ring::{
-    Backpressure, Bell, Config, Consumer, Producer, PushError, PushSliceError, WaitStrategy,
+    Backpressure, Bell, ChannelConfig, Consumer, Producer, PushError, PushSliceError, WaitStrategy,
     channel,
 };
 use loom::sync::Arc;
@@ -23,7 +24,7 @@ fn explore(scene: impl Fn() + Sync + Send + 'static) {
 }
 
 fn of(backpressure: Backpressure) -> (Producer<Arc<usize>>, Consumer<Arc<usize>>) {
-    channel(Config {
+    channel(ChannelConfig {
         capacity: 2,
         backpressure,
         wait: WaitStrategy::Park,
@@ -158,7 +159,7 @@ fn overwriting_races_single_reads() {
 #[test]
 fn overwriting_in_a_larger_lane_keeps_the_promise_of_a_run() {
     explore(|| {
-        let config = Config {
+        let config = ChannelConfig {
             capacity: 4,
             backpressure: Backpressure::DropOldest,
             wait: WaitStrategy::Park,
@@ -185,7 +186,7 @@ fn overwriting_in_a_larger_lane_keeps_the_promise_of_a_run() {
     });
 }
 
-/// Whatever the close meets, the consumer reads exactly what was accepted.
+/// The consumer reads exactly what was accepted, wherever the close falls.
 fn close_races(policy: Backpressure, pushes: usize) {
     explore(move || {
         let (producer, mut consumer) = of(policy);
@@ -324,13 +325,13 @@ fn a_clone_races_a_close() {
 }
 
 #[test]
-fn a_bell_wakes_whoever_waits() {
+fn a_bell_wakes_a_waiter() {
     explore(|| {
         let shared = Arc::new((Bell::new(), AtomicUsize::new(0)));
         let ringing = [(); 2].map(|()| {
             let shared = Arc::clone(&shared);
             thread::spawn(move || {
-                // Relaxed: the bell alone must make it seen in time.
+                // Relaxed: only the bell makes the waiter see it in time.
                 shared.1.fetch_add(1, Ordering::Relaxed);
                 shared.0.ring();
             })
@@ -347,7 +348,7 @@ fn a_bell_wakes_whoever_waits() {
 }
 
 #[test]
-fn a_bell_wakes_two_who_wait() {
+fn a_bell_wakes_two_waiters() {
     explore(|| {
         let shared = Arc::new((Bell::new(), AtomicUsize::new(0)));
         let waiting = [(); 2].map(|()| {

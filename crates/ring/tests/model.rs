@@ -1,17 +1,19 @@
-//! The channel against a model made of `VecDeque`s, and the properties that the requirement names.
+//! The channel against a model made of `VecDeque`s, and two properties: every value arrives, and in order per lane.
 //!
 //! A random sequence of pushes, slices, reads, clones, drops and a close is played on one thread to both; every answer
-//! must be the same. The seeds are fixed, so a failure comes back; `PROPTEST_CASES` makes it longer.
+//! must be the same. The seeds are fixed, so a failure is reproducible; `PROPTEST_CASES` sets the number of cases.
 #![cfg(not(loom))]
+
+mod support;
 
 use std::collections::{BTreeMap, VecDeque};
 
 use headwater_ring::{
-    Backpressure, Config, Consumer, LaneId, Producer, PushError, PushSliceError, WaitStrategy,
-    channel,
+    Backpressure, Consumer, LaneId, Producer, PushError, PushSliceError, WaitStrategy,
 };
 use proptest::prelude::*;
 use proptest::test_runner::{RngAlgorithm, RngSeed};
+use support::{channel_of, watch};
 
 #[derive(Debug, Clone)]
 enum Step {
@@ -66,12 +68,7 @@ struct Pair {
 
 impl Pair {
     fn new(capacity: usize, policy: Backpressure) -> Pair {
-        let (producer, consumer) = channel(Config {
-            capacity,
-            backpressure: policy,
-            wait: WaitStrategy::Park,
-        })
-        .unwrap();
+        let (producer, consumer) = channel_of(capacity, policy, WaitStrategy::Park);
         let lanes = BTreeMap::from([(producer.lane(), VecDeque::new())]);
         Pair {
             producers: vec![producer],
@@ -255,7 +252,8 @@ proptest! {
         cuts in proptest::collection::vec(0usize..50, 1..30),
         max in 1usize..100,
     ) {
-        let (producer, mut consumer) = channel(Config { capacity: 1 << exponent, ..Config::default() }).unwrap();
+        let _watchdog = watch("the consumer had not read all values");
+        let (producer, mut consumer) = channel_of(1 << exponent, Backpressure::Block, WaitStrategy::default());
         let total: usize = cuts.iter().sum();
         let pushing = std::thread::spawn(move || {
             let values: Vec<usize> = (0..total).collect();
@@ -276,7 +274,8 @@ proptest! {
 
     #[test]
     fn prop_clone_preserves_data(producers in 1usize..5, each in 0usize..200, exponent in 1u32..6) {
-        let (first, mut consumer) = channel(Config { capacity: 1 << exponent, ..Config::default() }).unwrap();
+        let _watchdog = watch("the consumer had not read the values of all clones");
+        let (first, mut consumer) = channel_of(1 << exponent, Backpressure::Block, WaitStrategy::default());
         let mut all: Vec<_> = (1..producers).map(|_| first.clone()).collect();
         all.push(first);
         let pushing: Vec<_> = all.into_iter().map(|producer| std::thread::spawn(move || {

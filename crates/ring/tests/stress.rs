@@ -1,17 +1,18 @@
-//! The channel under load, on several threads: nothing lost, nothing doubled, nothing out of order, nobody stuck.
+//! The channel under load, on several threads: nothing lost, nothing doubled, nothing out of order, no thread stuck.
 //!
-//! Made for memory checkers as well as for load: values are boxed, so each is an allocation that must be freed once, and
-//! `HEADWATER_STRESS_ITEMS` sets how many values each producer pushes (default 100,000). Valgrind's memcheck must find
-//! nothing. Its race checkers (drd, helgrind) know neither atomics nor the standard library's futex locks and report every
-//! hand-over, so races are loom's task.
+//! Made for memory checkers as well as for load: values are boxed, so each is an allocation that must be freed once,
+//! and `HEADWATER_STRESS_ITEMS` is the number of values that each producer pushes (default 100,000). Valgrind's
+//! memcheck must find nothing. Its race checkers (drd, helgrind) know neither atomics nor the standard library's futex
+//! locks and report every hand-over, so `loom.rs` looks for races.
 #![cfg(not(loom))]
+
+mod support;
 
 use std::collections::BTreeMap;
 use std::thread;
 
-use headwater_ring::{
-    Backpressure, Config, Consumer, LaneId, Producer, PushError, WaitStrategy, channel,
-};
+use headwater_ring::{Backpressure, Consumer, LaneId, Producer, PushError, WaitStrategy};
+use support::{channel_of, watch};
 
 type Value = Box<u64>;
 
@@ -22,7 +23,7 @@ fn items() -> u64 {
     std::env::var("HEADWATER_STRESS_ITEMS").map_or(default, |items| items.parse().unwrap())
 }
 
-/// Pushes 0.. one by one and in slices; returns how many were accepted.
+/// Pushes 0, 1, 2... one by one and in slices; returns how many were accepted.
 fn produce(producer: &Producer<Value>, items: u64) -> u64 {
     let mut next = 0;
     while next < items {
@@ -46,7 +47,7 @@ fn produce(producer: &Producer<Value>, items: u64) -> u64 {
     next
 }
 
-/// Reads until the end in every way there is; returns how many values came from each lane, all in order.
+/// Reads to the end and checks the order; returns for each lane the number of values read and the last one plus 1.
 fn consume(consumer: &mut Consumer<Value>, gaps: bool) -> BTreeMap<LaneId, (u64, u64)> {
     let mut lanes: BTreeMap<LaneId, (u64, u64)> = BTreeMap::new();
     let mut max = 1;
@@ -68,13 +69,9 @@ fn consume(consumer: &mut Consumer<Value>, gaps: bool) -> BTreeMap<LaneId, (u64,
 
 #[test]
 fn producers_that_block_lose_nothing() {
+    let _watchdog = watch("a producer that blocks or the consumer was not woken");
     for wait in WAITS {
-        let (producer, mut consumer) = channel(Config {
-            capacity: 64,
-            backpressure: Backpressure::Block,
-            wait,
-        })
-        .unwrap();
+        let (producer, mut consumer) = channel_of(64, Backpressure::Block, wait);
         let other = producer.clone();
         let pushing =
             [producer, other].map(|producer| thread::spawn(move || produce(&producer, items())));
@@ -89,13 +86,9 @@ fn producers_that_block_lose_nothing() {
 
 #[test]
 fn producers_that_overwrite_lose_only_what_is_counted() {
+    let _watchdog = watch("a producer that overwrites had not pushed all values");
     for wait in WAITS {
-        let (producer, mut consumer) = channel(Config {
-            capacity: 8,
-            backpressure: Backpressure::DropOldest,
-            wait,
-        })
-        .unwrap();
+        let (producer, mut consumer) = channel_of(8, Backpressure::DropOldest, wait);
         let other = producer.clone();
         let pushing = [producer, other].map(|producer| {
             thread::spawn(move || {
@@ -122,14 +115,11 @@ fn producers_that_overwrite_lose_only_what_is_counted() {
 
 #[test]
 fn a_close_in_the_middle_keeps_exactly_what_was_accepted() {
+    let _watchdog = watch("the close had not ended all pushes and the reading");
     for round in 0..items().min(2000) / 20 {
         let policy = [Backpressure::Block, Backpressure::Reject][round as usize % 2];
-        let (producer, mut consumer) = channel(Config {
-            capacity: 16,
-            backpressure: policy,
-            wait: WAITS[round as usize / 2 % 2],
-        })
-        .unwrap();
+        let wait = WAITS[round as usize / 2 % 2];
+        let (producer, mut consumer) = channel_of(16, policy, wait);
         let (other, closer) = (producer.clone(), producer.clone());
         let pushing =
             [producer, other].map(|producer| thread::spawn(move || produce(&producer, u64::MAX)));
@@ -152,13 +142,10 @@ fn a_close_in_the_middle_keeps_exactly_what_was_accepted() {
 
 #[test]
 fn clones_that_come_and_go_lose_nothing() {
+    let _watchdog = watch("the consumer had not read the values of all clones");
     const EACH: u64 = 50;
     let clones = items().min(20_000) / EACH;
-    let (producer, mut consumer) = channel(Config {
-        capacity: 16,
-        ..Config::default()
-    })
-    .unwrap();
+    let (producer, mut consumer) = channel_of(16, Backpressure::Block, WaitStrategy::default());
     let pushing = thread::spawn(move || {
         for _ in 0..clones {
             let clone = producer.clone();
@@ -173,14 +160,10 @@ fn clones_that_come_and_go_lose_nothing() {
 }
 
 #[test]
-fn a_consumer_that_leaves_frees_everyone() {
+fn a_dropped_consumer_wakes_all_blocked_producers() {
+    let _watchdog = watch("a blocked producer was not woken by the end of the consumer");
     for wait in WAITS {
-        let (producer, mut consumer) = channel(Config {
-            capacity: 16,
-            backpressure: Backpressure::Block,
-            wait,
-        })
-        .unwrap();
+        let (producer, mut consumer) = channel_of(16, Backpressure::Block, wait);
         let other = producer.clone();
         let pushing =
             [producer, other].map(|producer| thread::spawn(move || produce(&producer, u64::MAX)));

@@ -1,24 +1,23 @@
-//! `headwater check`: whether a pipeline is right, without starting it.
+//! `headwater check`: finds the errors of a pipeline without starting it.
 //!
-//! The statements are run in a database whose connectors never start; then every source and sink is
-//! asked whether it can reach what it is to reach. With `--require` whatever stands at the end of a
-//! chain (a sink, or what nothing reads) must keep that promise, as it would with a data folder.
+//! It runs the statements in a database whose connectors never start, then lets every source and sink
+//! check that it can reach its external system. With `--require` the end of each chain (a sink, or a
+//! stream that nothing reads) must give that guarantee, as it would with a data folder.
 
 use std::collections::BTreeSet;
 
 use headwater::connect::Guarantee;
 use headwater::{Db, Guarantees};
 
-use crate::failure::Failure;
-use crate::script::Script;
-use crate::{File, show, trial};
+use crate::error::CliError;
+use crate::script::SqlScript;
+use crate::{SqlFile, show, trial};
 
-/// What `check` is told.
 #[derive(clap::Args)]
-pub struct Arguments {
+pub struct CheckArguments {
     #[command(flatten)]
-    file: File,
-    /// Fail unless rows arrive as promised after a crash: at-least-once or exactly-once
+    file: SqlFile,
+    /// Fail unless every row arrives at-least-once or exactly-once, also after a crash
     #[arg(long, value_name = "GUARANTEE", value_parser = guarantee)]
     require: Option<Guarantee>,
 }
@@ -26,22 +25,22 @@ pub struct Arguments {
 fn guarantee(text: &str) -> Result<Guarantee, String> {
     let known = [Guarantee::AtLeastOnce, Guarantee::ExactlyOnce];
     let found = known.into_iter().find(|it| it.name() == text);
-    found.ok_or_else(|| "it is at-least-once or exactly-once".to_owned())
+    found.ok_or_else(|| "must be at-least-once or exactly-once".to_owned())
 }
 
-/// Checks the file.
-pub fn run(arguments: &Arguments) -> Result<(), Failure> {
-    let script = Script::read(&arguments.file.path)?;
+/// Prints a line for everything that is right, and fails with all that is wrong.
+pub fn run(arguments: &CheckArguments) -> Result<(), CliError> {
+    let script = SqlScript::read(&arguments.file.path)?;
     let db = trial()?;
     let loaded = script.load(&db)?;
     for created in &loaded.created {
         show::text(&format!("ok     {created}\n"))?;
     }
     let mut wrong = Vec::new();
-    for (name, answer) in db.validate() {
-        match answer {
+    for (name, reached) in db.validate() {
+        match reached {
             Ok(()) => show::text(&format!(
-                "ok     {name}: what it connects to can be reached\n"
+                "ok     {name}: its external system can be reached\n"
             ))?,
             Err(error) => wrong.push(format!("error: {name}: {error}")),
         }
@@ -56,15 +55,15 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
     }
     match wrong.is_empty() {
         true => Ok(()),
-        false => Err(Failure::Input(wrong.join("\n"))),
+        false => Err(CliError::Input(wrong.join("\n"))),
     }
 }
 
-/// The guarantees of what is no link on the way to anything else.
-fn ends(db: &Db, names: &[String]) -> Result<Vec<Guarantees>, Failure> {
+/// The guarantees at the ends of all chains: of each object that no other one reads.
+fn ends(db: &Db, names: &[String]) -> Result<Vec<Guarantees>, CliError> {
     let found = names.iter().map(|name| db.guarantees(name));
     let found = found.collect::<Result<Vec<_>, _>>();
-    let mut found = found.map_err(Failure::runtime)?;
+    let mut found = found.map_err(CliError::runtime)?;
     let between = found.iter().flat_map(|it| {
         let links = it.links.iter().map(|link| &link.name);
         links.filter(|name| **name != it.name).cloned()
@@ -74,7 +73,7 @@ fn ends(db: &Db, names: &[String]) -> Result<Vec<Guarantees>, Failure> {
     Ok(found)
 }
 
-/// What is wrong, if less is kept than is required.
+/// The error for a guarantee weaker than required.
 fn broken(found: &Guarantees, required: Guarantee) -> Option<String> {
     let weakest = found.weakest().filter(|it| it.guarantee < required)?;
     let (name, kind) = (&found.name, weakest.kind);

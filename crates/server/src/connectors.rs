@@ -1,21 +1,20 @@
-//! `headwater connectors`: what can be connected to, and how; made of what the connectors declare.
+//! `headwater connectors`: the list of connectors, and the options of each, from their declarations.
 
 use std::fmt::Write;
 
 use headwater::connect::{Connectors, Error, help};
 
-use crate::failure::Failure;
+use crate::error::CliError;
 use crate::show;
 
-/// What `connectors` is told.
 #[derive(clap::Args)]
-pub struct Arguments {
+pub struct ConnectorsArguments {
     /// The connector whose options are explained.
     name: Option<String>,
 }
 
-/// Prints the list, or one connector.
-pub fn run(arguments: &Arguments) -> Result<(), Failure> {
+/// Prints the list, or the options of one connector.
+pub fn run(arguments: &ConnectorsArguments) -> Result<(), CliError> {
     let connectors = Connectors::builtin();
     let text = match &arguments.name {
         None => list(&connectors),
@@ -27,13 +26,10 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
     show::text(&text)
 }
 
-fn unknown(error: &Error) -> Failure {
-    match error.hint() {
-        Some(hint) => Failure::input(format!("{error}; {hint}")),
-        None => Failure::input(format!(
-            "{error}; headwater connectors lists those there are"
-        )),
-    }
+fn unknown(error: &Error) -> CliError {
+    let hint = error.hint();
+    let hint = hint.as_deref().unwrap_or("headwater connectors lists them");
+    CliError::input(format!("{error}; {hint}"))
 }
 
 fn list(connectors: &Connectors) -> String {
@@ -54,5 +50,5 @@ fn list(connectors: &Connectors) -> String {
             connector.name, connector.summary
         );
     }
-    text + "\nheadwater connectors NAME explains all options of one.\n"
+    text + "\nheadwater connectors NAME explains the options of one.\n"
 }

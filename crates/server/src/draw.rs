@@ -1,17 +1,17 @@
-//! Errors of SQL, drawn under the text with the place marked.
+//! SQL errors, drawn under the text with the wrong part underlined.
 
 use std::ops::Range;
 
 use ariadne::{Config, IndexType, Label, Report, ReportKind, Source};
 use headwater::sql::SqlError;
 
-/// All errors of a text, one after the other; `name` is what the text is called.
+/// All errors of a text, one after the other; `name` is the file name shown.
 pub fn draw_all(name: &str, text: &str, errors: &[SqlError], color: bool) -> String {
     let drawn = errors.iter().map(|error| draw(name, text, error, color));
     drawn.collect::<Vec<_>>().join("\n")
 }
 
-/// As [`draw_all`] for the standard error output.
+/// [`draw_all`], with colors if the standard error output shows them.
 pub fn draw_for_stderr(name: &str, text: &str, errors: &[SqlError]) -> String {
     let color = crate::terminal::colors(&std::io::stderr());
     draw_all(name, text, errors, color)
@@ -19,7 +19,7 @@ pub fn draw_for_stderr(name: &str, text: &str, errors: &[SqlError]) -> String {
 
 fn draw(name: &str, text: &str, error: &SqlError, color: bool) -> String {
     let Some(position) = &error.position else {
-        return without_place(error);
+        return without_position(error);
     };
     let range = visible(text, position);
     let config = Config::new()
@@ -44,11 +44,11 @@ fn draw(name: &str, text: &str, error: &SqlError, color: bool) -> String {
         .write((name, Source::from(text)), &mut drawn)
     {
         Ok(()) => String::from_utf8_lossy(&drawn).into_owned(),
-        Err(_) => without_place(error),
+        Err(_) => without_position(error),
     }
 }
 
-fn without_place(error: &SqlError) -> String {
+fn without_position(error: &SqlError) -> String {
     let mut text = format!("[{}] Error: {}\n", error.sqlstate, error.message);
     if let Some(detail) = &error.detail {
         text += &format!("  Detail: {detail}\n");
@@ -59,8 +59,8 @@ fn without_place(error: &SqlError) -> String {
     text
 }
 
-/// A place that can be underlined: within the text, of one line, of at least one character. What is
-/// missing at the end of the text is marked on the last character that can be seen.
+/// A range that can be underlined: within the text, on one line, at least one character long. A
+/// position after the end of the text is marked on its last visible character.
 fn visible(text: &str, position: &Range<usize>) -> Range<usize> {
     let end = text.trim_end().len();
     let start = text.floor_char_boundary(position.start);
@@ -86,7 +86,7 @@ mod tests {
     }
 
     #[test]
-    fn the_place_is_marked() {
+    fn the_position_is_underlined() {
         let error = SqlError::new("42703", "there is no column \"prise\"")
             .hint("Did you mean \"price\"?")
             .at(7..12);
@@ -100,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn any_place_can_be_marked() {
+    fn any_position_can_be_underlined() {
         let text = "é\n\n  SELECT ü,\n";
         for start in 0..text.len() + 3 {
             for end in 0..text.len() + 3 {
@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn an_error_without_a_place_is_told() {
+    fn an_error_without_a_position_is_printed() {
         let error = SqlError::new("0A000", "joins are not supported").hint("Use a view.");
         assert_eq!(
             drawn("x", error),

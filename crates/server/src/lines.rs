@@ -1,8 +1,8 @@
-//! Rows for a pipe: a JSON object a line, each batch written as a whole.
+//! Rows for a pipe: one JSON object a line.
 //!
-//! Each subscription has a thread that waits for its rows; the standard output is one, and taken for a
-//! batch at a time. It is flushed whenever no further rows are there. When several things are shown
-//! each object says of which it is a row, under `_stream`.
+//! Each subscription has a thread that waits for its rows and locks the shared output while it writes a
+//! batch. It flushes the output when no further rows are ready. If several streams are shown, each
+//! object names its stream under `_stream`.
 
 use std::io::{self, Write};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -12,35 +12,35 @@ use headwater::connect::formats::{Encoder, Frames, format};
 use headwater::connect::options::check;
 use headwater::{Event, Subscription};
 
-use crate::failure::Failure;
+use crate::error::CliError;
 
-/// Where lines go; shared by all that write.
-pub type Out = Arc<Mutex<dyn Write + Send>>;
+/// The output that the threads of all subscriptions share.
+pub type SharedOutput = Arc<Mutex<dyn Write + Send>>;
 
-/// Writes rows as lines.
-pub struct Lines {
+pub struct JsonLines {
     encoder: Box<dyn Encoder>,
     frames: Frames,
-    /// What each object begins with.
+    /// The beginning of each object: `{`, and `_stream` if there are several.
     start: Vec<u8>,
     text: Vec<u8>,
-    out: Out,
+    out: SharedOutput,
 }
 
-impl Lines {
-    /// Writes to `out`; `stream` is told with each row if it is not the only one.
-    pub fn new(out: Out, stream: Option<&str>) -> Result<Self, Failure> {
+impl JsonLines {
+    /// Writes to `out`, with the name of the `stream` in each object if there is one.
+    pub fn new(out: SharedOutput, stream: Option<&str>) -> Result<Self, CliError> {
         let json = format("json").and_then(|json| Some((json.encoder?, json.encoder_options)));
-        let (encoder, options) = json.ok_or_else(|| Failure::runtime("there is no format json"))?;
+        let (encoder, options) =
+            json.ok_or_else(|| CliError::runtime("there is no format json"))?;
         let options = check::<()>("json", options.as_slice(), &[]);
-        let options = options.map_err(|_| Failure::runtime("the format json needs options"))?;
+        let options = options.map_err(|_| CliError::runtime("the format json needs options"))?;
         let schema = Arc::new(arrow::datatypes::Schema::empty());
         let start = stream.map(|name| {
             let name = serde_json::Value::from(name);
             format!("{{\"_stream\":{name},")
         });
         Ok(Self {
-            encoder: encoder(schema, &options).map_err(Failure::runtime)?,
+            encoder: encoder(schema, &options).map_err(CliError::runtime)?,
             frames: Frames::default(),
             start: start.unwrap_or_else(|| "{".to_owned()).into_bytes(),
             text: Vec::new(),
@@ -48,7 +48,7 @@ impl Lines {
         })
     }
 
-    /// Writes the rows. Blocks while nobody reads the pipe.
+    /// Writes the rows. Blocks while the pipe is full.
     pub fn write(&mut self, rows: &RecordBatch) -> io::Result<()> {
         self.frames.clear();
         self.text.clear();
@@ -63,7 +63,6 @@ impl Lines {
         self.lock(|out| out.write_all(&self.text))
     }
 
-    /// Pushes out what is buffered.
     pub fn flush(&self) -> io::Result<()> {
         self.lock(|out| out.flush())
     }
@@ -73,10 +72,10 @@ impl Lines {
         act(&mut *out)
     }
 
-    /// Writes all that a subscription gives, to its end. Blocks.
+    /// Writes the rows of a subscription until it ends. Blocks.
     ///
     /// # Errors
-    /// When nobody reads any more. A query that failed is told of elsewhere.
+    /// When the output cannot be written. A failed query ends the rows; the caller reports it.
     pub fn follow(&mut self, mut rows: Subscription) -> io::Result<()> {
         loop {
             let event = match rows.try_next() {
@@ -88,7 +87,9 @@ impl Lines {
             };
             match event {
                 Some(Ok(Event::Rows(batch))) => self.write(&batch)?,
-                Some(Ok(Event::Missed { rows })) => tracing::warn!(rows, "rows were missed"),
+                Some(Ok(Event::Missed { rows })) => {
+                    tracing::warn!(rows, "the output is too slow: rows were missed")
+                }
                 Some(Ok(Event::Gap { rows, reason })) => {
                     tracing::warn!(rows, reason, "rows are missing");
                 }
@@ -108,7 +109,7 @@ mod tests {
         let out = Arc::new(Mutex::new(Vec::new()));
         let column: ArrayRef = Arc::new(Int64Array::from(vec![1, 2]));
         let rows = RecordBatch::try_from_iter([("a", column)]).unwrap();
-        Lines::new(out.clone(), stream)
+        JsonLines::new(out.clone(), stream)
             .unwrap()
             .write(&rows)
             .unwrap();
@@ -116,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn an_object_a_line() {
+    fn each_row_is_an_object_on_a_line() {
         assert_eq!(written(None), "{\"a\":1}\n{\"a\":2}\n");
         let named = "{\"_stream\":\"s\\\"\",\"a\":1}\n{\"_stream\":\"s\\\"\",\"a\":2}\n";
         assert_eq!(written(Some("s\"")), named);

@@ -1,8 +1,8 @@
-//! What of a result stands on the screen, and as what.
+//! Which rows of a result the screen shows.
 //!
-//! A changing result is shown as it is now. A windowed result is shown as the newest row of each key,
-//! the texts in it, so that a line stays where it is and its numbers change. Of anything else the
-//! newest rows are shown.
+//! A changing result (`_diff`) is shown as it is now. A windowed result is shown as the newest row of
+//! each key, which is its text columns: a line keeps its position while its numbers change. Any other
+//! result is shown as its newest rows.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -10,33 +10,32 @@ use arrow::array::{AsArray, RecordBatch};
 use arrow::datatypes::{DataType, Int8Type, Schema, SchemaRef};
 use arrow::error::ArrowError;
 
-use crate::show::{self, Row};
+use crate::show::{self, TextRow};
 
-/// Rows that are kept of a result that only grows; more than any screen shows.
-const NEWEST: usize = 500;
-/// The column that tells whether a row came or went.
+/// Number of rows or keys kept of a result that only grows; more than a screen shows.
+const ROWS_MAX: usize = 500;
+/// The column with 1 for a row that was added and -1 for one that was removed.
 const DIFF: &str = "_diff";
 
-/// One result on the screen.
 pub struct Panel {
     name: String,
     schema: SchemaRef,
-    kept: Kept,
-    /// Rows that came, or changes.
+    rows: PanelRows,
+    /// Number of rows, or of changes, so far.
     seen: u64,
     missed: u64,
 }
 
-enum Kept {
+enum PanelRows {
     /// The newest rows, oldest first.
-    Newest(VecDeque<Row>),
-    /// The newest row of each key, and when it came.
+    Newest(VecDeque<TextRow>),
+    /// The newest row of each key, with its number in the result.
     Latest {
         key: Vec<usize>,
-        rows: BTreeMap<Vec<String>, (u64, Row)>,
+        rows: BTreeMap<Vec<String>, (u64, TextRow)>,
     },
-    /// Each row that there is, and how often. A count may be below 0 within a step.
-    Current(BTreeMap<Row, i64>),
+    /// The number of copies of each row; it may be below 0 within a step.
+    Current(BTreeMap<TextRow, i64>),
 }
 
 impl Panel {
@@ -46,40 +45,40 @@ impl Panel {
         let changes = fields.last().is_some_and(|field| field.name() == DIFF);
         let columns = fields.len() - usize::from(changes);
         let schema = Schema::new(fields[..columns].to_vec());
-        let kept = match (changes, key(&schema)) {
-            (true, _) => Kept::Current(BTreeMap::new()),
-            (false, Some(key)) => Kept::Latest {
+        let rows = match (changes, key(&schema)) {
+            (true, _) => PanelRows::Current(BTreeMap::new()),
+            (false, Some(key)) => PanelRows::Latest {
                 key,
                 rows: BTreeMap::new(),
             },
-            (false, None) => Kept::Newest(VecDeque::new()),
+            (false, None) => PanelRows::Newest(VecDeque::new()),
         };
         Self {
             name: name.to_owned(),
             schema: schema.into(),
-            kept,
+            rows,
             seen: 0,
             missed: 0,
         }
     }
 
-    /// Takes in rows as they were published.
+    /// Adds rows of the subscription.
     pub fn apply(&mut self, batch: &RecordBatch) -> Result<(), ArrowError> {
         let (rows, first) = (batch.num_rows(), self.seen);
         self.seen += rows as u64;
-        match &mut self.kept {
-            Kept::Newest(kept) => {
-                kept.extend(show::cells(batch, rows.saturating_sub(NEWEST)..rows)?);
-                kept.drain(..kept.len().saturating_sub(NEWEST));
+        match &mut self.rows {
+            PanelRows::Newest(kept) => {
+                kept.extend(show::cells(batch, rows.saturating_sub(ROWS_MAX)..rows)?);
+                kept.drain(..kept.len().saturating_sub(ROWS_MAX));
             }
-            Kept::Latest { key, rows: kept } => {
+            PanelRows::Latest { key, rows: kept } => {
                 for (number, row) in (first..).zip(show::cells(batch, 0..rows)?) {
                     let key = key.iter().map(|&column| row[column].clone()).collect();
                     kept.insert(key, (number, row));
                 }
                 forget_oldest(kept);
             }
-            Kept::Current(kept) => {
+            PanelRows::Current(kept) => {
                 let diffs = batch.column(self.schema.fields().len());
                 let diffs = diffs.as_primitive::<Int8Type>();
                 for (mut row, diff) in show::cells(batch, 0..rows)?.into_iter().zip(diffs.values())
@@ -93,21 +92,21 @@ impl Panel {
         Ok(())
     }
 
-    /// Replaces everything by an answer.
+    /// Shows the result of a SELECT instead of the last one.
     pub fn replace(&mut self, batches: &[RecordBatch]) -> Result<(), ArrowError> {
-        self.kept = Kept::Newest(VecDeque::new());
+        self.rows = PanelRows::Newest(VecDeque::new());
         self.seen = 0;
         batches.iter().try_for_each(|batch| self.apply(batch))
     }
 
-    /// Rows were lost on the way here.
+    /// Counts rows that the subscription missed.
     pub fn missed(&mut self, rows: u64) {
         self.missed += rows;
     }
 
-    /// The panel as text, at most `height` lines (and at least the heading) of `width` characters.
+    /// The panel as text: the heading, then at most `height - 1` lines of at most `width` characters.
     pub fn draw(&self, width: usize, height: usize) -> Vec<String> {
-        // The heading, and three lines and a bottom around the rows.
+        // The heading, and four lines of the table around the rows.
         let room = height.saturating_sub(5);
         let rows = self.visible(room);
         let mut lines = vec![self.heading(rows.len())];
@@ -115,15 +114,15 @@ impl Panel {
             let table = show::table(&self.schema, rows.into_iter(), width);
             lines.extend(table.lines());
         }
-        // A row may be wrapped: what does not fit goes at the end, the border stays off.
+        // A row may be wrapped over several lines, so the table may not fit.
         lines.truncate(height.max(1));
         lines
     }
 
-    fn visible(&self, room: usize) -> Vec<&Row> {
-        match &self.kept {
-            Kept::Newest(rows) => rows.range(rows.len().saturating_sub(room)..).collect(),
-            Kept::Latest { rows, .. } => {
+    fn visible(&self, room: usize) -> Vec<&TextRow> {
+        match &self.rows {
+            PanelRows::Newest(rows) => rows.range(rows.len().saturating_sub(room)..).collect(),
+            PanelRows::Latest { rows, .. } => {
                 let mut newest: Vec<_> =
                     rows.iter().map(|(key, (at, row))| (at, key, row)).collect();
                 newest.sort_by_key(|(at, ..)| std::cmp::Reverse(*at));
@@ -131,7 +130,7 @@ impl Panel {
                 newest.sort_by_key(|(_, key, _)| *key);
                 newest.into_iter().map(|(.., row)| row).collect()
             }
-            Kept::Current(rows) => {
+            PanelRows::Current(rows) => {
                 let there = rows.iter().filter(|(_, count)| **count > 0);
                 let repeated = there.flat_map(|(row, &count)| {
                     std::iter::repeat_n(row, usize::try_from(count).unwrap_or(0))
@@ -142,19 +141,19 @@ impl Panel {
     }
 
     fn heading(&self, shown: usize) -> String {
-        let what = match &self.kept {
-            Kept::Newest(_) if self.seen > shown as u64 => {
+        let what = match &self.rows {
+            PanelRows::Newest(_) if self.seen > shown as u64 => {
                 format!("the newest {shown} of {} rows", self.seen)
             }
-            Kept::Newest(_) => format!("{} rows", self.seen),
-            Kept::Latest { rows, .. } => {
+            PanelRows::Newest(_) => format!("{} rows", self.seen),
+            PanelRows::Latest { rows, .. } => {
                 format!(
                     "the newest row of each key, {shown} of {} keys, {} rows in all",
                     rows.len(),
                     self.seen
                 )
             }
-            Kept::Current(rows) => format!("the result now, {shown} of {} rows", rows.len()),
+            PanelRows::Current(rows) => format!("the result now, {shown} of {} rows", rows.len()),
         };
         let missed = match self.missed {
             0 => String::new(),
@@ -164,8 +163,7 @@ impl Panel {
     }
 }
 
-/// The columns that tell the rows of one window apart; `None` if the result is not windowed or there
-/// is nothing to tell them apart by.
+/// The text columns of a windowed result, which are its key; `None` if it is not windowed or has none.
 fn key(schema: &Schema) -> Option<Vec<usize>> {
     let window = ["window_start", "window_end"];
     let fields = || schema.fields().iter().enumerate();
@@ -178,14 +176,14 @@ fn key(schema: &Schema) -> Option<Vec<usize>> {
     (windowed && !texts.is_empty()).then_some(texts)
 }
 
-/// Keeps at most [`NEWEST`] keys when there are twice as many.
-fn forget_oldest(rows: &mut BTreeMap<Vec<String>, (u64, Row)>) {
-    if rows.len() < 2 * NEWEST {
+/// Once there are twice [`ROWS_MAX`] keys, keeps the newest [`ROWS_MAX`].
+fn forget_oldest(rows: &mut BTreeMap<Vec<String>, (u64, TextRow)>) {
+    if rows.len() < 2 * ROWS_MAX {
         return;
     }
     let mut ages: Vec<u64> = rows.values().map(|(at, _)| *at).collect();
     ages.sort_unstable();
-    let limit = ages[ages.len() - NEWEST];
+    let limit = ages[ages.len() - ROWS_MAX];
     rows.retain(|_, (at, _)| *at >= limit);
 }
 
@@ -265,13 +263,13 @@ mod tests {
     }
 
     #[test]
-    fn keys_do_not_pile_up() {
+    fn old_keys_are_removed() {
         let mut rows = BTreeMap::new();
-        for at in 0..2 * NEWEST as u64 {
+        for at in 0..2 * ROWS_MAX as u64 {
             rows.insert(vec![at.to_string()], (at, Vec::new()));
         }
         forget_oldest(&mut rows);
-        assert_eq!(rows.len(), NEWEST);
-        assert!(rows.values().all(|(at, _)| *at >= NEWEST as u64));
+        assert_eq!(rows.len(), ROWS_MAX);
+        assert!(rows.values().all(|(at, _)| *at >= ROWS_MAX as u64));
     }
 }

@@ -1,8 +1,8 @@
-//! `headwater replay`: the past of a source through the query of a stream once more, as JSON lines.
+//! `headwater replay`: the logged rows of a source through the query of a stream again, as JSON lines.
 //!
-//! It opens the data folder of a pipeline that is not running, starts nothing, and prints what the
-//! query gives for the rows that the log has kept. What the pipeline knows is not touched. Of a pipeline
-//! that runs, REPLAY SOURCE ... INTO STREAM ... does the same within it.
+//! It opens the data folder of a pipeline that is not running, starts no connector, and prints the
+//! query's results for the rows that the log has retained. It does not change the pipeline's state. In a
+//! running pipeline the statement REPLAY SOURCE ... INTO STREAM ... does the same.
 
 use std::io;
 use std::path::PathBuf;
@@ -10,62 +10,61 @@ use std::sync::{Arc, Mutex};
 
 use headwater::{Db, Outcome};
 
-use crate::failure::Failure;
-use crate::lines::Lines;
+use crate::error::CliError;
+use crate::lines::JsonLines;
 use crate::run::data_folder;
 
-/// What `replay` is told.
 #[derive(clap::Args)]
-pub struct Arguments {
-    /// The file of the pipeline, beside which its data is
+pub struct ReplayArguments {
+    /// The file of the pipeline; its data folder is beside it
     #[arg(value_name = "FILE.sql")]
     path: PathBuf,
     /// The source whose log is read
     source: String,
-    /// The stream or view whose query it runs through
+    /// The stream or view whose query the rows run through
     stream: String,
-    /// The folder with the data, if it is not beside the file
+    /// The data folder, if it is not beside the file
     #[arg(long, value_name = "FOLDER")]
     data: Option<PathBuf>,
-    /// The first event time, such as '2026-01-31 12:00:00' [default: the first that is kept]
+    /// First event time, such as '2026-01-31 12:00:00' [default: the first retained row]
     #[arg(long, value_name = "TIME")]
     from: Option<String>,
-    /// The first event time after it [default: none]
+    /// Event time at which the replay ends, exclusive [default: the end of the log]
     #[arg(long, value_name = "TIME")]
     to: Option<String>,
-    /// How many times faster than it happened [default: as fast as it goes]
+    /// Speed as a multiple of event time: 60 replays an hour in a minute [default: no limit]
     #[arg(long, value_name = "N")]
     speed: Option<f64>,
 }
 
-/// Prints the rows.
-pub fn run(arguments: &Arguments) -> Result<(), Failure> {
+/// Prints the rows of the replay.
+pub fn run(arguments: &ReplayArguments) -> Result<(), CliError> {
     let folder = arguments
         .data
         .clone()
         .or_else(|| data_folder(&arguments.path));
     let folder = folder.filter(|folder| folder.is_dir()).ok_or_else(|| {
         let file = arguments.path.display();
-        Failure::input(format!(
-            "there is no data of {file}; say where it is with --data"
+        CliError::input(format!(
+            "there is no data folder for {file}; name it with --data"
         ))
     })?;
     let builder = Db::builder().start_connectors(false);
-    let db = builder.open(folder).map_err(Failure::runtime)?;
+    let db = builder.open(folder).map_err(CliError::runtime)?;
     let outcome = db
         .execute(&statement(arguments))
-        .map_err(Failure::input)?
+        .map_err(CliError::input)?
         .pop();
     if let Some(Outcome::Subscribed(rows)) = outcome {
-        let mut lines = Lines::new(Arc::new(Mutex::new(io::stdout())), None)?;
-        lines.follow(rows).map_err(Failure::runtime)?;
+        let mut lines = JsonLines::new(Arc::new(Mutex::new(io::stdout())), None)?;
+        lines.follow(rows).map_err(CliError::runtime)?;
     }
     db.close();
     Ok(())
 }
 
-/// The statement that does it.
-fn statement(arguments: &Arguments) -> String {
+/// The REPLAY statement for the arguments.
+fn statement(arguments: &ReplayArguments) -> String {
     let name = |name: &str| format!("\"{}\"", name.replace('"', "\"\""));
     let time = |word: &str, time: &Option<String>| match time {
         Some(time) => format!(" {word} '{}'", time.replace('\'', "''")),

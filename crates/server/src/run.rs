@@ -3,12 +3,11 @@
 //! ```text
 //!   load the file -> subscribe -> start sinks, then sources -> wait -> drain -> close
 //!                                                               |
-//!                            all sources ended, Ctrl-C, SIGTERM, or nobody reads any more
+//!                            all sources ended, Ctrl-C, SIGTERM, or the output is closed
 //! ```
 //!
-//! Nothing outside is touched before the whole file is right, and what is shown is subscribed to
-//! before the first row. Rows are shown by threads of their own, so that a pipe nobody reads never
-//! keeps a signal from being heard.
+//! No external system is touched before the whole file is right, and the program subscribes before the
+//! first row. Separate threads show the rows, so that a full pipe never delays a signal.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -22,35 +21,34 @@ use arrow::array::AsArray;
 use arrow::datatypes::Int64Type;
 use headwater::Db;
 
-use crate::failure::{self, Failure};
-use crate::lines::{Lines, Out};
+use crate::error::{self, CliError};
+use crate::lines::{JsonLines, SharedOutput};
 use crate::screen::Screen;
-use crate::script::{Loaded, Script};
+use crate::script::{LoadedScript, SqlScript};
 use crate::signals::{Signals, runtime};
-use crate::{Database, File, script, show, terminal, trial};
+use crate::{DatabaseArguments, SqlFile, script, show, terminal, trial};
 
-/// The folder beside a file that keeps its data.
+/// The name of the data folder beside a file.
 const DATA_FOLDER: &str = "headwater-data";
-/// How often it looks whether all sources have ended.
-const LOOK: Duration = Duration::from_millis(50);
-/// How long ending may take: the library gives sources and sinks 5 s each.
-const ENDING_MAX: Duration = Duration::from_secs(12);
-/// The exit code of a program that Ctrl-C killed.
+/// Time between two checks whether all sources have ended.
+const POLL: Duration = Duration::from_millis(50);
+/// The longest shutdown: the library gives sources and sinks 5 s each.
+const SHUTDOWN_MAX: Duration = Duration::from_secs(12);
+/// Exit code of a program killed by Ctrl-C: 128 and the number of SIGINT.
 const KILLED: i32 = 130;
 
-/// What `run` is told.
 #[derive(clap::Args)]
-pub struct Arguments {
+pub struct RunArguments {
     #[command(flatten)]
-    file: File,
+    file: SqlFile,
     #[command(flatten)]
-    database: Database,
+    database: DatabaseArguments,
 }
 
-/// Runs the file.
-pub fn run(arguments: &Arguments) -> Result<(), Failure> {
-    let script = Script::read(&arguments.file.path)?;
-    // All of it is tried first, so that a wrong file leaves nothing behind.
+/// Runs the pipeline of a file until it ends.
+pub fn run(arguments: &RunArguments) -> Result<(), CliError> {
+    let script = SqlScript::read(&arguments.file.path)?;
+    // Tries all statements first, so that a wrong file leaves nothing behind.
     script.load(&trial()?)?;
     let folder = data_folder(&arguments.file.path);
     let db = arguments.database.open(folder.clone(), false)?;
@@ -71,14 +69,19 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
     runtime()?.block_on(pipeline.run())
 }
 
-/// What an earlier file created goes on running until it is dropped: says so.
-fn warn_of_others(db: &Db, loaded: &Loaded, file: &str, folder: &Path) -> Result<(), Failure> {
-    let named = || loaded.names.iter().chain(&loaded.letters);
+/// Warns of what an earlier file created: it goes on running until it is dropped.
+fn warn_of_others(
+    db: &Db,
+    loaded: &LoadedScript,
+    file: &str,
+    folder: &Path,
+) -> Result<(), CliError> {
+    let named = || loaded.names.iter().chain(&loaded.dead_letters);
     let is_known = |name: &str| named().any(|it| it.eq_ignore_ascii_case(name));
-    for (kind, name) in others(db, is_known).map_err(Failure::runtime)? {
+    for (kind, name) in others(db, is_known).map_err(CliError::runtime)? {
         let drop = format!("DROP {} {name}", kind.to_uppercase());
         let folder = folder.display();
-        failure::say(&format!(
+        error::print_error(&format!(
             "warning: {kind} {name} is not in {file} and goes on running; \
              {drop} in `headwater sql --data {folder}` ends it"
         ));
@@ -86,7 +89,8 @@ fn warn_of_others(db: &Db, loaded: &Loaded, file: &str, folder: &Path) -> Result
     Ok(())
 }
 
-/// Kind and name of what exists and is not known, those that read before those that are read.
+/// Kind and name of all that exists and is not known, readers before what they read: the order in which
+/// they can be dropped.
 fn others(db: &Db, is_known: impl Fn(&str) -> bool) -> headwater::Result<Vec<(String, String)>> {
     let mut found = Vec::new();
     for table in [
@@ -107,7 +111,7 @@ fn others(db: &Db, is_known: impl Fn(&str) -> bool) -> headwater::Result<Vec<(St
             }
         }
     }
-    // The query of a sink goes with it.
+    // A sink's own query is dropped with it.
     let of_sinks: Vec<String> = found
         .iter()
         .filter(|(kind, _)| kind == "sink")
@@ -117,38 +121,38 @@ fn others(db: &Db, is_known: impl Fn(&str) -> bool) -> headwater::Result<Vec<(St
     Ok(found)
 }
 
-/// Where the data of a file's pipeline is unless told: beside the file, so that pipelines in different
-/// folders do not meet. What comes from the standard input is kept in memory.
+/// The default data folder of a pipeline: beside its file, so that pipelines in different folders do not
+/// share one. None for the standard input, which runs in memory.
 pub fn data_folder(file: &Path) -> Option<PathBuf> {
     (file != Path::new("-")).then(|| file.with_file_name(DATA_FOLDER))
 }
 
-/// A pipeline and those who show its results.
+/// A pipeline, and the threads that show its results.
 struct Pipeline {
     db: Db,
-    loaded: Loaded,
+    loaded: LoadedScript,
     shows: Vec<JoinHandle<io::Result<()>>>,
-    ending: Arc<Ending>,
-    /// How many rows of each source were bad before this run.
+    shutdown: Arc<ShutdownFlags>,
+    /// The number of bad rows of each source before this run.
     bad_before: BTreeMap<String, u64>,
 }
 
-/// What those who wait for each other tell each other.
+/// Flags that the main thread and the threads that show rows set for each other.
 #[derive(Default)]
-struct Ending {
-    /// Nobody reads the results any more.
+struct ShutdownFlags {
+    /// The output is closed: no more results can be shown.
     unread: AtomicBool,
-    /// The database is closed: nothing more comes.
+    /// The database is closed: no more rows come.
     closed: AtomicBool,
 }
 
 impl Pipeline {
-    fn prepare(db: Db, loaded: Loaded) -> Result<Self, Failure> {
+    fn prepare(db: Db, loaded: LoadedScript) -> Result<Self, CliError> {
         let mut pipeline = Self {
             db,
             loaded,
             shows: Vec::new(),
-            ending: Arc::default(),
+            shutdown: Arc::default(),
             bad_before: BTreeMap::new(),
         };
         pipeline.bad_before = pipeline.bad();
@@ -159,110 +163,110 @@ impl Pipeline {
         Ok(pipeline)
     }
 
-    /// Whether results are drawn in place: not if a sink writes to the same terminal.
+    /// Whether results are redrawn in place: not if a sink writes to the same terminal.
     fn has_screen(&self) -> bool {
         let shown = self.loaded.shown.len() + self.loaded.selects.len();
-        terminal::draws_over(&io::stdout()) && !self.loaded.prints && shown > 0
+        terminal::redraws(&io::stdout()) && !self.loaded.prints && shown > 0
     }
 
-    fn show_on_screen(&mut self) -> Result<(), Failure> {
+    fn show_on_screen(&mut self) -> Result<(), CliError> {
         let mut screen = Screen::new(self.db.clone());
         for name in &self.loaded.shown {
-            let rows = self.db.subscribe_batches(name).map_err(Failure::runtime)?;
+            let rows = self.db.subscribe_batches(name).map_err(CliError::runtime)?;
             screen.subscription(name, rows);
         }
         for select in &self.loaded.selects {
-            screen.query(select).map_err(Failure::runtime)?;
+            screen.query(select).map_err(CliError::runtime)?;
         }
-        let ending = Arc::clone(&self.ending);
-        self.spawn(move || screen.run(|| ending.closed.load(Ordering::Acquire)));
+        let shutdown = Arc::clone(&self.shutdown);
+        self.spawn(move || screen.run(|| shutdown.closed.load(Ordering::Acquire)));
         Ok(())
     }
 
-    fn show_lines(&mut self) -> Result<(), Failure> {
-        let out: Out = Arc::new(Mutex::new(io::BufWriter::new(io::stdout())));
+    fn show_lines(&mut self) -> Result<(), CliError> {
+        let out: SharedOutput = Arc::new(Mutex::new(io::BufWriter::new(io::stdout())));
         let several = self.loaded.shown.len() > 1;
         for name in self.loaded.shown.clone() {
             let rows = self
                 .db
                 .subscribe_lossless(&name)
-                .map_err(Failure::runtime)?;
-            let mut lines = Lines::new(Arc::clone(&out), several.then_some(name.as_str()))?;
+                .map_err(CliError::runtime)?;
+            let mut lines = JsonLines::new(Arc::clone(&out), several.then_some(name.as_str()))?;
             self.spawn(move || lines.follow(rows));
         }
         Ok(())
     }
 
-    /// Runs `show` on its own thread and notes when nobody reads any more.
+    /// Runs `show` on its own thread, which sets `unread` when the output is closed.
     fn spawn(&mut self, show: impl FnOnce() -> io::Result<()> + Send + 'static) {
-        let ending = Arc::clone(&self.ending);
+        let shutdown = Arc::clone(&self.shutdown);
         self.shows.push(std::thread::spawn(move || {
             let shown = show();
             if shown.is_err() {
-                ending.unread.store(true, Ordering::Release);
+                shutdown.unread.store(true, Ordering::Release);
             }
             shown
         }));
     }
 
-    async fn run(self) -> Result<(), Failure> {
+    async fn run(self) -> Result<(), CliError> {
         let mut signals = Signals::listen()?;
-        self.db.start_connectors().map_err(Failure::runtime)?;
+        self.db.start_connectors().map_err(CliError::runtime)?;
         tokio::select! {
             () = self.over() => {}
             () = signals.next() => {}
         }
         let ended = tokio::task::spawn_blocking(move || self.end());
         tokio::select! {
-            ended = ended => ended.map_err(Failure::runtime)?,
+            ended = ended => ended.map_err(CliError::runtime)?,
             () = signals.next() => std::process::exit(KILLED),
-            () = tokio::time::sleep(ENDING_MAX) => {
-                let seconds = ENDING_MAX.as_secs();
-                // Whatever still blocks would keep an orderly exit from ending.
-                failure::say(&format!("error: not ended after {seconds} s; results may be missing"));
+            () = tokio::time::sleep(SHUTDOWN_MAX) => {
+                let seconds = SHUTDOWN_MAX.as_secs();
+                // Not by returning: a thread that still blocks would block the return too.
+                error::print_error(&format!("error: the pipeline did not end within {seconds} s; results may be missing"));
                 std::process::exit(3);
             }
         }
     }
 
-    /// Until all sources have ended, or nobody reads any more.
+    /// Returns when all sources have ended, or the output is closed.
     async fn over(&self) {
-        while !self.db.sources_ended() && !self.ending.unread.load(Ordering::Acquire) {
-            tokio::time::sleep(LOOK).await;
+        while !self.db.sources_ended() && !self.shutdown.unread.load(Ordering::Acquire) {
+            tokio::time::sleep(POLL).await;
         }
     }
 
-    /// Processes what has arrived, answers the queries that end, and closes everything. Blocks.
-    fn end(self) -> Result<(), Failure> {
+    /// Processes the rows that have arrived, runs the SELECTs, and closes everything. Blocks.
+    fn end(self) -> Result<(), CliError> {
         let drained = self.db.drain();
         let answered = match self.has_screen() {
             true => Ok(()),
             false => self.answer_selects(),
         };
-        let bad = self.bad_rows_told();
+        let warnings = self.bad_row_warnings();
         self.db.close();
-        self.ending.closed.store(true, Ordering::Release);
+        self.shutdown.closed.store(true, Ordering::Release);
         for show in self.shows {
             show.thread().unpark();
             match show.join() {
                 Ok(Err(error)) if error.kind() != io::ErrorKind::BrokenPipe => {
-                    return Err(Failure::runtime(format!(
+                    return Err(CliError::runtime(format!(
                         "cannot show the results: {error}"
                     )));
                 }
                 _ => {}
             }
         }
-        bad.iter().for_each(|line| eprintln!("{line}"));
-        drained.map_err(Failure::runtime)?;
+        warnings.iter().for_each(|line| error::print_error(line));
+        drained.map_err(CliError::runtime)?;
         answered?;
-        script::tell_failures(&self.db)
+        script::check_failures(&self.db)
     }
 
-    /// How many bad rows of each source are kept beside it.
+    /// The number of rows in each source's `__bad` stream.
     fn bad(&self) -> BTreeMap<String, u64> {
         let sources = "SELECT name, CAST(bad - dead_letters AS BIGINT) FROM system.sources";
-        // A closed database has nothing to say.
+        // A closed database has no sources.
         let batches = self.db.query(sources).unwrap_or_default();
         let rows = batches.iter().flat_map(|rows| {
             let bad = rows.column(1).as_primitive::<Int64Type>().values();
@@ -273,9 +277,9 @@ impl Pipeline {
         known.collect()
     }
 
-    /// What to say of sources that brought rows that could not be decoded.
-    fn bad_rows_told(&self) -> Vec<String> {
-        let told = self.bad().into_iter().filter_map(|(source, bad)| {
+    /// A warning for each source that had bad rows in this run.
+    fn bad_row_warnings(&self) -> Vec<String> {
+        let warnings = self.bad().into_iter().filter_map(|(source, bad)| {
             let before = self.bad_before.get(&source).copied().unwrap_or(0);
             let rows = bad.saturating_sub(before);
             let line = format!(
@@ -283,12 +287,12 @@ impl Pipeline {
             );
             (rows > 0).then_some(line)
         });
-        told.collect()
+        warnings.collect()
     }
 
-    fn answer_selects(&self) -> Result<(), Failure> {
+    fn answer_selects(&self) -> Result<(), CliError> {
         for select in &self.loaded.selects {
-            let outcomes = self.db.execute(select).map_err(Failure::runtime)?;
+            let outcomes = self.db.execute(select).map_err(CliError::runtime)?;
             for outcome in outcomes {
                 if let headwater::Outcome::Rows { schema, batches } = outcome {
                     show::print(&schema, &batches)?;

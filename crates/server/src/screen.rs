@@ -1,8 +1,8 @@
-//! Results on a terminal: panels that are drawn over in place.
+//! Results on a terminal: panels that are redrawn in place.
 //!
-//! A thread of its own looks ten times a second whether something has come, and then draws everything
-//! anew: up over what it drew before, and down again. Log lines go above. Nothing is drawn while
-//! nothing changes, except the line at the bottom once a second.
+//! A thread checks ten times a second for new rows. If there are any it moves the cursor up over the last
+//! drawing and draws everything again, log lines above. Without new rows it redraws once a second, for
+//! the status line at the bottom.
 
 use std::io::{self, Write};
 use std::thread::park_timeout;
@@ -12,109 +12,110 @@ use arrow::array::AsArray;
 use arrow::datatypes::Int64Type;
 use headwater::{Db, Event, Outcome, Subscription};
 
-use crate::log::Hold;
+use crate::log::LogBuffer;
 use crate::panel::Panel;
-use crate::terminal::{self, Size};
+use crate::terminal::{self, TerminalSize};
 
-/// How often it looks.
-const LOOK: Duration = Duration::from_millis(100);
-/// How often the bottom line is renewed, and queries that end are asked again.
-const RENEW: Duration = Duration::from_secs(1);
+/// Time between two checks for new rows.
+const POLL: Duration = Duration::from_millis(100);
+/// Time between two updates of the status line and of the results of SELECT.
+const REFRESH: Duration = Duration::from_secs(1);
 
-/// Stands at the end of the bottom line as long as it is true.
+/// The end of the status line while Ctrl-C still works.
 const HOW_TO_END: &str = " | Ctrl-C ends";
 
-/// Everything that is shown.
 pub struct Screen {
     db: Db,
-    panels: Vec<(Panel, Feed)>,
-    hold: Hold,
+    panels: Vec<(Panel, PanelInput)>,
+    log: LogBuffer,
     began: Instant,
-    /// Lines drawn last, which the next drawing replaces.
+    /// Number of lines of the last drawing, which the next one replaces.
     drawn: usize,
 }
 
 /// Where the rows of a panel come from.
-enum Feed {
+enum PanelInput {
     Rows(Subscription),
-    /// A query that ends, asked again and again.
+    /// A SELECT, run once a second.
     Query(String),
 }
 
 impl Screen {
-    /// A screen without panels. From now on the log is held back.
+    /// A screen without panels; it holds the log back from now on.
     pub fn new(db: Db) -> Self {
         Self {
             db,
             panels: Vec::new(),
-            hold: Hold::new(),
+            log: LogBuffer::new(),
             began: Instant::now(),
             drawn: 0,
         }
     }
 
-    /// Shows what a subscription brings.
+    /// Adds a panel for the rows of a subscription.
     pub fn subscription(&mut self, name: &str, rows: Subscription) {
         let panel = Panel::new(name, rows.schema());
-        self.panels.push((panel, Feed::Rows(rows)));
+        self.panels.push((panel, PanelInput::Rows(rows)));
     }
 
-    /// Shows the answer to a query as it is now.
+    /// Adds a panel for the current result of a SELECT.
     pub fn query(&mut self, text: &str) -> headwater::Result<()> {
         let name = text.split_whitespace().collect::<Vec<_>>().join(" ");
         for outcome in self.db.execute(text)? {
             if let Outcome::Rows { schema, .. } = outcome {
-                let feed = Feed::Query(text.to_owned());
+                let feed = PanelInput::Query(text.to_owned());
                 self.panels.push((Panel::new(&name, &schema), feed));
             }
         }
         Ok(())
     }
 
-    /// Draws until the subscriptions have ended and `is_over` says so. Blocks.
+    /// Draws until the subscriptions have ended and `is_over` returns true. Blocks.
     pub fn run(mut self, is_over: impl Fn() -> bool) -> io::Result<()> {
-        let mut renewed: Option<Instant> = None;
-        let mut bottom = String::new();
+        let mut refreshed: Option<Instant> = None;
+        let mut status = String::new();
         loop {
-            // Asked first: what came before it became true is still drawn.
+            // Read first, so that rows that came before the end are still drawn.
             let over = is_over();
             let mut changed = self.take_rows();
-            if over || renewed.is_none_or(|at| at.elapsed() >= RENEW) {
-                renewed = Some(Instant::now());
-                self.ask_queries();
-                bottom = self.bottom().unwrap_or(bottom);
+            if over || refreshed.is_none_or(|at| at.elapsed() >= REFRESH) {
+                refreshed = Some(Instant::now());
+                self.run_queries();
+                status = self.status().unwrap_or(status);
                 changed = true;
             }
             if changed {
                 let hint = if over { "" } else { HOW_TO_END };
-                self.draw(&format!("{bottom}{hint}"))?;
+                self.draw(&format!("{status}{hint}"))?;
             }
             if over && self.ended() {
                 return Ok(());
             }
-            park_timeout(LOOK);
+            park_timeout(POLL);
         }
     }
 
     fn ended(&self) -> bool {
         self.panels.iter().all(|(_, feed)| match feed {
-            Feed::Rows(rows) => rows.is_ended(),
-            Feed::Query(_) => true,
+            PanelInput::Rows(rows) => rows.is_ended(),
+            PanelInput::Query(_) => true,
         })
     }
 
-    /// Takes what has come; true if something has.
+    /// Passes new rows to their panels; true if there were any.
     fn take_rows(&mut self) -> bool {
         let mut changed = false;
         for (panel, feed) in &mut self.panels {
-            let Feed::Rows(rows) = feed else { continue };
-            // A query that failed is told of when the pipeline ends.
+            let PanelInput::Rows(rows) = feed else {
+                continue;
+            };
+            // `run` reports a failed query when the pipeline ends.
             while let Ok(Some(event)) = rows.try_next() {
                 changed = true;
                 match event {
                     Event::Rows(batch) => {
                         if let Err(error) = panel.apply(&batch) {
-                            tracing::warn!(%error, "rows cannot be shown");
+                            tracing::warn!(%error, "cannot show rows");
                         }
                     }
                     Event::Missed { rows } | Event::Gap { rows, .. } => panel.missed(rows),
@@ -124,20 +125,22 @@ impl Screen {
         changed
     }
 
-    fn ask_queries(&mut self) {
+    fn run_queries(&mut self) {
         for (panel, feed) in &mut self.panels {
-            let Feed::Query(text) = feed else { continue };
-            // Once the database is closed the last answer stays.
+            let PanelInput::Query(text) = feed else {
+                continue;
+            };
+            // Once the database is closed the last result stays.
             if let Ok(answer) = self.db.query(text)
                 && let Err(error) = panel.replace(&answer)
             {
-                tracing::warn!(%error, "rows cannot be shown");
+                tracing::warn!(%error, "cannot show rows");
             }
         }
     }
 
-    /// How the sources are doing; `None` once the database is closed.
-    fn bottom(&self) -> Option<String> {
+    /// The time since the start and the state of each source; `None` once the database is closed.
+    fn status(&self) -> Option<String> {
         let seconds = self.began.elapsed().as_secs();
         let mut parts = vec![format!("{}:{:02}", seconds / 60, seconds % 60)];
         for outcome in self.db.execute("SHOW SOURCES").ok()? {
@@ -167,16 +170,16 @@ impl Screen {
         Some(parts.join(" | "))
     }
 
-    fn draw(&mut self, bottom: &str) -> io::Result<()> {
+    fn draw(&mut self, status: &str) -> io::Result<()> {
         let mut out = io::stdout();
         let size = terminal::size(&out);
-        let lines = layout(self.panels.iter().map(|(panel, _)| panel), bottom, size);
+        let lines = layout(self.panels.iter().map(|(panel, _)| panel), status, size);
         let mut text = Vec::new();
         if self.drawn > 0 {
             write!(text, "\x1b[{}A", self.drawn)?;
         }
         text.extend_from_slice(b"\r\x1b[J");
-        text.extend_from_slice(&self.hold.take());
+        text.extend_from_slice(&self.log.take());
         for line in &lines {
             writeln!(text, "{line}")?;
         }
@@ -186,17 +189,17 @@ impl Screen {
     }
 }
 
-/// All lines of a drawing: it leaves one line of the terminal free, and no line is wider than it.
+/// The lines of a drawing: one fewer than the terminal has, none wider than it.
 fn layout<'a>(
     panels: impl ExactSizeIterator<Item = &'a Panel>,
-    bottom: &str,
-    size: Size,
+    status: &str,
+    size: TerminalSize,
 ) -> Vec<String> {
     let room = size.rows.saturating_sub(2);
     let each = room / panels.len().max(1);
     let drawn = panels.flat_map(|panel| panel.draw(size.columns, each));
     let mut lines: Vec<String> = drawn.take(room).collect();
-    lines.push(bottom.to_owned());
+    lines.push(status.to_owned());
     for line in &mut lines {
         if let Some((at, _)) = line.char_indices().nth(size.columns) {
             line.truncate(at);
@@ -224,7 +227,7 @@ mod tests {
         panels[0].apply(&batch).unwrap();
         for rows in 1..40 {
             for columns in [1, 10, 80] {
-                let size = Size { columns, rows };
+                let size = TerminalSize { columns, rows };
                 let lines = layout(panels.iter(), "0:01 | Ctrl-C ends", size);
                 assert!(lines.len() < rows.max(2), "{rows}: {lines:?}");
                 assert!(lines.iter().all(|line| line.chars().count() <= columns));

@@ -1,7 +1,7 @@
-//! A file of SQL and what it says: its statements in a database, and what of them is to be shown.
+//! A file of SQL: runs its statements in a database, and finds which results to show.
 //!
-//! Every statement is tried, so that all errors are told at once; one that only names what an earlier
-//! wrong statement was to create is not blamed for it.
+//! It tries every statement, so that the user sees all errors at once. It leaves out errors that only
+//! follow from another: an unknown name that an earlier wrong statement would have created.
 
 use std::collections::HashSet;
 use std::io::Read;
@@ -13,48 +13,46 @@ use headwater::sql::{OptionEntry, Spanned, SqlError, Statement, parse_each};
 use headwater::{Db, Outcome};
 
 use crate::draw::draw_for_stderr;
-use crate::failure::Failure;
+use crate::error::CliError;
 
 /// SQLSTATE: no table of this name.
 const UNDEFINED_TABLE: &str = "42P01";
 /// SQLSTATE: an error that has no code of its own.
 const OTHER: &str = "XX000";
 
-/// A text of SQL.
-pub struct Script {
-    /// What it is called in errors.
+pub struct SqlScript {
+    /// The file name shown in errors.
     pub name: String,
-    /// The statements.
     pub text: String,
 }
 
-/// What a script put into a database.
+/// What a script created in a database, and what it asks to see.
 #[derive(Default)]
-pub struct Loaded {
-    /// The sources that have a connector.
+pub struct LoadedScript {
+    /// Names of the sources that have a connector.
     pub sources: Vec<String>,
     /// The names to subscribe to.
     pub shown: Vec<String>,
-    /// Queries that end, to be answered when the input has ended.
+    /// SELECT statements, to be run when all sources have ended.
     pub selects: Vec<String>,
-    /// Answers of SHOW, DESCRIBE and EXPLAIN.
+    /// Results of SHOW, DESCRIBE and EXPLAIN.
     pub answers: Vec<(SchemaRef, Vec<RecordBatch>)>,
     /// Whether a sink writes to the standard output.
     pub prints: bool,
-    /// What was created, for people.
+    /// Kind and name of what was created, as text.
     pub created: Vec<String>,
-    /// The names of what it creates, whether or not that was there before.
+    /// The names in all CREATE statements, also those that existed before.
     pub names: Vec<String>,
-    /// The streams of dead letters that it names: they are made if they are not there.
-    pub letters: Vec<String>,
+    /// The dead-letter streams that options name; they are created if they do not exist.
+    pub dead_letters: Vec<String>,
     queries: Vec<String>,
     all_sources: Vec<String>,
     sinks: usize,
 }
 
-impl Script {
+impl SqlScript {
     /// Reads a file, or the standard input if the path is `-`.
-    pub fn read(path: &Path) -> Result<Self, Failure> {
+    pub fn read(path: &Path) -> Result<Self, CliError> {
         let name = path.display().to_string();
         let (name, bytes) = if path == Path::new("-") {
             let mut bytes = Vec::new();
@@ -64,26 +62,30 @@ impl Script {
             (name, std::fs::read(path))
         };
         let bytes =
-            bytes.map_err(|error| Failure::input(format!("cannot read {name}: {error}")))?;
+            bytes.map_err(|error| CliError::input(format!("cannot read {name}: {error}")))?;
         let text = String::from_utf8(bytes).map_err(|error| {
             let at = error.utf8_error().valid_up_to();
-            Failure::input(format!("{name} is not UTF-8 from byte {at} on"))
+            CliError::input(format!("{name} is not UTF-8 from byte {at} on"))
         })?;
-        let text = unmarked(&text).to_owned();
+        let text = without_bom(&text).to_owned();
         Ok(Self { name, text })
+    }
+
+    /// The errors of this script, drawn for the user.
+    pub fn failure(&self, errors: &[SqlError]) -> CliError {
+        CliError::Input(draw_for_stderr(&self.name, &self.text, errors))
     }
 
     /// Runs the statements in `db`, whose connectors must not start by themselves.
     ///
     /// # Errors
-    /// All that is wrong, drawn.
-    pub fn load(&self, db: &Db) -> Result<Loaded, Failure> {
-        self.try_load(db)
-            .map_err(|errors| Failure::Input(draw_for_stderr(&self.name, &self.text, &errors)))
+    /// All errors, drawn.
+    pub fn load(&self, db: &Db) -> Result<LoadedScript, CliError> {
+        self.try_load(db).map_err(|errors| self.failure(&errors))
     }
 
-    fn try_load(&self, db: &Db) -> Result<Loaded, Vec<SqlError>> {
-        let mut loaded = Loaded::default();
+    fn try_load(&self, db: &Db) -> Result<LoadedScript, Vec<SqlError>> {
+        let mut loaded = LoadedScript::default();
         let mut errors = Vec::new();
         let mut wrong = HashSet::new();
         for statement in parse_each(&self.text) {
@@ -98,17 +100,17 @@ impl Script {
                 Err(error) => errors.push(error),
             }
         }
-        let blameless = |error: &SqlError| {
-            let place = error.position.clone().and_then(|it| self.text.get(it));
-            let name = place.map(|it| it.trim_matches('"').to_lowercase());
+        let follows = |error: &SqlError| {
+            let marked = error.position.clone().and_then(|it| self.text.get(it));
+            let name = marked.map(|it| it.trim_matches('"').to_lowercase());
             error.sqlstate == UNDEFINED_TABLE && name.is_some_and(|name| wrong.contains(&name))
         };
-        // If every error were excused there would be none to tell of.
-        if errors.iter().any(|error| !blameless(error)) {
-            errors.retain(|error| !blameless(error));
+        // At least one error must be left.
+        if errors.iter().any(|error| !follows(error)) {
+            errors.retain(|error| !follows(error));
         }
         match errors.is_empty() {
-            true => Ok(loaded.settled()),
+            true => Ok(loaded.with_default_output()),
             false => Err(errors),
         }
     }
@@ -117,12 +119,12 @@ impl Script {
         &self,
         db: &Db,
         statement: &Spanned<Statement>,
-        loaded: &mut Loaded,
+        loaded: &mut LoadedScript,
     ) -> Result<(), Vec<SqlError>> {
         let text = &self.text[statement.span.clone()];
         let outcomes = db
             .execute(text)
-            .map_err(|error| moved(&error, statement.span.start))?;
+            .map_err(|error| in_script(&error, statement.span.start))?;
         loaded.note(&statement.node, text);
         for outcome in outcomes {
             match outcome {
@@ -141,10 +143,10 @@ impl Script {
     }
 }
 
-impl Loaded {
+impl LoadedScript {
     fn note(&mut self, statement: &Statement, text: &str) {
         self.names.extend(created_by(statement).map(str::to_owned));
-        self.letters.extend(letters(statement));
+        self.dead_letters.extend(dead_letters(statement));
         match statement {
             Statement::CreateSource(create) => {
                 let name = create.name.value.clone();
@@ -156,8 +158,8 @@ impl Loaded {
             Statement::CreateStream(create) => self.queries.push(create.name.value.clone()),
             Statement::CreateView(create) => self.queries.push(create.name.value.clone()),
             // Without columns nothing can read it before a source is attached.
-            Statement::CreateSet(create) if create.columns.is_empty() => {}
-            Statement::CreateSet(create) => self.queries.push(create.name.value.clone()),
+            Statement::CreateSourceGroup(create) if create.columns.is_empty() => {}
+            Statement::CreateSourceGroup(create) => self.queries.push(create.name.value.clone()),
             Statement::Attach(attach) => {
                 let stream = &attach.stream.value;
                 if !self
@@ -193,9 +195,9 @@ impl Loaded {
         }
     }
 
-    /// Chooses what is shown when the file does not say: its last stream or view, or its last source
-    /// if there is nothing else that would let anything be seen.
-    fn settled(mut self) -> Self {
+    /// If the file has no SUBSCRIBE, SELECT or sink to the standard output, shows its last stream or
+    /// view; without one, and without a sink, its last source.
+    fn with_default_output(mut self) -> Self {
         if self.shown.is_empty() && !self.prints && self.selects.is_empty() {
             let source = match self.sinks {
                 0 => self.all_sources.pop(),
@@ -207,8 +209,8 @@ impl Loaded {
     }
 }
 
-/// The text without the byte order mark that some programs put before it.
-pub fn unmarked(text: &str) -> &str {
+/// Removes the byte order mark that some programs put first.
+pub fn without_bom(text: &str) -> &str {
     text.strip_prefix('\u{feff}').unwrap_or(text)
 }
 
@@ -218,15 +220,15 @@ fn connector(options: &[OptionEntry]) -> Option<String> {
     Some(option.value.to_string().to_lowercase())
 }
 
-/// The stream that a statement wants dead letters in.
-fn letters(statement: &Statement) -> Option<String> {
+/// The dead-letter stream that a statement's options name.
+fn dead_letters(statement: &Statement) -> Option<String> {
     let options = match statement {
         Statement::CreateSource(create) => &create.options,
         Statement::CreateSink(create) => &create.options,
         Statement::AlterSource(alter) => &alter.options,
         _ => return None,
     };
-    // The connector's name may stand before it.
+    // With or without the connector's name in front.
     let names = |key: &str| key.to_lowercase().ends_with("error.dlq.stream");
     let option = options.iter().find(|option| names(&option.key))?;
     Some(option.value.to_string())
@@ -237,15 +239,15 @@ fn created_by(statement: &Statement) -> Option<&str> {
     match statement {
         Statement::CreateSource(create) => Some(&create.name.value),
         Statement::CreateStream(create) => Some(&create.name.value),
-        Statement::CreateSet(create) => Some(&create.name.value),
+        Statement::CreateSourceGroup(create) => Some(&create.name.value),
         Statement::CreateView(create) => Some(&create.name.value),
         Statement::CreateSink(create) => Some(&create.name.value),
         _ => None,
     }
 }
 
-/// What is wrong with a statement that begins `offset` bytes into the script.
-pub fn moved(error: &headwater::Error, offset: usize) -> Vec<SqlError> {
+/// The errors of a statement that begins `offset` bytes into the script, with positions in the script.
+pub fn in_script(error: &headwater::Error, offset: usize) -> Vec<SqlError> {
     if error.sql_errors().is_empty() {
         return vec![SqlError::new(OTHER, error.to_string()).at(offset..offset)];
     }
@@ -253,14 +255,14 @@ pub fn moved(error: &headwater::Error, offset: usize) -> Vec<SqlError> {
         let mut error = error.clone();
         error.position = error
             .position
-            .map(|place| place.start + offset..place.end + offset);
+            .map(|range| range.start + offset..range.end + offset);
         error
     };
     error.sql_errors().iter().map(shift).collect()
 }
 
-/// Whatever has failed for good in a database, also after it was closed.
-pub fn tell_failures(db: &Db) -> Result<(), Failure> {
+/// Fails if a source, stream or sink has failed for good. Works after the database was closed, too.
+pub fn check_failures(db: &Db) -> Result<(), CliError> {
     let failures = db.failures();
     let lines = failures
         .iter()
@@ -268,7 +270,7 @@ pub fn tell_failures(db: &Db) -> Result<(), Failure> {
     let lines: Vec<String> = lines.collect();
     match lines.is_empty() {
         true => Ok(()),
-        false => Err(Failure::Runtime(lines.join("\n"))),
+        false => Err(CliError::Runtime(lines.join("\n"))),
     }
 }
 
@@ -276,20 +278,20 @@ pub fn tell_failures(db: &Db) -> Result<(), Failure> {
 mod tests {
     use super::*;
 
-    fn load(text: &str) -> Result<Loaded, Vec<String>> {
+    fn load(text: &str) -> Result<LoadedScript, Vec<String>> {
         let db = Db::builder().workers(1).start_connectors(false);
         let db = db.in_memory().unwrap();
-        let script = Script {
+        let script = SqlScript {
             name: "t.sql".to_owned(),
             text: text.to_owned(),
         };
-        let tell = |error: &SqlError| {
-            let place = error.position.clone().and_then(|it| text.get(it));
-            format!("{} at {:?}", error.message, place.unwrap_or("nowhere"))
+        let describe = |error: &SqlError| {
+            let marked = error.position.clone().and_then(|it| text.get(it));
+            format!("{} at {:?}", error.message, marked.unwrap_or("nowhere"))
         };
         script
             .try_load(&db)
-            .map_err(|errors| errors.iter().map(tell).collect())
+            .map_err(|errors| errors.iter().map(describe).collect())
     }
 
     const SOURCE: &str = "CREATE SOURCE s (a BIGINT, ts TIMESTAMP) WITH (connector = 'generate');";
@@ -319,7 +321,7 @@ mod tests {
     }
 
     #[test]
-    fn all_errors_are_told_and_only_those() {
+    fn all_errors_are_reported_but_not_those_that_follow() {
         let text = "CREATE SOURCE s (a BIGINT) WITH (connector = 'generate', sede = 1, rows = 'x');
             CREATE STREAM x AS SELECT a FROM s;
             CREATE SOURCE t (a BIGINT);

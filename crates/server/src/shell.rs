@@ -1,9 +1,9 @@
 //! `headwater sql`: statements one by one, typed at a prompt or read from a pipe.
 //!
-//! A statement ends with a semicolon. Each runs in one database that lives as long as the shell, so
-//! connectors start as soon as they are created. With `--data` it goes on with what is in that folder.
-//! SUBSCRIBE prints until Ctrl-C. At a prompt an error is drawn and the shell goes on, and Ctrl-C ends
-//! a SELECT; in a pipe the first error, and Ctrl-C, ends the shell.
+//! A statement ends with a semicolon. All run in one database that stays open until the shell ends, so
+//! connectors start as soon as they are created; with `--data` the database is that folder. SUBSCRIBE
+//! prints until Ctrl-C. At a prompt the shell prints an error and goes on, and Ctrl-C ends a SELECT; in
+//! a pipe the first error, or Ctrl-C, ends the shell.
 
 use std::io::{self, BufRead, IsTerminal};
 use std::ops::Range;
@@ -18,74 +18,73 @@ use rustyline::error::ReadlineError;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::draw::draw_for_stderr;
-use crate::failure::{self, Failure};
-use crate::lines::Lines;
-use crate::script::{self, Script};
+use crate::error::{self, CliError};
+use crate::lines::JsonLines;
+use crate::script::{self, SqlScript};
 use crate::signals::{Signals, runtime};
-use crate::{Database, show};
+use crate::{DatabaseArguments, show};
 
 const HELP: &str = "\
 A statement ends with a semicolon and may have several lines.
 
   CREATE SOURCE | STREAM | VIEW | SINK ...    DROP ...    INSERT INTO sink SELECT ...
-  SELECT ... FROM view;                       what a view holds now
-  SUBSCRIBE TO name;                          rows as they come, until Ctrl-C
+  SELECT ... FROM view;                       the current result of a view
+  SUBSCRIBE TO name;                          new rows, until Ctrl-C
   START | PAUSE | RESUME | STOP STREAM name;  ATTACH SOURCE name TO STREAM name;    DETACH ...
   SHOW SOURCES | STREAMS | VIEWS | SINKS | CONNECTORS;    DESCRIBE name;    EXPLAIN ...;
   SELECT * FROM system.sources;               also streams, sinks, gaps, errors, connectors
 
-  \\d         what there is          \\d NAME    the columns of one
-  \\q         leave                  help       this
+  \\d         list everything        \\d NAME    the columns of one
+  \\q         quit                   help       this text
 ";
 
-/// What `sql` is told.
 #[derive(clap::Args)]
-pub struct Arguments {
-    /// A file whose statements are run first.
+pub struct SqlArguments {
+    /// A file whose statements run first
     #[arg(value_name = "FILE.sql")]
     path: Option<PathBuf>,
     #[command(flatten)]
-    database: Database,
+    database: DatabaseArguments,
 }
 
-/// Runs the shell.
-pub fn run(arguments: &Arguments) -> Result<(), Failure> {
-    let shell = Shell {
+/// Runs the file, then the statements of the prompt or the pipe.
+pub fn run(arguments: &SqlArguments) -> Result<(), CliError> {
+    let shell = SqlShell {
         db: arguments.database.open(None, true)?,
         runtime: runtime()?,
         has_prompt: io::stdin().is_terminal(),
     };
     if let Some(path) = &arguments.path {
-        let script = Script::read(path)?;
-        shell.all_of(&script)?;
+        let script = SqlScript::read(path)?;
+        shell.run_file(&script)?;
     }
     let done = match shell.has_prompt {
         true => shell.prompt(),
         false => shell.pipe(),
     };
     shell.db.close();
-    done.and_then(|()| script::tell_failures(&shell.db))
+    done.and_then(|()| script::check_failures(&shell.db))
 }
 
-struct Shell {
+struct SqlShell {
     db: Db,
     runtime: tokio::runtime::Runtime,
-    /// Whether somebody types the statements.
+    /// Whether the standard input is a terminal.
     has_prompt: bool,
 }
 
-impl Shell {
-    fn prompt(&self) -> Result<(), Failure> {
-        let mut editor = DefaultEditor::new().map_err(Failure::runtime)?;
+impl SqlShell {
+    fn prompt(&self) -> Result<(), CliError> {
+        let mut editor = DefaultEditor::new().map_err(CliError::runtime)?;
         let history = history_file();
         if let Some(history) = &history {
-            // There is none before the first time.
+            // At the first start the file does not exist.
             let _ = editor.load_history(history);
         }
         show::text(concat!(
             "headwater ",
             env!("CARGO_PKG_VERSION"),
-            "; help explains, \\q leaves\n"
+            "; type help for help, \\q to quit\n"
         ))?;
         let mut text = String::new();
         loop {
@@ -102,18 +101,18 @@ impl Shell {
                 }
                 Err(ReadlineError::Interrupted) => text.clear(),
                 Err(ReadlineError::Eof) => break,
-                Err(error) => return Err(Failure::runtime(error)),
+                Err(error) => return Err(CliError::runtime(error)),
             }
         }
         if let Some(history) = &history
             && let Err(error) = editor.save_history(history)
         {
-            tracing::warn!(%error, file = %history.display(), "the history cannot be kept");
+            tracing::warn!(%error, file = %history.display(), "cannot save the history");
         }
         Ok(())
     }
 
-    /// One line at the prompt: a command, or a part of a statement.
+    /// Handles one line of the prompt: a shell command, or part of a statement.
     fn line(
         &self,
         text: &mut String,
@@ -122,9 +121,9 @@ impl Shell {
     ) -> std::ops::ControlFlow<()> {
         if text.is_empty() {
             match command(line) {
-                Some(Command::Quit) => return std::ops::ControlFlow::Break(()),
-                Some(Command::Help) => tell(show::text(HELP)),
-                Some(Command::Sql(sql)) => tell(self.statements("<shell>", &sql)),
+                Some(ShellCommand::Quit) => return std::ops::ControlFlow::Break(()),
+                Some(ShellCommand::Help) => report(show::text(HELP)),
+                Some(ShellCommand::Sql(sql)) => report(self.statements("<shell>", &sql)),
                 None => {}
             }
             if command(line).is_some() || line.trim().is_empty() {
@@ -135,19 +134,19 @@ impl Shell {
         text.push('\n');
         if is_complete(text) {
             let statement = std::mem::take(text);
-            // A history that is full or refuses a double is no trouble.
+            // The history may refuse an entry, such as a repeated one.
             let _ = editor.add_history_entry(statement.trim());
-            tell(self.statements("<shell>", &statement));
+            report(self.statements("<shell>", &statement));
         }
         std::ops::ControlFlow::Continue(())
     }
 
-    fn pipe(&self) -> Result<(), Failure> {
+    fn pipe(&self) -> Result<(), CliError> {
         let mut text = String::new();
         for (number, line) in io::stdin().lock().lines().enumerate() {
-            let line = line.map_err(|error| Failure::input(format!("cannot read: {error}")))?;
+            let line = line.map_err(|error| CliError::input(format!("cannot read: {error}")))?;
             text.push_str(match number {
-                0 => script::unmarked(&line),
+                0 => script::without_bom(&line),
                 _ => &line,
             });
             text.push('\n');
@@ -158,36 +157,33 @@ impl Shell {
         self.statements("<stdin>", &text)
     }
 
-    /// Runs statements and shows what each gave, as it comes.
-    fn statements(&self, name: &str, text: &str) -> Result<(), Failure> {
+    /// Runs the statements of a text and shows each result before the next statement runs.
+    fn statements(&self, name: &str, text: &str) -> Result<(), CliError> {
         for part in parts(text) {
-            let wrong = |errors: &[SqlError]| Failure::Input(draw_for_stderr(name, text, errors));
-            let place = part.map_err(|error| wrong(&[error]))?;
-            let (outcomes, done) = self.execute(&text[place.clone()])?;
+            let wrong = |errors: &[SqlError]| CliError::Input(draw_for_stderr(name, text, errors));
+            let range = part.map_err(|error| wrong(&[error]))?;
+            let (outcomes, done) = self.execute(&text[range.clone()])?;
             self.show_all(outcomes)?;
-            done.map_err(|error| wrong(&script::moved(&error, place.start)))?;
+            done.map_err(|error| wrong(&script::in_script(&error, range.start)))?;
         }
         Ok(())
     }
 
-    /// Runs a file, whose connectors start once all of it is there.
-    fn all_of(&self, script: &Script) -> Result<(), Failure> {
+    /// Runs a file as a whole: its connectors start after its last statement.
+    fn run_file(&self, script: &SqlScript) -> Result<(), CliError> {
         let (outcomes, done) = self.execute(&script.text)?;
         self.show_all(outcomes)?;
-        done.map_err(|error| {
-            let errors = script::moved(&error, 0);
-            Failure::Input(draw_for_stderr(&script.name, &script.text, &errors))
-        })
+        done.map_err(|error| script.failure(&script::in_script(&error, 0)))
     }
 
-    /// Runs statements together; at a prompt Ctrl-C ends a SELECT. In a pipe it ends the program, as
-    /// long as nobody listens to it.
-    fn execute(&self, text: &str) -> Result<Done, Failure> {
+    /// Runs statements together. At a prompt Ctrl-C cancels a SELECT; in a pipe it ends the program, unless
+    /// an earlier SUBSCRIBE has installed its signal handler.
+    fn execute(&self, text: &str) -> Result<Executed, CliError> {
         if !self.has_prompt {
             return Ok(self.db.execute_until_error(text));
         }
         self.runtime.block_on(async {
-            let mut interrupts = signal(SignalKind::interrupt()).map_err(Failure::runtime)?;
+            let mut interrupts = signal(SignalKind::interrupt()).map_err(CliError::runtime)?;
             let interrupt = async || {
                 interrupts.recv().await;
             };
@@ -195,69 +191,69 @@ impl Shell {
         })
     }
 
-    fn show_all(&self, outcomes: Vec<Outcome>) -> Result<(), Failure> {
+    fn show_all(&self, outcomes: Vec<Outcome>) -> Result<(), CliError> {
         outcomes
             .into_iter()
             .try_for_each(|outcome| self.show(outcome))
     }
 
-    fn show(&self, outcome: Outcome) -> Result<(), Failure> {
-        // In a pipe there are rows and nothing else.
-        let tell = |text: String| match io::stdout().is_terminal() {
+    fn show(&self, outcome: Outcome) -> Result<(), CliError> {
+        // A pipe gets rows and nothing else.
+        let notice = |text: String| match io::stdout().is_terminal() {
             true => show::text(&(text + "\n")),
             false => Ok(()),
         };
         match outcome {
-            Outcome::Created { kind, name } => tell(format!("created {kind} {name}")),
-            Outcome::Unchanged { name } => tell(format!("{name} stays as it is")),
-            Outcome::Lifecycle { name, status } => tell(format!("stream {name} is {status}")),
-            Outcome::Started { name } => tell(format!("sink {name} is tried again")),
-            Outcome::Altered { name } => tell(format!("altered source {name}")),
-            Outcome::Dropped { names } => tell(format!("dropped {}", names.join(", "))),
+            Outcome::Created { kind, name } => notice(format!("created {kind} {name}")),
+            Outcome::Unchanged { name } => notice(format!("{name} is unchanged")),
+            Outcome::Lifecycle { name, status } => notice(format!("stream {name} is {status}")),
+            Outcome::Started { name } => notice(format!("sink {name} started again")),
+            Outcome::Altered { name } => notice(format!("altered source {name}")),
+            Outcome::Dropped { names } => notice(format!("dropped {}", names.join(", "))),
             Outcome::Rows { schema, batches } => show::print(&schema, &batches),
             Outcome::Subscribed(rows) => self.runtime.block_on(follow(rows)),
         }
     }
 }
 
-/// What statements gave until the one that was wrong, and what that was.
-type Done = (Vec<Outcome>, headwater::Result<()>);
+/// The outcomes of the statements before the first error, and that error.
+type Executed = (Vec<Outcome>, headwater::Result<()>);
 
-/// Runs statements, and ends a SELECT whenever there is an interrupt. Waits for the end in any case:
-/// other statements take their time.
+/// Runs statements, and cancels their SELECTs at each interrupt. Always waits for the end: other
+/// statements cannot be cancelled.
 async fn interruptible(
     db: &Db,
     text: &str,
     mut interrupt: impl AsyncFnMut(),
-) -> Result<Done, Failure> {
+) -> Result<Executed, CliError> {
     let (running, text) = (db.clone(), text.to_owned());
     let mut running = tokio::task::spawn_blocking(move || running.execute_until_error(&text));
     loop {
         tokio::select! {
-            done = &mut running => return done.map_err(Failure::runtime),
+            done = &mut running => return done.map_err(CliError::runtime),
             () = interrupt() => db.cancel_queries(),
         }
     }
 }
 
-/// Where the parts of a text are that are run one after the other: a statement that answers is run
-/// alone, others together, so that a source does not run before there is what reads it.
+/// Splits a text into the ranges to run one after the other. A statement that returns rows is a range of
+/// its own; consecutive others are one, so that a source does not start before its readers exist.
 fn parts(text: &str) -> Vec<Result<Range<usize>, SqlError>> {
     let mut parts: Vec<Result<Range<usize>, SqlError>> = Vec::new();
     let mut is_open = false;
     for statement in parse_each(text) {
-        let answers = matches!(&statement, Ok(it) if answers(&it.node));
-        let place = statement.map(|it| it.span);
-        match (parts.last_mut(), place) {
-            (Some(Ok(part)), Ok(place)) if is_open && !answers => part.end = place.end,
-            (_, place) => parts.push(place),
+        let returns_rows = matches!(&statement, Ok(it) if returns_rows(&it.node));
+        let range = statement.map(|it| it.span);
+        match (parts.last_mut(), range) {
+            (Some(Ok(part)), Ok(range)) if is_open && !returns_rows => part.end = range.end,
+            (_, range) => parts.push(range),
         }
-        is_open = !answers;
+        is_open = !returns_rows;
     }
     parts
 }
 
-fn answers(statement: &Statement) -> bool {
+fn returns_rows(statement: &Statement) -> bool {
     use Statement::{Describe, Explain, Query, Show, Subscribe};
     matches!(
         statement,
@@ -265,17 +261,17 @@ fn answers(statement: &Statement) -> bool {
     )
 }
 
-/// The shell goes on: only the text of a failure matters, not the exit code.
-fn tell(done: Result<(), Failure>) {
+/// Prints a failure and drops its exit code: the shell goes on.
+fn report(done: Result<(), CliError>) {
     if let Err(failure) = done {
-        let _ = failure.tell();
+        let _ = failure.report();
     }
 }
 
-/// Prints rows until Ctrl-C, or until nothing more can come.
-async fn follow(mut rows: Subscription) -> Result<(), Failure> {
+/// Prints rows until Ctrl-C or the end of the subscription.
+async fn follow(mut rows: Subscription) -> Result<(), CliError> {
     let mut signals = Signals::listen()?;
-    let mut lines = Lines::new(Arc::new(Mutex::new(io::stdout())), None)?;
+    let mut lines = JsonLines::new(Arc::new(Mutex::new(io::stdout())), None)?;
     loop {
         let event = tokio::select! {
             event = StreamExt::next(&mut rows) => event,
@@ -285,45 +281,46 @@ async fn follow(mut rows: Subscription) -> Result<(), Failure> {
             None => return Ok(()),
             Some(Ok(Event::Rows(batch))) => lines.write(&batch).and_then(|()| lines.flush()),
             Some(Ok(Event::Missed { rows })) => {
-                failure::say(&format!("{rows} rows were missed: the output is too slow"));
+                error::print_error(&format!("the output is too slow: {rows} rows were missed"));
                 Ok(())
             }
             Some(Ok(Event::Gap { rows, reason })) => {
-                failure::say(&format!("{rows} rows are missing: {reason}"));
+                error::print_error(&format!("{rows} rows are missing: {reason}"));
                 Ok(())
             }
-            Some(Err(error)) => return Err(Failure::runtime(error)),
+            Some(Err(error)) => return Err(CliError::runtime(error)),
         };
         match written {
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(()),
-            written => written.map_err(Failure::runtime)?,
+            written => written.map_err(CliError::runtime)?,
         }
     }
 }
 
-/// What is no SQL.
+/// A line at the prompt that is not SQL.
 #[derive(Debug, PartialEq)]
-enum Command {
+enum ShellCommand {
     Quit,
     Help,
+    /// Short for these statements.
     Sql(String),
 }
 
-fn command(line: &str) -> Option<Command> {
+fn command(line: &str) -> Option<ShellCommand> {
     let line = line.trim().trim_end_matches(';').trim_end();
     match line.split_once(' ').unwrap_or((line, "")) {
-        ("\\q" | "quit" | "exit", "") => Some(Command::Quit),
-        ("\\?" | "help", "") => Some(Command::Help),
+        ("\\q" | "quit" | "exit", "") => Some(ShellCommand::Quit),
+        ("\\?" | "help", "") => Some(ShellCommand::Help),
         ("\\d", "") => {
             let all = "SHOW SOURCES; SHOW STREAMS; SHOW VIEWS; SHOW SINKS;";
-            Some(Command::Sql(all.to_owned()))
+            Some(ShellCommand::Sql(all.to_owned()))
         }
-        ("\\d", name) => Some(Command::Sql(format!("DESCRIBE {name}"))),
+        ("\\d", name) => Some(ShellCommand::Sql(format!("DESCRIBE {name}"))),
         _ => None,
     }
 }
 
-/// Whether the text ends with a semicolon that ends a statement: not one in quotes or in a comment.
+/// Whether the text ends with a semicolon that is not in quotes or in a comment.
 fn is_complete(text: &str) -> bool {
     let mut rest = text;
     let mut complete = false;
@@ -407,7 +404,7 @@ mod tests {
         let endless = "SELECT count(*) FROM generate_series(1, 1000000000000000)";
         let runtime = runtime().unwrap();
         let run = |text: &str, interrupt: bool| {
-            // Again and again: the first may come before the query has begun.
+            // Repeated: the first may come before the query has begun.
             let interrupt = async || match interrupt {
                 true => tokio::task::yield_now().await,
                 false => std::future::pending().await,
@@ -423,12 +420,12 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_sql() {
-        assert_eq!(command(" \\q "), Some(Command::Quit));
-        assert_eq!(command("help;"), Some(Command::Help));
+    fn shell_commands_are_recognized() {
+        assert_eq!(command(" \\q "), Some(ShellCommand::Quit));
+        assert_eq!(command("help;"), Some(ShellCommand::Help));
         assert_eq!(
             command("\\d t"),
-            Some(Command::Sql("DESCRIBE t".to_owned()))
+            Some(ShellCommand::Sql("DESCRIBE t".to_owned()))
         );
         assert_eq!(command("SELECT 1;"), None);
         assert_eq!(command("quit trades"), None);

@@ -1,51 +1,50 @@
-//! Answers that end: a table on a terminal, a JSON object a line in a pipe.
+//! Finished results: a table on a terminal, one JSON object a line in a pipe.
 //!
-//! Nothing is printed by `println!`, which panics when the standard output is full or closed.
+//! Nothing here uses `println!`, which panics when the standard output is full or closed.
 
 use std::io::{self, IsTerminal, Write};
 use std::sync::{Arc, Mutex};
 
 use arrow::array::RecordBatch;
-use arrow::datatypes::{DataType, Schema, SchemaRef};
+use arrow::datatypes::{Schema, SchemaRef};
 use arrow::error::ArrowError;
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use comfy_table::presets::UTF8_FULL_CONDENSED;
 use comfy_table::{Cell, CellAlignment, ContentArrangement, Table};
 
-use crate::failure::Failure;
-use crate::lines::Lines;
+use crate::error::CliError;
+use crate::lines::JsonLines;
 use crate::terminal;
 
-/// Prints the rows.
-pub fn print(schema: &SchemaRef, batches: &[RecordBatch]) -> Result<(), Failure> {
-    shown(if io::stdout().is_terminal() {
+/// Prints the rows of a finished query.
+pub fn print(schema: &SchemaRef, batches: &[RecordBatch]) -> Result<(), CliError> {
+    written(if io::stdout().is_terminal() {
         print_table(schema, batches)
     } else {
         print_lines(batches)
     })
 }
 
-/// Prints a text for people.
-pub fn text(text: &str) -> Result<(), Failure> {
+pub fn text(text: &str) -> Result<(), CliError> {
     let mut out = io::stdout();
-    shown(out.write_all(text.as_bytes()).and_then(|()| out.flush()))
+    written(out.write_all(text.as_bytes()).and_then(|()| out.flush()))
 }
 
-/// What came of writing to the standard output.
-fn shown(done: io::Result<()>) -> Result<(), Failure> {
+/// The result of writing to the standard output; a closed pipe is no failure.
+fn written(done: io::Result<()>) -> Result<(), CliError> {
     match done {
-        // Nobody reads any more: not our trouble.
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         done => {
-            let told = |error| Failure::runtime(format!("cannot show the results: {error}"));
-            done.map_err(told)
+            let failure = |error| CliError::runtime(format!("cannot show the results: {error}"));
+            done.map_err(failure)
         }
     }
 }
 
 fn print_lines(batches: &[RecordBatch]) -> io::Result<()> {
     let out = Arc::new(Mutex::new(io::stdout()));
-    let mut lines = Lines::new(out, None).map_err(|_| io::Error::other("there is no JSON"))?;
+    let mut lines =
+        JsonLines::new(out, None).map_err(|_| io::Error::other("there is no format json"))?;
     batches.iter().try_for_each(|batch| lines.write(batch))?;
     lines.flush()
 }
@@ -62,11 +61,14 @@ fn print_table(schema: &SchemaRef, batches: &[RecordBatch]) -> io::Result<()> {
     writeln!(&out, "{table}\n({} row{plural})", rows.len())
 }
 
-/// Rows as texts, one for each column.
-pub type Row = Vec<String>;
+/// A row whose values are formatted as text, one for each column.
+pub type TextRow = Vec<String>;
 
-/// Some rows of a batch as texts.
-pub fn cells(batch: &RecordBatch, rows: std::ops::Range<usize>) -> Result<Vec<Row>, ArrowError> {
+/// Formats some rows of a batch as text.
+pub fn cells(
+    batch: &RecordBatch,
+    rows: std::ops::Range<usize>,
+) -> Result<Vec<TextRow>, ArrowError> {
     let options = FormatOptions::new()
         .with_timestamp_format(Some("%Y-%m-%d %H:%M:%S%.f"))
         .with_null("");
@@ -90,7 +92,7 @@ pub fn cells(batch: &RecordBatch, rows: std::ops::Range<usize>) -> Result<Vec<Ro
     rows.map(row).collect()
 }
 
-/// A float as people read it: four decimals at most, unless it is too small or too large for that.
+/// At most four decimals, unless the number is too small or too large for that.
 fn rounded(text: String) -> String {
     match text.parse::<f64>() {
         Ok(value) if value == 0.0 || (1e-3..1e15).contains(&value.abs()) => {
@@ -101,8 +103,8 @@ fn rounded(text: String) -> String {
     }
 }
 
-/// A table of at most `width` characters a line.
-pub fn table<'a>(schema: &Schema, rows: impl Iterator<Item = &'a Row>, width: usize) -> Table {
+/// A table at most `width` characters wide.
+pub fn table<'a>(schema: &Schema, rows: impl Iterator<Item = &'a TextRow>, width: usize) -> Table {
     let mut table = Table::new();
     table
         .load_preset(UTF8_FULL_CONDENSED)
@@ -114,18 +116,14 @@ pub fn table<'a>(schema: &Schema, rows: impl Iterator<Item = &'a Row>, width: us
         table.add_row(clean);
     }
     for (column, field) in table.column_iter_mut().zip(schema.fields()) {
-        if is_number(field.data_type()) {
+        if field.data_type().is_numeric() {
             column.set_cell_alignment(CellAlignment::Right);
         }
     }
     table
 }
 
-fn is_number(data_type: &DataType) -> bool {
-    data_type.is_numeric()
-}
-
-/// Text from outside may hold anything; on a terminal it must not move the cursor.
+/// Replaces control characters: a value must not move the terminal's cursor.
 fn printable(text: &str) -> String {
     text.chars()
         .map(|letter| {
@@ -143,7 +141,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn floats_are_rounded_for_people() {
+    fn floats_are_rounded() {
         let shown = |value: f64| rounded(value.to_string());
         assert_eq!(shown(0.1 + 0.2), "0.3");
         assert_eq!(shown(1234.0), "1234");
@@ -154,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn text_from_outside_cannot_draw() {
+    fn values_cannot_move_the_cursor() {
         assert_eq!(printable("a\x1b[2J\tb"), "a\u{fffd}[2J\u{fffd}b");
     }
 }

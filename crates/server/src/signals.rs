@@ -1,10 +1,10 @@
-//! The signals that ask the program to end: Ctrl-C, SIGTERM, and the terminal that goes away.
+//! The signals that ask the program to end: Ctrl-C (SIGINT), SIGTERM, and SIGHUP of a closed terminal.
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use crate::failure::Failure;
+use crate::error::CliError;
 
-/// Listens from its making on; until then the signals kill.
+/// Catches the signals from its creation on; before that they kill the program.
 pub struct Signals {
     interrupt: Signal,
     terminate: Signal,
@@ -12,9 +12,9 @@ pub struct Signals {
 }
 
 impl Signals {
-    /// Starts to listen. Must be called within a tokio runtime.
-    pub fn listen() -> Result<Self, Failure> {
-        let listen = |kind| signal(kind).map_err(Failure::runtime);
+    /// Must be called within a tokio runtime.
+    pub fn listen() -> Result<Self, CliError> {
+        let listen = |kind| signal(kind).map_err(CliError::runtime);
         Ok(Self {
             interrupt: listen(SignalKind::interrupt())?,
             terminate: listen(SignalKind::terminate())?,
@@ -22,7 +22,7 @@ impl Signals {
         })
     }
 
-    /// Waits for the next signal. Losing this future loses no signal.
+    /// Waits for the next signal. Cancel safe: no signal is lost.
     pub async fn next(&mut self) {
         tokio::select! {
             _ = self.interrupt.recv() => {}
@@ -32,10 +32,10 @@ impl Signals {
     }
 }
 
-/// A runtime for what waits on signals and timers; the work itself has the library's threads.
-pub fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
+/// A runtime for what waits on signals and timers; the engine has its own threads.
+pub fn runtime() -> Result<tokio::runtime::Runtime, CliError> {
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
-        .map_err(Failure::runtime)
+        .map_err(CliError::runtime)
 }

@@ -1,73 +1,67 @@
-//! `headwater tap`: the raw bytes of a source, as they come from outside.
+//! `headwater tap`: the raw bytes of a source, before they are decoded.
 //!
-//! Of the file only the source that is tapped is created and started. A command is a source too: its
-//! output is captured in a ring that keeps the last bytes, from which `--tail` prints.
+//! Only the tapped source of the file is created and started. For a command the program creates a
+//! `process` source that runs it once.
 
 use std::io::{self, Write};
 
 use headwater::sql::{CreateSource, Statement, parse_each};
 use headwater::{ByteRead, ByteReader, Db};
 
-use crate::draw::draw_for_stderr;
-use crate::failure::Failure;
-use crate::script::Script;
+use crate::error::CliError;
+use crate::script::SqlScript;
 use crate::signals::{Signals, runtime};
 use crate::{script, trial};
 
-/// What the source of a command is called.
+/// The name of a command's source.
 const COMMAND: &str = "command";
 
-/// What `tap` is told.
 #[derive(clap::Args)]
-pub struct Arguments {
-    /// The file with the SQL of the source; - reads it from the standard input.
+pub struct TapArguments {
+    /// The file with the SQL of the source; - reads the standard input
     #[arg(value_name = "FILE.sql", required_unless_present = "command")]
     path: Option<std::path::PathBuf>,
-    /// The source; not needed if the file has only one.
+    /// The source; may be omitted if the file has only one
     source: Option<String>,
-    /// A command whose output is captured, with its arguments.
+    /// A command to run, with its arguments
     #[arg(last = true, conflicts_with = "path")]
     command: Vec<String>,
 }
 
-/// Prints bytes until the source ends or the program is told to.
-pub fn run(arguments: &Arguments) -> Result<(), Failure> {
+/// Prints bytes until the source ends or a signal stops the program.
+pub fn run(arguments: &TapArguments) -> Result<(), CliError> {
     let script = match &arguments.path {
-        Some(path) => Script::read(path)?,
+        Some(path) => SqlScript::read(path)?,
         None => command_source(&arguments.command)?,
     };
     let (name, text, offset) = statement(&script, arguments.source.as_deref())?;
     let db = trial()?;
-    db.execute(text).map_err(|error| {
-        let errors = script::moved(&error, offset);
-        Failure::Input(draw_for_stderr(&script.name, &script.text, &errors))
-    })?;
-    let reader = db.tap(&name).map_err(Failure::input)?;
+    db.execute(text)
+        .map_err(|error| script.failure(&script::in_script(&error, offset)))?;
+    let reader = db.tap(&name).map_err(CliError::input)?;
     runtime()?.block_on(follow(db, reader))
 }
 
-/// The statement that creates a command's source.
-fn command_source(command: &[String]) -> Result<Script, Failure> {
-    let words = serde_json::to_string(command).map_err(Failure::input)?;
+/// The script that creates a command's source.
+fn command_source(command: &[String]) -> Result<SqlScript, CliError> {
+    let words = serde_json::to_string(command).map_err(CliError::input)?;
     let words = words.replace('\'', "''");
     let text = format!(
         "CREATE SOURCE {COMMAND} WITH (connector = 'process', command = '{words}', \
          mode = 'once', stream = 'both', format = 'text')"
     );
     let name = "<command>".to_owned();
-    Ok(Script { name, text })
+    Ok(SqlScript { name, text })
 }
 
-/// The source asked for, or the only one: its name, its statement, and where that begins.
+/// The name, statement and position in the script of the source asked for, or of the only one.
 fn statement<'a>(
-    script: &'a Script,
+    script: &'a SqlScript,
     asked: Option<&str>,
-) -> Result<(String, &'a str, usize), Failure> {
+) -> Result<(String, &'a str, usize), CliError> {
     let mut sources: Vec<(CreateSource, std::ops::Range<usize>)> = Vec::new();
     for statement in parse_each(&script.text) {
-        let statement = statement.map_err(|error| {
-            Failure::Input(draw_for_stderr(&script.name, &script.text, &[error]))
-        })?;
+        let statement = statement.map_err(|error| script.failure(&[error]))?;
         if let Statement::CreateSource(create) = statement.node {
             sources.push((create, statement.span));
         }
@@ -76,24 +70,25 @@ fn statement<'a>(
         .iter()
         .map(|(it, _)| it.name.value.as_str())
         .collect();
-    let place = match asked {
+    let index = match asked {
         None if names.len() == 1 => Some(0),
         None => None,
         Some(asked) => names
             .iter()
             .position(|name| name.eq_ignore_ascii_case(asked)),
     };
-    let Some(place) = place else {
+    let Some(index) = index else {
         let what = match asked {
             Some(asked) => format!("{} has no source {asked:?}", script.name),
-            None => format!("say which source of {}", script.name),
+            None => format!("name a source of {}", script.name),
         };
-        return Err(Failure::input(format!(
-            "{what}; there are: {}",
-            names.join(", ")
-        )));
+        let known = match names.is_empty() {
+            true => "none".to_owned(),
+            false => names.join(", "),
+        };
+        return Err(CliError::input(format!("{what}; it has {known}")));
     };
-    let (create, span) = &sources[place];
+    let (create, span) = &sources[index];
     Ok((
         create.name.value.clone(),
         &script.text[span.clone()],
@@ -101,30 +96,30 @@ fn statement<'a>(
     ))
 }
 
-async fn follow(db: Db, reader: ByteReader) -> Result<(), Failure> {
+async fn follow(db: Db, reader: ByteReader) -> Result<(), CliError> {
     let mut signals = Signals::listen()?;
-    db.start_connectors().map_err(Failure::runtime)?;
+    db.start_connectors().map_err(CliError::runtime)?;
     let print = tokio::task::spawn_blocking(move || print(reader, &mut io::stdout()));
     let printed = tokio::select! {
-        printed = print => printed.map_err(Failure::runtime)?,
+        printed = print => printed.map_err(CliError::runtime)?,
         () = signals.next() => Ok(()),
     };
     let closing = db.clone();
     let close = tokio::task::spawn_blocking(move || closing.close());
     tokio::select! {
-        closed = close => closed.map_err(Failure::runtime)?,
+        closed = close => closed.map_err(CliError::runtime)?,
         () = signals.next() => {}
     }
     match printed {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-            return Err(Failure::runtime(format!("cannot write: {error}")));
+            return Err(CliError::runtime(format!("cannot write: {error}")));
         }
         _ => {}
     }
-    script::tell_failures(&db)
+    script::check_failures(&db)
 }
 
-/// Copies what is read to `out` until the source ends. Blocks.
+/// Copies the bytes of the source to `out` until it ends. Blocks.
 fn print(mut reader: ByteReader, out: &mut impl Write) -> io::Result<()> {
     let mut buffer = vec![0; 64 << 10];
     loop {
@@ -134,7 +129,7 @@ fn print(mut reader: ByteReader, out: &mut impl Write) -> io::Result<()> {
                 out.flush()?;
             }
             ByteRead::Overtaken { missed } => {
-                tracing::warn!(bytes = missed, "bytes were missed: the reader is too slow");
+                tracing::warn!(bytes = missed, "the output is too slow: bytes were missed");
             }
             ByteRead::Empty => {}
             ByteRead::Closed => return Ok(()),

@@ -1,14 +1,12 @@
-//! What the terminal is: whether there is one, how large, and whether it shows colors.
+//! The terminal: whether there is one, its size, and whether it shows colors.
 
 use std::io::{IsTerminal, Stdout};
 use std::os::fd::AsFd;
 
-/// Columns and rows.
+/// The size of the terminal, in characters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Size {
-    /// Characters in a line.
+pub struct TerminalSize {
     pub columns: usize,
-    /// Lines.
     pub rows: usize,
 }
 
@@ -18,8 +16,8 @@ pub fn colors(out: &impl IsTerminal) -> bool {
     out.is_terminal() && !set("NO_COLOR") && !is_dumb()
 }
 
-/// Whether the standard output is a terminal on which lines can be drawn over.
-pub fn draws_over(out: &Stdout) -> bool {
+/// Whether the standard output is a terminal on which lines can be redrawn in place.
+pub fn redraws(out: &Stdout) -> bool {
     out.is_terminal() && !is_dumb()
 }
 
@@ -27,18 +25,13 @@ fn is_dumb() -> bool {
     std::env::var("TERM").is_ok_and(|term| term == "dumb")
 }
 
-/// How large the terminal is; 80 by 24 if it does not say.
-pub fn size(out: &impl AsFd) -> Size {
+/// The size of the terminal; 80 by 24 if it is unknown.
+pub fn size(out: &impl AsFd) -> TerminalSize {
     let known = rustix::termios::tcgetwinsize(out).ok();
     let known = known.filter(|size| size.ws_col > 0 && size.ws_row > 0);
-    known.map_or(
-        Size {
-            columns: 80,
-            rows: 24,
-        },
-        |size| Size {
-            columns: size.ws_col.into(),
-            rows: size.ws_row.into(),
-        },
-    )
+    let (columns, rows) = known.map_or((80, 24), |size| (size.ws_col, size.ws_row));
+    TerminalSize {
+        columns: columns.into(),
+        rows: rows.into(),
+    }
 }

@@ -1,16 +1,16 @@
-//! Every example runs, and prints what its folder says.
+//! Every example runs and prints what its folder says.
 //!
-//! Those in Rust are compiled in and run here; those in SQL are run by the program. All stay on this
-//! machine. A live example shows other values each time, so of its rows the columns and their types are
-//! compared.
+//! The test compiles in those in Rust; the binary runs those in SQL. They use no network but loopback. A
+//! live example shows other values each time, so the test compares the columns of its rows and their types.
 
-use std::io::{BufRead, BufReader, Write};
+use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::Stdio;
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 use serde_json::Value;
+use support::{Lines, PATIENCE, Program, headwater};
 
 #[path = "../../../examples/incremental-sync/main.rs"]
 mod incremental_sync;
@@ -18,6 +18,7 @@ mod incremental_sync;
 mod live_stream;
 #[path = "../../../examples/source-lifecycle/main.rs"]
 mod source_lifecycle;
+mod support;
 #[path = "../../../examples/typed-source/main.rs"]
 mod typed_source;
 #[path = "../../../examples/websocket/main.rs"]
@@ -80,39 +81,28 @@ fn live_stream() {
     assert_prints("live-stream", |out| live_stream::run(out).unwrap());
 }
 
-/// A running program; killed if the test ends before it does.
-struct Program(Child);
-
-impl Drop for Program {
-    fn drop(&mut self) {
-        // It has ended if all went well.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
+fn pipeline(file: &Path) -> (Program, Lines) {
+    let mut command = headwater(&["run", "--in-memory"]);
+    let mut program = Program::start(command.arg(file).stderr(Stdio::inherit()));
+    let rows = program.lines();
+    (program, rows)
 }
 
-/// Runs a file with the program.
-fn pipeline(file: &Path) -> (Program, impl Iterator<Item = Value> + use<>) {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_headwater"));
-    command
-        .args(["run", "--in-memory"])
-        .arg(file)
-        .stdout(Stdio::piped());
-    let mut program = command.spawn().unwrap();
-    let out = BufReader::new(program.stdout.take().unwrap());
-    let rows = out
-        .lines()
-        .map(|line| serde_json::from_str(&line.unwrap()).unwrap());
-    (Program(program), rows)
+fn next_rows(rows: &Lines, count: usize) -> Vec<Value> {
+    (0..count).map(|_| next_row(rows)).collect()
+}
+
+fn next_row(rows: &Lines) -> Value {
+    serde_json::from_str(&rows.next("a row of the example")).unwrap()
 }
 
 /// Ends the program as Ctrl-C does.
 fn end(mut program: Program) {
-    kill_process(Pid::from_child(&program.0), Signal::INT).unwrap();
-    assert_eq!(program.0.wait().unwrap().code(), Some(0));
+    program.signal(Signal::INT);
+    assert_eq!(program.wait().code(), Some(0));
 }
 
-/// The columns of a row, and what kind of value each has.
+/// The columns of a row with the type of each value.
 fn shape(row: &Value) -> Vec<(String, &'static str)> {
     let kind = |value: &Value| match value {
         Value::Null => "null",
@@ -130,15 +120,15 @@ fn shape(row: &Value) -> Vec<(String, &'static str)> {
 
 #[test]
 fn hello() {
-    let (program, mut rows) = pipeline(&examples().join("hello/pipeline.sql"));
+    let (program, rows) = pipeline(&examples().join("hello/pipeline.sql"));
     let mut shapes: Vec<_> = expected("hello/expected.ndjson")
         .lines()
         .map(|line| shape(&serde_json::from_str(line).unwrap()))
         .collect();
-    // Rows of both streams come; how many of one come before the first of the other is not said.
+    // The rows of the two streams come in no particular order.
     while !shapes.is_empty() {
-        let row = rows.next().unwrap();
-        shapes.retain(|expected| *expected != shape(&row));
+        let row = shape(&next_row(&rows));
+        shapes.retain(|expected| *expected != row);
     }
     end(program);
 }
@@ -158,18 +148,19 @@ async fn websocket() {
         .lines()
         .map(|line| serde_json::from_str(line).unwrap())
         .collect();
-    let (program, seen) = pipeline(&file);
+    let (program, lines) = pipeline(&file);
     let count = rows.len();
-    let (seen, program) =
-        tokio::task::spawn_blocking(move || (seen.take(count).collect::<Vec<_>>(), program))
-            .await
-            .unwrap();
+    let (seen, _open) = tokio::task::spawn_blocking(move || (next_rows(&lines, count), lines))
+        .await
+        .unwrap();
     assert_eq!(seen, rows);
 
     for trade in expected("websocket/trades.ndjson").lines() {
         let trade: Value = serde_json::from_str(trade).unwrap();
         let number = |name: &str| trade[name].as_str().unwrap().parse::<f64>().unwrap();
-        let event: Value = serde_json::from_str(&received.recv().await.unwrap()).unwrap();
+        let event = tokio::time::timeout(PATIENCE, received.recv()).await;
+        let event = event.expect("a trade at the sink's server").unwrap();
+        let event: Value = serde_json::from_str(&event).unwrap();
         let sent =
             serde_json::json!({"symbol": trade["s"], "price": number("p"), "volume": number("q")});
         assert_eq!(event, sent);

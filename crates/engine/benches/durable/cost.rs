@@ -1,8 +1,8 @@
 //! Rows a second of a tumbling query with each `wal_mode`, in turn, and what the disk can do alone.
 //!
 //! With `sync` several threads push, each waiting for its batch to be on disk, so that one fsync serves
-//! all that wait. The time runs from the first push until the last result; how much later the last row
-//! is on disk stands beside it.
+//! all that wait. The time runs from the first push until the last result; the next
+//! column is how much later the last row is on disk.
 
 use std::fs::File;
 use std::io::Write;

@@ -1,4 +1,4 @@
-//! Into the log and out of it: append, opening again after a crash, a large checkpoint, history.
+//! Writing and reading the log: append, recovery after a crash, a large checkpoint, history.
 
 use std::fs::File;
 use std::io::{Read, Write};
@@ -39,7 +39,7 @@ fn push_all(db: &Db, batches: &[RecordBatch]) {
     db.flush().expect("a disk with room");
 }
 
-/// Pushes the batches again and again until the log has so many bytes; how many rows that were.
+/// Pushes the batches in a circle until the log has this size, bytes; returns the number of rows.
 fn fill(db: &Db, batches: &[RecordBatch], log: &Path, bytes: u64) -> usize {
     let mut rows = 0;
     // A piece at a time, so that it does not become much larger.
@@ -53,7 +53,7 @@ fn fill(db: &Db, batches: &[RecordBatch], log: &Path, bytes: u64) -> usize {
     rows
 }
 
-/// Writes so many bytes to a file, and syncs it; the seconds that took.
+/// Writes this number of bytes to a file and syncs it; returns the seconds it took.
 fn plain_write(bytes: u64) -> f64 {
     let folder = folder();
     let block: Vec<u8> = (0..1 << 20)
@@ -81,7 +81,8 @@ fn plain_read(folder: &Path) -> f64 {
     start.elapsed().as_secs_f64()
 }
 
-/// What a killed process would leave: checkpoints first, for a log may be longer than they say.
+/// Copies the folder as a killed process leaves it: checkpoints first, for a log can be longer than
+/// they cover.
 fn killed(from: &Path) -> tempfile::TempDir {
     let copy = folder();
     let mut files = files_below(from);

@@ -1,9 +1,9 @@
 //! Builds the dataflow of a plan on one worker.
 //!
-//! The same plan is built on every worker, in the same order. With one worker nothing is exchanged.
-//! With several, watermarks go to all workers right behind the inputs (**spread**), partial results
-//! go to the worker of their key, and results to the query's **home** worker, whose outlet has them
-//! all when the step is complete.
+//! Every worker builds the same plans in the same order. A single worker exchanges nothing. Several
+//! workers send watermarks to all of them right behind the inputs (**spread**), rows and partial results
+//! to the worker of their key, and results to the query's **home** worker, whose outlet has them all
+//! when the step is complete.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -22,47 +22,52 @@ use timely::dataflow::operators::probe::{Handle as Probe, Probe as _};
 use timely::dataflow::operators::vec::{Input as _, Map};
 use timely::dataflow::{InputHandle, Scope};
 
-use super::chunk::Chunk;
-use super::keyed::{Delta, Keyed};
-use super::plan::{Node, Plan};
-use super::saved::{self, StageHandle};
-use super::session::Sessions;
-use super::stage::{self, Arriving, Chunks, Stage};
-use super::stamp::Stamp;
+use super::key_group::owners;
+use super::keyed::{DeltaStage, KeyedStage};
+use super::metadata_columns::MetadataColumns;
+use super::plan::{Plan, PlanNode};
+use super::session::SessionStage;
+use super::stage::{self, Arriving, Stage, StreamElements};
+use super::stage_state::StageHandle;
+use super::stream_element::StreamElement;
 use super::transform::{self, Transform};
 use super::union::union;
-use super::window::{Close, Merge, Windows};
+use super::window::{Close, MergeStage, WindowStage};
 
-pub use super::stage::Failure;
+pub use super::stage::QueryFailure;
 
-/// One input of a running query: takes the chunks of a step, then is advanced to the next.
-pub type Input = InputHandle<u64, CapacityContainerBuilder<Vec<Chunk>>>;
+/// One input of a running query: accepts the elements of a step, then advances to the next.
+pub type Input = InputHandle<u64, CapacityContainerBuilder<Vec<StreamElement>>>;
 
-/// What a query has produced, step by step. Peers may be ahead, so it may hold chunks of steps that
-/// this worker has not come to yet.
+/// What a query has produced, step by step. Peers may be ahead, so it may hold elements of steps that
+/// this worker has not reached yet.
 #[derive(Clone, Default)]
 pub struct Outlet(Rc<RefCell<Vec<Produced>>>);
 
 struct Produced {
     epoch: u64,
-    /// The worker that it is from.
+    /// The number of the worker that sent it.
     from: usize,
-    chunk: Chunk,
+    element: StreamElement,
 }
 
 impl Outlet {
-    /// Takes what was produced up to and including step `epoch`, which is complete: step by step, and
-    /// what one worker made after what the workers before it made.
-    pub fn take(&self, epoch: u64) -> Vec<Chunk> {
+    /// Takes what was produced up to and including step `epoch`, which is complete: in the order of the
+    /// steps, and within a step of the workers.
+    pub fn take(&self, epoch: u64) -> Vec<StreamElement> {
         let mut held = self.0.borrow_mut();
         let (mut due, later): (Vec<_>, _) = held.drain(..).partition(|it| it.epoch <= epoch);
         *held = later;
         due.sort_by_key(|it| (it.epoch, it.from));
-        due.into_iter().map(|it| it.chunk).collect()
+        due.into_iter().map(|it| it.element).collect()
     }
 
-    fn add(&self, epoch: u64, chunks: impl Iterator<Item = (usize, Chunk)>) {
-        let produced = chunks.map(|(from, chunk)| Produced { epoch, from, chunk });
+    fn add(&self, epoch: u64, elements: impl Iterator<Item = (usize, StreamElement)>) {
+        let produced = elements.map(|(from, element)| Produced {
+            epoch,
+            from,
+            element,
+        });
         self.0.borrow_mut().extend(produced);
     }
 }
@@ -71,11 +76,11 @@ impl Outlet {
 pub struct Built {
     /// The inputs, in the order of their numbers.
     pub inputs: Vec<Input>,
-    /// Tells which steps are complete on every worker.
+    /// The steps that are complete on every worker.
     pub probe: Probe<u64>,
-    /// What the query has produced; on the home worker only.
+    /// The results of the query; on the home worker only.
     pub outlet: Outlet,
-    /// What has state, in an order that is the same on every worker and whenever the plan is built.
+    /// The stages with state, in an order that is the same on every worker and in every build.
     pub stages: Vec<StageHandle>,
 }
 
@@ -88,19 +93,20 @@ pub fn build(
     plan: &Plan,
     inputs: usize,
     home: usize,
-    failure: &Failure,
+    failure: &QueryFailure,
 ) -> Result<Built> {
-    let (handles, streams): (Vec<_>, Vec<_>) =
-        (0..inputs).map(|_| scope.new_input::<Chunk>()).unzip();
+    let (handles, streams): (Vec<_>, Vec<_>) = (0..inputs)
+        .map(|_| scope.new_input::<StreamElement>())
+        .unzip();
     let inputs = streams.into_iter().enumerate().map(|(number, input)| {
-        let stamp = plan.stamps.get(number).cloned().flatten();
-        spread(match stamp {
-            Some(stamp) => stamped(input, stamp, failure.clone()),
+        let columns = plan.metadata_columns.get(number).cloned().flatten();
+        spread(match columns {
+            Some(columns) => add_metadata_columns(input, columns, failure.clone()),
             None => input,
         })
     });
     let inputs = inputs.collect();
-    let mut builder = Builder {
+    let mut builder = DataflowBuilder {
         scope,
         inputs,
         failure: failure.clone(),
@@ -111,7 +117,7 @@ pub fn build(
     let collected = if scope.peers() == 1 {
         collect(result, outlet.clone())
     } else {
-        let gathered = exchange(result, "gather", Route::Home(home), failure.clone());
+        let gathered = exchange(result, Route::Home(home), failure.clone());
         collect(gathered, outlet.clone())
     };
     let (probe, result) = collected.probe();
@@ -124,27 +130,27 @@ pub fn build(
     })
 }
 
-struct Builder<'scope> {
+struct DataflowBuilder<'scope> {
     scope: Scope<'scope, u64>,
-    inputs: Vec<Chunks<'scope>>,
-    failure: Failure,
+    inputs: Vec<StreamElements<'scope>>,
+    failure: QueryFailure,
     stages: Vec<StageHandle>,
 }
 
-impl<'scope> Builder<'scope> {
-    fn node(&mut self, node: &Node) -> Result<Chunks<'scope>> {
+impl<'scope> DataflowBuilder<'scope> {
+    fn node(&mut self, node: &PlanNode) -> Result<StreamElements<'scope>> {
         Ok(match node {
-            Node::Input { input } => self.inputs[*input].clone(),
-            Node::Empty => transform(
+            PlanNode::Input { input } => self.inputs[*input].clone(),
+            PlanNode::Empty => transform(
                 self.inputs[0].clone(),
                 vec![nothing()],
                 self.failure.clone(),
             ),
-            Node::Transform { from, steps } => {
+            PlanNode::Transform { from, steps } => {
                 let from = self.node(from)?;
                 transform(from, steps.clone(), self.failure.clone())
             }
-            Node::Union { from } => {
+            PlanNode::Union { from } => {
                 let from = from
                     .iter()
                     .map(|node| self.node(node))
@@ -153,35 +159,36 @@ impl<'scope> Builder<'scope> {
                 self.stages.push(handle);
                 united
             }
-            Node::Window { from, spec } => {
+            PlanNode::Window { from, spec } => {
                 let from = self.node(from)?;
                 if self.scope.peers() == 1 {
-                    let windows = Windows::new(Arc::clone(spec), Close::Results);
+                    let windows = WindowStage::new(Arc::clone(spec), Close::Results);
                     return Ok(self.stage(from, "window", windows));
                 }
-                let windows = Windows::new(Arc::clone(spec), Close::Partials);
+                let windows = WindowStage::new(Arc::clone(spec), Close::Partials);
                 let closed = self.stage(from, "window", windows);
                 let keys = spec.grouping.key_count();
                 let keys = move |run: &RecordBatch| Ok(run.columns()[..keys].to_vec());
-                let merged = self.stage_by_key(closed, keys, "merge", Merge::new(Arc::clone(spec)));
-                // One worker has no such stage, and it knows nothing between steps.
+                let merged =
+                    self.stage_by_key(closed, keys, "merge", MergeStage::new(Arc::clone(spec)));
+                // It has no state between steps, and a single worker does not have it.
                 self.stages.pop();
                 merged
             }
-            Node::Session { from, spec } => {
+            PlanNode::Session { from, spec } => {
                 let from = self.node(from)?;
                 let keys = Arc::clone(spec);
                 let keys = move |rows: &RecordBatch| keys.grouping.keys_of(rows);
-                let sessions = Sessions::new(Arc::clone(spec));
+                let sessions = SessionStage::new(Arc::clone(spec));
                 self.stage_by_key(from, keys, "session", sessions)
             }
-            Node::Keyed { from, spec } => {
+            PlanNode::Keyed { from, spec } => {
                 let from = self.node(from)?;
-                let delta = self.stage(from, "delta", Delta::new(spec)?);
+                let delta = self.stage(from, "delta", DeltaStage::new(spec)?);
                 let keys = spec.grouping.key_count();
                 let keys = move |run: &RecordBatch| Ok(run.columns()[..keys].to_vec());
                 let owns_total = self.scope.index() == 0;
-                let keyed = Keyed::new(Arc::clone(spec), owns_total)?;
+                let keyed = KeyedStage::new(Arc::clone(spec), owns_total)?;
                 self.stage_by_key(delta, keys, "keyed", keyed)
             }
         })
@@ -192,7 +199,7 @@ impl<'scope> Builder<'scope> {
         input: timely::dataflow::Stream<'scope, u64, Vec<impl Arriving>>,
         name: &str,
         stage: impl Stage,
-    ) -> Chunks<'scope> {
+    ) -> StreamElements<'scope> {
         let (output, handle) = stage::run(input, name, self.failure.clone(), stage);
         self.stages.push(handle);
         output
@@ -201,86 +208,75 @@ impl<'scope> Builder<'scope> {
     /// A stage to which rows and partial results go by their keys.
     fn stage_by_key(
         &mut self,
-        input: Chunks<'scope>,
+        input: StreamElements<'scope>,
         keys: impl Fn(&RecordBatch) -> Result<Vec<ArrayRef>> + 'static,
         name: &str,
         stage: impl Stage,
-    ) -> Chunks<'scope> {
+    ) -> StreamElements<'scope> {
         if self.scope.peers() == 1 {
             return self.stage(input, name, stage);
         }
         let route = Route::ByKey(Box::new(keys));
-        let routed = exchange(input, "by key", route, self.failure.clone());
+        let routed = exchange(input, route, self.failure.clone());
         self.stage(routed, name, stage)
     }
 }
 
 fn transform<'scope>(
-    input: Chunks<'scope>,
+    input: StreamElements<'scope>,
     steps: Vec<Transform>,
-    failure: Failure,
-) -> Chunks<'scope> {
-    input.unary(Pipeline, "transform", move |_, _| {
-        move |input, output| {
-            input.for_each_time(|time, batches| {
-                let mut session = output.session(&time);
-                for chunk in batches.flat_map(|chunks| chunks.drain(..)) {
-                    match chunk {
-                        Chunk::Rows(rows) => {
-                            let done = failure.guard(|| transform::apply(&steps, rows));
-                            if let Some(Some(rows)) = done {
-                                session.give(Chunk::Rows(rows));
-                            }
-                        }
-                        other => session.give(other),
-                    }
-                }
-            });
+    failure: QueryFailure,
+) -> StreamElements<'scope> {
+    input.flat_map(move |element| match element {
+        StreamElement::Rows(rows) => {
+            let rows = failure.guard(|| transform::apply(&steps, rows));
+            rows.flatten().map(StreamElement::Rows)
         }
+        other => Some(other),
     })
 }
 
-/// Gives rows the hidden columns that the plan names.
-fn stamped<'scope>(input: Chunks<'scope>, stamp: Stamp, failure: Failure) -> Chunks<'scope> {
+/// Adds the metadata columns that the plan names.
+fn add_metadata_columns<'scope>(
+    input: StreamElements<'scope>,
+    columns: MetadataColumns,
+    failure: QueryFailure,
+) -> StreamElements<'scope> {
     let mut from = None;
-    input.unary(Pipeline, "stamp", move |_, _| {
-        move |input, output| {
-            input.for_each_time(|time, batches| {
-                let mut session = output.session(&time);
-                for chunk in batches.flat_map(|chunks| chunks.drain(..)) {
-                    match (chunk, &from) {
-                        (Chunk::From(provenance), _) => from = Some(provenance),
-                        (Chunk::Rows(rows), Some(provenance)) => {
-                            let rows = failure.guard(|| Ok(stamp.apply(&rows, provenance)?));
-                            session.give_iterator(rows.map(Chunk::Rows).into_iter());
-                        }
-                        (Chunk::Rows(_), None) => failure.set("rows from nowhere".to_owned()),
-                        (other, _) => session.give(other),
-                    }
-                }
-            });
+    input.flat_map(move |element| match (element, &from) {
+        (StreamElement::From(provenance), _) => {
+            from = Some(provenance);
+            None
         }
+        (StreamElement::Rows(rows), Some(provenance)) => {
+            let rows = failure.guard(|| Ok(columns.apply(&rows, provenance)?));
+            rows.map(StreamElement::Rows)
+        }
+        (StreamElement::Rows(_), None) => {
+            failure.set("rows without their provenance".to_owned());
+            None
+        }
+        (other, _) => Some(other),
     })
 }
 
-/// Lets no row through, only the time.
+/// Drops all rows; watermarks pass.
 fn nothing() -> Transform {
     Transform::Filter(Arc::new(Literal::new(ScalarValue::Boolean(Some(false)))))
 }
 
-/// Keeps what arrives for the engine to take.
 fn collect<'scope, C: Arriving>(
     input: timely::dataflow::Stream<'scope, u64, Vec<C>>,
     outlet: Outlet,
-) -> Chunks<'scope> {
-    input.unary::<CapacityContainerBuilder<Vec<Chunk>>, _, _, _>(
+) -> StreamElements<'scope> {
+    input.unary::<CapacityContainerBuilder<Vec<StreamElement>>, _, _, _>(
         Pipeline,
         "collect",
         move |_, _| {
             move |input, _output| {
                 input.for_each_time(|time, batches| {
-                    for chunks in batches {
-                        outlet.add(*time.time(), chunks.drain(..).map(C::open));
+                    for elements in batches {
+                        outlet.add(*time.time(), elements.drain(..).map(C::open));
                     }
                 });
             }
@@ -288,10 +284,11 @@ fn collect<'scope, C: Arriving>(
     )
 }
 
-/// The keys of rows, or of partial results.
+/// Computes the keys of rows, or of partial results.
 type Keys = Box<dyn Fn(&RecordBatch) -> Result<Vec<ArrayRef>>>;
 
-/// Where chunks go. Behind `Spread` every worker has every watermark, so nobody else sends one on.
+/// The workers that elements go to. Behind `Spread` every worker has every watermark, so the other routes
+/// keep them local.
 enum Route {
     /// Watermarks to every worker; the rest stays where it is.
     Spread,
@@ -301,79 +298,77 @@ enum Route {
     Home(usize),
 }
 
-/// A chunk on its way between workers.
+/// An element on its way between workers.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-struct Addressed {
+struct RoutedElement {
     from: usize,
     to: usize,
-    chunk: Chunk,
+    element: StreamElement,
 }
 
-impl Arriving for Addressed {
-    fn open(self) -> (usize, Chunk) {
-        (self.from, self.chunk)
+impl Arriving for RoutedElement {
+    fn open(self) -> (usize, StreamElement) {
+        (self.from, self.element)
     }
 }
 
 /// Only watermarks cross workers here, so there is no order to keep.
-fn spread(input: Chunks<'_>) -> Chunks<'_> {
+fn spread(input: StreamElements<'_>) -> StreamElements<'_> {
     if input.scope().peers() == 1 {
         return input;
     }
-    exchange(input, "spread", Route::Spread, Failure::default()).map(|part| part.chunk)
+    exchange(input, Route::Spread, QueryFailure::default()).map(|routed| routed.element)
 }
 
-/// Sends chunks along `route`. They arrive in any order of workers, and those of one worker in
-/// theirs.
+/// Sends elements along `route`. Those of one worker stay in order; between workers there is none.
 fn exchange<'scope>(
-    input: Chunks<'scope>,
-    name: &str,
+    input: StreamElements<'scope>,
     route: Route,
-    failure: Failure,
-) -> Addresseds<'scope> {
+    failure: QueryFailure,
+) -> RoutedElements<'scope> {
     let (here, peers) = (input.scope().index(), input.scope().peers());
-    let addressed: Addresseds<'scope> = input.unary(Pipeline, name, move |_, _| {
-        move |input, output| {
-            input.for_each_time(|time, batches| {
-                let mut session = output.session(&time);
-                for chunk in batches.flat_map(|chunks| chunks.drain(..)) {
-                    let parts = failure.guard(|| address(chunk, here, peers, &route));
-                    session.give_iterator(parts.unwrap_or_default().into_iter());
-                }
-            });
-        }
+    let routed = input.flat_map(move |element| {
+        let parts = failure.guard(|| route_element(element, here, peers, &route));
+        parts.unwrap_or_default()
     });
-    let to_worker = Exchange::new(|part: &Addressed| part.to as u64);
-    addressed.unary(to_worker, "exchange", |_, _| {
+    let to_worker = Exchange::new(|routed: &RoutedElement| routed.to as u64);
+    routed.unary(to_worker, "exchange", |_, _| {
         |input, output| {
             input.for_each_time(|time, parts| output.session(&time).give_containers(parts));
         }
     })
 }
 
-type Addresseds<'scope> = timely::dataflow::Stream<'scope, u64, Vec<Addressed>>;
+type RoutedElements<'scope> = timely::dataflow::Stream<'scope, u64, Vec<RoutedElement>>;
 
-fn address(chunk: Chunk, here: usize, peers: usize, route: &Route) -> Result<Vec<Addressed>> {
+fn route_element(
+    element: StreamElement,
+    here: usize,
+    peers: usize,
+    route: &Route,
+) -> Result<Vec<RoutedElement>> {
     let from = here;
-    Ok(match (chunk, route) {
-        (chunk @ Chunk::Watermark(_), Route::Spread) => {
-            let copies = (0..peers).map(|to| Addressed {
+    Ok(match (element, route) {
+        (element @ StreamElement::Watermark(_), Route::Spread) => {
+            let copies = (0..peers).map(|to| RoutedElement {
                 from,
                 to,
-                chunk: chunk.clone(),
+                element: element.clone(),
             });
             copies.collect()
         }
-        (Chunk::Watermark(_), Route::Home(home)) if *home != here => Vec::new(),
-        (chunk, &Route::Home(to)) => vec![Addressed { from, to, chunk }],
-        (Chunk::Rows(rows), Route::ByKey(keys)) => divide(&rows, from, peers, keys, Chunk::Rows)?,
-        (Chunk::Partial { window, rows }, Route::ByKey(keys)) => {
-            let wrap = |rows| Chunk::Partial { window, rows };
+        (StreamElement::Watermark(_), Route::Home(home)) if *home != here => Vec::new(),
+        (element, &Route::Home(to)) => vec![RoutedElement { from, to, element }],
+        (StreamElement::Rows(rows), Route::ByKey(keys)) => {
+            divide(&rows, from, peers, keys, StreamElement::Rows)?
+        }
+        (StreamElement::Partial { window, rows }, Route::ByKey(keys)) => {
+            let wrap = |rows| StreamElement::Partial { window, rows };
             divide(&rows, from, peers, keys, wrap)?
         }
-        (chunk, Route::Spread | Route::ByKey(_)) => {
+        (element, Route::Spread | Route::ByKey(_)) => {
             let to = here;
-            vec![Addressed { from, to, chunk }]
+            vec![RoutedElement { from, to, element }]
         }
     })
 }
@@ -383,11 +378,11 @@ fn divide(
     from: usize,
     peers: usize,
     keys: &Keys,
-    wrap: impl Fn(RecordBatch) -> Chunk,
-) -> Result<Vec<Addressed>> {
+    wrap: impl Fn(RecordBatch) -> StreamElement,
+) -> Result<Vec<RoutedElement>> {
     let mut members = vec![Vec::new(); peers];
     (0u32..)
-        .zip(saved::owners(&keys(rows)?, rows.num_rows(), peers)?)
+        .zip(owners(&keys(rows)?, rows.num_rows(), peers)?)
         .for_each(|(row, to)| members[to].push(row));
     let parts = members
         .into_iter()
@@ -396,8 +391,8 @@ fn divide(
     parts
         .map(|(to, members)| {
             let rows = take_record_batch(rows, &UInt32Array::from(members))?;
-            let chunk = wrap(rows);
-            Ok(Addressed { from, to, chunk })
+            let element = wrap(rows);
+            Ok(RoutedElement { from, to, element })
         })
         .collect()
 }

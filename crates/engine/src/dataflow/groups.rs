@@ -1,14 +1,14 @@
 //! Groups and their accumulators: the state behind every GROUP BY.
 //!
-//! [`Grouping`] says how (keys, aggregates); [`Groups`] is one live set of groups. Both are made of
-//! DataFusion's own parts (`GroupValues`, `GroupsAccumulator`), so an aggregate gives here what it
-//! gives in a batch query. A set can be taken out whole, as results or as a [`Run`]: immutable
-//! arrays of keys and accumulator states, which any other set can merge.
+//! [`Grouping`] holds the definition (keys, aggregates); [`Groups`] is one live set of groups. Both use
+//! DataFusion's `GroupValues` and `GroupsAccumulator`, so an aggregate gives here what it gives in a
+//! batch query. A set can be taken out whole, as results or as the rows of a run: immutable arrays of
+//! keys and accumulator states, which any other set can merge.
 
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, ArrayRef, BooleanArray, Int64Array, RecordBatch, RecordBatchOptions, new_null_array,
+    Array, ArrayRef, BooleanArray, Int64Array, RecordBatch, new_empty_array, new_null_array,
 };
 use arrow::compute::{cast, prep_null_mask_filter};
 use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
@@ -21,19 +21,20 @@ use datafusion::physical_expr::{GroupsAccumulatorAdapter, PhysicalExpr};
 use datafusion::physical_plan::aggregates::group_values::{GroupValues, new_group_values};
 use datafusion::physical_plan::aggregates::order::GroupOrdering;
 
-use super::plan::OutputColumn;
+use super::stream_element::batch_of;
+use super::transform::evaluate_all;
 
 /// One aggregate of a GROUP BY, with its own FILTER.
 #[derive(Debug, Clone)]
 pub struct Aggregate {
     /// The function, its arguments and its type.
     pub function: Arc<AggregateFunctionExpr>,
-    /// Only rows for which this is true count.
+    /// Only rows for which this is true are aggregated.
     pub filter: Option<Arc<dyn PhysicalExpr>>,
 }
 
 impl Aggregate {
-    /// What the accumulator is fed: the arguments, then the expressions of its ORDER BY.
+    /// The inputs of the accumulator: the arguments, then the expressions of its ORDER BY.
     fn arguments(&self) -> Vec<Arc<dyn PhysicalExpr>> {
         let order = self
             .function
@@ -47,7 +48,7 @@ impl Aggregate {
             .collect()
     }
 
-    /// Finds out whether there is an accumulator for the types of the arguments.
+    /// An error if there is no accumulator for the types of the arguments.
     fn try_out(&self) -> Result<()> {
         self.accumulator()?;
         if !self.function.groups_accumulator_supported() {
@@ -67,6 +68,19 @@ impl Aggregate {
     }
 }
 
+/// A column of the result of a GROUP BY.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OutputColumn {
+    /// The key of this number, counted from 0.
+    Key(usize),
+    /// The first instant of the window.
+    WindowStart,
+    /// The first instant after the window.
+    WindowEnd,
+    /// The aggregate of this number, counted from 0.
+    Aggregate(usize),
+}
+
 /// Keys and aggregates of a GROUP BY.
 #[derive(Debug)]
 pub struct Grouping {
@@ -83,8 +97,7 @@ impl Grouping {
     /// `key_fields` are the names and types of `keys`, `input` the columns that rows have.
     ///
     /// # Errors
-    /// If an aggregate is not there for the types of its arguments, or cannot say what its state
-    /// looks like.
+    /// If an aggregate does not support the types of its arguments, or does not declare its state.
     pub fn new(
         input: &Schema,
         keys: Vec<Arc<dyn PhysicalExpr>>,
@@ -118,13 +131,13 @@ impl Grouping {
         }))
     }
 
-    /// The number of keys.
+    /// The number of keys; 0 if all rows are one group.
     pub fn key_count(&self) -> usize {
         self.keys.len()
     }
 
-    /// The run of the one group of a GROUP BY without keys before any row has come; `None` if there
-    /// are keys.
+    /// The state of the one group of a GROUP BY without keys, before the first row; `None` if there are
+    /// keys.
     ///
     /// # Errors
     /// If an aggregate cannot be set up.
@@ -133,22 +146,22 @@ impl Grouping {
             return Ok(None);
         }
         let mut columns = Vec::with_capacity(self.run_schema.fields().len());
-        let nobody = BooleanArray::from(vec![false]);
+        let no_row = BooleanArray::from(vec![false]);
         for (aggregate, types) in self.aggregates.iter().zip(&self.argument_types) {
             let row: Vec<_> = types.iter().map(|of| new_null_array(of, 1)).collect();
             let mut accumulator = aggregate.accumulator()?;
-            accumulator.update_batch(&row, &[0], Some(&nobody), 1)?;
+            accumulator.update_batch(&row, &[0], Some(&no_row), 1)?;
             columns.extend(accumulator.state(EmitTo::All)?);
         }
-        run_of(self, columns, 1).map(Some)
+        Ok(Some(batch_of(&self.run_schema, columns, 1)?))
     }
 
-    /// An empty map from keys to numbers of groups.
-    pub(super) fn new_keys(&self) -> Result<Box<dyn GroupValues>> {
-        new_group_values(Arc::clone(&self.key_schema), &GroupOrdering::None)
+    /// An empty map from keys to numbers of groups; `None` if there are no keys.
+    fn new_keys(&self) -> Result<Option<Box<dyn GroupValues>>> {
+        let new = || new_group_values(Arc::clone(&self.key_schema), &GroupOrdering::None);
+        (!self.keys.is_empty()).then(new).transpose()
     }
 
-    /// Evaluates the keys over `rows`.
     pub(super) fn keys_of(&self, rows: &RecordBatch) -> Result<Vec<ArrayRef>> {
         evaluate_all(&self.keys, rows)
     }
@@ -168,20 +181,36 @@ fn rename_key((number, field): (usize, &FieldRef)) -> FieldRef {
     ))
 }
 
-fn evaluate_all(exprs: &[Arc<dyn PhysicalExpr>], rows: &RecordBatch) -> Result<Vec<ArrayRef>> {
-    exprs
-        .iter()
-        .map(|expr| expr.evaluate(rows)?.into_array(rows.num_rows()))
-        .collect()
+/// Numbers keys in the order in which they first come.
+pub(super) struct KeyNumbers(Option<Box<dyn GroupValues>>);
+
+impl KeyNumbers {
+    pub fn new(grouping: &Grouping) -> Result<Self> {
+        grouping.new_keys().map(Self)
+    }
+
+    /// The number of keys so far; without key columns there is one group.
+    pub fn count(&self) -> usize {
+        self.0.as_ref().map_or(1, |keys| keys.len())
+    }
+
+    /// The number of the key of each row.
+    pub fn number(&mut self, keys: &[ArrayRef], rows: usize) -> Result<Vec<usize>> {
+        let mut numbers = vec![0; rows];
+        if let Some(values) = &mut self.0 {
+            values.intern(keys, &mut numbers)?;
+        }
+        Ok(numbers)
+    }
 }
 
-/// Results of a set of groups, one row a group.
+/// The results of a set of groups, one row a group.
 pub(super) struct Results {
-    /// How many groups.
+    /// The number of groups.
     pub count: usize,
-    /// The keys.
+    /// One column for each key.
     pub keys: Vec<ArrayRef>,
-    /// The value of each aggregate.
+    /// One column for each aggregate.
     pub values: Vec<ArrayRef>,
 }
 
@@ -204,12 +233,7 @@ impl Results {
             OutputColumn::WindowEnd => Ok(Arc::clone(&bounds()?.1)),
         });
         let columns = columns.collect::<Result<Vec<_>>>()?;
-        let options = RecordBatchOptions::new().with_row_count(Some(self.count));
-        Ok(RecordBatch::try_new_with_options(
-            Arc::clone(schema),
-            columns,
-            &options,
-        )?)
+        Ok(batch_of(schema, columns, self.count)?)
     }
 }
 
@@ -231,13 +255,9 @@ pub(super) struct Groups {
 
 impl Groups {
     pub fn new(grouping: &Arc<Grouping>) -> Result<Self> {
-        let values = match grouping.keys.is_empty() {
-            true => None,
-            false => Some(grouping.new_keys()?),
-        };
         let accumulators = grouping.aggregates.iter().map(Aggregate::accumulator);
         Ok(Self {
-            values,
+            values: grouping.new_keys()?,
             accumulators: accumulators.collect::<Result<_>>()?,
             grouping: Arc::clone(grouping),
             count: 0,
@@ -245,12 +265,12 @@ impl Groups {
         })
     }
 
-    /// Whether there is no group yet.
+    /// Whether there is no group.
     pub fn is_empty(&self) -> bool {
         self.count == 0
     }
 
-    /// Adds rows.
+    /// Adds rows to the groups of their keys.
     pub fn update(&mut self, rows: &RecordBatch) -> Result<()> {
         let keys = self.grouping.keys_of(rows)?;
         self.intern(&keys, rows.num_rows())?;
@@ -265,18 +285,18 @@ impl Groups {
         Ok(())
     }
 
-    /// Adds what another set knew.
+    /// Merges a run of another set.
     pub fn merge(&mut self, run: &RecordBatch) -> Result<()> {
         let grouping = Arc::clone(&self.grouping);
         self.intern(grouping.run_keys(run), run.num_rows())?;
         self.merge_states(run)
     }
 
-    /// Adds the states of `run` to the groups given for each of its rows, whatever their keys.
-    /// `count` is how many groups have been met, with this run; each of them, since an accumulator
-    /// holds that a group below `count` has had a value if no value was NULL.
+    /// Merges the states of `run` into the groups `indices`, one for each of its rows, whatever their
+    /// keys. `count` is the number of groups met so far, with this run. All of them must have been met,
+    /// since an accumulator assumes that a group below `count` has had a value if no value was NULL.
     ///
-    /// Only for sets that never see [`Self::update`]: such groups have no keys.
+    /// Only for sets that never call [`Self::update`]: such groups have no keys.
     pub fn merge_into(&mut self, run: &RecordBatch, indices: &[usize], count: usize) -> Result<()> {
         self.indices.clear();
         self.indices.extend_from_slice(indices);
@@ -309,48 +329,45 @@ impl Groups {
         Ok(())
     }
 
-    /// Takes the results out and starts anew.
+    /// Takes the results out and leaves an empty set.
     pub fn take_results(&mut self) -> Result<Results> {
-        let count = std::mem::take(&mut self.count);
-        let values = self
-            .accumulators
-            .iter_mut()
-            .map(|accumulator| accumulator.evaluate(EmitTo::All));
-        let values = values.collect::<Result<_>>()?;
         Ok(Results {
-            count,
-            values,
+            count: self.count,
+            values: self.take_values()?,
             keys: self.take_keys()?,
         })
     }
 
-    /// Takes keys and states out, as a run, and starts anew.
+    /// The results of the states in `run`, one group a row, of an empty set, which is empty again then.
+    pub fn results_of(&mut self, run: &RecordBatch) -> Result<Results> {
+        let count = run.num_rows();
+        self.merge_into(run, &(0..count).collect::<Vec<_>>(), count)?;
+        Ok(Results {
+            count,
+            values: self.take_values()?,
+            keys: self.grouping.run_keys(run).to_vec(),
+        })
+    }
+
+    /// Takes keys and states out, as a run, and leaves an empty set.
     pub fn take_run(&mut self) -> Result<RecordBatch> {
-        let count = std::mem::take(&mut self.count);
-        let mut columns = self.take_keys()?;
-        for accumulator in &mut self.accumulators {
-            columns.extend(accumulator.state(EmitTo::All)?);
-        }
-        run_of(&self.grouping, columns, count)
+        let keys = self.take_keys()?;
+        self.take_states(keys)
     }
 
     /// Takes only the states out, for sets filled by [`Self::merge_into`]; `keys` become the keys.
-    pub fn take_states(&mut self, keys: &[ArrayRef]) -> Result<RecordBatch> {
-        let count = std::mem::take(&mut self.count);
-        let mut columns = keys.to_vec();
+    pub fn take_states(&mut self, keys: Vec<ArrayRef>) -> Result<RecordBatch> {
+        let (count, mut columns) = (std::mem::take(&mut self.count), keys);
         for accumulator in &mut self.accumulators {
             columns.extend(accumulator.state(EmitTo::All)?);
         }
-        run_of(&self.grouping, columns, count)
+        Ok(batch_of(&self.grouping.run_schema, columns, count)?)
     }
 
-    /// Takes only the values out, for sets filled by [`Self::merge_into`].
-    pub fn take_values(&mut self) -> Result<Vec<ArrayRef>> {
+    fn take_values(&mut self) -> Result<Vec<ArrayRef>> {
         self.count = 0;
-        self.accumulators
-            .iter_mut()
-            .map(|it| it.evaluate(EmitTo::All))
-            .collect()
+        let accumulators = self.accumulators.iter_mut();
+        accumulators.map(|it| it.evaluate(EmitTo::All)).collect()
     }
 
     fn take_keys(&mut self) -> Result<Vec<ArrayRef>> {
@@ -362,30 +379,15 @@ impl Groups {
                 values.clear_shrink(groups);
                 Ok(keys)
             }
-            _ => Ok(self
-                .grouping
-                .key_schema
-                .fields()
-                .iter()
-                .map(empty_column)
-                .collect()),
+            _ => {
+                let fields = self.grouping.key_schema.fields().iter();
+                Ok(fields.map(|it| new_empty_array(it.data_type())).collect())
+            }
         }
     }
 }
 
-fn empty_column(field: &FieldRef) -> ArrayRef {
-    arrow::array::new_empty_array(field.data_type())
-}
-
-fn run_of(grouping: &Grouping, columns: Vec<ArrayRef>, count: usize) -> Result<RecordBatch> {
-    let options = RecordBatchOptions::new().with_row_count(Some(count));
-    let schema = Arc::clone(&grouping.run_schema);
-    Ok(RecordBatch::try_new_with_options(
-        schema, columns, &options,
-    )?)
-}
-
-/// A filter as accumulators want it: NULL is false.
+/// A filter for accumulators: NULL becomes false.
 fn truth(filter: &Arc<dyn PhysicalExpr>, rows: &RecordBatch) -> Result<BooleanArray> {
     let array = filter.evaluate(rows)?.into_array(rows.num_rows())?;
     let filter = as_boolean_array(&array)?;

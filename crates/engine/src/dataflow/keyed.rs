@@ -4,10 +4,11 @@
 //!   rows --Delta--> what this step adds to each group --(by key)--> Keyed --> -old row, +new row
 //! ```
 //!
-//! [`Delta`] aggregates one step on the worker that read the rows. [`Keyed`] keeps the state of each
-//! group as a row of immutable runs ([`Latest`]), which are its saved state too, finds the groups that a step touched, merges old state
-//! and delta, and emits the old result with diff -1 and the new one with +1, if they differ. So a
-//! step costs what it touches, and any aggregate works whose states can be merged.
+//! [`DeltaStage`] aggregates one step on the worker that read the rows. [`KeyedStage`] keeps the state of
+//! each group as a row of immutable runs ([`KeyedState`]), which are also what it saves. For the groups
+//! that a step touched it merges old state and delta, and emits the old result with diff -1 and the new
+//! one with +1, if they differ. So a step costs what it touches, and any aggregate works whose states
+//! can be merged.
 
 use std::sync::Arc;
 
@@ -15,21 +16,20 @@ use arrow::array::{ArrayRef, BooleanArray, RecordBatch, UInt32Array};
 use arrow::compute::kernels::cmp::distinct;
 use arrow::compute::{concat_batches, interleave_record_batch, or, take, take_record_batch};
 use datafusion::error::Result;
-use datafusion::physical_plan::aggregates::group_values::GroupValues;
 
-use super::chunk::{Chunk, Watermark, diffs, with_diff};
-use super::groups::{Groups, Results};
-use super::latest::Latest;
+use super::groups::{Groups, KeyNumbers};
+use super::keyed_state::KeyedState;
 use super::plan::KeyedSpec;
-use super::saved::{Share, StageState};
 use super::stage::Stage;
+use super::stage_state::{Share, StageState};
+use super::stream_element::{StreamElement, Watermark, diffs, with_diff};
 
-/// Aggregates each step by itself.
-pub(super) struct Delta {
+/// Aggregates the rows of each step by itself.
+pub(super) struct DeltaStage {
     groups: Groups,
 }
 
-impl Delta {
+impl DeltaStage {
     pub fn new(spec: &KeyedSpec) -> Result<Self> {
         Ok(Self {
             groups: Groups::new(&spec.grouping)?,
@@ -37,71 +37,55 @@ impl Delta {
     }
 }
 
-impl Stage for Delta {
-    fn rows(&mut self, rows: RecordBatch, _out: &mut Vec<Chunk>) -> Result<()> {
+impl Stage for DeltaStage {
+    fn rows(&mut self, rows: RecordBatch, _out: &mut Vec<StreamElement>) -> Result<()> {
         self.groups.update(&rows)
     }
 
-    fn end_of_step(&mut self, _watermark: Watermark, out: &mut Vec<Chunk>) -> Result<()> {
+    fn end_of_step(&mut self, _watermark: Watermark, out: &mut Vec<StreamElement>) -> Result<()> {
         if !self.groups.is_empty() {
-            out.push(Chunk::Partial {
+            out.push(StreamElement::Partial {
                 window: 0,
                 rows: self.groups.take_run()?,
             });
         }
         Ok(())
     }
-
-    /// Nothing: what came in a step has left with it.
-    fn save(&mut self) -> Result<StageState> {
-        debug_assert!(self.groups.is_empty(), "groups between two steps");
-        Ok(StageState::default())
-    }
-
-    fn restore(&mut self, _states: &[StageState], _share: Share) -> Result<()> {
-        Ok(())
-    }
 }
 
 /// Keeps the current value of every group.
-pub(super) struct Keyed {
+pub(super) struct KeyedStage {
     spec: Arc<KeyedSpec>,
-    /// Key to number of group; `None` if there are no keys.
-    keys: Option<Box<dyn GroupValues>>,
+    /// The number of the group of each key.
+    keys: KeyNumbers,
     /// The state of each group, by its number.
-    states: Latest,
-    /// What came in the step at hand. Before the first step, the total of nothing if it is kept here.
+    states: KeyedState,
+    /// The deltas of the step at hand. Before the first step, the total of no rows if it is kept here.
     deltas: Vec<RecordBatch>,
     scratch: Groups,
     /// Within a step, the local number of each touched group, shifted by one; else 0 everywhere.
     locals: Vec<u32>,
 }
 
-impl Keyed {
-    /// `owns_total` says whether this worker keeps the one group of a GROUP BY without keys, which
-    /// has a result before any row has come.
+impl KeyedStage {
+    /// `owns_total`: whether this worker keeps the one group of a GROUP BY without keys, which has a result
+    /// before the first row.
     pub fn new(spec: Arc<KeyedSpec>, owns_total: bool) -> Result<Self> {
         let scratch = Groups::new(&spec.grouping)?;
-        let has_keys = spec.grouping.key_count() > 0;
         let total = spec.total.clone().filter(|_| owns_total);
-        let keys = if has_keys {
-            Some(spec.grouping.new_keys()?)
-        } else {
-            None
-        };
         Ok(Self {
+            keys: KeyNumbers::new(&spec.grouping)?,
             spec,
-            keys,
-            states: Latest::default(),
+            states: KeyedState::default(),
             deltas: total.into_iter().collect(),
             scratch,
             locals: Vec::new(),
         })
     }
 
-    /// The groups that the deltas touch: first those known before, then new ones as they come. So
-    /// all local numbers below [`Touched::counts`] have been met when a delta has been merged, which
-    /// accumulators take for granted.
+    /// The groups that the deltas touch: first those known before, then new ones in their order. So all
+    /// local numbers below [`Touched::counts`] have been met when a delta has been merged, which
+    /// accumulators assume.
     fn touched(&mut self, deltas: &[RecordBatch]) -> Result<Touched> {
         let numbers = self.numbers(deltas)?;
         let all = || {
@@ -109,7 +93,7 @@ impl Keyed {
             deltas.flat_map(|(delta, rows)| rows.iter().enumerate().map(move |it| (delta, it)))
         };
         let known = self.states.len();
-        let groups = self.keys.as_ref().map_or(1, |keys| keys.len());
+        let groups = self.keys.count();
         let locals = &mut self.locals;
         locals.resize(groups, 0);
         let mut touched = Touched::default();
@@ -141,14 +125,11 @@ impl Keyed {
 
     /// The number of the group of each row of each delta.
     fn numbers(&mut self, deltas: &[RecordBatch]) -> Result<Vec<Vec<usize>>> {
-        let numbers = deltas.iter().map(|rows| {
-            let mut numbers = vec![0; rows.num_rows()];
-            if let Some(keys) = &mut self.keys {
-                keys.intern(self.spec.grouping.run_keys(rows), &mut numbers)?;
-            }
-            Ok(numbers)
-        });
-        numbers.collect()
+        let (keys, grouping) = (&mut self.keys, &self.spec.grouping);
+        let numbers = deltas.iter();
+        numbers
+            .map(|rows| keys.number(grouping.run_keys(rows), rows.num_rows()))
+            .collect()
     }
 
     /// The states that touched groups had before, and their local numbers.
@@ -162,7 +143,7 @@ impl Keyed {
         Ok(Some((self.states.rows_of(&groups)?, locals)))
     }
 
-    fn update(&mut self, out: &mut Vec<Chunk>) -> Result<()> {
+    fn update(&mut self, out: &mut Vec<StreamElement>) -> Result<()> {
         let deltas = std::mem::take(&mut self.deltas);
         let touched = self.touched(&deltas)?;
         let old = self.old_states(&touched)?;
@@ -176,7 +157,7 @@ impl Keyed {
         }
         let sources: Vec<&RecordBatch> = deltas.iter().collect();
         let first = interleave_record_batch(&sources, &touched.first)?;
-        let keys = self.spec.grouping.run_keys(&first);
+        let keys = self.spec.grouping.run_keys(&first).to_vec();
         let states = self.scratch.take_states(keys)?;
         let new = self.results(&states)?;
         let old = match old {
@@ -188,24 +169,15 @@ impl Keyed {
     }
 
     fn results(&mut self, states: &RecordBatch) -> Result<RecordBatch> {
-        let count = states.num_rows();
-        let locals: Vec<usize> = (0..count).collect();
-        self.scratch.merge_into(states, &locals, count)?;
-        let values = self.scratch.take_values()?;
-        let keys = self.spec.grouping.run_keys(states).to_vec();
-        Results {
-            count,
-            keys,
-            values,
-        }
-        .arrange(&self.spec.output, None, &self.spec.schema)
+        let results = self.scratch.results_of(states)?;
+        results.arrange(&self.spec.output, None, &self.spec.schema)
     }
 
     fn emit(
         &self,
         old: Option<(RecordBatch, Vec<usize>)>,
         new: RecordBatch,
-        out: &mut Vec<Chunk>,
+        out: &mut Vec<StreamElement>,
     ) -> Result<()> {
         let schema = with_diff(&self.spec.schema);
         let (old, new) = match old {
@@ -224,7 +196,7 @@ impl Keyed {
             }
         }
         if !parts.is_empty() {
-            out.push(Chunk::Rows(concat_batches(&schema, &parts)?));
+            out.push(StreamElement::Rows(concat_batches(&schema, &parts)?));
         }
         Ok(())
     }
@@ -239,12 +211,11 @@ struct Touched {
     first: Vec<(usize, usize)>,
     /// For each delta, the local number of each row.
     local: Vec<Vec<usize>>,
-    /// For each delta, how many groups have been met with it.
+    /// For each delta, the number of groups met when it has been merged.
     counts: Vec<usize>,
 }
 
-/// Leaves out the groups whose result is as before. `locals` says which row of `new` each row of
-/// `old` became.
+/// Leaves out the groups whose result has not changed. Row `i` of `old` became row `locals[i]` of `new`.
 fn drop_unchanged(
     old: RecordBatch,
     new: RecordBatch,
@@ -276,9 +247,9 @@ fn differs(before: &ArrayRef, after: &ArrayRef) -> BooleanArray {
     distinct(before, after).unwrap_or_else(|_| BooleanArray::from(vec![true; before.len()]))
 }
 
-impl Stage for Keyed {
-    fn rows(&mut self, rows: RecordBatch, out: &mut Vec<Chunk>) -> Result<()> {
-        out.push(Chunk::Rows(rows));
+impl Stage for KeyedStage {
+    fn rows(&mut self, rows: RecordBatch, out: &mut Vec<StreamElement>) -> Result<()> {
+        out.push(StreamElement::Rows(rows));
         Ok(())
     }
 
@@ -287,7 +258,7 @@ impl Stage for Keyed {
         Ok(())
     }
 
-    fn end_of_step(&mut self, _watermark: Watermark, out: &mut Vec<Chunk>) -> Result<()> {
+    fn end_of_step(&mut self, _watermark: Watermark, out: &mut Vec<StreamElement>) -> Result<()> {
         if self.deltas.is_empty() {
             Ok(())
         } else {
@@ -303,7 +274,7 @@ impl Stage for Keyed {
 
     fn restore(&mut self, states: &[StageState], share: Share) -> Result<()> {
         if states.iter().any(|state| !state.runs.is_empty()) {
-            // The first step has been: what is kept of nothing is in the runs.
+            // The first step was before the restart: the total of no rows is in the runs.
             self.deltas.clear();
         }
         let runs = states.iter().flat_map(|state| &state.runs);

@@ -7,36 +7,54 @@
 //! ```
 //!
 //! A dataflow's time is the **epoch**: the number of the step. Rows and watermarks of one step travel
-//! as [`Chunk`]s at that epoch; a stateful stage acts when the epoch is complete everywhere, so what
-//! it emits does not depend on how the step was cut into batches. Event time never is dataflow time:
-//! it is data ([`Chunk::Watermark`]).
+//! as [`StreamElement`]s at that epoch; a stateful stage acts when the epoch is complete on all workers, so
+//! what it emits does not depend on how the step was cut into batches. Event time is never the time of
+//! the dataflow: it is data ([`StreamElement::Watermark`]).
 //!
 //! Nothing here knows SQL, sources or sinks. The planner makes a [`Plan`]; the engine feeds inputs
-//! and takes what the outlet collected. Operators do not share memory with their peers on other
-//! workers: what crosses workers are chunks.
+//! and takes what the outlet collected.
+//!
+//! What crosses workers as a message: [`StreamElement`]s, each with the numbers of the worker that it is
+//! from and the worker that it goes to. They can be serialized, rows as Arrow IPC; between the threads
+//! of a process timely moves them, and both sides hold the same Arrow buffers.
+//!
+//! What the workers of a query share as memory, so that a query runs in one process:
+//!
+//! - the [`Plan`], with its expressions and functions, which has no serialized form;
+//! - the [`QueryFailure`], so that the first error ends the query on every worker.
+//!
+//! State is not shared: each worker has its own, and only its immutable [`Run`]s leave the worker, for
+//! checkpoints.
 
 mod build;
-mod chunk;
 mod groups;
+mod key_group;
 mod keyed;
-mod latest;
+mod keyed_state;
+mod metadata_columns;
 mod pane;
 mod panes;
 mod plan;
-mod saved;
 mod session;
 mod stage;
-mod stamp;
+mod stage_state;
+mod stream_element;
 mod transform;
 mod union;
 mod window;
 
-pub use build::{Built, Failure, Input, Outlet, build};
-pub use chunk::{Chunk, DIFF_COLUMN, Watermark, appearing, disappearing, with_diff};
+pub use build::{Built, Input, Outlet, QueryFailure, build};
 pub use datafusion::error::Result;
-pub use groups::{Aggregate, Grouping};
+pub use groups::{Aggregate, Grouping, OutputColumn};
+pub use key_group::{KEY_GROUPS, owner};
+pub use metadata_columns::{
+    MetadataColumn, MetadataColumns, Offsets, Provenance, with_metadata_columns,
+};
 pub(crate) use pane::{earliest, latest, times};
-pub use plan::{EventTime, KeyedSpec, Node, OutputColumn, Plan, SessionSpec, WindowSpec};
-pub use saved::{KEY_GROUPS, Run, Share, StageHandle, StageState, owner};
-pub use stamp::{Hidden, Offsets, Provenance, Stamp, with_hidden};
+pub use plan::{EventTime, KeyedSpec, Plan, PlanNode, SessionSpec, WindowSpec};
+pub use stage_state::{Run, Share, StageHandle, StageState};
+pub(crate) use stream_element::batch_of;
+pub use stream_element::{
+    DIFF_COLUMN, StreamElement, Watermark, appearing, disappearing, with_diff,
+};
 pub use transform::Transform;

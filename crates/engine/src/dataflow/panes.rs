@@ -1,22 +1,22 @@
-//! The groups of panes: those still growing, and what was taken out of them before.
+//! The groups of panes: the live ones, and the runs that checkpoints took out of them.
 //!
 //! ```text
-//!   pane:  run | run | run | live        what is known of a key is the fold of these, left to right
-//!          \___fold____/                 what has been folded already, a few rows a step
+//!   pane:  run | run | run | live        the state of a key is the fold of these, left to right
+//!          \___fold____/                 the part that is folded already, a few rows a step
 //! ```
 //!
-//! Without checkpoints a pane is its live groups and nothing more. [`Panes::save`] moves those into
-//! a run, so it copies nothing and what follows starts from empty. Runs are folded in the
-//! background: [`Panes::tidy`] merges a bounded number of rows a step. Once that is done, and the
-//! later runs together are half as large as the first or there are [`MAX_RUNS`], one run takes the
-//! place of all. So a run is written again only after as much has been added.
+//! Without checkpoints a pane is only its live groups. [`Panes::save`] moves those into a run, so it
+//! copies nothing and later rows start from empty groups. Runs are folded in the background:
+//! [`Panes::tidy`] merges a bounded number of rows a step. Once all are folded, and the later runs
+//! together are half as large as the first or there are [`MAX_RUNS`], one run replaces all. So a run is
+//! written again only after as much has been added.
 //!
-//! Always from the left: then what comes out is the same however far the fold has come, also for
-//! sums and averages of doubles, and groups stay in the order in which they first came. What does
-//! change the last bits of a sum of doubles is where a checkpoint cut the rows: `(a + b) + (c + d)`
-//! is not `((a + b) + c) + d`. So after a crash it is that of a run with the same checkpoints; of
-//! variances, whose states do not merge exactly even into nothing, all but the last bits. Sums of
-//! integers and decimals, counts, least and greatest are the same wherever checkpoints are.
+//! Always from the left: then the result is the same however far the fold has come, also for sums and
+//! averages of doubles, and groups stay in the order in which they first came. The last bits of a sum of
+//! doubles do depend on where a checkpoint cut the rows: `(a + b) + (c + d)` is not
+//! `((a + b) + c) + d`. So after a crash the sum is that of an execution with the same checkpoints; of
+//! variances, whose states do not merge exactly even into an empty state, all but the last bits are.
+//! Sums of integers and decimals, counts, least and greatest do not depend on checkpoints.
 
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
@@ -25,20 +25,20 @@ use std::sync::Arc;
 use datafusion::error::Result;
 
 use super::groups::{Grouping, Groups};
-use super::saved::{Run, Share, StageState};
+use super::stage_state::{Run, Share, StageState};
 
-/// So many runs of a pane are put together, however small the later ones are.
+/// Runs of a pane at which they become one, however small the later ones are.
 const MAX_RUNS: usize = 64;
 
-/// How many rows are folded in a step in which no row came.
-const ROWS_A_STEP: usize = 4_096;
+/// Rows that are folded in a step in which no row came.
+const FOLD_ROWS_MIN: usize = 4_096;
 
 /// How far the runs of a pane have been merged.
 struct Fold {
     into: Groups,
-    /// All runs before this one, and
+    /// The number of whole runs that are merged.
     run: usize,
-    /// all rows of that run before this one.
+    /// The number of rows of the next run that are merged.
     row: usize,
 }
 
@@ -60,7 +60,6 @@ impl Pane {
         })
     }
 
-    /// Moves what is live into a run.
     fn seal(&mut self) -> Result<()> {
         if !self.live.is_empty() {
             self.runs.push(Run::new(self.start, self.live.take_run()?));
@@ -68,7 +67,7 @@ impl Pane {
         Ok(())
     }
 
-    /// All that is known of the pane.
+    /// The whole state of the pane, as groups.
     pub fn into_groups(mut self, grouping: &Arc<Grouping>) -> Result<Groups> {
         if self.runs.is_empty() {
             return Ok(self.live);
@@ -78,8 +77,7 @@ impl Pane {
         Ok(self.fold.map_or(self.live, |fold| fold.into))
     }
 
-    /// All that is known of the pane as one run, to be read and read again; `None` if that is
-    /// nothing.
+    /// The whole state of the pane as one run, which stays in the pane; `None` if it has no groups.
     pub fn whole(&mut self, grouping: &Arc<Grouping>) -> Result<Option<&Run>> {
         self.seal()?;
         if self.runs.len() > 1 {
@@ -89,7 +87,7 @@ impl Pane {
         Ok(self.runs.first())
     }
 
-    /// Whether putting the runs together pays.
+    /// Whether it pays to replace the runs by one.
     fn is_cut_up(&self) -> bool {
         let Some((first, later)) = self.runs.split_first() else {
             return false;
@@ -98,7 +96,7 @@ impl Pane {
         !later.is_empty() && (2 * added >= first.rows.num_rows() || self.runs.len() >= MAX_RUNS)
     }
 
-    /// Folds at most `rows` rows, and says how many.
+    /// Folds at most `rows` rows, and returns their number.
     fn fold_rows(&mut self, grouping: &Arc<Grouping>, rows: usize) -> Result<usize> {
         let mut fold = match self.fold.take() {
             Some(fold) => fold,
@@ -130,7 +128,7 @@ impl Pane {
             .is_some_and(|fold| fold.run == self.runs.len())
     }
 
-    /// Puts the one run that the fold has become in the place of all.
+    /// Replaces all runs by the result of the fold.
     fn replace(&mut self) -> Result<()> {
         if let Some(mut fold) = self.fold.take() {
             self.runs = vec![Run::new(self.start, fold.into.take_run()?)];
@@ -142,7 +140,7 @@ impl Pane {
 /// The panes of a stage, by their start.
 pub(super) struct Panes {
     grouping: Arc<Grouping>,
-    /// Whether a pane ends as groups, as with TUMBLE: then its runs are folded ahead of time.
+    /// Whether a pane ends as groups, as with TUMBLE: then its runs are folded in advance.
     ends_as_groups: bool,
     panes: BTreeMap<i64, Pane>,
     /// Panes that may have something to fold.
@@ -190,10 +188,10 @@ impl Panes {
         std::mem::replace(&mut self.panes, ahead).into_values()
     }
 
-    /// At the end of a step of `rows` rows: folds some of what checkpoints have cut up. Several times
-    /// what the step can have added to the next run, so the fold keeps up with checkpoints.
+    /// At the end of a step of `rows` rows: folds some of the runs. Several times what the step can have
+    /// added to the next run, so the fold keeps up with checkpoints.
     pub fn tidy(&mut self, rows: usize) -> Result<()> {
-        self.fold(ROWS_A_STEP + 3 * rows)
+        self.fold(FOLD_ROWS_MIN + 3 * rows)
     }
 
     /// Folds at most `rows` rows.
@@ -216,7 +214,7 @@ impl Panes {
         Ok(())
     }
 
-    /// Moves what is live into runs and adds all runs to `state`.
+    /// Moves the live groups into runs and adds all runs to `state`.
     pub fn save(&mut self, state: &mut StageState) -> Result<()> {
         for (start, pane) in &mut self.panes {
             pane.seal()?;
@@ -229,7 +227,7 @@ impl Panes {
         Ok(())
     }
 
-    /// Takes in runs that this worker is to have.
+    /// Adds the runs of this worker.
     pub fn restore(&mut self, runs: impl IntoIterator<Item = Run>) -> Result<()> {
         for run in runs {
             let start = run.slot;
@@ -239,8 +237,8 @@ impl Panes {
         Ok(())
     }
 
-    /// The part of what was saved that is this worker's. With as many workers as before, each has
-    /// its own again: where rows are not routed by their keys, any split is right.
+    /// This worker's part of the saved states. With as many workers as before, each gets its own again:
+    /// where rows are not routed by their keys, any split is right.
     pub fn own(&self, states: &[StageState], share: Share) -> Result<Vec<Run>> {
         if let Some(own) = share.unchanged(states) {
             return Ok(own.runs.clone());
@@ -250,7 +248,7 @@ impl Panes {
     }
 }
 
-/// Folds at most `rows` rows of a pane and says how many; `None` if nothing is left to do.
+/// Folds at most `rows` rows of a pane and returns their number; `None` if nothing is left to fold.
 fn tidy_pane(
     pane: &mut Pane,
     grouping: &Arc<Grouping>,

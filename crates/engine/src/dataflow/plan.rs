@@ -1,90 +1,100 @@
 //! The plan of a continuous query: a tree of nodes with everything already resolved and typed.
 //!
-//! A plan is made once and sent to every worker, so it is `Send` and cheap to clone.
+//! A plan is made once, and every worker builds the same one, so it is `Send` and cheap to clone. It is
+//! a value of this process, not a message: expressions, predicates and aggregates are shared
+//! [`PhysicalExpr`]s and DataFusion functions behind `Arc`, with no serialized form. Another process would
+//! plan the SQL text itself.
 
 use std::sync::Arc;
 
-use arrow::array::RecordBatch;
+use arrow::array::{Int64Array, RecordBatch};
 use arrow::datatypes::{DataType, SchemaRef, TimeUnit};
+use datafusion::error::Result;
 use datafusion::physical_expr::PhysicalExpr;
 
-use super::groups::Grouping;
-use super::stamp::Stamp;
+use super::groups::{Grouping, OutputColumn};
+use super::metadata_columns::MetadataColumns;
+use super::pane::times;
 use super::transform::Transform;
 
 /// A continuous query, ready to be built on every worker.
 #[derive(Debug, Clone)]
 pub struct Plan {
-    /// What produces the result.
-    pub root: Node,
-    /// For each input what gives its rows hidden columns, if they need some.
-    pub stamps: Vec<Option<Stamp>>,
-    /// The columns of the result, without the diff.
+    /// The node that produces the result.
+    pub root: PlanNode,
+    /// For each input the metadata columns that the query names, if any.
+    pub metadata_columns: Vec<Option<MetadataColumns>>,
+    /// The columns of the result, without the diff column.
     pub schema: SchemaRef,
-    /// Whether rows of the result may be taken back: then each carries a diff.
+    /// Whether the result changes: then each row carries a diff, and may be retracted.
     pub changes: bool,
-    /// The schema of the late rows of each stage that can have some.
+    /// The schema of the late rows of each stage that can have late rows.
     pub late: Vec<SchemaRef>,
 }
 
 /// One node of a plan.
 #[derive(Debug, Clone)]
-pub enum Node {
-    /// The query's input number `input`.
+pub enum PlanNode {
+    /// An input of the query.
     Input {
-        /// Its number, counted from 0.
+        /// The number of the input, counted from 0.
         input: usize,
     },
-    /// No rows, ever; the first input tells the time.
+    /// Never a row; only the watermarks of the first input.
     Empty,
     /// Filters and projections, row by row.
     Transform {
-        /// Where rows come from.
-        from: Box<Node>,
-        /// What happens to them, in order.
+        /// The node whose rows it reads.
+        from: Box<PlanNode>,
+        /// The transforms, in their order.
         steps: Vec<Transform>,
     },
-    /// Rows of all inputs, which have the same columns.
+    /// UNION ALL: the rows of all inputs, which have the same columns.
     Union {
-        /// At least two.
-        from: Vec<Node>,
+        /// The inputs, at least two.
+        from: Vec<PlanNode>,
     },
-    /// TUMBLE and HOP.
+    /// GROUP BY over TUMBLE and HOP windows.
     Window {
-        /// Where rows come from.
-        from: Box<Node>,
-        /// Which windows, keys and aggregates.
+        /// The node whose rows it reads.
+        from: Box<PlanNode>,
+        /// Windows, keys and aggregates.
         spec: Arc<WindowSpec>,
     },
-    /// SESSION.
+    /// GROUP BY over SESSION windows.
     Session {
-        /// Where rows come from.
-        from: Box<Node>,
-        /// Which gap, keys and aggregates.
+        /// The node whose rows it reads.
+        from: Box<PlanNode>,
+        /// Gap, keys and aggregates.
         spec: Arc<SessionSpec>,
     },
     /// GROUP BY without a window: the result changes as rows come.
     Keyed {
-        /// Where rows come from.
-        from: Box<Node>,
-        /// Which keys and aggregates.
+        /// The node whose rows it reads.
+        from: Box<PlanNode>,
+        /// Keys, aggregates and result columns.
         spec: Arc<KeyedSpec>,
     },
 }
 
-/// Where the event time of a row is and how the watermark speaks of it.
+/// The event time of a row, and its relation to the watermark of the stream.
 #[derive(Debug, Clone)]
 pub struct EventTime {
-    /// The column or expression: a timestamp.
+    /// The column or expression, of a timestamp type.
     pub expr: Arc<dyn PhysicalExpr>,
-    /// Its type.
+    /// The type of `expr`.
     pub data_type: DataType,
     /// How far the values may lie behind the watermark of the stream, in microseconds.
     pub lag_us: i64,
 }
 
 impl EventTime {
-    /// How many units of the column make a second.
+    /// The event time of each row, in the unit of the column.
+    pub(super) fn of(&self, rows: &RecordBatch) -> Result<Int64Array> {
+        times(&self.expr.evaluate(rows)?.into_array(rows.num_rows())?)
+    }
+
+    /// The number of units of the column in a second.
     pub fn per_second(&self) -> i64 {
         match self.data_type {
             DataType::Timestamp(TimeUnit::Second, _) => 1,
@@ -109,64 +119,51 @@ impl EventTime {
     }
 }
 
-/// What a column of an aggregate's result is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum OutputColumn {
-    /// The key of this number.
-    Key(usize),
-    /// The first instant of the window.
-    WindowStart,
-    /// The first instant after the window.
-    WindowEnd,
-    /// The aggregate of this number.
-    Aggregate(usize),
-}
-
 /// A windowed GROUP BY with windows of equal size.
 #[derive(Debug)]
 pub struct WindowSpec {
-    /// Which number this stage has among those with late rows.
+    /// The number of this stage among those with late rows, counted from 0.
     pub stage: usize,
-    /// The event time.
+    /// The event time of the rows.
     pub time: EventTime,
-    /// Length of a window, in the unit of the event time column; a multiple of `slide`.
+    /// Length of a window, in units of the event time column; a multiple of `slide`.
     pub size: i64,
-    /// From the start of a window to the start of the next.
+    /// Distance between the starts of two windows, in units of the event time column.
     pub slide: i64,
-    /// Keys and aggregates.
+    /// Keys and aggregates of the GROUP BY.
     pub grouping: Arc<Grouping>,
-    /// The result, column by column.
+    /// The columns of the result, in their order.
     pub output: Vec<OutputColumn>,
-    /// The schema of the result.
+    /// The names and types of `output`.
     pub schema: SchemaRef,
 }
 
 /// A GROUP BY with session windows.
 #[derive(Debug)]
 pub struct SessionSpec {
-    /// Which number this stage has among those with late rows.
+    /// The number of this stage among those with late rows, counted from 0.
     pub stage: usize,
-    /// The event time.
+    /// The event time of the rows.
     pub time: EventTime,
-    /// Rows of a key at most this far apart are in one session; in the unit of the column.
+    /// Rows of a key less than this apart are in one session; in units of the event time column.
     pub gap: i64,
-    /// Keys and aggregates.
+    /// Keys and aggregates of the GROUP BY.
     pub grouping: Arc<Grouping>,
-    /// The result, column by column.
+    /// The columns of the result, in their order.
     pub output: Vec<OutputColumn>,
-    /// The schema of the result.
+    /// The names and types of `output`.
     pub schema: SchemaRef,
 }
 
 /// A GROUP BY without a window.
 #[derive(Debug)]
 pub struct KeyedSpec {
-    /// Keys and aggregates.
+    /// Keys and aggregates of the GROUP BY.
     pub grouping: Arc<Grouping>,
-    /// The result, column by column; no window columns.
+    /// The columns of the result, in their order; no window columns.
     pub output: Vec<OutputColumn>,
-    /// The schema of the result, without the diff.
+    /// The names and types of `output`, without the diff column.
     pub schema: SchemaRef,
-    /// Without keys, what is known of the one group before any row has come.
+    /// Without keys, the state of the one group before the first row.
     pub total: Option<RecordBatch>,
 }

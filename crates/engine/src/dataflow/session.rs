@@ -4,7 +4,7 @@
 //! first grouped by key within **panes** one gap long: two rows of a key in the same pane are
 //! always in the same session, so the hot path is that of TUMBLE. The groups of a pane become
 //! **clusters**: one row each of keys, accumulator states, first and last event time (the last two
-//! aggregates of the grouping, which the planner adds). [`Sessions::sweep`] joins clusters of a key
+//! aggregates of the grouping, which the planner adds). [`SessionStage::sweep`] joins clusters of a key
 //! that are less than a gap apart, and those that ended before the watermark are results.
 //!
 //! A row behind the watermark still counts if it falls into an open session of its key, at or after
@@ -18,36 +18,34 @@ use arrow::compute::kernels::cmp::{gt_eq, lt};
 use arrow::compute::{cast, concat_batches, filter_record_batch, not, take};
 use datafusion::error::Result;
 
-use super::chunk::{Chunk, Watermark};
-use super::groups::{Groups, Results};
+use super::groups::{Groups, KeyNumbers};
 use super::pane;
 use super::panes::Panes;
 use super::plan::SessionSpec;
-use super::saved::{Run, Share, StageState};
 use super::stage::Stage;
+use super::stage_state::{Run, Share, StageState};
+use super::stream_element::{StreamElement, Watermark};
 
-/// How many open sessions for each row of the last steps are looked at in every step; with more,
-/// sessions are closed only each time that a sixteenth of the gap has passed.
+/// Open sessions per row since the last sweep up to which every step sweeps; with more, a sweep waits
+/// until a sixteenth of the gap has passed.
 const EAGER: usize = 8;
 
-pub(super) struct Sessions {
+pub(super) struct SessionStage {
     spec: Arc<SessionSpec>,
     panes: Panes,
-    /// What sweeps left open.
+    /// The sessions that sweeps left open.
     open: Vec<Run>,
     /// No row earlier than this will come, as of the end of the last step.
     bound: i64,
-    /// The bound of the last sweep.
     swept: i64,
     /// No session ends before this.
     earliest_end: i64,
-    /// Rows since the last sweep.
     rows_since: usize,
     /// Rows of the step at hand.
     rows: usize,
 }
 
-impl Sessions {
+impl SessionStage {
     pub fn new(spec: Arc<SessionSpec>) -> Self {
         Self {
             panes: Panes::new(&spec.grouping, false),
@@ -61,7 +59,7 @@ impl Sessions {
         }
     }
 
-    /// Adds rows that are known to count.
+    /// Adds rows that are not late.
     fn add(&mut self, rows: RecordBatch, times: &Int64Array) -> Result<()> {
         let gap = self.spec.gap;
         if let Some(first) = pane::earliest(times) {
@@ -76,38 +74,28 @@ impl Sessions {
         Ok(())
     }
 
-    /// Rows behind the watermark: those that fall into an open session count, the rest is late.
-    fn add_behind(&mut self, rows: RecordBatch, out: &mut Vec<Chunk>) -> Result<()> {
+    /// Adds rows behind the watermark: those that fall into an open session count, the others are late.
+    fn add_behind(&mut self, rows: RecordBatch, out: &mut Vec<StreamElement>) -> Result<()> {
         self.sweep(out)?;
-        let times = self.times(&rows)?;
+        let times = self.spec.time.of(&rows)?;
         let counts = self.in_open_session(&rows, &times)?;
         let late = filter_record_batch(&rows, &not(&counts)?)?;
         if late.num_rows() > 0 {
-            out.push(Chunk::Late {
+            out.push(StreamElement::Late {
                 stage: self.spec.stage,
                 rows: late,
             });
         }
         let rows = filter_record_batch(&rows, &counts)?;
-        let times = self.times(&rows)?;
+        let times = self.spec.time.of(&rows)?;
         self.add(rows, &times)
-    }
-
-    fn times(&self, rows: &RecordBatch) -> Result<Int64Array> {
-        let times = self
-            .spec
-            .time
-            .expr
-            .evaluate(rows)?
-            .into_array(rows.num_rows())?;
-        pane::times(&times)
     }
 
     fn in_open_session(&self, rows: &RecordBatch, times: &Int64Array) -> Result<BooleanArray> {
         let Some(open) = concat(&self.open)? else {
             return Ok(BooleanArray::from(vec![false; rows.num_rows()]));
         };
-        let mut keys = KeyNumbers::new(&self.spec)?;
+        let mut keys = KeyNumbers::new(&self.spec.grouping)?;
         let spans = Spans::of(&open)?;
         let mut by_key: HashMap<usize, Vec<usize>> = HashMap::new();
         let numbers = keys.number(self.spec.grouping.run_keys(&open), open.num_rows())?;
@@ -134,8 +122,8 @@ impl Sessions {
         self.earliest_end <= self.bound && (few || passed || self.bound == i64::MAX)
     }
 
-    /// Joins clusters, closes the sessions that have ended.
-    fn sweep(&mut self, out: &mut Vec<Chunk>) -> Result<()> {
+    /// Joins clusters, and closes the sessions that have ended.
+    fn sweep(&mut self, out: &mut Vec<StreamElement>) -> Result<()> {
         if !self.must_sweep() && self.swept == self.bound && self.rows_since == 0 {
             return Ok(());
         }
@@ -153,19 +141,19 @@ impl Sessions {
         Ok(())
     }
 
-    /// One row for each session.
+    /// Joins clusters into one row for each session.
     fn join(&self, clusters: &RecordBatch) -> Result<RecordBatch> {
         let count = clusters.num_rows();
         let keys = self.spec.grouping.run_keys(clusters);
-        let numbers = KeyNumbers::new(&self.spec)?.number(keys, count)?;
+        let numbers = KeyNumbers::new(&self.spec.grouping)?.number(keys, count)?;
         let spans = Spans::of(clusters)?;
         let mut order: Vec<usize> = (0..count).collect();
         order.sort_unstable_by_key(|&row| (numbers[row], spans.first.value(row)));
         let mut session_of = vec![0; count];
         let mut leaders: Vec<u32> = Vec::new();
         let mut last = i64::MIN;
-        for (place, &row) in order.iter().enumerate() {
-            let same_key = place > 0 && numbers[order[place - 1]] == numbers[row];
+        for (at, &row) in order.iter().enumerate() {
+            let same_key = at > 0 && numbers[order[at - 1]] == numbers[row];
             if !same_key || !self.is_within(last, spans.first.value(row)) {
                 leaders.push(row as u32);
                 last = i64::MIN;
@@ -181,26 +169,25 @@ impl Sessions {
         let keys = keys.collect::<Result<Vec<_>, _>>()?;
         let mut groups = Groups::new(&self.spec.grouping)?;
         groups.merge_into(clusters, &session_of, leaders.len())?;
-        groups.take_states(&keys)
+        groups.take_states(keys)
     }
 
-    /// Whether a row at `time` belongs to a session whose last row is at `last`, not before it. By
-    /// their distance: at the end of all time a session has no end.
+    /// Whether a row at `time`, not before `last`, belongs to a session whose last row is at `last`. By
+    /// their distance: `last + gap` may overflow.
     fn is_within(&self, last: i64, time: i64) -> bool {
         time.saturating_sub(last) < self.spec.gap
     }
 
-    /// The first instant after each session.
     fn ends(&self, spans: &Spans) -> Int64Array {
         spans.last.unary(|last| last.saturating_add(self.spec.gap))
     }
 
-    fn close(&mut self, sessions: RecordBatch, out: &mut Vec<Chunk>) -> Result<()> {
+    fn close(&mut self, sessions: RecordBatch, out: &mut Vec<StreamElement>) -> Result<()> {
         let end = self.ends(&Spans::of(&sessions)?);
         let open = arrow::compute::kernels::cmp::gt(&end, &Int64Array::new_scalar(self.bound))?;
         let closed = filter_record_batch(&sessions, &not(&open)?)?;
         if closed.num_rows() > 0 {
-            out.push(Chunk::Rows(self.results(&closed)?));
+            out.push(StreamElement::Rows(self.results(&closed)?));
         }
         let open = filter_record_batch(&sessions, &open)?;
         if open.num_rows() > 0 {
@@ -210,22 +197,13 @@ impl Sessions {
     }
 
     fn results(&self, sessions: &RecordBatch) -> Result<RecordBatch> {
-        let count = sessions.num_rows();
-        let mut groups = Groups::new(&self.spec.grouping)?;
-        groups.merge_into(sessions, &(0..count).collect::<Vec<_>>(), count)?;
-        let values = groups.take_values()?;
-        let keys = self.spec.grouping.run_keys(sessions).to_vec();
+        let results = Groups::new(&self.spec.grouping)?.results_of(sessions)?;
         let spans = Spans::of(sessions)?;
         let end = self.ends(&spans);
         let time = &self.spec.time.data_type;
         let first: ArrayRef = Arc::new(spans.first);
         let window = Some((cast(&first, time)?, cast(&end, time)?));
-        Results {
-            count,
-            keys,
-            values,
-        }
-        .arrange(&self.spec.output, window, &self.spec.schema)
+        results.arrange(&self.spec.output, window, &self.spec.schema)
     }
 
     fn find_earliest_end(&self) -> Result<i64> {
@@ -241,9 +219,9 @@ impl Sessions {
     }
 }
 
-impl Stage for Sessions {
-    fn rows(&mut self, rows: RecordBatch, out: &mut Vec<Chunk>) -> Result<()> {
-        let times = self.times(&rows)?;
+impl Stage for SessionStage {
+    fn rows(&mut self, rows: RecordBatch, out: &mut Vec<StreamElement>) -> Result<()> {
+        let times = self.spec.time.of(&rows)?;
         let behind = match (times.null_count(), pane::earliest(&times)) {
             (0, Some(first)) if first >= self.bound => return self.add(rows, &times),
             _ => lt(&times, &Int64Array::new_scalar(self.bound))?,
@@ -252,7 +230,7 @@ impl Stage for Sessions {
         let timeless = arrow::compute::is_null(&times)?;
         if timeless.true_count() > 0 {
             let rows = filter_record_batch(&rows, &timeless)?;
-            out.push(Chunk::Late {
+            out.push(StreamElement::Late {
                 stage: self.spec.stage,
                 rows,
             });
@@ -262,11 +240,11 @@ impl Stage for Sessions {
             self.add_behind(behind, out)?;
         }
         let ahead = filter_record_batch(&rows, &ahead)?;
-        let times = self.times(&ahead)?;
+        let times = self.spec.time.of(&ahead)?;
         self.add(ahead, &times)
     }
 
-    fn end_of_step(&mut self, watermark: Watermark, out: &mut Vec<Chunk>) -> Result<()> {
+    fn end_of_step(&mut self, watermark: Watermark, out: &mut Vec<StreamElement>) -> Result<()> {
         self.bound = self.bound.max(self.spec.time.bound(watermark.at_us));
         if self.must_sweep() {
             self.sweep(out)?;
@@ -290,7 +268,7 @@ impl Stage for Sessions {
     }
 
     fn restore(&mut self, states: &[StageState], share: Share) -> Result<()> {
-        // With as many workers as before, each goes on where it was.
+        // With as many workers as before, each continues from its own state.
         let own = share.unchanged(states).map_or(states, std::slice::from_ref);
         let all = |name| StageState::all(own, name);
         self.bound = all("bound").max().unwrap_or(i64::MIN);
@@ -334,29 +312,5 @@ impl Spans {
             first: pane::times(&columns[first])?,
             last: pane::times(&columns[last])?,
         })
-    }
-}
-
-/// Numbers keys in the order in which they first come.
-struct KeyNumbers(
-    Option<Box<dyn datafusion::physical_plan::aggregates::group_values::GroupValues>>,
-);
-
-impl KeyNumbers {
-    fn new(spec: &SessionSpec) -> Result<Self> {
-        let has_keys = spec.grouping.key_count() > 0;
-        Ok(Self(if has_keys {
-            Some(spec.grouping.new_keys()?)
-        } else {
-            None
-        }))
-    }
-
-    fn number(&mut self, keys: &[ArrayRef], rows: usize) -> Result<Vec<usize>> {
-        let mut numbers = vec![0; rows];
-        if let Some(values) = &mut self.0 {
-            values.intern(keys, &mut numbers)?;
-        }
-        Ok(numbers)
     }
 }

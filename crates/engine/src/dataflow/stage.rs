@@ -1,13 +1,13 @@
 //! Stateful stages, and the one timely operator that runs them all.
 //!
-//! A stage is a plain state machine that knows nothing of timely: it is given the chunks of a step
-//! and told when the step is complete. [`run`] holds back chunks until every worker has finished
-//! the steps before, so a stage sees whole steps, in order. Within a step it sees the chunks of the
-//! first worker, then those of the second and so on, however they arrived: what a stage emits
-//! depends on the input alone, down to the order of rows.
+//! A stage is a plain state machine that knows nothing of timely: it gets the elements of a step and a
+//! call at its end. [`run`] holds back elements until every worker has finished the steps before, so a
+//! stage sees whole steps, in order. Within a step it sees the elements of the first worker, then those
+//! of the second and so on, however they arrived: what a stage emits depends on the input alone, down
+//! to the order of rows.
 //!
-//! Between steps nothing is held back, so the stage and the watermark are all that is known:
-//! [`Running`] hands them out and takes them in.
+//! Between steps nothing is held back, so the state is that of the stage and the watermark:
+//! [`RunningStage`] saves and restores both.
 
 use std::any::Any;
 use std::cell::RefCell;
@@ -23,24 +23,24 @@ use timely::dataflow::operators::Capability;
 use timely::dataflow::operators::generic::operator::Operator;
 use timely::progress::frontier::MutableAntichain;
 
-use super::chunk::{Chunk, Watermark};
-use super::saved::{Saved, Share, StageHandle, StageState};
+use super::stage_state::{Checkpointed, Share, StageHandle, StageState};
+use super::stream_element::{StreamElement, Watermark};
 
-/// A stream of chunks within the dataflow of one query; its time is the epoch.
-pub(super) type Chunks<'scope> = timely::dataflow::Stream<'scope, u64, Vec<Chunk>>;
+/// A stream of elements within the dataflow of one query; its time is the epoch.
+pub(super) type StreamElements<'scope> = timely::dataflow::Stream<'scope, u64, Vec<StreamElement>>;
 
-/// The first error of a query, seen by all its workers.
+/// The first error of a query. All its workers share it.
 #[derive(Debug, Clone, Default)]
-pub struct Failure(Arc<OnceLock<String>>);
+pub struct QueryFailure(Arc<OnceLock<String>>);
 
-impl Failure {
-    /// What went wrong, if something did: the query has no results from then on.
+impl QueryFailure {
+    /// The error, if there was one: the query has no further results.
     pub fn get(&self) -> Option<&str> {
         self.0.get().map(String::as_str)
     }
 
-    /// Runs `work` and gives what it gives. An error or a panic is noted if it is the first, and
-    /// ends the query, never the worker.
+    /// Runs `work` and returns its value. An error or a panic is recorded, if it is the first, and ends
+    /// the query, never the worker.
     pub(super) fn guard<T>(&self, work: impl FnOnce() -> Result<T>) -> Option<T> {
         let reason = match contain(work) {
             Ok(Ok(value)) => return Some(value),
@@ -51,9 +51,9 @@ impl Failure {
         None
     }
 
-    /// The query has failed of this, if of nothing before.
+    /// Records the error, if it is the first.
     pub fn set(&self, reason: String) {
-        // Losing the race means that another error was first.
+        // If the race is lost, another error was first.
         let _ = self.0.set(reason);
     }
 }
@@ -70,129 +70,134 @@ fn panic_message(panic: &(dyn Any + Send)) -> &str {
         .unwrap_or("no message")
 }
 
-/// A state machine that turns steps into steps.
+/// A state machine that maps the elements of each step to those of its output.
 pub(super) trait Stage: 'static {
-    /// Rows of the step at hand.
-    fn rows(&mut self, rows: RecordBatch, out: &mut Vec<Chunk>) -> Result<()>;
+    /// Processes rows of the step at hand.
+    fn rows(&mut self, rows: RecordBatch, out: &mut Vec<StreamElement>) -> Result<()>;
 
-    /// What another worker knew of a window.
+    /// Processes the groups that one worker had of a window.
     fn partial(&mut self, _window: i64, _rows: RecordBatch) -> Result<()> {
         Ok(())
     }
 
-    /// The step is complete, and this is its watermark.
-    fn end_of_step(&mut self, watermark: Watermark, out: &mut Vec<Chunk>) -> Result<()>;
+    /// Ends the step, which is complete and has this watermark.
+    fn end_of_step(&mut self, watermark: Watermark, out: &mut Vec<StreamElement>) -> Result<()>;
 
-    /// Hands out what is known between two steps. What comes later is as if this had not been asked.
-    fn save(&mut self) -> Result<StageState>;
+    /// The state between two steps. A stage that has none leaves out `save` and `restore`.
+    fn save(&mut self) -> Result<StageState> {
+        Ok(StageState::default())
+    }
 
-    /// Takes in what all workers of the run before had handed out. Only before the first step.
-    fn restore(&mut self, states: &[StageState], share: Share) -> Result<()>;
+    fn restore(&mut self, _states: &[StageState], _share: Share) -> Result<()> {
+        Ok(())
+    }
 }
 
-/// A chunk as it comes to an operator, which can tell the worker that it is from.
+/// An element as it comes to an operator, with the worker that it is from.
 pub(super) trait Arriving: 'static {
-    /// The number of the worker, and the chunk.
-    fn open(self) -> (usize, Chunk);
+    /// The number of the worker, and the element.
+    fn open(self) -> (usize, StreamElement);
 }
 
-/// From the operator before, on the same worker.
-impl Arriving for Chunk {
-    fn open(self) -> (usize, Chunk) {
+/// An element of the operator before, on the same worker.
+impl Arriving for StreamElement {
+    fn open(self) -> (usize, StreamElement) {
         (0, self)
     }
 }
 
-/// The chunks of a step and the workers that they are from.
-type Arrived = Vec<(usize, Chunk)>;
+/// The elements of a step, each with the number of the worker that it is from.
+type Arrived = Vec<(usize, StreamElement)>;
 
-/// The chunks of steps that are not complete yet, oldest first.
+/// The elements of steps that are not complete yet, oldest first.
 #[derive(Default)]
 struct Pending(VecDeque<(Capability<u64>, Arrived)>);
 
 impl Pending {
-    fn add(&mut self, capability: Capability<u64>, chunks: impl Iterator<Item = (usize, Chunk)>) {
+    fn add(
+        &mut self,
+        capability: Capability<u64>,
+        elements: impl Iterator<Item = (usize, StreamElement)>,
+    ) {
         let epoch = *capability.time();
         match self.0.iter().position(|(other, _)| *other.time() >= epoch) {
-            Some(at) if *self.0[at].0.time() == epoch => self.0[at].1.extend(chunks),
-            Some(at) => self.0.insert(at, (capability, chunks.collect())),
-            None => self.0.push_back((capability, chunks.collect())),
+            Some(at) if *self.0[at].0.time() == epoch => self.0[at].1.extend(elements),
+            Some(at) => self.0.insert(at, (capability, elements.collect())),
+            None => self.0.push_back((capability, elements.collect())),
         }
     }
 
-    /// The oldest step if it is complete, its chunks in the order of the workers.
+    /// The oldest step if it is complete, its elements in the order of the workers.
     fn complete(&mut self, frontier: &MutableAntichain<u64>) -> Option<(Capability<u64>, Arrived)> {
         let (capability, _) = self.0.front()?;
         if frontier.less_equal(capability.time()) {
             return None;
         }
-        let (capability, mut chunks) = self.0.pop_front()?;
-        // What one worker sent stays in its order.
-        chunks.sort_by_key(|(from, _)| *from);
-        Some((capability, chunks))
+        let (capability, mut elements) = self.0.pop_front()?;
+        // A stable sort: the elements of one worker stay in their order.
+        elements.sort_by_key(|(from, _)| *from);
+        Some((capability, elements))
     }
 }
 
-/// A stage between two steps.
-struct Running<S> {
+struct RunningStage<S> {
     stage: S,
     watermark: Watermark,
 }
 
-impl<S: Stage> Running<S> {
-    fn step(&mut self, chunks: Arrived, out: &mut Vec<Chunk>) -> Result<()> {
-        for (_, chunk) in chunks {
-            match chunk {
-                Chunk::Rows(rows) => self.stage.rows(rows, out)?,
-                Chunk::Partial { window, rows } => self.stage.partial(window, rows)?,
-                Chunk::Watermark(at) => self.watermark = self.watermark.later(at),
-                late @ Chunk::Late { .. } => out.push(late),
-                Chunk::From(_) => {}
+impl<S: Stage> RunningStage<S> {
+    fn step(&mut self, elements: Arrived, out: &mut Vec<StreamElement>) -> Result<()> {
+        for (_, element) in elements {
+            match element {
+                StreamElement::Rows(rows) => self.stage.rows(rows, out)?,
+                StreamElement::Partial { window, rows } => self.stage.partial(window, rows)?,
+                StreamElement::Watermark(at) => self.watermark = self.watermark.later(at),
+                late @ StreamElement::Late { .. } => out.push(late),
+                StreamElement::From(_) => {}
             }
         }
         self.stage.end_of_step(self.watermark, out)?;
-        out.push(Chunk::Watermark(self.watermark));
+        out.push(StreamElement::Watermark(self.watermark));
         Ok(())
     }
 }
 
-impl<S: Stage> Saved for Running<S> {
+impl<S: Stage> Checkpointed for RunningStage<S> {
     fn save(&mut self) -> Result<StageState> {
         let mut state = contain(|| self.stage.save()).map_err(DataFusionError::Execution)??;
-        self.watermark.note(&mut state, "watermark");
+        self.watermark.save(&mut state, "watermark");
         Ok(state)
     }
 
     fn restore(&mut self, states: &[StageState], share: Share) -> Result<()> {
-        self.watermark = Watermark::noted(states, "watermark");
+        self.watermark = Watermark::saved(states, "watermark");
         contain(|| self.stage.restore(states, share)).map_err(DataFusionError::Execution)?
     }
 }
 
-/// Runs a stage as a timely operator.
 pub(super) fn run<'scope, S: Stage, C: Arriving>(
     input: timely::dataflow::Stream<'scope, u64, Vec<C>>,
     name: &str,
-    failure: Failure,
+    failure: QueryFailure,
     stage: S,
-) -> (Chunks<'scope>, StageHandle) {
+) -> (StreamElements<'scope>, StageHandle) {
     let watermark = Watermark::START;
-    let running = Rc::new(RefCell::new(Running { stage, watermark }));
+    let running = Rc::new(RefCell::new(RunningStage { stage, watermark }));
     let handle = StageHandle::new(running.clone());
     let output = input.unary_frontier(Pipeline, name, move |_, _| {
         let mut pending = Pending::default();
         let mut out = Vec::new();
         move |(input, frontier), output| {
             input.for_each_time(|time, batches| {
-                for chunks in batches {
-                    pending.add(time.retain(0), chunks.drain(..).map(C::open));
+                for elements in batches {
+                    pending.add(time.retain(0), elements.drain(..).map(C::open));
                 }
             });
-            while let Some((capability, chunks)) = pending.complete(frontier) {
+            while let Some((capability, elements)) = pending.complete(frontier) {
                 if failure.get().is_some() {
                     continue;
                 }
-                let done = failure.guard(|| running.borrow_mut().step(chunks, &mut out));
+                let done = failure.guard(|| running.borrow_mut().step(elements, &mut out));
                 if done.is_some() {
                     output.session(&capability).give_iterator(out.drain(..));
                 }

@@ -1,30 +1,32 @@
-//! Filters and projections: what happens to a batch row by row, without state.
+//! Filters and projections: the stateless operators, batch by batch.
 
 use std::sync::Arc;
 
-use arrow::array::{RecordBatch, RecordBatchOptions};
+use arrow::array::{ArrayRef, RecordBatch};
 use arrow::compute::filter_record_batch;
 use arrow::datatypes::SchemaRef;
 use datafusion::common::cast::as_boolean_array;
 use datafusion::error::Result;
 use datafusion::physical_expr::PhysicalExpr;
 
-/// One step of a stateless chain.
+use super::stream_element::batch_of;
+
+/// One operator of a stateless chain.
 #[derive(Debug, Clone)]
 pub enum Transform {
     /// Keeps the rows for which the predicate is true.
     Filter(Arc<dyn PhysicalExpr>),
-    /// Computes each column anew.
+    /// Replaces the columns by computed ones.
     Project {
-        /// One expression a column.
+        /// One expression for each new column.
         exprs: Vec<Arc<dyn PhysicalExpr>>,
-        /// The columns they make.
+        /// The names and types of the new columns.
         schema: SchemaRef,
     },
 }
 
 impl Transform {
-    /// What becomes of `rows`; `None` if none are left.
+    /// The transformed rows; `None` if none are left.
     fn apply(&self, rows: RecordBatch) -> Result<Option<RecordBatch>> {
         match self {
             Self::Filter(predicate) => {
@@ -36,30 +38,25 @@ impl Transform {
                     _ => Some(filter_record_batch(&rows, keep)?),
                 })
             }
-            Self::Project { exprs, schema } => project(exprs, schema, &rows).map(Some),
+            Self::Project { exprs, schema } => {
+                let columns = evaluate_all(exprs, &rows)?;
+                Ok(Some(batch_of(schema, columns, rows.num_rows())?))
+            }
         }
     }
 }
 
-fn project(
+pub(super) fn evaluate_all(
     exprs: &[Arc<dyn PhysicalExpr>],
-    schema: &SchemaRef,
     rows: &RecordBatch,
-) -> Result<RecordBatch> {
-    let count = rows.num_rows();
-    let columns = exprs
+) -> Result<Vec<ArrayRef>> {
+    exprs
         .iter()
-        .map(|expr| expr.evaluate(rows)?.into_array(count))
-        .collect::<Result<Vec<_>>>()?;
-    let options = RecordBatchOptions::new().with_row_count(Some(count));
-    Ok(RecordBatch::try_new_with_options(
-        Arc::clone(schema),
-        columns,
-        &options,
-    )?)
+        .map(|expr| expr.evaluate(rows)?.into_array(rows.num_rows()))
+        .collect()
 }
 
-/// Applies a chain; `None` if no row is left.
+/// Applies a chain in order; `None` if no row is left.
 pub(super) fn apply(steps: &[Transform], rows: RecordBatch) -> Result<Option<RecordBatch>> {
     let mut rows = rows;
     for step in steps {

@@ -1,11 +1,11 @@
 //! UNION ALL: the rows of all inputs, at the watermark of the slowest.
 //!
-//! The watermarks of an epoch are held back until the epoch is complete, so what comes out does not
-//! depend on the order in which the inputs' chunks arrive: every worker emits the same one watermark.
+//! The watermarks of an epoch are held back until the epoch is complete, so the output does not depend
+//! on the order in which the inputs' elements arrive: every worker emits the same one watermark.
 //! On one worker rows pass at once, since there the operators before always run in the same order.
 //! With several, rows of an epoch are held back too, and leave input by input.
 //!
-//! Between steps it knows what each input said last; that is its state.
+//! Between steps its state is the last watermark of each input, and of the output.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -17,9 +17,9 @@ use timely::dataflow::operators::generic::operator::Operator;
 use timely::dataflow::operators::vec::Map;
 use timely::dataflow::operators::{Capability, Concatenate};
 
-use super::chunk::{Chunk, Watermark};
-use super::saved::{Saved, Share, StageHandle, StageState};
-use super::stage::Chunks;
+use super::stage::StreamElements;
+use super::stage_state::{Checkpointed, Share, StageHandle, StageState};
+use super::stream_element::{StreamElement, Watermark};
 
 /// The watermark of several inputs: the least of those that are not idle.
 struct Slowest(Vec<Watermark>);
@@ -40,93 +40,96 @@ impl Slowest {
     }
 }
 
-/// What is known between two steps.
 struct Marks {
     slowest: Slowest,
-    said: Watermark,
+    /// The last watermark of the output.
+    emitted: Watermark,
 }
 
-impl Saved for Marks {
+impl Checkpointed for Marks {
     fn save(&mut self) -> Result<StageState> {
         let mut state = StageState::default();
-        self.said.note(&mut state, "said");
+        self.emitted.save(&mut state, "said");
         for (number, mark) in self.slowest.0.iter().enumerate() {
-            mark.note(&mut state, &format!("input_{number}"));
+            mark.save(&mut state, &format!("input_{number}"));
         }
         Ok(state)
     }
 
     fn restore(&mut self, states: &[StageState], _share: Share) -> Result<()> {
-        self.said = Watermark::noted(states, "said");
+        self.emitted = Watermark::saved(states, "said");
         for (number, mark) in self.slowest.0.iter_mut().enumerate() {
-            *mark = Watermark::noted(states, &format!("input_{number}"));
+            *mark = Watermark::saved(states, &format!("input_{number}"));
         }
         Ok(())
     }
 }
 
-/// What came in one epoch, with the number of the input.
+/// The elements of one epoch, with the numbers of their inputs.
 #[derive(Default)]
-struct Held {
-    /// What each input said last.
+struct UnionEpoch {
     marks: BTreeMap<usize, Watermark>,
-    /// What is not a watermark; nothing on one worker.
-    chunks: Vec<(usize, Chunk)>,
+    /// All elements but watermarks; a single worker passes them on at once.
+    elements: Vec<(usize, StreamElement)>,
 }
 
-impl Held {
-    fn add(&mut self, number: usize, chunk: Chunk) {
-        match chunk {
-            Chunk::Watermark(mark) => {
+impl UnionEpoch {
+    fn add(&mut self, number: usize, element: StreamElement) {
+        match element {
+            StreamElement::Watermark(mark) => {
                 self.marks.insert(number, mark);
             }
-            other => self.chunks.push((number, other)),
+            other => self.elements.push((number, other)),
         }
     }
 }
 
 impl Marks {
-    /// What leaves: the rows, input by input, and the watermark if an input said one.
-    fn end_of_epoch(&mut self, held: Held) -> Vec<Chunk> {
-        let mut chunks = held.chunks;
-        chunks.sort_by_key(|(number, _)| *number);
-        let mut out: Vec<Chunk> = chunks.into_iter().map(|(_, chunk)| chunk).collect();
+    /// The output: the rows, input by input, and the watermark if an input had one.
+    fn end_of_epoch(&mut self, held: UnionEpoch) -> Vec<StreamElement> {
+        let mut elements = held.elements;
+        elements.sort_by_key(|(number, _)| *number);
+        let mut out: Vec<StreamElement> =
+            elements.into_iter().map(|(_, element)| element).collect();
         if !held.marks.is_empty() {
             for (number, mark) in held.marks {
                 self.slowest.0[number] = mark;
             }
-            self.said = self.said.later(self.slowest.watermark());
-            out.push(Chunk::Watermark(self.said));
+            self.emitted = self.emitted.later(self.slowest.watermark());
+            out.push(StreamElement::Watermark(self.emitted));
         }
         out
     }
 }
 
 /// Merges the inputs. They must be in the same scope, and at least one.
-pub(super) fn union<'scope>(inputs: Vec<Chunks<'scope>>) -> (Chunks<'scope>, StageHandle) {
+pub(super) fn union<'scope>(
+    inputs: Vec<StreamElements<'scope>>,
+) -> (StreamElements<'scope>, StageHandle) {
     let scope = inputs[0].scope();
     let several = scope.peers() > 1;
     let marks = Rc::new(RefCell::new(Marks {
         slowest: Slowest(vec![Watermark::START; inputs.len()]),
-        said: Watermark::START,
+        emitted: Watermark::START,
     }));
     let handle = StageHandle::new(marks.clone());
     let numbered = inputs.into_iter().enumerate();
-    let numbered = numbered.map(|(number, input)| input.map(move |chunk| (number, chunk)));
+    let numbered = numbered.map(|(number, input)| input.map(move |element| (number, element)));
     let all = scope.concatenate(numbered.collect::<Vec<_>>());
     let united = all.unary_frontier(Pipeline, "union", move |_, _| {
-        let mut epochs: BTreeMap<u64, (Capability<u64>, Held)> = BTreeMap::new();
+        let mut epochs: BTreeMap<u64, (Capability<u64>, UnionEpoch)> = BTreeMap::new();
         move |(input, frontier), output| {
             input.for_each_time(|time, batches| {
                 let mut session = output.session(&time);
-                for (number, chunk) in batches.flat_map(|chunks| chunks.drain(..)) {
-                    if !several && !matches!(chunk, Chunk::Watermark(_)) {
-                        session.give(chunk);
+                for (number, element) in batches.flat_map(|elements| elements.drain(..)) {
+                    if !several && !matches!(element, StreamElement::Watermark(_)) {
+                        session.give(element);
                         continue;
                     }
                     let epoch = epochs.entry(*time.time());
-                    let (_, held) = epoch.or_insert_with(|| (time.retain(0), Held::default()));
-                    held.add(number, chunk);
+                    let (_, held) =
+                        epoch.or_insert_with(|| (time.retain(0), UnionEpoch::default()));
+                    held.add(number, element);
                 }
             });
             while let Some(entry) = epochs.first_entry() {

@@ -7,12 +7,13 @@
 //! ```
 //!
 //! A row updates the groups of its one pane. When the watermark passes the end of a window, the
-//! window's result is the merge of its panes; a pane is dropped with the last window that holds it.
-//! TUMBLE is the case of one pane a window, and then nothing is merged: the groups are the result.
+//! window's result is the merge of its panes; a pane is dropped with the last window that contains it.
+//! With TUMBLE a window is one pane, and nothing is merged: the groups are the result.
 //! A row is late when every window it belongs to has closed.
 //!
-//! With several workers, each keeps the panes of the rows it read and hands on [`Chunk::Partial`]s
-//! when a window closes; [`Merge`] puts them together where their keys belong.
+//! With several workers, each keeps the panes of the rows it read and emits a
+//! [`StreamElement::Partial`] when a window closes; [`MergeStage`] merges them on the worker of their
+//! keys.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -21,28 +22,28 @@ use std::sync::Arc;
 use arrow::array::RecordBatch;
 use datafusion::error::Result;
 
-use super::chunk::{Chunk, Watermark};
 use super::groups::{Groups, instants};
 use super::pane;
 use super::panes::Panes;
 use super::plan::WindowSpec;
-use super::saved::{Share, StageState};
 use super::stage::Stage;
+use super::stage_state::{Share, StageState};
+use super::stream_element::{StreamElement, Watermark};
 
-/// What becomes of a closed window.
+/// What the stage emits of a closed window.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Close {
-    /// Its results.
+    /// The results of its groups.
     Results,
-    /// What this worker knows of it.
+    /// The states of this worker's groups.
     Partials,
 }
 
-pub(super) struct Windows {
+pub(super) struct WindowStage {
     spec: Arc<WindowSpec>,
     close: Close,
     panes: Panes,
-    /// Rows of the step at hand.
+    /// The number of rows of the step at hand.
     rows: usize,
     /// No row earlier than this will come, as of the end of the last step.
     bound: i64,
@@ -50,7 +51,7 @@ pub(super) struct Windows {
     next: i64,
 }
 
-impl Windows {
+impl WindowStage {
     pub fn new(spec: Arc<WindowSpec>, close: Close) -> Self {
         Self {
             panes: Panes::new(&spec.grouping, spec.size == spec.slide),
@@ -73,7 +74,7 @@ impl Windows {
         Some(earliest.max(self.next))
     }
 
-    fn close(&mut self, start: i64, out: &mut Vec<Chunk>) -> Result<()> {
+    fn close(&mut self, start: i64, out: &mut Vec<StreamElement>) -> Result<()> {
         let spec = Arc::clone(&self.spec);
         let mut groups = match spec.size == spec.slide {
             true => match self.panes.remove(start) {
@@ -84,8 +85,8 @@ impl Windows {
         };
         if let Some(groups) = groups.as_mut().filter(|groups| !groups.is_empty()) {
             out.push(match self.close {
-                Close::Results => Chunk::Rows(finish(&spec, groups, start)?),
-                Close::Partials => Chunk::Partial {
+                Close::Results => StreamElement::Rows(finish(&spec, groups, start)?),
+                Close::Partials => StreamElement::Partial {
                     window: start,
                     rows: groups.take_run()?,
                 },
@@ -99,8 +100,8 @@ impl Windows {
         Ok(())
     }
 
-    /// Windows without rows close too: what comes for them later must not open them again, on one
-    /// worker and not on another.
+    /// Closes windows without rows too: later rows must not open them again on one worker and not on
+    /// another.
     fn close_empty(&mut self) {
         if self.bound > i64::MIN {
             let last = pane::start_of(self.bound.saturating_sub(self.spec.size), self.spec.slide);
@@ -125,16 +126,14 @@ impl Windows {
     }
 }
 
-impl Stage for Windows {
-    fn rows(&mut self, rows: RecordBatch, out: &mut Vec<Chunk>) -> Result<()> {
-        let count = rows.num_rows();
-        let times = self.spec.time.expr.evaluate(&rows)?.into_array(count)?;
-        let times = pane::times(&times)?;
-        self.rows += count;
+impl Stage for WindowStage {
+    fn rows(&mut self, rows: RecordBatch, out: &mut Vec<StreamElement>) -> Result<()> {
+        let times = self.spec.time.of(&rows)?;
+        self.rows += rows.num_rows();
         for part in pane::split(rows, &times, self.spec.slide)? {
             match part.pane.filter(|_| !self.is_late(part.pane)) {
                 Some(start) => self.panes.at(start)?.live.update(&part.rows)?,
-                None => out.push(Chunk::Late {
+                None => out.push(StreamElement::Late {
                     stage: self.spec.stage,
                     rows: part.rows,
                 }),
@@ -143,7 +142,7 @@ impl Stage for Windows {
         Ok(())
     }
 
-    fn end_of_step(&mut self, watermark: Watermark, out: &mut Vec<Chunk>) -> Result<()> {
+    fn end_of_step(&mut self, watermark: Watermark, out: &mut Vec<StreamElement>) -> Result<()> {
         self.bound = self.bound.max(self.spec.time.bound(watermark.at_us));
         while let Some(start) = self.first_open() {
             if start.saturating_add(self.spec.size) > self.bound {
@@ -171,13 +170,13 @@ impl Stage for Windows {
     }
 }
 
-/// Puts the partial results of all workers together.
-pub(super) struct Merge {
+/// Merges the partial results of all workers.
+pub(super) struct MergeStage {
     spec: Arc<WindowSpec>,
     windows: BTreeMap<i64, Groups>,
 }
 
-impl Merge {
+impl MergeStage {
     pub fn new(spec: Arc<WindowSpec>) -> Self {
         Self {
             spec,
@@ -186,9 +185,9 @@ impl Merge {
     }
 }
 
-impl Stage for Merge {
-    fn rows(&mut self, rows: RecordBatch, out: &mut Vec<Chunk>) -> Result<()> {
-        out.push(Chunk::Rows(rows));
+impl Stage for MergeStage {
+    fn rows(&mut self, rows: RecordBatch, out: &mut Vec<StreamElement>) -> Result<()> {
+        out.push(StreamElement::Rows(rows));
         Ok(())
     }
 
@@ -200,21 +199,11 @@ impl Stage for Merge {
         groups.merge(&rows)
     }
 
-    fn end_of_step(&mut self, _watermark: Watermark, out: &mut Vec<Chunk>) -> Result<()> {
-        // Every worker closes a window in the same step, so all that was known of it is here.
+    fn end_of_step(&mut self, _watermark: Watermark, out: &mut Vec<StreamElement>) -> Result<()> {
+        // Every worker closes a window in the same step, so all its partial results have arrived.
         for (start, mut groups) in std::mem::take(&mut self.windows) {
-            out.push(Chunk::Rows(finish(&self.spec, &mut groups, start)?));
+            out.push(StreamElement::Rows(finish(&self.spec, &mut groups, start)?));
         }
-        Ok(())
-    }
-
-    /// Nothing: what came in a step has left in it.
-    fn save(&mut self) -> Result<StageState> {
-        debug_assert!(self.windows.is_empty(), "a window between two steps");
-        Ok(StageState::default())
-    }
-
-    fn restore(&mut self, _states: &[StageState], _share: Share) -> Result<()> {
         Ok(())
     }
 }

@@ -1,609 +1,150 @@
-//! What the statements about the life of streams do, and which sources run because of it.
+//! [`Streams`]: the lifecycle of streams as a Rust API.
 //!
-//! ```text
-//!   status of a stream changes
-//!     -> connectors that no active stream needs any more are paused
-//!     -> what has arrived goes through
-//!     -> a paused stream's inputs that others keep running are held: their rows pass it by, counted
-//!   at the end of the script: connectors that are needed are started
-//! ```
-//!
-//! A source is needed unless streams read it and none of them is active. Only those that read it
-//! directly count: behind a paused stream nothing arrives, whatever reads it.
+//! A statement without text for each call, so that a program and a script do the same.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
-use headwater_connect::State;
+use super::catalog::CatalogEntry;
+use super::shutdown::EngineOwner;
+use super::{query, statements};
+use crate::error::{Error, Result};
+use crate::event_log::Events;
+use crate::sql::{Attach, CreateSourceGroup, Name, Statement, StreamAction};
+use crate::stream_status::{StreamStats, StreamStatus};
 
-use super::catalog::{Catalog, Entry, QueryEntry, SourceEntry};
-use super::life::{HeldInput, Recipe};
-use super::statements::{Outcome, undefined};
-use super::{Db, Inner};
-use crate::dataflow::Failure;
-use crate::durable::now_us;
-use crate::error::Result;
-use crate::notices::Events;
-use crate::sql::{Name, Statement, StreamAction};
-use crate::sql::{Spanned, SqlError};
-use crate::streams::{LifecycleState, SavedStream, StreamStats, StreamStatus, Streams};
-use crate::telemetry::LifecycleEvent;
-use crate::worker::{Command, Hold, LifeCommand, NewQuery, Place};
-
-/// SQLSTATE: not in the state that this needs.
-const NOT_IN_STATE: &str = "55000";
-/// SQLSTATE: it exists, and is of another kind.
-pub(super) const WRONG_KIND: &str = "42809";
-/// Steps in which what has arrived may go through before a stream is paused. What waits longer, behind
-/// a sink that is full, comes to the stream later all the same if its source rests, and is counted as
-/// missed if it does not.
-const SETTLE_STEPS: usize = 64;
-
-/// What is to be done so that a stream gets from one status to another.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Change {
-    Nothing,
-    /// The query is built anew, and failed sources are started again.
-    Begin,
-    /// Failed sources are started again.
-    Retry,
-    Pause,
-    Resume,
-    Stop,
+/// The streams of a database. A cheap handle; every call blocks until what it asks for is done, like a
+/// statement.
+#[derive(Debug, Clone)]
+pub struct Streams {
+    engine: Arc<EngineOwner>,
 }
 
-fn change(action: StreamAction, from: StreamStatus, failed: bool) -> Option<Change> {
-    use StreamStatus::{Active, Paused, Pending, Stopped, Unknown};
-    Some(match (action, from) {
-        (_, Unknown) => return None,
-        (StreamAction::Start, Pending | Stopped) => Change::Begin,
-        (StreamAction::Start, Active) if failed => Change::Begin,
-        (StreamAction::Start, Active) => Change::Retry,
-        (StreamAction::Start | StreamAction::Resume, Paused) => Change::Resume,
-        (StreamAction::Resume, Active) | (StreamAction::Pause, Paused) => Change::Nothing,
-        (StreamAction::Pause, Active) => Change::Pause,
-        (StreamAction::Stop, Stopped) => Change::Nothing,
-        (StreamAction::Stop, Active | Paused | Pending) => Change::Stop,
-        (StreamAction::Pause | StreamAction::Resume, Pending | Stopped) => return None,
-    })
-}
-
-impl Db {
-    /// The streams of this database, to be started, paused and stopped.
-    pub fn streams(&self) -> Streams {
-        Streams::new(self.clone())
+impl Streams {
+    pub(super) fn new(engine: Arc<EngineOwner>) -> Self {
+        Self { engine }
     }
 
-    /// What happens to streams and to the connectors of sources, from now on.
-    pub fn events(&self) -> Events {
-        self.inner.notices.watch(None)
-    }
-
-    pub(crate) fn stream_events(&self, name: &str) -> Events {
-        let catalog = self.inner.catalog();
-        let name = catalog.spelling(name).unwrap_or(name).to_owned();
-        self.inner.notices.watch(Some(name))
-    }
-
-    /// What streams are doing and what is attached to them, to be given to
-    /// [`restore_lifecycle`](Self::restore_lifecycle) of a database in which the same statements have run.
-    pub fn lifecycle_state(&self) -> LifecycleState {
-        self.inner.lifecycle_state()
-    }
-
-    /// Attaches, starts, pauses and stops so that streams are as they were when `state` was taken; a
-    /// name that is not there is passed over. Starts no connector by itself.
+    /// Creates a stream without sources, pending until it is started. Its columns are those of the
+    /// first source attached; `CREATE STREAM name (columns)` declares them beforehand.
     ///
     /// # Errors
-    /// If a source that was attached is not there or does not fit any more.
-    pub fn restore_lifecycle(&self, state: &LifecycleState) -> Result<()> {
-        self.inner.check_open()?;
-        self.inner.restore_lifecycle(state)
+    /// If the name is taken.
+    pub fn create(&self, name: &str) -> Result<()> {
+        let create = CreateSourceGroup {
+            name: Name::exact(name),
+            if_not_exists: false,
+            columns: Vec::new(),
+            watermark: None,
+            options: Vec::new(),
+        };
+        self.run(Statement::CreateSourceGroup(create)).map(drop)
     }
 
-    pub(crate) fn stream_status(&self, name: &str) -> StreamStatus {
-        match self.inner.catalog().get(name) {
-            Some(Entry::Query(query)) => query.life.status,
+    /// Attaches a source to a stream of sources; does nothing if it is attached.
+    ///
+    /// # Errors
+    /// If there is no such source or stream, the stream is a query, or the columns do not fit.
+    pub fn attach(&self, source: &str, stream: &str) -> Result<()> {
+        self.attached(source, stream, true)
+    }
+
+    /// Detaches a source from a stream of sources.
+    ///
+    /// # Errors
+    /// If there is no such stream, or the source is not attached to it.
+    pub fn detach(&self, source: &str, stream: &str) -> Result<()> {
+        self.attached(source, stream, false)
+    }
+
+    /// Starts or resumes a stream, and starts its sources, also those that had failed: returns the
+    /// names of those started now.
+    ///
+    /// # Errors
+    /// If there is no such stream.
+    pub fn start(&self, name: &str) -> Result<Vec<String>> {
+        self.act(name, StreamAction::Start)
+    }
+
+    /// Pauses a stream: sources that no other active stream needs are stopped, state is kept. Does
+    /// nothing if it is paused.
+    ///
+    /// # Errors
+    /// If there is no such stream, or it was not started.
+    pub fn pause(&self, name: &str) -> Result<()> {
+        self.act(name, StreamAction::Pause).map(drop)
+    }
+
+    /// Resumes a paused stream where it was; returns the names of the sources started. Does nothing if
+    /// it is active.
+    ///
+    /// # Errors
+    /// If there is no such stream, or it was not started.
+    pub fn resume(&self, name: &str) -> Result<Vec<String>> {
+        self.act(name, StreamAction::Resume)
+    }
+
+    /// Stops a stream and drops its state. Does nothing if it is stopped.
+    ///
+    /// # Errors
+    /// If there is no such stream.
+    pub fn stop(&self, name: &str) -> Result<()> {
+        self.act(name, StreamAction::Stop).map(drop)
+    }
+
+    /// What a stream is doing; [`StreamStatus::Unknown`] if there is none of this name.
+    pub fn status(&self, name: &str) -> StreamStatus {
+        match self.engine.catalog().get(name) {
+            Some(CatalogEntry::Query(query)) => query.lifecycle.status,
             _ => StreamStatus::Unknown,
         }
     }
 
-    pub(crate) fn stream_list(&self) -> Vec<(String, StreamStatus)> {
-        let catalog = self.inner.catalog();
+    /// The names of the active streams and views, sorted.
+    pub fn list_active(&self) -> Vec<String> {
+        let all = self.list().into_iter();
+        let active = all.filter(|(_, status)| *status == StreamStatus::Active);
+        active.map(|(name, _)| name).collect()
+    }
+
+    /// All streams and views by name, and what they are doing.
+    pub fn list(&self) -> Vec<(String, StreamStatus)> {
+        let catalog = self.engine.catalog();
         let queries = catalog.queries();
-        queries
-            .map(|(name, it)| (name.clone(), it.life.status))
-            .collect()
+        let status = queries.map(|(name, it)| (name.clone(), it.lifecycle.status));
+        status.collect()
     }
 
-    pub(crate) fn stream_stats(&self) -> StreamStats {
-        self.inner.stream_stats()
+    /// How many streams and sources are at work.
+    pub fn stats(&self) -> StreamStats {
+        query::stream_stats(&self.engine.catalog())
     }
 
-    pub(crate) fn run_unwritten(&self, node: Statement) -> Result<Vec<String>> {
-        self.inner.check_open()?;
-        self.inner.statement(Spanned { node, span: 0..0 })?;
-        self.inner.checkpoint()?;
-        self.inner.start_wanted()
+    /// What happens to this stream from now on, also if it does not exist yet.
+    pub fn watch(&self, name: &str) -> Events {
+        let catalog = self.engine.catalog();
+        let name = catalog.spelling(name).unwrap_or(name).to_owned();
+        self.engine.event_log.watch(Some(name))
     }
-}
 
-impl Inner {
-    pub(super) fn lifecycle(&self, action: StreamAction, name: &Name) -> Result<Outcome> {
-        let (declared, from, failed) = {
-            let catalog = self.catalog();
-            let (declared, query) = stream_named(&catalog, name)?;
-            let failed = query.topic.has_failed();
-            (declared, query.life.status, failed)
+    fn attached(&self, source: &str, stream: &str, attach: bool) -> Result<()> {
+        let attach = Attach {
+            source: Name::exact(source),
+            stream: Name::exact(stream),
+            attach,
         };
-        let Some(change) = change(action, from, failed) else {
-            let error = wrong_state(action, &declared, from);
-            return Err(error.at(name.span.clone()).into());
-        };
-        let status = match change {
-            Change::Nothing | Change::Retry => from,
-            Change::Begin | Change::Resume => StreamStatus::Active,
-            Change::Pause => StreamStatus::Paused,
-            Change::Stop => StreamStatus::Stopped,
-        };
-        if status != from
-            && let Some(query) = self.catalog().query_mut(&declared)
-        {
-            query.life.enter(status, now_us());
-        }
-        self.apply(change, &declared, from)?;
-        if change != Change::Nothing {
-            // Whoever looks next finds it done.
-            self.step_and_look()?;
-        }
-        let name = declared;
-        Ok(Outcome::Lifecycle { name, status })
+        self.run(Statement::Attach(attach)).map(drop)
     }
 
-    fn apply(&self, change: Change, name: &str, from: StreamStatus) -> Result<()> {
-        let stream = name.to_owned();
-        match change {
-            Change::Nothing => return Ok(()),
-            Change::Retry => {
-                self.retry_sources(name);
-                return Ok(());
-            }
-            Change::Begin | Change::Resume => {
-                self.retry_sources(name);
-                if change == Change::Begin {
-                    self.begin_again(name)?;
-                }
-                self.regulate()?;
-                let sources = self
-                    .catalog()
-                    .sources_of(std::slice::from_ref(&stream))
-                    .len();
-                self.notices
-                    .tell(LifecycleEvent::StreamStarted { stream, sources });
-            }
-            Change::Pause => {
-                self.regulate()?;
-                self.notices.tell(LifecycleEvent::StreamPaused { stream });
-            }
-            Change::Stop => {
-                self.end_state(name, from)?;
-                self.notices.tell(LifecycleEvent::StreamStopped { stream });
-            }
-        }
-        Ok(())
+    fn act(&self, name: &str, action: StreamAction) -> Result<Vec<String>> {
+        let stream = Name::exact(name);
+        self.run(Statement::Lifecycle { action, stream })
     }
 
-    /// Drops the state of a stream that is stopped from now on, and the cursors nobody needs.
-    fn end_state(&self, name: &str, from: StreamStatus) -> Result<()> {
-        self.pause_unwanted();
-        self.settle_a_little()?;
-        if from != StreamStatus::Pending
-            && let Some(query) = self.catalog().query_mut(name)
-        {
-            query.life.held.clear();
-            self.life(LifeCommand::Stop {
-                output: query.topic.id,
-            });
-        }
-        self.regulate()?;
-        let catalog = self.catalog();
-        for source in self.own_sources(&catalog, name) {
-            let keeps = |reader: &String| match catalog.entries.get(reader) {
-                Some(Entry::Query(query)) => query.life.status == StreamStatus::Paused,
-                _ => false,
-            };
-            let name = source.shared.name();
-            let kept = catalog.readers(name).iter().any(keeps) || catalog.is_wanted(name);
-            if let (false, Some(connector)) = (kept, &source.connector) {
-                connector.handle.forget_cursor();
-                let source = source.topic.id;
-                self.turns.command(Command::ForgetCursor { source });
-            }
-        }
-        Ok(())
-    }
-
-    /// The sources whose rows come to a stream.
-    fn own_sources<'a>(&self, catalog: &'a Catalog, stream: &str) -> Vec<&'a SourceEntry> {
-        let topics = catalog.sources_of(&[stream.to_owned()]);
-        let named = topics
-            .iter()
-            .map(|topic| catalog.source(&topic.relation.name));
-        named.filter_map(Result::ok).collect()
-    }
-
-    /// Sources of this stream that were given up are to be started again.
-    fn retry_sources(&self, stream: &str) {
-        let catalog = self.catalog();
-        for source in self.own_sources(&catalog, stream) {
-            if let Some(connector) = &source.connector
-                && connector.handle.status().state == State::Failed
-            {
-                connector.again.store(true, Ordering::Release);
-            }
-        }
-    }
-
-    /// Builds the query of a stream anew, if it has anything to read.
-    pub(super) fn begin_again(&self, name: &str) -> Result<()> {
-        let catalog = self.catalog();
-        let Some(Entry::Query(query)) = catalog.entries.get(name) else {
-            return Ok(());
-        };
-        if query.topic.has_failed() {
-            let output = query.topic.id;
-            self.life(LifeCommand::Stop { output });
-        }
-        let command = match self.new_query(&catalog, query)? {
-            Some(new) => LifeCommand::Begin {
-                query: new,
-                held: holds(&catalog, &query.life.held),
-            },
-            None if query.life.is_formless() => return Ok(()),
-            None => LifeCommand::Stop {
-                output: query.topic.id,
-            },
-        };
-        self.life(command);
-        Ok(())
-    }
-
-    fn new_query(&self, catalog: &Catalog, query: &QueryEntry) -> Result<Option<NewQuery>> {
-        let plan = match &query.life.recipe {
-            Recipe::Query(plan) => plan.clone(),
-            Recipe::Set { .. } => match super::sets::plan(catalog, query)? {
-                Some(plan) => plan,
-                None => return Ok(None),
-            },
-        };
-        let inputs = query.inputs.iter().map(|input| catalog.topic(input));
-        Ok(Some(NewQuery {
-            plan,
-            inputs: inputs.collect::<Result<_>>()?,
-            output: Arc::clone(&query.topic),
-            late: query.late.clone(),
-            failure: Failure::default(),
-            state: self.saved_query(&query.topic.relation.name),
-            held: Vec::new(),
-        }))
-    }
-
-    pub(super) fn life(&self, command: LifeCommand) {
-        self.turns.command(Command::Life(command));
-    }
-
-    /// Makes true what the statuses of the streams say: which connectors rest, which inputs are held.
-    /// Blocks until connectors that are to rest do.
-    pub(super) fn regulate(&self) -> Result<()> {
-        let paused = self.pause_unwanted();
-        if paused || self.holds_would_change() {
-            self.settle_a_little()?;
-        }
-        self.catch_up_released()?;
-        let released = self.hold();
-        if released.is_empty() {
-            return Ok(());
-        }
-        // The counters are final once the command has been done.
-        self.step_and_look()?;
-        for (stream, input, held) in released {
-            let rows = held.missed.load(Ordering::Relaxed);
-            if rows > 0 {
-                let reason = format!("{}: {rows} rows", paused_reason(&stream));
-                self.notices
-                    .gap_between(&input, reason, held.since_us, now_us());
-            }
-        }
-        Ok(())
-    }
-
-    /// Pauses the connectors of sources that no active stream needs; tells whether there were any.
-    fn pause_unwanted(&self) -> bool {
-        let mut handles = Vec::new();
-        {
-            let catalog = self.catalog();
-            for source in catalog.sources() {
-                if let Some(connector) = &source.connector
-                    && connector.handle.status().state.is_active()
-                    && !catalog.is_wanted(source.shared.name())
-                {
-                    connector.again.store(true, Ordering::Release);
-                    handles.push(Arc::clone(&connector.handle));
-                }
-            }
-        }
-        let any = !handles.is_empty();
-        if any {
-            self.block_on(async move {
-                let pauses = handles.iter().map(|handle| handle.pause());
-                futures_util::future::join_all(pauses).await;
-            });
-        }
-        any
-    }
-
-    fn settle_a_little(&self) -> Result<()> {
-        for _ in 0..SETTLE_STEPS {
-            if !self.step_and_look()? {
-                break;
-            }
-        }
-        Ok(())
-    }
-
-    fn holds_would_change(&self) -> bool {
-        let catalog = self.catalog();
-        catalog.queries().any(|(_, query)| {
-            let wanted = inputs_to_hold(&catalog, query);
-            !wanted.iter().eq(query.life.held.keys())
+    /// Runs a statement that has no text, and starts the sources that should run: returns their names.
+    fn run(&self, statement: Statement) -> Result<Vec<String>> {
+        statements::run_without_text(&self.engine, statement).map_err(|error| match error {
+            Error::Sql(error) => Error::Sql(error.at(None)),
+            other => other,
         })
-    }
-
-    /// Holds the inputs of paused streams that others keep running, and releases the others.
-    fn hold(&self) -> Vec<(String, String, HeldInput)> {
-        let mut catalog = self.catalog();
-        let names: Vec<String> = catalog.queries().map(|(name, _)| name.clone()).collect();
-        let mut released = Vec::new();
-        for name in names {
-            let Some(Entry::Query(query)) = catalog.entries.get(&name) else {
-                continue;
-            };
-            let wanted = inputs_to_hold(&catalog, query);
-            if wanted.iter().eq(query.life.held.keys()) {
-                continue;
-            }
-            let (mut now, mut before) = (BTreeMap::new(), query.life.held.clone());
-            for input in wanted {
-                let held = before.remove(&input);
-                let logged = self.journal_of(&input).is_some();
-                let held = held.unwrap_or_else(|| HeldInput::from(now_us(), logged));
-                now.insert(input, held);
-            }
-            self.life(LifeCommand::Hold {
-                output: query.topic.id,
-                inputs: holds(&catalog, &now),
-                reason: paused_reason(&name).into(),
-            });
-            released.extend(
-                before
-                    .into_iter()
-                    .map(|(input, held)| (name.clone(), input, held)),
-            );
-            if let Some(query) = catalog.query_mut(&name) {
-                query.life.held = now;
-            }
-        }
-        released
-    }
-
-    pub(super) fn stream_stats(&self) -> StreamStats {
-        let catalog = self.catalog();
-        let mut stats = StreamStats::default();
-        for (_, query) in catalog.queries() {
-            match query.life.status {
-                StreamStatus::Active => stats.active_streams += 1,
-                StreamStatus::Paused => stats.paused_streams += 1,
-                _ => stats.idle_streams += 1,
-            }
-        }
-        for connector in catalog.sources().filter_map(|it| it.connector.as_ref()) {
-            let status = connector.handle.status();
-            stats.total_workers += usize::from(status.state.is_active());
-            stats.failed_workers += usize::from(status.state == State::Failed);
-            stats.restarts += status.restarts;
-        }
-        stats
-    }
-
-    pub(super) fn lifecycle_state(&self) -> LifecycleState {
-        lives(&self.catalog())
-    }
-
-    /// Attaches the sources that are there to the sets that are there, each set's in their order.
-    pub(super) fn attach_again(&self, state: &LifecycleState) -> Result<()> {
-        for (name, saved) in &state.streams {
-            let is_set = |query: &mut QueryEntry| query.life.is_set();
-            if !self.catalog().query_mut(name).is_some_and(is_set) {
-                continue;
-            }
-            for source in &saved.attached {
-                if self.catalog().source(source).is_err() {
-                    break;
-                }
-                self.attach_source(source, name)?;
-            }
-        }
-        Ok(())
-    }
-
-    pub(super) fn restore_lifecycle(&self, state: &LifecycleState) -> Result<()> {
-        self.attach_again(state)?;
-        for (name, saved) in &state.streams {
-            for source in &saved.attached {
-                self.catalog().source(source)?;
-            }
-            let Some(from) = self
-                .catalog()
-                .query_mut(name)
-                .map(|query| query.life.status)
-            else {
-                continue;
-            };
-            let actions: &[StreamAction] = match (saved.status, from) {
-                // START of one that has failed would begin it anew.
-                (saved, now) if saved == now => &[],
-                (StreamStatus::Paused, StreamStatus::Pending) => {
-                    &[StreamAction::Start, StreamAction::Pause]
-                }
-                (StreamStatus::Paused, _) => &[StreamAction::Pause],
-                (StreamStatus::Active, _) => &[StreamAction::Start],
-                (StreamStatus::Stopped, _) => &[StreamAction::Stop],
-                (StreamStatus::Pending | StreamStatus::Unknown, _) => &[],
-            };
-            for action in actions {
-                self.lifecycle(*action, &super::sets::unwritten(name))?;
-            }
-            self.restore_places(name, saved);
-        }
-        Ok(())
-    }
-
-    /// Where a stream was in the logs of the sources that it did not hear.
-    fn restore_places(&self, name: &str, saved: &SavedStream) {
-        let catalog = self.catalog();
-        let Some(Entry::Query(query)) = catalog.entries.get(name) else {
-            return;
-        };
-        for (input, step) in &saved.held {
-            let held = query.life.held.get(input);
-            if let Some(place) = held.and_then(|held| held.place.as_ref()) {
-                place.set(*step);
-            }
-        }
-    }
-}
-
-impl Catalog {
-    /// All streams and views, by name.
-    pub fn queries(&self) -> impl Iterator<Item = (&String, &QueryEntry)> {
-        self.entries.iter().filter_map(|(name, entry)| match entry {
-            Entry::Query(query) => Some((name, query)),
-            Entry::Source(_) | Entry::Sink(_) => None,
-        })
-    }
-
-    pub fn query_mut(&mut self, name: &str) -> Option<&mut QueryEntry> {
-        match self.entries.get_mut(name) {
-            Some(Entry::Query(query)) => Some(query),
-            _ => None,
-        }
-    }
-
-    /// Whether a source should run: nothing reads it yet, or a sink does, or an active stream.
-    pub fn is_wanted(&self, source: &str) -> bool {
-        let readers = self.readers(source);
-        let is_active = |reader: &String| match self.entries.get(reader) {
-            Some(Entry::Query(query)) => query.life.status == StreamStatus::Active,
-            _ => true,
-        };
-        readers.is_empty() || readers.iter().any(is_active)
-    }
-}
-
-/// What all streams are doing.
-pub(super) fn lives(catalog: &Catalog) -> LifecycleState {
-    let saved = |(name, query): (&String, &QueryEntry)| {
-        let attached = match query.life.is_set() {
-            true => query.inputs.clone(),
-            false => Vec::new(),
-        };
-        let held = query
-            .life
-            .held
-            .iter()
-            .filter_map(|(input, held)| Some((input.clone(), held.place.as_ref()?.get()?)));
-        let saved = SavedStream {
-            status: query.life.status,
-            attached,
-            held: held.collect(),
-        };
-        (name.clone(), saved)
-    };
-    LifecycleState {
-        streams: catalog.queries().map(saved).collect(),
-    }
-}
-
-/// The inputs of a paused stream from which rows come all the same, sorted.
-pub(super) fn inputs_to_hold(
-    catalog: &Catalog,
-    query: &QueryEntry,
-) -> std::collections::BTreeSet<String> {
-    if query.life.status != StreamStatus::Paused {
-        return Default::default();
-    }
-    let rests = |input: &str| {
-        let source = catalog.source(input);
-        source.is_ok_and(|it| it.connector.is_some()) && !catalog.is_wanted(input)
-    };
-    let inputs = query.inputs.iter().filter(|input| !rests(input));
-    inputs.cloned().collect()
-}
-
-/// Held inputs as the workers know them.
-fn holds(catalog: &Catalog, held: &BTreeMap<String, HeldInput>) -> Vec<Hold> {
-    let hold = |(input, held): (&String, &HeldInput)| {
-        let input = catalog.topic(input).ok()?.id;
-        let missed = Arc::clone(&held.missed);
-        let place = held.place.clone();
-        Some(Hold {
-            input,
-            missed,
-            place,
-        })
-    };
-    held.iter().filter_map(hold).collect()
-}
-
-/// Why rows passed a stream by.
-fn paused_reason(stream: &str) -> String {
-    format!("stream {stream:?} was paused")
-}
-
-/// The stream or view of this name, or an error that points at it.
-pub(super) fn stream_named<'a>(
-    catalog: &'a Catalog,
-    name: &Name,
-) -> Result<(String, &'a QueryEntry)> {
-    let declared = catalog.spelling(&name.value).unwrap_or(&name.value);
-    match catalog.entries.get(declared) {
-        Some(Entry::Query(query)) => Ok((declared.to_owned(), query)),
-        Some(other) => {
-            let message = format!("{declared:?} is a {}, not a stream", other.kind());
-            let error = SqlError::new(WRONG_KIND, message)
-                .hint("A source runs while a stream that reads it is active: START or PAUSE that.");
-            Err(error.at(name.span.clone()).into())
-        }
-        None => Err(undefined(name).into()),
-    }
-}
-
-fn wrong_state(action: StreamAction, name: &str, status: StreamStatus) -> SqlError {
-    let (done, hint) = match action {
-        StreamAction::Resume => ("resumed", "START STREAM starts it."),
-        _ => ("paused", "START STREAM first, or leave it as it is."),
-    };
-    let message = format!("stream {name:?} is {status} and cannot be {done}");
-    SqlError::new(NOT_IN_STATE, message).hint(hint)
-}
-
-impl HeldInput {
-    fn from(since_us: i64, logged: bool) -> Self {
-        Self {
-            missed: Arc::default(),
-            since_us,
-            place: logged.then(|| Arc::new(Place::unknown())),
-        }
     }
 }

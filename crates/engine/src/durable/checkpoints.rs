@@ -1,18 +1,18 @@
-//! Checkpoints on disk: data files with runs, and manifests that say what they mean.
+//! Checkpoints on disk: data files with runs, and manifests that name them.
 //!
 //! ```text
 //!   checkpoints/000041.data   runs, one Arrow IPC stream after the other; written once
 //!   checkpoints/000042.data
-//!   checkpoints/000042.json   the manifest: crc32c of the rest, a line feed, State<Place> as JSON
+//!   checkpoints/000042.json   the manifest: crc32c of the rest, a line feed, a Checkpoint as JSON
 //! ```
 //!
 //! A run is written with the first checkpoint that has it, so a checkpoint costs what has changed. A
-//! manifest is written under another name, synced and renamed, after the data that it names is durable:
-//! it is there whole, with all that it needs, or not at all. The newest counts; the one before is kept,
-//! with the data files that either names, as long as the same things exist in both: should a disk damage
-//! the newest, the one before and the logs behind it say the same, and retention leaves it those logs.
-//! Runs in data files of which little is still named are written anew, so that the folder stays in
-//! proportion to the state.
+//! manifest is written under a temporary name, synced and renamed, after the data that it names is
+//! durable: it exists whole, with all that it needs, or not at all. The newest manifest counts. The one
+//! before is kept, with the data files that either names, as long as both have the same definitions:
+//! should a disk damage the newest, the one before and the logs behind it hold the same, and retention
+//! leaves those logs. Runs in data files of which little is still named are written again, so that the
+//! folder stays in proportion to the state.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io::{self, IoSlice};
@@ -26,23 +26,21 @@ use arrow::ipc::writer::StreamEncoder;
 use headwater_log::{Disk, read_full, write_full};
 use serde::{Deserialize, Serialize};
 
-use super::state::{Definition, State};
+use super::checkpoint::{Checkpoint, Definition};
 use crate::dataflow::Run;
 
-/// A data file of which less than this part is named is written anew.
+/// Percent of a data file that manifests must name, or its runs are written again.
 const LIVE_PERCENT_MIN: u64 = 25;
 
-/// Where a run is.
+/// Where a run is on disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Place {
-    /// The number of the data file.
+pub(crate) struct RunLocation {
     file: u64,
     at: u64,
     bytes: u64,
     slot: i64,
 }
 
-/// What went wrong with a checkpoint.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum CheckpointError {
     #[error("{file}: {error}")]
@@ -85,11 +83,10 @@ impl CheckpointError {
     }
 }
 
-/// What a checkpoint cost.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Written {
     pub number: u64,
-    /// Runs that were not written before.
+    /// Runs that no earlier checkpoint had.
     pub runs: usize,
     pub bytes: u64,
 }
@@ -100,25 +97,25 @@ pub(crate) struct Checkpoints {
     folder: PathBuf,
     /// The number of the last checkpoint; 0 before the first.
     number: u64,
-    /// Where the runs of the last checkpoint are, by id.
-    places: HashMap<u64, Place>,
+    /// The locations of the last checkpoint's runs, by their ids.
+    locations: HashMap<u64, RunLocation>,
     /// The data files that a kept manifest names, by its number; at most two manifests are kept.
     named: BTreeMap<u64, BTreeSet<u64>>,
-    /// What existed at the last checkpoint.
+    /// The definitions of the last checkpoint.
     definitions: Vec<Definition>,
-    /// Bytes of each data file.
+    /// The size of each data file, bytes.
     sizes: BTreeMap<u64, u64>,
 }
 
 impl Checkpoints {
-    /// Opens the folder, and reads the newest checkpoint that is whole, if there is one. What a crash
-    /// left unfinished is removed.
-    pub fn open(disk: Arc<dyn Disk>, folder: PathBuf) -> Result<(Self, Option<State<Run>>)> {
+    /// Opens the folder, and reads the newest checkpoint that is whole, if there is one. Removes what a
+    /// crash left unfinished.
+    pub fn open(disk: Arc<dyn Disk>, folder: PathBuf) -> Result<(Self, Option<Checkpoint<Run>>)> {
         let mut this = Self {
             disk,
             folder,
             number: 0,
-            places: HashMap::new(),
+            locations: HashMap::new(),
             named: BTreeMap::new(),
             definitions: Vec::new(),
             sizes: BTreeMap::new(),
@@ -167,8 +164,8 @@ impl Checkpoints {
         }
     }
 
-    /// Reads the checkpoint of this number, and takes it as the last one.
-    fn restore(&mut self, number: u64) -> Result<State<Run>> {
+    /// Reads the checkpoint of this number, which becomes the last one.
+    fn restore(&mut self, number: u64) -> Result<Checkpoint<Run>> {
         let manifest = self.read_manifest(number)?;
         let definitions = manifest.definitions.clone();
         let state = self.load(manifest)?;
@@ -177,7 +174,7 @@ impl Checkpoints {
         Ok(state)
     }
 
-    /// Keeps the checkpoint before the last, if it may serve in its place.
+    /// Keeps the checkpoint before the last, if it may replace a damaged one.
     fn keep_older(&mut self, number: Option<u64>) {
         let Some((number, manifest)) =
             number.and_then(|number| Some((number, self.read_manifest(number).ok()?)))
@@ -188,8 +185,8 @@ impl Checkpoints {
             return;
         }
         let mut files = BTreeSet::new();
-        let noted = manifest.try_map(|place| {
-            files.insert(place.file);
+        let noted = manifest.try_map(|location| {
+            files.insert(location.file);
             Ok::<_, std::convert::Infallible>(())
         });
         if noted.is_ok() {
@@ -197,13 +194,13 @@ impl Checkpoints {
         }
     }
 
-    /// Writes a checkpoint. When this returns it is durable. After an error the last one still counts.
-    pub fn write(&mut self, state: State<Run>) -> Result<Written> {
+    /// Writes a checkpoint, durable when this returns. After an error the last one still counts.
+    pub fn write(&mut self, state: Checkpoint<Run>) -> Result<Written> {
         let definitions = state.definitions.clone();
         let written = self.write_files(state);
         if written.is_ok() {
             if definitions != self.definitions {
-                // What was dropped since has no log any more, so the one before cannot serve.
+                // A source dropped since has no log any more, so the checkpoint before is of no use.
                 let last = self.named.pop_last();
                 self.named = last.into_iter().collect();
                 self.definitions = definitions;
@@ -212,26 +209,29 @@ impl Checkpoints {
                 self.named.pop_first();
             }
         }
-        // Also after an error: a full disk needs the room that a part of a checkpoint takes.
+        // Also after an error: on a full disk, part of a checkpoint takes room.
         self.clean();
         written
     }
 
-    fn write_files(&mut self, state: State<Run>) -> Result<Written> {
+    fn write_files(&mut self, state: Checkpoint<Run>) -> Result<Written> {
         let number = self.number + 1;
-        let given_up = self.sparse_files();
+        let rewritten = self.sparse_files();
         let mut file = DataFile::new(number);
-        let known = &self.places;
-        let mut places = HashMap::new();
+        let known = &self.locations;
+        let mut locations = HashMap::new();
         let manifest = state.try_map(|run| {
-            let place = match known.get(&run.id).filter(|it| !given_up.contains(&it.file)) {
-                Some(place) => *place,
+            let location = match known
+                .get(&run.id)
+                .filter(|it| !rewritten.contains(&it.file))
+            {
+                Some(location) => *location,
                 None => file.add(&run)?,
             };
-            places.insert(run.id, place);
-            Ok::<_, CheckpointError>(place)
+            locations.insert(run.id, location);
+            Ok::<_, CheckpointError>(location)
         })?;
-        // Whatever happens, the number is not used again: part of the file may be there.
+        // The number is not used again even after an error: part of the file may exist.
         self.number = number;
         let written = Written {
             number,
@@ -244,16 +244,16 @@ impl Checkpoints {
             self.sync_names(&data_name(number))?;
         }
         self.put_manifest(number, &manifest)?;
-        self.places = places;
+        self.locations = locations;
         self.named.insert(number, self.files());
         Ok(written)
     }
 
-    /// Data files of which little is named any more.
+    /// Data files of which manifests name less than [`LIVE_PERCENT_MIN`].
     fn sparse_files(&self) -> BTreeSet<u64> {
         let mut live: HashMap<u64, u64> = HashMap::new();
-        for place in self.places.values() {
-            *live.entry(place.file).or_default() += place.bytes;
+        for location in self.locations.values() {
+            *live.entry(location.file).or_default() += location.bytes;
         }
         let sparse = |(file, live): (u64, u64)| {
             let bytes = self.sizes.get(&file).copied().unwrap_or(0);
@@ -263,10 +263,13 @@ impl Checkpoints {
     }
 
     fn files(&self) -> BTreeSet<u64> {
-        self.places.values().map(|place| place.file).collect()
+        self.locations
+            .values()
+            .map(|location| location.file)
+            .collect()
     }
 
-    /// Removes what no kept manifest names. What cannot be removed now is removed later.
+    /// Removes what no kept manifest names; what cannot be removed now goes the next time.
     fn clean(&mut self) {
         let Ok(names) = self.disk.list(&self.folder) else {
             return;
@@ -288,7 +291,7 @@ impl Checkpoints {
         }
     }
 
-    fn put_manifest(&mut self, number: u64, manifest: &State<Place>) -> Result<()> {
+    fn put_manifest(&mut self, number: u64, manifest: &Checkpoint<RunLocation>) -> Result<()> {
         let name = manifest_name(number);
         let json = serde_json::to_vec(manifest).map_err(|error| CheckpointError::Manifest {
             file: name.clone(),
@@ -307,13 +310,13 @@ impl Checkpoints {
         self.sync_names(&name)
     }
 
-    /// Makes it durable that the folder has this file.
+    /// Syncs the folder, so that the name of this file is durable.
     fn sync_names(&self, name: &str) -> Result<()> {
         let synced = self.disk.sync_dir(&self.folder);
         synced.map_err(|error| failed(name, error))
     }
 
-    fn read_manifest(&self, number: u64) -> Result<State<Place>> {
+    fn read_manifest(&self, number: u64) -> Result<Checkpoint<RunLocation>> {
         let name = manifest_name(number);
         let bytes = self.read(&name, 0, self.read_len(&name)?)?;
         let (head, json) = bytes.split_at_checked(9).unwrap_or_default();
@@ -328,24 +331,23 @@ impl Checkpoints {
         state.map_err(|error| CheckpointError::Manifest { file: name, error })
     }
 
-    /// Reads the runs that a manifest names.
-    fn load(&mut self, manifest: State<Place>) -> Result<State<Run>> {
-        let mut places = HashMap::new();
-        let state = manifest.try_map(|place| {
-            let run = Run::new(place.slot, self.read_run(&place)?);
-            places.insert(run.id, place);
+    fn load(&mut self, manifest: Checkpoint<RunLocation>) -> Result<Checkpoint<Run>> {
+        let mut locations = HashMap::new();
+        let state = manifest.try_map(|location| {
+            let run = Run::new(location.slot, self.read_run(&location)?);
+            locations.insert(run.id, location);
             Ok::<_, CheckpointError>(run)
         })?;
-        self.places = places;
+        self.locations = locations;
         Ok(state)
     }
 
-    fn read_run(&self, place: &Place) -> Result<RecordBatch> {
-        let name = data_name(place.file);
-        let bytes = self.read(&name, place.at, place.bytes)?;
+    fn read_run(&self, location: &RunLocation) -> Result<RecordBatch> {
+        let name = data_name(location.file);
+        let bytes = self.read(&name, location.at, location.bytes)?;
         decode(bytes).map_err(|error| CheckpointError::Run {
             file: name,
-            at: place.at,
+            at: location.at,
             error,
         })
     }
@@ -363,7 +365,7 @@ impl Checkpoints {
     fn read(&self, name: &str, at: u64, bytes: u64) -> Result<Vec<u8>> {
         let len = self.read_len(name)?;
         let short = || failed(name, io::ErrorKind::UnexpectedEof.into());
-        // Checked before memory is asked for.
+        // Before the allocation: a damaged manifest may ask for any size.
         if at.checked_add(bytes).is_none_or(|end| end > len) {
             return Err(short());
         }
@@ -398,13 +400,13 @@ fn data_name(number: u64) -> String {
     format!("{number:012}.data")
 }
 
-/// The number of a file with this ending.
-fn number(name: &str, ending: &str) -> Option<u64> {
+/// The number of a file with this extension.
+fn number(name: &str, extension: &str) -> Option<u64> {
     let (number, found) = name.split_once('.')?;
-    (found == ending).then(|| number.parse().ok()).flatten()
+    (found == extension).then(|| number.parse().ok()).flatten()
 }
 
-/// The runs of a data file, before it is written.
+/// A data file in memory, before it is written.
 struct DataFile {
     number: u64,
     parts: Vec<Buffer>,
@@ -423,19 +425,19 @@ impl DataFile {
     }
 
     /// Adds a run; its buffers are shared, not copied.
-    fn add(&mut self, run: &Run) -> Result<Place> {
+    fn add(&mut self, run: &Run) -> Result<RunLocation> {
         let mut encoder = StreamEncoder::try_new(run.rows.schema_ref())?;
         let mut parts = encoder.encode(&run.rows)?;
         let bytes = encoder.finish().map(|end| {
             parts.extend(end);
             parts.iter().map(Buffer::len).sum::<usize>() as u64
         })?;
-        // The checksum of the run stands behind it.
+        // The checksum follows the run.
         let sum = parts
             .iter()
             .fold(0, |sum, part| crc32c::crc32c_append(sum, part));
         parts.push(Buffer::from_vec(sum.to_le_bytes().to_vec()));
-        let place = Place {
+        let location = RunLocation {
             file: self.number,
             at: self.bytes,
             bytes: bytes + 4,
@@ -444,7 +446,7 @@ impl DataFile {
         self.parts.extend(parts);
         self.bytes += bytes + 4;
         self.runs += 1;
-        Ok(place)
+        Ok(location)
     }
 }
 

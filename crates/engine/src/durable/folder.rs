@@ -4,32 +4,15 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use arrow::datatypes::SchemaRef;
-use headwater_log::{Config, Disk, FolderLock, Log, Mode, Syncer, lock};
-use headwater_ring::Bell;
+use headwater_log::{Disk, FolderLock, LogConfig, LogWriter, SyncMode, Syncer, lock};
 
+use super::checkpoint::Checkpoint;
 use super::checkpoints::{Checkpoints, Written};
-use super::journal::{Journal, Settings};
-use super::state::State;
+use super::wal_writer::{WalSettings, WalWriter};
 use crate::dataflow::Run;
 use crate::error::{Error, Result};
-use crate::ingest::EventTimeColumn;
 
-/// What a source's log is told.
-pub(crate) struct SourceLog {
-    pub name: String,
-    pub schema: SchemaRef,
-    pub time: Option<EventTimeColumn>,
-    /// Rung when something has become durable, or there is room again.
-    pub bell: Arc<Bell>,
-    /// Whether rows are fed, and pushes return, only when they are on disk.
-    pub sync: bool,
-    pub retention: headwater_log::Retention,
-    /// How far the checkpoint was fed from it.
-    pub fed: u64,
-}
-
-/// A data folder that is ours until this is dropped. Thread-safe.
+/// A data folder, locked for this process until this is dropped. Thread-safe.
 pub(crate) struct Folder {
     disk: Arc<dyn Disk>,
     path: PathBuf,
@@ -40,16 +23,16 @@ pub(crate) struct Folder {
 }
 
 impl Folder {
-    /// Opens a data folder, made if need be, and reads the newest checkpoint. Logs have segments of
-    /// `segment_bytes`.
+    /// Opens a data folder, which it creates if there is none, and reads the newest checkpoint. Logs have
+    /// segments of `segment_bytes`.
     ///
     /// # Errors
-    /// If another process has it, or it cannot be read.
+    /// If another process has it open, or it cannot be read.
     pub fn open(
         disk: Arc<dyn Disk>,
         path: &Path,
         segment_bytes: u64,
-    ) -> Result<(Self, Option<State<Run>>)> {
+    ) -> Result<(Self, Option<Checkpoint<Run>>)> {
         let lock = lock(&*disk, path).map_err(Error::data)?;
         let checkpoints = Checkpoints::open(Arc::clone(&disk), path.join("checkpoints"));
         let (checkpoints, state) = checkpoints.map_err(Error::data)?;
@@ -64,57 +47,50 @@ impl Folder {
         Ok((folder, state))
     }
 
-    /// Opens the log of a source and starts its journal. What a crash left torn is cut and told.
+    /// Opens the log of a source and starts its WAL writer. The checkpoint was fed up to the offset `fed`.
+    /// A torn end, which a crash leaves, is cut off and logged.
     ///
     /// # Errors
-    /// If rows that were on disk cannot be read any more, or the disk refuses.
-    pub fn journal(&self, source: SourceLog) -> Result<Journal> {
-        let config = Config {
-            mode: if source.sync {
-                Mode::Sync
+    /// If rows that were on disk cannot be read any more, or the disk fails.
+    pub fn wal_writer(&self, settings: WalSettings, fed: u64) -> Result<WalWriter> {
+        let config = LogConfig {
+            mode: if settings.sync {
+                SyncMode::Sync
             } else {
-                Mode::default()
+                SyncMode::default()
             },
             segment_bytes: self.segment_bytes,
-            ..Config::default()
+            ..LogConfig::default()
         };
-        let path = self.log_path(&source.name);
-        let opened = Log::open(Arc::clone(&self.disk), &path, config);
+        let path = self.log_path(&settings.name);
+        let opened = LogWriter::open(Arc::clone(&self.disk), &path, config);
         let (log, recovered) = opened.map_err(Error::data)?;
-        let (first, end, fed) = (log.first_offset(), log.end().offset, source.fed);
+        let (first, end) = (log.first_offset(), log.end().offset);
         if fed < first || end < fed {
             let path = path.display();
             return Err(Error::Data(format!(
-                "the log in {path} has rows {first} to {end}, but the checkpoint was made behind row \
+                "the log in {path} has rows {first} to {end}, but the checkpoint covers rows up to \
                  {fed}: rows that were on disk are missing"
             )));
         }
         for cut in &recovered.cut {
-            tracing::warn!(source = source.name, %cut, "the log was repaired");
+            tracing::warn!(source = settings.name, %cut, "the log was repaired");
         }
-        let settings = Settings {
-            name: source.name,
-            schema: source.schema,
-            time: source.time,
-            bell: source.bell,
-            sync: source.sync,
-            retention: source.retention,
-        };
         self.syncer.serve(&log);
         let (disk, syncer) = (Arc::clone(&self.disk), Arc::clone(&self.syncer));
         let open = Box::new(move || {
-            let opened = Log::open(Arc::clone(&disk), &path, config);
+            let opened = LogWriter::open(Arc::clone(&disk), &path, config);
             let (log, _) = opened.map_err(|error| error.to_string())?;
             syncer.serve(&log);
             Ok(log)
         });
-        Journal::start(log, open, settings).map_err(Error::data)
+        WalWriter::start(log, open, settings).map_err(Error::data)
     }
 
     /// Removes the log of a source that was dropped, if there is one.
     ///
     /// # Errors
-    /// If a file of it stays.
+    /// If a file cannot be removed.
     pub fn remove_log(&self, name: &str) -> Result<()> {
         let path = self.log_path(name);
         let names = match self.disk.list(&path) {
@@ -133,8 +109,8 @@ impl Folder {
     /// Writes a checkpoint. Blocks until it is durable.
     ///
     /// # Errors
-    /// What is wrong with the disk; the last checkpoint still counts.
-    pub fn write(&self, state: State<Run>) -> Result<Written> {
+    /// If the disk fails; the last checkpoint still counts.
+    pub fn write(&self, state: Checkpoint<Run>) -> Result<Written> {
         let mut checkpoints = self
             .checkpoints
             .lock()
@@ -142,11 +118,11 @@ impl Folder {
         checkpoints.write(state).map_err(Error::data)
     }
 
-    /// The folders among the logs that are of none of these sources and hold something.
+    /// The folders with files among the logs that belong to none of these sources.
     pub fn strange_logs<'a>(&self, sources: impl Iterator<Item = &'a str>) -> Vec<PathBuf> {
         let known: Vec<String> = sources.map(file_name).collect();
         let logs = self.path.join("log");
-        // Without the folder there are no logs.
+        // If there is no such folder, there are no logs.
         let found = self.disk.list(&logs).unwrap_or_default();
         let strange = found.into_iter().filter(|name| !known.contains(name));
         let folders = strange.map(|name| logs.join(name));
@@ -174,8 +150,8 @@ fn left(file: &Path, error: &std::io::Error) -> Error {
     ))
 }
 
-/// A name as a name of a folder: letters of any case, digits, `_` and `-` stand for themselves, every
-/// other byte becomes `%` and two digits, so different names are different folders.
+/// The folder of a source's log: letters of any case, digits, `_` and `-` stay, every other byte
+/// becomes `%` and two hexadecimal digits, so different sources have different folders.
 fn file_name(name: &str) -> String {
     let plain = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-');
     let parts = name.bytes().map(|byte| match plain(&byte) {

@@ -1,43 +1,37 @@
-//! What survives: the data folder.
+//! Durability: the data folder.
 //!
 //! ```text
 //!   headwater-data/
 //!     LOCK                  one process at a time
-//!     log/<source>/         what arrived, in the order in which it did        (crate `log`)
-//!     checkpoints/          what was known between two steps                  (checkpoints.rs)
+//!     log/<source>/         what arrived, in order of arrival                 (crate `log`)
+//!     checkpoints/          the engine's state between two steps              (checkpoints.rs)
 //! ```
 //!
-//! The logs are the truth; a checkpoint only saves reading them from their beginning. It holds what was
-//! created, how far each source was fed to the queries, the state of every stage, what views keep, and
-//! how far each sink has come. After a crash the newest checkpoint is restored and the records behind
-//! it are fed again, in the order of their step numbers, in the batches in which they once came: so the
-//! engine does again exactly what it had done.
+//! The logs are the truth; a checkpoint only saves reading them from their beginning. It holds the
+//! definitions, how far the queries were fed from each source, the state of every stage, the rows of
+//! views, and how far each sink has come. After a crash the engine restores the newest checkpoint and
+//! feeds the records behind it again, in the order of their step numbers and in the batches in which
+//! they once came: so the engine repeats exactly what it had done.
 
+mod ack_tracker;
+mod adaptive_compression;
+mod checkpoint;
 mod checkpoints;
-mod feed;
 mod folder;
-mod journal;
-mod ledger;
-mod press;
-mod record;
-mod replay;
-mod state;
+mod source_feed;
+mod source_step;
+mod wal_merge;
+mod wal_record;
+mod wal_writer;
 
-use std::time::{SystemTime, UNIX_EPOCH};
+pub(crate) use ack_tracker::{AckTracker, Acks};
+pub(crate) use checkpoint::{
+    Checkpoint, Definition, QueryCheckpoint, SinkCheckpoint, SourceCheckpoint, TopicCheckpoint,
+};
 
-pub(crate) use checkpoints::Written;
-pub(crate) use feed::{Feed, Replayed, SourceState};
-pub(crate) use folder::{Folder, SourceLog};
-pub(crate) use journal::Journal;
-pub(crate) use ledger::{Acks, Ledger};
-pub(crate) use record::{BadPlace, Codec, Taken};
-pub(crate) use replay::Replay;
-pub(crate) use state::{Definition, QueryState, SinkState, StagePart, State, TopicState};
-
-/// Arrival time, in microseconds since 1970-01-01 UTC.
-pub(crate) fn now_us() -> i64 {
-    let since = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
-    i64::try_from(since.as_micros()).unwrap_or(i64::MAX)
-}
+pub(crate) use folder::Folder;
+pub(crate) use source_feed::SourceFeed;
+pub(crate) use source_step::{BadRowPosition, SourceStep, bad_rows, bad_schema};
+pub(crate) use wal_merge::{Replayed, WalMerge};
+pub(crate) use wal_record::WalRecordCodec;
+pub(crate) use wal_writer::{WalSettings, WalWriter};

@@ -1,7 +1,7 @@
-//! The reading ends of a source: of a typed handle, of a connector, of what REPROCESS decoded.
+//! The channels of a source: of a typed handle, of a connector, of the rows that REPROCESS decoded.
 //!
-//! Records become columns here, a batch of whatever has arrived at a time. One that fits no column, since
-//! it was written by hand and contradicts itself, is a bad row; the others still count.
+//! Records become columns here, a batch of whatever has arrived at a time. A hand-written record that
+//! contradicts its own schema is a bad row; the other records of the batch still count.
 
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -12,36 +12,37 @@ use arrow::array::RecordBatch;
 use headwater_connect::{Bad, Item};
 use headwater_ring::{Consumer, LaneId};
 
-use super::{Channel, Seen, Step, provenance};
-use crate::durable::{BadPlace, Ledger};
+use super::channel::{Channel, DrainedLanes, LaneRows};
+use super::lane_queue::LaneQueue;
+use crate::dataflow::Provenance;
+use crate::durable::{AckTracker, BadRowPosition};
 use crate::record::Record;
-use crate::source::Message;
-use crate::sources::{LaneQueue, SourceShared};
+use crate::source::{Message, SourceShared};
 
-/// The channel of a typed handle.
-pub(crate) struct Typed<T> {
+pub(crate) struct HandleChannel<T> {
     consumer: Consumer<Message<T>>,
     rows: Vec<T>,
+    /// For each run of `rows` of one lane: the lane, its first row, the row behind its last.
     parts: Vec<(u64, usize, usize)>,
-    /// Where to tell what is durable, if pushes wait for that.
-    ledger: Option<Arc<Ledger>>,
+    /// Where to acknowledge durable rows, if pushes wait for that.
+    ack_tracker: Option<Arc<AckTracker>>,
 }
 
-impl<T: Record> Typed<T> {
-    pub fn new(consumer: Consumer<Message<T>>, ledger: Option<Arc<Ledger>>) -> Self {
+impl<T: Record> HandleChannel<T> {
+    pub fn new(consumer: Consumer<Message<T>>, ack_tracker: Option<Arc<AckTracker>>) -> Self {
         Self {
             consumer,
             rows: Vec::new(),
             parts: Vec::new(),
-            ledger,
+            ack_tracker,
         }
     }
 
-    /// Reads up to `max` values; how many, and how many rows they were.
-    fn read(&mut self, max: usize, step: &mut Step) -> (usize, usize) {
+    /// Reads up to `max` values; returns their number, and the number of rows in them.
+    fn read(&mut self, max: usize, drained: &mut DrainedLanes) -> (usize, usize) {
         let (rows, parts) = (&mut self.rows, &mut self.parts);
         let mut in_batches = 0;
-        let ledger = self.ledger.as_ref();
+        let ack_tracker = self.ack_tracker.as_ref();
         let read = self.consumer.drain_runs(max, |lane, run| {
             let lane = lane.get();
             let mut from = rows.len();
@@ -50,56 +51,59 @@ impl<T: Record> Typed<T> {
                 values += 1;
                 match message {
                     Message::Record(record) => rows.push(record),
-                    Message::Watermark(at_us) => step.promise(at_us),
+                    Message::Watermark(at_us) => drained.declare(at_us),
                     Message::Arrow(batch) => {
                         note_part(parts, lane, from, rows.len());
-                        Self::convert(rows, parts, step);
+                        Self::convert(rows, parts, drained);
                         in_batches += batch.num_rows().saturating_sub(1);
-                        step.add(lane, *batch);
+                        drained.add(lane, *batch);
                         from = 0;
                     }
                 }
             }
             note_part(parts, lane, from, rows.len());
-            if let Some(ledger) = ledger {
-                step.acks.add(ledger, lane, values);
+            if let Some(ack_tracker) = ack_tracker {
+                drained.acks.add(ack_tracker, lane, values);
             }
         });
         (read, read + in_batches)
     }
 
     /// Makes one batch of the records gathered so far.
-    fn convert(rows: &mut Vec<T>, parts: &mut Vec<(u64, usize, usize)>, step: &mut Step) {
+    fn convert(
+        rows: &mut Vec<T>,
+        parts: &mut Vec<(u64, usize, usize)>,
+        drained: &mut DrainedLanes,
+    ) {
         if rows.is_empty() {
             return;
         }
         match columns_of(rows) {
             Ok(batch) => {
-                let number = step.rows.len();
-                step.rows.push(batch);
-                let seen = parts.drain(..);
-                let seen = seen.map(|(lane, from, to)| Seen {
+                let number = drained.rows.len();
+                drained.rows.push(batch);
+                let lanes = parts.drain(..).map(|(lane, from, to)| LaneRows {
                     lane,
                     batch: number,
                     from,
                     to,
                 });
-                step.seen.extend(seen);
+                drained.lanes.extend(lanes);
             }
-            Err(_) => Self::convert_each(rows, parts, step),
+            Err(_) => Self::convert_each(rows, parts, drained),
         }
         rows.clear();
         parts.clear();
     }
 
-    /// Some record fits no column: the others still count.
-    fn convert_each(rows: &[T], parts: &[(u64, usize, usize)], step: &mut Step) {
+    /// Some record does not fit the columns: converts one at a time.
+    fn convert_each(rows: &[T], parts: &[(u64, usize, usize)], drained: &mut DrainedLanes) {
         for &(lane, from, to) in parts {
             for row in &rows[from..to] {
                 match columns_of(std::slice::from_ref(row)) {
-                    Ok(batch) => step.add(lane, batch),
+                    Ok(batch) => drained.add(lane, batch),
                     Err(error) => {
-                        step.bad.push(Bad {
+                        drained.bad.push(Bad {
                             bytes: Vec::new(),
                             reason: error,
                         });
@@ -110,7 +114,7 @@ impl<T: Record> Typed<T> {
     }
 }
 
-/// The records as columns. A record written by hand may contradict itself or panic; then why.
+/// The records as columns. A hand-written record may contradict its schema or panic: that is the error.
 fn columns_of<T: Record>(rows: &[T]) -> Result<RecordBatch, String> {
     let columns = catch_unwind(AssertUnwindSafe(|| T::to_columns(rows)));
     let columns = columns.map_err(|_| "converting the record to columns panicked".to_owned())?;
@@ -121,7 +125,7 @@ fn columns_of<T: Record>(rows: &[T]) -> Result<RecordBatch, String> {
     Ok(columns)
 }
 
-/// Notes which lane the records `from..to` came from, next to what it brought just before.
+/// Notes that the records `from..to` came from `lane`; extends the entry of the same lane before it.
 fn note_part(parts: &mut Vec<(u64, usize, usize)>, lane: u64, from: usize, to: usize) {
     match parts.last_mut() {
         Some((last, _, end)) if *last == lane => *end = to,
@@ -130,24 +134,24 @@ fn note_part(parts: &mut Vec<(u64, usize, usize)>, lane: u64, from: usize, to: u
     }
 }
 
-impl<T: Record> Channel for Typed<T> {
+impl<T: Record> Channel for HandleChannel<T> {
     fn is_empty(&mut self) -> bool {
         self.consumer.is_empty()
     }
 
-    /// A value may be a batch, so at first few are read, and more only while they are single rows.
-    fn drain(&mut self, max: usize, step: &mut Step) -> usize {
+    /// A value may be a batch, so this first reads one, and twice as many as long as they are single rows.
+    fn drain(&mut self, max: usize, drained: &mut DrainedLanes) -> usize {
         let (mut taken, mut stretch) = (0, 1);
         while taken < max {
             let values = stretch.min(max - taken);
-            let (read, rows) = self.read(values, step);
+            let (read, rows) = self.read(values, drained);
             taken += rows;
             if read < values {
                 break;
             }
             stretch = if rows > read { 1 } else { stretch * 2 };
         }
-        Self::convert(&mut self.rows, &mut self.parts, step);
+        Self::convert(&mut self.rows, &mut self.parts, drained);
         taken
     }
 
@@ -168,35 +172,33 @@ impl<T: Record> Channel for Typed<T> {
     }
 }
 
-/// The channel of a connector: one lane.
-pub(crate) struct Connected {
+pub(crate) struct ConnectorChannel {
     queue: Arc<LaneQueue>,
     shared: Arc<SourceShared>,
 }
 
-impl Connected {
+impl ConnectorChannel {
     pub fn new(queue: Arc<LaneQueue>, shared: Arc<SourceShared>) -> Self {
         Self { queue, shared }
     }
 }
 
-impl Channel for Connected {
+impl Channel for ConnectorChannel {
     fn is_empty(&mut self) -> bool {
         self.queue.is_empty()
     }
 
-    fn drain(&mut self, max: usize, step: &mut Step) -> usize {
+    fn drain(&mut self, max: usize, drained: &mut DrainedLanes) -> usize {
         let mut rows = 0;
         while rows < max {
             match self.queue.pop() {
                 Some(Item::Rows(delivery)) => {
                     rows += delivery.rows.num_rows();
-                    step.bad.extend(delivery.bad);
-                    step.cursor = delivery.cursor.or(step.cursor.take());
+                    drained.bad.extend(delivery.bad);
+                    drained.cursor = delivery.cursor.or(drained.cursor.take());
                     if delivery.rows.num_rows() > 0 {
-                        let from = provenance(delivery.arrival_us, delivery.origin);
-                        step.origins.push((step.rows.len(), from));
-                        step.add(0, delivery.rows);
+                        let from = Provenance::arrived(delivery.arrival_us, delivery.origin);
+                        drained.add_from(0, delivery.rows, from);
                     }
                 }
                 Some(Item::Gap(gap)) => self.shared.note_gap(gap),
@@ -228,37 +230,37 @@ impl Channel for Connected {
     }
 }
 
-/// Rows that were bad once, and the places that they had in the log.
-pub(crate) struct MendedRows {
+/// Rows decoded from bad rows, and the positions of those in the log.
+pub(crate) struct ReprocessedRows {
     pub rows: RecordBatch,
-    pub places: Vec<BadPlace>,
+    pub positions: Vec<BadRowPosition>,
 }
 
-/// The channel of what REPROCESS decoded. It has no lane of its own, so that no watermark waits for it.
-pub(crate) struct Mended {
-    parts: VecDeque<MendedRows>,
+/// The channel of the rows that REPROCESS decoded, without a lane.
+pub(crate) struct ReprocessedChannel {
+    parts: VecDeque<ReprocessedRows>,
     shared: Arc<SourceShared>,
 }
 
-impl Mended {
-    pub fn new(parts: VecDeque<MendedRows>, shared: Arc<SourceShared>) -> Self {
+impl ReprocessedChannel {
+    pub fn new(parts: VecDeque<ReprocessedRows>, shared: Arc<SourceShared>) -> Self {
         Self { parts, shared }
     }
 }
 
-impl Channel for Mended {
+impl Channel for ReprocessedChannel {
     fn is_empty(&mut self) -> bool {
         self.parts.is_empty()
     }
 
-    fn drain(&mut self, max: usize, step: &mut Step) -> usize {
+    fn drain(&mut self, max: usize, drained: &mut DrainedLanes) -> usize {
         let mut taken = 0;
         while taken < max
             && let Some(part) = self.parts.pop_front()
         {
             taken += part.rows.num_rows();
-            step.add(0, part.rows);
-            step.mended.extend(part.places);
+            drained.add(0, part.rows);
+            drained.reprocessed.extend(part.positions);
         }
         if taken > 0 && self.parts.is_empty() {
             self.shared.reprocessing.store(false, Ordering::Release);
@@ -266,17 +268,7 @@ impl Channel for Mended {
         taken
     }
 
-    fn lanes(&mut self) -> Vec<u64> {
-        Vec::new()
-    }
-
     fn is_finished(&mut self) -> bool {
         self.parts.is_empty()
-    }
-
-    fn close(&mut self) {}
-
-    fn dropped(&mut self) -> u64 {
-        0
     }
 }

@@ -1,7 +1,7 @@
-//! How one field becomes one column, and back.
+//! Writing one field of a record as a column, and reading it back.
 //!
 //! A [`Scalar`] is a value that is never NULL; [`Codec`] adds `Option` for nullable columns and
-//! the attribute `timestamp`, which stores an `i64` in another way than an `i64` alone:
+//! the attribute `timestamp`, with which an `i64` is stored as a time:
 //!
 //! ```text
 //!   field: T          Plain: Codec<T>            T: Scalar     no null bits
@@ -9,8 +9,8 @@
 //!   #[record(timestamp = "ms")] i64   InUnit<Milliseconds>: Codec<i64>
 //! ```
 //!
-//! The derive names only the codec and lets the compiler find the field's type. Numbers are in
-//! `number`, text in `text`, times in `time`; this file holds the traits and what is common.
+//! The derive names only the codec and lets the compiler find the field's type. `number`, `text` and
+//! `time` implement the traits of this file.
 
 use arrow::array::{Array, ArrayRef, new_null_array};
 use arrow::buffer::NullBuffer;
@@ -21,14 +21,14 @@ pub trait Values<'a, T: 'a>: ExactSizeIterator<Item = Option<&'a T>> + Clone {}
 
 impl<'a, T: 'a, I: ExactSizeIterator<Item = Option<&'a T>> + Clone> Values<'a, T> for I {}
 
-/// Why a column could not be written or read; the caller adds the column's name.
+/// Why a column cannot be written or read; the caller adds the column's name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Refusal {
-    /// The array's type is none that this field can be read from.
+    /// This field cannot be read from the array's type.
     Type,
-    /// The values have this many bytes together, more than a column can address.
+    /// The values have this number of bytes in total, more than a column can address.
     TooLarge(usize),
-    /// This row does not fit, for this reason.
+    /// The value in this row does not fit, for this reason.
     Row(usize, String),
 }
 
@@ -62,10 +62,10 @@ pub trait Scalar: Sized + 'static {
     /// The one array type that [`get`](Scalar::get) reads.
     type Array: Array + 'static;
 
-    /// The column's type.
+    /// The Arrow type of the column.
     fn data_type() -> DataType;
 
-    /// The values as an array of [`data_type`](Scalar::data_type), NULL where `nulls` says so.
+    /// The values as an array of [`data_type`](Scalar::data_type), NULL where `nulls` has no bit.
     ///
     /// # Errors
     ///
@@ -75,7 +75,7 @@ pub trait Scalar: Sized + 'static {
         nulls: Option<NullBuffer>,
     ) -> Result<ArrayRef, Refusal>;
 
-    /// Brings an array of any type that can be read without loss into the one form for `get`.
+    /// Converts an array of any type that can be read without loss to the one that `get` reads.
     ///
     /// # Errors
     ///
@@ -86,11 +86,11 @@ pub trait Scalar: Sized + 'static {
     ///
     /// # Errors
     ///
-    /// [`Refusal::Row`] when this type cannot hold it.
+    /// [`Refusal::Row`] when this type cannot hold the value.
     fn get(array: &Self::Array, row: usize) -> Result<Self, Refusal>;
 }
 
-/// A way to store fields of type `F` in a column; implemented by [`Plain`] and [`InUnit`].
+/// Stores fields of type `F` in a column; implemented by [`Plain`] and [`InUnit`].
 #[diagnostic::on_unimplemented(
     message = "`{F}` cannot be a column of a record",
     label = "no column type",
@@ -100,16 +100,16 @@ pub trait Scalar: Sized + 'static {
     note = "`#[record(timestamp)]` goes with i64 and Option<i64>, `#[record(skip)]` leaves a field out"
 )]
 pub trait Codec<F> {
-    /// What [`get`](Codec::get) reads.
+    /// The array type that [`get`](Codec::get) reads.
     type Array: Array + 'static;
 
-    /// Whether the column may hold NULL.
+    /// Whether the column can hold NULL.
     const NULLABLE: bool;
 
-    /// The column's type.
+    /// The Arrow type of the column.
     fn data_type() -> DataType;
 
-    /// One pass over the rows, taking one field of each.
+    /// The column of one field, in one pass over the rows.
     ///
     /// # Errors
     ///
@@ -121,7 +121,7 @@ pub trait Codec<F> {
     where
         F: 'a;
 
-    /// See [`Scalar::open`].
+    /// Converts an array to the type that `get` reads, as [`Scalar::open`] does.
     ///
     /// # Errors
     ///
@@ -136,22 +136,22 @@ pub trait Codec<F> {
     fn get(array: &Self::Array, row: usize) -> Result<F, Refusal>;
 }
 
-/// A field that `#[record(event_time)]` may stand on.
+/// A field that can have the attribute `#[record(event_time)]`.
 #[diagnostic::on_unimplemented(
-    message = "`{F}` is no time: `#[record(event_time)]` cannot stand on it",
-    label = "no time",
+    message = "`{F}` is not a time, so it cannot be `#[record(event_time)]`",
+    label = "not a time",
     note = "event times are Timestamp, SystemTime, i64 with `#[record(timestamp)]`, or Option of these"
 )]
 pub trait Moment<F>: Codec<F> {
-    /// Microseconds since 1970-01-01 UTC, rounded down; `None` if absent or beyond the range.
+    /// Microseconds since 1970-01-01 UTC, rounded down; `None` if absent or out of range.
     fn micros(field: &F) -> Option<i64>;
 }
 
-/// Each type as itself: what a field without `timestamp` uses.
+/// Stores each type as its own column type: the codec of a field without `timestamp`.
 #[derive(Debug)]
 pub struct Plain;
 
-/// An `i64` as a timestamp that counts the units of `U` since 1970-01-01 UTC.
+/// Stores an `i64` as a timestamp that counts the units of `U` since 1970-01-01 UTC.
 #[derive(Debug)]
 pub struct InUnit<U>(std::marker::PhantomData<U>);
 
@@ -234,7 +234,7 @@ pub(super) fn nulls<'a, T: 'a>(values: impl Values<'a, T>) -> Option<NullBuffer>
     (nulls.null_count() > 0).then_some(nulls)
 }
 
-/// A column of SQL's bare NULL has no type of its own and takes the one that is wanted.
+/// The array, or NULLs of the wanted type if it is a column of SQL's bare NULL, which has no type.
 pub(super) fn typed(array: &ArrayRef, wanted: DataType) -> ArrayRef {
     match array.data_type() {
         DataType::Null => new_null_array(&wanted, array.len()),

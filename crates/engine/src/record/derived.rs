@@ -1,8 +1,8 @@
-//! What the code of `#[derive(Record)]` calls, so that little of it is generated.
+//! The functions that the code of `#[derive(Record)]` calls.
 //!
-//! The macro writes, for each field, its codec, its type, its column's name and a closure that
-//! borrows it; everything else is here. Reading opens all columns before it touches a row, so
-//! that an error names every column that does not fit and not only the first.
+//! The macro generates, for each field, its codec, its type, its column's name and a closure that
+//! borrows it; everything else is here. Reading opens all columns before it touches a row, so that
+//! an error names every column that does not fit and not only the first.
 
 use std::sync::Arc;
 
@@ -40,7 +40,7 @@ pub fn batch<T: Record>(rows: usize, columns: Vec<ArrayRef>) -> Result<RecordBat
         .map_err(|e| RecordError::Inconsistent(e.to_string()))
 }
 
-/// One row as a batch; panics as `Record::to_record_batch` says.
+/// One row as a batch; panics when a value fits no column, as `Record::to_record_batch` documents.
 pub fn single<T: Record>(row: &T) -> RecordBatch {
     match T::to_columns(std::slice::from_ref(row)) {
         Ok(batch) => batch,
@@ -53,18 +53,18 @@ pub fn event_time<C: Moment<F>, F>(field: &F) -> Option<i64> {
     C::micros(field)
 }
 
-/// A column whose type and NULLs have been checked. It has no bound of its own: where a field is
-/// no column, the compiler then says so once and not again for each use of this.
-pub struct Opened<A> {
+/// A column whose type and NULLs have been checked. It has no trait bound, so that the compiler
+/// reports a field without a column type once and not for each use of this type.
+pub struct CheckedColumn<A> {
     name: &'static str,
     array: A,
 }
 
-/// Finds a column and checks its type and its NULLs.
+/// Finds a column, and checks its type and its NULLs.
 pub fn open<C: Codec<F>, F>(
     batch: &RecordBatch,
     name: &'static str,
-) -> Result<Opened<C::Array>, RecordError> {
+) -> Result<CheckedColumn<C::Array>, RecordError> {
     let Some(column) = batch.column_by_name(name) else {
         let missing = Difference::missing(name, &C::data_type(), batch.schema_ref());
         return Err(differs(missing));
@@ -82,12 +82,12 @@ pub fn open<C: Codec<F>, F>(
             column: name.to_owned(),
             row,
         }),
-        None => Ok(Opened { name, array }),
+        None => Ok(CheckedColumn { name, array }),
     }
 }
 
 /// The field of a row of the batch.
-pub fn get<C: Codec<F>, F>(column: &Opened<C::Array>, row: usize) -> Result<F, RecordError> {
+pub fn get<C: Codec<F>, F>(column: &CheckedColumn<C::Array>, row: usize) -> Result<F, RecordError> {
     C::get(&column.array, row).map_err(|refusal| misfit(column.name, refusal))
 }
 

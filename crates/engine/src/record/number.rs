@@ -1,7 +1,7 @@
 //! Integers, floats and booleans as columns.
 //!
 //! Written as one tight loop over the rows into a buffer of exactly their number. Read from their
-//! own type or from a narrower one whose every value they hold (`INT` into `i64`, never `BIGINT`
+//! own type, or from a narrower one all of whose values they hold (`INT` into `i64`, never `BIGINT`
 //! into `f64`).
 
 use std::sync::Arc;
@@ -91,7 +91,7 @@ pub(super) fn primitives<'a, P: ArrowPrimitiveType>(
     PrimitiveArray::new(values.into(), nulls)
 }
 
-/// The array as `P`, if it is one or can become one without losing anything.
+/// The array as `P`, if it has that type or can be converted without loss.
 fn widened<P: ArrowPrimitiveType>(array: &ArrayRef) -> Result<PrimitiveArray<P>, Refusal> {
     if let Some(same) = array.as_primitive_opt::<P>() {
         return Ok(same.clone());
@@ -114,13 +114,13 @@ fn fits(narrow: &DataType, wide: &DataType) -> bool {
     from.bits <= to.bits && (!from.signed || to.signed)
 }
 
-/// The integers that a number type holds without a gap.
-struct Span {
+/// The range in which a number type holds every integer.
+struct IntegerRange {
     bits: u8,
     signed: bool,
 }
 
-fn integer(number: &DataType) -> Option<Span> {
+fn integer(number: &DataType) -> Option<IntegerRange> {
     let (bits, signed) = match number {
         DataType::Int8 => (7, true),
         DataType::Int16 => (15, true),
@@ -132,14 +132,14 @@ fn integer(number: &DataType) -> Option<Span> {
         DataType::UInt64 => (64, false),
         _ => return None,
     };
-    Some(Span { bits, signed })
+    Some(IntegerRange { bits, signed })
 }
 
-fn mantissa(number: &DataType) -> Option<Span> {
+fn mantissa(number: &DataType) -> Option<IntegerRange> {
     let bits = match number {
         DataType::Float32 => 24,
         DataType::Float64 => 53,
         _ => return None,
     };
-    Some(Span { bits, signed: true })
+    Some(IntegerRange { bits, signed: true })
 }

@@ -1,76 +1,76 @@
-//! Whether columns fit where they are to go, and every reason why not.
+//! Whether columns match the columns that are expected, with every difference.
 //!
-//! Columns are compared by name, type and nullability; metadata plays no part. The report is
-//! complete: a person who mends all that it names is done, and need not try again to find the
-//! next. Values are not looked at; see [`RecordError`](super::RecordError) for those.
+//! Columns are compared by name, type and nullability; metadata is ignored. The report is complete:
+//! it names every difference, so that all of them can be fixed at once. Values are not compared; see
+//! [`RecordError`](super::RecordError) for those.
 
 use std::fmt;
 
 use arrow::datatypes::{DataType, Field, Schema};
 
-/// Columns that do not fit; never empty.
+/// The differences between expected and actual columns; never empty.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mismatch {
-    /// In the order of the expected columns, then what was not expected.
+    /// In the order of the expected columns, then the unexpected ones.
     pub differences: Vec<Difference>,
 }
 
-/// One column that does not fit.
+/// One column that differs from what is expected.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Difference {
-    /// It is expected and absent.
+    /// The column is expected and absent.
     #[error("column {column:?} of type {expected} is missing{}", did_you_mean(.similar))]
     Missing {
-        /// The column's name.
+        /// The name of the column.
         column: String,
-        /// Its type.
+        /// The type that is expected.
         expected: DataType,
-        /// A column that is there and differs in case only.
+        /// An existing column whose name differs in case only.
         similar: Option<String>,
     },
-    /// It is there and not expected.
+    /// The column is there and not expected.
     #[error("column {column:?} is not expected")]
     Unexpected {
-        /// The column's name.
+        /// The name of the column.
         column: String,
     },
-    /// It has another type.
+    /// The column has another type.
     #[error("column {column:?} is {got} where {expected} is expected")]
     Type {
-        /// The column's name.
+        /// The name of the column.
         column: String,
-        /// The type that is wanted.
+        /// The type that is expected.
         expected: DataType,
-        /// The type that is there.
+        /// The type that the column has.
         got: DataType,
     },
-    /// It may hold NULL, and must not.
+    /// The column can hold NULL, and NOT NULL is expected.
     #[error("column {column:?} may be NULL where NOT NULL is expected")]
     Nullable {
-        /// The column's name.
+        /// The name of the column.
         column: String,
     },
-    /// All columns are there, but this one in another place.
+    /// All columns are there, this one at another index.
     #[error("column {column:?} is number {got} where it is expected as number {expected}")]
     Moved {
-        /// The column's name.
+        /// The name of the column.
         column: String,
-        /// Counted from 1.
+        /// The expected number, counted from 1.
         expected: usize,
-        /// Counted from 1.
+        /// The actual number, counted from 1.
         got: usize,
     },
 }
 
-/// Whether rows of the schema `got` may go where `expected` is declared.
+/// Checks that rows of the schema `got` can be used where `expected` is declared.
 ///
 /// Names, types and order must be the same. A NOT NULL column fits a nullable one, not the other
-/// way round. Where this is `Ok`, `RecordBatch::with_schema` turns one into the other for free.
+/// way round. If this is `Ok`, `RecordBatch::with_schema` changes the schema at no cost.
 ///
 /// # Errors
 ///
-/// Every column that does not fit.
+/// Every column that differs.
 pub fn matches(expected: &Schema, got: &Schema) -> Result<(), Mismatch> {
     if expected.fields() == got.fields() {
         return Ok(());
@@ -135,7 +135,7 @@ fn missing(expected: &Schema, got: &Schema) -> Vec<Difference> {
         .collect()
 }
 
-/// Columns of `got` that no name of `expected` asks for, and those whose name came before.
+/// Columns of `got` whose name is not expected or is that of an earlier column.
 fn unexpected(expected: &Schema, got: &Schema) -> Vec<Difference> {
     let is_first = |i: usize, f: &Field| got.index_of(f.name()).is_ok_and(|first| first == i);
     let fields = got.fields().iter().enumerate();
@@ -148,19 +148,19 @@ fn unexpected(expected: &Schema, got: &Schema) -> Vec<Difference> {
 }
 
 fn moved(expected: &Schema, got: &Schema) -> Vec<Difference> {
-    let places = expected.fields().iter().enumerate();
-    places
+    let columns = expected.fields().iter().enumerate();
+    columns
         .filter_map(|(i, f)| Some((i, f, got.index_of(f.name()).ok()?)))
-        .filter(|(i, _, place)| i != place)
-        .map(|(i, f, place)| Difference::Moved {
+        .filter(|(i, _, index)| i != index)
+        .map(|(i, f, index)| Difference::Moved {
             column: f.name().clone(),
             expected: i + 1,
-            got: place + 1,
+            got: index + 1,
         })
         .collect()
 }
 
-/// Columns that both have under one name, but not the same.
+/// Columns with the same name and another type or nullability.
 fn changed(expected: &Schema, got: &Schema) -> Vec<Difference> {
     let mut differences = Vec::new();
     for want in expected.fields() {

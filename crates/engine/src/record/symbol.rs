@@ -1,7 +1,7 @@
-//! A short text that lives inside its record: no allocation, no pointer, `Copy`.
+//! A short text stored inside its record: no allocation, no pointer, `Copy`.
 //!
-//! A record whose texts are symbols is pushed without touching the allocator, and its column is
-//! written by copying `N` bytes at a time, whatever the length:
+//! A record whose texts are symbols is pushed without an allocation, and its column is written by
+//! copying `N` bytes at a time, whatever the length:
 //!
 //! ```text
 //!   bytes  A A P L 0 0 0 0     zeros after the text, so that derived Eq, Ord and Hash are the text's
@@ -32,7 +32,7 @@ use super::text::{room, text, text_views};
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Symbol<const N: usize> {
-    /// UTF-8 in `..len`, zeros after it.
+    /// UTF-8 in `..len`, zeros from there on.
     bytes: [u8; N],
     len: u8,
 }
@@ -41,18 +41,18 @@ pub struct Symbol<const N: usize> {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{text:?} has {} bytes, the symbol holds {limit}", .text.len())]
 pub struct SymbolTooLong {
-    /// The text.
+    /// The text that does not fit.
     pub text: String,
     /// The `N` of the symbol, in bytes.
     pub limit: usize,
 }
 
 impl<const N: usize> Symbol<N> {
-    /// Copies a text.
+    /// A symbol that holds a copy of the text.
     ///
     /// # Errors
     ///
-    /// When it has more than `N` bytes: nothing is cut off.
+    /// When the text has more than `N` bytes; it is never truncated.
     pub fn new(text: &str) -> Result<Self, SymbolTooLong> {
         const { assert!(N <= u8::MAX as usize, "a Symbol holds at most 255 bytes") };
         let mut symbol = Self::default();
@@ -65,7 +65,7 @@ impl<const N: usize> Symbol<N> {
         Ok(symbol)
     }
 
-    /// The text.
+    /// The text without the zeros after it.
     pub fn as_str(&self) -> &str {
         let bytes = &self.bytes[..usize::from(self.len)];
         // `bytes` came from a `str` of exactly this length, so the default is never taken.
@@ -93,7 +93,7 @@ impl<const N: usize> Scalar for Symbol<N> {
         for value in values {
             let symbol = value.unwrap_or(&empty);
             let end = joined.bytes.len() + usize::from(symbol.len);
-            // All N bytes and then a cut: a copy of a fixed length is a few moves, not a call.
+            // Copies all N bytes and truncates: a copy of fixed length is a few moves, not a call.
             joined.bytes.extend_from_slice(&symbol.bytes);
             joined.bytes.truncate(end);
             joined.offsets.push(end as i32);

@@ -3,7 +3,7 @@
 //! Written as `Utf8` and `Binary`: the lengths are added up first, so that the bytes of all rows
 //! are copied once into one buffer of the right size, and a column that offsets of 32 bits cannot
 //! address is refused before anything is copied. Read from every encoding (offsets of 32 or 64
-//! bits, views, dictionaries of any of them) by way of the view arrays, which share the bytes.
+//! bits, views, dictionaries of any of them) as view arrays, which share the bytes.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -17,7 +17,7 @@ use arrow::datatypes::DataType;
 
 use super::codec::{Refusal, Scalar, Values};
 
-/// The most bytes that one column of a batch can hold.
+/// Maximum size of the values of one column of a batch, bytes.
 pub(super) const BYTES_MAX: usize = i32::MAX as usize;
 
 macro_rules! texts {
@@ -86,13 +86,13 @@ macro_rules! blobs {
 
 blobs!(Vec<u8>, Box<[u8]>, Arc<[u8]>);
 
-/// Values back to back, and where each ends; the first offset is 0.
+/// The bytes of all values, one after another, and the offset at which each ends; the first is 0.
 pub(super) struct Joined {
     pub offsets: Vec<i32>,
     pub bytes: Vec<u8>,
 }
 
-/// Room for values of these lengths, or the refusal of too many bytes.
+/// Empty buffers for values of these lengths; [`Refusal::TooLarge`] beyond [`BYTES_MAX`].
 pub(super) fn room(lengths: impl ExactSizeIterator<Item = usize>) -> Result<Joined, Refusal> {
     let rows = lengths.len();
     let total = lengths.fold(0, usize::saturating_add);
@@ -133,7 +133,7 @@ pub(super) fn text_views(array: &ArrayRef) -> Result<StringViewArray, Refusal> {
     Ok(views.as_string_view().clone())
 }
 
-/// The array as `view`, if it or the values of its dictionary are of an accepted type.
+/// The array as `view`, if its type or that of its dictionary's values is accepted.
 fn viewed(
     array: &ArrayRef,
     accepted: impl Fn(&DataType) -> bool,

@@ -1,8 +1,8 @@
-//! Times as columns: microseconds since 1970-01-01 UTC unless a field says another unit.
+//! Times as columns: microseconds since 1970-01-01 UTC unless a field declares another unit.
 //!
 //! SQL's `TIMESTAMP` is Arrow's timestamp in microseconds without a zone, and is taken to be UTC.
 //! A column of another unit is converted on reading: a finer one is rounded down (also before
-//! 1970), a value that leaves the range is refused with its row.
+//! 1970), a value out of range is refused with its row.
 
 use std::fmt;
 use std::sync::Arc;
@@ -26,7 +26,7 @@ use super::number::primitives;
 pub struct Timestamp(i64);
 
 impl Timestamp {
-    /// From microseconds since 1970-01-01 UTC.
+    /// The time this number of microseconds after 1970-01-01 UTC.
     pub const fn from_micros(micros: i64) -> Self {
         Self(micros)
     }
@@ -49,7 +49,7 @@ impl Timestamp {
         }
     }
 
-    /// `None` where the machine's clock cannot express it.
+    /// The same time; `None` if the operating system cannot represent it.
     pub fn to_system_time(self) -> Option<SystemTime> {
         let distance = Duration::from_micros(self.0.unsigned_abs());
         match self.0 < 0 {
@@ -59,7 +59,8 @@ impl Timestamp {
     }
 }
 
-/// ISO 8601 in UTC, such as `2026-01-28T09:30:00.250Z`; far from our era, the bare microseconds.
+/// ISO 8601 in UTC, such as `2026-01-28T09:30:00.250Z`; the bare microseconds outside of the years
+/// that the calendar can write.
 impl fmt::Display for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match timestamp_us_to_datetime(self.0) {
@@ -245,7 +246,7 @@ fn converted<F: ArrowTimestampType, U: ArrowTimestampType>(
     })
 }
 
-/// The value in another unit, rounded down; `None` beyond the range.
+/// The value in another unit, rounded down; `None` out of range.
 fn rescaled(value: i64, from: TimeUnit, to: TimeUnit) -> Option<i64> {
     let (from, to) = (per_second(from), per_second(to));
     match to >= from {

@@ -4,12 +4,12 @@ use std::sync::Arc;
 
 use arrow::array::{Int64Array, RecordBatch};
 use arrow::datatypes::{DataType, Field, Schema};
-use headwater_ring::{Backpressure, Config, Consumer, WaitStrategy, channel};
+use headwater_ring::{Backpressure, ChannelConfig, Consumer, WaitStrategy, channel};
 use proptest::prelude::*;
 
 use super::{Message, Source, SourceError, TryPushError};
 use crate::record::{Record, Timestamp};
-use crate::sources::SourceShared;
+use crate::source::SourceShared;
 
 #[derive(Record, Debug, Clone, Copy, PartialEq)]
 struct Tick {
@@ -27,7 +27,7 @@ fn tick(id: i64) -> Tick {
 
 /// A handle and the other end of its lanes, two slots each.
 fn source(backpressure: Backpressure) -> (Source<Tick>, Consumer<Message<Tick>>) {
-    let config = Config {
+    let config = ChannelConfig {
         capacity: 2,
         backpressure,
         wait: WaitStrategy::Park,

@@ -1,20 +1,20 @@
-//! The statements that mend a source: ALTER SOURCE, and REPROCESS of what was bad before.
+//! The statements that repair a source: ALTER SOURCE, and REPROCESS of its undecodable rows.
 //!
 //! ```text
 //!   ALTER SOURCE s SET (option = value, ...)
 //!   REPROCESS s__bad
 //! ```
 //!
-//! Which options can be changed, and whether the source has any bad rows, is for those who run them.
-//! [`AlterSource::text`] is the way back, for a database that has to remember what was changed.
+//! Which options can be changed, and whether the source has undecodable rows, is checked when the
+//! statement is executed. [`AlterSource::text`] writes the statement again, so that a database can
+//! store what was changed.
 
-use super::cursor::Cursor;
 use super::error::{Result, SqlError};
 use super::options::{entry, refuse_duplicates};
 use super::statement::{AlterSource, OptionEntry, OptionValue, Statement};
+use super::token_cursor::TokenCursor;
 
-/// `ALTER SOURCE s SET (...)`.
-pub(super) fn alter(cursor: &mut Cursor) -> Result<Statement> {
+pub(super) fn alter(cursor: &mut TokenCursor) -> Result<Statement> {
     let start = cursor.here().start;
     cursor.expect("ALTER")?;
     if !cursor.sees(&["SOURCE"]) && !cursor.at_end() {
@@ -31,16 +31,16 @@ pub(super) fn alter(cursor: &mut Cursor) -> Result<Statement> {
     {
         let word = cursor.peek_word().unwrap_or_default().to_ascii_uppercase();
         return Err(SqlError::not_built(format!("ALTER SOURCE ... {word}"))
-            .hint("ALTER SOURCE s SET (option = value) changes options; for all else DROP it and create it again.")
+            .hint("ALTER SOURCE s SET (option = value) changes options; for everything else DROP it and create it again.")
             .at(cursor.here()));
     }
     cursor.expect("SET")?;
-    let place = cursor.here();
+    let position = cursor.here();
     let inner = cursor.parenthesized()?;
     if inner.at_end() {
         return Err(SqlError::syntax("there is no option to set")
             .hint("ALTER SOURCE s SET (option = value, ...)")
-            .at(place));
+            .at(position));
     }
     let mut parts = inner.comma_separated();
     let options = parts.iter_mut().map(entry).collect::<Result<Vec<_>>>()?;
@@ -48,8 +48,7 @@ pub(super) fn alter(cursor: &mut Cursor) -> Result<Statement> {
     Ok(Statement::AlterSource(AlterSource { source, options }))
 }
 
-/// `REPROCESS s__bad`.
-pub(super) fn reprocess(cursor: &mut Cursor) -> Result<Statement> {
+pub(super) fn reprocess(cursor: &mut TokenCursor) -> Result<Statement> {
     cursor.expect("REPROCESS")?;
     Ok(Statement::Reprocess(
         cursor.name("the bad rows of a source")?,
@@ -99,19 +98,19 @@ mod tests {
             websocket.headers.X-Key = 'it''s -- \\ \"so\"', rows = -1.5e3, loop = TRUE)";
         let first = altered(text);
         assert_eq!(first.source.value, "a \"b\" 'c'");
-        let again = altered(&AlterSource::text(&first.source.value, &first.options));
-        assert_eq!(again.source.value, first.source.value);
+        let second = altered(&AlterSource::text(&first.source.value, &first.options));
+        assert_eq!(second.source.value, first.source.value);
         let pairs = |alter: &AlterSource| -> Vec<(String, OptionValue)> {
             let options = alter.options.iter();
             options
                 .map(|it| (it.key.clone(), it.value.clone()))
                 .collect()
         };
-        assert_eq!(pairs(&again), pairs(&first));
+        assert_eq!(pairs(&second), pairs(&first));
     }
 
     #[test]
-    fn what_is_wrong_is_told_where_it_stands() {
+    fn errors_have_a_position() {
         let cases = [
             (
                 "ALTER STREAM s SET (a = 1)",

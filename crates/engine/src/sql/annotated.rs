@@ -1,4 +1,4 @@
-//! Streams declared with annotations, read as the sources and sinks that they are.
+//! Streams declared with `@source` or `@sink`, read as CREATE SOURCE and CREATE SINK.
 //!
 //! ```text
 //!   @source(type='websocket', websocket.url='...', @map(type='json')) CREATE STREAM t (...)
@@ -8,17 +8,16 @@
 //! ```
 //!
 //! `type` becomes `connector`, the `type` of `@map` becomes `format`, another key of `@map` gets
-//! `format.` in front; every other key stays as it is. Other annotations are refused by name.
+//! the prefix `format.`; every other key is kept. Other annotations are refused by name.
 
 use datafusion::sql::sqlparser::tokenizer::Token;
 
 use super::columns::columns;
-use super::cursor::Cursor;
 use super::error::{Result, SqlError};
 use super::options::{entry, refuse_duplicates, with_list};
-use super::parse::new_name;
 use super::statement::{CreateSink, CreateSource, OptionEntry, SinkInput, Statement};
 use super::suggest::did_you_mean;
+use super::token_cursor::TokenCursor;
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Annotation {
@@ -26,8 +25,8 @@ enum Annotation {
     Sink,
 }
 
-/// Reads `@source(...)` or `@sink(...)` and the `CREATE STREAM` behind it.
-pub(super) fn annotated(cursor: &mut Cursor) -> Result<Statement> {
+/// Reads `@source(...)` or `@sink(...)` and the `CREATE STREAM` after it.
+pub(super) fn annotated(cursor: &mut TokenCursor) -> Result<Statement> {
     let (annotation, mut options) = annotation(cursor)?;
     if cursor.peek_word().is_some_and(|word| word.starts_with('@')) {
         return Err(SqlError::not_built("more than one annotation of a stream")
@@ -36,7 +35,7 @@ pub(super) fn annotated(cursor: &mut Cursor) -> Result<Statement> {
     }
     cursor.expect("CREATE")?;
     cursor.expect("STREAM")?;
-    let (if_not_exists, name) = new_name(cursor, "a stream")?;
+    let (if_not_exists, name) = cursor.new_name("a stream")?;
     if cursor.sees(&["AS"]) {
         return Err(
             SqlError::not_built("an annotation of a stream with a query")
@@ -72,7 +71,7 @@ pub(super) fn annotated(cursor: &mut Cursor) -> Result<Statement> {
     }))
 }
 
-fn annotation(cursor: &mut Cursor) -> Result<(Annotation, Vec<OptionEntry>)> {
+fn annotation(cursor: &mut TokenCursor) -> Result<(Annotation, Vec<OptionEntry>)> {
     let start = cursor.here();
     let word = cursor.peek_word().unwrap_or_default().to_ascii_lowercase();
     let annotation = match word.as_str() {
@@ -96,15 +95,14 @@ fn annotation(cursor: &mut Cursor) -> Result<(Annotation, Vec<OptionEntry>)> {
     if !entries.iter().any(|entry| entry.key == "connector") {
         return Err(SqlError::syntax(format!("annotation {word} has no type"))
             .hint(format!(
-                "Say which connector: {word}(type='websocket', ...)."
+                "Name the connector: {word}(type='websocket', ...)."
             ))
             .at(start));
     }
     Ok((annotation, entries))
 }
 
-/// `@map(type='json', ...)`.
-fn map(part: &mut Cursor) -> Result<Vec<OptionEntry>> {
+fn map(part: &mut TokenCursor) -> Result<Vec<OptionEntry>> {
     let word = part.peek_word().unwrap_or_default().to_ascii_lowercase();
     if word != "@map" {
         return Err(unknown(&word, &["@map"], part));
@@ -128,7 +126,7 @@ fn map(part: &mut Cursor) -> Result<Vec<OptionEntry>> {
     Ok(entries)
 }
 
-fn unknown(word: &str, known: &[&str], cursor: &Cursor) -> SqlError {
+fn unknown(word: &str, known: &[&str], cursor: &TokenCursor) -> SqlError {
     let hint =
         did_you_mean(word, known).unwrap_or_else(|| format!("Known here: {}.", known.join(", ")));
     SqlError::not_built(format_args!("annotation {word}"))

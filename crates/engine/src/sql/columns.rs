@@ -1,26 +1,28 @@
 //! The columns of a source or a declared sink, and its watermark.
 //!
-//! A column is a name, a type and `NULL` or `NOT NULL`; which Arrow type a SQL type is, is said in
-//! one table below. The watermark names one of the columns, a timestamp, and how far rows may come
-//! out of order. Keys, defaults and checks are refused: nobody would hold them.
+//! A column is a name, a type and `NULL` or `NOT NULL`; `types` has the Arrow type of each SQL type.
+//! The watermark names one of the columns, a timestamp, and the maximum delay of out-of-order rows.
+//! Keys, defaults and checks are refused: nothing would enforce them.
 
 use std::time::Duration;
 
-use arrow::datatypes::{DataType, TimeUnit};
+use arrow::datatypes::DataType;
 use datafusion::sql::sqlparser::ast::{BinaryOperator, Expr};
 use datafusion::sql::sqlparser::tokenizer::Token;
 
-use super::cursor::{Cursor, unquoted};
 use super::error::{Result, SqlError, sqlstate};
 use super::interval;
-use super::statement::{Column, Name, Watermark};
+use super::statement::{ColumnDefinition, Name, WatermarkClause};
+use super::token_cursor::{TokenCursor, unquoted};
 use super::types;
 
 /// Reads `(column, ..., WATERMARK FOR ...)`, parentheses included.
-pub(super) fn columns(cursor: &mut Cursor) -> Result<(Vec<Column>, Option<Watermark>)> {
+pub(super) fn columns(
+    cursor: &mut TokenCursor,
+) -> Result<(Vec<ColumnDefinition>, Option<WatermarkClause>)> {
     let inner = cursor.parenthesized()?;
-    let mut columns: Vec<Column> = Vec::new();
-    let mut watermark: Option<Watermark> = None;
+    let mut columns: Vec<ColumnDefinition> = Vec::new();
+    let mut watermark: Option<WatermarkClause> = None;
     for mut part in inner.comma_separated() {
         if part.sees(&["WATERMARK", "FOR"]) {
             if watermark.is_some() {
@@ -46,7 +48,7 @@ pub(super) fn columns(cursor: &mut Cursor) -> Result<(Vec<Column>, Option<Waterm
     Ok((columns, watermark))
 }
 
-fn column(part: &mut Cursor) -> Result<Column> {
+fn column(part: &mut TokenCursor) -> Result<ColumnDefinition> {
     refuse_constraint(part)?;
     let name = part.name("a column")?;
     if part.at_end() {
@@ -56,20 +58,20 @@ fn column(part: &mut Cursor) -> Result<Column> {
     let mut nullable = None;
     while !part.at_end() {
         let here = part.here();
-        let says = if part.eat(&["NOT", "NULL"]) {
+        let null_allowed = if part.eat(&["NOT", "NULL"]) {
             false
         } else if part.eat(&["NULL"]) {
             true
         } else {
             return Err(not_null_only(part));
         };
-        if nullable.is_some_and(|before| before != says) {
+        if nullable.is_some_and(|before| before != null_allowed) {
             let message = format!("column {:?} is both NULL and NOT NULL", name.value);
             return Err(SqlError::syntax(message).at(here));
         }
-        nullable = Some(says);
+        nullable = Some(null_allowed);
     }
-    Ok(Column {
+    Ok(ColumnDefinition {
         name,
         data_type,
         nullable: nullable.unwrap_or(true),
@@ -94,9 +96,9 @@ const OF_A_COLUMN: &[(&[&str], &str)] = &[
     (&["METADATA"], "METADATA"),
 ];
 
-/// A constraint in the place of a column.
-fn refuse_constraint(part: &Cursor) -> Result<()> {
-    // A column may be called like a constraint; then its type follows, and no parenthesis or KEY.
+/// Refuses a constraint where a column is expected.
+fn refuse_constraint(part: &TokenCursor) -> Result<()> {
+    // A column can have the name of a constraint; then its type follows, not a parenthesis or KEY.
     let names_one = part.sees(&["CONSTRAINT"])
         && TABLE_WIDE
             .iter()
@@ -108,7 +110,7 @@ fn refuse_constraint(part: &Cursor) -> Result<()> {
     match found.or(names_one.then_some("a constraint")) {
         None => Ok(()),
         Some(what) => Err(SqlError::not_built(what)
-            .hint("Rows arrive from outside: filter them in a stream instead.")
+            .hint("A source does not check its rows: filter them in a stream instead.")
             .at(part.here())),
     }
 }
@@ -120,8 +122,8 @@ fn starts(token: Option<&Token>, words: &[&str]) -> bool {
         .is_some_and(|first| first.eq_ignore_ascii_case(word))
 }
 
-/// Something else than NULL behind the type of a column.
-fn not_null_only(part: &Cursor) -> SqlError {
+/// The error about a word other than NULL after the type of a column.
+fn not_null_only(part: &TokenCursor) -> SqlError {
     let known = OF_A_COLUMN
         .iter()
         .chain(TABLE_WIDE)
@@ -138,12 +140,12 @@ fn not_null_only(part: &Cursor) -> SqlError {
 }
 
 /// `WATERMARK FOR ts AS ts`, or `AS ts - INTERVAL '...'`.
-fn read_watermark(part: &mut Cursor) -> Result<Watermark> {
+fn read_watermark(part: &mut TokenCursor) -> Result<WatermarkClause> {
     part.expect("WATERMARK")?;
     part.expect("FOR")?;
     let column = part.name("the event time column")?;
     part.expect("AS")?;
-    let place = part.rest();
+    let position = part.rest();
     let expr = part.parse(|parser| parser.parse_expr())?;
     part.expect_end()?;
     let form = || {
@@ -151,7 +153,7 @@ fn read_watermark(part: &mut Cursor) -> Result<Watermark> {
             .hint(format!(
                 "Write AS {column} - INTERVAL '1 second', or AS {column}."
             ))
-            .at(place.clone())
+            .at(position.clone())
     };
     let (base, delay) = match expr {
         Expr::Identifier(base) => (base, 0),
@@ -160,36 +162,36 @@ fn read_watermark(part: &mut Cursor) -> Result<Watermark> {
             op: BinaryOperator::Minus,
             right,
         } => match *left {
-            Expr::Identifier(base) => (base, delay_micros(&right, &place)?),
+            Expr::Identifier(base) => (base, delay_micros(&right, &position)?),
             _ => return Err(form()),
         },
         _ => return Err(form()),
     };
-    let same = base.value == column.value
+    let is_column = base.value == column.value
         || !column.quoted && base.value.eq_ignore_ascii_case(&column.value);
-    if !same {
+    if !is_column {
         return Err(form());
     }
-    Ok(Watermark {
+    Ok(WatermarkClause {
         column,
         delay: Duration::from_micros(delay),
     })
 }
 
-fn delay_micros(expr: &Expr, place: &std::ops::Range<usize>) -> Result<u64> {
+fn delay_micros(expr: &Expr, position: &std::ops::Range<usize>) -> Result<u64> {
     let micros = interval::micros(expr).map_err(|no| {
         SqlError::new(sqlstate::INVALID_PARAMETER, no.message)
             .maybe_hint(no.hint.map(Into::into))
-            .at(place.clone())
+            .at(position.clone())
     })?;
     u64::try_from(micros).map_err(|_| {
         let message = format!("watermark delay of {micros} microseconds is less than zero");
-        SqlError::new(sqlstate::INVALID_PARAMETER, message).at(place.clone())
+        SqlError::new(sqlstate::INVALID_PARAMETER, message).at(position.clone())
     })
 }
 
-/// Finds the column of the watermark, which must be a timestamp, and takes its spelling.
-fn bind(watermark: &mut Watermark, columns: &[Column]) -> Result<()> {
+/// Finds the column of the watermark, which must be a timestamp, and uses its declared spelling.
+fn bind(watermark: &mut WatermarkClause, columns: &[ColumnDefinition]) -> Result<()> {
     let name = &watermark.column;
     let Some(column) = find(name, columns) else {
         let message = format!("watermark column {:?} is not declared", name.value);
@@ -202,7 +204,7 @@ fn bind(watermark: &mut Watermark, columns: &[Column]) -> Result<()> {
             .at(name.span.clone()));
     };
     if !matches!(column.data_type, DataType::Timestamp(..)) {
-        let message = format!("watermark column {:?} is no TIMESTAMP", name.value);
+        let message = format!("watermark column {:?} is not a TIMESTAMP", name.value);
         return Err(SqlError::new(sqlstate::DATATYPE_MISMATCH, message)
             .detail(format!(
                 "It is declared with the Arrow type {}.",
@@ -215,7 +217,7 @@ fn bind(watermark: &mut Watermark, columns: &[Column]) -> Result<()> {
     Ok(())
 }
 
-fn find<'a>(name: &Name, columns: &'a [Column]) -> Option<&'a Column> {
+fn find<'a>(name: &Name, columns: &'a [ColumnDefinition]) -> Option<&'a ColumnDefinition> {
     let exact = columns
         .iter()
         .find(|column| column.name.value == name.value);
@@ -225,17 +227,6 @@ fn find<'a>(name: &Name, columns: &'a [Column]) -> Option<&'a Column> {
     match (exact, similar.next(), similar.next()) {
         (Some(exact), ..) => Some(exact),
         (None, Some(only), None) if !name.quoted => Some(only),
-        _ => None,
-    }
-}
-
-/// The unit of `TIMESTAMP(precision)`.
-pub(super) fn time_unit(precision: Option<u64>) -> Option<TimeUnit> {
-    match precision.unwrap_or(6) {
-        0 => Some(TimeUnit::Second),
-        3 => Some(TimeUnit::Millisecond),
-        6 => Some(TimeUnit::Microsecond),
-        9 => Some(TimeUnit::Nanosecond),
         _ => None,
     }
 }

@@ -1,12 +1,12 @@
-//! The dialect in which SQL is read: DataFusion's default, with a limit on the work.
+//! The SQL dialect: DataFusion's default, with a limit on backtracking.
 //!
-//! `sqlparser` tries an expression one way and, when that fails, another; a mistake behind twenty
+//! `sqlparser` tries an expression one way and, when that fails, another; an error within twenty
 //! nested `CASE` would make it try a million ways. Every expression begins with a call of
-//! [`Dialect::parse_prefix`], so [`Limited`] counts these and, when there were many more than tokens,
-//! answers each with an error that `sqlparser` does not try to mend. What is left of the search then
-//! collapses at once.
+//! [`Dialect::parse_prefix`], so [`LimitedDialect`] counts these calls and, when there are many more
+//! than tokens, fails each with an error at which `sqlparser` does not backtrack. The search then
+//! ends at once.
 //!
-//! Otherwise it is `GenericDialect`, but for one thing: `/*! ... */` is a comment like any other.
+//! It differs from `GenericDialect` in one other point: `/*! ... */` is a comment like any other.
 
 use std::any::TypeId;
 use std::cell::Cell;
@@ -15,19 +15,19 @@ use datafusion::sql::sqlparser::ast::Expr;
 use datafusion::sql::sqlparser::dialect::{Dialect, GenericDialect};
 use datafusion::sql::sqlparser::parser::{Parser, ParserError};
 
-/// Tries for each token, and tries on top of that.
+/// Expressions that may be begun for each token of a statement.
 const TRIES_PER_TOKEN: usize = 4;
+/// Expressions that may be begun besides those, however short the statement is.
 const TRIES_MIN: usize = 10_000;
 
-/// `GenericDialect` with a limit on how often an expression may be begun.
+/// `GenericDialect` with a limit on the number of expressions that are begun.
 #[derive(Debug)]
-pub(super) struct Limited {
-    /// How many are left; only ever goes down.
+pub(super) struct LimitedDialect {
+    /// The number of expressions that may still be begun; never grows.
     tries: Cell<usize>,
 }
 
-impl Limited {
-    /// For a text of this many tokens.
+impl LimitedDialect {
     pub fn for_tokens(count: usize) -> Self {
         let tries = count
             .saturating_mul(TRIES_PER_TOKEN)
@@ -44,7 +44,7 @@ macro_rules! as_generic {
     };
 }
 
-impl Dialect for Limited {
+impl Dialect for LimitedDialect {
     fn dialect(&self) -> TypeId {
         GenericDialect.dialect()
     }
@@ -71,7 +71,7 @@ impl Dialect for Limited {
         GenericDialect.is_identifier_part(c)
     }
 
-    // All that the generic dialect adds to the defaults, in its order.
+    // Everything that the generic dialect adds to the defaults, in its order.
     as_generic! {
         supports_unicode_string_literal supports_partition_by_after_order_by
         supports_array_join_syntax supports_group_by_expr supports_group_by_with_modifier

@@ -1,51 +1,51 @@
-//! What is wrong with a statement, told so that a person can repair it.
+//! Errors of SQL text, written so that a person can repair the statement.
 //!
 //! An error has the five parts that PostgreSQL clients know: a SQLSTATE, a message, a detail, a
-//! hint, and a position, here a byte range of the script so that the place can be drawn under the
-//! text. The message is one lower-case line that names the value and the limit; the hint is a
+//! hint, and a position, here a byte range of the script so that the position can be drawn under
+//! the text. The message is one lower-case line with the value and the limit; the hint is a
 //! sentence that says what to do.
 //!
-//! Errors of `sqlparser` come here as text with a line and a column at its end; [`SqlError`] takes
-//! them apart again. Drawing an error is left to whoever has the screen.
+//! `parser_error` makes these of `sqlparser`'s errors, `plan/planner_error` of DataFusion's. The
+//! server draws them.
 
-use std::ops::Range;
+use std::ops::{ControlFlow, Range};
 
 /// The result of reading or rewriting SQL.
 pub type Result<T, E = SqlError> = std::result::Result<T, E>;
 
 /// The SQLSTATE codes that reading SQL can give.
 pub mod sqlstate {
-    /// The text is no statement we know.
+    /// The text matches no statement of the grammar.
     pub const SYNTAX_ERROR: &str = "42601";
-    /// The statement is understood, and not built.
+    /// The statement is valid SQL, and Headwater does not support it.
     pub const FEATURE_NOT_SUPPORTED: &str = "0A000";
-    /// A name that fits several columns.
+    /// A name matches several columns.
     pub const AMBIGUOUS_COLUMN: &str = "42702";
-    /// A name that fits several tables.
+    /// A name matches several tables.
     pub const AMBIGUOUS_TABLE: &str = "42P09";
-    /// A column that is not there.
+    /// A column does not exist.
     pub const UNDEFINED_COLUMN: &str = "42703";
-    /// Two columns of one name.
+    /// A source, stream, view or sink does not exist.
+    pub const UNDEFINED_TABLE: &str = "42P01";
+    /// Two columns have the same name.
     pub const DUPLICATE_COLUMN: &str = "42701";
-    /// A function that is not there, or not with these arguments.
+    /// A function does not exist, or not with these arguments.
     pub const UNDEFINED_FUNCTION: &str = "42883";
-    /// A data type that is not there.
+    /// A data type does not exist.
     pub const UNDEFINED_OBJECT: &str = "42704";
-    /// A value of the wrong type.
+    /// A value has the wrong type.
     pub const DATATYPE_MISMATCH: &str = "42804";
-    /// A window or an aggregate where none may stand.
+    /// A window or an aggregate is not allowed here.
     pub const GROUPING_ERROR: &str = "42803";
-    /// A number or interval outside its range.
+    /// A number or interval is outside its range.
     pub const INVALID_PARAMETER: &str = "22023";
-    /// Somebody asked for its end before it had one.
+    /// The query was cancelled before it finished.
     pub const QUERY_CANCELED: &str = "57014";
-    /// Nested or chained deeper than we read.
+    /// The statement is nested or chained beyond the limit.
     pub const STATEMENT_TOO_COMPLEX: &str = "54001";
 }
 
-/// A refusal of a piece of SQL.
-///
-/// `Display` gives the message alone; the other parts are for whoever shows it.
+/// Why a piece of SQL was refused. `Display` writes the message alone.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
 pub struct SqlError {
@@ -57,12 +57,12 @@ pub struct SqlError {
     pub detail: Option<String>,
     /// What to do about it, as a sentence.
     pub hint: Option<String>,
-    /// The place in the script, in bytes. Empty at the end of the text when something is missing.
+    /// The position in the script, in bytes. Empty at the end of the text when something is missing.
     pub position: Option<Range<usize>>,
 }
 
 impl SqlError {
-    /// An error without a detail, a hint or a place.
+    /// An error without a detail, a hint or a position.
     pub fn new(sqlstate: &'static str, message: impl Into<String>) -> Self {
         Self {
             sqlstate,
@@ -73,24 +73,24 @@ impl SqlError {
         }
     }
 
-    /// The text is no statement we know.
+    /// The text matches no statement of the grammar.
     pub fn syntax(message: impl Into<String>) -> Self {
         Self::new(sqlstate::SYNTAX_ERROR, message)
     }
 
-    /// The statement is understood, and `what` in it is not built.
+    /// `what` is valid SQL, and Headwater does not support it.
     pub fn not_built(what: impl std::fmt::Display) -> Self {
         let message = format!("{what} is not supported");
         Self::new(sqlstate::FEATURE_NOT_SUPPORTED, message)
     }
 
-    /// Adds what to do, a sentence.
+    /// Sets the hint, a sentence that says what to do.
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
         self
     }
 
-    /// Adds what to do when there is something to say.
+    /// Sets the hint if there is one.
     pub fn maybe_hint(self, hint: Option<String>) -> Self {
         match hint {
             Some(hint) => self.hint(hint),
@@ -104,9 +104,39 @@ impl SqlError {
         self
     }
 
-    /// Adds the place, in bytes of the script.
+    /// Sets the position, in bytes of the script.
     pub fn at(mut self, position: impl Into<Option<Range<usize>>>) -> Self {
         self.position = position.into();
         self
+    }
+}
+
+/// What a visitor of `sqlparser`'s tree returns: the walk stops at the first error.
+pub(super) type VisitFlow = ControlFlow<Box<SqlError>>;
+
+/// Continues the walk unless there is an error.
+pub(super) fn stop_at_error<T>(result: Result<T>) -> VisitFlow {
+    match result {
+        Ok(_) => ControlFlow::Continue(()),
+        Err(error) => ControlFlow::Break(Box::new(error)),
+    }
+}
+
+/// The error at which a walk stopped, if it did.
+pub(super) fn visited(flow: VisitFlow) -> Result<()> {
+    match flow {
+        ControlFlow::Continue(()) => Ok(()),
+        ControlFlow::Break(error) => Err(*error),
+    }
+}
+
+/// The message of another library with a lower-case first letter, unless it begins with a word in
+/// capitals.
+pub(super) fn lower_first(text: &str) -> String {
+    let mut chars = text.chars();
+    match (chars.next(), chars.clone().next()) {
+        (Some(first), Some(second)) if first.is_uppercase() && second.is_uppercase() => text.into(),
+        (Some(first), _) => first.to_lowercase().chain(chars).collect(),
+        (None, _) => String::new(),
     }
 }

@@ -1,48 +1,33 @@
-//! Names as written, made into names as declared.
+//! Finds the declared spelling of the names in a query.
 //!
-//! A name means, in this order: what is spelled exactly so; what is spelled so but for case, if
-//! only one thing is (`SYMBOL` finds `symbol`, and where both `t` and `T` are declared each finds
-//! itself); and when several are, it is ambiguous. A name in quotes means the exact spelling alone.
-//! This holds for tables, columns and aliases alike.
+//! A written name matches, in this order: the name that is spelled exactly so; the name that differs
+//! in case only, if there is one such name (`SYMBOL` finds `symbol`, and where both `t` and `T` are
+//! declared each finds itself); with several of these it is ambiguous. A name in quotes matches the
+//! exact spelling alone. This holds for tables, columns and aliases alike.
 //!
 //! [`resolve_identifiers`] walks a query, scope by scope, and writes the declared spelling into the
-//! tree; only the spelling is changed. The planner, which compares exactly, then does the binding,
-//! so a name that fits nothing is left for it to complain about, and a correct query cannot be
-//! bound otherwise than the planner would. The one thing that changes is `*`, which leaves out the
-//! hidden columns that the query names elsewhere.
+//! tree; it changes nothing else, except that `*` leaves out the metadata columns that the query
+//! names elsewhere. The planner, which compares exactly, then binds the names. So a name without a
+//! match is an error of the planner, and a correct query is bound as the planner would bind it.
 //!
 //! ```text
 //!   query    the CTEs before it, and outside it the scopes of the queries around
-//!     FROM     each relation gives a name and columns      -> a Scope
+//!     FROM     each item gives a name and columns          -> a Scope
 //!     SELECT WHERE ON     columns of the scope, then of the scopes around
 //!     GROUP BY HAVING     columns, then aliases of the select list
 //!     ORDER BY            aliases, then columns
 //! ```
 
-mod hidden;
+mod metadata_columns;
 mod scope;
+mod spelling;
+mod table_lookup;
 mod tree;
 mod walk;
 
-pub use hidden::Named;
+pub use metadata_columns::NamedMetadataColumns;
+pub use table_lookup::TableLookup;
 pub use walk::resolve_identifiers;
-
-use crate::dataflow::Hidden;
-
-/// What exists, for those who look up names.
-pub trait Tables {
-    /// The names of all sources, streams and views in their declared spelling; of a table in a
-    /// schema with a dot, `system.gaps`.
-    fn names(&self) -> Vec<String>;
-
-    /// The columns of a table by its declared name, in order; none if there is no such table.
-    fn columns(&self, table: &str) -> Option<Vec<String>>;
-
-    /// The columns that a query may name besides those.
-    fn hidden(&self, _table: &str) -> Vec<Hidden> {
-        Vec::new()
-    }
-}
 
 #[cfg(test)]
 mod tests;

@@ -251,7 +251,7 @@ mod tests {
 
     fn micros_of(sql: &str) -> Result<i64, NoInterval> {
         let tokens = crate::sql::script::lex(sql).unwrap();
-        let mut cursor = crate::sql::cursor::Cursor::new(sql, &tokens);
+        let mut cursor = crate::sql::token_cursor::TokenCursor::new(sql, &tokens);
         micros(&cursor.parse(|parser| parser.parse_expr()).unwrap())
     }
 

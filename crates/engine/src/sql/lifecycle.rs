@@ -1,23 +1,24 @@
-//! The statements about the life of a stream: START, PAUSE, RESUME and STOP, and which sources feed it.
+//! START, PAUSE, RESUME and STOP STREAM, START SINK, and the source groups with ATTACH and DETACH.
 //!
 //! ```text
-//!   CREATE STREAM x [(columns)] [WITH (description = '...')]      no AS: a named set of sources
+//!   CREATE STREAM x [(columns)] [WITH (description = '...')]      no AS: a source group
 //!   ATTACH SOURCE s TO STREAM x     DETACH SOURCE s FROM STREAM x
 //!   START | PAUSE | RESUME | STOP STREAM x                        START SINK x
 //! ```
 //!
-//! Whether the names exist and the stream may do this now is for those who run them.
+//! Whether the names exist and the change is allowed is checked when the statement is executed.
 
 use datafusion::sql::sqlparser::tokenizer::Token;
 
 use super::columns::columns;
-use super::cursor::Cursor;
 use super::error::{Result, SqlError};
 use super::options::with_list;
-use super::statement::{Attach, CreateSet, Name, Statement, StreamAction};
+use super::statement::{Attach, CreateSourceGroup, Name, Statement, StreamAction};
+use super::token_cursor::TokenCursor;
 
-/// `START STREAM x` and its like, and `START SINK x`; `None` if the statement is another.
-pub(super) fn action(cursor: &mut Cursor) -> Result<Option<Statement>> {
+/// `START STREAM x`, `PAUSE`, `RESUME` and `STOP`, and `START SINK x`; `None` if the statement is
+/// another.
+pub(super) fn action(cursor: &mut TokenCursor) -> Result<Option<Statement>> {
     const ACTIONS: &[(&str, StreamAction)] = &[
         ("START", StreamAction::Start),
         ("PAUSE", StreamAction::Pause),
@@ -43,7 +44,7 @@ pub(super) fn action(cursor: &mut Cursor) -> Result<Option<Statement>> {
 
 /// `ATTACH SOURCE s TO STREAM x` and `DETACH SOURCE s FROM STREAM x`; `None` if the statement is
 /// another.
-pub(super) fn attach(cursor: &mut Cursor) -> Result<Option<Statement>> {
+pub(super) fn attach(cursor: &mut TokenCursor) -> Result<Option<Statement>> {
     let attach = cursor.sees(&["ATTACH"]);
     if !attach && !cursor.sees(&["DETACH"]) {
         return Ok(None);
@@ -63,7 +64,7 @@ pub(super) fn attach(cursor: &mut Cursor) -> Result<Option<Statement>> {
 
 /// The rest of `CREATE STREAM x (columns) ...`.
 pub(super) fn declared_set(
-    cursor: &mut Cursor,
+    cursor: &mut TokenCursor,
     if_not_exists: bool,
     name: Name,
 ) -> Result<Statement> {
@@ -72,14 +73,14 @@ pub(super) fn declared_set(
     let mut behind = cursor.clone();
     behind.parenthesized()?;
     if behind.sees(&["AS"]) {
-        let what = "a list of columns behind the name of a stream with a query";
+        let what = "a list of columns after the name of a stream with a query";
         return Err(SqlError::not_built(what)
             .hint("Name the columns in the query: SELECT x AS name.")
             .at(start..behind.last().end));
     }
     let (columns, watermark) = columns(cursor)?;
     let options = with_list(cursor)?;
-    Ok(Statement::CreateSet(CreateSet {
+    Ok(Statement::CreateSourceGroup(CreateSourceGroup {
         name,
         if_not_exists,
         columns,

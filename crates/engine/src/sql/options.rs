@@ -1,20 +1,20 @@
-//! The list behind `WITH`, and the same list in an annotation: `key = value, ...`.
+//! The list of options after `WITH` or in an annotation: `key = value, ...`.
 //!
 //! A key is a word, words joined by dots and dashes without space (`websocket.headers.X-Key`), or
 //! anything in quotes. A value is a string, a number, `TRUE`, `FALSE`, `INTERVAL '...'` (read as
-//! its string) or a bare word. Two entries of one key are an error here; whether a key is known
-//! and its value fits is for the connector's own declaration.
+//! its string) or a bare word. Two entries of one key are an error here; the connector's own
+//! declaration checks whether a key is known and its value fits.
 
 use std::ops::Range;
 
 use datafusion::sql::sqlparser::tokenizer::Token;
 
-use super::cursor::{Cursor, unquoted};
 use super::error::{Result, SqlError};
 use super::statement::{OptionEntry, OptionValue};
+use super::token_cursor::{TokenCursor, unquoted};
 
-/// Reads `WITH (...)` if it comes next; an empty list if not.
-pub(super) fn with_list(cursor: &mut Cursor) -> Result<Vec<OptionEntry>> {
+/// Reads `WITH (...)` if it comes next, else returns an empty list.
+pub(super) fn with_list(cursor: &mut TokenCursor) -> Result<Vec<OptionEntry>> {
     if !cursor.eat(&["WITH"]) {
         return Ok(Vec::new());
     }
@@ -32,7 +32,7 @@ pub(super) fn with_list(cursor: &mut Cursor) -> Result<Vec<OptionEntry>> {
 }
 
 /// Reads one `key = value` that takes up the whole cursor.
-pub(super) fn entry(cursor: &mut Cursor) -> Result<OptionEntry> {
+pub(super) fn entry(cursor: &mut TokenCursor) -> Result<OptionEntry> {
     let (key, key_span) = key(cursor)?;
     cursor.expect_token(&Token::Eq)?;
     let start = cursor.here().start;
@@ -49,7 +49,7 @@ pub(super) fn entry(cursor: &mut Cursor) -> Result<OptionEntry> {
     })
 }
 
-/// No key may stand twice.
+/// Refuses a key that is given twice.
 pub(super) fn refuse_duplicates(entries: &[OptionEntry]) -> Result<()> {
     let mut seen = std::collections::HashSet::new();
     match entries
@@ -64,7 +64,7 @@ pub(super) fn refuse_duplicates(entries: &[OptionEntry]) -> Result<()> {
     }
 }
 
-fn key(cursor: &mut Cursor) -> Result<(String, Range<usize>)> {
+fn key(cursor: &mut TokenCursor) -> Result<(String, Range<usize>)> {
     let first = cursor.here();
     if let Some(Token::SingleQuotedString(text)) = cursor.peek() {
         cursor.advance();
@@ -94,7 +94,7 @@ fn key(cursor: &mut Cursor) -> Result<(String, Range<usize>)> {
     Ok((key, span))
 }
 
-fn value(cursor: &mut Cursor) -> Result<OptionValue> {
+fn value(cursor: &mut TokenCursor) -> Result<OptionValue> {
     let negative = cursor.eat_token(&Token::Minus);
     let sign = if negative { "-" } else { "" };
     let value = match cursor.peek() {
@@ -117,7 +117,7 @@ fn value(cursor: &mut Cursor) -> Result<OptionValue> {
     Ok(value)
 }
 
-fn bare(cursor: &mut Cursor, word: &str) -> Result<OptionValue> {
+fn bare(cursor: &mut TokenCursor, word: &str) -> Result<OptionValue> {
     cursor.advance();
     if word.eq_ignore_ascii_case("INTERVAL")
         && let Some(Token::SingleQuotedString(text)) = cursor.peek()

@@ -1,23 +1,23 @@
-//! Statements out of tokens: one function for each statement.
+//! Reads statements from tokens: one function for each statement.
 //!
-//! A script is read statement by statement; [`parse_each`] tells what is wrong with every one of
-//! them, [`parse`] stops at the first that is wrong. Nothing is looked up and nothing is run.
+//! [`parse_each`] returns the error of every wrong statement of a script, [`parse`] stops at the
+//! first. Nothing is looked up and nothing is executed.
 
 use super::alter;
 use super::annotated;
 use super::columns::columns;
-use super::cursor::{Cursor, list, unquoted};
 use super::error::{Result, SqlError};
 use super::lifecycle;
 use super::options::with_list;
 use super::refuse;
-use super::replay;
+use super::replay_source::replay_source;
 use super::script;
 use super::stack::deep;
 use super::statement::{
-    CreateSet, CreateSink, CreateSource, CreateStream, CreateView, Drop, Emit, Explain,
-    ExplainTarget, Kind, Name, Shown, SinkInput, Spanned, SqlQuery, Statement,
+    CreateSink, CreateSource, CreateSourceGroup, CreateStream, CreateView, Drop, Emit, Explain,
+    ExplainTarget, Kind, Shown, SinkInput, Spanned, SqlQuery, Statement,
 };
+use super::token_cursor::{TokenCursor, list, unquoted};
 
 use datafusion::sql::sqlparser::ast::SetExpr;
 use datafusion::sql::sqlparser::tokenizer::Token;
@@ -26,14 +26,14 @@ use datafusion::sql::sqlparser::tokenizer::Token;
 ///
 /// # Errors
 ///
-/// What is wrong with the first statement that is wrong.
+/// The error of the first statement that is wrong.
 pub fn parse(script: &str) -> Result<Vec<Spanned<Statement>>> {
     parse_each(script).into_iter().collect()
 }
 
-/// Reads a script and gives each statement, or what is wrong with it.
+/// Reads a script and returns each statement or its error.
 ///
-/// Text that cannot even be cut into words (a string that never ends) gives one error alone.
+/// Text that has no tokens (a string without its closing quote) gives one error alone.
 pub fn parse_each(script: &str) -> Vec<Result<Spanned<Statement>>> {
     deep(|| read(script))
 }
@@ -46,7 +46,7 @@ fn read(script: &str) -> Vec<Result<Spanned<Statement>>> {
     script::statements(&lexemes)
         .map(|tokens| {
             script::measure(tokens)?;
-            let mut cursor = Cursor::new(script, tokens);
+            let mut cursor = TokenCursor::new(script, tokens);
             let span = cursor.rest();
             let node = statement(&mut cursor)?;
             cursor.expect_end()?;
@@ -81,7 +81,7 @@ const STATEMENTS: &[&str] = &[
 const QUERIES: &[&str] = &["SELECT", "WITH", "VALUES", "FROM"];
 const KINDS: &[&str] = &["SOURCE", "STREAM", "VIEW", "SINK", "MATERIALIZED"];
 
-fn statement(cursor: &mut Cursor) -> Result<Statement> {
+fn statement(cursor: &mut TokenCursor) -> Result<Statement> {
     if cursor.peek_word().is_some_and(|word| word.starts_with('@')) {
         return annotated::annotated(cursor);
     }
@@ -94,7 +94,7 @@ fn statement(cursor: &mut Cursor) -> Result<Statement> {
     if let Some(statement) = lifecycle::attach(cursor)? {
         return Ok(statement);
     }
-    if let Some(statement) = replay::replay(cursor)? {
+    if let Some(statement) = replay_source(cursor)? {
         return Ok(statement);
     }
     match cursor.peek_word().map(str::to_ascii_uppercase).as_deref() {
@@ -114,11 +114,11 @@ fn statement(cursor: &mut Cursor) -> Result<Statement> {
     }
 }
 
-fn starts_query(cursor: &Cursor) -> bool {
+fn starts_query(cursor: &TokenCursor) -> bool {
     cursor.peek() == Some(&Token::LParen) || QUERIES.iter().any(|word| cursor.sees(&[word]))
 }
 
-fn create(cursor: &mut Cursor) -> Result<Statement> {
+fn create(cursor: &mut TokenCursor) -> Result<Statement> {
     let start = cursor.here().start;
     cursor.expect("CREATE")?;
     if cursor.eat(&["OR", "REPLACE"]) {
@@ -126,39 +126,32 @@ fn create(cursor: &mut Cursor) -> Result<Statement> {
             .hint("DROP it first; or write IF NOT EXISTS to keep what is there.")
             .at(start..cursor.last().end));
     }
-    if let Some(error) = refuse::create(cursor, start) {
+    if let Some(error) = refuse::object("CREATE", cursor, start) {
         return Err(error);
     }
-    match cursor.expect_one_of(KINDS)? {
-        0 => create_source(cursor),
-        1 => create_stream(cursor),
-        2 => create_view(cursor),
-        3 => create_sink(cursor),
+    match kind(cursor)? {
+        Kind::Source => create_source(cursor),
+        Kind::Stream => create_stream(cursor),
+        Kind::View => create_view(cursor),
+        Kind::Sink => create_sink(cursor),
+    }
+}
+
+fn kind(cursor: &mut TokenCursor) -> Result<Kind> {
+    Ok(match cursor.expect_one_of(KINDS)? {
+        0 => Kind::Source,
+        1 => Kind::Stream,
+        2 => Kind::View,
+        3 => Kind::Sink,
         _ => {
             cursor.expect("VIEW")?;
-            create_view(cursor)
+            Kind::View
         }
-    }
+    })
 }
 
-/// `[IF NOT EXISTS] name`.
-pub(super) fn new_name(cursor: &mut Cursor, of_what: &str) -> Result<(bool, Name)> {
-    let if_not_exists = cursor.sees(&["IF", "NOT"]);
-    if if_not_exists {
-        cursor.eat(&["IF", "NOT"]);
-        cursor.expect("EXISTS")?;
-    }
-    let name = cursor.name(of_what)?;
-    if cursor.peek() == Some(&Token::Period) {
-        return Err(SqlError::not_built("a schema in a name")
-            .hint("Names are flat; put a name with a dot in it in double quotes.")
-            .at(name.span.start..cursor.here().end));
-    }
-    Ok((if_not_exists, name))
-}
-
-fn create_source(cursor: &mut Cursor) -> Result<Statement> {
-    let (if_not_exists, name) = new_name(cursor, "a source")?;
+fn create_source(cursor: &mut TokenCursor) -> Result<Statement> {
+    let (if_not_exists, name) = cursor.new_name("a source")?;
     let (columns, watermark) = match cursor.peek() {
         Some(Token::LParen) => columns(cursor)?,
         _ => (Vec::new(), None),
@@ -176,14 +169,14 @@ fn create_source(cursor: &mut Cursor) -> Result<Statement> {
     }))
 }
 
-fn create_stream(cursor: &mut Cursor) -> Result<Statement> {
-    let (if_not_exists, name) = new_name(cursor, "a stream")?;
+fn create_stream(cursor: &mut TokenCursor) -> Result<Statement> {
+    let (if_not_exists, name) = cursor.new_name("a stream")?;
     if cursor.peek() == Some(&Token::LParen) {
         return lifecycle::declared_set(cursor, if_not_exists, name);
     }
     let options = with_list(cursor)?;
     if cursor.at_end() {
-        return Ok(Statement::CreateSet(CreateSet {
+        return Ok(Statement::CreateSourceGroup(CreateSourceGroup {
             name,
             if_not_exists,
             columns: Vec::new(),
@@ -203,11 +196,11 @@ fn create_stream(cursor: &mut Cursor) -> Result<Statement> {
     }))
 }
 
-fn create_view(cursor: &mut Cursor) -> Result<Statement> {
-    let (if_not_exists, name) = new_name(cursor, "a view")?;
+fn create_view(cursor: &mut TokenCursor) -> Result<Statement> {
+    let (if_not_exists, name) = cursor.new_name("a view")?;
     if cursor.peek() == Some(&Token::LParen) {
         return Err(
-            SqlError::not_built("a list of columns behind the name of a view")
+            SqlError::not_built("a list of columns after the name of a view")
                 .hint("Name the columns in the query: SELECT x AS name.")
                 .at(cursor.here()),
         );
@@ -223,8 +216,8 @@ fn create_view(cursor: &mut Cursor) -> Result<Statement> {
     }))
 }
 
-fn create_sink(cursor: &mut Cursor) -> Result<Statement> {
-    let (if_not_exists, name) = new_name(cursor, "a sink")?;
+fn create_sink(cursor: &mut TokenCursor) -> Result<Statement> {
+    let (if_not_exists, name) = cursor.new_name("a sink")?;
     if cursor.sees(&["AS"]) {
         return Err(cursor.unexpected("FROM", &[]).hint(format!(
             "Write CREATE SINK {name} FROM (SELECT ...) WITH (...)."
@@ -253,7 +246,7 @@ fn create_sink(cursor: &mut Cursor) -> Result<Statement> {
     }))
 }
 
-fn insert(cursor: &mut Cursor) -> Result<Statement> {
+fn insert(cursor: &mut TokenCursor) -> Result<Statement> {
     cursor.expect("INSERT")?;
     cursor.expect("INTO")?;
     let target = cursor.dotted_name("a sink")?;
@@ -281,7 +274,7 @@ fn insert(cursor: &mut Cursor) -> Result<Statement> {
     })
 }
 
-fn is_query_in_parentheses(cursor: &Cursor) -> bool {
+fn is_query_in_parentheses(cursor: &TokenCursor) -> bool {
     let mut n = 0;
     while cursor.peek_nth(n) == Some(&Token::LParen) {
         n += 1;
@@ -291,7 +284,7 @@ fn is_query_in_parentheses(cursor: &Cursor) -> bool {
 }
 
 /// The query that takes up the rest.
-fn query(cursor: &mut Cursor) -> Result<SqlQuery> {
+fn query(cursor: &mut TokenCursor) -> Result<SqlQuery> {
     if !starts_query(cursor) {
         return Err(cursor.unexpected("a query", QUERIES));
     }
@@ -300,8 +293,8 @@ fn query(cursor: &mut Cursor) -> Result<SqlQuery> {
     Ok(query)
 }
 
-/// The query that takes up the rest, where nothing can be said about when it emits.
-fn query_alone(cursor: &mut Cursor, of_what: &str) -> Result<SqlQuery> {
+/// The query that takes up the rest, where EMIT is not allowed.
+fn query_alone(cursor: &mut TokenCursor, of_what: &str) -> Result<SqlQuery> {
     if let Some((_, clause)) = cut_emit(cursor)? {
         return Err(SqlError::syntax(format!("{of_what} has no EMIT clause"))
             .hint("EMIT belongs to CREATE STREAM: a view is current after each step, and a query ends.")
@@ -310,8 +303,8 @@ fn query_alone(cursor: &mut Cursor, of_what: &str) -> Result<SqlQuery> {
     query(cursor)
 }
 
-/// Cuts an `EMIT` clause off the end: `sqlparser` would take its first word for an alias.
-fn cut_emit(cursor: &mut Cursor) -> Result<Option<(Emit, std::ops::Range<usize>)>> {
+/// Removes an `EMIT` clause from the end: `sqlparser` would take its first word for an alias.
+fn cut_emit(cursor: &mut TokenCursor) -> Result<Option<(Emit, std::ops::Range<usize>)>> {
     /// `EMIT ON WINDOW CLOSE`, and one word too many.
     const WORDS_MAX: usize = 5;
     for count in (2..=WORDS_MAX.min(cursor.remaining())).rev() {
@@ -322,7 +315,7 @@ fn cut_emit(cursor: &mut Cursor) -> Result<Option<(Emit, std::ops::Range<usize>)
             continue;
         }
         if tail.sees(&["CHANGES"]) || tail.sees(&["FINAL"]) || tail.sees(&["AFTER"]) {
-            return Err(tail.unexpected("ON", &[]).hint(WHEN));
+            return Err(tail.unexpected("ON", &[]).hint(EMIT_FORMS));
         }
         if !tail.eat(&["ON"]) {
             continue;
@@ -342,10 +335,10 @@ fn cut_emit(cursor: &mut Cursor) -> Result<Option<(Emit, std::ops::Range<usize>)
     Ok(None)
 }
 
-const WHEN: &str =
+const EMIT_FORMS: &str =
     "Write EMIT ON UPDATE, or EMIT ON WINDOW CLOSE, which is what a windowed stream does.";
 
-fn subscribe(cursor: &mut Cursor) -> Result<Statement> {
+fn subscribe(cursor: &mut TokenCursor) -> Result<Statement> {
     cursor.expect("SUBSCRIBE")?;
     cursor.expect("TO")?;
     Ok(Statement::Subscribe(
@@ -353,7 +346,7 @@ fn subscribe(cursor: &mut Cursor) -> Result<Statement> {
     ))
 }
 
-fn show(cursor: &mut Cursor) -> Result<Statement> {
+fn show(cursor: &mut TokenCursor) -> Result<Statement> {
     const WORDS: &[&str] = &["SOURCES", "STREAMS", "VIEWS", "SINKS", "CONNECTORS"];
     cursor.expect("SHOW")?;
     if cursor.sees(&["TABLES"]) {
@@ -371,16 +364,16 @@ fn show(cursor: &mut Cursor) -> Result<Statement> {
     Ok(Statement::Show(shown[cursor.expect_one_of(WORDS)?]))
 }
 
-fn describe(cursor: &mut Cursor) -> Result<Statement> {
+fn describe(cursor: &mut TokenCursor) -> Result<Statement> {
     cursor.advance();
     Ok(Statement::Describe(
         cursor.dotted_name("a source, stream, view or sink")?,
     ))
 }
 
-fn explain(cursor: &mut Cursor) -> Result<Statement> {
+fn explain(cursor: &mut TokenCursor) -> Result<Statement> {
     cursor.expect("EXPLAIN")?;
-    // A stream may be called guarantees: then nothing follows.
+    // A stream can be called guarantees: then nothing follows.
     let guarantees = cursor.sees(&["GUARANTEES"]) && cursor.remaining() > 1;
     if guarantees {
         cursor.advance();
@@ -392,7 +385,7 @@ fn explain(cursor: &mut Cursor) -> Result<Statement> {
     Ok(Statement::Explain(Explain { guarantees, target }))
 }
 
-fn explain_target(cursor: &mut Cursor) -> Result<ExplainTarget> {
+fn explain_target(cursor: &mut TokenCursor) -> Result<ExplainTarget> {
     if starts_query(cursor) {
         return Ok(ExplainTarget::Query(query_alone(cursor, "EXPLAIN")?));
     }
@@ -413,26 +406,14 @@ fn explain_target(cursor: &mut Cursor) -> Result<ExplainTarget> {
     ))
 }
 
-fn drop_(cursor: &mut Cursor) -> Result<Statement> {
+fn drop_(cursor: &mut TokenCursor) -> Result<Statement> {
     let start = cursor.here().start;
     cursor.expect("DROP")?;
-    if let Some(error) = refuse::drop(cursor, start) {
+    if let Some(error) = refuse::object("DROP", cursor, start) {
         return Err(error);
     }
-    let kind = match cursor.expect_one_of(KINDS)? {
-        0 => Kind::Source,
-        1 => Kind::Stream,
-        3 => Kind::Sink,
-        2 => Kind::View,
-        _ => {
-            cursor.expect("VIEW")?;
-            Kind::View
-        }
-    };
-    let if_exists = cursor.sees(&["IF", "EXISTS"]);
-    if if_exists {
-        cursor.eat(&["IF", "EXISTS"]);
-    }
+    let kind = kind(cursor)?;
+    let if_exists = cursor.eat(&["IF", "EXISTS"]);
     let name = cursor.name(&format!("a {kind}"))?;
     if cursor.peek() == Some(&Token::Comma) {
         return Err(SqlError::not_built("DROP of several names at once")

@@ -1,26 +1,28 @@
-//! Errors of `sqlparser`, which are text, made into [`SqlError`]s, which are not.
+//! Errors of `sqlparser`, which are text, made into typed [`SqlError`]s.
 //!
 //! `Expected: ), found: GRUOP at Line: 3, Column: 7` becomes the message `expected ), found GRUOP`
-//! with the bytes of `GRUOP` as its position, and, because the word is one slip away from a
-//! keyword that may stand there, the hint `Did you mean GROUP?`. An alias hides such a slip from
-//! the parser (`FROM t WHER a > 1` fails at `a`), so the word before the place is tried too.
+//! with the bytes of `GRUOP` as its position, and, because the word is one typing error away from
+//! a keyword that is allowed there, the hint `Did you mean GROUP?`. The parser takes some of these
+//! words for an alias (`FROM t WHER a > 1` fails at `a`), so the word before the position is tried
+//! too.
 
 use std::ops::Range;
 
 use datafusion::sql::sqlparser::parser::ParserError;
 use datafusion::sql::sqlparser::tokenizer::{Location, Token};
 
-use super::error::{SqlError, sqlstate};
+use super::error::{SqlError, lower_first, sqlstate};
 use super::script::Lexeme;
 use super::suggest::did_you_mean;
 
-/// The words that give a query its shape.
+/// The keywords of a query that a hint can suggest.
 const CLAUSES: &[&str] = &[
     "SELECT", "DISTINCT", "FROM", "WHERE", "GROUP", "HAVING", "ORDER", "LIMIT", "OFFSET", "UNION",
     "INTERVAL", "BETWEEN", "VALUES", "WHEN", "THEN", "ELSE", "CASE", "JOIN", "INNER", "EMIT",
 ];
 
-/// The error about `tokens`, a part of a statement; `behind` is what follows that part, and where.
+/// The error about `tokens`, a part of a statement; `behind` is the token after that part, which
+/// begins at `behind_at`.
 pub(super) fn explain(
     error: ParserError,
     tokens: &[Lexeme],
@@ -51,12 +53,12 @@ pub(super) fn explain(
         None => behind_at,
     };
     SqlError::syntax(sentence(message, behind))
-        .maybe_hint(slip(tokens, found))
+        .maybe_hint(misspelt_keyword(tokens, found))
         .at(position)
 }
 
-/// The hint about the word at the place, or the one before it.
-fn slip(tokens: &[Lexeme], found: Option<usize>) -> Option<String> {
+/// The hint about the word at the position, or the one before it.
+fn misspelt_keyword(tokens: &[Lexeme], found: Option<usize>) -> Option<String> {
     let found = found.unwrap_or(tokens.len());
     [Some(found), found.checked_sub(1)]
         .into_iter()
@@ -89,16 +91,6 @@ fn sentence(message: &str, behind: &str) -> String {
     lower_first(&message)
 }
 
-/// The text with a small first letter, unless it begins with a word in capitals.
-pub(super) fn lower_first(text: &str) -> String {
-    let mut chars = text.chars();
-    match (chars.next(), chars.clone().next()) {
-        (Some(first), Some(second)) if first.is_uppercase() && second.is_uppercase() => text.into(),
-        (Some(first), _) => first.to_lowercase().chain(chars).collect(),
-        (None, _) => String::new(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -115,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn a_place_becomes_the_bytes_of_its_token() {
+    fn a_location_becomes_the_bytes_of_its_token() {
         let sql = "SELECT 'é',\n  1 GRUOP BY 2";
         let error = explained(sql, "Expected: ), found: GRUOP at Line: 2, Column: 5");
         assert_eq!(error.message, "expected ), found GRUOP");
@@ -124,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn the_end_of_the_text_is_an_empty_place_behind_it() {
+    fn the_end_of_the_text_is_an_empty_range_after_it() {
         let error = explained("SELECT 1 +", "Expected: an expression, found: EOF");
         assert_eq!(
             error.message,
@@ -135,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn a_slip_that_became_an_alias_is_found_before_the_place() {
+    fn a_keyword_misspelt_into_an_alias_is_found_before_the_position() {
         let sql = "SELECT a FROM t WHER a > 1";
         let error = explained(
             sql,

@@ -1,28 +1,31 @@
-//! What is understood and not built, each refused by its name with what to do instead.
+//! Valid SQL that is not supported: each is refused by name, with a hint what to do instead.
 //!
-//! Two kinds: statements, and clauses of a query. The clauses matter more, for DataFusion's planner
-//! passes over some of them without a word (`TABLESAMPLE`, `GROUP BY ... WITH ROLLUP`,
-//! `FOR UPDATE`, `CONNECT BY`), and a clause that is passed over is a wrong answer. What the
-//! planner refuses by itself is left to it.
+//! These are statements, and clauses of a query. The clauses matter more: DataFusion's planner
+//! ignores some of them (`TABLESAMPLE`, `GROUP BY ... WITH ROLLUP`, `FOR UPDATE`, `CONNECT BY`), and
+//! an ignored clause is a wrong answer. What the planner refuses is not listed here.
 
 use std::ops::ControlFlow;
 
 use datafusion::sql::sqlparser::ast::{
-    Expr, Function, FunctionArguments, GroupByExpr, OrderBy, OrderByKind, Query, Select,
-    SelectFlavor, SetExpr, Spanned as _, TableFactor, Value, Visit, Visitor,
+    Expr, FunctionArguments, GroupByExpr, OrderBy, OrderByKind, Query, Select, SelectFlavor,
+    SetExpr, Spanned as _, TableFactor, Value, Visit, Visitor,
 };
 use datafusion::sql::sqlparser::tokenizer::{Span, Token};
 
-use super::cursor::Cursor;
-use super::error::{Result, SqlError};
+use super::error::{Result, SqlError, VisitFlow, visited};
 use super::statement::SqlQuery;
+use super::token_cursor::TokenCursor;
 
 const ROWS: &str = "Rows are pushed into a source and cannot be changed afterwards.";
-const TRANSACTIONS: &str = "Each statement stands for itself; a step is atomic by itself.";
-const SETTINGS: &str = "Options stand in the WITH list of the source, stream or sink they concern.";
-const SESSION: &str = "There is nothing here that it would act on.";
+const TRANSACTIONS: &str = "Each statement runs by itself; a step is atomic.";
+const SETTINGS: &str = "Set options in the WITH list of the source, stream or sink.";
+const SESSION: &str = "Headwater has nothing that it would act on.";
+const PERSISTENT: &str = "Everything created stays until it is dropped.";
+const INDEXED: &str = "State is kept by key; there is nothing to index.";
+const TABLES: &str = "CREATE SOURCE takes rows in, CREATE VIEW keeps a result.";
+const FILES: &str = "CREATE SOURCE and CREATE SINK with the file connector read and write files.";
 
-/// The first words of statements that are not built.
+/// The first words of statements that are not supported, each with its hint.
 const STATEMENTS: &[(&[&str], &str)] = &[
     (&["REFRESH"], "A view is current after each step."),
     (&["UPDATE"], ROWS),
@@ -31,14 +34,8 @@ const STATEMENTS: &[(&[&str], &str)] = &[
     (&["TRUNCATE"], ROWS),
     (&["REPLACE"], ROWS),
     (&["UPSERT"], ROWS),
-    (
-        &["COPY"],
-        "CREATE SOURCE and CREATE SINK with the file connector read and write files.",
-    ),
-    (
-        &["LOAD"],
-        "CREATE SOURCE with the file connector reads files.",
-    ),
+    (&["COPY"], FILES),
+    (&["LOAD"], FILES),
     (&["START", "TRANSACTION"], TRANSACTIONS),
     (&["BEGIN"], TRANSACTIONS),
     (&["COMMIT"], TRANSACTIONS),
@@ -70,37 +67,16 @@ const STATEMENTS: &[(&[&str], &str)] = &[
     (&["CLOSE"], SESSION),
 ];
 
-/// What others create.
+/// Objects of other databases that CREATE and DROP refuse, each with its hint.
 const CREATED: &[(&[&str], &str)] = &[
-    (
-        &["TABLE"],
-        "CREATE SOURCE takes rows in, CREATE VIEW keeps a result.",
-    ),
-    (
-        &["EXTERNAL", "TABLE"],
-        "CREATE SOURCE with the file connector reads files.",
-    ),
-    (
-        &["TEMPORARY"],
-        "Everything created stays until it is dropped.",
-    ),
-    (&["TEMP"], "Everything created stays until it is dropped."),
-    (
-        &["CONNECTOR"],
-        "A connector is registered by code; CREATE SOURCE and CREATE SINK use it.",
-    ),
-    (
-        &["CONNECTION"],
-        "Put the options into the WITH list of each source and sink.",
-    ),
-    (
-        &["INDEX"],
-        "State is kept by key; there is nothing to index.",
-    ),
-    (
-        &["UNIQUE", "INDEX"],
-        "State is kept by key; there is nothing to index.",
-    ),
+    (&["TABLE"], TABLES),
+    (&["EXTERNAL", "TABLE"], FILES),
+    (&["TEMPORARY"], PERSISTENT),
+    (&["TEMP"], PERSISTENT),
+    (&["CONNECTOR"], "Connectors are registered by code."),
+    (&["CONNECTION"], SETTINGS),
+    (&["INDEX"], INDEXED),
+    (&["UNIQUE", "INDEX"], INDEXED),
     (&["FUNCTION"], "Functions are registered by code."),
     (&["AGGREGATE"], "Functions are registered by code."),
     (&["SCHEMA"], "Names are flat."),
@@ -115,8 +91,8 @@ const CREATED: &[(&[&str], &str)] = &[
     (&["EXTENSION"], SESSION),
 ];
 
-/// The refusal of a statement that begins with a word of [`STATEMENTS`].
-pub(super) fn statement(cursor: &Cursor) -> Option<SqlError> {
+/// The error about a statement that begins with words of [`STATEMENTS`].
+pub(super) fn statement(cursor: &TokenCursor) -> Option<SqlError> {
     let (words, hint) = STATEMENTS.iter().find(|(words, _)| cursor.sees(words))?;
     Some(
         SqlError::not_built(words.join(" "))
@@ -125,18 +101,9 @@ pub(super) fn statement(cursor: &Cursor) -> Option<SqlError> {
     )
 }
 
-/// The refusal of `CREATE` of something that is not ours; the cursor stands behind `CREATE`, which
+/// The error about `CREATE` or `DROP` of an object of [`CREATED`]; the cursor is after this verb, which
 /// begins at byte `start`.
-pub(super) fn create(cursor: &Cursor, start: usize) -> Option<SqlError> {
-    other_kind("CREATE", cursor, start)
-}
-
-/// The refusal of `DROP` of something that is not ours.
-pub(super) fn drop(cursor: &Cursor, start: usize) -> Option<SqlError> {
-    other_kind("DROP", cursor, start)
-}
-
-fn other_kind(verb: &str, cursor: &Cursor, start: usize) -> Option<SqlError> {
+pub(super) fn object(verb: &str, cursor: &TokenCursor, start: usize) -> Option<SqlError> {
     let (words, hint) = CREATED.iter().find(|(words, _)| cursor.sees(words))?;
     let what = format!("{verb} {}", words.join(" "));
     Some(
@@ -146,19 +113,19 @@ fn other_kind(verb: &str, cursor: &Cursor, start: usize) -> Option<SqlError> {
     )
 }
 
-/// The refusal of an option of `EXPLAIN`; the cursor stands where it would be.
-pub(super) fn explain_option(cursor: &Cursor) -> Option<SqlError> {
+/// The error about an option of `EXPLAIN`; the cursor is after `EXPLAIN`.
+pub(super) fn explain_option(cursor: &TokenCursor) -> Option<SqlError> {
     let in_parentheses = cursor.peek() == Some(&Token::LParen)
         && ["ANALYZE", "VERBOSE", "FORMAT", "COSTS", "BUFFERS", "TIMING"]
             .iter()
             .any(|option| {
                 cursor
                     .peek_nth(1)
-                    .and_then(super::cursor::unquoted)
+                    .and_then(super::token_cursor::unquoted)
                     .is_some_and(|word| word.eq_ignore_ascii_case(option))
             });
     let words = ["ANALYZE", "VERBOSE", "FORMAT"];
-    // What is explained may be called like an option; then nothing follows.
+    // The name to be explained can be that of an option; then nothing follows.
     let alone = cursor.remaining() == 1;
     let option = words
         .iter()
@@ -171,123 +138,90 @@ pub(super) fn explain_option(cursor: &Cursor) -> Option<SqlError> {
     };
     what.map(|what| {
         SqlError::not_built(what)
-            .hint("Write EXPLAIN for the plan, EXPLAIN GUARANTEES for what is delivered how often.")
+            .hint("Write EXPLAIN for the plan, EXPLAIN GUARANTEES for the delivery guarantees.")
             .at(cursor.here())
     })
 }
 
-/// Refuses the clauses of a query that would be passed over.
+/// Refuses the clauses of a query that the planner would ignore.
 pub(super) fn clauses(query: &SqlQuery) -> Result<()> {
-    match query.ast.visit(&mut Clauses { query }) {
-        ControlFlow::Continue(()) => Ok(()),
-        ControlFlow::Break(error) => Err(*error),
-    }
+    visited(query.ast.visit(&mut Clauses { query }))
 }
 
 struct Clauses<'a> {
     query: &'a SqlQuery,
 }
 
-type Found = ControlFlow<Box<SqlError>>;
+/// A clause: whether the query has it, its name, and the hint what to do instead.
+type Clause<'a> = (bool, &'a str, &'a str);
 
 impl Clauses<'_> {
-    /// Refuses `what`, standing at `span`, if it is `there`.
-    fn refuse(&self, there: bool, what: &str, hint: &str, span: Span) -> Found {
-        if !there {
+    /// Refuses the first of these clauses that is present, at `span`.
+    fn refuse<const N: usize>(&self, span: Span, clauses: [Clause; N]) -> VisitFlow {
+        let Some((_, what, hint)) = clauses.into_iter().find(|(present, ..)| *present) else {
             return ControlFlow::Continue(());
-        }
-        let place = self
-            .query
-            .position(span)
-            .unwrap_or_else(|| self.query.span.clone());
-        ControlFlow::Break(Box::new(SqlError::not_built(what).hint(hint).at(place)))
+        };
+        let position = self.query.position(span);
+        let position = position.unwrap_or_else(|| self.query.span.clone());
+        ControlFlow::Break(Box::new(SqlError::not_built(what).hint(hint).at(position)))
     }
 }
+
+const REMOVE: &str = "Remove it.";
 
 impl Visitor for Clauses<'_> {
     type Break = Box<SqlError>;
 
-    fn pre_visit_query(&mut self, query: &Query) -> Found {
-        let at = query.body.span();
+    fn pre_visit_query(&mut self, query: &Query) -> VisitFlow {
         let writes = matches!(
             *query.body,
             SetExpr::Insert(_) | SetExpr::Update(_) | SetExpr::Delete(_) | SetExpr::Merge(_)
         );
-        self.refuse(writes, "a query that writes", ROWS, at)?;
         let locks = !query.locks.is_empty();
-        self.refuse(
-            locks,
-            "FOR UPDATE",
-            "Nothing is locked: a step is atomic.",
-            at,
-        )?;
-        self.refuse(
-            query.for_clause.is_some(),
-            "FOR XML, JSON and BROWSE",
-            LEAVE,
-            at,
-        )?;
-        self.refuse(query.settings.is_some(), "SETTINGS", SETTINGS, at)?;
-        self.refuse(
-            query.format_clause.is_some(),
-            "FORMAT",
-            "Give format to the sink.",
-            at,
-        )?;
-        self.refuse(query.fetch.is_some(), "FETCH", "Write LIMIT.", at)?;
-        self.refuse(
+        let (xml, format) = (query.for_clause.is_some(), query.format_clause.is_some());
+        let (pipes, fills) = (
             !query.pipe_operators.is_empty(),
-            "the pipe operator |>",
-            PIPES,
-            at,
-        )?;
-        self.refuse(fills(query.order_by.as_ref()), "WITH FILL", LEAVE, at)
+            fills(query.order_by.as_ref()),
+        );
+        let without_pipes = "Write it as SELECT ... FROM ... WHERE ....";
+        let clauses = [
+            (writes, "a query that writes", ROWS),
+            (locks, "FOR UPDATE", "Nothing is locked: a step is atomic."),
+            (xml, "FOR XML, JSON and BROWSE", REMOVE),
+            (query.settings.is_some(), "SETTINGS", SETTINGS),
+            (format, "FORMAT", "Give format to the sink."),
+            (query.fetch.is_some(), "FETCH", "Write LIMIT."),
+            (pipes, "the pipe operator |>", without_pipes),
+            (fills, "WITH FILL", REMOVE),
+        ];
+        self.refuse(query.body.span(), clauses)
     }
 
-    fn pre_visit_select(&mut self, select: &Select) -> Found {
-        let at = select.select_token.0.span;
+    fn pre_visit_select(&mut self, select: &Select) -> VisitFlow {
         let into = "Write CREATE STREAM or CREATE VIEW name AS SELECT ....";
-        self.refuse(select.into.is_some(), "SELECT ... INTO", into, at)?;
         let bare_from = select.flavor == SelectFlavor::FromFirstNoSelect;
-        self.refuse(
-            bare_from,
-            "FROM without SELECT",
-            "Write SELECT * FROM ....",
-            at,
-        )?;
-        self.refuse(select.prewhere.is_some(), "PREWHERE", "Write WHERE.", at)?;
-        self.refuse(!select.connect_by.is_empty(), "CONNECT BY", LEAVE, at)?;
-        self.refuse(!select.distribute_by.is_empty(), "DISTRIBUTE BY", LEAVE, at)?;
-        self.refuse(
-            select.value_table_mode.is_some(),
-            "SELECT AS STRUCT or VALUE",
-            LEAVE,
-            at,
-        )?;
-        self.refuse(
-            select.exclude.is_some(),
-            "EXCLUDE behind the list",
-            EXCLUDE,
-            at,
-        )?;
-        self.refuse(
-            select.select_modifiers.is_some(),
-            "a modifier of SELECT",
-            LEAVE,
-            at,
-        )?;
+        let (connects, distributes) = (&select.connect_by, &select.distribute_by);
+        let as_value = select.value_table_mode.is_some();
+        let (excludes, exclude) = (select.exclude.is_some(), "Write SELECT * EXCLUDE (...).");
+        let modified = select.select_modifiers.is_some();
         let (GroupByExpr::All(modifiers) | GroupByExpr::Expressions(_, modifiers)) =
             &select.group_by;
         let rollup = "Write GROUP BY ROLLUP (...), CUBE (...) or GROUPING SETS (...).";
-        self.refuse(
-            !modifiers.is_empty(),
-            "WITH ROLLUP, CUBE or TOTALS",
-            rollup,
-            at,
-        )
+        let clauses = [
+            (select.into.is_some(), "SELECT ... INTO", into),
+            (bare_from, "FROM without SELECT", "Write SELECT * FROM ...."),
+            (select.prewhere.is_some(), "PREWHERE", "Write WHERE."),
+            (!connects.is_empty(), "CONNECT BY", REMOVE),
+            (!distributes.is_empty(), "DISTRIBUTE BY", REMOVE),
+            (as_value, "SELECT AS STRUCT or VALUE", REMOVE),
+            (excludes, "EXCLUDE after the list", exclude),
+            (modified, "a modifier of SELECT", REMOVE),
+            (!modifiers.is_empty(), "WITH ROLLUP, CUBE or TOTALS", rollup),
+        ];
+        self.refuse(select.select_token.0.span, clauses)
     }
 
-    fn pre_visit_table_factor(&mut self, factor: &TableFactor) -> Found {
+    fn pre_visit_table_factor(&mut self, factor: &TableFactor) -> VisitFlow {
         let at = factor.span();
         match factor {
             TableFactor::Table {
@@ -302,64 +236,48 @@ impl Visitor for Clauses<'_> {
                 ..
             } => {
                 let sampled = "Filter with a hash or a random number in WHERE.";
-                self.refuse(sample.is_some(), "TABLESAMPLE", sampled, at)?;
-                self.refuse(version.is_some(), "a version of a table", LEAVE, at)?;
-                self.refuse(*with_ordinality, "WITH ORDINALITY", LEAVE, at)?;
-                self.refuse(!partitions.is_empty(), "PARTITION of a table", LEAVE, at)?;
-                self.refuse(json_path.is_some(), "a path behind a table", LEAVE, at)?;
                 let hints = !with_hints.is_empty() || !index_hints.is_empty();
-                self.refuse(hints, "a hint of a table", LEAVE, at)?;
                 let settings = args.as_ref().is_some_and(|args| args.settings.is_some());
-                self.refuse(settings, "SETTINGS of a table", LEAVE, at)
+                let clauses = [
+                    (sample.is_some(), "TABLESAMPLE", sampled),
+                    (version.is_some(), "a version of a table", REMOVE),
+                    (*with_ordinality, "WITH ORDINALITY", REMOVE),
+                    (!partitions.is_empty(), "PARTITION of a table", REMOVE),
+                    (json_path.is_some(), "a path after a table", REMOVE),
+                    (hints, "a hint of a table", REMOVE),
+                    (settings, "SETTINGS of a table", REMOVE),
+                ];
+                self.refuse(at, clauses)
             }
             TableFactor::Derived { sample, .. } => {
-                self.refuse(sample.is_some(), "TABLESAMPLE", LEAVE, at)
+                self.refuse(at, [(sample.is_some(), "TABLESAMPLE", REMOVE)])
             }
             TableFactor::Function {
                 with_ordinality, ..
-            } => self.refuse(*with_ordinality, "WITH ORDINALITY", LEAVE, at),
+            } => self.refuse(at, [(*with_ordinality, "WITH ORDINALITY", REMOVE)]),
             _ => ControlFlow::Continue(()),
         }
     }
 
-    fn pre_visit_expr(&mut self, expr: &Expr) -> Found {
+    fn pre_visit_expr(&mut self, expr: &Expr) -> VisitFlow {
         match expr {
-            Expr::Function(function) => self.function(function),
+            Expr::Function(function) => {
+                let parameters = !matches!(function.parameters, FunctionArguments::None);
+                let query = matches!(function.args, FunctionArguments::Subquery(_));
+                let own = "Put it in parentheses of its own.";
+                let clauses = [
+                    (parameters, "a second list of arguments", "Write one list."),
+                    (query, "a query for arguments", own),
+                ];
+                self.refuse(function.name.span(), clauses)
+            }
             Expr::Value(value) => {
                 let parameter = matches!(value.value, Value::Placeholder(_));
-                self.refuse(
-                    parameter,
-                    "a parameter",
-                    "Write the value itself.",
-                    value.span,
-                )
+                let clause = (parameter, "a parameter", "Write the value itself.");
+                self.refuse(value.span, [clause])
             }
             _ => ControlFlow::Continue(()),
         }
-    }
-}
-
-const LEAVE: &str = "Leave it away.";
-const EXCLUDE: &str = "Write SELECT * EXCLUDE (...).";
-const PIPES: &str = "Write it as SELECT ... FROM ... WHERE ....";
-
-impl Clauses<'_> {
-    fn function(&self, function: &Function) -> Found {
-        let at = function.name.span();
-        let parameters = !matches!(function.parameters, FunctionArguments::None);
-        self.refuse(
-            parameters,
-            "a second list of arguments",
-            "Write one list.",
-            at,
-        )?;
-        let query = matches!(function.args, FunctionArguments::Subquery(_));
-        self.refuse(
-            query,
-            "a query for arguments",
-            "Put it in parentheses of its own.",
-            at,
-        )
     }
 }
 

@@ -1,32 +1,31 @@
-//! A script as tokens: read once, cut at its semicolons, measured before it is parsed.
+//! A script as tokens: read once, split at its semicolons, measured before it is parsed.
 //!
 //! `sqlparser` gives every token a line and a column; here each also gets its bytes, so that an
 //! error can point into the text and a query can be cut out of it. White space and comments are
 //! dropped.
 //!
-//! Measuring is what keeps deep text from exhausting the stack. A parser that descends once per
+//! [`measure`] keeps deep text from exhausting the stack. A parser that descends once per
 //! parenthesis, and a tree that is as deep as a chain `a + b + c + ...` is long, both overflow on a
-//! text of a few kilobytes. So [`Lexemes::measure`] bounds the nesting by [`NESTING_MAX`] and the
-//! depth of the operator tree by [`DEPTH_MAX`] from the tokens alone, before a tree exists.
+//! text of a few kilobytes. So it bounds the nesting by [`NESTING_MAX`] and the depth of the
+//! operator tree by [`DEPTH_MAX`] from the tokens alone, before a tree exists.
 
 use std::ops::Range;
 
 use datafusion::sql::sqlparser::tokenizer::{Location, Span, Token, TokenWithSpan, Tokenizer};
 
-use super::dialect::Limited;
-use super::error::{Result, SqlError, sqlstate};
-use super::parser_error::lower_first;
+use super::dialect::LimitedDialect;
+use super::error::{Result, SqlError, lower_first, sqlstate};
 
-/// How deep parentheses, brackets and angle brackets may nest.
+/// Maximum nesting of parentheses, brackets and angle brackets, levels.
 pub(super) const NESTING_MAX: usize = 32;
 
-/// How deep a tree of operators may be.
+/// Maximum depth of a tree of operators, levels.
 pub(super) const DEPTH_MAX: usize = 128;
 
-/// How many common table expressions a statement may have: each may read the one before.
+/// Maximum number of common table expressions in a statement: each can read the one before.
 pub(super) const CTES_MAX: usize = 128;
 
-/// A token with its place in the script.
+/// A token with its position in the script.
 #[derive(Debug, Clone)]
 pub(super) struct Lexeme {
     /// The token with its line and column.
@@ -37,10 +36,10 @@ pub(super) struct Lexeme {
 
 /// The tokens of a whole script, without white space and comments.
 pub(super) fn lex(script: &str) -> Result<Vec<Lexeme>> {
-    let tokens = Tokenizer::new(&Limited::for_tokens(0), script)
+    let tokens = Tokenizer::new(&LimitedDialect::for_tokens(0), script)
         .tokenize_with_location()
         .map_err(|error| {
-            let start = Walk::new(script, 0, FIRST).seek(error.location);
+            let start = LocationReader::new(script, 0, FIRST).seek(error.location);
             let end = script[start..]
                 .chars()
                 .next()
@@ -48,10 +47,10 @@ pub(super) fn lex(script: &str) -> Result<Vec<Lexeme>> {
             let message = lower_first(&error.message);
             SqlError::syntax(message).at(start..end)
         })?;
-    let mut walk = Walk::new(script, 0, FIRST);
+    let mut reader = LocationReader::new(script, 0, FIRST);
     let lexemes = tokens.into_iter().map(|token| {
-        let start = walk.seek(token.span.start);
-        let end = walk.seek(token.span.end);
+        let start = reader.seek(token.span.start);
+        let end = reader.seek(token.span.end);
         Lexeme {
             token,
             range: start..end,
@@ -71,18 +70,18 @@ pub(super) fn statements(lexemes: &[Lexeme]) -> impl Iterator<Item = &[Lexeme]> 
 
 /// Refuses a statement that is nested or chained deeper than the stack allows.
 pub(super) fn measure(statement: &[Lexeme]) -> Result<()> {
-    let (mut shape, mut ctes) = (Shape::default(), 0);
+    let (mut depth, mut ctes) = (TreeDepth::default(), 0);
     for (index, lexeme) in statement.iter().enumerate() {
         let before = index
             .checked_sub(1)
             .map(|index| &statement[index].token.token);
-        shape.token(&lexeme.token.token, before);
+        depth.token(&lexeme.token.token, before);
         let opens = lexeme.token.token == Token::LParen;
         ctes += usize::from(opens && before.is_some_and(is_as));
-        let (what, found, limit) = if shape.nesting() > NESTING_MAX {
-            ("parentheses nested", shape.nesting(), NESTING_MAX)
-        } else if shape.depth() > DEPTH_MAX {
-            ("operators chained", shape.depth(), DEPTH_MAX)
+        let (what, found, limit) = if depth.nesting() > NESTING_MAX {
+            ("parentheses nested", depth.nesting(), NESTING_MAX)
+        } else if depth.operators() > DEPTH_MAX {
+            ("operators chained", depth.operators(), DEPTH_MAX)
         } else if ctes > CTES_MAX {
             ("common table expressions chained", ctes, CTES_MAX)
         } else {
@@ -96,10 +95,10 @@ pub(super) fn measure(statement: &[Lexeme]) -> Result<()> {
     Ok(())
 }
 
-/// The depth of the tree that the tokens so far will make, never below the true one.
+/// The depth of the tree that the tokens so far will make; never less than the true depth.
 #[derive(Default)]
-struct Shape {
-    /// Outer levels first; the innermost open one is `level`.
+struct TreeDepth {
+    /// The open levels around `level`, outermost first.
     open: Vec<Level>,
     level: Level,
     /// Open `ARRAY<` and `STRUCT<`, which nest without parentheses.
@@ -110,7 +109,8 @@ struct Shape {
 
 #[derive(Default)]
 struct Level {
-    /// The longest chain of `AND` and `OR` in an expression that has ended, with what hangs on it.
+    /// The longest chain of `AND` and `OR` in an expression that has ended, with the operators
+    /// below it.
     ended: usize,
     /// `AND` and `OR` in the expression being read.
     logic: usize,
@@ -141,12 +141,12 @@ impl Level {
     }
 }
 
-impl Shape {
+impl TreeDepth {
     fn nesting(&self) -> usize {
         self.open.len() + self.angles + self.prefixes
     }
 
-    fn depth(&self) -> usize {
+    fn operators(&self) -> usize {
         self.level.total()
     }
 
@@ -235,34 +235,48 @@ fn is_operand(token: &Token) -> bool {
     )
 }
 
-/// The first place of a script.
+/// The location of the first character of a script.
 pub(super) const FIRST: Location = Location { line: 1, column: 1 };
 
-/// The bytes of a script that `span` covers, given a part of it that begins at byte `start` and at
-/// `origin`; none for the empty span.
-pub(super) fn locate(
-    text: &str,
+/// The text of a query and its position in the script: turns spans of the tree into bytes.
+#[derive(Clone, Copy)]
+pub(super) struct QueryText<'a> {
+    text: &'a str,
+    /// The byte of the script at which the text begins.
     start: usize,
+    /// Line and column of the script at which the text begins.
     origin: Location,
-    span: Span,
-) -> Option<Range<usize>> {
-    if span.start.line == 0 {
-        return None;
-    }
-    let mut walk = Walk::new(text, start, origin);
-    let from = walk.seek(span.start);
-    Some(from..walk.seek(span.end))
 }
 
-/// Walks forward through a text, counting lines and columns as `sqlparser` does: both from 1, a
-/// column for each character, a line for each `\n`.
-struct Walk<'a> {
+impl<'a> QueryText<'a> {
+    pub fn new(text: &'a str, start: usize, origin: Location) -> Self {
+        Self {
+            text,
+            start,
+            origin,
+        }
+    }
+
+    /// The bytes of the script that `span` covers; `None` for the empty span.
+    pub fn position(&self, span: Span) -> Option<Range<usize>> {
+        if span.start.line == 0 {
+            return None;
+        }
+        let mut reader = LocationReader::new(self.text, self.start, self.origin);
+        let from = reader.seek(span.start);
+        Some(from..reader.seek(span.end))
+    }
+}
+
+/// Reads a text forward, counting lines and columns as `sqlparser` does: both from 1, a column for
+/// each character, a line for each `\n`.
+struct LocationReader<'a> {
     rest: std::str::Chars<'a>,
     byte: usize,
     at: Location,
 }
 
-impl<'a> Walk<'a> {
+impl<'a> LocationReader<'a> {
     fn new(text: &'a str, byte: usize, at: Location) -> Self {
         Self {
             rest: text.chars(),
@@ -271,7 +285,7 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// The byte at which `location` begins; where the walk stands when that lies behind it.
+    /// The byte at which `location` begins, or the current byte if the reader is past it.
     fn seek(&mut self, location: Location) -> usize {
         while (self.at.line, self.at.column) < (location.line, location.column) {
             let Some(c) = self.rest.next() else { break };

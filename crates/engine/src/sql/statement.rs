@@ -1,4 +1,4 @@
-//! The statements, as read: our own tree for what is ours, `sqlparser`'s for queries.
+//! The syntax tree of the statements: our own types, with `sqlparser`'s tree for queries.
 //!
 //! ```text
 //!   script -> Vec<Spanned<Statement>>
@@ -6,8 +6,9 @@
 //!               CreateStream { query: SqlQuery { ast, text } }   the query is sqlparser's
 //! ```
 //!
-//! Every name, option and query knows its place in the script, in bytes. Nothing here has been
-//! looked up: whether a name exists, an option is known or a query can run is for those who plan.
+//! Every name, option and query has its position in the script, in bytes. Nothing here has been
+//! looked up: whether a name exists, an option is known or a query can run is checked when the
+//! statement is executed.
 
 use std::ops::Range;
 use std::time::Duration;
@@ -16,14 +17,14 @@ use arrow::datatypes::DataType;
 use datafusion::sql::sqlparser::ast::Query;
 use datafusion::sql::sqlparser::tokenizer::{Location, Span};
 
-use super::script::locate;
+use super::script::QueryText;
 
-/// Something together with its place in the script, in bytes.
+/// A node of the syntax tree with its position in the script.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Spanned<T> {
-    /// The thing.
+    /// The node, e.g. a [`Statement`].
     pub node: T,
-    /// From its first byte to behind its last, without the semicolon.
+    /// Its bytes in the script, without the semicolon.
     pub span: Range<usize>,
 }
 
@@ -32,10 +33,21 @@ pub struct Spanned<T> {
 pub struct Name {
     /// The name without quotes.
     pub value: String,
-    /// Whether it stood in quotes, so that only the exact spelling is meant.
+    /// Whether it is in double quotes, so that only the exact spelling matches.
     pub quoted: bool,
-    /// Its place in the script, in bytes.
+    /// Its position in the script, in bytes.
     pub span: Range<usize>,
+}
+
+impl Name {
+    /// A name of exactly this spelling that is in no script.
+    pub fn exact(name: &str) -> Self {
+        Self {
+            value: name.to_owned(),
+            quoted: true,
+            span: 0..0,
+        }
+    }
 }
 
 impl std::fmt::Display for Name {
@@ -51,7 +63,7 @@ pub struct SqlQuery {
     pub ast: Box<Query>,
     /// The text as written.
     pub text: String,
-    /// Where the text stands in the script, in bytes.
+    /// The position of the text in the script, in bytes.
     pub span: Range<usize>,
     /// Line and column, both from 1, of the first character in the script.
     pub origin: Location,
@@ -61,74 +73,80 @@ impl SqlQuery {
     /// The bytes of the script that a span of the tree (or of a plan made from it) covers; none
     /// for the empty span.
     pub fn position(&self, span: Span) -> Option<Range<usize>> {
-        locate(&self.text, self.span.start, self.origin, span)
+        QueryText::new(&self.text, self.span.start, self.origin).position(span)
+    }
+
+    /// The tree to be rewritten, and the text that turns its spans into bytes meanwhile.
+    pub(super) fn tree_and_text(&mut self) -> (&mut Query, QueryText<'_>) {
+        let text = QueryText::new(&self.text, self.span.start, self.origin);
+        (&mut self.ast, text)
     }
 }
 
-/// One statement.
+/// A statement of a script, before any name in it is looked up.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Statement {
     /// `CREATE SOURCE`, or `@source(...) CREATE STREAM`.
     CreateSource(CreateSource),
     /// `CREATE STREAM name AS query`.
     CreateStream(CreateStream),
-    /// `CREATE STREAM name` without a query: a named set of sources.
-    CreateSet(CreateSet),
-    /// `START STREAM name` and its like.
+    /// `CREATE STREAM name` without a query: a source group.
+    CreateSourceGroup(CreateSourceGroup),
+    /// `START STREAM name`, `PAUSE`, `RESUME` or `STOP`.
     Lifecycle {
-        /// What happens to it.
+        /// The change of the stream's status.
         action: StreamAction,
-        /// The stream, or a view.
+        /// The name of the stream or view.
         stream: Name,
     },
-    /// `START SINK name`: tries one that has failed again.
+    /// `START SINK name`: starts a failed sink again.
     StartSink(Name),
     /// `ATTACH SOURCE` and `DETACH SOURCE`.
     Attach(Attach),
-    /// REPLAY SOURCE ... INTO STREAM ...
-    Replay(Replay),
+    /// `REPLAY SOURCE name ... INTO STREAM name`.
+    Replay(ReplaySource),
     /// `ALTER SOURCE name SET (...)`.
     AlterSource(AlterSource),
-    /// `REPROCESS name__bad`: the name of the bad rows.
+    /// `REPROCESS name__bad`: decodes the undecodable rows of a source again.
     Reprocess(Name),
     /// `CREATE VIEW name AS query`.
     CreateView(CreateView),
     /// `CREATE SINK`, or `@sink(...) CREATE STREAM`.
     CreateSink(CreateSink),
-    /// `INSERT INTO name query`: feeds a sink that was declared with its columns.
+    /// `INSERT INTO name query`: connects a query to a sink that was declared with its columns.
     InsertInto {
-        /// The sink.
+        /// The name of the sink.
         target: Name,
-        /// Its columns in the order of the query's, when they are listed.
+        /// Its columns in the order of the query's columns; empty when they are not listed.
         columns: Vec<Name>,
-        /// What feeds it.
+        /// The query whose rows the sink takes.
         query: SqlQuery,
     },
     /// A query that ends: `SELECT`, `WITH` or `VALUES`.
     Query(SqlQuery),
-    /// `SUBSCRIBE TO name`.
+    /// `SUBSCRIBE TO name`: the rows of a stream, view or source as they arrive.
     Subscribe(Name),
-    /// `SHOW SOURCES` and its like.
+    /// `SHOW SOURCES`, `STREAMS`, `VIEWS`, `SINKS` or `CONNECTORS`.
     Show(Shown),
-    /// `DESCRIBE name`.
+    /// `DESCRIBE name`: the columns of a source, stream, view or sink.
     Describe(Name),
-    /// `EXPLAIN`, of a plan or of guarantees.
+    /// `EXPLAIN` of a plan, or `EXPLAIN GUARANTEES`.
     Explain(Explain),
-    /// `DROP SOURCE|STREAM|VIEW|SINK`.
+    /// `DROP SOURCE`, `STREAM`, `VIEW` or `SINK`.
     Drop(Drop),
 }
 
 /// `CREATE SOURCE [IF NOT EXISTS] name [(columns, WATERMARK ...)] [WITH (...)]`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct CreateSource {
-    /// The source's name.
+    /// The name of the new source.
     pub name: Name,
-    /// Whether an existing source of this name is left as it is.
+    /// Whether the statement does nothing when a source of this name exists.
     pub if_not_exists: bool,
-    /// The columns in order; empty when the connector is to say them.
-    pub columns: Vec<Column>,
-    /// Which column is event time.
-    pub watermark: Option<Watermark>,
+    /// The columns in order; empty when the connector defines them.
+    pub columns: Vec<ColumnDefinition>,
+    /// The event time column and the delay of its watermark.
+    pub watermark: Option<WatermarkClause>,
     /// The options; of an annotation, those of `@source` with `connector` and `format` among them.
     pub options: Vec<OptionEntry>,
 }
@@ -136,101 +154,101 @@ pub struct CreateSource {
 /// `ALTER SOURCE name SET (option = value, ...)`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct AlterSource {
-    /// The source.
+    /// The name of the source.
     pub source: Name,
-    /// The options that it is to have now; at least one, none twice.
+    /// The options with their new values; at least one, none twice.
     pub options: Vec<OptionEntry>,
 }
 
 /// A column of a source or a declared sink.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Column {
+pub struct ColumnDefinition {
     /// The name, unique among the columns in its exact case.
     pub name: Name,
-    /// The Arrow type.
+    /// The Arrow type of the SQL type.
     pub data_type: DataType,
-    /// Whether NULL may stand in it; false after `NOT NULL`.
+    /// Whether it can hold NULL; false after `NOT NULL`.
     pub nullable: bool,
 }
 
 /// `WATERMARK FOR column AS column [- INTERVAL '...']`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Watermark {
-    /// The event time; always one of the declared columns, in its declared spelling.
+pub struct WatermarkClause {
+    /// The event time column: one of the declared columns, in its declared spelling.
     pub column: Name,
-    /// How far rows may come out of order; whole microseconds, zero when rows come in order.
+    /// Maximum delay of out-of-order rows, in whole microseconds; zero when rows arrive in order.
     pub delay: Duration,
 }
 
 /// `CREATE STREAM [IF NOT EXISTS] name [WITH (...)] AS query [EMIT ON ...]`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct CreateStream {
-    /// The stream's name.
+    /// The name of the new stream.
     pub name: Name,
-    /// Whether an existing stream of this name is left as it is.
+    /// Whether the statement does nothing when a stream of this name exists.
     pub if_not_exists: bool,
     /// The options, e.g. `start`.
     pub options: Vec<OptionEntry>,
-    /// What it computes.
+    /// The continuous query that it runs.
     pub query: SqlQuery,
-    /// When it emits, if that was said.
+    /// The `EMIT ON` clause, if there is one.
     pub emit: Option<Emit>,
 }
 
-/// `CREATE STREAM [IF NOT EXISTS] name [(columns)] [WITH (...)]`: the rows of the sources that are
-/// attached to it.
+/// `CREATE STREAM [IF NOT EXISTS] name [(columns)] [WITH (...)]`: a stream of the rows of the
+/// sources that are attached to it.
 #[derive(Debug, Clone, PartialEq)]
-pub struct CreateSet {
-    /// The stream's name.
+pub struct CreateSourceGroup {
+    /// The name of the new stream.
     pub name: Name,
-    /// Whether an existing stream of this name is left as it is.
+    /// Whether the statement does nothing when a stream of this name exists.
     pub if_not_exists: bool,
-    /// The columns in order; empty when the first source attached is to say them.
-    pub columns: Vec<Column>,
-    /// Which column is event time; without a delay, which is for the sources to say.
-    pub watermark: Option<Watermark>,
-    /// The options: `description`.
+    /// The columns in order; empty when the first attached source defines them.
+    pub columns: Vec<ColumnDefinition>,
+    /// The event time column, without a delay, which each source sets for itself.
+    pub watermark: Option<WatermarkClause>,
+    /// The options; `description` is the only one.
     pub options: Vec<OptionEntry>,
 }
 
-/// What can happen to a stream.
+/// A change of a stream's status.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StreamAction {
-    /// `START STREAM`.
+    /// Starts or resumes it, and starts its failed sources again.
     Start,
-    /// `PAUSE STREAM`.
+    /// Pauses it; its state is kept.
     Pause,
-    /// `RESUME STREAM`.
+    /// Continues it after a pause.
     Resume,
-    /// `STOP STREAM`.
+    /// Stops it and drops its state.
     Stop,
 }
 
 /// `ATTACH SOURCE source TO STREAM stream`, or `DETACH SOURCE source FROM STREAM stream`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Attach {
-    /// The source.
+    /// The name of the source.
     pub source: Name,
-    /// The stream.
+    /// The name of the source group.
     pub stream: Name,
-    /// Whether it is attached rather than detached.
+    /// True for `ATTACH`, false for `DETACH`.
     pub attach: bool,
 }
 
 /// `CREATE [MATERIALIZED] VIEW [IF NOT EXISTS] name [WITH (...)] AS query`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct CreateView {
-    /// The view's name.
+    /// The name of the new view.
     pub name: Name,
-    /// Whether an existing view of this name is left as it is.
+    /// Whether the statement does nothing when a view of this name exists.
     pub if_not_exists: bool,
     /// The options, e.g. `start`.
     pub options: Vec<OptionEntry>,
-    /// What it keeps.
+    /// The query whose result it keeps.
     pub query: SqlQuery,
 }
 
-/// When a windowed stream emits.
+/// When a windowed stream emits a result.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Emit {
     /// `EMIT ON UPDATE`: a changed result after each step.
@@ -242,11 +260,11 @@ pub enum Emit {
 /// `CREATE SINK [IF NOT EXISTS] name FROM input WITH (...)`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct CreateSink {
-    /// The sink's name.
+    /// The name of the new sink.
     pub name: Name,
-    /// Whether an existing sink of this name is left as it is.
+    /// Whether the statement does nothing when a sink of this name exists.
     pub if_not_exists: bool,
-    /// What goes into it.
+    /// Where its rows come from.
     pub input: SinkInput,
     /// The options; of an annotation, those of `@sink` with `connector` and `format` among them.
     pub options: Vec<OptionEntry>,
@@ -255,72 +273,72 @@ pub struct CreateSink {
 /// Where a sink's rows come from.
 #[derive(Debug, Clone, PartialEq)]
 pub enum SinkInput {
-    /// A stream, view or source.
+    /// From a stream, view or source.
     Named(Name),
-    /// A query of its own.
+    /// From a query in parentheses.
     Query(SqlQuery),
-    /// These columns, fed by `INSERT INTO`.
-    Declared(Vec<Column>),
+    /// From `INSERT INTO`, which casts to these columns.
+    Declared(Vec<ColumnDefinition>),
 }
 
-/// What `SHOW` shows.
+/// What a `SHOW` statement lists.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Shown {
-    /// `SHOW SOURCES`.
+    /// The sources of the database.
     Sources,
-    /// `SHOW STREAMS`.
+    /// The streams of the database.
     Streams,
-    /// `SHOW VIEWS`.
+    /// The views of the database.
     Views,
-    /// `SHOW SINKS`.
+    /// The sinks of the database.
     Sinks,
-    /// `SHOW CONNECTORS`.
+    /// The connectors that are registered.
     Connectors,
 }
 
-/// `EXPLAIN [GUARANTEES] target`.
+/// `EXPLAIN [GUARANTEES]` of a query, a name or a statement.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Explain {
     /// Whether delivery guarantees are asked for rather than the plan.
     pub guarantees: bool,
-    /// Of what.
+    /// The query, name or statement after `EXPLAIN`.
     pub target: ExplainTarget,
 }
 
-/// What is explained.
+/// What an `EXPLAIN` statement explains.
 #[derive(Debug, Clone, PartialEq)]
 pub enum ExplainTarget {
-    /// Something that exists.
+    /// An existing source, stream, view or sink.
     Name(Name),
-    /// A query.
+    /// A query, as if it were a stream.
     Query(SqlQuery),
-    /// A statement that would create something.
+    /// A `CREATE` or `INSERT INTO` statement.
     Statement(Box<Statement>),
 }
 
 /// `DROP kind [IF EXISTS] name [CASCADE]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Drop {
-    /// What kind of thing.
+    /// The kind of the relation or sink.
     pub kind: Kind,
-    /// Which.
+    /// The name of what is dropped.
     pub name: Name,
-    /// Whether it is no error that it is not there.
+    /// Whether the statement does nothing when it does not exist.
     pub if_exists: bool,
-    /// Whether what depends on it goes too.
+    /// Whether everything that depends on it is dropped too.
     pub cascade: bool,
 }
 
-/// The kinds of things that statements create.
+/// The kinds of objects that statements create.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// Brings rows in.
+    /// Takes rows from a connector or a program.
     Source,
-    /// A continuous query.
+    /// Emits the result of a continuous query.
     Stream,
-    /// A kept result.
+    /// Keeps the result of a continuous query.
     View,
-    /// Takes rows out.
+    /// Writes rows to an external system.
     Sink,
 }
 
@@ -340,11 +358,11 @@ impl std::fmt::Display for Kind {
 pub struct OptionEntry {
     /// The key as written, without quotes: `websocket.headers.X-Key`.
     pub key: String,
-    /// Where the key stands, in bytes of the script.
+    /// The position of the key, in bytes of the script.
     pub key_span: Range<usize>,
-    /// The value.
+    /// The value, not yet checked against the option's type.
     pub value: OptionValue,
-    /// Where the value stands, in bytes of the script.
+    /// The position of the value, in bytes of the script.
     pub value_span: Range<usize>,
 }
 
@@ -355,7 +373,7 @@ pub enum OptionValue {
     String(String),
     /// Digits as written, with sign, point and exponent: `-1`, `1.5`, `1e6`.
     Number(String),
-    /// `TRUE` or `FALSE`.
+    /// `TRUE` or `FALSE` without quotes.
     Bool(bool),
 }
 
@@ -382,26 +400,26 @@ impl std::fmt::Display for OptionValue {
     }
 }
 
-/// REPLAY SOURCE: the past of a source through the query of a stream.
+/// `REPLAY SOURCE`: runs logged rows of a source through the query of a stream again.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Replay {
-    /// The source.
+pub struct ReplaySource {
+    /// The name of the source.
     pub source: Name,
-    /// The first event time.
-    pub from: Option<Instant>,
-    /// The first event time after it.
-    pub to: Option<Instant>,
-    /// How many times faster than it happened; as fast as it goes without it.
+    /// The first event time to replay; `None` for the beginning of the log.
+    pub from: Option<TimeLiteral>,
+    /// The first event time that is not replayed; `None` for the end of the log.
+    pub to: Option<TimeLiteral>,
+    /// The speed as a multiple of event time; `None` for as fast as possible.
     pub speed: Option<f64>,
-    /// The stream whose query is run.
+    /// The name of the stream whose query is run.
     pub stream: Name,
 }
 
-/// A time, as it was written.
+/// A time in quotes, as it was written.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Instant {
+pub struct TimeLiteral {
     /// The text between the quotes.
     pub text: String,
-    /// Where it stands.
-    pub span: std::ops::Range<usize>,
+    /// Its position in the script, in bytes.
+    pub span: Range<usize>,
 }

@@ -1,16 +1,16 @@
-//! "Did you mean": the nearest of the words that could have stood here.
+//! "Did you mean": the nearest of the words that are allowed at a position.
 //!
 //! Nearness is the Damerau-Levenshtein distance without regard to case: a swapped, missing, extra
-//! or wrong letter each count one. How much is forgiven grows with the length of the word, so that
+//! or wrong letter each count one. The accepted distance grows with the length of the word, so that
 //! `TOP` is not taken for `HOP`, but `CRAETE` is for `CREATE`.
 
-/// The candidate that `word` was probably meant to be, if one is near and is not `word` itself.
+/// The nearest candidate, if one is near and is not `word` itself.
 pub(crate) fn nearest<'a>(word: &str, candidates: &[&'a str]) -> Option<&'a str> {
     if word.len() > 64 {
         return None;
     }
     let upper = word.to_uppercase();
-    let forgiven = match upper.chars().count() {
+    let distance_max = match upper.chars().count() {
         0..=2 => return None,
         3..=5 => 1,
         _ => 2,
@@ -18,12 +18,12 @@ pub(crate) fn nearest<'a>(word: &str, candidates: &[&'a str]) -> Option<&'a str>
     candidates
         .iter()
         .map(|&candidate| (distance(&upper, candidate), candidate))
-        .filter(|&(distance, _)| distance <= forgiven && distance > 0)
+        .filter(|&(distance, _)| distance <= distance_max && distance > 0)
         .min_by_key(|&(distance, _)| distance)
         .map(|(_, candidate)| candidate)
 }
 
-/// The hint for `word`, a sentence, if a candidate is near.
+/// The hint for `word` if a candidate is near.
 pub(crate) fn did_you_mean(word: &str, candidates: &[&str]) -> Option<String> {
     nearest(word, candidates).map(|candidate| format!("Did you mean {candidate}?"))
 }
@@ -39,7 +39,7 @@ mod tests {
     const WORDS: &[&str] = &["CREATE", "SELECT", "HOP", "TUMBLE", "SOURCE"];
 
     #[test]
-    fn a_swapped_missing_or_extra_letter_is_forgiven() {
+    fn a_swapped_missing_or_extra_letter_is_near() {
         assert_eq!(nearest("CRAETE", WORDS), Some("CREATE"));
         assert_eq!(nearest("selct", WORDS), Some("SELECT"));
         assert_eq!(nearest("Sourcee", WORDS), Some("SOURCE"));
@@ -47,7 +47,7 @@ mod tests {
     }
 
     #[test]
-    fn a_far_word_an_equal_word_and_a_short_word_give_nothing() {
+    fn a_far_word_an_equal_word_and_a_short_word_have_no_nearest() {
         assert_eq!(nearest("DELETE", WORDS), None);
         assert_eq!(nearest("create", WORDS), None);
         assert_eq!(nearest("OP", WORDS), None);

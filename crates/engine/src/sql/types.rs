@@ -1,4 +1,4 @@
-//! Which Arrow type a SQL type is.
+//! The Arrow type of each SQL type.
 //!
 //! | SQL | Arrow |
 //! |---|---|
@@ -7,11 +7,11 @@
 //! | `REAL` `FLOAT` (up to 24 bits), `DOUBLE` `FLOAT(25..53)` | `Float32`, `Float64` |
 //! | `DECIMAL(p, s)` | `Decimal128`, beyond 38 digits `Decimal256` |
 //! | `BOOLEAN`, `DATE`, `BYTEA` `BLOB` `BYTES` `VARBINARY` | `Boolean`, `Date32`, `Binary` |
-//! | `TIMESTAMP`, `TIMESTAMP(0, 3, 6, 9)`, `... WITH TIME ZONE` | `Timestamp`, microseconds unless said |
+//! | `TIMESTAMP`, `TIMESTAMP(0, 3, 6, 9)`, `... WITH TIME ZONE` | `Timestamp`, microseconds by default |
 //! | `TIME` | `Time64` in microseconds |
 //! | `ARRAY<t>` `t[]`, `STRUCT<name t, ...>`, `MAP<k, v>` | `List`, `Struct`, `Map` |
 //!
-//! A length such as that of `VARCHAR(20)` is refused: nothing would hold it.
+//! A length such as that of `VARCHAR(20)` is refused: nothing would enforce it.
 
 use std::sync::Arc;
 
@@ -20,12 +20,11 @@ use datafusion::sql::sqlparser::ast::{
     ArrayElemTypeDef, DataType as Sql, ExactNumberInfo, StructField, TimezoneInfo,
 };
 
-use super::columns::time_unit;
-use super::cursor::Cursor;
 use super::error::{Result, SqlError, sqlstate};
 use super::suggest::did_you_mean;
+use super::token_cursor::TokenCursor;
 
-/// Names that are offered when a type is misspelt.
+/// The names that a hint can suggest for a misspelt type.
 const NAMES: &[&str] = &[
     "STRING",
     "VARCHAR",
@@ -57,12 +56,11 @@ const NAMES: &[&str] = &[
     "MAP",
 ];
 
-/// Reads a type.
-pub(super) fn read(cursor: &mut Cursor) -> Result<DataType> {
+pub(super) fn read(cursor: &mut TokenCursor) -> Result<DataType> {
     let start = cursor.here();
     let sql = cursor.parse(|parser| parser.parse_data_type())?;
-    let place = start.start..cursor.last().end;
-    arrow_type(&sql).map_err(|error| error.at(place))
+    let position = start.start..cursor.last().end;
+    arrow_type(&sql).map_err(|error| error.at(position))
 }
 
 fn arrow_type(sql: &Sql) -> Result<DataType> {
@@ -185,6 +183,17 @@ fn timestamp(sql: &Sql, precision: Option<u64>, zone: &TimezoneInfo) -> Result<D
     Ok(DataType::Timestamp(unit, zone))
 }
 
+/// The unit of `TIMESTAMP(precision)`.
+fn time_unit(precision: Option<u64>) -> Option<TimeUnit> {
+    match precision.unwrap_or(6) {
+        0 => Some(TimeUnit::Second),
+        3 => Some(TimeUnit::Millisecond),
+        6 => Some(TimeUnit::Microsecond),
+        9 => Some(TimeUnit::Nanosecond),
+        _ => None,
+    }
+}
+
 fn time(sql: &Sql, precision: Option<u64>, zone: &TimezoneInfo) -> Result<DataType> {
     let plain = matches!(zone, TimezoneInfo::None | TimezoneInfo::WithoutTimeZone);
     match precision {
@@ -199,7 +208,7 @@ fn list(sql: &Sql, element: &ArrayElemTypeDef) -> Result<DataType> {
         | ArrayElemTypeDef::Parenthesis(element)
         | ArrayElemTypeDef::SquareBracket(element, None) => arrow_type(element)?,
         ArrayElemTypeDef::None => {
-            return Err(unknown(sql).hint("Say of what: ARRAY<BIGINT>."));
+            return Err(unknown(sql).hint("Give the element type: ARRAY<BIGINT>."));
         }
         ArrayElemTypeDef::SquareBracket(_, Some(_)) => {
             return Err(unknown(sql).hint("An array has no declared length: BIGINT[]."));
@@ -228,7 +237,7 @@ fn structure(sql: &Sql, fields: &[StructField]) -> Result<DataType> {
         ));
     }
     if read.is_empty() {
-        return Err(unknown(sql).hint("Say its fields: STRUCT<x BIGINT, y BIGINT>."));
+        return Err(unknown(sql).hint("List its fields: STRUCT<x BIGINT, y BIGINT>."));
     }
     Ok(DataType::Struct(Fields::from(read)))
 }
@@ -242,7 +251,7 @@ fn map(key: &Sql, value: &Sql) -> Result<DataType> {
     Ok(DataType::Map(Arc::new(entries), false))
 }
 
-/// Names that `sqlparser` has no type for.
+/// The types that `sqlparser` has only a name for.
 fn custom(name: &str) -> Result<DataType> {
     Ok(match name.to_ascii_uppercase().as_str() {
         "LONG" => DataType::Int64,
@@ -254,7 +263,7 @@ fn custom(name: &str) -> Result<DataType> {
     })
 }
 
-/// A type that is known to SQL, and not to us.
+/// The error that a type of SQL is not supported.
 fn unknown(sql: &Sql) -> SqlError {
     let written = sql.to_string();
     let bare = written.split('(').next().unwrap_or_default();
@@ -262,7 +271,7 @@ fn unknown(sql: &Sql) -> SqlError {
     let error = SqlError::not_built(format_args!("type {written}"));
     if sized {
         return error.hint(format!(
-            "Leave the length away: {bare}. It would not be held."
+            "Remove the length: {bare}. Nothing would enforce it."
         ));
     }
     error

@@ -78,8 +78,8 @@ impl Disk {
     }
 }
 
-/// What was saved, in an empty store.
-fn again(runs: &[Run], changes: bool) -> Store {
+/// A store restored from what was saved.
+fn restored(runs: &[Run], changes: bool) -> Store {
     let mut store = Store::new(schema(), changes).unwrap();
     store.restore(runs).unwrap();
     store
@@ -108,8 +108,8 @@ fn rows_that_only_appear_are_written_a_few_times() {
     }
     let runs = store.save().unwrap();
     assert_eq!(held(&store), all);
-    assert_eq!(held(&again(&runs, false)), all);
-    assert_eq!(ids(&again(&runs, false).save().unwrap()), ids(&runs));
+    assert_eq!(held(&restored(&runs, false)), all);
+    assert_eq!(ids(&restored(&runs, false).save().unwrap()), ids(&runs));
     assert!(
         disk.rows < 6 * all.len(),
         "{} rows written for {}",
@@ -119,7 +119,8 @@ fn rows_that_only_appear_are_written_a_few_times() {
     assert!(runs.len() < 100, "{} runs", runs.len());
 }
 
-/// Applies random changes to 500 rows or so, saving now and then, and says what must be there.
+/// Applies random changes to about 500 rows, saves now and then, and returns the expected rows and the
+/// number of changes.
 fn churn(store: &mut Store, steps: usize, disk: &mut Disk) -> (Vec<i64>, usize) {
     let mut random = StdRng::seed_from_u64(2);
     let mut counts: BTreeMap<i64, i64> = BTreeMap::new();
@@ -148,16 +149,16 @@ fn churn(store: &mut Store, steps: usize, disk: &mut Disk) -> (Vec<i64>, usize) 
     (rows.collect(), changes)
 }
 
-/// Waits until a sum that is being made is there.
+/// Waits until a compaction that runs has finished.
 fn settle(store: &mut Store) {
     let Store::Changing(changing) = store else {
         return;
     };
-    let summing = |changing: &Changing| {
-        let summing = changing.journal.as_ref()?.summing.as_ref()?;
-        Some(summing.sum.is_finished())
+    let finished = |changing: &Changing| {
+        let compaction = changing.change_log.as_ref()?.compaction.as_ref()?;
+        Some(compaction.sum.is_finished())
     };
-    while summing(changing) == Some(false) {
+    while finished(changing) == Some(false) {
         std::thread::yield_now();
     }
 }
@@ -170,9 +171,9 @@ fn changes_are_saved_as_they_come() {
     let (expected, changes) = churn(&mut store, 100, &mut disk);
     let runs = store.save().unwrap();
     assert_eq!(sorted(held(&store)), expected);
-    assert_eq!(sorted(held(&again(&runs, true))), expected);
+    assert_eq!(sorted(held(&restored(&runs, true))), expected);
     assert_eq!(ids(&store.save().unwrap()), ids(&runs));
-    assert_eq!(ids(&again(&runs, true).save().unwrap()), ids(&runs));
+    assert_eq!(ids(&restored(&runs, true).save().unwrap()), ids(&runs));
     assert!(
         disk.rows < 4 * changes,
         "{} rows written for {changes}",
@@ -181,31 +182,31 @@ fn changes_are_saved_as_they_come() {
 }
 
 #[test]
-fn a_long_journal_is_added_up() {
+fn a_long_change_log_is_compacted() {
     let mut store = Store::new(schema(), true).unwrap();
     store.save().unwrap();
     let (expected, changes) = churn(&mut store, 4_000, &mut Disk::default());
-    assert!(changes > 2 * MAX_JOURNAL);
-    // The first begins a sum if none has been begun, the second takes it.
+    assert!(changes > 2 * MAX_CHANGE_LOG);
+    // The first save starts a compaction if none runs, the second finishes it.
     for _ in 0..2 {
         store.save().unwrap();
         settle(&mut store);
     }
     let runs = store.save().unwrap();
     assert!(
-        count(&runs) <= MAX_JOURNAL + 2 * 500,
+        count(&runs) <= MAX_CHANGE_LOG + 2 * 500,
         "{} rows",
         count(&runs)
     );
     assert_eq!(sorted(held(&store)), expected);
-    let mut again = again(&runs, true);
-    assert_eq!(sorted(held(&again)), expected);
-    again.apply(&changing(&[(1_000, 1)])).unwrap();
-    assert_eq!(sorted(held(&again)).last(), Some(&1_000));
+    let mut reopened = restored(&runs, true);
+    assert_eq!(sorted(held(&reopened)), expected);
+    reopened.apply(&changing(&[(1_000, 1)])).unwrap();
+    assert_eq!(sorted(held(&reopened)).last(), Some(&1_000));
 }
 
 #[test]
-fn a_journal_is_bounded_between_two_saves() {
+fn a_change_log_is_bounded_between_two_saves() {
     let mut store = Store::new(schema(), true).unwrap();
     store.save().unwrap();
     let change: Vec<_> = (0..10_000).flat_map(|row| [(row, -1), (row, 1)]).collect();
@@ -215,26 +216,26 @@ fn a_journal_is_bounded_between_two_saves() {
             &(0..10_000).map(|row| (row, 1)).collect::<Vec<_>>(),
         ))
         .unwrap();
-    let most = MAX_BEHIND * (2 * 10_000 + MAX_JOURNAL) + change.num_rows();
+    let most = MAX_BEHIND * (2 * 10_000 + MAX_CHANGE_LOG) + change.num_rows();
     for _ in 0..200 {
         store.apply(&change).unwrap();
         let Store::Changing(changing) = &store else {
             unreachable!("it was made so")
         };
-        let journal = changing.journal.as_ref().unwrap();
-        let length: usize = journal.batches.rows().map(RecordBatch::num_rows).sum();
-        assert_eq!(length, journal.length);
+        let change_log = changing.change_log.as_ref().unwrap();
+        let length: usize = change_log.batches.rows().map(RecordBatch::num_rows).sum();
+        assert_eq!(length, change_log.length);
         assert!(length <= most, "{length} rows");
     }
-    let again = again(&store.save().unwrap(), true);
-    assert_eq!(sorted(held(&again)), (0..10_000).collect::<Vec<_>>());
+    let reopened = restored(&store.save().unwrap(), true);
+    assert_eq!(sorted(held(&reopened)), (0..10_000).collect::<Vec<_>>());
 }
 
 #[test]
-fn changes_during_a_sum_are_kept() {
+fn changes_during_a_compaction_are_kept() {
     let mut store = Store::new(schema(), true).unwrap();
     store.save().unwrap();
-    let back_and_forth: Vec<_> = (0..MAX_JOURNAL as i64)
+    let back_and_forth: Vec<_> = (0..MAX_CHANGE_LOG as i64)
         .flat_map(|row| [(row, 1), (row, -1)])
         .collect();
     store.apply(&changing(&back_and_forth)).unwrap();
@@ -250,7 +251,7 @@ fn changes_during_a_sum_are_kept() {
         "the sum of what came and went is nothing"
     );
     assert_eq!(
-        sorted(held(&again(&runs, true))),
+        sorted(held(&restored(&runs, true))),
         (0..100).collect::<Vec<_>>()
     );
 }
@@ -263,5 +264,5 @@ fn a_view_that_was_never_saved_is_saved_whole() {
         .unwrap();
     let runs = store.save().unwrap();
     assert_eq!(count(&runs), 2, "each row with its count");
-    assert_eq!(sorted(held(&again(&runs, true))), [1, 2, 2]);
+    assert_eq!(sorted(held(&restored(&runs, true))), [1, 2, 2]);
 }

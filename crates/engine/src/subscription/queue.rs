@@ -1,64 +1,64 @@
-//! The queue between the engine and one subscriber, and the gate that it closes.
+//! The bounded queue between the engine and one subscriber.
 //!
-//! The worker pushes, one reader takes; both lock for a moment, and a look at an empty queue is one
-//! atomic load. The queue of a sink also keeps what the sink has taken until the outside has it, for
-//! checkpoints and for the next feeder.
+//! The worker pushes, one reader takes; both lock for a moment, and a poll of an empty queue is one
+//! atomic load. The queue of a sink also keeps what the sink has taken until the external system has
+//! it, for checkpoints and for the next sink task.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use arrow::array::RecordBatch;
-use arrow::datatypes::SchemaRef;
 use headwater_connect::Receipt;
-use headwater_ring::Bell;
 
-use super::{Event, Subscription, WhenFull};
+use super::gate::Gate;
 use crate::dataflow::Run;
-use crate::durable::SinkState;
+use crate::durable::SinkCheckpoint;
 use crate::error::Error;
 
-/// Keeps sources from being read while what they feed is full.
-#[derive(Debug)]
-pub(crate) struct Gate {
-    full: AtomicUsize,
-    bells: Vec<Arc<Bell>>,
+/// One item of a subscription.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Event {
+    /// Rows, in the order in which the stream produced them.
+    Rows(RecordBatch),
+    /// The subscriber was too slow: this many rows were dropped here.
+    Missed {
+        /// The number of dropped rows.
+        rows: u64,
+    },
+    /// The stream itself did not get rows here, for instance because it was paused.
+    Gap {
+        /// The number of rows of its inputs that it missed.
+        rows: u64,
+        /// Why the stream missed them.
+        reason: String,
+    },
 }
 
-impl Gate {
-    pub fn new(bells: Vec<Arc<Bell>>) -> Self {
-        Self {
-            full: AtomicUsize::new(0),
-            bells,
-        }
-    }
-
-    /// Whether some queue behind this gate is full.
-    pub fn is_closed(&self) -> bool {
-        // Acquire: pairs with the Release of `shut` and `open`; the count alone decides.
-        self.full.load(Ordering::Acquire) > 0
-    }
-
-    fn shut(&self) {
-        self.full.fetch_add(1, Ordering::Release);
-    }
-
-    fn open(&self) {
-        self.full.fetch_sub(1, Ordering::Release);
-        self.bells.iter().for_each(|bell| bell.ring());
-    }
+/// What happens when a subscriber does not keep up and its queue is full.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum WhenFull {
+    /// The queue drops its oldest rows, and the subscriber gets [`Event::Missed`].
+    #[default]
+    DropOldest,
+    /// The queue drops new rows until there is room, and the subscriber gets [`Event::Missed`].
+    DropNewest,
+    /// Nothing is dropped: workers stop reading the sources before it until there is room.
+    Wait,
+    /// The subscription ends, after the rows that are in the queue, with [`Error::TooSlow`].
+    Disconnect,
 }
 
-/// The queue between the engine and one subscriber.
+/// A bounded queue of events for one subscriber. Thread-safe.
 #[derive(Debug)]
-pub(crate) struct Queue {
-    state: Mutex<State>,
+pub(crate) struct SubscriberQueue {
+    state: Mutex<SubscriberQueueState>,
     changed: Condvar,
-    /// Tells whether there may be something without taking the lock.
+    /// Whether there may be an event, to be read without the lock.
     filled: AtomicBool,
-    /// Of a queue that loses nothing.
+    /// The gate of a lossless queue.
     gate: Option<Arc<Gate>>,
     when_full: WhenFull,
     limit: usize,
@@ -66,29 +66,27 @@ pub(crate) struct Queue {
     sink: Option<SinkEnd>,
 }
 
-/// What the outside has of a sink's rows: everything up to `receipt`, which is the first `items`
-/// batches that the sink has taken from its queue.
+/// What the external system has of a sink's rows: everything up to `receipt`, which covers the first
+/// `items` batches that the sink has taken from its queue.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct Delivered {
-    /// The sink's place; `None` if it gives no receipts, or is not open yet for the first time.
+    /// The sink's position; `None` if it gives no receipts, or has not been opened yet.
     pub receipt: Option<Receipt>,
-    /// Batches of which nothing needs to be written again.
+    /// The number of batches that need not be written again.
     pub items: u64,
 }
 
-/// Who tells how far a sink has come.
-pub(crate) trait Delivery: Send + Sync {
-    /// What the outside has, at one moment.
+pub(crate) trait DeliveryTracker: Send + Sync {
+    /// What the external system has, at one moment.
     fn delivered(&self) -> Delivered;
 
-    /// Rows are gone: the sink has failed, and no more wait for it.
+    /// The sink has failed and its queue is full: counts `rows` as lost.
     fn lose(&self, rows: u64);
 }
 
-/// The sink at the end of a queue.
 struct SinkEnd {
     name: String,
-    progress: Arc<dyn Delivery>,
+    progress: Arc<dyn DeliveryTracker>,
 }
 
 impl std::fmt::Debug for SinkEnd {
@@ -98,35 +96,34 @@ impl std::fmt::Debug for SinkEnd {
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct SubscriberQueueState {
     events: VecDeque<Event>,
-    /// The rows in `events`.
     rows: usize,
-    /// What a sink has taken and may have to be given again after a crash, oldest first.
+    /// Batches that the sink has taken and may need again after a crash, oldest first.
     taken: VecDeque<RecordBatch>,
-    /// How many batches were taken before those.
+    /// The number of batches taken before those.
     trimmed: u64,
+    /// Whether this queue keeps its gate closed.
     shut: bool,
-    /// The sink has failed: rows wait for it, but nothing waits for that.
+    /// Whether the sink has failed: its rows wait, but the sources do not.
     stranded: bool,
-    /// The engine will send nothing more.
+    /// Whether the engine will send nothing more.
     ended: bool,
     failure: Option<String>,
-    /// The subscriber was too slow, and gets nothing more.
+    /// Whether the subscriber was too slow and was disconnected.
     cut: bool,
-    /// The subscriber has gone.
     dropped: bool,
     waker: Option<Waker>,
     /// Whether a thread sleeps on `changed`: waking nobody would cost a system call.
     asleep: bool,
 }
 
-impl Queue {
+impl SubscriberQueue {
     pub fn new(limit: usize, gate: Option<Arc<Gate>>) -> Arc<Self> {
         Self::with_policy(limit, gate, WhenFull::DropOldest)
     }
 
-    /// With a gate, `when_full` is of no meaning: the gate closes.
+    /// With a gate, `when_full` has no effect: the gate closes.
     pub fn with_policy(limit: usize, gate: Option<Arc<Gate>>, when_full: WhenFull) -> Arc<Self> {
         Arc::new(Self {
             state: Mutex::default(),
@@ -139,20 +136,20 @@ impl Queue {
         })
     }
 
-    /// A queue for a sink, which begins with what was not written before a restart.
+    /// A queue for a sink; it begins with the rows that were not written before a restart.
     pub fn for_sink(
         limit: usize,
         gate: Arc<Gate>,
         name: String,
-        progress: Arc<dyn Delivery>,
+        progress: Arc<dyn DeliveryTracker>,
         waiting: Vec<Run>,
     ) -> Arc<Self> {
         let events = waiting.into_iter().map(|run| Event::Rows(run.rows));
         let events: VecDeque<Event> = events.collect();
-        let state = State {
+        let state = SubscriberQueueState {
             rows: events.iter().map(rows_of).sum(),
             events,
-            ..State::default()
+            ..SubscriberQueueState::default()
         };
         Arc::new(Self {
             filled: AtomicBool::new(state.rows > 0),
@@ -165,9 +162,9 @@ impl Queue {
         })
     }
 
-    /// The sink that reads it, where it is in the outside system, and what it has not written yet:
-    /// all at one moment.
-    pub fn backlog(&self) -> Option<(&str, SinkState<Run>)> {
+    /// The name of the sink that reads it, its position in the external system, and the rows that it has
+    /// not written yet: all at one moment.
+    pub fn backlog(&self) -> Option<(&str, SinkCheckpoint<Run>)> {
         let sink = self.sink.as_ref()?;
         let mut state = self.lock();
         let Delivered { receipt, items } = sink.progress.delivered();
@@ -178,10 +175,10 @@ impl Queue {
         });
         let waiting = state.taken.iter().chain(queued).cloned().collect();
         let receipt = receipt.map(|receipt| receipt.0);
-        Some((&sink.name, SinkState::new(receipt, waiting)))
+        Some((&sink.name, SinkCheckpoint::new(receipt, waiting)))
     }
 
-    /// Whether the outside has all of it, if a sink reads it.
+    /// Whether the external system has all rows, if a sink reads the queue.
     pub fn is_delivered(&self) -> bool {
         let Some(sink) = &self.sink else { return true };
         let mut state = self.lock();
@@ -190,9 +187,9 @@ impl Queue {
         state.dropped || state.stranded || nothing_left
     }
 
-    /// A new reader for the queue of a sink that has failed, which begins with the rows that the one
+    /// Prepares the queue of a failed sink for its next reader, which begins with the rows that the one
     /// before had taken and not delivered. The sink counts what it delivers from 0.
-    pub fn take_up(self: &Arc<Self>, schema: SchemaRef) -> Subscription {
+    pub fn rewind(&self) {
         let mut guard = self.lock();
         let state = &mut *guard;
         if let Some(sink) = &self.sink {
@@ -208,11 +205,9 @@ impl Queue {
             self.over_limit(state);
         }
         self.filled.store(true, Ordering::Release);
-        drop(guard);
-        Subscription::new(Arc::clone(self), schema)
     }
 
-    /// The sink that reads it has failed: its rows stay, and nothing waits for it.
+    /// The sink that reads it has failed: its rows stay, and the sources do not wait for it.
     pub fn strand(&self) {
         let mut state = self.lock();
         if self.sink.is_some() {
@@ -221,7 +216,7 @@ impl Queue {
         }
     }
 
-    /// Its reader has gone. The rows of a sink that has failed stay for the next one.
+    /// Its reader has gone. The rows of a failed sink stay for the next reader.
     pub fn leave(&self) {
         let mut state = self.lock();
         if !state.stranded {
@@ -229,12 +224,12 @@ impl Queue {
         }
     }
 
-    /// Nobody reads it any more, nor will.
+    /// No reader will come any more.
     pub fn abandon(&self) {
         self.lock().abandon(self.gate.as_deref());
     }
 
-    /// Adds a batch; false if nobody listens any more.
+    /// Adds a batch; false if there is no reader any more.
     pub fn push(&self, batch: RecordBatch) -> bool {
         let mut state = self.lock();
         if state.dropped || state.ended {
@@ -263,7 +258,7 @@ impl Queue {
         true
     }
 
-    /// Tells that the stream itself missed rows; false if nobody listens any more.
+    /// Adds an event that the stream itself missed rows; false if there is no reader any more.
     pub fn gap(&self, rows: u64, reason: &str) -> bool {
         let mut state = self.lock();
         if state.dropped || state.ended {
@@ -275,7 +270,7 @@ impl Queue {
         true
     }
 
-    fn over_limit(&self, state: &mut State) {
+    fn over_limit(&self, state: &mut SubscriberQueueState) {
         match &self.gate {
             Some(_) if state.stranded => {}
             Some(gate) if !state.shut => {
@@ -287,12 +282,12 @@ impl Queue {
         }
     }
 
-    /// Whether nobody listens any more.
+    /// Whether the reader has gone for good.
     pub fn is_abandoned(&self) -> bool {
         self.lock().dropped
     }
 
-    /// Nothing more will come; `failure` says why if it is not the normal end.
+    /// Ends the queue; `failure` is the reason unless it is the normal end.
     pub fn end(&self, failure: Option<String>) {
         let mut state = self.lock();
         state.ended = true;
@@ -300,7 +295,7 @@ impl Queue {
         self.notify(state);
     }
 
-    fn notify(&self, mut state: MutexGuard<'_, State>) {
+    fn notify(&self, mut state: MutexGuard<'_, SubscriberQueueState>) {
         // Release: pairs with the Acquire of `try_next`.
         self.filled.store(true, Ordering::Release);
         let waker = state.waker.take();
@@ -314,11 +309,11 @@ impl Queue {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, SubscriberQueueState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The next event if there is one now.
+    /// The next event if there is one now. Does not block.
     pub fn try_next(&self) -> Result<Option<Event>, Error> {
         // Acquire: pairs with the Release of `notify`.
         if !self.filled.load(Ordering::Acquire) {
@@ -333,7 +328,7 @@ impl Queue {
         event.transpose()
     }
 
-    /// The next event; blocks until there is one or it is that late. `None` at the end, too.
+    /// The next event; blocks until there is one, at most until `until`. `None` at the end, too.
     pub fn wait(&self, until: Option<Instant>) -> Result<Option<Event>, Error> {
         let mut state = self.lock();
         loop {
@@ -370,13 +365,13 @@ impl Queue {
         }
     }
 
-    /// Whether nothing will come any more.
+    /// Whether the reader has read the last event.
     pub fn is_ended(&self) -> bool {
         let state = self.lock();
         state.ended && state.events.is_empty() && state.failure.is_none() && !state.cut
     }
 
-    fn take(&self, state: &mut State) -> Option<Result<Event, Error>> {
+    fn take(&self, state: &mut SubscriberQueueState) -> Option<Result<Event, Error>> {
         if let Some(event) = state.events.pop_front() {
             state.rows -= rows_of(&event);
             if let (Some(sink), Event::Rows(batch)) = (&self.sink, &event) {
@@ -406,8 +401,8 @@ fn rows_of(event: &Event) -> usize {
     }
 }
 
-impl State {
-    /// The oldest rows go until `limit` are left, or one batch; what is told of gaps stays.
+impl SubscriberQueueState {
+    /// Drops the oldest rows until `limit` are left, or one batch. Gaps stay.
     fn drop_oldest(&mut self, limit: usize) {
         let is_rows = |event: &&Event| matches!(event, Event::Rows(_));
         let (mut at, mut missed) = (0, 0);
@@ -437,9 +432,7 @@ impl State {
             _ => self.events.push_back(Event::Missed { rows: count }),
         }
     }
-}
 
-impl State {
     fn abandon(&mut self, gate: Option<&Gate>) {
         self.dropped = true;
         self.events.clear();
@@ -447,7 +440,7 @@ impl State {
         self.open(gate);
     }
 
-    /// Sources need not wait for it.
+    /// Opens the gate, if this queue keeps it closed.
     fn open(&mut self, gate: Option<&Gate>) {
         if let (true, Some(gate)) = (std::mem::take(&mut self.shut), gate) {
             gate.open();

@@ -1,7 +1,7 @@
-//! What can be asked of the workers, between two steps.
+//! The commands that workers carry out between two steps.
 //!
-//! Every worker gets every command, at the same place among the steps; most concern the worker that is
-//! home to a source or topic alone. Answers go through channels on which nobody waits who does them.
+//! Every worker gets every command, at the same position among the steps; most only concern the worker
+//! that is home to a source or topic. Workers answer through channels, and never wait on them.
 
 use std::sync::mpsc::SyncSender;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -9,111 +9,145 @@ use std::time::Duration;
 
 use arrow::array::RecordBatch;
 
-use super::life::{Hold, LifeCommand};
-use crate::dataflow::{self, Failure, Plan, Run};
-use crate::durable::{Feed, QueryState, Replayed, State};
-use crate::ingest::{Channel, EventTimeColumn};
-use crate::sources::SourceShared;
-use crate::subscription::{Gate, Queue};
+use super::input_hold::InputHold;
+use crate::dataflow::{self, Plan, QueryFailure, Run};
+use crate::durable::{Checkpoint, QueryCheckpoint, Replayed, SourceFeed};
+use crate::event_time::EventTimeColumn;
+use crate::ingest::Channel;
+use crate::source::SourceShared;
+use crate::subscription::{Gate, SubscriberQueue};
 use crate::topic::{Begin, Topic, TopicId};
 
-/// What can be asked of the workers.
-pub(crate) enum Command {
-    /// A source begins.
+pub(crate) enum WorkerCommand {
     AddSource(NewSource),
-    /// A channel of a source begins; its home takes it.
+    /// The home worker of the source takes the channel.
     AddChannel {
         source: TopicId,
-        channel: Once<Box<dyn Channel>>,
+        channel: Handoff<Box<dyn Channel>>,
     },
-    /// Event time that CREATE SOURCE did not say.
+    /// Sets the event time of a source that CREATE SOURCE gave none.
     SetEventTime {
         source: TopicId,
         time: EventTimeColumn,
     },
-    /// A source begins anew the next time it is started.
-    ForgetCursor { source: TopicId },
-    /// No more rows for a source.
-    CloseSource { source: TopicId },
-    /// A query begins.
+    /// The source starts from its beginning the next time.
+    ForgetCursor {
+        source: TopicId,
+    },
+    /// Refuses further rows of a source, and ends its input.
+    CloseSource {
+        source: TopicId,
+    },
     AddQuery(NewQuery),
-    /// A query lives on in another way.
-    Life(LifeCommand),
-    /// A source or query ends, with its topics.
-    Remove { topic: TopicId },
-    /// A subscriber begins.
+    Query(QueryCommand),
+    /// Removes a source or query, and ends its topics.
+    Remove {
+        topic: TopicId,
+    },
     Subscribe {
         topic: Arc<Topic>,
-        queue: Arc<Queue>,
+        queue: Arc<SubscriberQueue>,
         from: Begin,
     },
-    /// Keep a source from being read while this gate is closed.
-    AddGate { source: TopicId, gate: Arc<Gate> },
-    /// Tell, on every worker, what is waiting, also behind closed gates.
-    Look { answer: SyncSender<Left> },
-    /// Feed what the logs hold to the queries, as the step that it once was.
-    Replay(Vec<Replayed>),
-    /// The numbers of steps to come, in the logs, are this much above their place in the log of turns.
-    SetSequence(u64),
-    /// Tell everything that is known, all at this moment.
-    Checkpoint {
-        answer: SyncSender<dataflow::Result<State<Run>>>,
+    /// Stops reading a source while this gate is closed.
+    AddGate {
+        source: TopicId,
+        gate: Arc<Gate>,
     },
-    /// Copy what these views hold, all at this moment; each home sends its own.
+    /// Every worker answers what waits in its lanes, also behind closed gates.
+    Look {
+        answer: SyncSender<LaneBacklog>,
+    },
+    /// Feeds records of logs to the queries, as the step that wrote them.
+    Replay(Vec<Replayed>),
+    /// Sets what is added to the epoch of a step to get its number in the logs.
+    SetSequence(u64),
+    /// Every worker answers its part of a checkpoint at this moment.
+    Checkpoint {
+        answer: SyncSender<dataflow::Result<Checkpoint<Run>>>,
+    },
+    /// The home worker of each view answers its rows at this moment.
     Read {
         views: Vec<Arc<Topic>>,
         answer: SyncSender<(TopicId, crate::error::Result<Vec<RecordBatch>>)>,
     },
-    /// The database closes: no more rows, and no sink holds back those that are there.
+    /// The database closes: refuses further rows, and ignores gates for the rows that wait.
     Seal,
-    /// End.
     Shutdown,
 }
 
-/// What waits in the lanes; of several the greatest counts.
+/// A command about one query that exists.
+pub(crate) enum QueryCommand {
+    /// Reserves the slot of a query that does not run yet; it may have subscribers.
+    Reserve { output: Arc<Topic> },
+    /// Starts the query of this output, or restarts it: without any state, from now on, and with these
+    /// inputs held.
+    Begin {
+        query: NewQuery,
+        held: Vec<InputHold>,
+    },
+    /// Holds exactly these inputs from now on. The query is first fed what the released inputs hold now.
+    Hold {
+        output: TopicId,
+        inputs: Vec<InputHold>,
+        reason: Arc<str>,
+    },
+    /// Ends the query and drops its state; its slot and its topics stay.
+    Stop { output: TopicId },
+    /// Feeds held inputs of one query with records of their logs.
+    CatchUp {
+        output: TopicId,
+        parts: Vec<Replayed>,
+        answer: SyncSender<()>,
+    },
+    /// Buffers what passes by held inputs that have a log. Each home worker answers up to which step its
+    /// sources have been fed before.
+    Buffer {
+        output: TopicId,
+        answer: SyncSender<Vec<(TopicId, u64)>>,
+    },
+}
+
+/// What waits in the lanes; the greatest of several counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Left {
+pub(crate) enum LaneBacklog {
     Nothing,
-    /// Rows of sources whose logs the disk does not take.
+    /// Rows of sources whose logs cannot be written.
     Stuck,
-    /// Rows that are taken sooner or later.
+    /// Rows that workers will take sooner or later.
     Rows,
 }
 
-/// Something for one worker to take.
-pub(crate) struct Once<T>(Mutex<Option<T>>);
+/// A value in a command that all workers see and one takes.
+pub(crate) struct Handoff<T>(Mutex<Option<T>>);
 
-impl<T> Once<T> {
+impl<T> Handoff<T> {
     pub fn new(value: T) -> Self {
         Self(Mutex::new(Some(value)))
     }
 
-    /// It, for the first who asks.
     pub fn take(&self) -> Option<T> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 }
 
-/// A source as workers need to know it.
 pub(crate) struct NewSource {
     pub topic: Arc<Topic>,
     pub bad: Arc<Topic>,
     pub shared: Arc<SourceShared>,
     pub time: Option<EventTimeColumn>,
     pub idle_timeout: Duration,
-    /// Its way into the log, if it has one.
-    pub feed: Once<Feed>,
+    pub feed: Handoff<SourceFeed>,
 }
 
-/// A query as workers need to know it.
 pub(crate) struct NewQuery {
     pub plan: Plan,
     pub inputs: Vec<Arc<Topic>>,
     pub output: Arc<Topic>,
     pub late: Vec<Arc<Topic>>,
-    pub failure: Failure,
-    /// What it knew at a checkpoint, if it continues from one.
-    pub state: Option<QueryState<Run>>,
-    /// Inputs that it does not hear yet, since it is to begin in their past.
-    pub held: Vec<Hold>,
+    pub failure: QueryFailure,
+    /// Its state, if it continues from a checkpoint.
+    pub state: Option<QueryCheckpoint<Run>>,
+    /// Inputs that are held at first, if it begins in their past.
+    pub held: Vec<InputHold>,
 }

@@ -4,12 +4,15 @@
 //! list (`array_agg`), nor the last digits of a float, which depend on the order of addition. Types
 //! count, and so does everything else.
 
+#![allow(dead_code)] // Each test program uses some of it.
+
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 
 use datafusion::arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
 use datafusion::arrow::compute::cast;
+use datafusion::arrow::csv::ReaderBuilder;
 use datafusion::arrow::datatypes::{DataType, Float64Type, Int8Type, Int64Type, SchemaRef};
 use datafusion::arrow::util::display::{ArrayFormatter, FormatOptions};
 use datafusion::datasource::MemTable;
@@ -33,6 +36,16 @@ pub struct Answer {
     pub batches: Vec<RecordBatch>,
 }
 
+/// Lines of CSV as rows; `NULL` is NULL.
+pub fn from_csv(schema: &SchemaRef, lines: &str) -> Result<Vec<RecordBatch>, String> {
+    let null = "^NULL$".parse().expect("a pattern");
+    let reader = ReaderBuilder::new(Arc::clone(schema))
+        .with_null_regex(null)
+        .build(lines.as_bytes());
+    let rows = reader.and_then(Iterator::collect);
+    rows.map_err(|error| error.to_string())
+}
+
 /// A batch session that reads SQL as the engine does: names as declared, text as Utf8.
 fn session(tables: &[Table]) -> SessionContext {
     let mut config = SessionConfig::new().with_target_partitions(1);
@@ -53,7 +66,7 @@ fn session(tables: &[Table]) -> SessionContext {
     session
 }
 
-/// The batch answer; the error says what DataFusion says.
+/// The batch answer, or DataFusion's error.
 pub fn answer(tables: &[Table], sql: &str) -> Result<Answer, String> {
     let run = async {
         let frame = session(tables).sql(sql).await?;
@@ -200,7 +213,6 @@ impl Rows {
         }
     }
 
-    #[allow(dead_code)] // Each test that has this module uses its part of it.
     /// The rows as text, each as often as it is there.
     pub fn lines(self) -> Vec<Vec<String>> {
         let rows = self.0.into_values().flatten();

@@ -116,7 +116,7 @@ fn queries(sources: &[Source], stepwise: bool, rng: &mut StdRng) -> Vec<Query> {
     queries
 }
 
-/// What later queries may read of this one: DataFusion says which types it has.
+/// The columns that later queries can read of this one, with the types that DataFusion gives them.
 fn as_relation(query: &Query, tables: &mut Vec<Table>) -> Option<Relation> {
     if let Some(window) = &query.window {
         tables.push(windows::table(

@@ -2,7 +2,7 @@
 //!
 //! They must give the same whatever the batches are cut to. So what may fail (division by zero, a
 //! cast of text) is wrapped so that it does not, unless a query asks for one [`Expressions::risky`]
-//! expression, which then stands alone: behind an AND, whether it fails would depend on the cut.
+//! expression, which is then alone: after an AND, whether it fails would depend on the cut.
 
 use datafusion::arrow::datatypes::DataType;
 use rand::Rng as _;

@@ -41,17 +41,17 @@ fn setting<T: FromStr>(name: &str, default: T) -> T {
     }
 }
 
-/// How long a case may take before it counts as one that never ends.
-const PATIENCE: Duration = Duration::from_secs(120);
+/// Time after which a case counts as one that never ends.
+const CASE_TIMEOUT: Duration = Duration::from_secs(120);
 
 fn run_in_time(case: &Case) -> Result<Tally, Wrong> {
     let (done, waiting) = mpsc::channel();
     let running = case.clone();
     // If it never ends, neither does the thread; the process does.
     thread::spawn(move || done.send(run::run(&running)));
-    match waiting.recv_timeout(PATIENCE) {
+    match waiting.recv_timeout(CASE_TIMEOUT) {
         Ok(result) => result,
-        Err(error) => panic!("{error}: no result in {PATIENCE:?}\n{case}"),
+        Err(error) => panic!("{error}: no result in {CASE_TIMEOUT:?}\n{case}"),
     }
 }
 

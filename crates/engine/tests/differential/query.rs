@@ -1,7 +1,7 @@
-//! Random queries: what the engine is given, and what DataFusion is asked to check it.
+//! Random queries: one for the engine, and one for DataFusion to check it.
 //!
 //! The two differ for windows only. The engine gets `GROUP BY TUMBLE(...)`; DataFusion gets a join
-//! with a table that says for each row, by its `id`, the windows it belongs to. That table is
+//! with a table that has for each row, by its `id`, the windows it belongs to. That table is
 //! computed without either of them (see `windows.rs`).
 
 use datafusion::arrow::datatypes::DataType;
@@ -40,7 +40,7 @@ pub struct Window {
     pub time_type: DataType,
     /// The rows that reach the windows: `id`, time, keys.
     pub rows: String,
-    /// All that stands behind FROM.
+    /// The relation in FROM with all its columns.
     pub whole: String,
     /// Whether no row of it can be late.
     pub orderly: bool,
@@ -79,7 +79,7 @@ impl Query {
     }
 }
 
-/// What stands behind FROM.
+/// The relation in FROM.
 struct From {
     /// `WITH ...`, or nothing.
     with: String,

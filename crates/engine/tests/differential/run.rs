@@ -1,4 +1,4 @@
-//! Runs a case in the engine and in DataFusion, and tells where the two differ.
+//! Runs a case in the engine and in DataFusion, and reports the differences.
 
 use std::collections::{HashMap, HashSet};
 
@@ -313,7 +313,7 @@ impl<'a> Oracle<'a> {
         }
     }
 
-    /// Late rows have all columns of what stands behind FROM. So a window fails where any of them
+    /// Late rows have all columns of the relation in FROM. So a window fails where any of them
     /// does, used or not; a batch computes only those used.
     fn fails_whole(&self, query: &Query) -> bool {
         let window = query.window.as_ref();

@@ -1,8 +1,8 @@
 //! Disks that lose an fsync, fail an operation, or change a bit.
 //!
-//! A disk that fails once is no crash: the database goes on, or tells what is wrong, and nothing that
-//! it confirmed is lost. A disk that lies may lose what it confirmed; then the database is opened with
-//! the rows of an earlier moment, or refuses with the file's name. It never has wrong rows.
+//! A disk that fails once is not a crash: the database continues, or reports the error, and loses nothing
+//! that it confirmed. A disk that lies can lose what it confirmed; then the database opens with the rows
+//! of an earlier moment, or refuses with the file's name. It never has wrong rows.
 
 use std::io::ErrorKind;
 use std::path::Path;
@@ -89,7 +89,7 @@ fn a_disk_that_loses_an_fsync_gives_an_earlier_moment_or_an_error() {
             Err(other) => panic!("{nth}: {other}"),
         }
     }
-    println!("{opened} lost fsyncs did no harm, {refused} were told");
+    println!("{opened} lost fsyncs did no harm, {refused} were reported");
 }
 
 /// The files of the newest checkpoint, the manifest last.
@@ -100,9 +100,9 @@ fn newest(disk: &LyingDisk, ending: &str) -> std::path::PathBuf {
 }
 
 #[test]
-fn a_bit_that_turns_is_told_or_made_good() {
+fn a_changed_bit_is_reported_or_repaired() {
     let (disk, progress) = finished();
-    let (mut good, mut told) = (0, 0);
+    let (mut good, mut reported) = (0, 0);
     for path in disk.paths() {
         if path == Path::new("/data/LOCK") {
             continue;
@@ -128,13 +128,13 @@ fn a_bit_that_turns_is_told_or_made_good() {
                         "{}: {what}",
                         path.display()
                     );
-                    told += 1;
+                    reported += 1;
                 }
                 Err(other) => panic!("{}: {other}", path.display()),
             }
         }
     }
-    println!("{good} bits made no difference, {told} were told");
+    println!("{good} bits made no difference, {reported} were reported");
 }
 
 #[test]
@@ -151,7 +151,7 @@ fn retention_leaves_what_the_checkpoint_before_needs() {
         }
     }
     db.checkpoint().unwrap();
-    // The journal removes what may go before it writes the next record.
+    // The WAL writer deletes expired segments before it writes the next record.
     for part in 40..42 {
         push(&db, "trades", part * 10..(part + 1) * 10);
         db.flush().unwrap();

@@ -18,6 +18,8 @@
 mod damage;
 mod full;
 mod script;
+#[path = "../support/mod.rs"]
+mod support;
 
 use headwater_log::lying::{Crash, LyingDisk};
 use script::{check, drive, open};
@@ -29,7 +31,7 @@ fn setting(name: &str) -> u64 {
     std::env::var(name).map_or(0, |value| value.parse().expect("a number"))
 }
 
-/// What a failed check needs to be told with.
+/// The point of the script at which a check failed.
 struct Told(String);
 
 impl Drop for Told {

@@ -11,8 +11,7 @@ use headwater::arrow::util::pretty::pretty_format_batches;
 use headwater::{Builder, Db, Error, Record, Timestamp};
 use headwater_log::lying::LyingDisk;
 
-/// How long a database may take to notice that it is closed.
-const PATIENCE: Duration = Duration::from_secs(60);
+use crate::support::PATIENCE;
 
 #[derive(Debug, Clone, PartialEq, Record)]
 pub struct Trade {
@@ -162,7 +161,7 @@ pub fn drive(disk: &LyingDisk, workers: usize) -> Arc<Progress> {
             done
         });
         *noted.error.lock().unwrap() = done.err().map(|error| error.to_string());
-        // Whoever waits for the end may have given up.
+        // The receiver may be gone.
         let _ = ended.send(());
     });
     while end.recv_timeout(Duration::from_millis(1)) == Err(RecvTimeoutError::Timeout) {
@@ -233,7 +232,7 @@ pub fn check(db: &Db, progress: &Progress) {
     go_on(db);
 }
 
-/// As [`check`], where the disk may have lost what it had said was durable.
+/// Like [`check`], for a disk that may have lost what it had confirmed.
 pub fn check_lied(db: &Db, progress: &Progress) {
     for (name, rows) in progress.sources() {
         if has(db, name) {

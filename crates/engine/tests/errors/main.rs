@@ -1,58 +1,59 @@
-//! What happens to rows that cannot be read or written: dropped, tried again, dead letters, failed.
+//! Rows that cannot be read or written are dropped, retried, become dead letters, or fail the sink.
 //!
-//! The sources are files. The sink is `moody`: it refuses its first writes, or certain rows for good.
+//! The sources are files. The sink is `moody`: it fails its first writes, or refuses certain rows.
 //! A crash is a copy of the data folder, see `killed`.
 
 #[path = "../killed/mod.rs"]
 mod killed;
-mod mend;
+mod repair;
+#[path = "../support/mod.rs"]
+mod support;
 mod websocket;
 
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::{LazyLock, Mutex};
-use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use headwater::arrow::array::{AsArray, RecordBatch};
 use headwater::arrow::datatypes::Int64Type;
-use headwater::arrow::util::pretty::pretty_format_batches;
 use headwater::connect::options::{Checked, OptionSet, Options};
 use headwater::connect::{
     self, Connector, Connectors, Guarantee, Receipt, Retry, Sink, SinkArgs, SinkKind,
 };
 use headwater::{Db, Outcome, Record};
 use killed::crash;
+use support::{integers, shown, until, until_sources_end};
 
 #[derive(Default)]
-struct Outside {
-    /// So many of the next writes fail.
+struct ExternalSystem {
+    /// The number of writes that fail next.
     failures: u32,
-    /// Rows that can never be written.
+    /// Rows that every write refuses.
     poison: Vec<i64>,
     received: Vec<i64>,
 }
 
-static OUTSIDE: LazyLock<Mutex<HashMap<String, Outside>>> = LazyLock::new(Mutex::default);
+static EXTERNAL: LazyLock<Mutex<HashMap<String, ExternalSystem>>> = LazyLock::new(Mutex::default);
 
-/// Prepares the outside of the sink with `script = '<name>'`.
-fn outside(name: &str, failures: u32, poison: &[i64]) {
-    let outside = Outside {
+/// Prepares the external system of the sink with `script = '<name>'`.
+fn prepare(name: &str, failures: u32, poison: &[i64]) {
+    let external = ExternalSystem {
         failures,
         poison: poison.to_vec(),
         received: Vec::new(),
     };
-    OUTSIDE.lock().unwrap().insert(name.to_owned(), outside);
+    EXTERNAL.lock().unwrap().insert(name.to_owned(), external);
 }
 
 fn received(name: &str) -> Vec<i64> {
-    OUTSIDE.lock().unwrap()[name].received.clone()
+    EXTERNAL.lock().unwrap()[name].received.clone()
 }
 
 #[derive(serde::Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct MoodyOptions {
-    /// Which outside.
+    /// The name of the external system.
     script: String,
 }
 
@@ -60,7 +61,7 @@ impl Options for MoodyOptions {}
 
 const MOODY: Connector = Connector {
     name: "moody",
-    summary: "a sink that refuses what the test says",
+    summary: "a sink that refuses the rows that the test lists",
     source: None,
     sink: Some(SinkKind {
         options: OptionSet::of::<MoodyOptions>(),
@@ -86,24 +87,24 @@ impl Sink for Moody {
     }
 
     async fn write(&mut self, rows: &RecordBatch) -> connect::Result<()> {
-        let mut all = OUTSIDE.lock().unwrap();
-        let outside = all.get_mut(&self.0).expect("the test has prepared it");
-        if outside.failures > 0 {
-            outside.failures -= 1;
+        let mut all = EXTERNAL.lock().unwrap();
+        let external = all.get_mut(&self.0).expect("the test has prepared it");
+        if external.failures > 0 {
+            external.failures -= 1;
             return Err(connect::Error::Unreachable {
-                target: "the outside".to_owned(),
+                target: "the external system".to_owned(),
                 reason: "it is down".to_owned(),
                 retry: Retry::Backoff,
             });
         }
         let numbers = rows.column(0).as_primitive::<Int64Type>().values();
-        if let Some(number) = numbers.iter().find(|it| outside.poison.contains(it)) {
+        if let Some(number) = numbers.iter().find(|it| external.poison.contains(it)) {
             return Err(connect::Error::Encode {
                 format: "moody",
                 reason: format!("{number} is poison"),
             });
         }
-        outside.received.extend(numbers);
+        external.received.extend(numbers);
         Ok(())
     }
 
@@ -130,30 +131,9 @@ fn open(folder: &Path) -> Db {
     builder().workers(1).open(folder).unwrap()
 }
 
-fn shown(db: &Db, query: &str) -> String {
-    let batches = db.query(query).unwrap();
-    pretty_format_batches(&batches).unwrap().to_string()
-}
-
 /// The integers of a query of one column.
 fn numbers(db: &Db, query: &str) -> Vec<i64> {
-    let batches = db.query(query).unwrap();
-    let column = |batch: &RecordBatch| {
-        let column = batch.column(0).as_primitive::<Int64Type>();
-        column.values().to_vec()
-    };
-    batches.iter().flat_map(column).collect()
-}
-
-fn until(what: &str, done: impl Fn() -> bool) {
-    let began = Instant::now();
-    while !done() {
-        assert!(
-            began.elapsed() < Duration::from_secs(30),
-            "waiting for {what}"
-        );
-        std::thread::yield_now();
-    }
+    integers(&db.query(query).unwrap(), 0)
 }
 
 #[derive(Record, Debug, Clone, PartialEq)]
@@ -178,8 +158,7 @@ fn bad_second_line(db: &Db, folder: &Path, options: &str) {
         path.display()
     ))
     .unwrap();
-    until("the file", || db.sources_ended());
-    db.settle().unwrap();
+    until_sources_end(db);
 }
 
 const DLQ: &str = "error.strategy = 'dlq', error.dlq.stream = 'dead'";
@@ -285,12 +264,14 @@ const COUNTERS: &str =
 #[test]
 fn rows_that_a_sink_cannot_write_become_dead_letters_and_the_others_go_on() {
     for workers in [1, 2] {
-        outside("poisoned", 0, &[3, 5]);
+        prepare("poisoned", 0, &[3, 5]);
         let db = in_memory(workers);
         sink(&db, "poisoned", DLQ);
         db.execute("CREATE VIEW letters AS SELECT CAST(original_event AS VARCHAR) AS event, MAX(error_message) AS why FROM dead GROUP BY CAST(original_event AS VARCHAR)").unwrap();
         push(&db, 1..=6);
-        until("the sink", || numbers(&db, COUNTERS) == [4_020]);
+        until("the sink to handle all rows", || {
+            numbers(&db, COUNTERS) == [4_020]
+        });
         db.settle().unwrap();
         assert_eq!(received("poisoned"), [1, 2, 4, 6]);
         let letters = shown(&db, "SELECT event, why FROM letters ORDER BY event");
@@ -305,12 +286,14 @@ fn rows_that_a_sink_cannot_write_become_dead_letters_and_the_others_go_on() {
 
 #[test]
 fn dead_letters_of_a_sink_survive() {
-    outside("lasting", 0, &[2]);
+    prepare("lasting", 0, &[2]);
     let folder = tempfile::tempdir().unwrap();
     let db = open(folder.path());
     sink(&db, "lasting", DLQ);
     push(&db, 1..=3);
-    until("the sink", || numbers(&db, COUNTERS) == [2_010]);
+    until("the sink to handle all rows", || {
+        numbers(&db, COUNTERS) == [2_010]
+    });
     let left = crash(folder.path());
     drop(db);
     let db = open(left.path());
@@ -329,7 +312,7 @@ fn what_a_sink_gives_up_while_the_database_closes_is_a_dead_letter_too() {
             _ => open(&folder.path().join("data")),
         };
         // The first writes fail, so that the rows are given up while the database closes.
-        outside(name, 20, &[2]);
+        prepare(name, 20, &[2]);
         let patient = "error.retry.max-attempts = 30, error.retry.initial-delay = '10 ms', \
             error.retry.backoff = 'fixed'";
         sink(&db, name, &format!("{DLQ}, {patient}"));
@@ -349,7 +332,7 @@ fn what_a_sink_gives_up_while_the_database_closes_is_a_dead_letter_too() {
 
 #[test]
 fn draining_waits_for_dead_letters() {
-    outside("drained", 20, &[2]);
+    prepare("drained", 20, &[2]);
     let db = in_memory(1);
     let patient = "error.retry.max-attempts = 30, error.retry.initial-delay = '10 ms', \
         error.retry.backoff = 'fixed'";
@@ -363,7 +346,7 @@ fn draining_waits_for_dead_letters() {
 
 #[test]
 fn what_a_sink_gives_up_while_the_log_is_fed_again_is_a_dead_letter() {
-    outside("restarted", u32::MAX, &[]);
+    prepare("restarted", u32::MAX, &[]);
     let folder = tempfile::tempdir().unwrap();
     let db = open(folder.path());
     sink(
@@ -376,9 +359,11 @@ fn what_a_sink_gives_up_while_the_log_is_fed_again_is_a_dead_letter() {
     push(&db, 4..=6);
     db.flush().unwrap();
     let left = crash(folder.path());
-    outside("restarted", 0, &[2, 5]);
+    prepare("restarted", 0, &[2, 5]);
     let again = open(left.path());
-    until("the sink", || numbers(&again, COUNTERS) == [4_020]);
+    until("the sink to handle all rows", || {
+        numbers(&again, COUNTERS) == [4_020]
+    });
     again.close();
     for _ in 0..2 {
         let again = open(left.path());
@@ -392,13 +377,15 @@ fn what_a_sink_gives_up_while_the_log_is_fed_again_is_a_dead_letter() {
 
 #[test]
 fn a_sink_tries_again_and_then_goes_on() {
-    outside("shaky", 2, &[]);
+    prepare("shaky", 2, &[]);
     let db = in_memory(1);
     let retry = "error.strategy = 'retry', error.retry.max-attempts = 3,
         error.retry.initial-delay = '10 ms', error.retry.backoff = 'fixed'";
     sink(&db, "shaky", retry);
     push(&db, 1..=3);
-    until("the sink", || numbers(&db, COUNTERS) == [3_000]);
+    until("the sink to handle all rows", || {
+        numbers(&db, COUNTERS) == [3_000]
+    });
     assert_eq!(received("shaky"), [1, 2, 3]);
     assert_eq!(
         shown(&db, "SELECT state FROM system.sinks")
@@ -409,35 +396,37 @@ fn a_sink_tries_again_and_then_goes_on() {
 }
 
 #[test]
-fn a_sink_that_tried_often_enough_fails_and_says_why() {
-    outside("broken", 9, &[]);
+fn a_sink_without_attempts_left_fails_with_the_reason() {
+    prepare("broken", 9, &[]);
     let db = in_memory(1);
     let retry = "error.strategy = 'retry', error.retry.max-attempts = 2,
         error.retry.initial-delay = '10 ms', error.retry.backoff = 'fixed'";
     sink(&db, "broken", retry);
     push(&db, 1..=3);
-    until("the sink", || !db.failures().is_empty());
+    until("the sink to fail", || !db.failures().is_empty());
     assert!(db.failures()[0].2.contains("it is down"));
     assert_eq!(received("broken"), [] as [i64; 0]);
 }
 
 #[test]
 fn a_sink_drops_what_it_cannot_write_and_counts_it() {
-    outside("forgetful", 0, &[1]);
+    prepare("forgetful", 0, &[1]);
     let db = in_memory(1);
     sink(&db, "forgetful", "error.strategy = 'drop'");
     push(&db, 1..=3);
-    until("the sink", || numbers(&db, COUNTERS) == [2_100]);
+    until("the sink to handle all rows", || {
+        numbers(&db, COUNTERS) == [2_100]
+    });
     assert_eq!(received("forgetful"), [2, 3]);
 }
 
 #[test]
 fn a_sink_that_must_not_fail_does_at_once() {
-    outside("strict", 1, &[]);
+    prepare("strict", 1, &[]);
     let db = in_memory(1);
     sink(&db, "strict", "error.strategy = 'fail'");
     push(&db, 1..=3);
-    until("the sink", || !db.failures().is_empty());
+    until("the sink to fail", || !db.failures().is_empty());
     assert_eq!(received("strict"), [] as [i64; 0]);
     let errors = shown(&db, "SELECT name, error FROM system.errors");
     assert!(errors.contains("it is down"), "{errors}");
@@ -445,13 +434,13 @@ fn a_sink_that_must_not_fail_does_at_once() {
 
 #[test]
 fn a_sink_that_failed_has_its_rows_when_it_is_started_again() {
-    outside("revived", 1, &[]);
+    prepare("revived", 1, &[]);
     for workers in [1, 2] {
-        outside("revived", 1, &[]);
+        prepare("revived", 1, &[]);
         let db = in_memory(workers);
         sink(&db, "revived", "error.strategy = 'fail'");
         push(&db, 1..=3);
-        until("the sink", || !db.failures().is_empty());
+        until("the sink to fail", || !db.failures().is_empty());
         push(&db, 4..=6);
         db.settle().unwrap();
         let started = db.execute("START SINK K").unwrap();
@@ -469,12 +458,12 @@ fn a_sink_that_failed_has_its_rows_when_it_is_started_again() {
 
 #[test]
 fn a_sink_that_failed_has_its_rows_after_a_restart() {
-    outside("reborn", 1, &[]);
+    prepare("reborn", 1, &[]);
     let folder = tempfile::tempdir().unwrap();
     let db = open(folder.path());
     sink(&db, "reborn", "error.strategy = 'fail'");
     push(&db, 1..=3);
-    until("the sink", || !db.failures().is_empty());
+    until("the sink to fail", || !db.failures().is_empty());
     db.checkpoint().unwrap();
     push(&db, 4..=6);
     db.checkpoint().unwrap();
@@ -487,7 +476,7 @@ fn a_sink_that_failed_has_its_rows_after_a_restart() {
 
 #[test]
 fn only_a_sink_can_be_started_as_one() {
-    outside("none", 0, &[]);
+    prepare("none", 0, &[]);
     let db = in_memory(1);
     sink(&db, "none", "error.strategy = 'fail'");
     for (statement, message) in [
@@ -500,12 +489,12 @@ fn only_a_sink_can_be_started_as_one() {
     }
 }
 
-// The stream of dead letters.
+// The dead-letter stream.
 
 #[test]
 fn what_cannot_be_a_stream_of_dead_letters_is_refused_where_it_is_named() {
     let db = in_memory(1);
-    outside("unused", 0, &[]);
+    prepare("unused", 0, &[]);
     db.execute(
         "CREATE SOURCE s (n BIGINT NOT NULL);
          CREATE VIEW v AS SELECT COUNT(*) AS n FROM s;
@@ -557,7 +546,7 @@ fn what_cannot_be_a_stream_of_dead_letters_is_refused_where_it_is_named() {
 #[test]
 fn a_stream_of_dead_letters_stays_while_something_names_it() {
     let db = in_memory(1);
-    outside("unused", 0, &[]);
+    prepare("unused", 0, &[]);
     sink(&db, "unused", DLQ);
     let error = db.execute("DROP SOURCE dead").unwrap_err();
     assert!(
@@ -581,7 +570,7 @@ struct Line {
 }
 
 #[test]
-fn a_query_that_failed_says_so_and_start_begins_it_anew() {
+fn a_failed_query_has_its_reason_and_starts_again() {
     for workers in [1, 2] {
         let db = in_memory(workers);
         db.execute(
@@ -619,7 +608,7 @@ fn a_query_that_failed_says_so_and_start_begins_it_anew() {
         assert_eq!(
             numbers(&db, "SELECT n FROM sums"),
             [5],
-            "anew: what came before is not counted"
+            "started again: earlier rows are not counted"
         );
     }
 }

@@ -182,7 +182,7 @@ fn a_sink_that_retries_goes_on_when_the_server_comes_in_time() {
 }
 
 #[test]
-fn without_a_strategy_a_sink_waits_for_its_server_and_says_so() {
+fn without_a_strategy_a_sink_waits_for_its_server_and_reports_it() {
     for reconnects in RECONNECTS {
         let (db, port, received) = (in_memory(1), Port::closed(), Received::default());
         sink(&db, &port, reconnects);

@@ -1,12 +1,12 @@
 //! A data folder as a process that is killed leaves it: a copy made while the database runs.
 //!
-//! Checkpoints are copied before logs, for a log may be longer than a checkpoint says, never shorter.
+//! Checkpoints are copied before logs: a log can be longer than a checkpoint covers, never shorter.
 
 use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
 
-/// What the process would leave behind if it were killed now.
+/// The data folder as the process would leave it if it were killed now.
 pub fn crash(folder: &Path) -> TempDir {
     let copy = tempfile::tempdir().unwrap();
     copy_all(folder, copy.path());

@@ -1,8 +1,8 @@
-//! A connector that does what the test says: gives rows, fails, panics, blocks, ends.
+//! A connector that executes the orders of the test: it emits rows, fails, panics, blocks, ends.
 //!
-//! `CREATE SOURCE a WITH (connector = 'scripted', script = 'x')` obeys `Script::new("x")`, whatever runs
-//! it: orders that are not carried out yet wait for the next run. Scripts are told apart by name within
-//! one test program, so each test takes names of its own.
+//! `CREATE SOURCE a WITH (connector = 'scripted', script = 'x')` executes the orders of
+//! `Script::new("x")`; those that a run has not executed wait for the next run. Names of scripts are
+//! unique within one test program, so each test uses names of its own.
 
 #![allow(dead_code)] // Each test program uses some of it.
 
@@ -34,12 +34,12 @@ enum Order {
 
 type Orders = Arc<tokio::sync::Mutex<UnboundedReceiver<Order>>>;
 
-/// What a run was begun with.
+/// The cursor that each run began with.
 type Begun = Arc<Mutex<Vec<Option<i64>>>>;
 
 static SCRIPTS: LazyLock<Mutex<HashMap<String, (Orders, Begun)>>> = LazyLock::new(Mutex::default);
 
-/// Tells the sources of this script what to do.
+/// Sends orders to the sources of this script.
 pub struct Script {
     orders: UnboundedSender<Order>,
     begun: Begun,
@@ -55,17 +55,17 @@ impl Script {
         Self { orders, begun }
     }
 
-    /// One row, and the cursor behind it.
+    /// Emits one row, and the cursor after it.
     pub fn row(&self, n: i64) {
         self.order(Order::Row(n));
     }
 
-    /// Tells that rows may have been missed.
+    /// Reports that rows may have been missed.
     pub fn gap(&self) {
         self.order(Order::Gap);
     }
 
-    /// Fails in a way that trying again can help against.
+    /// Fails with an error that a retry can fix.
     pub fn fail(&self) {
         self.order(Order::Fail);
     }
@@ -79,7 +79,7 @@ impl Script {
         self.order(Order::Panic);
     }
 
-    /// Hears nothing any more, not even that it should stop.
+    /// Blocks for ever, and ignores the stop signal.
     pub fn block(&self) {
         self.order(Order::Block);
     }
@@ -109,7 +109,7 @@ pub fn builder() -> Builder {
 #[derive(serde::Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct ScriptedOptions {
-    /// Whose orders are carried out.
+    /// The script whose orders are executed.
     script: String,
 }
 
@@ -117,7 +117,7 @@ impl Options for ScriptedOptions {}
 
 const SCRIPTED: Connector = Connector {
     name: "scripted",
-    summary: "what the test says",
+    summary: "what the test orders",
     source: Some(SourceKind {
         options: OptionSet::of::<ScriptedOptions>(),
         formats: &[],

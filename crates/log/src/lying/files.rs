@@ -1,13 +1,13 @@
 //! The lying disk as a `Disk`: each operation is counted, may stop the machine half-way, and leaves its change pending.
 //!
-//! An operation in the middle of which the machine stops has been done as far as the cache goes, and then fails: the
-//! crash that follows decides what of it reached the disk. A sync in which it stops has written nothing for certain.
+//! An operation in which the machine stops has changed the cache, and then fails: the crash that follows decides how
+//! much of it reached the disk. A sync in which it stops may have written nothing.
 
 use std::io::{self, ErrorKind, IoSlice};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
-use super::world::{Change, Content, Naming, World, down, ended};
+use super::world::{CacheChange, CachedFile, Naming, World, down, ended};
 use super::{LyingDisk, Op};
 use crate::disk::{Disk, DiskFile, Locking};
 use crate::segment::locked;
@@ -37,13 +37,13 @@ impl Disk for LyingDisk {
             Ok(file) => {
                 let content = world.content(file);
                 content.cache.clear();
-                content.pending.push(Change::Truncate(0));
+                content.pending.push(CacheChange::Truncate(0));
                 file
             }
             Err(_) => {
-                let file = world.fresh();
-                world.files.insert(file, Content::default());
-                world.name(Naming::Put(path.to_owned(), file));
+                let file = world.next_file();
+                world.files.insert(file, CachedFile::default());
+                world.change_name(Naming::Put(path.to_owned(), file));
                 file
             }
         };
@@ -89,7 +89,7 @@ impl Disk for LyingDisk {
         let world = &mut *locked(&self.world);
         let flow = world.begin(Op::Rename)?;
         let file = world.find(from)?;
-        world.name(Naming::Rename(from.to_owned(), to.to_owned(), file));
+        world.change_name(Naming::Rename(from.to_owned(), to.to_owned(), file));
         ended(flow)
     }
 
@@ -97,7 +97,7 @@ impl Disk for LyingDisk {
         let world = &mut *locked(&self.world);
         let flow = world.begin(Op::Remove)?;
         world.find(path)?;
-        world.name(Naming::Gone(path.to_owned()));
+        world.change_name(Naming::Remove(path.to_owned()));
         ended(flow)
     }
 
@@ -136,7 +136,7 @@ struct LyingFile {
 }
 
 impl LyingFile {
-    /// Runs an operation on this file's world, if the machine has not been started anew since.
+    /// Runs an operation, unless the machine was restarted since the file was opened.
     fn with<T>(&self, run: impl FnOnce(&mut World) -> io::Result<T>) -> io::Result<T> {
         let world = &mut *locked(&self.world);
         if world.age == self.age {
@@ -151,7 +151,7 @@ impl DiskFile for LyingFile {
     fn read_at(&self, buffer: &mut [u8], at: u64) -> io::Result<usize> {
         self.with(|world| {
             ended(world.begin(Op::Read)?)?;
-            let most = world.less(buffer.len());
+            let most = world.shortened(buffer.len());
             let cache = &world.content(self.file).cache;
             let from = (at as usize).min(cache.len());
             let len = most.min(cache.len() - from);
@@ -167,7 +167,7 @@ impl DiskFile for LyingFile {
                 .iter()
                 .flat_map(|slice| slice.iter().copied())
                 .collect();
-            let len = world.less(bytes.len());
+            let len = world.shortened(bytes.len());
             bytes.truncate(len);
             let room = world.room.map(|room| room.saturating_sub(world.used()));
             let within = world
@@ -181,7 +181,7 @@ impl DiskFile for LyingFile {
             }
             bytes.truncate(fits);
             let content = world.content(self.file);
-            let change = Change::Write(at as usize, bytes);
+            let change = CacheChange::Write(at as usize, bytes);
             change.apply(&mut content.cache);
             content.pending.push(change);
             ended(flow)?;
@@ -203,7 +203,7 @@ impl DiskFile for LyingFile {
         self.with(|world| {
             let flow = world.begin(Op::Truncate)?;
             let content = world.content(self.file);
-            let change = Change::Truncate(len as usize);
+            let change = CacheChange::Truncate(len as usize);
             change.apply(&mut content.cache);
             content.pending.push(change);
             ended(flow)

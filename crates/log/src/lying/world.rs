@@ -1,7 +1,8 @@
-//! What the lying disk is made of: files with a cache, what is durable, and what lies between; names likewise.
+//! The state of the lying disk: cached and durable contents of each file, the changes pending between them, and names
+//! likewise.
 //!
-//! `World` counts operations and decides at each whether the machine stops in it or it fails; `Change` and `Naming` are
-//! what is pending, and know how they are applied whole and how a crash tears them.
+//! `World` counts operations and decides at each whether the machine stops in it or it fails. `CacheChange` and
+//! `Naming` are pending changes; they can be applied whole, and a crash can tear a `CacheChange`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, ErrorKind};
@@ -14,10 +15,10 @@ const PAGE: usize = 4096;
 
 pub(super) struct World {
     pub random: u64,
-    /// Counts crashes; handles of an earlier age fail.
+    /// Number of crashes so far; handles of an earlier age fail.
     pub age: u64,
     pub down: bool,
-    pub files: BTreeMap<u64, Content>,
+    pub files: BTreeMap<u64, CachedFile>,
     pub names: BTreeMap<PathBuf, u64>,
     pub durable_names: BTreeMap<PathBuf, u64>,
     pub pending_names: Vec<Naming>,
@@ -34,20 +35,20 @@ pub(super) struct World {
 
 pub(super) struct Failing {
     pub op: Op,
-    /// Counted from the start of the disk.
+    /// Which operation of this kind fails, counted from 0 over the disk's life.
     pub nth: u64,
     pub kind: ErrorKind,
 }
 
 #[derive(Default, Clone)]
-pub(super) struct Content {
+pub(super) struct CachedFile {
     pub cache: Vec<u8>,
     pub durable: Vec<u8>,
-    pub pending: Vec<Change>,
+    pub pending: Vec<CacheChange>,
 }
 
 #[derive(Clone)]
-pub(super) enum Change {
+pub(super) enum CacheChange {
     Write(usize, Vec<u8>),
     Truncate(usize),
 }
@@ -55,21 +56,21 @@ pub(super) enum Change {
 #[derive(Clone)]
 pub(super) enum Naming {
     Put(PathBuf, u64),
-    Gone(PathBuf),
+    Remove(PathBuf),
     Rename(PathBuf, PathBuf, u64),
 }
 
 impl Naming {
     pub fn dir(&self) -> Option<&Path> {
         match self {
-            Naming::Put(path, _) | Naming::Gone(path) | Naming::Rename(path, ..) => path.parent(),
+            Naming::Put(path, _) | Naming::Remove(path) | Naming::Rename(path, ..) => path.parent(),
         }
     }
 
     pub fn apply(&self, names: &mut BTreeMap<PathBuf, u64>) {
         match self {
             Naming::Put(path, file) => drop(names.insert(path.clone(), *file)),
-            Naming::Gone(path) => drop(names.remove(path)),
+            Naming::Remove(path) => drop(names.remove(path)),
             Naming::Rename(from, to, file) => {
                 names.remove(from);
                 names.insert(to.clone(), *file);
@@ -78,21 +79,23 @@ impl Naming {
     }
 }
 
-impl Change {
+impl CacheChange {
     pub fn apply(&self, bytes: &mut Vec<u8>) {
         match self {
-            Change::Truncate(len) => bytes.resize(*len, 0),
-            Change::Write(at, new) => put(bytes, *at, new),
+            CacheChange::Truncate(len) => bytes.resize(*len, 0),
+            CacheChange::Write(at, new) => put(bytes, *at, new),
         }
     }
 
-    /// What of it survives a crash.
-    pub fn torn(&self, random: &mut u64, bytes: &mut Vec<u8>) {
+    /// Applies a random part of it, as a crash does.
+    pub fn apply_torn(&self, random: &mut u64, bytes: &mut Vec<u8>) {
         match (self, below(random, 4)) {
             (_, 0) => {}
-            (_, 1) | (Change::Truncate(_), _) => self.apply(bytes),
-            (Change::Write(at, new), 2) => put(bytes, *at, &new[..below(random, new.len() + 1)]),
-            (Change::Write(at, new), _) => {
+            (_, 1) | (CacheChange::Truncate(_), _) => self.apply(bytes),
+            (CacheChange::Write(at, new), 2) => {
+                put(bytes, *at, &new[..below(random, new.len() + 1)])
+            }
+            (CacheChange::Write(at, new), _) => {
                 let mut from = 0;
                 while from < new.len() {
                     let to = (from + PAGE - (at + from) % PAGE).min(new.len());
@@ -127,7 +130,7 @@ pub(super) fn below(state: &mut u64, limit: usize) -> usize {
 }
 
 impl World {
-    /// Counts an operation. `Break` if it is the one in the middle of which the machine stops.
+    /// Counts an operation; `Break` if the machine stops in the middle of it.
     pub fn begin(&mut self, op: Op) -> io::Result<ControlFlow<()>> {
         if self.down {
             return Err(down());
@@ -157,17 +160,18 @@ impl World {
             .sum()
     }
 
-    pub fn fresh(&self) -> u64 {
+    /// A number that no file has.
+    pub fn next_file(&self) -> u64 {
         self.files.keys().last().map_or(0, |last| last + 1)
     }
 
-    /// Does a change of names and leaves it pending.
-    pub fn name(&mut self, naming: Naming) {
+    /// Applies a change of names and leaves it pending.
+    pub fn change_name(&mut self, naming: Naming) {
         naming.apply(&mut self.names);
         self.pending_names.push(naming);
     }
 
-    pub fn content(&mut self, file: u64) -> &mut Content {
+    pub fn content(&mut self, file: u64) -> &mut CachedFile {
         self.files
             .get_mut(&file)
             .expect("a handle of this age has a file")
@@ -180,7 +184,8 @@ impl World {
             .ok_or_else(|| ErrorKind::NotFound.into())
     }
 
-    pub fn less(&mut self, len: usize) -> usize {
+    /// The number of bytes that a read or write of `len` bytes handles.
+    pub fn shortened(&mut self, len: usize) -> usize {
         let cut = self.short && len > 1 && below(&mut self.random, 3) == 0;
         if cut {
             1 + below(&mut self.random, len - 1)
@@ -194,7 +199,7 @@ pub(super) fn down() -> io::Error {
     io::Error::other("the machine has stopped")
 }
 
-/// Ends an operation in the middle of which the machine may have stopped.
+/// Fails an operation in the middle of which the machine has stopped.
 pub(super) fn ended(flow: ControlFlow<()>) -> io::Result<()> {
     match flow {
         ControlFlow::Continue(()) => Ok(()),

@@ -1,4 +1,4 @@
-//! The reading end of a lane, and the [`Run`] of values that it hands out.
+//! The reading end of a lane, and the [`LaneRun`] of values that it hands out.
 //!
 //! The end keeps how far it has read in a plain field, so values are moved out one by one and their slots are given
 //! back with one store when the run ends. A run that is forgotten keeps its slots until the next one; no value is
@@ -10,15 +10,15 @@
 
 use std::sync::atomic::Ordering;
 
-use super::Lane;
+use super::SharedLane;
 use crate::barrier;
 use crate::sync::Arc;
 
 pub(crate) struct LaneReader<T> {
-    pub(super) lane: Arc<Lane<T>>,
+    pub(super) lane: Arc<SharedLane<T>>,
     /// The next index to read. In a lane that overwrites, the last known `claim`.
     next: usize,
-    /// The last `tail` seen; the seal, once there is one.
+    /// The last `tail` seen, or the seal once there is one.
     end: usize,
     sealed: bool,
     /// In a lane that overwrites, values handed out, in wrapping arithmetic; what was claimed beyond them was dropped.
@@ -26,7 +26,7 @@ pub(crate) struct LaneReader<T> {
 }
 
 impl<T> LaneReader<T> {
-    pub(super) fn new(lane: Arc<Lane<T>>) -> LaneReader<T> {
+    pub(super) fn new(lane: Arc<SharedLane<T>>) -> LaneReader<T> {
         LaneReader {
             lane,
             next: 0,
@@ -36,7 +36,7 @@ impl<T> LaneReader<T> {
         }
     }
 
-    /// How many values, up to `wanted`, a run can promise now.
+    /// Number of values, up to `wanted`, that a run can promise now.
     #[inline]
     pub(crate) fn ready(&mut self, wanted: usize) -> usize {
         if self.lane.overwrites {
@@ -52,24 +52,24 @@ impl<T> LaneReader<T> {
         self.known().min(wanted).min(self.longest_run())
     }
 
-    /// The most values that one run can promise.
+    /// The largest number of values that one run can promise.
     pub(crate) fn longest_run(&self) -> usize {
         self.lane.slots.capacity() - usize::from(self.lane.overwrites)
     }
 
-    /// Values that can be read now; the writer may add some meanwhile, and overwrite some.
+    /// Number of values that can be read now; the writer may add and overwrite some meanwhile.
     pub(crate) fn len(&mut self) -> usize {
         self.ready(usize::MAX);
         self.known().min(self.lane.slots.capacity())
     }
 
     /// The next `count` values, which [`ready`](Self::ready) has promised.
-    pub(crate) fn run(&mut self, count: usize) -> Run<'_, T> {
+    pub(crate) fn run(&mut self, count: usize) -> LaneRun<'_, T> {
         assert!(
             self.lane.overwrites || count <= self.known(),
             "a lane was read beyond its end"
         );
-        Run {
+        LaneRun {
             left: count,
             reader: self,
         }
@@ -93,7 +93,7 @@ impl<T> LaneReader<T> {
         self.next = self.next.wrapping_add(count);
     }
 
-    /// Values between what was read and the last `tail` seen.
+    /// Number of values between the last one read and the last `tail` seen.
     #[inline(always)]
     fn known(&self) -> usize {
         self.end.wrapping_sub(self.next)
@@ -147,7 +147,7 @@ impl<T> LaneReader<T> {
         self.lane.head.store(self.next, Ordering::Release);
     }
 
-    /// Gives the slots of what was read back, and wakes a writer that waits for them.
+    /// Gives the slots of the values read back, and wakes a writer that waits for them.
     #[inline]
     fn release(&self) {
         self.give_back();
@@ -161,26 +161,26 @@ impl<T> LaneReader<T> {
         self.sealed = true;
     }
 
-    /// Whether nothing is left and nothing can come.
+    /// Whether the lane is empty and can get no further value.
     pub(crate) fn is_finished(&mut self) -> bool {
         // Acquire: pairs with the writer's Release store, so that the `tail` read afterwards is its last.
         let ended = self.sealed || self.lane.writer.gone.load(Ordering::Acquire);
         ended && self.ready(1) == 0
     }
 
-    /// How many values of this lane were overwritten; counts each before the writer's push returns.
+    /// Number of overwritten values of this lane; counts each before the writer's push returns.
     pub(crate) fn dropped(&self) -> u64 {
         if !self.lane.overwrites {
             return 0;
         }
-        // Acquire: pairs with the writer's claim, so that a caller who knows of a drop in another way sees it here.
+        // Acquire: pairs with the writer's claim, so that a caller that knows of a drop in another way sees it here.
         let claimed = self.lane.claim.load(Ordering::Acquire);
         claimed.wrapping_sub(self.taken) as u64
     }
 }
 
 impl<T> Drop for LaneReader<T> {
-    /// Publishes what a forgotten run has taken, so that the lane does not drop it again.
+    /// Publishes how far a forgotten run has read, so that the lane does not drop those values again.
     fn drop(&mut self) {
         if !self.lane.overwrites {
             self.give_back();
@@ -190,14 +190,14 @@ impl<T> Drop for LaneReader<T> {
 
 /// The next values of one lane, in the order they were pushed. Dropping it drops those that were not taken.
 ///
-/// While it lives, the slots of its values are not free for the producer, except where the policy is
+/// Until it is dropped, the slots of its values are not free for the producer, except under
 /// [`DropOldest`](crate::Backpressure::DropOldest).
-pub struct Run<'a, T> {
+pub struct LaneRun<'a, T> {
     reader: &'a mut LaneReader<T>,
     left: usize,
 }
 
-impl<T> Iterator for Run<'_, T> {
+impl<T> Iterator for LaneRun<'_, T> {
     type Item = T;
 
     #[inline(always)]
@@ -210,7 +210,7 @@ impl<T> Iterator for Run<'_, T> {
         (self.left, Some(self.left))
     }
 
-    /// What `for_each` and its like use: asks once which kind of lane it is.
+    /// Used by `for_each` and the like: checks once, not per value, which kind of lane it is.
     #[inline]
     fn fold<B, F: FnMut(B, T) -> B>(mut self, mut folded: B, mut fold: F) -> B {
         if self.reader.lane.overwrites {
@@ -227,16 +227,16 @@ impl<T> Iterator for Run<'_, T> {
     }
 }
 
-impl<T> ExactSizeIterator for Run<'_, T> {}
-impl<T> std::iter::FusedIterator for Run<'_, T> {}
+impl<T> ExactSizeIterator for LaneRun<'_, T> {}
+impl<T> std::iter::FusedIterator for LaneRun<'_, T> {}
 
-impl<T> std::fmt::Debug for Run<'_, T> {
+impl<T> std::fmt::Debug for LaneRun<'_, T> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Run").field("len", &self.left).finish()
+        f.debug_struct("LaneRun").field("len", &self.left).finish()
     }
 }
 
-impl<T> Drop for Run<'_, T> {
+impl<T> Drop for LaneRun<'_, T> {
     fn drop(&mut self) {
         let rest = GiveBack(self);
         let overwrites = rest.0.reader.lane.overwrites;
@@ -249,7 +249,7 @@ impl<T> Drop for Run<'_, T> {
 }
 
 /// Gives the slots of a run back, also when dropping one of its values panics.
-struct GiveBack<'r, 'a, T>(&'r mut Run<'a, T>);
+struct GiveBack<'r, 'a, T>(&'r mut LaneRun<'a, T>);
 
 impl<T> Drop for GiveBack<'_, '_, T> {
     fn drop(&mut self) {

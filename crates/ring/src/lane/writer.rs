@@ -1,16 +1,16 @@
 //! The writing end of a lane.
 //!
 //! It keeps its own `tail`, and the last `head` it saw, in plain cells: as long as the lane was not full when it
-//! last looked, a write reads nothing that the reader writes. Room is made, and the reader woken, by `Producer`.
+//! last looked, a write reads nothing that the reader writes. `Producer` makes room and wakes the reader.
 
 use std::cell::Cell;
 use std::sync::atomic::Ordering;
 
-use super::Lane;
+use super::SharedLane;
 use crate::sync::Arc;
 
 pub(crate) struct LaneWriter<T> {
-    pub(crate) lane: Arc<Lane<T>>,
+    pub(crate) lane: Arc<SharedLane<T>>,
     /// The shared `tail`, which only this end stores.
     tail: Cell<usize>,
     /// Slots of indices below this are free: the last `head` seen, or past the last value that this end took.
@@ -19,7 +19,7 @@ pub(crate) struct LaneWriter<T> {
 }
 
 impl<T> LaneWriter<T> {
-    pub(super) fn new(lane: Arc<Lane<T>>) -> LaneWriter<T> {
+    pub(super) fn new(lane: Arc<SharedLane<T>>) -> LaneWriter<T> {
         LaneWriter {
             lane,
             tail: Cell::new(0),
@@ -38,7 +38,7 @@ impl<T> LaneWriter<T> {
         self.known_room() > 0 || self.look_for_room() > 0
     }
 
-    /// How many values can be written now; looks at the reader's side only if fewer than `wanted` are known of.
+    /// Number of values that can be written now; loads the reader's `head` only if fewer than `wanted` are known of.
     pub(crate) fn room(&self, wanted: usize) -> usize {
         let known = self.known_room();
         if known < wanted {
@@ -104,7 +104,7 @@ impl<T> LaneWriter<T> {
 
     /// Takes the oldest unread value to make room in a full lane that overwrites.
     ///
-    /// `None` if the reader was first; then there is room as soon as it has moved that value out.
+    /// `None` if the reader was first: there is room as soon as it has moved that value out.
     pub(crate) fn take_oldest(&self) -> Option<T> {
         debug_assert!(self.lane.overwrites && self.known_room() == 0);
         let oldest = self.tail.get().wrapping_sub(self.capacity());
@@ -123,7 +123,7 @@ impl<T> LaneWriter<T> {
 
     /// Takes back the last value written if it lies above the seal, so that the reader will never see it.
     ///
-    /// To be called after the channel was seen closed, and only for values that were not yet accepted.
+    /// Call it only after the channel was seen closed, and only for values that were not yet accepted.
     pub(crate) fn take_back(&self) -> Option<T> {
         if self.lane.seal() == self.tail.get() {
             return None;
@@ -134,25 +134,25 @@ impl<T> LaneWriter<T> {
         Some(unsafe { self.lane.slots.read(last) })
     }
 
-    /// How many values [`take_oldest`](Self::take_oldest) has taken.
+    /// Number of values that [`take_oldest`](Self::take_oldest) has taken.
     pub(crate) fn dropped(&self) -> u64 {
         self.dropped.get()
     }
 
-    /// Says that nothing more will be written.
+    /// Marks the lane as complete: nothing more will be written.
     pub(crate) fn finish(&self) {
         // Release: pairs with the reader's Acquire load, so that it sees the last `tail`.
         self.lane.writer.gone.store(true, Ordering::Release);
     }
 }
 
-/// The soundness of a write depends on this, so it is checked in every build; the compiler mostly sees it holds.
+/// The soundness of a write depends on this, so every build checks it; the optimizer removes most of the checks.
 #[inline(always)]
 fn assert_room(there: bool) {
     assert!(there, "a lane was written to without room");
 }
 
-/// Publishes what was written so far, also when unwinding.
+/// Publishes on drop what was written so far, also while unwinding.
 struct Unpublished<'a, T> {
     writer: &'a LaneWriter<T>,
     tail: usize,

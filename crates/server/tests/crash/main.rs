@@ -1,4 +1,4 @@
-//! Nothing is lost and nothing comes twice, whenever the program is killed.
+//! No row is lost or duplicated, whenever the program is killed.
 //!
 //! ```text
 //!   rows with numbers ─► file ─► headwater run ─┬► rows.ndjson      each row as it came
@@ -6,16 +6,18 @@
 //!                                   SIGKILL
 //! ```
 //!
-//! A round starts the program, kills it at a random moment (while it starts, while it catches up with
-//! its log, or while it writes results) and looks at both files: the rows must be the first so many of
-//! the truth, byte by byte, and each window must be there once and be right. The last round is left
-//! alone until everything has come. Sinks and checkpoints are under way all the time, and the number of
+//! A round starts the program, kills it at a random moment (while it starts, while it replays its log,
+//! or while it writes results) and checks both files: the rows must be a prefix of the expected text,
+//! byte by byte, and each window must be there once with the right values. The last round runs until
+//! everything has been written. Sinks write and checkpoints are saved all the time, and the number of
 //! workers changes from round to round.
 //!
-//! `just crash` runs 200 rounds; `HEADWATER_CRASH_ROUNDS` and `HEADWATER_CRASH_SEED` say how many and
-//! which. After a failure the folder with everything in it stays, and its name is told.
+//! `just crash` runs 200 rounds; `HEADWATER_CRASH_ROUNDS` and `HEADWATER_CRASH_SEED` set their number and
+//! the seed. A failed test keeps its folder and prints its name.
 
-mod program;
+mod pipeline;
+#[path = "../support/mod.rs"]
+mod support;
 mod truth;
 
 use std::fs::OpenOptions;
@@ -24,16 +26,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use program::Program;
+use pipeline::Pipeline;
+use support::until;
 use truth::{Input, Truth};
 
-/// Rounds where nobody says how many.
+/// Default number of rounds.
 const ROUNDS: u64 = 5;
-
-/// How long anything may take that must happen.
-const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Random numbers from a seed (splitmix64).
 struct Dice(u64);
@@ -63,7 +63,7 @@ fn setting(name: &str, default: u64) -> u64 {
     })
 }
 
-/// A pipeline that is killed again and again.
+/// A pipeline that is killed in each round.
 struct Scene {
     folder: PathBuf,
     input: Input,
@@ -72,26 +72,26 @@ struct Scene {
     tally: Tally,
 }
 
-/// What the rounds were like: a test in which nothing happens must not pass.
+/// What happened in the rounds: a test in which nothing happens must not pass.
 #[derive(Default)]
 struct Tally {
     rounds: u64,
-    /// Rounds after which there were more rows than ever before.
+    /// Rounds that wrote new rows.
     progressed: u64,
-    /// Starts that had something to do again.
+    /// Rounds that recovered from the log or truncated a file.
     recovered: u64,
-    /// Kills before anything new was written.
+    /// Rounds killed before a new row was written.
     early: u64,
     most_rows: u64,
 }
 
-/// What the program is killed after.
+/// When the program is killed.
 enum Moment {
-    /// So long after it was started.
+    /// This long after the start.
     Start(Duration),
-    /// So long after it went on where it was.
+    /// This long after recovery.
     Recovery(Duration),
-    /// So long after new rows were written.
+    /// This long after new rows were written.
     Rows(Duration),
 }
 
@@ -117,7 +117,7 @@ impl Scene {
     fn moment(&mut self) -> Moment {
         let dice = &mut self.dice;
         let short = |dice: &mut Dice, most| Duration::from_millis(dice.range(0, most));
-        // Every other round does something that the next has to do again.
+        // Every other round writes rows, which the next has to recover.
         match (self.tally.rounds.is_multiple_of(2), dice.one_in(2)) {
             (true, _) => Moment::Rows(short(dice, 400)),
             (false, true) => Moment::Recovery(short(dice, 40)),
@@ -125,60 +125,62 @@ impl Scene {
         }
     }
 
-    /// Starts the program, kills it, and looks at what it left.
+    /// Starts the program, kills it, and checks its files.
     fn round(&mut self) {
         let (moment, workers) = (self.moment(), self.dice.range(1, 3));
-        let mut program = Program::start(&self.folder, workers);
+        let mut pipeline = Pipeline::start(&self.folder, workers);
         let more = self.tally.most_rows;
         let rest = match moment {
             Moment::Start(rest) => rest,
             Moment::Recovery(rest) => {
-                self.wait(&mut program, |it, program| {
-                    program.has_recovered() || it.rows_written() > more
+                self.wait(&mut pipeline, "recovery or a new row", |it, pipeline| {
+                    pipeline.has_recovered() || it.rows_written() > more
                 });
                 rest
             }
             Moment::Rows(rest) => {
-                self.wait(&mut program, |it, _| it.rows_written() > more);
+                self.wait(&mut pipeline, "a new row", |it, _| it.rows_written() > more);
                 rest
             }
         };
         std::thread::sleep(rest);
-        program.kill();
-        let recovered = program.has_recovered();
+        pipeline.kill();
+        let recovered = pipeline.has_recovered();
         self.tally.rounds += 1;
         self.tally.recovered += u64::from(recovered);
-        self.look();
+        self.check();
     }
 
-    /// Waits for something that must happen while the program runs.
-    fn wait(&self, program: &mut Program, done: impl Fn(&Self, &Program) -> bool) {
-        let began = Instant::now();
-        while !done(self, program) {
-            let told = || format!("{}\nin {}", program.told(), self.folder.display());
-            assert!(began.elapsed() < PATIENCE, "nothing happens: {}", told());
-            if let Some(status) = program.ended() {
-                panic!("it ended by itself, {status}: {}", program.told());
+    /// Waits until `done` while the program runs.
+    fn wait(
+        &self,
+        pipeline: &mut Pipeline,
+        awaited: &str,
+        done: impl Fn(&Self, &Pipeline) -> bool,
+    ) {
+        until(&format!("{awaited}, in {}", self.folder.display()), || {
+            if let Some(status) = pipeline.ended() {
+                panic!("it ended by itself, {status}: {}", pipeline.log());
             }
-            std::thread::sleep(Duration::from_millis(2));
-        }
+            done(self, pipeline)
+        });
     }
 
-    /// About how many rows have been written.
+    /// Number of rows written so far.
     fn rows_written(&self) -> u64 {
         let bytes = std::fs::metadata(self.path("rows.ndjson")).map_or(0, |file| file.len());
         self.truth.rows_in(bytes)
     }
 
-    /// Both files are what they should be at any time.
-    fn look(&mut self) {
+    /// Checks the files, which must be right at any time.
+    fn check(&mut self) {
         let read = |name| std::fs::read(self.path(name)).unwrap_or_default();
-        let check = || {
+        let found = || {
             self.truth.check_windows(&read("windows.ndjson"))?;
             self.truth.check_bad(&read("bad.ndjson"))?;
             self.truth.check_rows(&read("rows.ndjson"))
         };
-        let rows = check().unwrap_or_else(|wrong| {
+        let rows = found().unwrap_or_else(|wrong| {
             let round = self.tally.rounds;
             panic!("round {round}: {wrong}, in {}", self.folder.display())
         });
@@ -189,22 +191,22 @@ impl Scene {
         self.tally.most_rows = self.tally.most_rows.max(rows);
     }
 
-    /// Lets the program do all there is to do; then everything must be there.
+    /// Lets the program write everything, then checks it; `total` rows unless they are made without end.
     fn last_round(&mut self, total: Option<u64>) -> u64 {
-        let mut program = Program::start(&self.folder, 1);
+        let mut pipeline = Pipeline::start(&self.folder, 1);
         let total = total.unwrap_or(self.tally.most_rows + 2_000);
         let lines = |file: PathBuf| {
             let text = std::fs::read(file).unwrap_or_default();
             text.iter().filter(|byte| **byte == b'\n').count() as u64
         };
-        let done = |it: &Self, _: &Program| {
+        let done = |it: &Self, _: &Pipeline| {
             it.rows_written() >= total
                 && lines(it.path("windows.ndjson")) >= it.truth.windows_of(total)
                 && lines(it.path("bad.ndjson")) >= it.truth.bad_of(total)
         };
-        self.wait(&mut program, done);
-        program.end();
-        self.look();
+        self.wait(&mut pipeline, "all rows", done);
+        pipeline.end();
+        self.check();
         self.tally.most_rows
     }
 
@@ -224,14 +226,14 @@ impl Scene {
             tally.progressed * 3 >= tally.rounds && tally.recovered * 5 >= tally.rounds,
             "too little happened for this to prove anything"
         );
-        // What a view kept over all this; rows may be made meanwhile.
+        // This starts the pipeline once more, which may write more rows.
         self.truth.check_totals(&self.folder, rows);
-        self.look();
+        self.check();
         std::fs::remove_dir_all(&self.folder).unwrap();
     }
 }
 
-/// Adds lines to the input all the time, a line often in several pieces.
+/// A thread that appends lines to the input, often in several pieces.
 struct Writer {
     stop: Arc<AtomicBool>,
     rows: Arc<AtomicU64>,
@@ -261,7 +263,7 @@ impl Writer {
         Self { stop, rows, thread }
     }
 
-    /// Writes what is begun; how many rows there are.
+    /// Completes the last line; returns the number of rows.
     fn end(self) -> u64 {
         self.stop.store(true, Ordering::Relaxed);
         self.thread.join().unwrap();
@@ -269,7 +271,7 @@ impl Writer {
     }
 }
 
-/// A file that is added to all the time; with `wal_mode` saying whether there is a log.
+/// A file that grows all the time, with this `wal_mode`.
 fn file_into_files(wal_mode: &'static str, seed: u64) {
     let seed = setting("HEADWATER_CRASH_SEED", 1).wrapping_add(seed);
     let mut scene = Scene::new(Input::File(wal_mode), seed);
@@ -293,7 +295,7 @@ fn a_file_is_read_into_files_and_the_log_is_synced() {
     file_into_files("sync", 1_000);
 }
 
-/// Nothing is fed again then: the file itself is read again from the cursor of the checkpoint.
+/// Recovery then reads the file again from the cursor of the checkpoint.
 #[test]
 fn a_file_is_read_into_files_without_a_log() {
     file_into_files("off", 2_000);

@@ -1,42 +1,41 @@
-//! What must be in the files: computed from the numbers of the rows, by other means than the engine's.
+//! The expected contents of the files, computed from the row numbers without the engine.
 //!
-//! Row number `seq` has the key `k<seq % 5>`, and its event time follows from its number too. So the
-//! rows written are one long text of which each file is the beginning, and a window's count and sum are
-//! those of its rows.
+//! Row number `seq` has the key `k<seq % 5>`, and its number also determines its event time. So the file
+//! of rows is a prefix of one known text, and a window's count and sum follow from the numbers in it.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io::Write;
 use std::path::Path;
-use std::process::{Command, Stdio};
 use std::sync::Mutex;
 
 use serde_json::Value;
 
-/// Different keys.
+use crate::support::with_input;
+
+/// Number of keys.
 const KEYS: u64 = 5;
-/// How far event time may be out of order in the file; less than the watermark's delay.
+/// Disorder of event time in the file, microseconds; less than the watermark's delay.
 const JITTER_US: u64 = 50_000;
-/// The watermark's delay.
+/// The watermark's delay, microseconds.
 const DELAY_US: u64 = 100_000;
-/// A row has a line before it that is none if its number is a multiple of this.
+/// An undecodable line comes before each row whose number is a multiple of this.
 const BAD_EVERY: u64 = 50;
-/// The length of a window.
+/// The length of a window, microseconds.
 const WINDOW_US: u64 = 1_000_000;
 
 /// Where the rows come from.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Input {
-    /// A file that is added to, with this `wal_mode`; some of its lines are no rows.
+    /// A file that grows, with this `wal_mode`; some of its lines are undecodable.
     File(&'static str),
-    /// Made by the program itself.
+    /// The `generate` connector.
     Generate,
 }
 
-/// What a window holds of one key: count, and sum of the numbers.
+/// The result of a window for one key: count, and sum of the numbers.
 type Group = (u64, u64);
 
 impl Input {
-    /// The pipeline.
     pub fn sql(self, folder: &Path) -> String {
         let path = |name: &str| folder.join(name).display().to_string();
         let source = match self {
@@ -80,7 +79,7 @@ impl Input {
     }
 }
 
-/// A line of the input file; now and then one that is no row stands before it.
+/// A line of the input file, with an undecodable line before it if it has one.
 pub fn line(seq: u64) -> String {
     let us = Input::File("").event_us(seq);
     let (s, key) = (us / 1_000_000, seq % KEYS);
@@ -94,18 +93,17 @@ pub fn line(seq: u64) -> String {
     )
 }
 
-/// The truth about one pipeline.
 pub struct Truth {
     input: Input,
     known: Mutex<Known>,
 }
 
-/// What was computed so far.
+/// The expected contents, as far as they were computed.
 #[derive(Default)]
 struct Known {
     rows: u64,
     text: Vec<u8>,
-    /// Where each row ends in the text.
+    /// The position in the text at which each row ends.
     ends: Vec<u64>,
     windows: HashMap<(u64, String), Group>,
 }
@@ -138,7 +136,7 @@ impl Truth {
         known
     }
 
-    /// So many rows are whole in a file of this length.
+    /// Number of complete rows in a file of this length.
     pub fn rows_in(&self, bytes: u64) -> u64 {
         let mut rows = 4_096;
         let mut known = self.known(rows);
@@ -149,7 +147,7 @@ impl Truth {
         known.ends.partition_point(|end| *end <= bytes) as u64
     }
 
-    /// The file must be the beginning of the truth; how many whole rows it has.
+    /// The file must be a prefix of the expected text; returns its number of complete rows.
     pub fn check_rows(&self, found: &[u8]) -> Result<u64, String> {
         let rows = self.rows_in(found.len() as u64);
         let known = self.known(0);
@@ -169,11 +167,11 @@ impl Truth {
         };
         let (is, should) = (line_of(found), line_of(&known.text));
         Err(format!(
-            "at byte {same} of the rows stands {is:?}, and should {should:?}"
+            "the line at byte {same} of the rows is {is:?}, and should be {should:?}"
         ))
     }
 
-    /// Each window must be there once and be right, and none may be left out; how many there are.
+    /// Each window must be there once with the right values; returns their number.
     pub fn check_windows(&self, found: &[u8]) -> Result<u64, String> {
         let mut seen = BTreeMap::<u64, BTreeSet<String>>::new();
         let whole = found
@@ -184,16 +182,16 @@ impl Truth {
             .split(|byte| *byte == b'\n')
             .filter(|it| !it.is_empty())
         {
-            let told = String::from_utf8_lossy(line).into_owned();
-            let (window, key, group) = read_window(line).ok_or(format!("{told} is no window"))?;
-            // A row a window later is enough for all rows of this one.
+            let text = String::from_utf8_lossy(line).into_owned();
+            let (window, key, group) = read_window(line).ok_or(format!("{text} is no window"))?;
+            // Rows are at least 500 us apart, so this includes all rows of the window.
             let known = self.known((window + 2) * WINDOW_US / 500);
             let truth = known.windows.get(&(window, key.clone()));
             if truth != Some(&group) {
-                return Err(format!("{told} should have count and sum {truth:?}"));
+                return Err(format!("{text} should have count and sum {truth:?}"));
             }
             if !seen.entry(window).or_default().insert(key) {
-                return Err(format!("{told} is there twice"));
+                return Err(format!("{text} is there twice"));
             }
         }
         let last = seen.keys().next_back().copied().unwrap_or(0);
@@ -206,7 +204,7 @@ impl Truth {
         Ok(count as u64)
     }
 
-    /// The bad rows must be the first of those in the input; how many there are.
+    /// The bad rows must be the first ones of the input; returns their number.
     pub fn check_bad(&self, found: &[u8]) -> Result<u64, String> {
         let whole = found.split_inclusive(|byte| *byte == b'\n');
         let whole = whole.filter(|line| line.ends_with(b"\n")).zip(0..);
@@ -224,7 +222,7 @@ impl Truth {
         Ok(count)
     }
 
-    /// How many bad rows there are among so many.
+    /// Number of bad lines among this many rows.
     pub fn bad_of(&self, rows: u64) -> u64 {
         match self.input {
             Input::File(_) => rows.div_ceil(BAD_EVERY),
@@ -232,13 +230,13 @@ impl Truth {
         }
     }
 
-    /// How many windows have closed when so many rows have come.
+    /// Number of windows that have closed after this many rows.
     pub fn windows_of(&self, rows: u64) -> u64 {
         let latest = (0..rows).map(|seq| self.input.event_us(seq)).max();
         latest.unwrap_or(0).saturating_sub(DELAY_US) / WINDOW_US * KEYS
     }
 
-    /// The rows of the file that should have `rows`: those missing, and those too many.
+    /// The number of lost and of duplicated rows in a file that should have `rows`.
     pub fn count(&self, file: &Path, rows: u64) -> (u64, u64) {
         let text = std::fs::read_to_string(file).unwrap();
         let mut times = vec![0_u64; rows as usize];
@@ -251,16 +249,11 @@ impl Truth {
         (lost, duplicated)
     }
 
-    /// The view, asked of the data folder by another program, holds all rows.
+    /// The view in the data folder counts all rows.
     pub fn check_totals(&self, folder: &Path, rows: u64) {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_headwater"));
-        command.arg("sql").arg("--data").arg(folder.join("data"));
-        command.stdin(Stdio::piped()).stdout(Stdio::piped());
-        let mut child = command.spawn().unwrap();
-        let query = b"SELECT key, n, total FROM totals ORDER BY key;";
-        child.stdin.take().unwrap().write_all(query).unwrap();
-        let output = child.wait_with_output().unwrap();
-        let answer = String::from_utf8(output.stdout).unwrap();
+        let data = folder.join("data").display().to_string();
+        let query = "SELECT key, n, total FROM totals ORDER BY key;";
+        let (_, answer, _) = with_input(&["sql", "--data", &data], query);
         let mut found = answer
             .lines()
             .map(|line| serde_json::from_str::<Value>(line).unwrap());
@@ -275,7 +268,7 @@ impl Truth {
                 Input::File(_) => {
                     assert_eq!((&row["n"], &row["total"]), (&n.into(), &total.into()))
                 }
-                // It goes on making rows.
+                // The source goes on making rows.
                 Input::Generate => assert!(row["n"].as_u64().unwrap() >= n, "{row} {n}"),
             }
         }

@@ -1,23 +1,25 @@
-//! Which names are visible, and which of them a written name means.
+//! The names that are visible at a position of a query, and the one that a written name matches.
 
-use crate::dataflow::Hidden;
+use crate::dataflow::MetadataColumn;
 
-/// What a written name means.
+/// The names of a query's columns without those that have no name; none when they are not known.
+pub(super) type Columns = Option<Vec<String>>;
+
+/// The match of a written name among the visible ones.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Meaning {
-    /// Nothing that is visible here.
-    Unknown,
-    /// This spelling.
-    Is(String),
-    /// One of these, and nobody can say which.
+pub(super) enum NameMatch {
+    None,
+    /// The declared spelling of the match.
+    One(String),
+    /// The names that differ from the written one in case only.
     Ambiguous(Vec<String>),
 }
 
-/// Finds `name` among candidates: spelled exactly so in any tier, else but for case in the first
-/// tier that has such a name.
-pub(super) fn pick<'a>(name: &str, tiers: &[Vec<&'a str>]) -> Meaning {
+/// Finds `name` among the candidates: the exact spelling in any tier, else without regard to case
+/// in the first tier that has such a name.
+pub(super) fn find<'a>(name: &str, tiers: &[Vec<&'a str>]) -> NameMatch {
     if tiers.iter().flatten().any(|candidate| *candidate == name) {
-        return Meaning::Is(name.to_owned());
+        return NameMatch::One(name.to_owned());
     }
     for tier in tiers {
         let mut similar: Vec<&'a str> = tier
@@ -29,11 +31,11 @@ pub(super) fn pick<'a>(name: &str, tiers: &[Vec<&'a str>]) -> Meaning {
         similar.dedup();
         match similar[..] {
             [] => {}
-            [only] => return Meaning::Is(only.to_owned()),
-            _ => return Meaning::Ambiguous(similar.into_iter().map(Into::into).collect()),
+            [only] => return NameMatch::One(only.to_owned()),
+            _ => return NameMatch::Ambiguous(similar.into_iter().map(Into::into).collect()),
         }
     }
-    Meaning::Unknown
+    NameMatch::None
 }
 
 pub(super) fn same_but_case(a: &str, b: &str) -> bool {
@@ -41,20 +43,28 @@ pub(super) fn same_but_case(a: &str, b: &str) -> bool {
         || !(a.is_ascii() && b.is_ascii()) && a.to_lowercase() == b.to_lowercase()
 }
 
-/// Something in `FROM`.
-#[derive(Debug, Clone)]
-pub(super) struct Relation {
+/// A table, subquery or function in `FROM`.
+#[derive(Debug, Clone, Default)]
+pub(super) struct FromItem {
     /// The alias, or the table's declared name; none for a query without an alias.
     pub name: Option<String>,
-    /// Its columns, those without a name left out; none when they cannot be known here.
-    pub columns: Option<Vec<String>>,
-    /// If it is a table itself: its declared name, and its hidden columns.
-    pub hidden: Option<(String, Vec<Hidden>)>,
+    /// Its columns without those that have no name; none when they are not known here.
+    pub columns: Columns,
+    /// For a table: its declared name and its metadata columns.
+    pub metadata_columns: Option<(String, Vec<MetadataColumn>)>,
 }
 
-impl Relation {
-    /// Whether `name` qualifies columns of this relation: its name, or the last part of that.
-    pub fn names(&self) -> impl Iterator<Item = &str> {
+impl FromItem {
+    /// Columns without a name to qualify them.
+    pub fn unnamed(columns: Columns) -> Self {
+        Self {
+            columns,
+            ..Self::default()
+        }
+    }
+
+    /// The qualifiers of its columns: its name, and the last part of that.
+    pub fn qualifiers(&self) -> impl Iterator<Item = &str> {
         let full = self.name.as_deref();
         let last = full
             .and_then(|name| name.rsplit_once('.'))
@@ -63,52 +73,47 @@ impl Relation {
     }
 }
 
-/// The relations of one `SELECT`.
+/// The items in `FROM` of one `SELECT`.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Scope {
-    pub relations: Vec<Relation>,
+    pub items: Vec<FromItem>,
 }
 
 impl Scope {
-    /// The known columns of all relations.
+    /// The known columns of all items.
     pub fn columns(&self) -> Vec<&str> {
-        let known = self
-            .relations
-            .iter()
-            .filter_map(|relation| relation.columns.as_ref());
+        let known = self.items.iter().filter_map(|item| item.columns.as_ref());
         known.flatten().map(String::as_str).collect()
     }
 
-    /// Whether the columns of every relation are known.
+    /// Whether the columns of every item are known.
     pub fn is_complete(&self) -> bool {
-        self.relations
-            .iter()
-            .all(|relation| relation.columns.is_some())
+        self.items.iter().all(|item| item.columns.is_some())
     }
 
-    /// The relation that columns are qualified with `name`, and how that is spelled.
-    pub fn relation(&self, name: &str) -> (Meaning, Option<&Relation>) {
-        let names = self.relations.iter().flat_map(Relation::names).collect();
-        let meaning = pick(name, &[names]);
-        let found = match &meaning {
-            Meaning::Is(name) => {
-                let is_meant = |relation: &&Relation| relation.names().any(|other| other == name);
-                self.relations.iter().find(is_meant)
+    /// The item whose columns `name` qualifies, and the match of `name` among all qualifiers.
+    pub fn item(&self, name: &str) -> (NameMatch, Option<&FromItem>) {
+        let names = self.items.iter().flat_map(FromItem::qualifiers).collect();
+        let found = find(name, &[names]);
+        let item = match &found {
+            NameMatch::One(name) => {
+                let is_meant = |item: &&FromItem| item.qualifiers().any(|other| other == name);
+                self.items.iter().find(is_meant)
             }
             _ => None,
         };
-        (meaning, found)
+        (found, item)
     }
 }
 
 /// The common table expressions that are visible, the innermost last.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Ctes {
-    entries: Vec<(String, Option<Vec<String>>)>,
+    entries: Vec<(String, Columns)>,
 }
 
 impl Ctes {
-    pub fn push(&mut self, name: String, columns: Option<Vec<String>>) {
+    pub fn push(&mut self, name: String, columns: Columns) {
         self.entries.push((name, columns));
     }
 
@@ -116,9 +121,37 @@ impl Ctes {
         self.entries.iter().map(|(name, _)| name.as_str()).collect()
     }
 
-    /// The columns of the innermost of this name: outer none if there is no such one.
-    pub fn columns(&self, name: &str) -> Option<Option<Vec<String>>> {
+    /// The columns of the innermost expression of this name; the outer `Option` is `None` if there
+    /// is no such expression.
+    pub fn columns(&self, name: &str) -> Option<Columns> {
         let found = self.entries.iter().rev().find(|(other, _)| other == name);
         found.map(|(_, columns)| columns.clone())
+    }
+}
+
+/// The position of an expression in a query: which names are visible to it.
+#[derive(Clone, Copy)]
+pub(super) struct Site<'a> {
+    /// The scopes of the queries around it, outermost first, then that of its own query.
+    pub scopes: &'a [Scope],
+    /// The aliases of the select list, where they are visible.
+    pub aliases: &'a [String],
+    /// Whether an alias hides a column of the same name, as in `ORDER BY`.
+    pub aliases_first: bool,
+    pub ctes: &'a Ctes,
+    /// Whether the subqueries of the expression have been walked before.
+    pub queries_done: bool,
+}
+
+impl<'a> Site<'a> {
+    /// A site where the aliases of the select list are not visible.
+    pub fn without_aliases(scopes: &'a [Scope], ctes: &'a Ctes) -> Self {
+        Self {
+            scopes,
+            aliases: &[],
+            aliases_first: false,
+            ctes,
+            queries_done: false,
+        }
     }
 }

@@ -1,6 +1,6 @@
-//! Names that mean what is declared, in every place where a name can stand.
+//! Names get their declared spelling at every position of a query.
 
-use super::{Tables, resolve_identifiers};
+use super::{TableLookup, resolve_identifiers};
 use crate::sql::SqlError;
 use crate::sql::tests::{pointed_at, query};
 
@@ -15,7 +15,7 @@ const TABLES: &[(&str, &[&str])] = &[
     ("system.gaps", &["Source", "reason"]),
 ];
 
-impl Tables for Declared {
+impl TableLookup for Declared {
     fn names(&self) -> Vec<String> {
         TABLES.iter().map(|(name, _)| (*name).into()).collect()
     }
@@ -120,7 +120,7 @@ fn a_qualifier_is_a_table_an_alias_or_a_schema_and_a_table() {
 }
 
 #[test]
-fn an_alias_is_seen_where_the_standard_lets_it_be_seen() {
+fn an_alias_is_visible_where_the_standard_makes_it_visible() {
     resolves(
         "SELECT symbol AS Sym, max(price) AS Top FROM trades GROUP BY SYM HAVING TOP > 1 ORDER BY top, SYMBOL",
         "SELECT symbol AS Sym, max(Price) AS Top FROM trades GROUP BY Sym HAVING Top > 1 ORDER BY Top, symbol",

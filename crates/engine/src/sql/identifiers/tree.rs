@@ -1,9 +1,8 @@
-//! What the walk reads out of the tree, and writes into it.
+//! Names, aliases and columns as `sqlparser`'s tree holds them.
 //!
-//! `sqlparser` has many shapes for few things: a name may have one part or several, an alias may
-//! stand behind a dozen kinds of relation, a join may bind its two sides in fourteen ways. Here are
-//! the few things, so that the walk can speak of names, aliases and columns. What they mean is left
-//! to the walk.
+//! The tree has many shapes for these: a name has one part or several, a dozen kinds of table factor
+//! have an alias, a join has its constraint in one of fourteen variants. The functions here read
+//! and write them; they look nothing up.
 
 use datafusion::sql::sqlparser::ast::{
     ExcludeSelectItem, Expr, Ident, JoinConstraint, JoinOperator, ObjectName, ObjectNamePart,
@@ -11,12 +10,9 @@ use datafusion::sql::sqlparser::ast::{
     WildcardAdditionalOptions,
 };
 
-use super::scope::Scope;
+use super::scope::{Columns, Scope};
 
-/// The names of a query's columns, those without a name left out; none when they cannot be known.
-pub(super) type Columns = Option<Vec<String>>;
-
-/// The names that the select list gives and that another clause can use.
+/// The names of the select list that another clause can use.
 pub(super) fn aliases(projection: &[SelectItem]) -> Vec<String> {
     projection.iter().filter_map(item_name).collect()
 }
@@ -33,7 +29,7 @@ fn item_name(item: &SelectItem) -> Option<String> {
     }
 }
 
-/// The columns that a select list makes of a scope.
+/// The columns of a select list over a scope.
 pub(super) fn output(projection: &[SelectItem], scope: &Scope) -> Columns {
     let mut columns = Vec::new();
     for item in projection {
@@ -44,8 +40,8 @@ pub(super) fn output(projection: &[SelectItem], scope: &Scope) -> Columns {
                 let SelectItemQualifiedWildcardKind::ObjectName(name) = kind else {
                     return None;
                 };
-                let (_, relation) = scope.relation(&joined(name));
-                columns.extend(relation?.columns.clone()?);
+                let (_, item) = scope.item(&joined(name));
+                columns.extend(item?.columns.clone()?);
             }
             other => columns.extend(item_name(other)),
         }
@@ -57,7 +53,7 @@ pub(super) fn owned(names: &[&str]) -> Vec<String> {
     names.iter().map(|&name| name.to_owned()).collect()
 }
 
-/// The columns under the names that an alias gives them: `AS t (a, b)`.
+/// The columns with the names that an alias gives them: `AS t (a, b)`.
 pub(super) fn renamed(columns: Columns, alias: &TableAlias) -> Columns {
     if alias.columns.is_empty() {
         return columns;
@@ -85,7 +81,7 @@ pub(super) fn alias_of(factor: &TableFactor) -> Option<&TableAlias> {
     }
 }
 
-/// The columns named behind `*`, as in `* EXCEPT (a, b)`.
+/// The columns named after `*`, as in `* EXCEPT (a, b)`.
 pub(super) fn named_in(options: &mut WildcardAdditionalOptions) -> Vec<&mut Ident> {
     let mut named = Vec::new();
     if let Some(except) = &mut options.opt_except {
@@ -134,7 +130,7 @@ pub(super) fn plain_parts(name: &ObjectName) -> Option<Vec<&Ident>> {
     name.0.iter().map(ObjectNamePart::as_ident).collect()
 }
 
-/// `schema.table` without quotes.
+/// The parts joined by dots, without quotes: `schema.table`.
 pub(super) fn joined(name: &ObjectName) -> String {
     let parts = name.0.iter().filter_map(ObjectNamePart::as_ident);
     parts
@@ -143,7 +139,7 @@ pub(super) fn joined(name: &ObjectName) -> String {
         .join(".")
 }
 
-/// Writes a spelling into a name of as many parts.
+/// Writes a spelling into a name with the same number of parts.
 pub(super) fn respell(name: &mut ObjectName, spelling: &str) {
     if let [ObjectNamePart::Identifier(ident)] = &mut name.0[..] {
         ident.value = spelling.to_owned();

@@ -1,95 +1,58 @@
 //! The walk over a query that gives every name its declared spelling.
 //!
-//! Queries, their `FROM` and their clauses are walked here by hand, for the order in which names
-//! come into sight is theirs; within an expression `sqlparser`'s visitor finds the names. A query
-//! inside an expression is walked when the visitor meets it, and what the visitor then finds in it
-//! is passed over.
+//! Queries, their `FROM` and their clauses are walked here by hand, because each clause sees other
+//! names; within an expression `sqlparser`'s visitor finds the names. A subquery of an expression is
+//! walked when the visitor enters it, and the visitor then skips the names in it.
 
-use std::cell::RefCell;
 use std::ops::ControlFlow;
 
 use datafusion::sql::sqlparser::ast::{
-    Expr, Ident, JoinConstraint, ObjectName, ObjectNamePart, OrderBy, Query, Select, SelectItem,
-    SelectItemQualifiedWildcardKind, SetExpr, Spanned as _, TableFactor, TableWithJoins, VisitMut,
-    VisitorMut,
+    Expr, OrderBy, Query, Select, SetExpr, TableFactor, TableWithJoins, VisitMut, VisitorMut,
 };
-use datafusion::sql::sqlparser::tokenizer::{Location, Span};
 
-use super::Tables;
-use super::hidden::{Named, leave_out, meant};
-use super::scope::{Ctes, Meaning, Relation, Scope, pick};
-use super::tree::{
-    Columns, alias_of, aliases, constraint, joined, named_in, output, owned, plain_parts, renamed,
-    respell,
-};
-use crate::sql::error::{Result, SqlError, sqlstate};
-use crate::sql::script::locate;
+use super::TableLookup;
+use super::metadata_columns::{NamedMetadataColumns, exclude_from_wildcards};
+use super::scope::{Columns, Ctes, FromItem, Scope, Site};
+use super::spelling::Spelling;
+use super::tree::{alias_of, aliases, output, owned, renamed};
+use crate::sql::error::{Result, SqlError, VisitFlow, stop_at_error, visited};
 use crate::sql::stack::deep;
 use crate::sql::statement::SqlQuery;
 
-/// Gives every name in the query, and in the queries in it, the spelling of what it means; which hidden
-/// columns it names.
+/// Gives every name in the query and in its subqueries its declared spelling, and returns the
+/// metadata columns that it names.
 ///
 /// # Errors
 ///
-/// A name that fits several things by all but case, and none exactly; `*` over several tables of which
-/// one has a hidden column that the query names.
-pub fn resolve_identifiers(query: &mut SqlQuery, tables: &dyn Tables) -> Result<Named> {
-    let SqlQuery {
-        ast,
-        text,
-        span,
-        origin,
-    } = query;
-    let names = tables.names();
-    let mut walk = Walk {
-        tables,
-        names,
-        text,
-        start: span.start,
-        origin: *origin,
-        named: RefCell::default(),
-        leaves_out: false,
+/// A name that differs in case from several names and equals none; `*` over several tables of which
+/// one has a metadata column that the query names.
+pub fn resolve_identifiers(
+    query: &mut SqlQuery,
+    tables: &dyn TableLookup,
+) -> Result<NamedMetadataColumns> {
+    let (ast, text) = query.tree_and_text();
+    let mut resolver = IdentifierResolver {
+        spelling: Spelling::new(tables, text),
+        excludes: false,
     };
     deep(|| {
-        walk.query(ast, &[], &Ctes::default())?;
-        if !walk.named.borrow().is_empty() {
-            // Only now it is known what every `*` has to leave out.
-            walk.leaves_out = true;
-            walk.query(ast, &[], &Ctes::default())?;
+        resolver.query(ast, &[], &Ctes::default())?;
+        if !resolver.spelling.named.borrow().is_empty() {
+            // Only after the first walk all columns are known that every `*` excludes.
+            resolver.excludes = true;
+            resolver.query(ast, &[], &Ctes::default())?;
         }
-        Ok(walk.named.take())
+        Ok(resolver.spelling.named.take())
     })
 }
 
-struct Walk<'a> {
-    tables: &'a dyn Tables,
-    /// The names of all tables.
-    names: Vec<String>,
-    text: &'a str,
-    start: usize,
-    origin: Location,
-    /// The hidden columns that were met.
-    named: RefCell<Named>,
-    /// Whether `*` is to leave them out: all have been met.
-    leaves_out: bool,
+struct IdentifierResolver<'a> {
+    spelling: Spelling<'a>,
+    /// Whether `*` is to exclude the metadata columns that are named: all of them are known.
+    excludes: bool,
 }
 
-/// Where an expression stands: what its names can mean.
-#[derive(Clone, Copy)]
-struct Site<'a> {
-    /// The scopes of the queries around, outermost first; the innermost last.
-    scopes: &'a [Scope],
-    /// The aliases of the select list, where they are visible.
-    aliases: &'a [String],
-    /// Whether an alias goes before a column, as in `ORDER BY`.
-    aliases_first: bool,
-    ctes: &'a Ctes,
-    /// Whether queries met here have been walked before.
-    queries_done: bool,
-}
-
-impl Walk<'_> {
+impl IdentifierResolver<'_> {
     fn query(&self, query: &mut Query, outer: &[Scope], ctes: &Ctes) -> Result<Columns> {
         let mut ctes = ctes.clone();
         if let Some(with) = &mut query.with {
@@ -107,16 +70,11 @@ impl Walk<'_> {
             SetExpr::Select(select) => self.select(select, query.order_by.as_mut(), outer, &ctes),
             body => {
                 let columns = self.set_expr(body, outer, &ctes)?;
-                let of_all = Relation {
-                    name: None,
-                    columns: columns.clone(),
-                    hidden: None,
-                };
                 let scopes = [Scope {
-                    relations: vec![of_all],
+                    items: vec![FromItem::unnamed(columns.clone())],
                 }];
                 if let Some(order_by) = &mut query.order_by {
-                    self.visit(order_by, Site::plain(&scopes, &ctes))?;
+                    self.visit(order_by, Site::without_aliases(&scopes, &ctes))?;
                 }
                 Ok(columns)
             }
@@ -135,7 +93,7 @@ impl Walk<'_> {
             }
             SetExpr::Values(values) => {
                 let width = values.rows.first().map_or(0, |row| row.len());
-                self.visit(values, Site::plain(outer, ctes))?;
+                self.visit(values, Site::without_aliases(outer, ctes))?;
                 Ok(Some((1..=width).map(|n| format!("column{n}")).collect()))
             }
             SetExpr::Insert(_)
@@ -158,7 +116,7 @@ impl Walk<'_> {
             self.from(tables, &mut scope, outer, ctes)?;
         }
         let scopes = [outer, std::slice::from_ref(&scope)].concat();
-        let plain = Site::plain(&scopes, ctes);
+        let plain = Site::without_aliases(&scopes, ctes);
         self.visit(
             &mut select.from,
             Site {
@@ -167,11 +125,11 @@ impl Walk<'_> {
             },
         )?;
         for tables in &mut select.from {
-            self.using(tables, &scope)?;
+            self.spelling.using(tables, &scope)?;
         }
         self.visit(&mut select.projection, plain)?;
         for item in &mut select.projection {
-            self.wildcard(item, &scope)?;
+            self.spelling.wildcard(item, &scope)?;
         }
         self.visit(&mut select.selection, plain)?;
         self.visit(&mut select.lateral_views, plain)?;
@@ -194,8 +152,8 @@ impl Walk<'_> {
         if let Some(order_by) = order_by {
             self.visit(order_by, ordered)?;
         }
-        if self.leaves_out {
-            leave_out(select, &scope, &self.named.borrow())?;
+        if self.excludes {
+            exclude_from_wildcards(select, &scope, &self.spelling.named.borrow())?;
         }
         Ok(output(&select.projection, &scope))
     }
@@ -207,49 +165,41 @@ impl Walk<'_> {
         outer: &[Scope],
         ctes: &Ctes,
     ) -> Result<()> {
-        self.relation(&mut tables.relation, scope, outer, ctes)?;
+        self.add_item(&mut tables.relation, scope, outer, ctes)?;
         for join in &mut tables.joins {
-            self.relation(&mut join.relation, scope, outer, ctes)?;
+            self.add_item(&mut join.relation, scope, outer, ctes)?;
         }
         Ok(())
     }
 
-    /// Adds what a part of `FROM` gives to the scope.
-    fn relation(
+    /// Adds an item of `FROM` to the scope.
+    fn add_item(
         &self,
         factor: &mut TableFactor,
         scope: &mut Scope,
         outer: &[Scope],
         ctes: &Ctes,
     ) -> Result<()> {
-        let mut hidden = None;
-        let (name, columns, alias) = match factor {
+        let (item, alias) = match factor {
             TableFactor::Table {
                 name,
                 alias,
                 args: None,
                 ..
-            } => {
-                let columns = self.table(name, ctes)?;
-                let name = joined(name);
-                if ctes.columns(&name).is_none() {
-                    hidden = Some((name.clone(), self.tables.hidden(&name)));
-                }
-                (Some(name), columns, alias.as_ref())
-            }
+            } => (self.spelling.table(name, ctes)?, alias.as_ref()),
             TableFactor::Derived {
                 lateral,
                 subquery,
                 alias,
                 ..
             } => {
-                let columns = if *lateral {
-                    let around = [outer, std::slice::from_ref(scope)].concat();
-                    self.query(subquery, &around, ctes)?
+                let beside: &[Scope] = if *lateral {
+                    std::slice::from_ref(scope)
                 } else {
-                    self.query(subquery, outer, ctes)?
+                    &[]
                 };
-                (None, columns, alias.as_ref())
+                let columns = self.query(subquery, &[outer, beside].concat(), ctes)?;
+                (FromItem::unnamed(columns), alias.as_ref())
             }
             TableFactor::NestedJoin {
                 table_with_joins,
@@ -257,315 +207,72 @@ impl Walk<'_> {
             } => {
                 let mut inner = Scope::default();
                 self.from(table_with_joins, &mut inner, outer, ctes)?;
-                let Some(alias) = alias else {
-                    scope.relations.extend(inner.relations);
+                if alias.is_none() {
+                    scope.items.extend(inner.items);
                     return Ok(());
-                };
+                }
                 let columns = inner.is_complete().then(|| owned(&inner.columns()));
-                (None, columns, Some(&*alias))
+                (FromItem::unnamed(columns), alias.as_ref())
             }
             TableFactor::Pivot { table, alias, .. }
             | TableFactor::Unpivot { table, alias, .. }
             | TableFactor::MatchRecognize { table, alias, .. } => {
-                self.relation(table, &mut Scope::default(), outer, ctes)?;
-                (None, None, alias.as_ref())
+                self.add_item(table, &mut Scope::default(), outer, ctes)?;
+                (FromItem::default(), alias.as_ref())
             }
-            other => (None, None, alias_of(other)),
+            other => (FromItem::default(), alias_of(other)),
         };
-        let relation = match alias {
-            None => Relation {
-                name,
-                columns,
-                hidden,
-            },
-            Some(alias) => Relation {
+        scope.items.push(match alias {
+            None => item,
+            Some(alias) => FromItem {
                 name: Some(alias.name.value.clone()),
-                columns: renamed(columns, alias),
-                hidden,
+                columns: renamed(item.columns, alias),
+                ..item
             },
-        };
-        scope.relations.push(relation);
+        });
         Ok(())
-    }
-
-    /// Spells the name of a table as it is declared and gives its columns.
-    fn table(&self, name: &mut ObjectName, ctes: &Ctes) -> Result<Columns> {
-        let Some(written) = plain_parts(name) else {
-            return Ok(None);
-        };
-        let quoted = written.iter().any(|part| part.quote_style.is_some());
-        let full = joined(name);
-        let bare = written.len() == 1;
-        let tiers = [
-            if bare { ctes.names() } else { Vec::new() },
-            self.names.iter().map(String::as_str).collect(),
-        ];
-        let found = if quoted {
-            full
-        } else {
-            self.unambiguous(
-                pick(&full, &tiers),
-                sqlstate::AMBIGUOUS_TABLE,
-                &full,
-                name.span(),
-            )?
-            .unwrap_or(full)
-        };
-        respell(name, &found);
-        if bare && let Some(columns) = ctes.columns(&found) {
-            return Ok(columns);
-        }
-        Ok(self.tables.columns(&found))
-    }
-
-    /// The columns of `USING (...)`.
-    fn using(&self, tables: &mut TableWithJoins, scope: &Scope) -> Result<()> {
-        if let TableFactor::NestedJoin {
-            table_with_joins, ..
-        } = &mut tables.relation
-        {
-            self.using(table_with_joins, scope)?;
-        }
-        for join in &mut tables.joins {
-            if let TableFactor::NestedJoin {
-                table_with_joins, ..
-            } = &mut join.relation
-            {
-                self.using(table_with_joins, scope)?;
-            }
-            let Some(JoinConstraint::Using(names)) = constraint(&mut join.join_operator) else {
-                continue;
-            };
-            for name in names {
-                if let [ObjectNamePart::Identifier(ident)] = &mut name.0[..] {
-                    self.column(ident, &[scope.columns()])?;
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// The names in and behind `*`.
-    fn wildcard(&self, item: &mut SelectItem, scope: &Scope) -> Result<()> {
-        let (options, columns) = match item {
-            SelectItem::Wildcard(options) => (options, scope.columns()),
-            SelectItem::QualifiedWildcard(
-                SelectItemQualifiedWildcardKind::ObjectName(name),
-                options,
-            ) => {
-                let full = joined(name);
-                let (meaning, relation) = scope.relation(&full);
-                let columns = relation.and_then(|relation| relation.columns.as_ref());
-                let columns = columns.into_iter().flatten().map(String::as_str).collect();
-                let quoted = name.0.iter().filter_map(ObjectNamePart::as_ident);
-                if quoted.clone().all(|part| part.quote_style.is_none()) {
-                    let span = name.span();
-                    let found =
-                        self.unambiguous(meaning, sqlstate::AMBIGUOUS_TABLE, &full, span)?;
-                    respell(name, &found.unwrap_or(full));
-                }
-                (options, columns)
-            }
-            _ => return Ok(()),
-        };
-        for ident in named_in(options) {
-            self.column(ident, std::slice::from_ref(&columns))?;
-        }
-        Ok(())
-    }
-
-    /// Spells a column as it is declared, if it is among the candidates. Says whether it is.
-    fn column(&self, ident: &mut Ident, tiers: &[Vec<&str>]) -> Result<bool> {
-        if ident.quote_style.is_some() {
-            return Ok(tiers
-                .iter()
-                .flatten()
-                .any(|candidate| *candidate == ident.value));
-        }
-        let meaning = pick(&ident.value, tiers);
-        let code = sqlstate::AMBIGUOUS_COLUMN;
-        match self.unambiguous(meaning, code, &ident.value, ident.span)? {
-            None => Ok(false),
-            Some(spelling) => {
-                ident.value = spelling;
-                Ok(true)
-            }
-        }
-    }
-
-    fn unambiguous(
-        &self,
-        meaning: Meaning,
-        code: &'static str,
-        name: &str,
-        span: Span,
-    ) -> Result<Option<String>> {
-        match meaning {
-            Meaning::Unknown => Ok(None),
-            Meaning::Is(spelling) => Ok(Some(spelling)),
-            Meaning::Ambiguous(candidates) => {
-                let message = format!("name {name:?} is ambiguous: {}", candidates.join(", "));
-                Err(SqlError::new(code, message)
-                    .hint("Write the name in the case in which it is declared.")
-                    .at(locate(self.text, self.start, self.origin, span)))
-            }
-        }
-    }
-
-    /// `name`, looked for from the inside out.
-    fn identifier(&self, ident: &mut Ident, site: Site) -> Result<()> {
-        let Some((inner, around)) = site.scopes.split_last() else {
-            return Ok(());
-        };
-        let aliases: Vec<&str> = site.aliases.iter().map(String::as_str).collect();
-        let mut tiers = [inner.columns(), aliases];
-        if site.aliases_first {
-            tiers.reverse();
-        }
-        let known = self.column(ident, &tiers)? || self.hidden(ident, &inner.relations);
-        if known || !inner.is_complete() {
-            return Ok(());
-        }
-        for scope in around.iter().rev() {
-            let known = self.column(ident, &[scope.columns()])?;
-            if known || self.hidden(ident, &scope.relations) || !scope.is_complete() {
-                break;
-            }
-        }
-        Ok(())
-    }
-
-    /// Spells a hidden column as it is declared, if it is one of these relations. Says whether it is.
-    fn hidden(&self, ident: &mut Ident, relations: &[Relation]) -> bool {
-        let Some((table, hidden)) = meant(ident, relations) else {
-            return false;
-        };
-        ident.value = hidden.name().to_owned();
-        let mut named = self.named.borrow_mut();
-        named.entry(table.to_owned()).or_default().insert(hidden);
-        true
-    }
-
-    /// `relation.column`, `schema.table.column`, or a column and a field of it.
-    fn compound(&self, parts: &mut [Ident], site: Site) -> Result<()> {
-        for scope in site.scopes.iter().rev() {
-            for qualifier in (1..parts.len()).rev() {
-                if self.qualified(parts, qualifier, scope)? {
-                    return Ok(());
-                }
-            }
-        }
-        match parts.first_mut() {
-            Some(column) => self.identifier(column, site),
-            None => Ok(()),
-        }
-    }
-
-    /// Takes the first `count` parts for the name of a relation of the scope, if they are.
-    fn qualified(&self, parts: &mut [Ident], count: usize, scope: &Scope) -> Result<bool> {
-        let (qualifier, columns) = parts.split_at_mut(count);
-        let written: Vec<&str> = qualifier.iter().map(|part| part.value.as_str()).collect();
-        let written = written.join(".");
-        let (meaning, _) = scope.relation(&written);
-        let quoted = qualifier.iter().any(|part| part.quote_style.is_some());
-        let span = Span::union_iter(qualifier.iter().map(|part| part.span));
-        let spelling = match meaning {
-            Meaning::Is(spelling) if !quoted || spelling == written => spelling,
-            _ if quoted => return Ok(false),
-            other => {
-                let code = sqlstate::AMBIGUOUS_TABLE;
-                match self.unambiguous(other, code, &written, span)? {
-                    Some(spelling) => spelling,
-                    None => return Ok(false),
-                }
-            }
-        };
-        let (_, relation) = scope.relation(&spelling);
-        let known = relation
-            .and_then(|relation| relation.columns.as_deref())
-            .unwrap_or_default();
-        if let [part] = qualifier {
-            part.value = spelling;
-        } else {
-            for (part, spelling) in qualifier.iter_mut().zip(spelling.split('.')) {
-                part.value = spelling.into();
-            }
-        }
-        if let Some(column) = columns.first_mut()
-            && !self.column(column, &[known.iter().map(String::as_str).collect()])?
-            && let Some(relation) = relation
-        {
-            self.hidden(column, std::slice::from_ref(relation));
-        }
-        Ok(true)
     }
 
     fn visit(&self, node: &mut impl VisitMut, site: Site) -> Result<()> {
-        match node.visit(&mut Names {
-            walk: self,
+        visited(node.visit(&mut ExpressionNames {
+            resolver: self,
             site,
             inside: 0,
-        }) {
-            ControlFlow::Continue(()) => Ok(()),
-            ControlFlow::Break(error) => Err(*error),
-        }
+        }))
     }
 }
 
-impl<'a> Site<'a> {
-    /// Where the aliases of the select list are not visible.
-    fn plain(scopes: &'a [Scope], ctes: &'a Ctes) -> Self {
-        Self {
-            scopes,
-            aliases: &[],
-            aliases_first: false,
-            ctes,
-            queries_done: false,
-        }
-    }
-}
-
-/// Finds the names in an expression.
-struct Names<'a> {
-    walk: &'a Walk<'a>,
+/// Spells the names in an expression.
+struct ExpressionNames<'a> {
+    resolver: &'a IdentifierResolver<'a>,
     site: Site<'a>,
-    /// How many queries deep the visitor is.
+    /// The depth of the subquery that the visitor is in, 0 outside of any.
     inside: usize,
 }
 
-type Found = ControlFlow<Box<SqlError>>;
-
-impl VisitorMut for Names<'_> {
+impl VisitorMut for ExpressionNames<'_> {
     type Break = Box<SqlError>;
 
-    fn pre_visit_query(&mut self, query: &mut Query) -> Found {
+    fn pre_visit_query(&mut self, query: &mut Query) -> VisitFlow {
         self.inside += 1;
         if self.inside > 1 || self.site.queries_done {
             return ControlFlow::Continue(());
         }
-        match self.walk.query(query, self.site.scopes, self.site.ctes) {
-            Ok(_) => ControlFlow::Continue(()),
-            Err(error) => ControlFlow::Break(Box::new(error)),
-        }
+        stop_at_error(self.resolver.query(query, self.site.scopes, self.site.ctes))
     }
 
-    fn post_visit_query(&mut self, _query: &mut Query) -> Found {
+    fn post_visit_query(&mut self, _query: &mut Query) -> VisitFlow {
         self.inside -= 1;
         ControlFlow::Continue(())
     }
 
-    fn pre_visit_expr(&mut self, expr: &mut Expr) -> Found {
-        if self.inside > 0 {
-            return ControlFlow::Continue(());
-        }
-        let done = match expr {
-            Expr::Identifier(ident) => self.walk.identifier(ident, self.site),
-            Expr::CompoundIdentifier(parts) => self.walk.compound(parts, self.site),
+    fn pre_visit_expr(&mut self, expr: &mut Expr) -> VisitFlow {
+        let spelling = &self.resolver.spelling;
+        stop_at_error(match expr {
+            _ if self.inside > 0 => Ok(()),
+            Expr::Identifier(ident) => spelling.identifier(ident, self.site),
+            Expr::CompoundIdentifier(parts) => spelling.compound(parts, self.site),
             _ => Ok(()),
-        };
-        match done {
-            Ok(()) => ControlFlow::Continue(()),
-            Err(error) => ControlFlow::Break(Box::new(error)),
-        }
+        })
     }
 }

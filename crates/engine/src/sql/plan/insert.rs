@@ -1,4 +1,4 @@
-//! INSERT INTO a sink that was declared with its columns: the query's columns are cast to them.
+//! INSERT INTO a sink that was declared with its columns: the query's columns are cast to the sink's.
 
 use std::sync::Arc;
 
@@ -9,61 +9,65 @@ use datafusion::physical_expr::expressions::{CastExpr, Column, Literal};
 use datafusion::scalar::ScalarValue;
 
 use super::Planned;
-use crate::dataflow::{Node, Transform};
+use super::planner_error::explain;
+use crate::dataflow::{PlanNode, Transform};
 use crate::sql::{SqlError, sqlstate};
 
-pub(super) fn insert_into(
-    planned: Planned,
-    sink: &SchemaRef,
-    order: &[&str],
-) -> Result<Planned, SqlError> {
-    if planned.plan.changes {
-        return Err(
-            SqlError::not_built("INSERT INTO a sink from a result that changes").hint(
-                "Group by a window, or use CREATE SINK ... FROM, whose rows carry their diff.",
-            ),
-        );
+impl Planned {
+    /// The same query with its columns cast to those of a sink: by position, or by the names of
+    /// `order` if there are any.
+    ///
+    /// # Errors
+    /// If the numbers of columns differ, a name is unknown, or a type cannot be cast.
+    pub fn insert_into(self, sink: &SchemaRef, order: &[&str]) -> Result<Self, SqlError> {
+        if self.plan.changes {
+            return Err(
+                SqlError::not_built("INSERT INTO a sink from a result that changes").hint(
+                    "Group by a window, or use CREATE SINK ... FROM, whose rows carry their diff.",
+                ),
+            );
+        }
+        let query = Arc::clone(&self.plan.schema);
+        let named = named_columns(sink, order)?;
+        if named.len() != query.fields().len() {
+            let message = format!(
+                "the query has {} columns, the sink takes {}",
+                query.fields().len(),
+                named.len()
+            );
+            return Err(SqlError::new(sqlstate::SYNTAX_ERROR, message));
+        }
+        let mut exprs: Vec<Arc<dyn PhysicalExpr>> = Vec::with_capacity(sink.fields().len());
+        for (target, field) in sink.fields().iter().enumerate() {
+            exprs.push(match named.iter().position(|&column| column == target) {
+                Some(from) => cast(&query, from, field)?,
+                None => null(field)?,
+            });
+        }
+        let mut plan = self.plan;
+        // A cast of NULL is NULL, so every column is nullable, also one that the sink declared NOT NULL.
+        let fields = sink
+            .fields()
+            .iter()
+            .map(|it| it.as_ref().clone().with_nullable(true));
+        plan.schema = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
+        let step = Transform::Project {
+            exprs,
+            schema: Arc::clone(&plan.schema),
+        };
+        plan.root = PlanNode::Transform {
+            from: Box::new(plan.root),
+            steps: vec![step],
+        };
+        Ok(Self {
+            plan,
+            event_time: Vec::new(),
+            ..self
+        })
     }
-    let query = Arc::clone(&planned.plan.schema);
-    let named = named_columns(sink, order)?;
-    if named.len() != query.fields().len() {
-        let message = format!(
-            "the query has {} columns, the sink takes {}",
-            query.fields().len(),
-            named.len()
-        );
-        return Err(SqlError::new(sqlstate::SYNTAX_ERROR, message));
-    }
-    let mut exprs: Vec<Arc<dyn PhysicalExpr>> = Vec::with_capacity(sink.fields().len());
-    for (target, field) in sink.fields().iter().enumerate() {
-        exprs.push(match named.iter().position(|&column| column == target) {
-            Some(from) => cast(&query, from, field)?,
-            None => null(field)?,
-        });
-    }
-    let mut plan = planned.plan;
-    // The casts may give NULL wherever the query does, whatever the sink declared.
-    let fields = sink
-        .fields()
-        .iter()
-        .map(|it| it.as_ref().clone().with_nullable(true));
-    plan.schema = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
-    let step = Transform::Project {
-        exprs,
-        schema: Arc::clone(&plan.schema),
-    };
-    plan.root = Node::Transform {
-        from: Box::new(plan.root),
-        steps: vec![step],
-    };
-    Ok(Planned {
-        plan,
-        event_time: Vec::new(),
-        ..planned
-    })
 }
 
-/// The sink's columns that the query's columns go to, in the order of the query.
+/// The numbers of the sink's columns that take the query's columns, in the order of the query.
 fn named_columns(sink: &SchemaRef, order: &[&str]) -> Result<Vec<usize>, SqlError> {
     if order.is_empty() {
         return Ok((0..sink.fields().len()).collect());
@@ -110,6 +114,6 @@ fn cast(query: &SchemaRef, from: usize, to: &Field) -> Result<Arc<dyn PhysicalEx
 }
 
 fn null(field: &Field) -> Result<Arc<dyn PhysicalExpr>, SqlError> {
-    let null = ScalarValue::try_from(field.data_type()).map_err(super::explain)?;
+    let null = ScalarValue::try_from(field.data_type()).map_err(explain)?;
     Ok(Arc::new(Literal::new(null)))
 }

@@ -4,36 +4,37 @@
 //!   Query --SqlToRel--> logical plan --supported?--> analyzer, optimizer --convert--> dataflow::Plan
 //! ```
 //!
-//! Planning is DataFusion's: names, types, coercion and optimization are what they are in a batch
-//! query. Ours are the two ends: `relation` says which streams there are, `supported` refuses
-//! what is not incremental before anything is built, `window` keeps windowed aggregates in one
-//! piece on their way through the optimizer, and `convert` turns the rest into operators. A
-//! statement that gets through is right; one that would not be is refused.
+//! DataFusion plans: names, types, coercion and optimization are those of a batch query. Headwater
+//! adds the two ends: `relation` lists the streams, `supported` refuses what is not incremental
+//! before anything is built, `window` keeps windowed aggregates in one node through the optimizer,
+//! and `convert`, with `subplan` and `grouping`, turns the rest into operators. A query that is
+//! accepted gives right answers; every other is refused.
 
 mod convert;
+mod grouping;
 mod insert;
+mod planner_error;
 mod relation;
+mod subplan;
 mod supported;
 mod window;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use arrow::datatypes::SchemaRef;
 use datafusion::common::tree_node::TreeNode;
-use datafusion::error::DataFusionError;
 use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
 use datafusion::logical_expr::{LogicalPlan, ScalarUDF};
 use datafusion::optimizer::Optimizer;
 use datafusion::prelude::SessionConfig;
 use datafusion::sql::planner::{ParserOptions, SqlToRel};
 use datafusion::sql::sqlparser::ast::Statement;
-use datafusion::sql::sqlparser::tokenizer::{Location, Span};
 
 use crate::dataflow;
-use crate::sql::parser_error::lower_first;
-use crate::sql::{SqlError, SqlQuery, sqlstate};
+use crate::sql::{SqlError, SqlQuery};
 
+pub(crate) use planner_error::explain;
+use planner_error::explain_in;
 use relation::Relations;
 pub use relation::{EventColumn, Relation};
 use window::WindowBound;
@@ -41,7 +42,7 @@ use window::WindowBound;
 /// A planned continuous query.
 #[derive(Debug, Clone)]
 pub struct Planned {
-    /// What runs.
+    /// The operators that the workers run.
     pub plan: dataflow::Plan,
     /// The relations it reads, in the order of its inputs.
     pub inputs: Vec<String>,
@@ -49,17 +50,6 @@ pub struct Planned {
     pub event_time: Vec<EventColumn>,
     /// The optimized logical plan, for EXPLAIN.
     pub logical: String,
-}
-
-impl Planned {
-    /// The same query with its columns cast to those of a sink: by position, or by the names of
-    /// `order` where they are given.
-    ///
-    /// # Errors
-    /// If the numbers of columns differ, a name is unknown, or a type cannot be cast.
-    pub fn insert_into(self, sink: &SchemaRef, order: &[&str]) -> Result<Self, SqlError> {
-        insert::insert_into(self, sink, order)
-    }
 }
 
 /// Plans queries. Cheap to share; holds the functions that queries may call.
@@ -84,7 +74,7 @@ impl Planner {
             .build();
         for bound in [WindowBound::Start, WindowBound::End] {
             let function = Arc::new(ScalarUDF::from(bound.function()));
-            // The name is ours alone, so nothing is replaced.
+            // No other function has this name, so nothing is replaced.
             let _ = datafusion::execution::FunctionRegistry::register_udf(&mut state, function);
         }
         Self { state }
@@ -93,7 +83,7 @@ impl Planner {
     /// Plans `query`, in which windows have been rewritten and names resolved, over `relations`.
     ///
     /// # Errors
-    /// Whatever is wrong with the query, and 0A000 for what is not incremental.
+    /// The first mistake in the query, and 0A000 for what is not incremental.
     pub fn plan(&self, query: SqlQuery, relations: &[Relation]) -> Result<Planned, SqlError> {
         let whole = query.span.clone();
         self.plan_within(query, relations)
@@ -114,7 +104,7 @@ impl Planner {
             .transform_up(window::keep_together)
             .map_err(explain)?
             .data;
-        // Before the optimizer may find that a stream cannot contribute: it still tells the time.
+        // Before the optimizer drops a stream that cannot contribute rows: its watermark still counts.
         let inputs = scanned(&plan)?;
         let plan = self.state.optimize(&plan).map_err(explain)?;
         let converted = convert::convert(&plan, &inputs, &relations, &self.state)?;
@@ -127,11 +117,11 @@ impl Planner {
     }
 }
 
-/// Rules of DataFusion's optimizer that are good for a batch and not for a stream.
+/// Rules of DataFusion's optimizer that are right for a batch and wrong for a stream.
 const BATCH_RULES: &[&str] = &[
-    // Makes one incremental operator into two that are not: nested GROUP BYs.
+    // Turns one incremental operator into two that are not: nested GROUP BYs.
     "single_distinct_aggregation_to_group_by",
-    // Take away streams that give no rows; yet they tell the time, and windows need it.
+    // Remove streams without rows, whose watermarks windows still need.
     "eliminate_filter",
     "propagate_empty_relation",
 ];
@@ -162,75 +152,4 @@ fn scanned(plan: &LogicalPlan) -> Result<Vec<String>, SqlError> {
     })
     .map_err(explain)?;
     Ok(names.into_iter().collect())
-}
-
-/// An error of DataFusion as one of ours, with its place if it knows one.
-fn explain_in(error: DataFusionError, query: &SqlQuery) -> SqlError {
-    let span = error.diagnostic().and_then(|found| found.span);
-    let place = span.and_then(|span| {
-        let at = |at: datafusion::common::Location| Location {
-            line: at.line,
-            column: at.column,
-        };
-        query.position(Span {
-            start: at(span.start),
-            end: at(span.end),
-        })
-    });
-    explain(error).at(place)
-}
-
-/// An error of DataFusion as one of ours.
-pub(crate) fn explain(error: DataFusionError) -> SqlError {
-    use datafusion::common::SchemaError;
-    let diagnostic = error.diagnostic().map(|found| found.message.clone());
-    match error.find_root() {
-        DataFusionError::SchemaError(inner, _) => {
-            let state = match inner.as_ref() {
-                SchemaError::FieldNotFound { .. } => sqlstate::UNDEFINED_COLUMN,
-                SchemaError::AmbiguousReference { .. } => sqlstate::AMBIGUOUS_COLUMN,
-                _ => sqlstate::DUPLICATE_COLUMN,
-            };
-            SqlError::new(state, sentence(&inner.to_string()))
-        }
-        DataFusionError::NotImplemented(what) => {
-            SqlError::new(sqlstate::FEATURE_NOT_SUPPORTED, sentence(what))
-        }
-        DataFusionError::SQL(inner, _) => SqlError::syntax(sentence(&inner.to_string())),
-        other => {
-            let message = diagnostic.unwrap_or_else(|| other.message().into_owned());
-            SqlError::new(state_of(&message), sentence(&message))
-        }
-    }
-}
-
-/// DataFusion puts most mistakes into one kind of error; the text is all there is to tell them by.
-fn state_of(message: &str) -> &'static str {
-    const UNDEFINED_FUNCTION: &str = "42883";
-    const UNDEFINED_TABLE: &str = "42P01";
-    let lower = message.to_lowercase();
-    if lower.contains("invalid function") || lower.contains("no function matches") {
-        UNDEFINED_FUNCTION
-    } else if lower.contains("table") && lower.contains("not found") {
-        UNDEFINED_TABLE
-    } else if lower.contains("group by") {
-        sqlstate::GROUPING_ERROR
-    } else if lower.contains("coerc") || lower.contains("type") {
-        sqlstate::DATATYPE_MISMATCH
-    } else {
-        sqlstate::SYNTAX_ERROR
-    }
-}
-
-/// The first line, beginning small, without a full stop.
-fn sentence(text: &str) -> String {
-    let line = text
-        .lines()
-        .next()
-        .unwrap_or_default()
-        .trim()
-        .trim_end_matches('.');
-    let line = line.strip_prefix("Error during planning: ").unwrap_or(line);
-    let line = line.strip_prefix("Schema error: ").unwrap_or(line);
-    lower_first(line)
 }

@@ -1,63 +1,78 @@
-//! The streams that a query can name, as DataFusion's planner wants to see them.
+//! The streams that a query can name, as tables for DataFusion's planner.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, SchemaRef};
-use datafusion::common::{TableReference, plan_err};
+use datafusion::common::TableReference;
 use datafusion::config::ConfigOptions;
-use datafusion::error::Result;
+use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::session_state::SessionState;
 use datafusion::logical_expr::planner::{ContextProvider, ExprPlanner};
 use datafusion::logical_expr::{AggregateUDF, HigherOrderUDF, ScalarUDF, TableSource, WindowUDF};
 
-use crate::dataflow::{Hidden, Stamp};
+use crate::dataflow::{MetadataColumn, MetadataColumns};
+use crate::sql::{SqlError, sqlstate};
 
 /// A column that carries event time.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EventColumn {
-    /// Its number.
+    /// Its index among the columns, from 0.
     pub column: usize,
-    /// How far its values may lie behind the watermark of the stream, in microseconds.
+    /// Maximum distance of its values behind the watermark of the stream, in microseconds.
     pub lag_us: i64,
 }
 
 /// A source, stream or view that a query can read.
 #[derive(Debug, Clone)]
 pub struct Relation {
-    /// Its name, in its exact case.
+    /// The declared name, in its exact case.
     pub name: String,
-    /// Its columns, without the diff.
+    /// The columns without the diff; metadata columns last.
     pub schema: SchemaRef,
     /// The columns that carry event time.
     pub event_time: Vec<EventColumn>,
-    /// Whether its rows may be taken back.
+    /// Whether it can retract rows.
     pub changes: bool,
-    /// What gives its rows the hidden columns at the end of `schema`, if it has some.
-    pub stamp: Option<Stamp>,
+    /// Appends the metadata columns at the end of `schema`, if the query names some.
+    pub metadata_columns: Option<MetadataColumns>,
 }
 
 impl Relation {
-    /// The same with hidden columns.
+    /// Rows that are never taken back, without event time.
+    pub fn new(name: &str, schema: SchemaRef) -> Self {
+        Self {
+            name: name.to_owned(),
+            schema,
+            event_time: Vec::new(),
+            changes: false,
+            metadata_columns: None,
+        }
+    }
+
+    /// The same relation with these metadata columns appended.
     #[must_use]
-    pub fn with_hidden(mut self, hidden: impl IntoIterator<Item = Hidden>) -> Self {
-        let hidden: Vec<_> = hidden.into_iter().collect();
-        let stamp = Stamp::new(&self.name, &self.schema, &hidden);
-        self.schema = Arc::clone(stamp.schema());
-        self.stamp = Some(stamp);
+    pub fn with_metadata_columns(
+        mut self,
+        columns: impl IntoIterator<Item = MetadataColumn>,
+    ) -> Self {
+        let columns: Vec<_> = columns.into_iter().collect();
+        let appended = MetadataColumns::new(&self.name, &self.schema, &columns);
+        self.schema = Arc::clone(appended.schema());
+        self.metadata_columns = Some(appended);
         self
     }
 }
 
-struct RelationSource(SchemaRef);
+struct RelationTable(SchemaRef);
 
-impl TableSource for RelationSource {
+impl TableSource for RelationTable {
     fn schema(&self) -> SchemaRef {
         Arc::clone(&self.0)
     }
 }
 
-/// What names mean while one query is planned.
+/// The relations and functions that one query can name.
 pub(super) struct Relations<'a> {
     state: &'a SessionState,
     by_name: HashMap<&'a str, &'a Relation>,
@@ -82,8 +97,8 @@ impl<'a> Relations<'a> {
 impl ContextProvider for Relations<'_> {
     fn get_table_source(&self, name: TableReference) -> Result<Arc<dyn TableSource>> {
         match self.get(name.table()) {
-            Some(relation) => Ok(Arc::new(RelationSource(Arc::clone(&relation.schema)))),
-            None => plan_err!("table {:?} not found", name.table()),
+            Some(relation) => Ok(Arc::new(RelationTable(Arc::clone(&relation.schema)))),
+            None => Err(DataFusionError::External(Box::new(undefined(name.table())))),
         }
     }
 
@@ -136,7 +151,13 @@ impl ContextProvider for Relations<'_> {
     }
 }
 
-/// Function names are not case-sensitive.
+/// The error that no relation has this name.
+pub(super) fn undefined(name: &str) -> SqlError {
+    let message = format!("{name:?} is not a source, stream or view");
+    SqlError::new(sqlstate::UNDEFINED_TABLE, message)
+}
+
+/// Finds a function: the exact name, else in lower case, as DataFusion registers its own.
 fn find<T>(functions: &HashMap<String, Arc<T>>, name: &str) -> Option<Arc<T>> {
     functions
         .get(name)

@@ -1,15 +1,16 @@
 //! Refuses what is not incremental, before anything is built.
 //!
-//! A list of what may stand in a continuous query, without a wildcard that lets something new
-//! slip through: an operator or expression is accepted because it is named here.
+//! The operators of a continuous query are listed here without a wildcard: one that a new version of
+//! DataFusion adds is refused until it is named.
 
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::error::Result;
 use datafusion::logical_expr::{Distinct, Expr, LogicalPlan, Volatility};
 
+use super::planner_error::explain;
 use crate::sql::SqlError;
 
-/// Whether every operator and expression of the plan, as the query wrote it, is incremental.
+/// Fails unless every operator and expression of the unoptimized plan is incremental.
 pub(super) fn check(plan: &LogicalPlan) -> Result<(), SqlError> {
     let mut refused = None;
     let walked = plan.apply(|node| {
@@ -22,7 +23,7 @@ pub(super) fn check(plan: &LogicalPlan) -> Result<(), SqlError> {
         }
         Ok(stop_if(refused.is_some()))
     });
-    walked.map_err(super::explain)?;
+    walked.map_err(explain)?;
     refused.map_or(Ok(()), Err)
 }
 
@@ -45,7 +46,7 @@ fn operator(plan: &LogicalPlan) -> Result<(), SqlError> {
         | LogicalPlan::Distinct(Distinct::All(_)) => return Ok(()),
         LogicalPlan::Distinct(Distinct::On(_)) => (
             "DISTINCT ON in a continuous query",
-            "Keep one row a key with GROUP BY and FIRST_VALUE or MAX.",
+            "Keep one row per key with GROUP BY and FIRST_VALUE or MAX.",
         ),
         LogicalPlan::Join(_) => (
             "a join in a continuous query",
@@ -92,18 +93,18 @@ fn operator(plan: &LogicalPlan) -> Result<(), SqlError> {
     Err(SqlError::not_built(what).hint(hint))
 }
 
-/// Refuses an expression or one of its parts.
+/// Refuses an expression if a node of it is not incremental.
 fn expression(expr: &Expr) -> Result<(), SqlError> {
     let mut refused = None;
     let walked = expr.apply(|part| {
-        refused = part_of_expression(part).err();
+        refused = expression_node(part).err();
         Ok(stop_if(refused.is_some()))
     });
-    walked.map_err(super::explain)?;
+    walked.map_err(explain)?;
     refused.map_or(Ok(()), Err)
 }
 
-fn part_of_expression(expr: &Expr) -> Result<(), SqlError> {
+fn expression_node(expr: &Expr) -> Result<(), SqlError> {
     let (what, hint) = match expr {
         Expr::ScalarFunction(call) => return repeatable(call.func.name(), call.func.signature()),
         Expr::AggregateFunction(call) => {
@@ -114,11 +115,11 @@ fn part_of_expression(expr: &Expr) -> Result<(), SqlError> {
         | Expr::ScalarSubquery(_)
         | Expr::SetComparison(_) => (
             "a subquery in an expression of a continuous query",
-            "Only constants and columns of the stream can stand there.",
+            "Only constants and columns of the stream are allowed there.",
         ),
         Expr::OuterReferenceColumn(..) => (
             "a correlated subquery in a continuous query",
-            "Only constants and columns of the stream can stand there.",
+            "Only constants and columns of the stream are allowed there.",
         ),
         Expr::GroupingSet(_) => (
             "GROUPING SETS, CUBE and ROLLUP in a continuous query",
@@ -140,7 +141,7 @@ fn part_of_expression(expr: &Expr) -> Result<(), SqlError> {
     Err(SqlError::not_built(what).hint(hint))
 }
 
-/// The same input must give the same output, today and when it is replayed.
+/// Refuses a function that can give another result when its input is replayed.
 fn repeatable(name: &str, signature: &datafusion::logical_expr::Signature) -> Result<(), SqlError> {
     match signature.volatility {
         Volatility::Immutable => Ok(()),

@@ -1,8 +1,8 @@
 //! Windowed GROUP BYs on their way through the optimizer.
 //!
-//! The parser leaves `GROUP BY TUMBLE(ts, ...)` as two group keys, `__window_start(ts, kind, size,
-//! slide)` and `__window_end(...)`. They are no ordinary keys: with HOP a row has several. So the
-//! aggregate becomes an extension node, which the optimizer does not look into, and filters on
+//! `sql/windows.rs` rewrites `GROUP BY TUMBLE(ts, ...)` to two group keys, `__window_start(ts, window,
+//! size, slide)` and `__window_end(...)`. They are not ordinary keys: with HOP a row has several. So
+//! the aggregate becomes an extension node, which the optimizer does not look into, and filters on
 //! the window stay above it.
 
 use std::cmp::Ordering;
@@ -18,7 +18,9 @@ use datafusion::logical_expr::{
 };
 use datafusion::scalar::ScalarValue;
 
-/// Which end of the window a group key is.
+use crate::sql::windows::{WINDOW_END, WINDOW_START};
+
+/// The bound of the window that a group key is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum WindowBound {
     Start,
@@ -28,12 +30,20 @@ pub(super) enum WindowBound {
 impl WindowBound {
     fn name(self) -> &'static str {
         match self {
-            Self::Start => "__window_start",
-            Self::End => "__window_end",
+            Self::Start => WINDOW_START,
+            Self::End => WINDOW_END,
         }
     }
 
-    /// The placeholder function; it is planned, never called.
+    fn of_function(name: &str) -> Option<Self> {
+        match name {
+            WINDOW_START => Some(Self::Start),
+            WINDOW_END => Some(Self::End),
+            _ => None,
+        }
+    }
+
+    /// The placeholder function: it is planned and never called.
     pub fn function(self) -> BoundFunction {
         BoundFunction {
             bound: self,
@@ -69,20 +79,24 @@ impl ScalarUDFImpl for BoundFunction {
     }
 }
 
-/// Which windows.
+/// The lengths of the windows, in microseconds.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Windows {
-    /// TUMBLE and HOP; lengths in microseconds.
-    Equal { size_us: i64, slide_us: i64 },
-    /// SESSION; the gap in microseconds.
-    Session { gap_us: i64 },
+pub(super) enum WindowLengths {
+    /// TUMBLE and HOP; for TUMBLE both are the same.
+    Equal {
+        size_us: i64,
+        slide_us: i64,
+    },
+    Session {
+        gap_us: i64,
+    },
 }
 
 /// A group key that is a bound of the window.
 pub(super) struct WindowKey {
     pub bound: WindowBound,
     pub time: Expr,
-    pub windows: Windows,
+    pub lengths: WindowLengths,
 }
 
 /// Reads a group key as a bound of the window, if it is one.
@@ -90,35 +104,30 @@ pub(super) fn window_key(key: &Expr) -> Result<Option<WindowKey>> {
     let Expr::ScalarFunction(call) = key.clone().unalias() else {
         return Ok(None);
     };
-    let bound = match call.func.name() {
-        name if name == WindowBound::Start.name() => WindowBound::Start,
-        name if name == WindowBound::End.name() => WindowBound::End,
-        _ => return Ok(None),
+    let Some(bound) = WindowBound::of_function(call.func.name()) else {
+        return Ok(None);
     };
-    let [time, kind, size, slide] = call.args.as_slice() else {
+    let [time, function, size, slide] = call.args.as_slice() else {
         return plan_err!("a window needs four arguments");
     };
     let (size_us, slide_us) = (microseconds(size)?, microseconds(slide)?);
-    let windows = match kind {
-        Expr::Literal(ScalarValue::Utf8(Some(kind)), _) if kind == "session" => {
-            Windows::Session { gap_us: size_us }
+    let lengths = match function {
+        Expr::Literal(ScalarValue::Utf8(Some(name)), _) if name == "session" => {
+            WindowLengths::Session { gap_us: size_us }
         }
-        _ => Windows::Equal { size_us, slide_us },
+        _ => WindowLengths::Equal { size_us, slide_us },
     };
     Ok(Some(WindowKey {
         bound,
         time: time.clone().unalias(),
-        windows,
+        lengths,
     }))
 }
 
-/// Whether a bound of the window stands anywhere in `expr`.
+/// Whether a bound of the window is `expr` or within it.
 pub(super) fn has_bound(expr: &Expr) -> Result<bool> {
     expr.exists(|part| match part {
-        Expr::ScalarFunction(call) => {
-            let name = call.func.name();
-            Ok(name == WindowBound::Start.name() || name == WindowBound::End.name())
-        }
+        Expr::ScalarFunction(call) => Ok(WindowBound::of_function(call.func.name()).is_some()),
         _ => Ok(false),
     })
 }
@@ -142,7 +151,7 @@ pub(super) fn in_units(us: i64, unit: TimeUnit) -> Option<i64> {
     (length % divisor == 0).then_some(length / divisor)
 }
 
-/// A windowed GROUP BY, opaque to the optimizer.
+/// A windowed GROUP BY as a node that the optimizer does not look into.
 #[derive(Debug, PartialEq, Eq, Hash)]
 pub(super) struct WindowAggregate {
     pub input: LogicalPlan,
@@ -205,7 +214,7 @@ impl UserDefinedLogicalNodeCore for WindowAggregate {
     }
 }
 
-/// The columns of `schema` with the types that `exprs` have, now that they have been coerced.
+/// The columns of `schema` with the types that `exprs` have after coercion.
 fn retyped(schema: &DFSchema, exprs: &[Expr], input: &DFSchema) -> Result<DFSchemaRef> {
     let mut fields = Vec::with_capacity(exprs.len());
     for ((qualifier, field), expr) in schema.iter().zip(exprs) {
@@ -220,7 +229,7 @@ fn retyped(schema: &DFSchema, exprs: &[Expr], input: &DFSchema) -> Result<DFSche
     Ok(Arc::new(retyped))
 }
 
-/// Makes a windowed aggregate one opaque node.
+/// Replaces a windowed aggregate by a [`WindowAggregate`].
 pub(super) fn keep_together(plan: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
     let LogicalPlan::Aggregate(aggregate) = &plan else {
         return Ok(Transformed::no(plan));

@@ -1,4 +1,4 @@
-//! Every error: its code, its message, the place it points at, and what it advises.
+//! Every error: its SQLSTATE, its message, its position and its hint.
 
 use super::failure;
 use crate::sql::{parse_each, sqlstate};
@@ -63,7 +63,7 @@ fn a_misspelt_word_is_answered_with_the_right_one() {
         (
             "CREATE STREAM s (a INT) AS SELECT 1 AS a",
             sqlstate::FEATURE_NOT_SUPPORTED,
-            "a list of columns behind the name of a stream with a query is not supported",
+            "a list of columns after the name of a stream with a query is not supported",
             "(a INT)",
             "SELECT x AS name",
         ),
@@ -455,7 +455,7 @@ fn what_contradicts_itself_is_refused() {
         (
             "CREATE SOURCE s (ts INT, WATERMARK FOR ts AS ts)",
             "42804",
-            "watermark column \"ts\" is no TIMESTAMP",
+            "watermark column \"ts\" is not a TIMESTAMP",
             "ts",
             "TIMESTAMP(3)",
         ),
@@ -599,7 +599,7 @@ fn what_is_not_built_is_refused_by_its_name() {
         ),
         (
             "CREATE VIEW v (a) AS SELECT 1",
-            "a list of columns behind the name of a view is not supported",
+            "a list of columns after the name of a view is not supported",
             "(",
         ),
         (
@@ -728,7 +728,7 @@ fn a_clause_that_the_planner_passes_over_is_refused() {
 }
 
 #[test]
-fn every_wrong_statement_of_a_script_is_told() {
+fn every_wrong_statement_of_a_script_is_reported() {
     let script = "SHOW SINKS; CREATE SORUCE a; SELECT 1; DROP TABLE b";
     let found = parse_each(script);
     let wrong: Vec<_> = found.iter().map(Result::is_err).collect();

@@ -1,7 +1,7 @@
-//! Tests of reading SQL: the statements, the errors, the windows, and text that is nothing at all.
+//! Tests of reading SQL: the statements, the errors, the windows, and text that is not SQL.
 //!
-//! Places are checked as the text they cover: [`failure`] gives an error together with the part of
-//! the script that it points at, which says more than two numbers.
+//! Positions are checked as the text they cover: [`failure`] returns an error with the part of the
+//! script that it points at, which is easier to read than two numbers.
 
 mod errors;
 mod robustness;

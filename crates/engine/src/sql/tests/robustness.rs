@@ -1,11 +1,11 @@
-//! Text that is nothing, nearly something, or too much of something: it must give an answer.
+//! Text that is not SQL, nearly SQL, or too deep: it gives statements or an error, never a panic.
 //!
 //! A test thread has a small stack (2 MiB), so these also show that the limits on nesting hold
 //! where the stack is no larger than that of a worker.
 
 use proptest::prelude::*;
 
-use crate::sql::{SqlQuery, Statement, Tables, parse_each, resolve_identifiers, windows};
+use crate::sql::{SqlQuery, Statement, TableLookup, parse_each, resolve_identifiers, windows};
 
 /// Statements of every kind, to be cut and mixed.
 const STATEMENTS: &[&str] = &[
@@ -25,7 +25,7 @@ const STATEMENTS: &[&str] = &[
 /// Knows one table, whose names differ by case.
 struct Some2;
 
-impl Tables for Some2 {
+impl TableLookup for Some2 {
     fn names(&self) -> Vec<String> {
         vec!["t".into(), "Trades".into(), "a".into(), "A".into()]
     }
@@ -35,7 +35,7 @@ impl Tables for Some2 {
     }
 }
 
-/// Reads a script and does with its queries all that can be done; every place must be in the text.
+/// Reads a script and rewrites its queries; every error must have its position in the text.
 fn digest(script: &str) {
     for found in parse_each(script) {
         let error = match found {
@@ -214,7 +214,7 @@ fn what_is_wide_is_not_deep() {
 
 /// `sqlparser` alone would try each of these in more ways than could ever be tried.
 #[test]
-fn a_mistake_behind_deep_nesting_is_told_and_not_searched_for() {
+fn a_mistake_within_deep_nesting_does_not_make_the_parser_backtrack() {
     for (nested, end) in [
         ("CASE WHEN a THEN ", " END"),
         ("ARRAY[", "]"),

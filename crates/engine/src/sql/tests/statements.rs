@@ -520,7 +520,7 @@ fn an_option_becomes_json() {
 
 #[test]
 fn a_stream_without_a_query_is_a_set_of_sources() {
-    let Statement::CreateSet(set) = one("CREATE STREAM IF NOT EXISTS live") else {
+    let Statement::CreateSourceGroup(set) = one("CREATE STREAM IF NOT EXISTS live") else {
         panic!("not a set");
     };
     assert_eq!((set.name.value.as_str(), set.if_not_exists), ("live", true));
@@ -528,7 +528,7 @@ fn a_stream_without_a_query_is_a_set_of_sources() {
 
     let script = "CREATE STREAM live (n INT, ts TIMESTAMP, WATERMARK FOR ts AS ts) \
         WITH (description = 'all')";
-    let Statement::CreateSet(set) = one(script) else {
+    let Statement::CreateSourceGroup(set) = one(script) else {
         panic!("not a set");
     };
     let names: Vec<_> = set

@@ -131,7 +131,7 @@ fn without_a_window_the_names_are_columns() {
 }
 
 #[test]
-fn a_wrong_window_says_what_and_where() {
+fn the_error_of_a_wrong_window_has_its_position() {
     let grouped = |window: &str| failure(&format!("SELECT 1 FROM t GROUP BY k, {window}"));
     for (window, sqlstate, message, place) in [
         (
@@ -162,19 +162,19 @@ fn a_wrong_window_says_what_and_where() {
         (
             "TUMBLE(ts)",
             "42883",
-            "TUMBLE(ts) is no call of TUMBLE",
+            "TUMBLE(ts) is not a valid call of TUMBLE",
             "TUMBLE",
         ),
         (
             "TUMBLE(*, INTERVAL '1 second')",
             "42883",
-            "TUMBLE(*, INTERVAL '1 second') is no call of TUMBLE",
+            "TUMBLE(*, INTERVAL '1 second') is not a valid call of TUMBLE",
             "TUMBLE",
         ),
         (
             "SESSION(ts, INTERVAL '1 second', INTERVAL '1 second')",
             "42883",
-            "SESSION(ts, INTERVAL '1 second', INTERVAL '1 second') is no call of SESSION",
+            "SESSION(ts, INTERVAL '1 second', INTERVAL '1 second') is not a valid call of SESSION",
             "SESSION",
         ),
         (
@@ -192,7 +192,7 @@ fn a_wrong_window_says_what_and_where() {
         (
             "TUMBLE(ts, INTERVAL '1 day') OVER ()",
             "42883",
-            "TUMBLE(ts, INTERVAL '1 day') OVER () is no call of TUMBLE",
+            "TUMBLE(ts, INTERVAL '1 day') OVER () is not a valid call of TUMBLE",
             "TUMBLE",
         ),
         (
@@ -210,7 +210,7 @@ fn a_wrong_window_says_what_and_where() {
         (
             "ROLLUP (TUMBLE(ts, INTERVAL '1 day'), a)",
             "42803",
-            "TUMBLE stands outside of GROUP BY",
+            "TUMBLE is used outside of GROUP BY",
             "TUMBLE",
         ),
     ] {

@@ -1,0 +1,171 @@
+//! CREATE STREAM and CREATE VIEW with a query, and the stream behind a sink.
+
+use std::sync::Arc;
+
+use super::declaration::is_taken;
+use crate::clock::now_us;
+use crate::dataflow::QueryFailure;
+use crate::db::backfill::{BackfillInput, Start, catch_up, inputs_from, release, start_of};
+use crate::db::catalog::{CatalogEntry, QueryEntry, StreamLifecycle};
+use crate::db::engine::Engine;
+use crate::db::outcome::Outcome;
+use crate::db::query::plan;
+use crate::error::Result;
+use crate::sql::plan::{Planned, Relation};
+use crate::sql::{CreateStream, CreateView, Emit, Kind, Name, SqlError, SqlQuery};
+use crate::subscription::SubscriberQueue;
+use crate::topic::{Begin, Topic, TopicId};
+use crate::worker::{NewQuery, WorkerCommand};
+
+pub(crate) fn create_stream(engine: &Engine, create: CreateStream) -> Result<Outcome> {
+    let start = start_of(Start::Now, &create.options)?;
+    if create.emit == Some(Emit::OnUpdate) {
+        let error = SqlError::not_built("EMIT ON UPDATE")
+            .hint("Leave it out: a window gives its result when it closes.");
+        return Err(error.at(create.query.span).into());
+    }
+    let (name, if_not_exists) = (create.name, create.if_not_exists);
+    create_query(
+        engine,
+        Kind::Stream,
+        &name,
+        if_not_exists,
+        create.query,
+        start,
+    )
+}
+
+pub(crate) fn create_view(engine: &Engine, create: CreateView) -> Result<Outcome> {
+    let start = start_of(Start::Retained, &create.options)?;
+    let (name, if_not_exists) = (create.name, create.if_not_exists);
+    create_query(
+        engine,
+        Kind::View,
+        &name,
+        if_not_exists,
+        create.query,
+        start,
+    )
+}
+
+fn create_query(
+    engine: &Engine,
+    kind: Kind,
+    name: &Name,
+    if_not_exists: bool,
+    query: SqlQuery,
+    start: Start,
+) -> Result<Outcome> {
+    let declared = name.value.clone();
+    if is_taken(&engine.catalog(), name, if_not_exists)? {
+        return Ok(Outcome::Unchanged { name: declared });
+    }
+    let text = query.text.clone();
+    let planned = plan(engine, query)?;
+    let backfill = inputs_from(
+        &engine.catalog(),
+        &engine.persistence,
+        &planned.inputs,
+        start,
+    )?;
+    let new = NewStream {
+        kind,
+        name: &name.value,
+        text,
+        planned,
+    };
+    let output = install(engine, new, None, &backfill)?;
+    if !backfill.is_empty() {
+        catch_up(&engine.workers, &engine.event_log, output, &backfill)?;
+        release(&engine.workers, output);
+        engine.workers.finish_turns()?;
+    }
+    Ok(Outcome::created(kind, declared))
+}
+
+/// A stream or view that has been planned.
+pub(super) struct NewStream<'a> {
+    pub kind: Kind,
+    pub name: &'a str,
+    /// Its query as SQL, for people.
+    pub text: String,
+    pub planned: Planned,
+}
+
+/// Starts a query. `first` subscribes before it has any result; it does not hear the inputs of `backfill`
+/// until it is released.
+pub(super) fn install(
+    engine: &Engine,
+    new: NewStream<'_>,
+    first: Option<Arc<SubscriberQueue>>,
+    backfill: &[BackfillInput],
+) -> Result<TopicId> {
+    let mut catalog = engine.catalog();
+    let inputs = new.planned.inputs.iter().map(|input| catalog.topic(input));
+    let inputs = inputs.collect::<Result<Vec<_>>>()?;
+    let (output, late) = new_topics(engine, &new, inputs.first().map_or(0, |it| it.home))?;
+    let (id, planned) = (output.id, new.planned);
+    let state = engine.persistence.saved_query(new.name);
+    if let Some(queue) = first {
+        let from = match state {
+            Some(_) => Begin::Next,
+            None => Begin::Kept,
+        };
+        engine.workers.add_queue(&output, queue, from);
+    }
+    output.report_failures_to(&engine.event_log);
+    let lifecycle = StreamLifecycle::active(planned.plan.clone(), now_us());
+    engine.workers.command(WorkerCommand::AddQuery(NewQuery {
+        plan: planned.plan,
+        inputs,
+        output: Arc::clone(&output),
+        late: late.clone(),
+        failure: QueryFailure::default(),
+        state,
+        held: backfill.iter().map(BackfillInput::hold).collect(),
+    }));
+    let entry = QueryEntry {
+        kind: new.kind,
+        topic: output,
+        late,
+        inputs: planned.inputs,
+        text: new.text,
+        logical: planned.logical,
+        lifecycle,
+    };
+    catalog.insert(new.name, CatalogEntry::Query(entry));
+    Ok(id)
+}
+
+/// The topic of the results and those of late rows, as the checkpoint held them.
+fn new_topics(
+    engine: &Engine,
+    new: &NewStream<'_>,
+    home: usize,
+) -> Result<(Arc<Topic>, Vec<Arc<Topic>>)> {
+    let plan = &new.planned.plan;
+    let topic = |relation, is_kept| {
+        let topic = Topic::new(engine.workers.next_topic(), home, relation, is_kept)?;
+        engine.persistence.restore_topic(&topic)?;
+        Ok(Arc::new(topic))
+    };
+    let relation = Relation {
+        event_time: new.planned.event_time.clone(),
+        changes: plan.changes,
+        ..Relation::new(new.name, Arc::clone(&plan.schema))
+    };
+    // A changing result is kept, so that a later subscriber begins with its present rows.
+    let output = topic(relation, new.kind == Kind::View || plan.changes)?;
+    let late = plan.late.iter().enumerate().map(|(number, schema)| {
+        let relation = Relation::new(&late_name(new.name, number), Arc::clone(schema));
+        topic(relation, false)
+    });
+    Ok((output, late.collect::<Result<_>>()?))
+}
+
+fn late_name(query: &str, number: usize) -> String {
+    match number {
+        0 => format!("{query}__late"),
+        more => format!("{query}__late_{}", more + 1),
+    }
+}

@@ -1,0 +1,29 @@
+//! CREATE SOURCE, and the dead-letter stream that its options name.
+
+use super::dead_letter_stream::ensure_dead_letter_stream;
+use super::declaration::{is_taken, schema_of};
+use super::source::add_source;
+use crate::db::engine::Engine;
+use crate::db::options::{Place, refuse_unbuilt_options, source_spec};
+use crate::db::outcome::Outcome;
+use crate::error::Result;
+use crate::sql::{CreateSource, Kind};
+
+pub(crate) fn create_source(
+    engine: &Engine,
+    create: CreateSource,
+    place: &Place,
+) -> Result<Outcome> {
+    let name = create.name.value.clone();
+    if is_taken(&engine.catalog(), &create.name, create.if_not_exists)? {
+        return Ok(Outcome::Unchanged { name });
+    }
+    refuse_unbuilt_options(&create.options)?;
+    let declared = (!create.columns.is_empty()).then(|| schema_of(&create.columns));
+    let (options, spec) = source_spec(&engine.connectors, &create.options, declared, place)?;
+    if let Some(spec) = &spec {
+        ensure_dead_letter_stream(engine, spec.errors(), &create.options, &name, &[])?;
+    }
+    add_source(engine, &create, &options, spec)?;
+    Ok(Outcome::created(Kind::Source, name))
+}

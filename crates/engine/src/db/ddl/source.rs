@@ -1,0 +1,120 @@
+//! A new source: its topics, its log, its connector, and its entry in the catalog.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use arrow::datatypes::SchemaRef;
+use headwater_connect::{Blueprint, Care, SourceHandle, SourceSpec};
+
+use super::declaration::schema_of;
+use crate::db::catalog::{CatalogEntry, SourceConnector, SourceEntry, event_columns};
+use crate::db::engine::Engine;
+use crate::db::options::IngestOptions;
+use crate::durable::bad_schema;
+use crate::error::{Error, Result};
+use crate::event_time::EventTimeColumn;
+use crate::source::SourceShared;
+use crate::sql::plan::Relation;
+use crate::sql::{CreateSource, Name, SqlError};
+use crate::tap::SourceTap;
+use crate::topic::Topic;
+use crate::worker::{Handoff, NewSource, WorkerCommand};
+
+/// Creates a source whose options have been checked.
+pub(super) fn add_source(
+    engine: &Engine,
+    create: &CreateSource,
+    options: &IngestOptions,
+    spec: Option<SourceSpec>,
+) -> Result<()> {
+    let name = &create.name.value;
+    let schema = match &spec {
+        Some(spec) => spec.schema(),
+        None if create.columns.is_empty() => return Err(no_columns(&create.name).into()),
+        None => schema_of(&create.columns),
+    };
+    let time = event_time_column(create, &schema)?;
+    let mut catalog = engine.catalog();
+    let home = catalog.sources().count() % engine.workers.count();
+    let relation = Relation {
+        event_time: event_columns(time.as_ref()),
+        ..Relation::new(name, schema)
+    };
+    let topic = restored_topic(engine, home, relation)?;
+    let bad = Relation::new(&format!("{name}__bad"), bad_schema());
+    let bad = restored_topic(engine, home, bad)?;
+    let bell = engine.workers.bell(home);
+    let feed = engine
+        .persistence
+        .open_log(&topic, options, time.as_ref(), bell)?;
+    let entry = SourceEntry {
+        shared: shared(engine, &topic),
+        topic,
+        bad,
+        config: options.config(),
+        time,
+        wal: options.wal_mode(),
+        connector: spec.map(stopped_connector),
+    };
+    engine.workers.command(WorkerCommand::AddSource(NewSource {
+        topic: Arc::clone(&entry.topic),
+        bad: Arc::clone(&entry.bad),
+        shared: Arc::clone(&entry.shared),
+        time: entry.time.clone(),
+        idle_timeout: options.idle_timeout(),
+        feed: Handoff::new(feed),
+    }));
+    catalog.insert(name, CatalogEntry::Source(entry));
+    Ok(())
+}
+
+/// A topic without kept rows, as the checkpoint held it.
+fn restored_topic(engine: &Engine, home: usize, relation: Relation) -> Result<Arc<Topic>> {
+    let topic = Topic::new(engine.workers.next_topic(), home, relation, false)?;
+    engine.persistence.restore_topic(&topic)?;
+    Ok(Arc::new(topic))
+}
+
+/// What the producers of a source share with the engine.
+fn shared(engine: &Engine, topic: &Topic) -> Arc<SourceShared> {
+    let (workers, source) = (Arc::clone(&engine.workers), topic.id);
+    let close = Box::new(move || workers.command(WorkerCommand::CloseSource { source }));
+    let relation = &topic.relation;
+    let (name, schema) = (relation.name.clone(), Arc::clone(&relation.schema));
+    let event_log = Arc::clone(&engine.event_log);
+    Arc::new(SourceShared::new(name, schema, close, event_log))
+}
+
+/// The column of the event time, if the statement has a watermark.
+fn event_time_column(create: &CreateSource, schema: &SchemaRef) -> Result<Option<EventTimeColumn>> {
+    let Some(watermark) = &create.watermark else {
+        return Ok(None);
+    };
+    let column = schema.index_of(&watermark.column.value);
+    let column = column.map_err(Error::config)?;
+    let delay = watermark.delay;
+    Ok(Some(EventTimeColumn { column, delay }))
+}
+
+fn stopped_connector(spec: SourceSpec) -> SourceConnector {
+    let blueprint = Arc::new(spec.clone());
+    let tap = SourceTap::new(spec.format());
+    let care = Care {
+        tap: Some(tap.tap()),
+        ..Care::default()
+    };
+    SourceConnector {
+        handle: Arc::new(SourceHandle::new(blueprint, None, care)),
+        spec,
+        tap,
+        dropped_before: 0,
+        restart: Arc::default(),
+        followed: AtomicBool::new(false),
+    }
+}
+
+fn no_columns(name: &Name) -> SqlError {
+    SqlError::syntax(format!("source {:?} has no columns", name.value))
+        .hint("List its columns, or name a connector that knows them.")
+        .at(name.span.clone())
+}

@@ -1,0 +1,189 @@
+//! The data folder of a database: its logs, what the newest checkpoint held, when the next one is due.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::{Duration, Instant};
+
+use headwater_log::Disk;
+
+use crate::dataflow::Run;
+use crate::durable::{AckTracker, Checkpoint, Folder, WalWriter};
+use crate::error::{Error, Result};
+
+/// Time between two checkpoints where no source asks for less.
+const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(10);
+
+pub(crate) struct DataFolder {
+    pub folder: Folder,
+    /// What the newest checkpoint held and nothing has taken yet. Empty once the database is open.
+    restored: Mutex<Checkpoint<Run>>,
+    /// Whether the statements of the checkpoint are being executed again.
+    restoring: AtomicBool,
+    wal_writers: Mutex<BTreeMap<String, Arc<WalWriter>>>,
+    /// `wal_writers` has been emptied: a source that is not in it may have a log all the same.
+    closed: AtomicBool,
+    /// Notified at the end, after which nothing becomes durable.
+    ack_trackers: Mutex<Vec<Weak<AckTracker>>>,
+    /// Dropped sources, whose logs are removed once no checkpoint names them.
+    dropped: Mutex<Vec<String>>,
+    checkpointing: Mutex<()>,
+    /// Whether recovery has replayed the logs.
+    pub caught_up: tokio::sync::watch::Sender<bool>,
+    timer: CheckpointTimer,
+}
+
+struct CheckpointTimer {
+    state: Mutex<TimerState>,
+    changed: Condvar,
+}
+
+struct TimerState {
+    every: Duration,
+    ended: bool,
+}
+
+impl DataFolder {
+    pub fn open(disk: Arc<dyn Disk>, path: &Path, segment_bytes: u64) -> Result<Self> {
+        let (folder, state) = Folder::open(disk, path, segment_bytes)?;
+        let timer = TimerState {
+            every: CHECKPOINT_INTERVAL,
+            ended: false,
+        };
+        Ok(Self {
+            folder,
+            restored: Mutex::new(state.unwrap_or_default()),
+            restoring: AtomicBool::new(false),
+            wal_writers: Mutex::default(),
+            closed: AtomicBool::new(false),
+            ack_trackers: Mutex::default(),
+            dropped: Mutex::default(),
+            checkpointing: Mutex::new(()),
+            caught_up: tokio::sync::watch::Sender::new(false),
+            timer: CheckpointTimer {
+                state: Mutex::new(timer),
+                changed: Condvar::new(),
+            },
+        })
+    }
+
+    /// Takes something out of what the checkpoint held.
+    pub fn restore<T>(&self, take: impl FnOnce(&mut Checkpoint<Run>) -> T) -> T {
+        take(&mut lock(&self.restored))
+    }
+
+    pub fn is_restoring(&self) -> bool {
+        self.restoring.load(Ordering::Acquire)
+    }
+
+    pub fn set_restoring(&self, restoring: bool) {
+        self.restoring.store(restoring, Ordering::Release);
+    }
+
+    pub fn has_caught_up(&self) -> bool {
+        *self.caught_up.borrow()
+    }
+
+    pub fn add_wal_writer(&self, name: &str, wal_writer: &Arc<WalWriter>) {
+        lock(&self.wal_writers).insert(name.to_owned(), Arc::clone(wal_writer));
+    }
+
+    /// The log of a source, if it has one.
+    pub fn wal_writer(&self, name: &str) -> Option<Arc<WalWriter>> {
+        lock(&self.wal_writers).get(name).cloned()
+    }
+
+    pub fn wal_writers(&self) -> Vec<Arc<WalWriter>> {
+        lock(&self.wal_writers).values().cloned().collect()
+    }
+
+    /// Closes the log of a dropped source; it is removed once no checkpoint names it.
+    pub fn drop_log(&self, name: &str) {
+        let wal_writer = lock(&self.wal_writers).remove(name);
+        if let Some(wal_writer) = wal_writer {
+            wal_writer.close();
+            lock(&self.dropped).push(name.to_owned());
+        }
+    }
+
+    /// Removes the logs of dropped sources; what cannot be removed now is removed later.
+    pub fn remove_dropped(&self) {
+        let mut dropped = lock(&self.dropped);
+        dropped.retain(|name| {
+            if self.wal_writer(name).is_some() {
+                return false;
+            }
+            let removed = self.folder.remove_log(name);
+            if let Err(error) = &removed {
+                tracing::warn!(source = name, %error, "the log of a dropped source cannot be removed yet");
+            }
+            removed.is_err()
+        });
+    }
+
+    pub fn add_ack_tracker(&self, ack_tracker: &Arc<AckTracker>) {
+        let mut ack_trackers = lock(&self.ack_trackers);
+        ack_trackers.retain(|ack_tracker| ack_tracker.strong_count() > 0);
+        ack_trackers.push(Arc::downgrade(ack_tracker));
+    }
+
+    /// To be asked after a look-up of logs: a log that is missing may be closed.
+    ///
+    /// # Errors
+    /// If the logs have been closed.
+    pub fn check_open(&self) -> Result<()> {
+        match self.closed.load(Ordering::Acquire) {
+            true => Err(Error::Closed),
+            false => Ok(()),
+        }
+    }
+
+    /// Writes and syncs the logs, ends all waiting for them, and lets another process open the folder.
+    /// Blocks.
+    pub fn close(&self) {
+        self.closed.store(true, Ordering::Release);
+        // Taken out, so that their files are closed.
+        let wal_writers = std::mem::take(&mut *lock(&self.wal_writers));
+        wal_writers.values().for_each(|it| it.close());
+        let ack_trackers = std::mem::take(&mut *lock(&self.ack_trackers));
+        let ack_trackers = ack_trackers.iter().filter_map(Weak::upgrade);
+        ack_trackers.for_each(|ack_tracker| ack_tracker.close());
+        self.folder.release();
+    }
+
+    /// Keeps other checkpoints waiting until the guard is dropped. Blocks.
+    pub fn one_checkpoint(&self) -> MutexGuard<'_, ()> {
+        lock(&self.checkpointing)
+    }
+
+    /// Makes checkpoints at least this frequent.
+    pub fn checkpoint_every(&self, every: Duration) {
+        let mut state = lock(&self.timer.state);
+        state.every = state.every.min(every);
+        self.timer.changed.notify_all();
+    }
+
+    pub fn end_timer(&self) {
+        lock(&self.timer.state).ended = true;
+        self.timer.changed.notify_all();
+    }
+
+    /// Waits until a checkpoint is due; false at the end.
+    pub fn wait_until_due(&self) -> bool {
+        let mut state = lock(&self.timer.state);
+        let began = Instant::now();
+        loop {
+            let left = state.every.saturating_sub(began.elapsed());
+            if state.ended || left.is_zero() {
+                return !state.ended;
+            }
+            let woken = self.timer.changed.wait_timeout(state, left);
+            state = woken.unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,113 @@
+//! The engine: its parts, each of which owns its state, and what needs several of them at once.
+//!
+//! ```text
+//!   Workers        threads that run the queries; every command goes through their sequencer
+//!   IoRuntime      tokio, for connectors, sinks and SELECT
+//!   Persistence    the data folder, if there is one: logs, and what the newest checkpoint held
+//!   Catalog        what exists, behind one lock
+//! ```
+//!
+//! A function takes the parts that it needs, and the whole engine only if it needs most of it.
+
+mod data_folder;
+mod io_runtime;
+mod persistence;
+mod workers;
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use headwater_connect::Connectors;
+
+use super::catalog::{Catalog, SourceEntry};
+use crate::error::Result;
+use crate::event_log::EventLog;
+use crate::event_time::WatermarkConfig;
+use crate::record::Record;
+use crate::source::{Source, SourceConfig};
+use crate::sql::plan::Planner;
+
+pub(crate) use data_folder::DataFolder;
+pub(crate) use io_runtime::IoRuntime;
+pub(crate) use persistence::Persistence;
+pub(crate) use workers::{LOSSLESS_QUEUE_ROWS, Workers};
+
+/// What all handles of a database share.
+pub(crate) struct Engine {
+    pub workers: Arc<Workers>,
+    pub io: IoRuntime,
+    pub persistence: Persistence,
+    pub planner: Planner,
+    pub connectors: Connectors,
+    pub event_log: Arc<EventLog>,
+    /// Whether statements start what they create: always, or since the user has started connectors.
+    starts_connectors: AtomicBool,
+    catalog: Mutex<Catalog>,
+    /// Locked by each statement, so that they run one at a time.
+    statement: Mutex<()>,
+}
+
+impl Engine {
+    pub fn new(
+        workers: Workers,
+        io: IoRuntime,
+        persistence: Persistence,
+        connectors: Connectors,
+        starts_connectors: bool,
+    ) -> Self {
+        Self {
+            workers: Arc::new(workers),
+            io,
+            persistence,
+            planner: Planner::new(),
+            connectors,
+            event_log: Arc::default(),
+            starts_connectors: AtomicBool::new(starts_connectors),
+            catalog: Mutex::default(),
+            statement: Mutex::new(()),
+        }
+    }
+
+    pub fn catalog(&self) -> MutexGuard<'_, Catalog> {
+        self.catalog.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// No other statement runs while the guard is there. Blocks.
+    pub fn one_statement(&self) -> MutexGuard<'_, ()> {
+        let lock = self.statement.lock();
+        lock.unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether statements start what they create.
+    pub fn starts_connectors(&self) -> bool {
+        self.starts_connectors.load(Ordering::Acquire)
+    }
+
+    /// From now on statements start what they create.
+    pub fn set_starts_connectors(&self) {
+        self.starts_connectors.store(true, Ordering::Release);
+    }
+
+    /// A handle of a source, with a lane of its own.
+    pub fn source_handle<T: Record>(
+        &self,
+        source: &SourceEntry,
+        config: &SourceConfig,
+    ) -> Result<Source<T>> {
+        let ack_tracker = self.persistence.ack_tracker(source.shared.name(), config)?;
+        self.workers.add_lane(source, config, ack_tracker)
+    }
+
+    /// Gives a source without event time that of a handle.
+    pub fn set_event_time(&self, name: &str, time: &WatermarkConfig) -> Result<()> {
+        let mut catalog = self.catalog();
+        let source = catalog.source_mut(name)?;
+        let command = source.set_event_time(time)?;
+        if let (Some(wal_writer), Some(time)) = (self.persistence.wal_writer(name), &source.time) {
+            wal_writer.set_time(time.clone());
+        }
+        self.workers.command(command);
+        catalog.define_event_time(name, time);
+        Ok(())
+    }
+}

@@ -1,0 +1,185 @@
+//! What a database keeps on disk for its entries: the logs of sources, and what the newest checkpoint
+//! held of each entry. A database in memory keeps none of that.
+
+use std::sync::Arc;
+
+use headwater_connect::Receipt;
+use headwater_ring::Bell;
+
+use super::data_folder::DataFolder;
+use crate::dataflow::Run;
+use crate::db::options::{IngestOptions, WalOption};
+use crate::durable::{
+    AckTracker, QueryCheckpoint, SinkCheckpoint, SourceFeed, WalSettings, WalWriter,
+};
+use crate::error::{Error, Result};
+use crate::event_time::EventTimeColumn;
+use crate::source::{Backpressure, SourceConfig, WalMode};
+use crate::topic::Topic;
+
+pub(crate) struct Persistence {
+    folder: Option<Arc<DataFolder>>,
+    /// Statements that need a data folder pass without one.
+    is_trial: bool,
+}
+
+impl Persistence {
+    pub fn new(folder: Option<DataFolder>, is_trial: bool) -> Self {
+        let folder = folder.map(Arc::new);
+        Self { folder, is_trial }
+    }
+
+    pub fn folder(&self) -> Option<&Arc<DataFolder>> {
+        self.folder.as_ref()
+    }
+
+    /// Whether statements that need a data folder pass without one.
+    pub fn is_trial(&self) -> bool {
+        self.is_trial
+    }
+
+    /// The feed of a source, with its log if it has one.
+    pub fn open_log(
+        &self,
+        topic: &Arc<Topic>,
+        options: &IngestOptions,
+        time: Option<&EventTimeColumn>,
+        bell: Arc<Bell>,
+    ) -> Result<SourceFeed> {
+        let name = &topic.relation.name;
+        let mode = options.wal_mode();
+        let Some(folder) = &self.folder else {
+            return match mode {
+                None | Some(WalOption::Off) => Ok(SourceFeed::default()),
+                Some(_) if self.is_trial => Ok(SourceFeed::default()),
+                Some(_) => Err(no_data_folder("wal_mode")),
+            };
+        };
+        folder.checkpoint_every(options.checkpoint_interval());
+        let saved = folder.restore(|state| state.sources.remove(name));
+        if !folder.is_restoring() {
+            // Of a source that was dropped just before a crash.
+            folder.folder.remove_log(name)?;
+        }
+        let sync = mode == Some(WalOption::Sync);
+        if mode == Some(WalOption::Off) {
+            return Ok(SourceFeed::new(None, sync, saved.unwrap_or_default()));
+        }
+        let settings = WalSettings {
+            name: name.clone(),
+            schema: Arc::clone(&topic.relation.schema),
+            time: time.cloned(),
+            bell,
+            sync,
+            retention: options.retention(),
+        };
+        let fed = saved.as_ref().map_or(0, |saved| saved.offset);
+        let wal_writer = folder.folder.wal_writer(settings, fed)?;
+        let wal_writer = Arc::new(wal_writer);
+        folder.add_wal_writer(name, &wal_writer);
+        Ok(SourceFeed::new(
+            Some(wal_writer),
+            sync,
+            saved.unwrap_or_default(),
+        ))
+    }
+
+    /// What makes the pushes of a handle wait for the disk, if `config` asks for that.
+    pub fn ack_tracker(
+        &self,
+        source: &str,
+        config: &SourceConfig,
+    ) -> Result<Option<Arc<AckTracker>>> {
+        let Some(folder) = &self.folder else {
+            return match config.wal_mode {
+                Some(_) => Err(no_data_folder("wal_mode")),
+                None => Ok(None),
+            };
+        };
+        if let Some(every) = config.checkpoint_interval {
+            folder.checkpoint_every(every);
+        }
+        match (config.wal_mode, folder.wal_writer(source)) {
+            (None, _) | (Some(WalMode::Async), Some(_)) => Ok(None),
+            (Some(_), None) => Err(Error::config(format!(
+                "source {source:?} has no log (wal_mode = 'off'), so a handle cannot ask for one"
+            ))),
+            (Some(WalMode::Sync), Some(_)) if config.backpressure == Backpressure::DropOldest => {
+                Err(Error::config(
+                    "wal_mode sync and backpressure drop_oldest cannot both be: a push that \
+                     returned would be lost when a later one drops it",
+                ))
+            }
+            (Some(WalMode::Sync), Some(_)) => {
+                let ack_tracker = Arc::new(AckTracker::default());
+                folder.add_ack_tracker(&ack_tracker);
+                Ok(Some(ack_tracker))
+            }
+        }
+    }
+
+    /// Whether the statements of the checkpoint are being executed again.
+    pub fn is_restoring(&self) -> bool {
+        self.folder.as_ref().is_some_and(|it| it.is_restoring())
+    }
+
+    /// Gives a topic what the checkpoint held of it.
+    pub fn restore_topic(&self, topic: &Topic) -> Result<()> {
+        let Some(folder) = &self.folder else {
+            return Ok(());
+        };
+        let restored = match folder.restore(|state| state.topics.remove(&topic.relation.name)) {
+            Some(saved) => topic.restore(saved),
+            None => topic.begin_saving(),
+        };
+        restored.map_err(|error| Error::Data(error.strip_backtrace()))
+    }
+
+    /// What the checkpoint held of a query.
+    pub fn saved_query(&self, name: &str) -> Option<QueryCheckpoint<Run>> {
+        self.folder
+            .as_ref()?
+            .restore(|state| state.queries.remove(name))
+    }
+
+    /// The position of a sink in the external system, at the checkpoint.
+    pub fn saved_receipt(&self, name: &str) -> Option<Receipt> {
+        let folder = self.folder.as_ref()?;
+        folder.restore(|state| state.sinks.get(name)?.receipt.clone().map(Receipt))
+    }
+
+    /// What the checkpoint held of a sink.
+    pub fn saved_sink(&self, name: &str) -> Option<SinkCheckpoint<Run>> {
+        self.folder
+            .as_ref()?
+            .restore(|state| state.sinks.remove(name))
+    }
+
+    /// The log of a source, if it has one.
+    pub fn wal_writer(&self, source: &str) -> Option<Arc<WalWriter>> {
+        self.folder.as_ref()?.wal_writer(source)
+    }
+
+    /// Why the disk does not take the log of a source, if it does not.
+    pub fn log_problem(&self) -> Option<String> {
+        let wal_writers = self.folder.as_ref()?.wal_writers();
+        wal_writers.iter().find_map(|it| it.problem())
+    }
+
+    /// Waits until all rows that were taken are in the logs and on disk.
+    pub fn sync_logs(&self) -> Result<()> {
+        let Some(folder) = &self.folder else {
+            return Ok(());
+        };
+        let wal_writers = folder.wal_writers();
+        folder.check_open()?;
+        let sync = |wal_writer: &Arc<WalWriter>| wal_writer.sync_all().map_err(Error::Data);
+        wal_writers.iter().try_for_each(sync)
+    }
+}
+
+fn no_data_folder(option: &str) -> Error {
+    Error::config(format!(
+        "{option} needs a data folder: open the database with Db::open(folder), or leave it out"
+    ))
+}

@@ -1,0 +1,240 @@
+//! The worker threads, and the commands that every part of the engine sends them.
+//!
+//! All workers do the same turns in the same order, so an answer is what holds between the same two
+//! steps on all of them. After the end commands are dropped, and their senders get [`Error::Closed`].
+
+use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use arrow::array::RecordBatch;
+use headwater_ring::{Bell, ChannelConfig, WaitStrategy, channel_with_bell};
+use timely::communication::WorkerGuards;
+
+use crate::db::catalog::SourceEntry;
+use crate::durable::{AckTracker, Replayed};
+use crate::error::{Error, Result};
+use crate::ingest::HandleChannel;
+use crate::record::Record;
+use crate::sequencer::Sequencer;
+use crate::source::{Source, SourceConfig};
+use crate::subscription::{Gate, SubscriberQueue, Subscription};
+use crate::topic::{Begin, Topic, TopicId};
+use crate::worker::{Handoff, LaneBacklog, QueryCommand, Worker, WorkerCommand};
+
+/// Rows that wait for a sink or lossless subscriber before the sources behind it are held back.
+pub(crate) const LOSSLESS_QUEUE_ROWS: usize = 1 << 18;
+
+/// Steps that [`Workers::settle_briefly`] does at most. Rows that still wait then, behind a sink that is
+/// full, reach a paused stream later if their source is paused, and are counted as missed if not.
+const SETTLE_STEPS: usize = 64;
+
+pub(crate) struct Workers {
+    sequencer: Arc<Sequencer<WorkerCommand>>,
+    count: usize,
+    next_topic: AtomicU64,
+    closed: AtomicBool,
+    threads: Mutex<Option<WorkerGuards<()>>>,
+}
+
+/// The answers of all workers to one command.
+pub(crate) struct Answers<T> {
+    from: Receiver<T>,
+    count: usize,
+}
+
+impl<T> Answers<T> {
+    /// One answer of each worker. Blocks.
+    pub fn wait(self) -> Result<Vec<T>> {
+        let answers = (0..self.count).map(|_| self.from.recv().map_err(|_| Error::Closed));
+        answers.collect()
+    }
+}
+
+impl Workers {
+    /// Starts `count` threads, from 1 to 64.
+    pub fn start(count: usize, wait: WaitStrategy) -> Result<Self> {
+        if !(1..=64).contains(&count) {
+            let what = format!("workers must be from 1 to 64, not {count}");
+            return Err(Error::config(what));
+        }
+        let config = match count {
+            1 => timely::Config::thread(),
+            several => timely::Config::process(several),
+        };
+        let sequencer = Arc::new(Sequencer::new(count));
+        let shared = Arc::clone(&sequencer);
+        let threads = timely::execute(config, move |timely| {
+            let worker = Worker::new(timely, Arc::clone(&shared), wait);
+            // Its drop ends the sequencer; the panic hook has reported the panic.
+            let _ = catch_unwind(AssertUnwindSafe(|| worker.run()));
+        });
+        Ok(Self {
+            sequencer,
+            count,
+            next_topic: AtomicU64::new(0),
+            closed: AtomicBool::new(false),
+            threads: Mutex::new(Some(threads.map_err(Error::Start)?)),
+        })
+    }
+
+    pub fn count(&self) -> usize {
+        self.count
+    }
+
+    /// # Errors
+    /// If the workers have ended.
+    pub fn check_open(&self) -> Result<()> {
+        match self.closed.load(Ordering::Acquire) {
+            true => Err(Error::Closed),
+            false => Ok(()),
+        }
+    }
+
+    /// Ends the threads, once they have done all turns so far. Blocks.
+    pub fn end(&self) {
+        self.closed.store(true, Ordering::Release);
+        self.sequencer.end(WorkerCommand::Shutdown);
+        let mut threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
+        drop(threads.take());
+    }
+
+    pub fn command(&self, command: WorkerCommand) {
+        self.sequencer.command(command);
+    }
+
+    /// Sends a command that each worker answers.
+    pub fn ask<T>(&self, command: impl FnOnce(SyncSender<T>) -> WorkerCommand) -> Answers<T> {
+        let (answer, from) = sync_channel(self.count);
+        self.command(command(answer));
+        let count = self.count;
+        Answers { from, count }
+    }
+
+    /// Sends a command about the lifecycle of one query.
+    pub fn life(&self, command: QueryCommand) {
+        self.command(WorkerCommand::Query(command));
+    }
+
+    pub fn bell(&self, worker: usize) -> Arc<Bell> {
+        Arc::clone(self.sequencer.bell(worker))
+    }
+
+    /// The number of steps so far, which grows whenever rows come.
+    pub fn steps(&self) -> u64 {
+        self.sequencer.steps()
+    }
+
+    pub fn next_topic(&self) -> TopicId {
+        self.next_topic.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Waits until the workers have done all turns so far; returns what still waits in the lanes.
+    pub fn finish_turns(&self) -> Result<LaneBacklog> {
+        let left = self.ask(|answer| WorkerCommand::Look { answer }).wait()?;
+        Ok(left.into_iter().max().unwrap_or(LaneBacklog::Nothing))
+    }
+
+    /// Does one step on every worker and waits for it; returns what still waits in the lanes.
+    pub fn step(&self) -> Result<LaneBacklog> {
+        self.check_open()?;
+        self.sequencer.step();
+        self.finish_turns()
+    }
+
+    /// Steps until no rows wait, a limited number of times.
+    pub fn settle_briefly(&self) -> Result<()> {
+        for _ in 0..SETTLE_STEPS {
+            if self.step()? != LaneBacklog::Rows {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// What these views hold, all at one moment, in their order.
+    pub fn read(&self, views: &[Arc<Topic>]) -> Result<Vec<Vec<RecordBatch>>> {
+        let (answer, answers) = sync_channel(views.len().max(1));
+        self.command(WorkerCommand::Read {
+            views: views.to_vec(),
+            answer,
+        });
+        let mut rows_of = HashMap::new();
+        for _ in views {
+            let (view, rows) = answers.recv().map_err(|_| Error::Closed)?;
+            rows_of.insert(view, rows?);
+        }
+        let rows = views.iter().map(|view| rows_of.remove(&view.id));
+        Ok(rows.map(Option::unwrap_or_default).collect())
+    }
+
+    /// Feeds one query the records of a log, and waits until it has taken them.
+    pub fn feed(&self, output: TopicId, parts: Vec<Replayed>) -> Result<()> {
+        let fed = self.ask(|answer| {
+            WorkerCommand::Query(QueryCommand::CatchUp {
+                output,
+                parts,
+                answer,
+            })
+        });
+        fed.wait().map(drop)
+    }
+
+    pub fn subscribe(
+        &self,
+        topic: &Arc<Topic>,
+        queue: Arc<SubscriberQueue>,
+        from: Begin,
+    ) -> Subscription {
+        let subscription = Subscription::new(Arc::clone(&queue), topic.published_schema());
+        self.add_queue(topic, queue, from);
+        subscription
+    }
+
+    /// As [`subscribe`](Self::subscribe), for a queue that has its subscription already.
+    pub fn add_queue(&self, topic: &Arc<Topic>, queue: Arc<SubscriberQueue>, from: Begin) {
+        self.command(WorkerCommand::Subscribe {
+            topic: Arc::clone(topic),
+            queue,
+            from,
+        });
+    }
+
+    /// A gate in front of these sources, closed while the queue that it is for is full.
+    pub fn gate(&self, sources: &[Arc<Topic>]) -> Arc<Gate> {
+        let gate = Arc::new(Gate::new((0..self.count).map(|it| self.bell(it)).collect()));
+        for source in sources {
+            self.command(WorkerCommand::AddGate {
+                source: source.id,
+                gate: Arc::clone(&gate),
+            });
+        }
+        gate
+    }
+
+    /// A handle of a source, with a lane of its own.
+    pub fn add_lane<T: Record>(
+        &self,
+        source: &SourceEntry,
+        config: &SourceConfig,
+        ack_tracker: Option<Arc<AckTracker>>,
+    ) -> Result<Source<T>> {
+        let ring = ChannelConfig {
+            capacity: config.buffer_size,
+            backpressure: config.backpressure,
+            wait: config.wait_strategy,
+        };
+        let (producer, consumer) =
+            channel_with_bell(ring, self.bell(source.topic.home)).map_err(Error::config)?;
+        let channel =
+            Handoff::new(Box::new(HandleChannel::<T>::new(consumer, ack_tracker.clone())) as _);
+        self.command(WorkerCommand::AddChannel {
+            source: source.topic.id,
+            channel,
+        });
+        let shared = Arc::clone(&source.shared);
+        Ok(Source::new(producer, shared, ack_tracker))
+    }
+}

@@ -1,0 +1,72 @@
+//! Brings streams back to the status of a checkpoint, once the statements that define them have run.
+
+use super::attach::attach_source;
+use super::transition::change_state;
+use crate::db::catalog::Catalog;
+use crate::db::engine::Engine;
+use crate::error::Result;
+use crate::sql::{Name, StreamAction};
+use crate::stream_status::{LifecycleState, SavedStream, StreamStatus};
+
+/// Attaches, starts, pauses and stops so that streams are as they were when `state` was taken.
+pub(crate) fn restore(engine: &Engine, state: &LifecycleState) -> Result<()> {
+    reattach(engine, state)?;
+    for (name, saved) in &state.streams {
+        for source in &saved.attached {
+            engine.catalog().source(source)?;
+        }
+        let from = engine.catalog().query(name).map(|it| it.lifecycle.status);
+        let Some(from) = from else {
+            continue;
+        };
+        let actions: &[StreamAction] = match (saved.status, from) {
+            // START would rebuild one that has failed.
+            (saved, now) if saved == now => &[],
+            (StreamStatus::Paused, StreamStatus::Pending) => {
+                &[StreamAction::Start, StreamAction::Pause]
+            }
+            (StreamStatus::Paused, _) => &[StreamAction::Pause],
+            (StreamStatus::Active, _) => &[StreamAction::Start],
+            (StreamStatus::Stopped, _) => &[StreamAction::Stop],
+            (StreamStatus::Pending | StreamStatus::Unknown, _) => &[],
+        };
+        for action in actions {
+            change_state(engine, *action, &Name::exact(name))?;
+        }
+        restore_places(&engine.catalog(), name, saved);
+    }
+    Ok(())
+}
+
+/// Attaches the sources that exist to the source groups that exist, in the order of each group.
+pub(crate) fn reattach(engine: &Engine, state: &LifecycleState) -> Result<()> {
+    for (name, saved) in &state.streams {
+        let query = engine
+            .catalog()
+            .query(name)
+            .map(|it| it.lifecycle.is_source_group());
+        if query != Some(true) {
+            continue;
+        }
+        for source in &saved.attached {
+            if engine.catalog().source(source).is_err() {
+                break;
+            }
+            attach_source(engine, source, name)?;
+        }
+    }
+    Ok(())
+}
+
+/// Restores how far a stream has been fed from the logs of its held inputs.
+fn restore_places(catalog: &Catalog, name: &str, saved: &SavedStream) {
+    let Some(query) = catalog.query(name) else {
+        return;
+    };
+    for (input, step) in &saved.held {
+        let held = query.lifecycle.held.get(input);
+        if let Some(place) = held.and_then(|held| held.place.as_ref()) {
+            place.set(*step);
+        }
+    }
+}

@@ -1,0 +1,175 @@
+//! The options that every source has: its buffer, its log, how often state is saved.
+
+use headwater_connect::options::{ByteSize, Duration, Objection, OptionSet, Options, Row};
+use headwater_log::Retention;
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use crate::source::{Backpressure, SourceConfig, WaitStrategy, WalMode};
+
+/// The options that every source has, whatever its connector.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct IngestOptions {
+    /// Rows that wait to be processed, for each handle or connector; a power of two.
+    #[serde(default = "buffer_size")]
+    #[schemars(range(min = 2, max = 1_073_741_824))]
+    buffer_size: u64,
+    /// What happens to new rows when the buffer is full.
+    #[serde(default)]
+    backpressure: BackpressureOption,
+    /// How a program that pushes rows waits for space.
+    #[serde(default)]
+    wait_strategy: WaitOption,
+    /// A producer that has sent nothing for this long does not hold back the watermark.
+    #[serde(default = "idle_timeout")]
+    idle_timeout: Duration,
+    /// When rows are written to the log: `async` soon after they came, `sync` before a push returns
+    /// and before any result shows them, `off` never. A database in memory has only `off`.
+    wal_mode: Option<WalOption>,
+    /// How often the state of queries is saved; the least of all sources counts.
+    #[serde(default = "checkpoint_interval")]
+    checkpoint_interval: Duration,
+    /// How long the log keeps rows that no checkpoint needs any more.
+    #[serde(default = "retention")]
+    retention: Duration,
+    /// How large the log may become before its oldest part goes, if no checkpoint needs that.
+    #[serde(default = "retention_bytes")]
+    retention_bytes: ByteSize,
+}
+
+fn checkpoint_interval() -> Duration {
+    Duration::from_secs(10)
+}
+
+fn retention() -> Duration {
+    Duration::from_secs(7 * 24 * 60 * 60)
+}
+
+fn retention_bytes() -> ByteSize {
+    ByteSize(10 << 30)
+}
+
+fn buffer_size() -> u64 {
+    65_536
+}
+
+fn idle_timeout() -> Duration {
+    Duration::from_secs(10)
+}
+
+#[derive(Debug, Default, Clone, Copy, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+enum BackpressureOption {
+    #[default]
+    Block,
+    DropOldest,
+    Reject,
+}
+
+#[derive(Debug, Default, Clone, Copy, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+enum WaitOption {
+    Spin,
+    #[default]
+    SpinYield,
+    Park,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum WalOption {
+    /// The source has no log.
+    Off,
+    /// Written at once, synced within 100 ms or 8 MiB.
+    Async,
+    /// Synced before a push returns.
+    Sync,
+}
+
+impl Options for IngestOptions {
+    fn objections(&self) -> Vec<Objection> {
+        let mut objections = Vec::new();
+        if !self.buffer_size.is_power_of_two() {
+            let next = self.buffer_size.next_power_of_two();
+            let given = self.buffer_size;
+            let reason = format!("must be a power of two, such as {next}, not {given}");
+            objections.push(Objection {
+                options: vec!["buffer_size"],
+                reason,
+            });
+        }
+        if self.idle_timeout.0.is_zero() {
+            let reason = "must be more than zero, or no producer would ever be waited for";
+            objections.push(Objection {
+                options: vec!["idle_timeout"],
+                reason: reason.to_owned(),
+            });
+        }
+        let drops = matches!(self.backpressure, BackpressureOption::DropOldest);
+        if self.wal_mode == Some(WalOption::Sync) && drops {
+            let reason =
+                "cannot both be: a push that returned would be lost when a later one drops it";
+            objections.push(Objection {
+                options: vec!["wal_mode", "backpressure"],
+                reason: reason.to_owned(),
+            });
+        }
+        if self.checkpoint_interval.0.is_zero() {
+            let reason = "must be more than zero";
+            objections.push(Objection {
+                options: vec!["checkpoint_interval"],
+                reason: reason.to_owned(),
+            });
+        }
+        objections
+    }
+}
+
+impl IngestOptions {
+    pub fn idle_timeout(&self) -> std::time::Duration {
+        self.idle_timeout.0
+    }
+
+    /// The mode that the statement gives, if it gives one.
+    pub fn wal_mode(&self) -> Option<WalOption> {
+        self.wal_mode
+    }
+
+    pub fn checkpoint_interval(&self) -> std::time::Duration {
+        self.checkpoint_interval.0
+    }
+
+    pub fn retention(&self) -> Retention {
+        Retention {
+            age: Some(self.retention.0),
+            bytes: Some(self.retention_bytes.0),
+        }
+    }
+
+    pub fn config(&self) -> SourceConfig {
+        SourceConfig {
+            wal_mode: match self.wal_mode {
+                Some(WalOption::Sync) => Some(WalMode::Sync),
+                Some(WalOption::Async | WalOption::Off) | None => None,
+            },
+            buffer_size: usize::try_from(self.buffer_size).unwrap_or(usize::MAX),
+            backpressure: match self.backpressure {
+                BackpressureOption::Block => Backpressure::Block,
+                BackpressureOption::DropOldest => Backpressure::DropOldest,
+                BackpressureOption::Reject => Backpressure::Reject,
+            },
+            wait_strategy: match self.wait_strategy {
+                WaitOption::Spin => WaitStrategy::Spin,
+                WaitOption::SpinYield => WaitStrategy::default(),
+                WaitOption::Park => WaitStrategy::Park,
+            },
+            ..SourceConfig::default()
+        }
+    }
+}
+
+/// The options that every source takes in `WITH`, for help and docs.
+pub fn source_options() -> Vec<Row> {
+    OptionSet::of::<IngestOptions>().rows()
+}

@@ -1,0 +1,242 @@
+//! SELECT: an ordinary batch query over the rows of views and system tables at one moment, and over the
+//! rows that logs retain.
+
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
+use datafusion::catalog::{MemorySchemaProvider, TableProvider};
+use datafusion::common::TableReference;
+use datafusion::datasource::MemTable;
+use datafusion::error::DataFusionError;
+use datafusion::physical_plan::collect;
+use datafusion::prelude::{SessionConfig, SessionContext};
+use datafusion::sql::sqlparser::ast::{Query, Statement as AstStatement};
+
+use super::plan::relation_names;
+use super::retained_rows::{RetainedPart, RetainedRows};
+use super::system_rows::system_rows;
+use crate::dataflow::MetadataColumns;
+use crate::db::catalog::{Catalog, SYSTEM_SCHEMA, SourceEntry, SystemTable};
+use crate::db::engine::{Engine, Persistence};
+use crate::durable::WalWriter;
+use crate::error::{Error, Result};
+use crate::sql::plan::explain;
+use crate::sql::{
+    NamedMetadataColumns, SqlError, SqlQuery, Statement, deep, parse, resolve_identifiers, sqlstate,
+};
+use crate::topic::Topic;
+
+/// Answers a text that is one SELECT.
+pub(crate) fn select_text(engine: &Engine, sql: &str) -> Result<Vec<RecordBatch>> {
+    engine.workers.check_open()?;
+    deep(|| {
+        let mut statements = parse(sql)?;
+        match (statements.pop().map(|it| it.node), statements.is_empty()) {
+            (Some(Statement::Query(query)), true) => Ok(select(engine, query)?.1),
+            _ => Err(not_one_query()),
+        }
+    })
+}
+
+/// Answers a query over views, retained rows and system tables. Blocks.
+pub(crate) fn select(
+    engine: &Engine,
+    mut query: SqlQuery,
+) -> Result<(SchemaRef, Vec<RecordBatch>)> {
+    let place = query.span.clone();
+    let SelectInputs { views, logs, named } =
+        inputs_of(&engine.catalog(), &engine.persistence, &mut query)?;
+    engine.workers.step()?;
+    let partitions = match logs.is_empty() {
+        true => 1,
+        false => engine.workers.count(),
+    };
+    let context = batch_context(partitions);
+    let register = |name: &str, table: Arc<dyn TableProvider>| {
+        let registered = context.register_table(TableReference::bare(name), table);
+        registered.map(|_| ()).map_err(explain)
+    };
+    let kept = engine.workers.read(&views)?;
+    for (topic, rows) in views.iter().zip(kept) {
+        let schema = Arc::clone(&topic.relation.schema);
+        let table = MemTable::try_new(schema, vec![rows]).map_err(explain)?;
+        register(&topic.relation.name, Arc::new(table))?;
+    }
+    for log in &logs {
+        log.wal_writer.catch_up().map_err(Error::Data)?;
+        let table = log.table(&named, partitions);
+        register(&log.topic.relation.name, Arc::new(table))?;
+    }
+    register_system_tables(engine, &context, &query)?;
+    let ast = *query.ast;
+    let answer = engine
+        .io
+        .run_select(async move { run(&context, ast).await })?;
+    answer.map_err(|error| Error::from(explain(error).at(place)))
+}
+
+/// Registers the system tables that a query names, with the rows of this moment.
+fn register_system_tables(
+    engine: &Engine,
+    context: &SessionContext,
+    query: &SqlQuery,
+) -> Result<()> {
+    let mut tables = relation_names(&query.ast);
+    tables.sort();
+    tables.dedup();
+    let mut tables = tables
+        .iter()
+        .filter_map(|name| SystemTable::find(name))
+        .peekable();
+    if tables.peek().is_none() {
+        return Ok(());
+    }
+    let catalog = &context
+        .copied_config()
+        .options()
+        .catalog
+        .default_catalog
+        .clone();
+    if let Some(catalog) = context.catalog(catalog) {
+        let schema = Arc::new(MemorySchemaProvider::new());
+        catalog
+            .register_schema(SYSTEM_SCHEMA, schema)
+            .map_err(explain)?;
+    }
+    for table in tables {
+        let rows = system_rows(engine, table);
+        let rows = MemTable::try_new(rows.schema(), vec![vec![rows]]).map_err(explain)?;
+        let name = TableReference::partial(SYSTEM_SCHEMA, table.name());
+        context
+            .register_table(name, Arc::new(rows))
+            .map_err(explain)?;
+    }
+    Ok(())
+}
+
+/// Resolves the names of a query, all of which must be views, sources that have a log, or
+/// system tables.
+fn inputs_of(
+    catalog: &Catalog,
+    persistence: &Persistence,
+    query: &mut SqlQuery,
+) -> Result<SelectInputs> {
+    let mut inputs = SelectInputs {
+        named: resolve_identifiers(query, catalog)?,
+        ..SelectInputs::default()
+    };
+    for name in relation_names(&query.ast) {
+        let Ok(topic) = catalog.topic(&name) else {
+            continue;
+        };
+        let is_same = |other: &Arc<Topic>| other.id == topic.id;
+        let has_log = inputs.logs.iter().any(|it| is_same(&it.topic));
+        if has_log || inputs.views.iter().any(is_same) {
+            continue;
+        }
+        match log_of(catalog, persistence, &topic) {
+            Some(log) => inputs.logs.push(log),
+            None if topic.is_kept() => inputs.views.push(topic),
+            None => return Err(keeps_no_rows(catalog, &name, query).into()),
+        }
+    }
+    Ok(inputs)
+}
+
+/// The log that retains the rows of a topic: of a source, or of its bad rows.
+fn log_of(catalog: &Catalog, persistence: &Persistence, topic: &Arc<Topic>) -> Option<TopicLog> {
+    let owns = |source: &&SourceEntry| [source.topic.id, source.bad.id].contains(&topic.id);
+    let source = catalog.sources().find(owns)?;
+    Some(TopicLog {
+        topic: Arc::clone(topic),
+        source: Arc::clone(&source.topic),
+        wal_writer: persistence.wal_writer(&source.topic.relation.name)?,
+    })
+}
+
+struct TopicLog {
+    topic: Arc<Topic>,
+    /// The source whose log it is; the topic itself, or that of its bad rows.
+    source: Arc<Topic>,
+    wal_writer: Arc<WalWriter>,
+}
+
+impl TopicLog {
+    /// The retained rows, with the metadata columns that a query names.
+    fn table(&self, named: &NamedMetadataColumns, partitions: usize) -> RetainedRows {
+        let relation = &self.source.relation;
+        let metadata = named.get(&relation.name).map(|columns| {
+            let columns: Vec<_> = columns.iter().copied().collect();
+            MetadataColumns::new(&relation.name, &relation.schema, &columns)
+        });
+        let is_bad = self.topic.id != self.source.id;
+        let event_time = relation.event_time.first().filter(|_| !is_bad);
+        RetainedRows {
+            columns: Arc::clone(&relation.schema),
+            part: match is_bad {
+                true => RetainedPart::Bad,
+                false => RetainedPart::Rows(metadata),
+            },
+            reader: self.wal_writer.reader(),
+            time: event_time.map(|time| time.column),
+            partitions,
+        }
+    }
+}
+
+#[derive(Default)]
+struct SelectInputs {
+    views: Vec<Arc<Topic>>,
+    /// Sources and their bad rows, read from the logs.
+    logs: Vec<TopicLog>,
+    /// The metadata columns of those that the query names.
+    named: NamedMetadataColumns,
+}
+
+/// Runs one query to its end. The result's schema is known even if there are no rows.
+async fn run(
+    context: &SessionContext,
+    query: Query,
+) -> Result<(SchemaRef, Vec<RecordBatch>), DataFusionError> {
+    let state = context.state();
+    let statement = AstStatement::Query(Box::new(query));
+    let statement = datafusion::sql::parser::Statement::Statement(Box::new(statement));
+    let plan = state.statement_to_plan(statement).await?;
+    let frame = context.execute_logical_plan(plan).await?;
+    let task = Arc::new(frame.task_ctx());
+    // The types of the logical plan are those before coercion; these are those of the rows.
+    let plan = frame.create_physical_plan().await?;
+    Ok((plan.schema(), collect(plan, task).await?))
+}
+
+/// A session that plans as the continuous queries are planned: names as declared, text as Utf8.
+fn batch_context(partitions: usize) -> SessionContext {
+    let mut config = SessionConfig::new()
+        .with_target_partitions(partitions)
+        .with_information_schema(false);
+    let parser = &mut config.options_mut().sql_parser;
+    parser.enable_ident_normalization = false;
+    parser.map_string_types_to_utf8view = false;
+    SessionContext::new_with_config(config)
+}
+
+fn not_one_query() -> Error {
+    SqlError::new(sqlstate::SYNTAX_ERROR, "query() takes one SELECT")
+        .hint("Run other statements with execute().")
+        .into()
+}
+
+fn keeps_no_rows(catalog: &Catalog, name: &str, query: &SqlQuery) -> SqlError {
+    let kind = catalog
+        .get(name)
+        .map_or("topic".to_owned(), |entry| entry.kind().to_string());
+    SqlError::not_built(format!(
+        "SELECT on {name:?}, which is a {kind} and keeps no rows,"
+    ))
+    .hint(format!(
+        "CREATE VIEW v AS SELECT ... FROM {name}, then SELECT from v; or SUBSCRIBE TO {name}. A source \
+         keeps its rows if the database has a data folder and wal_mode is not 'off'."
+    ))
+    .at(query.span.clone())
+}

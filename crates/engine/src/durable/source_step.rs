@@ -1,0 +1,95 @@
+//! What one step took from one source: rows, undecodable rows, the watermark and the cursor behind them.
+
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, BinaryArray, RecordBatch, StringArray, TimestampMicrosecondArray};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
+use headwater_connect::{Bad, Cursor};
+
+use crate::dataflow::{Provenance, StreamElement, Watermark};
+
+/// What one step took from one source. The payload of one record of the source's log.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(crate) struct SourceStep {
+    /// Rows in the source's columns.
+    pub rows: Vec<RecordBatch>,
+    /// The provenance of each of these batches. May end early until [`locate`](Self::locate) fills it.
+    pub from: Vec<Provenance>,
+    /// The undecodable rows, with the columns of `<source>__bad`.
+    pub bad: Option<RecordBatch>,
+    /// The watermark behind the rows, if it moved.
+    pub watermark: Option<Watermark>,
+    /// The source's position in the external system behind the rows.
+    pub cursor: Option<Cursor>,
+    /// The bad rows of earlier records that REPROCESS decoded into some of `rows`.
+    pub reprocessed: Vec<BadRowPosition>,
+}
+
+/// The position of a bad row: the step that took it, and its number among the bad rows of that record.
+pub(crate) type BadRowPosition = (u64, u32);
+
+impl SourceStep {
+    /// The number of rows, without the bad ones.
+    pub fn row_count(&self) -> usize {
+        self.rows.iter().map(RecordBatch::num_rows).sum()
+    }
+
+    /// Numbers the rows of the source from `offset` on. Batches without a provenance of their own
+    /// arrived at `arrival_us`.
+    pub fn locate(&mut self, mut offset: u64, arrival_us: i64) {
+        let step = Provenance::arrived(arrival_us, None);
+        self.from.resize(self.rows.len(), step);
+        for (rows, from) in self.rows.iter().zip(&mut self.from) {
+            from.offsets = crate::dataflow::Offsets::From(offset);
+            offset += rows.num_rows() as u64;
+        }
+    }
+
+    /// What queries read: each batch behind its provenance, then the watermark.
+    pub fn into_elements(self) -> impl Iterator<Item = StreamElement> {
+        let rows = self.rows.into_iter().map(StreamElement::Rows);
+        let rows = self.from.into_iter().map(StreamElement::From).zip(rows);
+        let watermark = self.watermark.map(StreamElement::Watermark);
+        rows.flat_map(|(from, rows)| [from, rows]).chain(watermark)
+    }
+
+    /// Bytes of memory that it holds, about.
+    pub fn memory(&self) -> usize {
+        let batches = self.rows.iter().chain(&self.bad);
+        let columns = batches.flat_map(RecordBatch::columns);
+        // Of a slice only the slice counts: the rest belongs to others.
+        let bytes = columns.map(|column| {
+            let data = column.to_data();
+            let slice = data.get_slice_memory_size();
+            slice.unwrap_or_else(|_| column.get_array_memory_size())
+        });
+        bytes.sum::<usize>() + 256
+    }
+
+    /// Whether the log needs no record of it.
+    pub fn is_empty(&self) -> bool {
+        self.rows.is_empty()
+            && self.bad.is_none()
+            && self.watermark.is_none()
+            && self.cursor.is_none()
+    }
+}
+
+/// The columns of `<source>__bad`.
+pub(crate) fn bad_schema() -> SchemaRef {
+    let arrival = DataType::Timestamp(TimeUnit::Microsecond, None);
+    Arc::new(Schema::new(vec![
+        Field::new("bytes", DataType::Binary, false),
+        Field::new("reason", DataType::Utf8, false),
+        Field::new("arrival", arrival, false),
+    ]))
+}
+
+/// Undecodable rows as a batch of [`bad_schema`].
+pub(crate) fn bad_rows(bad: &[Bad], arrival_us: i64) -> RecordBatch {
+    let bytes: BinaryArray = bad.iter().map(|bad| Some(bad.bytes.as_slice())).collect();
+    let reasons: StringArray = bad.iter().map(|bad| Some(bad.reason.as_str())).collect();
+    let arrival = TimestampMicrosecondArray::from_value(arrival_us, bad.len());
+    let columns: Vec<ArrayRef> = vec![Arc::new(bytes), Arc::new(reasons), Arc::new(arrival)];
+    RecordBatch::try_new(bad_schema(), columns).expect("three columns of one row for each bad row")
+}

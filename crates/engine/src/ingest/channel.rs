@@ -1,0 +1,110 @@
+//! The reading end of a channel, and what one step drains from the channels of a source.
+
+use arrow::array::RecordBatch;
+use headwater_connect::{Bad, Cursor};
+
+use crate::dataflow::{Provenance, Watermark};
+use crate::durable::{Acks, BadRowPosition, SourceStep, bad_rows};
+
+/// The reading end of one channel, whatever it carries.
+pub(crate) trait Channel: Send {
+    fn is_empty(&mut self) -> bool;
+
+    /// Reads up to about `max` rows; returns the number read, where other values count as one.
+    fn drain(&mut self, max: usize, drained: &mut DrainedLanes) -> usize;
+
+    /// The lanes from which values can still come. No watermark waits for a channel without lanes.
+    fn lanes(&mut self) -> Vec<u64> {
+        Vec::new()
+    }
+
+    /// Whether everything was read and nothing more will come.
+    fn is_finished(&mut self) -> bool;
+
+    /// Refuses further pushes; what was pushed before can still be read.
+    fn close(&mut self) {}
+
+    /// Values that the backpressure policy has dropped so far.
+    fn dropped(&mut self) -> u64 {
+        0
+    }
+}
+
+/// What one step drains from the lanes of a source.
+#[derive(Default)]
+pub(crate) struct DrainedLanes {
+    pub rows: Vec<RecordBatch>,
+    pub bad: Vec<Bad>,
+    /// The connector's position in the external system behind the rows.
+    pub cursor: Option<Cursor>,
+    /// The bad rows of earlier steps that REPROCESS decoded into some of the rows.
+    pub reprocessed: Vec<BadRowPosition>,
+    /// The pushes that wait until what was read is durable.
+    pub acks: Acks,
+    pub lanes: Vec<LaneRows>,
+    /// The provenance of batches of a connector, with their numbers.
+    origins: Vec<(usize, Provenance)>,
+    /// A watermark that a producer declared, in microseconds.
+    pub declared_us: Option<i64>,
+    pub ended: bool,
+}
+
+/// Rows `from..to` of batch number `batch` came through `lane`.
+pub(crate) struct LaneRows {
+    pub lane: u64,
+    pub batch: usize,
+    pub from: usize,
+    pub to: usize,
+}
+
+impl DrainedLanes {
+    pub fn add(&mut self, lane: u64, batch: RecordBatch) {
+        self.lanes.push(LaneRows {
+            lane,
+            batch: self.rows.len(),
+            from: 0,
+            to: batch.num_rows(),
+        });
+        self.rows.push(batch);
+    }
+
+    pub fn add_from(&mut self, lane: u64, batch: RecordBatch, from: Provenance) {
+        self.origins.push((self.rows.len(), from));
+        self.add(lane, batch);
+    }
+
+    /// A producer declares that no earlier rows will come.
+    pub fn declare(&mut self, at_us: i64) {
+        self.declared_us = Some(self.declared_us.unwrap_or(i64::MIN).max(at_us));
+    }
+
+    /// The number of rows, without the bad ones.
+    pub fn row_count(&self) -> u64 {
+        self.rows.iter().map(|rows| rows.num_rows() as u64).sum()
+    }
+
+    /// What goes into the log, with the watermark of the step.
+    pub fn into_source_step(
+        self,
+        watermark: Option<Watermark>,
+        arrival_us: i64,
+    ) -> (SourceStep, Acks) {
+        let mut from = Vec::new();
+        if !self.origins.is_empty() {
+            let step = Provenance::arrived(arrival_us, None);
+            from.resize(self.rows.len(), step);
+            for (batch, origin) in self.origins {
+                from[batch] = origin;
+            }
+        }
+        let taken = SourceStep {
+            rows: self.rows,
+            from,
+            bad: (!self.bad.is_empty()).then(|| bad_rows(&self.bad, arrival_us)),
+            watermark,
+            cursor: self.cursor,
+            reprocessed: self.reprocessed,
+        };
+        (taken, self.acks)
+    }
+}

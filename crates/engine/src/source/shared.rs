@@ -1,0 +1,120 @@
+//! What the handles of a source, its connector and its worker share.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
+
+use arrow::datatypes::SchemaRef;
+use headwater_connect::{Gap, Lifecycle};
+
+use crate::event_log::EventLog;
+use crate::telemetry;
+
+/// Called when a handle closes its source.
+type OnClose = Box<dyn Fn() + Send + Sync>;
+
+/// Identity and counters of a source. Thread-safe.
+pub(crate) struct SourceShared {
+    name: String,
+    schema: SchemaRef,
+    producers: AtomicUsize,
+    declared_watermark: Arc<AtomicI64>,
+    close: OnClose,
+    closed: AtomicBool,
+    /// Statistics, which any thread may change at any time.
+    pub bad: AtomicU64,
+    pub dropped: AtomicU64,
+    pub dead_letters: AtomicU64,
+    /// Whether rows of a REPROCESS wait to be taken.
+    pub reprocessing: AtomicBool,
+    event_log: Arc<EventLog>,
+    pub gap_count: AtomicU64,
+    /// When a step last took rows, in microseconds since 1970-01-01 UTC; `i64::MIN` before the first.
+    last_row_us: AtomicI64,
+}
+
+impl SourceShared {
+    pub fn new(name: String, schema: SchemaRef, close: OnClose, event_log: Arc<EventLog>) -> Self {
+        Self {
+            name,
+            schema,
+            producers: AtomicUsize::new(0),
+            declared_watermark: Arc::new(AtomicI64::new(i64::MIN)),
+            close,
+            closed: AtomicBool::new(false),
+            bad: AtomicU64::new(0),
+            dropped: AtomicU64::new(0),
+            dead_letters: AtomicU64::new(0),
+            reprocessing: AtomicBool::new(false),
+            event_log,
+            gap_count: AtomicU64::new(0),
+            last_row_us: AtomicI64::new(i64::MIN),
+        }
+    }
+
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    pub fn schema(&self) -> &SchemaRef {
+        &self.schema
+    }
+
+    pub fn declared_watermark(&self) -> Arc<AtomicI64> {
+        Arc::clone(&self.declared_watermark)
+    }
+
+    pub fn producer_added(&self) {
+        self.producers.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub fn producer_removed(&self) {
+        self.producers.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    pub fn producers(&self) -> usize {
+        self.producers.load(Ordering::Relaxed)
+    }
+
+    pub fn close(&self) {
+        (self.close)();
+        // Release: a thread that sees the flag finds the command in the log of turns.
+        self.closed.store(true, Ordering::Release);
+    }
+
+    /// Whether it was closed. Never goes back to false.
+    pub fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Acquire)
+    }
+
+    /// A step took `count` rows.
+    pub fn note_rows(&self, count: u64, now_us: i64) {
+        if count > 0 {
+            self.last_row_us.store(now_us, Ordering::Relaxed);
+            telemetry::events_created(&self.name, count);
+        }
+    }
+
+    /// When a step last took rows, if one has.
+    pub fn last_row_us(&self) -> Option<i64> {
+        Some(self.last_row_us.load(Ordering::Relaxed)).filter(|at| *at != i64::MIN)
+    }
+
+    pub fn note_gap(&self, gap: Gap) {
+        tracing::warn!(
+            source = self.name,
+            reason = gap.reason,
+            "rows may be missing"
+        );
+        self.gap_count.fetch_add(1, Ordering::Relaxed);
+        self.event_log.gap(&self.name, gap);
+    }
+
+    /// Records an error that does not end the source.
+    pub fn note_error(&self, error: &str) {
+        self.event_log.error("source", &self.name, error);
+    }
+
+    pub fn note_lifecycle(&self, event: &Lifecycle) {
+        tracing::info!(source = self.name, ?event, "source");
+    }
+}

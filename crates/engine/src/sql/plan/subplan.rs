@@ -1,0 +1,163 @@
+//! A converted part of a plan: its node with its columns, and what is put on top of it.
+
+use std::sync::Arc;
+
+use arrow::datatypes::{DataType, Field, FieldRef, Schema};
+use datafusion::common::DFSchemaRef;
+use datafusion::execution::context::ExecutionProps;
+use datafusion::logical_expr::Expr;
+use datafusion::logical_expr::physical_planning_context::PhysicalPlanningContext;
+use datafusion::physical_expr::expressions::{Column, Literal};
+use datafusion::physical_expr::{PhysicalExpr, create_physical_expr};
+use datafusion::scalar::ScalarValue;
+
+use super::planner_error::explain;
+use super::relation::{EventColumn, Relation};
+use super::window::has_bound;
+use crate::dataflow::{DIFF_COLUMN, PlanNode, Transform, with_diff};
+use crate::sql::{Result, SqlError};
+
+pub(super) struct Subplan {
+    pub node: PlanNode,
+    /// The columns without the diff.
+    pub schema: DFSchemaRef,
+    pub event_time: Vec<EventColumn>,
+    /// Whether it can retract rows, and so has a diff.
+    pub changes: bool,
+}
+
+impl Subplan {
+    /// The expression over the columns of this subplan.
+    pub fn physical(&self, expr: &Expr, props: &ExecutionProps) -> Result<Arc<dyn PhysicalExpr>> {
+        refuse_bound(expr)?;
+        let context = PhysicalPlanningContext::default();
+        create_physical_expr(expr, &self.schema, props, &context).map_err(explain)
+    }
+
+    /// The lag of an event time column, in microseconds; `None` for any other expression.
+    pub fn event_lag_us(&self, expr: &Expr) -> Option<i64> {
+        let Expr::Column(column) = expr.clone().unalias_nested().data else {
+            return None;
+        };
+        let number = self.schema.index_of_column(&column).ok()?;
+        lag_of(&self.event_time, number)
+    }
+
+    /// The given columns of a relation, of which this is the scan.
+    pub fn narrowed(self, relation: &Relation, columns: &[usize], schema: &DFSchemaRef) -> Self {
+        let event_time = self.event_time.iter().filter_map(|event| {
+            let column = columns.iter().position(|&column| column == event.column)?;
+            let lag_us = event.lag_us;
+            Some(EventColumn { column, lag_us })
+        });
+        let event_time = event_time.collect();
+        let exprs = columns.iter().map(|&column| {
+            let name = relation.schema.field(column).name();
+            Arc::new(Column::new(name, column)) as Arc<dyn PhysicalExpr>
+        });
+        let diff = relation.schema.fields().len();
+        self.project(exprs.collect(), schema, event_time, diff)
+    }
+
+    pub fn projected(
+        self,
+        exprs: Vec<Arc<dyn PhysicalExpr>>,
+        schema: &DFSchemaRef,
+        event_time: Vec<EventColumn>,
+    ) -> Self {
+        let diff = self.schema.fields().len();
+        self.project(exprs, schema, event_time, diff)
+    }
+
+    /// Adds a projection, which keeps the diff at column `diff` if there is one.
+    fn project(
+        self,
+        mut exprs: Vec<Arc<dyn PhysicalExpr>>,
+        schema: &DFSchemaRef,
+        event_time: Vec<EventColumn>,
+        diff: usize,
+    ) -> Self {
+        let mut result = Arc::new(schema.as_arrow().clone());
+        if self.changes {
+            exprs.push(Arc::new(Column::new(DIFF_COLUMN, diff)));
+            result = with_diff(&result);
+        }
+        let step = Transform::Project {
+            exprs,
+            schema: result,
+        };
+        Self {
+            schema: schema.clone(),
+            event_time,
+            ..self.transformed(step)
+        }
+    }
+
+    /// Adds a step to the transform at the top, or a transform with this step.
+    pub fn transformed(self, step: Transform) -> Self {
+        let node = match self.node {
+            PlanNode::Transform { from, mut steps } => {
+                steps.push(step);
+                PlanNode::Transform { from, steps }
+            }
+            other => PlanNode::Transform {
+                from: Box::new(other),
+                steps: vec![step],
+            },
+        };
+        Self { node, ..self }
+    }
+
+    /// The node as an input of a union: with the union's column names, and a diff if `changes`.
+    pub fn aligned(self, schema: &DFSchemaRef, changes: bool) -> PlanNode {
+        let columns = self.schema.fields().iter().enumerate();
+        let mut exprs: Vec<Arc<dyn PhysicalExpr>> = columns
+            .map(|(column, field)| Arc::new(Column::new(field.name(), column)) as _)
+            .collect();
+        let mut fields: Vec<FieldRef> = schema.fields().to_vec();
+        if changes {
+            fields.push(Arc::new(Field::new(DIFF_COLUMN, DataType::Int8, false)));
+            let diff = exprs.len();
+            exprs.push(match self.changes {
+                true => Arc::new(Column::new(DIFF_COLUMN, diff)),
+                false => Arc::new(Literal::new(ScalarValue::Int8(Some(1)))),
+            });
+        }
+        let schema = Arc::new(Schema::new(fields));
+        self.transformed(Transform::Project { exprs, schema }).node
+    }
+}
+
+/// The columns that are event time in every subplan, with their greatest lag.
+pub(super) fn common_event_time(subplans: &[Subplan]) -> Vec<EventColumn> {
+    let Some((first, rest)) = subplans.split_first() else {
+        return Vec::new();
+    };
+    let common = first.event_time.iter().filter_map(|event| {
+        let mut lag_us = event.lag_us;
+        for subplan in rest {
+            lag_us = lag_us.max(lag_of(&subplan.event_time, event.column)?);
+        }
+        Some(EventColumn {
+            column: event.column,
+            lag_us,
+        })
+    });
+    common.collect()
+}
+
+fn lag_of(event_time: &[EventColumn], column: usize) -> Option<i64> {
+    let event = event_time.iter().find(|event| event.column == column)?;
+    Some(event.lag_us)
+}
+
+/// Refuses a bound of the window: with HOP and SESSION a row has no single window until it closes.
+pub(super) fn refuse_bound(expr: &Expr) -> Result<()> {
+    if !has_bound(expr).map_err(explain)? {
+        return Ok(());
+    }
+    Err(
+        SqlError::not_built("window_start or window_end within a GROUP BY key or an aggregate")
+            .hint("Compute with them in the SELECT list, or group the windowed stream by another stream."),
+    )
+}

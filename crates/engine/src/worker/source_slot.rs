@@ -1,0 +1,112 @@
+//! A source on its home worker: its lanes, its path through the log, the gates behind it.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+
+use super::command::{LaneBacklog, NewSource};
+use super::epoch_output::EpochOutput;
+use crate::clock::now_us;
+use crate::dataflow::StreamElement;
+use crate::durable::{Replayed, SourceFeed, SourceStep};
+use crate::ingest::{DrainedLanes, SourceReader};
+use crate::source::SourceShared;
+use crate::subscription::Gate;
+use crate::topic::Topic;
+
+pub(super) struct SourceSlot {
+    pub topic: Arc<Topic>,
+    pub bad: Arc<Topic>,
+    shared: Arc<SourceShared>,
+    pub reader: SourceReader,
+    gates: Vec<Arc<Gate>>,
+    pub feed: SourceFeed,
+}
+
+impl SourceSlot {
+    pub fn new(source: &NewSource) -> Self {
+        let feed = source.feed.take().unwrap_or_default();
+        let mut reader = SourceReader::new(source.time.clone(), source.idle_timeout);
+        reader.resume(feed.state().watermark);
+        Self {
+            topic: Arc::clone(&source.topic),
+            bad: Arc::clone(&source.bad),
+            shared: Arc::clone(&source.shared),
+            reader,
+            gates: Vec::new(),
+            feed,
+        }
+    }
+
+    pub fn add_gate(&mut self, gate: &Arc<Gate>) {
+        // A gate without other owners belongs to a subscriber that has gone.
+        self.gates.retain(|gate| Arc::strong_count(gate) > 1);
+        self.gates.push(Arc::clone(gate));
+    }
+
+    /// The database closes: refuses further pushes, and ignores the gates.
+    pub fn seal(&mut self) {
+        self.reader.seal();
+        self.gates.clear();
+    }
+
+    /// Whether a sink behind this source is full, or its log cannot be written.
+    pub fn is_gated(&self) -> bool {
+        self.gates.iter().any(|gate| gate.is_closed()) || self.feed.is_full()
+    }
+
+    pub fn backlog(&mut self) -> LaneBacklog {
+        match (self.reader.has_work(), self.feed.is_failing()) {
+            (false, _) => LaneBacklog::Nothing,
+            (true, true) => LaneBacklog::Stuck,
+            (true, false) => LaneBacklog::Rows,
+        }
+    }
+
+    pub fn is_ready(&mut self) -> bool {
+        self.feed.has_due() || !self.is_gated() && self.reader.has_work()
+    }
+
+    /// Takes what has arrived into the log, and what is due from there to the output.
+    pub fn step(&mut self, sequence: u64, now: Instant, output: &mut EpochOutput) {
+        if !self.is_gated() {
+            let mut drained = DrainedLanes::default();
+            let watermark = self.reader.drain(&mut drained, now);
+            let arrival_us = now_us();
+            self.shared.note_rows(drained.row_count(), arrival_us);
+            let dropped = self.reader.dropped();
+            self.shared.dropped.store(dropped, Ordering::Relaxed);
+            let bad = drained.bad.len() as u64;
+            self.shared.bad.fetch_add(bad, Ordering::Relaxed);
+            let (taken, acks) = drained.into_source_step(watermark, arrival_us);
+            self.feed.take_in(taken, acks, sequence, arrival_us);
+        }
+        while let Some(taken) = self.feed.next_due() {
+            self.publish(taken, output);
+        }
+    }
+
+    fn publish(&self, mut taken: SourceStep, output: &mut EpochOutput) {
+        if let Some(bad) = taken.bad.take() {
+            output.of(&self.bad).push(StreamElement::Rows(bad));
+        }
+        if taken.rows.is_empty() && taken.watermark.is_none() {
+            return;
+        }
+        output.of(&self.topic).extend(taken.into_elements());
+    }
+
+    /// Feeds a record that was logged before a restart.
+    pub fn replay(&mut self, replayed: &Replayed, output: &mut EpochOutput) {
+        self.feed.replayed(replayed);
+        if let Some(watermark) = replayed.taken.watermark {
+            self.reader.resume(watermark);
+        }
+        self.publish(replayed.taken.clone(), output);
+    }
+
+    pub fn end(&self) {
+        self.topic.end();
+        self.bad.end();
+    }
+}
