@@ -28,7 +28,7 @@ pub enum ErrorStrategy {
     Drop,
     /// The attempt is repeated as `error.retry.*` says; when that does not help, the source or sink fails.
     Retry,
-    /// The row goes to the stream of dead letters.
+    /// The row goes to the dead-letter stream.
     Dlq,
     /// The source or sink fails at once.
     Fail,

@@ -55,7 +55,6 @@ struct TurnLog<C> {
     /// By worker, the number of turns that it has taken.
     taken: Vec<u64>,
     steps: u64,
-    /// Whether the last command has been appended.
     ended: bool,
 }
 
@@ -88,7 +87,6 @@ impl<C> Sequencer<C> {
         self.append(&mut self.lock(), Turn::Command(Arc::new(command)));
     }
 
-    /// Appends the last command.
     pub fn end(&self, command: C) {
         let mut log = self.lock();
         self.append(&mut log, Turn::Command(Arc::new(command)));

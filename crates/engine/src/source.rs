@@ -66,7 +66,6 @@ pub enum WalMode {
     Sync,
 }
 
-/// A value of a lane.
 pub(crate) enum Message<T> {
     Record(T),
     Arrow(Box<RecordBatch>),

@@ -15,7 +15,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
-use arrow::array::{ArrayRef, Int64Array, RecordBatch, RecordBatchOptions};
+use arrow::array::{ArrayRef, Int64Array, RecordBatch};
 use arrow::compute::{cast, concat_batches};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::row::{RowConverter, SortField};
@@ -23,7 +23,7 @@ use datafusion::common::cast::as_int64_array;
 use datafusion::common::hash_utils::RandomState;
 use datafusion::error::{DataFusionError, Result};
 
-use crate::dataflow::{DIFF_COLUMN, Run};
+use crate::dataflow::{DIFF_COLUMN, Run, batch_of};
 
 /// Neighbouring batches of a level that are merged into one of the next level.
 const FAN_IN: usize = 8;
@@ -40,7 +40,6 @@ const MAX_BEHIND: usize = 4;
 /// The count of each row, by its bytes in the row format; never 0.
 type Counts = HashMap<Box<[u8]>, i64, RandomState>;
 
-/// The rows of a view.
 pub(crate) enum Store {
     /// The rows of an append-only view.
     Appended(Batches),
@@ -67,7 +66,6 @@ pub(crate) struct Changing {
 #[derive(Default)]
 struct ChangeLog {
     batches: Batches,
-    /// The number of rows of all batches.
     length: usize,
     compaction: Option<Compaction>,
 }
@@ -229,12 +227,7 @@ impl Changing {
         let rows: Vec<_> = rows.collect();
         let count = rows.len();
         let columns = self.rows.convert_rows(rows)?;
-        let options = RecordBatchOptions::new().with_row_count(Some(count));
-        Ok(RecordBatch::try_new_with_options(
-            self.schema.clone(),
-            columns,
-            &options,
-        )?)
+        Ok(batch_of(&self.schema, columns, count)?)
     }
 
     fn save(&mut self) -> Result<Vec<Run>> {

@@ -90,12 +90,10 @@ impl Topic {
         }
     }
 
-    /// The number of rows published so far.
     pub fn rows(&self) -> u64 {
         self.rows.load(Ordering::Relaxed)
     }
 
-    /// The watermark as of the last step.
     pub fn watermark(&self) -> Watermark {
         self.lock().watermark.unwrap_or(Watermark::START)
     }
@@ -105,7 +103,6 @@ impl Topic {
         self.lock().store.is_some()
     }
 
-    /// Whether the query behind it has failed.
     pub fn has_failed(&self) -> bool {
         self.failed.load(Ordering::Acquire)
     }

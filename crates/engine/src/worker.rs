@@ -44,7 +44,6 @@ use source_slot::SourceSlot;
 pub(crate) use command::{Handoff, LaneBacklog, NewQuery, NewSource, QueryCommand, WorkerCommand};
 pub(crate) use input_hold::{CatchUpPosition, InputHold};
 
-/// The state of one worker thread.
 pub(crate) struct Worker<'a> {
     sequencer: Arc<Sequencer<WorkerCommand>>,
     wait: WaitStrategy,
@@ -246,7 +245,6 @@ impl<'a> Worker<'a> {
         self.queries.remove(topic);
     }
 
-    /// This worker's part of a checkpoint.
     fn state(&self) -> dataflow::Result<Checkpoint<Run>> {
         let mut state = Checkpoint {
             sequence: self.sequence + self.position,

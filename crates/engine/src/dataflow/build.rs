@@ -117,7 +117,7 @@ pub fn build(
     let collected = if scope.peers() == 1 {
         collect(result, outlet.clone())
     } else {
-        let gathered = exchange(result, "gather", Route::Home(home), failure.clone());
+        let gathered = exchange(result, Route::Home(home), failure.clone());
         collect(gathered, outlet.clone())
     };
     let (probe, result) = collected.probe();
@@ -217,7 +217,7 @@ impl<'scope> DataflowBuilder<'scope> {
             return self.stage(input, name, stage);
         }
         let route = Route::ByKey(Box::new(keys));
-        let routed = exchange(input, "by key", route, self.failure.clone());
+        let routed = exchange(input, route, self.failure.clone());
         self.stage(routed, name, stage)
     }
 }
@@ -227,23 +227,12 @@ fn transform<'scope>(
     steps: Vec<Transform>,
     failure: QueryFailure,
 ) -> StreamElements<'scope> {
-    input.unary(Pipeline, "transform", move |_, _| {
-        move |input, output| {
-            input.for_each_time(|time, batches| {
-                let mut session = output.session(&time);
-                for element in batches.flat_map(|elements| elements.drain(..)) {
-                    match element {
-                        StreamElement::Rows(rows) => {
-                            let done = failure.guard(|| transform::apply(&steps, rows));
-                            if let Some(Some(rows)) = done {
-                                session.give(StreamElement::Rows(rows));
-                            }
-                        }
-                        other => session.give(other),
-                    }
-                }
-            });
+    input.flat_map(move |element| match element {
+        StreamElement::Rows(rows) => {
+            let rows = failure.guard(|| transform::apply(&steps, rows));
+            rows.flatten().map(StreamElement::Rows)
         }
+        other => Some(other),
     })
 }
 
@@ -254,25 +243,20 @@ fn add_metadata_columns<'scope>(
     failure: QueryFailure,
 ) -> StreamElements<'scope> {
     let mut from = None;
-    input.unary(Pipeline, "metadata columns", move |_, _| {
-        move |input, output| {
-            input.for_each_time(|time, batches| {
-                let mut session = output.session(&time);
-                for element in batches.flat_map(|elements| elements.drain(..)) {
-                    match (element, &from) {
-                        (StreamElement::From(provenance), _) => from = Some(provenance),
-                        (StreamElement::Rows(rows), Some(provenance)) => {
-                            let rows = failure.guard(|| Ok(columns.apply(&rows, provenance)?));
-                            session.give_iterator(rows.map(StreamElement::Rows).into_iter());
-                        }
-                        (StreamElement::Rows(_), None) => {
-                            failure.set("rows without their provenance".to_owned())
-                        }
-                        (other, _) => session.give(other),
-                    }
-                }
-            });
+    input.flat_map(move |element| match (element, &from) {
+        (StreamElement::From(provenance), _) => {
+            from = Some(provenance);
+            None
         }
+        (StreamElement::Rows(rows), Some(provenance)) => {
+            let rows = failure.guard(|| Ok(columns.apply(&rows, provenance)?));
+            rows.map(StreamElement::Rows)
+        }
+        (StreamElement::Rows(_), None) => {
+            failure.set("rows without their provenance".to_owned());
+            None
+        }
+        (other, _) => Some(other),
     })
 }
 
@@ -281,7 +265,6 @@ fn nothing() -> Transform {
     Transform::Filter(Arc::new(Literal::new(ScalarValue::Boolean(Some(false)))))
 }
 
-/// Collects what arrives in the outlet.
 fn collect<'scope, C: Arriving>(
     input: timely::dataflow::Stream<'scope, u64, Vec<C>>,
     outlet: Outlet,
@@ -334,27 +317,19 @@ fn spread(input: StreamElements<'_>) -> StreamElements<'_> {
     if input.scope().peers() == 1 {
         return input;
     }
-    exchange(input, "spread", Route::Spread, QueryFailure::default()).map(|routed| routed.element)
+    exchange(input, Route::Spread, QueryFailure::default()).map(|routed| routed.element)
 }
 
 /// Sends elements along `route`. Those of one worker stay in order; between workers there is none.
 fn exchange<'scope>(
     input: StreamElements<'scope>,
-    name: &str,
     route: Route,
     failure: QueryFailure,
 ) -> RoutedElements<'scope> {
     let (here, peers) = (input.scope().index(), input.scope().peers());
-    let routed: RoutedElements<'scope> = input.unary(Pipeline, name, move |_, _| {
-        move |input, output| {
-            input.for_each_time(|time, batches| {
-                let mut session = output.session(&time);
-                for element in batches.flat_map(|elements| elements.drain(..)) {
-                    let parts = failure.guard(|| route_element(element, here, peers, &route));
-                    session.give_iterator(parts.unwrap_or_default().into_iter());
-                }
-            });
-        }
+    let routed = input.flat_map(move |element| {
+        let parts = failure.guard(|| route_element(element, here, peers, &route));
+        parts.unwrap_or_default()
     });
     let to_worker = Exchange::new(|routed: &RoutedElement| routed.to as u64);
     routed.unary(to_worker, "exchange", |_, _| {

@@ -8,7 +8,7 @@
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, ArrayRef, BooleanArray, Int64Array, RecordBatch, RecordBatchOptions, new_null_array,
+    Array, ArrayRef, BooleanArray, Int64Array, RecordBatch, new_empty_array, new_null_array,
 };
 use arrow::compute::{cast, prep_null_mask_filter};
 use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
@@ -20,6 +20,9 @@ use datafusion::physical_expr::aggregate::AggregateFunctionExpr;
 use datafusion::physical_expr::{GroupsAccumulatorAdapter, PhysicalExpr};
 use datafusion::physical_plan::aggregates::group_values::{GroupValues, new_group_values};
 use datafusion::physical_plan::aggregates::order::GroupOrdering;
+
+use super::stream_element::batch_of;
+use super::transform::evaluate_all;
 
 /// One aggregate of a GROUP BY, with its own FILTER.
 #[derive(Debug, Clone)]
@@ -150,7 +153,7 @@ impl Grouping {
             accumulator.update_batch(&row, &[0], Some(&no_row), 1)?;
             columns.extend(accumulator.state(EmitTo::All)?);
         }
-        run_of(self, columns, 1).map(Some)
+        Ok(Some(batch_of(&self.run_schema, columns, 1)?))
     }
 
     /// An empty map from keys to numbers of groups; `None` if there are no keys.
@@ -159,7 +162,6 @@ impl Grouping {
         (!self.keys.is_empty()).then(new).transpose()
     }
 
-    /// Evaluates the keys over `rows`.
     pub(super) fn keys_of(&self, rows: &RecordBatch) -> Result<Vec<ArrayRef>> {
         evaluate_all(&self.keys, rows)
     }
@@ -177,13 +179,6 @@ fn rename_key((number, field): (usize, &FieldRef)) -> FieldRef {
         field.data_type().clone(),
         true,
     ))
-}
-
-fn evaluate_all(exprs: &[Arc<dyn PhysicalExpr>], rows: &RecordBatch) -> Result<Vec<ArrayRef>> {
-    exprs
-        .iter()
-        .map(|expr| expr.evaluate(rows)?.into_array(rows.num_rows()))
-        .collect()
 }
 
 /// Numbers keys in the order in which they first come.
@@ -238,12 +233,7 @@ impl Results {
             OutputColumn::WindowEnd => Ok(Arc::clone(&bounds()?.1)),
         });
         let columns = columns.collect::<Result<Vec<_>>>()?;
-        let options = RecordBatchOptions::new().with_row_count(Some(self.count));
-        Ok(RecordBatch::try_new_with_options(
-            Arc::clone(schema),
-            columns,
-            &options,
-        )?)
+        Ok(batch_of(schema, columns, self.count)?)
     }
 }
 
@@ -371,7 +361,7 @@ impl Groups {
         for accumulator in &mut self.accumulators {
             columns.extend(accumulator.state(EmitTo::All)?);
         }
-        run_of(&self.grouping, columns, count)
+        Ok(batch_of(&self.grouping.run_schema, columns, count)?)
     }
 
     fn take_values(&mut self) -> Result<Vec<ArrayRef>> {
@@ -389,27 +379,12 @@ impl Groups {
                 values.clear_shrink(groups);
                 Ok(keys)
             }
-            _ => Ok(self
-                .grouping
-                .key_schema
-                .fields()
-                .iter()
-                .map(empty_column)
-                .collect()),
+            _ => {
+                let fields = self.grouping.key_schema.fields().iter();
+                Ok(fields.map(|it| new_empty_array(it.data_type())).collect())
+            }
         }
     }
-}
-
-fn empty_column(field: &FieldRef) -> ArrayRef {
-    arrow::array::new_empty_array(field.data_type())
-}
-
-fn run_of(grouping: &Grouping, columns: Vec<ArrayRef>, count: usize) -> Result<RecordBatch> {
-    let options = RecordBatchOptions::new().with_row_count(Some(count));
-    let schema = Arc::clone(&grouping.run_schema);
-    Ok(RecordBatch::try_new_with_options(
-        schema, columns, &options,
-    )?)
 }
 
 /// A filter for accumulators: NULL becomes false.

@@ -68,7 +68,6 @@ pub(super) struct KeyedState {
     holes: Vec<u32>,
     /// Rows of all runs, garbage too.
     rows: usize,
-    /// The age of the next run.
     next: u64,
 }
 

@@ -53,6 +53,7 @@ pub use metadata_columns::{
 pub(crate) use pane::{earliest, latest, times};
 pub use plan::{EventTime, KeyedSpec, Plan, PlanNode, SessionSpec, WindowSpec};
 pub use stage_state::{Run, Share, StageHandle, StageState};
+pub(crate) use stream_element::batch_of;
 pub use stream_element::{
     DIFF_COLUMN, StreamElement, Watermark, appearing, disappearing, with_diff,
 };

@@ -60,7 +60,6 @@ impl Pane {
         })
     }
 
-    /// Moves the live groups into a run.
     fn seal(&mut self) -> Result<()> {
         if !self.live.is_empty() {
             self.runs.push(Run::new(self.start, self.live.take_run()?));

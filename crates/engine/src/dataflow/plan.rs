@@ -7,12 +7,14 @@
 
 use std::sync::Arc;
 
-use arrow::array::RecordBatch;
+use arrow::array::{Int64Array, RecordBatch};
 use arrow::datatypes::{DataType, SchemaRef, TimeUnit};
+use datafusion::error::Result;
 use datafusion::physical_expr::PhysicalExpr;
 
 use super::groups::{Grouping, OutputColumn};
 use super::metadata_columns::MetadataColumns;
+use super::pane::times;
 use super::transform::Transform;
 
 /// A continuous query, ready to be built on every worker.
@@ -87,6 +89,11 @@ pub struct EventTime {
 }
 
 impl EventTime {
+    /// The event time of each row, in the unit of the column.
+    pub(super) fn of(&self, rows: &RecordBatch) -> Result<Int64Array> {
+        times(&self.expr.evaluate(rows)?.into_array(rows.num_rows())?)
+    }
+
     /// The number of units of the column in a second.
     pub fn per_second(&self) -> i64 {
         match self.data_type {

@@ -37,11 +37,9 @@ pub(super) struct SessionStage {
     open: Vec<Run>,
     /// No row earlier than this will come, as of the end of the last step.
     bound: i64,
-    /// The bound of the last sweep.
     swept: i64,
     /// No session ends before this.
     earliest_end: i64,
-    /// Rows since the last sweep.
     rows_since: usize,
     /// Rows of the step at hand.
     rows: usize,
@@ -79,7 +77,7 @@ impl SessionStage {
     /// Adds rows behind the watermark: those that fall into an open session count, the others are late.
     fn add_behind(&mut self, rows: RecordBatch, out: &mut Vec<StreamElement>) -> Result<()> {
         self.sweep(out)?;
-        let times = self.times(&rows)?;
+        let times = self.spec.time.of(&rows)?;
         let counts = self.in_open_session(&rows, &times)?;
         let late = filter_record_batch(&rows, &not(&counts)?)?;
         if late.num_rows() > 0 {
@@ -89,18 +87,8 @@ impl SessionStage {
             });
         }
         let rows = filter_record_batch(&rows, &counts)?;
-        let times = self.times(&rows)?;
+        let times = self.spec.time.of(&rows)?;
         self.add(rows, &times)
-    }
-
-    fn times(&self, rows: &RecordBatch) -> Result<Int64Array> {
-        let times = self
-            .spec
-            .time
-            .expr
-            .evaluate(rows)?
-            .into_array(rows.num_rows())?;
-        pane::times(&times)
     }
 
     fn in_open_session(&self, rows: &RecordBatch, times: &Int64Array) -> Result<BooleanArray> {
@@ -190,7 +178,6 @@ impl SessionStage {
         time.saturating_sub(last) < self.spec.gap
     }
 
-    /// The first instant after each session.
     fn ends(&self, spans: &Spans) -> Int64Array {
         spans.last.unary(|last| last.saturating_add(self.spec.gap))
     }
@@ -234,7 +221,7 @@ impl SessionStage {
 
 impl Stage for SessionStage {
     fn rows(&mut self, rows: RecordBatch, out: &mut Vec<StreamElement>) -> Result<()> {
-        let times = self.times(&rows)?;
+        let times = self.spec.time.of(&rows)?;
         let behind = match (times.null_count(), pane::earliest(&times)) {
             (0, Some(first)) if first >= self.bound => return self.add(rows, &times),
             _ => lt(&times, &Int64Array::new_scalar(self.bound))?,
@@ -253,7 +240,7 @@ impl Stage for SessionStage {
             self.add_behind(behind, out)?;
         }
         let ahead = filter_record_batch(&rows, &ahead)?;
-        let times = self.times(&ahead)?;
+        let times = self.spec.time.of(&ahead)?;
         self.add(ahead, &times)
     }
 

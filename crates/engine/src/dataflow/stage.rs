@@ -140,7 +140,6 @@ impl Pending {
     }
 }
 
-/// A stage between two steps.
 struct RunningStage<S> {
     stage: S,
     watermark: Watermark,
@@ -176,7 +175,6 @@ impl<S: Stage> Checkpointed for RunningStage<S> {
     }
 }
 
-/// Runs a stage as a timely operator.
 pub(super) fn run<'scope, S: Stage, C: Arriving>(
     input: timely::dataflow::Stream<'scope, u64, Vec<C>>,
     name: &str,

@@ -77,7 +77,6 @@ impl StageState {
         states.iter().filter_map(move |state| state.get(name))
     }
 
-    /// The fact of that name.
     pub(super) fn get(&self, name: &str) -> Option<i64> {
         self.facts.get(name).copied()
     }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use arrow::array::{ArrayRef, Int8Array, RecordBatch, RecordBatchOptions};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use arrow::error::ArrowError;
 use arrow::ipc::{reader::StreamReader, writer::StreamWriter};
 use serde::de::Error as _;
 use serde::ser::Error as _;
@@ -90,15 +91,9 @@ pub(super) fn diffs(diff: i8, rows: usize) -> ArrayRef {
 /// Rows as changes that add them: each with diff `1`.
 pub fn appearing(rows: RecordBatch) -> RecordBatch {
     let schema = with_diff(rows.schema_ref());
-    let count = rows.num_rows();
-    let columns = rows
-        .columns()
-        .iter()
-        .cloned()
-        .chain([diffs(1, count)])
-        .collect();
-    let options = RecordBatchOptions::new().with_row_count(Some(count));
-    RecordBatch::try_new_with_options(schema, columns, &options)
+    let (_, mut columns, count) = rows.into_parts();
+    columns.push(diffs(1, count));
+    batch_of(&schema, columns, count)
         .expect("the columns of a batch, and one more of the same length")
 }
 
@@ -107,9 +102,18 @@ pub fn disappearing(appearing: RecordBatch) -> RecordBatch {
     let (schema, mut columns, count) = appearing.into_parts();
     columns.pop();
     columns.push(diffs(-1, count));
-    let options = RecordBatchOptions::new().with_row_count(Some(count));
-    RecordBatch::try_new_with_options(schema, columns, &options)
+    batch_of(&schema, columns, count)
         .expect("the columns of a batch, the last replaced by one of the same type and length")
+}
+
+/// A batch of `count` rows, also if it has no columns.
+pub(crate) fn batch_of(
+    schema: &SchemaRef,
+    columns: Vec<ArrayRef>,
+    count: usize,
+) -> Result<RecordBatch, ArrowError> {
+    let options = RecordBatchOptions::new().with_row_count(Some(count));
+    RecordBatch::try_new_with_options(Arc::clone(schema), columns, &options)
 }
 
 /// Batches as Arrow IPC streams, for workers in other processes.

@@ -2,12 +2,14 @@
 
 use std::sync::Arc;
 
-use arrow::array::{RecordBatch, RecordBatchOptions};
+use arrow::array::{ArrayRef, RecordBatch};
 use arrow::compute::filter_record_batch;
 use arrow::datatypes::SchemaRef;
 use datafusion::common::cast::as_boolean_array;
 use datafusion::error::Result;
 use datafusion::physical_expr::PhysicalExpr;
+
+use super::stream_element::batch_of;
 
 /// One operator of a stateless chain.
 #[derive(Debug, Clone)]
@@ -36,27 +38,22 @@ impl Transform {
                     _ => Some(filter_record_batch(&rows, keep)?),
                 })
             }
-            Self::Project { exprs, schema } => project(exprs, schema, &rows).map(Some),
+            Self::Project { exprs, schema } => {
+                let columns = evaluate_all(exprs, &rows)?;
+                Ok(Some(batch_of(schema, columns, rows.num_rows())?))
+            }
         }
     }
 }
 
-fn project(
+pub(super) fn evaluate_all(
     exprs: &[Arc<dyn PhysicalExpr>],
-    schema: &SchemaRef,
     rows: &RecordBatch,
-) -> Result<RecordBatch> {
-    let count = rows.num_rows();
-    let columns = exprs
+) -> Result<Vec<ArrayRef>> {
+    exprs
         .iter()
-        .map(|expr| expr.evaluate(rows)?.into_array(count))
-        .collect::<Result<Vec<_>>>()?;
-    let options = RecordBatchOptions::new().with_row_count(Some(count));
-    Ok(RecordBatch::try_new_with_options(
-        Arc::clone(schema),
-        columns,
-        &options,
-    )?)
+        .map(|expr| expr.evaluate(rows)?.into_array(rows.num_rows()))
+        .collect()
 }
 
 /// Applies a chain in order; `None` if no row is left.

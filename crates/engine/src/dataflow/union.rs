@@ -40,7 +40,6 @@ impl Slowest {
     }
 }
 
-/// The state between two steps.
 struct Marks {
     slowest: Slowest,
     /// The last watermark of the output.
@@ -69,7 +68,6 @@ impl Checkpointed for Marks {
 /// The elements of one epoch, with the numbers of their inputs.
 #[derive(Default)]
 struct UnionEpoch {
-    /// The last watermark of each input.
     marks: BTreeMap<usize, Watermark>,
     /// All elements but watermarks; a single worker passes them on at once.
     elements: Vec<(usize, StreamElement)>,

@@ -128,10 +128,8 @@ impl WindowStage {
 
 impl Stage for WindowStage {
     fn rows(&mut self, rows: RecordBatch, out: &mut Vec<StreamElement>) -> Result<()> {
-        let count = rows.num_rows();
-        let times = self.spec.time.expr.evaluate(&rows)?.into_array(count)?;
-        let times = pane::times(&times)?;
-        self.rows += count;
+        let times = self.spec.time.of(&rows)?;
+        self.rows += rows.num_rows();
         for part in pane::split(rows, &times, self.spec.slide)? {
             match part.pane.filter(|_| !self.is_late(part.pane)) {
                 Some(start) => self.panes.at(start)?.live.update(&part.rows)?,

@@ -19,7 +19,6 @@ pub(crate) struct AckTracker {
 struct DurableCounts {
     /// Durable values by lane.
     durable: HashMap<u64, u64>,
-    /// Whether nothing more will become durable.
     closed: bool,
 }
 
@@ -72,7 +71,6 @@ impl Acks {
         }
     }
 
-    /// Whether no push waits.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }

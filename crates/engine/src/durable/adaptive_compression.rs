@@ -9,12 +9,9 @@ use std::time::Duration;
 /// The weight of the newest sample.
 const NEWEST: f64 = 1.0 / 8.0;
 
-/// The measured costs of compressing and writing.
 #[derive(Debug)]
 pub(super) struct AdaptiveCompression {
-    /// Nanoseconds to compress a byte.
     compress_ns: f64,
-    /// Nanoseconds to write a byte.
     write_ns: f64,
     /// Compressed size divided by original size.
     ratio: f64,

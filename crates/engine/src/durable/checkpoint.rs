@@ -5,6 +5,7 @@
 //! Names, not numbers, link the parts, since a restart gives new numbers.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
 use arrow::array::RecordBatch;
 use headwater_connect::Cursor;
@@ -12,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::dataflow::{Run, StageState, Watermark};
 use crate::event_time::WatermarkConfig;
-use crate::stream_status::LifecycleState;
+use crate::streams::LifecycleState;
 
 /// The state of the engine between two steps.
 #[derive(Debug, Serialize, Deserialize)]
@@ -21,7 +22,6 @@ pub(crate) struct Checkpoint<R> {
     pub sequence: u64,
     /// The statements that created what exists, in order.
     pub definitions: Vec<Definition>,
-    /// The status of each stream.
     pub streams: LifecycleState,
     pub sources: BTreeMap<String, SourceCheckpoint>,
     pub topics: BTreeMap<String, TopicCheckpoint<R>>,
@@ -84,13 +84,11 @@ impl Default for SourceCheckpoint {
 /// The state of a topic: a source, its bad rows, a stream, a view or its late rows.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct TopicCheckpoint<R> {
-    /// Rows published so far.
     pub rows: u64,
     pub watermark: Option<Watermark>,
     /// The failure of its query.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failure: Option<String>,
-    /// The rows of a view.
     pub kept: Vec<R>,
 }
 
@@ -101,15 +99,6 @@ pub(crate) struct QueryCheckpoint<R> {
     pub workers: BTreeMap<usize, Vec<StageState<R>>>,
 }
 
-impl<R> Default for QueryCheckpoint<R> {
-    fn default() -> Self {
-        Self {
-            workers: BTreeMap::new(),
-        }
-    }
-}
-
-/// The state of a sink.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct SinkCheckpoint<R> {
     /// The sink's position in the external system after the last complete write.
@@ -196,8 +185,10 @@ impl<R> Checkpoint<R> {
         self.topics.extend(part.topics);
         self.sinks.extend(part.sinks);
         for (name, query) in part.queries {
-            let known = self.queries.entry(name).or_default();
-            known.workers.extend(query.workers);
+            match self.queries.entry(name) {
+                Entry::Vacant(first) => drop(first.insert(query)),
+                Entry::Occupied(known) => known.into_mut().workers.extend(query.workers),
+            }
         }
     }
 }

@@ -35,14 +35,12 @@ const LIVE_PERCENT_MIN: u64 = 25;
 /// Where a run is on disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct RunLocation {
-    /// The number of the data file.
     file: u64,
     at: u64,
     bytes: u64,
     slot: i64,
 }
 
-/// What went wrong with a checkpoint.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum CheckpointError {
     #[error("{file}: {error}")]
@@ -85,7 +83,6 @@ impl CheckpointError {
     }
 }
 
-/// The cost of a checkpoint.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Written {
     pub number: u64,
@@ -334,7 +331,6 @@ impl Checkpoints {
         state.map_err(|error| CheckpointError::Manifest { file: name, error })
     }
 
-    /// Reads the runs that a manifest names.
     fn load(&mut self, manifest: Checkpoint<RunLocation>) -> Result<Checkpoint<Run>> {
         let mut locations = HashMap::new();
         let state = manifest.try_map(|location| {

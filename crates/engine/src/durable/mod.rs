@@ -28,6 +28,7 @@ pub(crate) use ack_tracker::{AckTracker, Acks};
 pub(crate) use checkpoint::{
     Checkpoint, Definition, QueryCheckpoint, SinkCheckpoint, SourceCheckpoint, TopicCheckpoint,
 };
+
 pub(crate) use folder::Folder;
 pub(crate) use source_feed::SourceFeed;
 pub(crate) use source_step::{BadRowPosition, SourceStep, bad_rows, bad_schema};

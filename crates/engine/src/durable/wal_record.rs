@@ -39,7 +39,6 @@ const BATCHES_MAX: usize = 1 << 20;
 /// Bytes of the fields of fixed length behind the flags.
 const FIXED: usize = 8 + 4 + 8;
 
-/// A record that cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum WalRecordError {
     #[error("the record ends at byte {at} of {need}")]
@@ -61,7 +60,6 @@ pub(crate) struct WalRecordCodec {
 }
 
 impl WalRecordCodec {
-    /// For a source with these columns.
     pub fn new(schema: &SchemaRef) -> Result<Self, ArrowError> {
         Ok(Self {
             rows: IpcMessages::new(schema)?,

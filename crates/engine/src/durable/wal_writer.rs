@@ -163,7 +163,6 @@ impl WalWriter {
         self.shared.lock().time = Some(time);
     }
 
-    /// A reader of what has been written.
     pub fn reader(&self) -> LogReader {
         self.reader
             .lock()

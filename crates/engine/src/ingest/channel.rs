@@ -8,23 +8,26 @@ use crate::durable::{Acks, BadRowPosition, SourceStep, bad_rows};
 
 /// The reading end of one channel, whatever it carries.
 pub(crate) trait Channel: Send {
-    /// Whether there is nothing to read now.
     fn is_empty(&mut self) -> bool;
 
     /// Reads up to about `max` rows; returns the number read, where other values count as one.
     fn drain(&mut self, max: usize, drained: &mut DrainedLanes) -> usize;
 
-    /// The lanes from which values can still come.
-    fn lanes(&mut self) -> Vec<u64>;
+    /// The lanes from which values can still come. No watermark waits for a channel without lanes.
+    fn lanes(&mut self) -> Vec<u64> {
+        Vec::new()
+    }
 
     /// Whether everything was read and nothing more will come.
     fn is_finished(&mut self) -> bool;
 
     /// Refuses further pushes; what was pushed before can still be read.
-    fn close(&mut self);
+    fn close(&mut self) {}
 
     /// Values that the backpressure policy has dropped so far.
-    fn dropped(&mut self) -> u64;
+    fn dropped(&mut self) -> u64 {
+        0
+    }
 }
 
 /// What one step drains from the lanes of a source.
@@ -43,7 +46,6 @@ pub(crate) struct DrainedLanes {
     origins: Vec<(usize, Provenance)>,
     /// A watermark that a producer declared, in microseconds.
     pub declared_us: Option<i64>,
-    /// Whether the input has ended.
     pub ended: bool,
 }
 
@@ -66,7 +68,6 @@ impl DrainedLanes {
         self.rows.push(batch);
     }
 
-    /// Adds a batch of a connector.
     pub fn add_from(&mut self, lane: u64, batch: RecordBatch, from: Provenance) {
         self.origins.push((self.rows.len(), from));
         self.add(lane, batch);

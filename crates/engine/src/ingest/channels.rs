@@ -19,7 +19,6 @@ use crate::durable::{AckTracker, BadRowPosition};
 use crate::record::Record;
 use crate::source::{Message, SourceShared};
 
-/// The channel of a typed handle.
 pub(crate) struct HandleChannel<T> {
     consumer: Consumer<Message<T>>,
     rows: Vec<T>,
@@ -173,7 +172,6 @@ impl<T: Record> Channel for HandleChannel<T> {
     }
 }
 
-/// The channel of a connector: one lane.
 pub(crate) struct ConnectorChannel {
     queue: Arc<LaneQueue>,
     shared: Arc<SourceShared>,
@@ -238,8 +236,7 @@ pub(crate) struct ReprocessedRows {
     pub positions: Vec<BadRowPosition>,
 }
 
-/// The channel of the rows that REPROCESS decoded. It has no lane of its own, so that no watermark waits
-/// for it.
+/// The channel of the rows that REPROCESS decoded, without a lane.
 pub(crate) struct ReprocessedChannel {
     parts: VecDeque<ReprocessedRows>,
     shared: Arc<SourceShared>,
@@ -271,17 +268,7 @@ impl Channel for ReprocessedChannel {
         taken
     }
 
-    fn lanes(&mut self) -> Vec<u64> {
-        Vec::new()
-    }
-
     fn is_finished(&mut self) -> bool {
         self.parts.is_empty()
-    }
-
-    fn close(&mut self) {}
-
-    fn dropped(&mut self) -> u64 {
-        0
     }
 }

@@ -32,7 +32,7 @@ struct LaneQueueState {
 /// Rows that an item counts against the limit.
 fn weight(item: &Item) -> usize {
     match item {
-        Item::Rows(delivery) => (delivery.rows.num_rows() + delivery.bad.len()).max(1),
+        Item::Rows(_) => rows(item).max(1) as usize,
         Item::Gap(_) | Item::Lifecycle(_) => 0,
     }
 }

@@ -19,7 +19,6 @@ const STEP_ROWS: usize = 65_536;
 struct LaneWatermark {
     /// Greatest event time less the delay, in microseconds.
     at_us: i64,
-    /// When it last had rows.
     last_active: Instant,
     idle: bool,
     /// Whether values can still come from it.

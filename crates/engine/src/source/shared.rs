@@ -23,7 +23,6 @@ pub(crate) struct SourceShared {
     /// Statistics, which any thread may change at any time.
     pub bad: AtomicU64,
     pub dropped: AtomicU64,
-    /// Bad rows sent to the dead letters.
     pub dead_letters: AtomicU64,
     /// Whether rows of a REPROCESS wait to be taken.
     pub reprocessing: AtomicBool,

@@ -126,19 +126,28 @@ fn create(cursor: &mut TokenCursor) -> Result<Statement> {
             .hint("DROP it first; or write IF NOT EXISTS to keep what is there.")
             .at(start..cursor.last().end));
     }
-    if let Some(error) = refuse::create(cursor, start) {
+    if let Some(error) = refuse::object("CREATE", cursor, start) {
         return Err(error);
     }
-    match cursor.expect_one_of(KINDS)? {
-        0 => create_source(cursor),
-        1 => create_stream(cursor),
-        2 => create_view(cursor),
-        3 => create_sink(cursor),
+    match kind(cursor)? {
+        Kind::Source => create_source(cursor),
+        Kind::Stream => create_stream(cursor),
+        Kind::View => create_view(cursor),
+        Kind::Sink => create_sink(cursor),
+    }
+}
+
+fn kind(cursor: &mut TokenCursor) -> Result<Kind> {
+    Ok(match cursor.expect_one_of(KINDS)? {
+        0 => Kind::Source,
+        1 => Kind::Stream,
+        2 => Kind::View,
+        3 => Kind::Sink,
         _ => {
             cursor.expect("VIEW")?;
-            create_view(cursor)
+            Kind::View
         }
-    }
+    })
 }
 
 fn create_source(cursor: &mut TokenCursor) -> Result<Statement> {
@@ -400,23 +409,11 @@ fn explain_target(cursor: &mut TokenCursor) -> Result<ExplainTarget> {
 fn drop_(cursor: &mut TokenCursor) -> Result<Statement> {
     let start = cursor.here().start;
     cursor.expect("DROP")?;
-    if let Some(error) = refuse::drop(cursor, start) {
+    if let Some(error) = refuse::object("DROP", cursor, start) {
         return Err(error);
     }
-    let kind = match cursor.expect_one_of(KINDS)? {
-        0 => Kind::Source,
-        1 => Kind::Stream,
-        3 => Kind::Sink,
-        2 => Kind::View,
-        _ => {
-            cursor.expect("VIEW")?;
-            Kind::View
-        }
-    };
-    let if_exists = cursor.sees(&["IF", "EXISTS"]);
-    if if_exists {
-        cursor.eat(&["IF", "EXISTS"]);
-    }
+    let kind = kind(cursor)?;
+    let if_exists = cursor.eat(&["IF", "EXISTS"]);
     let name = cursor.name(&format!("a {kind}"))?;
     if cursor.peek() == Some(&Token::Comma) {
         return Err(SqlError::not_built("DROP of several names at once")

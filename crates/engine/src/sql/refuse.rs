@@ -101,18 +101,9 @@ pub(super) fn statement(cursor: &TokenCursor) -> Option<SqlError> {
     )
 }
 
-/// The error about `CREATE` of an object of [`CREATED`]; the cursor is after `CREATE`, which begins
-/// at byte `start`.
-pub(super) fn create(cursor: &TokenCursor, start: usize) -> Option<SqlError> {
-    other_kind("CREATE", cursor, start)
-}
-
-/// The error about `DROP` of an object of [`CREATED`].
-pub(super) fn drop(cursor: &TokenCursor, start: usize) -> Option<SqlError> {
-    other_kind("DROP", cursor, start)
-}
-
-fn other_kind(verb: &str, cursor: &TokenCursor, start: usize) -> Option<SqlError> {
+/// The error about `CREATE` or `DROP` of an object of [`CREATED`]; the cursor is after this verb, which
+/// begins at byte `start`.
+pub(super) fn object(verb: &str, cursor: &TokenCursor, start: usize) -> Option<SqlError> {
     let (words, hint) = CREATED.iter().find(|(words, _)| cursor.sees(words))?;
     let what = format!("{verb} {}", words.join(" "));
     Some(

@@ -241,14 +241,22 @@ pub(super) const FIRST: Location = Location { line: 1, column: 1 };
 /// The text of a query and its position in the script: turns spans of the tree into bytes.
 #[derive(Clone, Copy)]
 pub(super) struct QueryText<'a> {
-    pub text: &'a str,
+    text: &'a str,
     /// The byte of the script at which the text begins.
-    pub start: usize,
+    start: usize,
     /// Line and column of the script at which the text begins.
-    pub origin: Location,
+    origin: Location,
 }
 
-impl QueryText<'_> {
+impl<'a> QueryText<'a> {
+    pub fn new(text: &'a str, start: usize, origin: Location) -> Self {
+        Self {
+            text,
+            start,
+            origin,
+        }
+    }
+
     /// The bytes of the script that `span` covers; `None` for the empty span.
     pub fn position(&self, span: Span) -> Option<Range<usize>> {
         if span.start.line == 0 {

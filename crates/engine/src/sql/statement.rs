@@ -73,21 +73,12 @@ impl SqlQuery {
     /// The bytes of the script that a span of the tree (or of a plan made from it) covers; none
     /// for the empty span.
     pub fn position(&self, span: Span) -> Option<Range<usize>> {
-        let text = QueryText {
-            text: &self.text,
-            start: self.span.start,
-            origin: self.origin,
-        };
-        text.position(span)
+        QueryText::new(&self.text, self.span.start, self.origin).position(span)
     }
 
     /// The tree to be rewritten, and the text that turns its spans into bytes meanwhile.
     pub(super) fn tree_and_text(&mut self) -> (&mut Query, QueryText<'_>) {
-        let text = QueryText {
-            text: &self.text,
-            start: self.span.start,
-            origin: self.origin,
-        };
+        let text = QueryText::new(&self.text, self.span.start, self.origin);
         (&mut self.ast, text)
     }
 }
@@ -99,7 +90,7 @@ pub enum Statement {
     CreateSource(CreateSource),
     /// `CREATE STREAM name AS query`.
     CreateStream(CreateStream),
-    /// `CREATE STREAM name` without a query: a named set of sources.
+    /// `CREATE STREAM name` without a query: a source group.
     CreateSourceGroup(CreateSourceGroup),
     /// `START STREAM name`, `PAUSE`, `RESUME` or `STOP`.
     Lifecycle {

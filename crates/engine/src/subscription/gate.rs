@@ -28,12 +28,10 @@ impl Gate {
         self.full.load(Ordering::Acquire) > 0
     }
 
-    /// A queue has become full.
     pub fn shut(&self) {
         self.full.fetch_add(1, Ordering::Release);
     }
 
-    /// A queue has room again.
     pub fn open(&self) {
         self.full.fetch_sub(1, Ordering::Release);
         self.bells.iter().for_each(|bell| bell.ring());

@@ -76,7 +76,6 @@ pub(crate) struct Delivered {
     pub items: u64,
 }
 
-/// Tracks how far a sink has come.
 pub(crate) trait DeliveryTracker: Send + Sync {
     /// What the external system has, at one moment.
     fn delivered(&self) -> Delivered;
@@ -85,7 +84,6 @@ pub(crate) trait DeliveryTracker: Send + Sync {
     fn lose(&self, rows: u64);
 }
 
-/// The sink that reads a queue.
 struct SinkEnd {
     name: String,
     progress: Arc<dyn DeliveryTracker>,
@@ -100,7 +98,6 @@ impl std::fmt::Debug for SinkEnd {
 #[derive(Debug, Default)]
 struct SubscriberQueueState {
     events: VecDeque<Event>,
-    /// The number of rows in `events`.
     rows: usize,
     /// Batches that the sink has taken and may need again after a crash, oldest first.
     taken: VecDeque<RecordBatch>,
@@ -115,7 +112,6 @@ struct SubscriberQueueState {
     failure: Option<String>,
     /// Whether the subscriber was too slow and was disconnected.
     cut: bool,
-    /// Whether the subscriber has gone.
     dropped: bool,
     waker: Option<Waker>,
     /// Whether a thread sleeps on `changed`: waking nobody would cost a system call.

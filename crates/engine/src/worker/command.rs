@@ -18,7 +18,6 @@ use crate::source::SourceShared;
 use crate::subscription::{Gate, SubscriberQueue};
 use crate::topic::{Begin, Topic, TopicId};
 
-/// A command to all workers.
 pub(crate) enum WorkerCommand {
     AddSource(NewSource),
     /// The home worker of the source takes the channel.
@@ -127,13 +126,11 @@ impl<T> Handoff<T> {
         Self(Mutex::new(Some(value)))
     }
 
-    /// The value, for the first caller.
     pub fn take(&self) -> Option<T> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 }
 
-/// What workers need of a new source.
 pub(crate) struct NewSource {
     pub topic: Arc<Topic>,
     pub bad: Arc<Topic>,
@@ -143,7 +140,6 @@ pub(crate) struct NewSource {
     pub feed: Handoff<SourceFeed>,
 }
 
-/// What workers need of a new query.
 pub(crate) struct NewQuery {
     pub plan: Plan,
     pub inputs: Vec<Arc<Topic>>,

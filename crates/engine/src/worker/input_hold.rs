@@ -50,7 +50,6 @@ impl CatchUpPosition {
     }
 }
 
-/// An input to be held.
 #[derive(Clone)]
 pub(crate) struct InputHold {
     pub input: TopicId,
@@ -98,7 +97,6 @@ impl ActiveHold {
         has_log
     }
 
-    /// These elements pass the query by.
     pub fn skip(&mut self, elements: &[StreamElement]) {
         if self.hold.place.is_some() {
             if let Some(buffer) = &mut self.buffer {

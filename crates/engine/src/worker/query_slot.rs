@@ -116,7 +116,6 @@ impl QuerySlot {
         }
     }
 
-    /// The state of its stages.
     pub fn save(&self) -> dataflow::Result<Vec<StageState>> {
         self.stages.iter().map(StageHandle::save).collect()
     }

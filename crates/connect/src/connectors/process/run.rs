@@ -164,18 +164,11 @@ impl<'a> CommandRun<'a> {
             watcher.forget().await;
         }
         done?;
-        let what = "cannot wait for the child".to_owned();
-        let status = waited.map_err(|source| Error::Io { what, source })?;
-        let stderr_tail = self
-            .stderr
-            .tail
-            .as_ref()
-            .map(StderrTail::shown)
-            .unwrap_or_default();
+        let tail = self.stderr.tail.as_ref().map(StderrTail::shown);
         Ok(Exit {
-            status,
+            status: waited.map_err(failed("cannot wait for the child"))?,
             ran_for: self.started.elapsed(),
-            stderr_tail,
+            stderr_tail: tail.unwrap_or_default(),
         })
     }
 
@@ -196,8 +189,7 @@ impl<'a> CommandRun<'a> {
                     Phase::Running | Phase::Killed(_) => return Ok(()),
                 },
                 status = self.child.wait(), if self.status.is_none() => {
-                    let what = "cannot wait for the child".to_owned();
-                    self.status = Some(status.map_err(|source| Error::Io { what, source })?);
+                    self.status = Some(status.map_err(failed("cannot wait for the child"))?);
                     if running {
                         self.end();
                     }
@@ -219,6 +211,11 @@ impl<'a> CommandRun<'a> {
         self.group.terminate();
         self.phase = Phase::Ending(Instant::now() + self.grace);
     }
+}
+
+fn failed(what: &str) -> impl FnOnce(std::io::Error) -> Error {
+    let what = what.to_owned();
+    move |source| Error::Io { what, source }
 }
 
 async fn sleep_until_deadline(deadline: Option<Instant>) {
@@ -287,8 +284,7 @@ impl Pipe {
         out: &mut Output,
         stop: &CancellationToken,
     ) -> Result<()> {
-        let what = "cannot read the child's output".to_owned();
-        let length = read.map_err(|source| Error::Io { what, source })?;
+        let length = read.map_err(failed("cannot read the child's output"))?;
         let mut at = 0;
         while at < length {
             let (taken, long) = self.lines.take(&self.block[at..length], &mut self.frames);
@@ -385,10 +381,7 @@ impl StderrTail {
     }
 
     fn shown(&self) -> String {
-        self.lines
-            .iter()
-            .map(String::as_str)
-            .collect::<Vec<_>>()
-            .join("\n")
+        let lines: Vec<&str> = self.lines.iter().map(String::as_str).collect();
+        lines.join("\n")
     }
 }

@@ -37,9 +37,9 @@ fn feed(
     for input in inputs {
         input.wal_writer.catch_up().map_err(Error::Data)?;
         let after = input.place.get().unwrap_or(0);
-        let (id, relation) = (input.topic.id, &input.topic.relation);
-        if let Some(lost) = replay.add(id, &relation.schema, &input.wal_writer, after)? {
-            let name = &relation.name;
+        let (topic, schema) = (input.topic.id, &input.topic.relation.schema);
+        if let Some(lost) = replay.add(topic, schema, &input.wal_writer, after)? {
+            let name = &input.topic.relation.name;
             let reason = format!("retention has removed {lost} rows that were still to be read");
             event_log.gap_between(name, reason, now_us(), now_us());
         }

@@ -151,12 +151,12 @@ impl Reprocessed {
         self.each_record(|sequence, taken| {
             let Some(bad) = taken.bad else { return Ok(()) };
             for (number, (bad, arrival_us)) in bad_of(&bad).enumerate() {
-                let position = (sequence, u32::try_from(number).unwrap_or(u32::MAX));
-                if done.contains(&position) {
+                let place = (sequence, u32::try_from(number).unwrap_or(u32::MAX));
+                if done.contains(&place) {
                     continue;
                 }
                 match decoder.decode(&bad, arrival_us) {
-                    Ok(rows) => found.add(rows, position)?,
+                    Ok(rows) => found.add(rows, place)?,
                     Err(_) => found.redecoded.still_bad += 1,
                 }
             }
@@ -182,14 +182,14 @@ impl Reprocessed {
 struct DecodedBatches {
     redecoded: Redecoded,
     rows: Vec<RecordBatch>,
-    positions: Vec<BadRowPosition>,
+    places: Vec<BadRowPosition>,
 }
 
 impl DecodedBatches {
-    fn add(&mut self, rows: RecordBatch, position: BadRowPosition) -> Result<()> {
+    fn add(&mut self, rows: RecordBatch, place: BadRowPosition) -> Result<()> {
         self.redecoded.rows += rows.num_rows() as u64;
         self.rows.push(rows);
-        self.positions.push(position);
+        self.places.push(place);
         match self.rows.len() >= BATCH_ROWS {
             true => self.seal(),
             false => Ok(()),
@@ -201,7 +201,7 @@ impl DecodedBatches {
             return Ok(());
         };
         let rows = concat_batches(&first.schema(), &self.rows).map_err(Error::data)?;
-        let positions = std::mem::take(&mut self.positions);
+        let positions = std::mem::take(&mut self.places);
         self.rows.clear();
         self.redecoded
             .parts

@@ -81,7 +81,9 @@ pub(crate) fn explain(engine: &Engine, explain: Explain, place: &Place) -> Resul
             | Statement::InsertInto { query, .. } => plan(engine, query)?.logical,
             Statement::CreateSink(create) => match create.input {
                 SinkInput::Query(query) => plan(engine, query)?.logical,
-                SinkInput::Named(_) | SinkInput::Declared(_) => return Err(no_plan(place)),
+                SinkInput::Named(_) | SinkInput::Declared(_) => {
+                    return Err(no_plan(place));
+                }
             },
             _ => return Err(no_plan(place)),
         },

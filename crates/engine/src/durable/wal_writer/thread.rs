@@ -60,7 +60,6 @@ impl WalThread {
         }
     }
 
-    /// Runs until the WAL writer is closed.
     pub fn run(mut self) {
         let shared = Arc::clone(&self.shared);
         loop {
@@ -297,7 +296,6 @@ impl Drop for WalThreadGuard {
     }
 }
 
-/// Why a record was not appended.
 #[derive(Debug, thiserror::Error)]
 enum AppendError {
     #[error(transparent)]

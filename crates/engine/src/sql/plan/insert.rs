@@ -20,55 +20,51 @@ impl Planned {
     /// # Errors
     /// If the numbers of columns differ, a name is unknown, or a type cannot be cast.
     pub fn insert_into(self, sink: &SchemaRef, order: &[&str]) -> Result<Self, SqlError> {
-        insert_into(self, sink, order)
+        if self.plan.changes {
+            return Err(
+                SqlError::not_built("INSERT INTO a sink from a result that changes").hint(
+                    "Group by a window, or use CREATE SINK ... FROM, whose rows carry their diff.",
+                ),
+            );
+        }
+        let query = Arc::clone(&self.plan.schema);
+        let named = named_columns(sink, order)?;
+        if named.len() != query.fields().len() {
+            let message = format!(
+                "the query has {} columns, the sink takes {}",
+                query.fields().len(),
+                named.len()
+            );
+            return Err(SqlError::new(sqlstate::SYNTAX_ERROR, message));
+        }
+        let mut exprs: Vec<Arc<dyn PhysicalExpr>> = Vec::with_capacity(sink.fields().len());
+        for (target, field) in sink.fields().iter().enumerate() {
+            exprs.push(match named.iter().position(|&column| column == target) {
+                Some(from) => cast(&query, from, field)?,
+                None => null(field)?,
+            });
+        }
+        let mut plan = self.plan;
+        // A cast of NULL is NULL, so every column is nullable, also one that the sink declared NOT NULL.
+        let fields = sink
+            .fields()
+            .iter()
+            .map(|it| it.as_ref().clone().with_nullable(true));
+        plan.schema = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
+        let step = Transform::Project {
+            exprs,
+            schema: Arc::clone(&plan.schema),
+        };
+        plan.root = PlanNode::Transform {
+            from: Box::new(plan.root),
+            steps: vec![step],
+        };
+        Ok(Self {
+            plan,
+            event_time: Vec::new(),
+            ..self
+        })
     }
-}
-
-fn insert_into(planned: Planned, sink: &SchemaRef, order: &[&str]) -> Result<Planned, SqlError> {
-    if planned.plan.changes {
-        return Err(
-            SqlError::not_built("INSERT INTO a sink from a result that changes").hint(
-                "Group by a window, or use CREATE SINK ... FROM, whose rows carry their diff.",
-            ),
-        );
-    }
-    let query = Arc::clone(&planned.plan.schema);
-    let named = named_columns(sink, order)?;
-    if named.len() != query.fields().len() {
-        let message = format!(
-            "the query has {} columns, the sink takes {}",
-            query.fields().len(),
-            named.len()
-        );
-        return Err(SqlError::new(sqlstate::SYNTAX_ERROR, message));
-    }
-    let mut exprs: Vec<Arc<dyn PhysicalExpr>> = Vec::with_capacity(sink.fields().len());
-    for (target, field) in sink.fields().iter().enumerate() {
-        exprs.push(match named.iter().position(|&column| column == target) {
-            Some(from) => cast(&query, from, field)?,
-            None => null(field)?,
-        });
-    }
-    let mut plan = planned.plan;
-    // A cast of NULL is NULL, so every column is nullable, also one that the sink declared NOT NULL.
-    let fields = sink
-        .fields()
-        .iter()
-        .map(|it| it.as_ref().clone().with_nullable(true));
-    plan.schema = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
-    let step = Transform::Project {
-        exprs,
-        schema: Arc::clone(&plan.schema),
-    };
-    plan.root = PlanNode::Transform {
-        from: Box::new(plan.root),
-        steps: vec![step],
-    };
-    Ok(Planned {
-        plan,
-        event_time: Vec::new(),
-        ..planned
-    })
 }
 
 /// The numbers of the sink's columns that take the query's columns, in the order of the query.

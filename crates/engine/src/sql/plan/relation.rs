@@ -39,7 +39,7 @@ pub struct Relation {
 }
 
 impl Relation {
-    /// A relation without event time whose rows are never retracted.
+    /// Rows that are never taken back, without event time.
     pub fn new(name: &str, schema: SchemaRef) -> Self {
         Self {
             name: name.to_owned(),
