@@ -95,7 +95,12 @@ fn report_ownerless_logs(catalog: &Catalog, folder: &DataFolder, event_log: &Eve
 
 /// Feeds the records behind the checkpoint to the queries; each source resumes where its log ends.
 /// Returns the number of the last step.
-fn replay_logs(engine: &Engine, folder: &DataFolder, fed: &SourcesFed, sequence: u64) -> Result<u64> {
+fn replay_logs(
+    engine: &Engine,
+    folder: &DataFolder,
+    fed: &SourcesFed,
+    sequence: u64,
+) -> Result<u64> {
     let mut replay = records_behind(&engine.catalog(), folder, fed)?;
     let (mut last, mut steps, mut cursors) = (sequence, 0, BTreeMap::new());
     while let Some(step) = replay.next_step()? {

@@ -348,7 +348,11 @@ impl<'a> Queries<'a> {
 }
 
 /// The inputs of a query whose home is `here`, each with its elements.
-fn at_home(query: &NewQuery, here: usize, elements: impl Fn(&Topic) -> Vec<StreamElement>) -> TopicElements {
+fn at_home(
+    query: &NewQuery,
+    here: usize,
+    elements: impl Fn(&Topic) -> Vec<StreamElement>,
+) -> TopicElements {
     let inputs = query.inputs.iter().filter(|topic| topic.home == here);
     inputs
         .map(|topic| (Arc::clone(topic), elements(topic)))

@@ -360,7 +360,12 @@ async fn rows_go_to_the_dead_letters() {
     };
     let expected = [
         letter(1, "encode", "cannot write rows as json: 1 is poison", 1),
-        letter(3, "unreachable", "cannot reach the external system: it is down", 4),
+        letter(
+            3,
+            "unreachable",
+            "cannot reach the external system: it is down",
+            4,
+        ),
     ];
     assert_eq!(*fed.dead_letters.taken.lock().unwrap(), expected);
     assert_eq!(fed.status.dead_letters.load(Ordering::Relaxed), 2);
