@@ -140,9 +140,7 @@ async fn a_rotated_file_is_read_to_its_end_before_the_new_one() {
     bench.rename("log", "log.1");
     bench.append("log", "3\n");
     old.write_all(b"2\n").unwrap();
-    while bench.shown.len() < 3 {
-        bench.take().await;
-    }
+    bench.take_until(3).await;
     let replaced = bench
         .shown
         .iter()
@@ -219,9 +217,7 @@ async fn a_removed_file_is_read_to_its_end_and_its_successor_from_the_start() {
         .unwrap();
     fs::remove_file(bench.path("log")).unwrap();
     old.write_all(b"2\n").unwrap();
-    while bench.shown.len() < 2 {
-        bench.take().await;
-    }
+    bench.take_until(2).await;
     bench.shown.sort();
     bench.expect(&["log was removed", "log: 2"]).await;
     bench.append("log", "1\n");
@@ -323,9 +319,7 @@ async fn no_file_waits_for_another() {
         bench.append(name, &large);
     }
     bench.start();
-    while bench.shown.len() < 300_000 {
-        bench.take().await;
-    }
+    bench.take_until(300_000).await;
     for name in ["a", "b", "c"] {
         let lines = bench
             .shown

@@ -93,6 +93,11 @@ impl Bench {
         })
     }
 
+    /// Takes items until there are this many to check.
+    pub(super) async fn take_until(&mut self, count: usize) {
+        while self.shown.len() < count && self.take().await {}
+    }
+
     fn see(&mut self, item: Item) {
         match item {
             Item::Rows(delivery) => {
@@ -119,7 +124,7 @@ impl Bench {
 
     /// The next things that come are these.
     pub(super) async fn expect(&mut self, expected: &[&str]) {
-        while self.shown.len() < expected.len() && self.take().await {}
+        self.take_until(expected.len()).await;
         assert_eq!(self.shown, expected);
         self.shown.clear();
     }

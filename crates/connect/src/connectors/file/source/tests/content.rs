@@ -49,9 +49,7 @@ async fn a_compressed_file_is_continued_and_its_damage_is_reported() {
     let text: String = (0..1_000).map(|line| format!("{line}\n")).collect();
     fs::write(bench.path("log.gz"), gzip(&text)).unwrap();
     bench.start();
-    while bench.shown.len() < 1_000 {
-        bench.take().await;
-    }
+    bench.take_until(1_000).await;
     bench.shown.clear();
     bench.stop().await;
     let mut more = OpenOptions::new()
