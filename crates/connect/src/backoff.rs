@@ -14,6 +14,9 @@ use tokio::time::Instant;
 
 use crate::Retry;
 
+/// How much longer or shorter each wait may be, as a part of it, where nothing else is said.
+pub(crate) const JITTER: f64 = 0.2;
+
 /// When to try again, and when to give up.
 #[derive(Debug, Clone)]
 pub struct Backoff {
@@ -43,7 +46,7 @@ impl Default for Backoff {
             base: Duration::from_secs(1),
             factor: 2.0,
             cap: Duration::from_secs(30),
-            jitter: 0.2,
+            jitter: JITTER,
             healthy: Duration::from_secs(60),
             restarts_max: 10,
             window: Duration::from_secs(60),
