@@ -142,11 +142,8 @@ impl Attempts {
     fn too_often(&mut self) -> Option<Limit> {
         let now = Instant::now();
         let window = self.policy.window;
-        while self
-            .restarts
-            .front()
-            .is_some_and(|&then| now - then >= window)
-        {
+        let is_old = |then: &Instant| now - *then >= window;
+        while self.restarts.front().is_some_and(is_old) {
             self.restarts.pop_front();
         }
         if self.restarts.len() >= self.policy.restarts_max as usize {
@@ -157,11 +154,8 @@ impl Attempts {
     }
 
     fn delay(&mut self) -> Duration {
-        let growth = self
-            .policy
-            .factor
-            .max(1.0)
-            .powi(self.failures.min(1_000) as i32 - 1);
+        let exponent = self.failures.min(1_000) as i32 - 1;
+        let growth = self.policy.factor.max(1.0).powi(exponent);
         let cap = self.policy.cap.as_secs_f64();
         let seconds = (self.policy.base.as_secs_f64() * growth).min(cap);
         let jitter = self.policy.jitter.clamp(0.0, 1.0);

@@ -32,6 +32,13 @@ fn failing(retry: Retry) -> SourceHandle {
     })
 }
 
+fn broken_pipe() -> Error {
+    Error::Io {
+        what: "cannot read".into(),
+        source: std::io::ErrorKind::BrokenPipe.into(),
+    }
+}
+
 pub(super) async fn wait_for(handle: &SourceHandle, state: State) -> Status {
     let mut status = handle.watch();
     let found = status.wait_for(|status| status.state == state);
@@ -216,11 +223,7 @@ async fn what_was_emitted_before_a_failure_is_delivered_and_the_next_goes_on_fro
             if run == 2 {
                 return Ok(End::Finished);
             }
-            let what = "cannot read".into();
-            Err(Error::Io {
-                what,
-                source: std::io::ErrorKind::BrokenPipe.into(),
-            })
+            Err(broken_pipe())
         })
     });
     let mut items = start(&source);
@@ -255,11 +258,7 @@ fn failing_twice<'a>(run: u32, out: &'a mut Output) -> BoxFuture<'a, Result<End>
         if run == 2 {
             return Ok(End::Finished);
         }
-        let what = "cannot read".into();
-        Err(Error::Io {
-            what,
-            source: std::io::ErrorKind::BrokenPipe.into(),
-        })
+        Err(broken_pipe())
     })
 }
 
