@@ -13,7 +13,7 @@ use crate::db::options::only_option;
 use crate::db::outcome::Outcome;
 use crate::error::Result;
 use crate::sql::plan::EventColumn;
-use crate::sql::{CreateSourceGroup, Kind, OptionEntry};
+use crate::sql::{CreateSourceGroup, Kind, OptionEntry, SqlError};
 
 pub(crate) fn create_source_group(engine: &Engine, create: CreateSourceGroup) -> Result<Outcome> {
     let name = create.name.value.clone();
