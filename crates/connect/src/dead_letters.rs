@@ -42,7 +42,7 @@ pub trait DeadLetters: Send + Sync {
 }
 
 impl DeadLetter {
-    /// The columns that a stream of dead letters has.
+    /// The columns that a dead-letter stream has.
     pub fn schema() -> SchemaRef {
         let column = |name: &str, kind: DataType| Field::new(name, kind, false);
         let time = DataType::Timestamp(TimeUnit::Microsecond, None);

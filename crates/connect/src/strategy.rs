@@ -12,6 +12,7 @@ use std::time;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::backoff::JITTER;
 use crate::options::{Duration, Objection, OptionSet, Options, Row};
 use crate::{Backoff, Bad, Error, Result, Tally};
 
@@ -28,7 +29,7 @@ pub enum ErrorStrategy {
     Drop,
     /// The attempt is repeated as `error.retry.*` says; when that does not help, the source or sink fails.
     Retry,
-    /// The row goes to the stream of dead letters.
+    /// The row goes to the dead-letter stream.
     Dlq,
     /// The source or sink fails at once.
     Fail,
@@ -165,7 +166,7 @@ impl ErrorOptions {
 
     fn configured(&self) -> Backoff {
         let (factor, jitter) = match self.growth.unwrap_or_default() {
-            Growth::Exponential => (2.0, 0.2),
+            Growth::Exponential => (2.0, JITTER),
             Growth::Fixed => (1.0, 0.0),
         };
         Backoff {

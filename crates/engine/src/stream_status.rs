@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 pub enum StreamStatus {
     /// Created and not started: every source group is at first.
     Pending,
-    /// It gets rows.
+    /// It runs: rows pass through it.
     Active,
     /// It gets no rows and keeps its windows, views and the cursors of its sources.
     Paused,

@@ -29,15 +29,15 @@ pub fn start(asked: Option<&str>) {
     tracing_subscriber::fmt()
         .with_env_filter(filter.unwrap_or_else(|| EnvFilter::new("warn")))
         .with_ansi(crate::terminal::colors(&io::stderr()))
-        .with_writer(|| LogWriter)
+        .with_writer(|| ScreenLog)
         // It would report a log that cannot be written with `eprintln!`, which panics then.
         .log_internal_errors(false)
         .init();
 }
 
-struct LogWriter;
+struct ScreenLog;
 
-impl Write for LogWriter {
+impl Write for ScreenLog {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         match buffered().as_mut() {
             Some(lines) => lines.extend_from_slice(bytes),

@@ -1,5 +1,6 @@
 //! The checks for sources.
 
+use std::ops::Range;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
@@ -69,13 +70,15 @@ impl<'a> Bench<'a> {
         }
     }
 
-    fn start(&mut self) {
+    /// Starts the source and waits until it runs.
+    async fn start(&mut self) {
         let (lane, items) = mpsc::channel(1);
         self.items = items;
         let started = self
             .handle
             .start(&CancellationToken::new(), Some(Box::new(lane)));
         started.unwrap_or_else(|error| panic!("{}: does not start: {error}", self.check));
+        self.running().await;
     }
 
     /// Waits until the source runs, taking what comes.
@@ -141,6 +144,13 @@ impl<'a> Bench<'a> {
         }
     }
 
+    /// Produces rows and waits until the last has come.
+    async fn produce(&mut self, rows: Range<u64>) {
+        let last = rows.end - 1;
+        self.case.produce(rows).await;
+        self.until(last).await;
+    }
+
     /// Produces many rows at once, from `start` on. Returns the number of all rows.
     async fn produce_much(&mut self, start: u64) -> u64 {
         let end = start + MANY;
@@ -149,10 +159,10 @@ impl<'a> Bench<'a> {
     }
 
     /// Starts it again with nothing left but this cursor.
-    fn start_from(&mut self, cursor: Cursor) {
+    async fn start_from(&mut self, cursor: Cursor) {
         let blueprint = self.handle.blueprint();
         self.handle = SourceHandle::new(blueprint, Some(cursor), Care::default());
-        self.start();
+        self.start().await;
     }
 
     /// Ends it without a warning: items that were not taken are lost.
@@ -180,44 +190,36 @@ impl<'a> Bench<'a> {
     fn has_stopped(&self) {
         let status = self.handle.status();
         let reason = status.reason.unwrap_or_default();
-        assert!(
-            status.state == State::Stopped,
-            "{}: is {}",
-            self.check,
-            status.state
-        );
+        let (check, state) = (self.check, status.state);
+        assert!(state == State::Stopped, "{check}: is {state}");
         assert!(
             reason.is_empty(),
-            "{}: was not stopped in time: {reason}",
-            self.check
+            "{check}: was not stopped in time: {reason}"
         );
     }
 
     /// All rows came, once and in order.
     fn all_came(&self) {
+        let check = self.check;
         for (at, pair) in self.seen.windows(2).enumerate() {
             let (one, next) = (pair[0], pair[1]);
             assert!(
                 one + 1 == next,
-                "{}: after row {one} came {next}, at {at}",
-                self.check
+                "{check}: after row {one} came {next}, at {at}"
             );
         }
         let first = self.seen.first();
         assert!(
             first == Some(&0),
-            "{}: the first row is {first:?}, not 0",
-            self.check
+            "{check}: the first row is {first:?}, not 0"
         );
     }
 }
 
 async fn starts_and_stops(case: &dyn SourceCase) {
     let mut bench = Bench::new("starts and stops", case).await;
-    bench.start();
-    bench.running().await;
-    case.produce(0..3).await;
-    bench.until(2).await;
+    bench.start().await;
+    bench.produce(0..3).await;
     bench.stop().await;
     bench.handle.stop().await;
     bench.all_came();
@@ -225,15 +227,13 @@ async fn starts_and_stops(case: &dyn SourceCase) {
 
 async fn stops_while_waiting(case: &dyn SourceCase) {
     let mut bench = Bench::new("stops while waiting", case).await;
-    bench.start();
-    bench.running().await;
+    bench.start().await;
     bench.stop().await;
 }
 
 async fn stops_while_its_reader_stalls(case: &dyn SourceCase) {
     let mut bench = Bench::new("stops while its reader stalls", case).await;
-    bench.start();
-    bench.running().await;
+    bench.start().await;
     let stop = async {
         bench.until(0).await;
         // Nobody reads for a while: the source comes to wait for room.
@@ -245,8 +245,7 @@ async fn stops_while_its_reader_stalls(case: &dyn SourceCase) {
 
 async fn loses_nothing_to_a_slow_reader(case: &dyn SourceCase) {
     let mut bench = Bench::new("loses nothing to a slow reader", case).await;
-    bench.start();
-    bench.running().await;
+    bench.start().await;
     let produced = case.produce(0..MANY);
     let read = async {
         for number in (0..MANY).step_by(1_000).chain([MANY - 1]) {
@@ -261,15 +260,11 @@ async fn loses_nothing_to_a_slow_reader(case: &dyn SourceCase) {
 
 async fn is_restarted(case: &dyn SourceCase) {
     let mut bench = Bench::new("is restarted", case).await;
-    bench.start();
-    bench.running().await;
-    case.produce(0..3).await;
-    bench.until(2).await;
+    bench.start().await;
+    bench.produce(0..3).await;
     bench.stop().await;
-    bench.start();
-    bench.running().await;
-    case.produce(3..6).await;
-    bench.until(5).await;
+    bench.start().await;
+    bench.produce(3..6).await;
     bench.stop().await;
     if bench.incremental {
         bench.all_came();
@@ -283,12 +278,9 @@ async fn resumes_from_any_cursor_after_a_crash(case: &dyn SourceCase) {
     if !bench.incremental {
         return;
     }
-    bench.start();
-    bench.running().await;
+    bench.start().await;
     for piece in 0..PIECES {
-        let end = (piece + 1) * PIECE;
-        case.produce(piece * PIECE..end).await;
-        bench.until(end - 1).await;
+        bench.produce(piece * PIECE..(piece + 1) * PIECE).await;
     }
     let end = bench.produce_much(PIECES * PIECE).await;
     bench.crash();
@@ -307,8 +299,7 @@ async fn resumes_from_any_cursor_after_a_crash(case: &dyn SourceCase) {
     let chosen = chosen.filter(|(at, _)| at % step == 0 || *at == last);
     for (_, (covered, cursor)) in chosen {
         bench.seen = whole[..*covered].to_vec();
-        bench.start_from(cursor.clone());
-        bench.running().await;
+        bench.start_from(cursor.clone()).await;
         case.produce(next..next + 3).await;
         next += 3;
         bench.until((*covered as u64).max(next - 1)).await;
@@ -319,10 +310,8 @@ async fn resumes_from_any_cursor_after_a_crash(case: &dyn SourceCase) {
 
 async fn survives_a_cut_connection(case: &dyn SourceCase) {
     let mut bench = Bench::new("survives a cut connection", case).await;
-    bench.start();
-    bench.running().await;
-    case.produce(0..3).await;
-    bench.until(2).await;
+    bench.start().await;
+    bench.produce(0..3).await;
     let before = bench.handle.status().restarts;
     if !case.cut().await {
         return bench.stop().await;
@@ -346,8 +335,7 @@ async fn survives_a_cut_connection(case: &dyn SourceCase) {
         bench.check
     );
     meanwhile.into_iter().for_each(|item| bench.see(item));
-    case.produce(3..6).await;
-    bench.until(5).await;
+    bench.produce(3..6).await;
     bench.stop().await;
     if bench.incremental {
         bench.all_came();

@@ -24,7 +24,7 @@ use crate::worker::WorkerCommand;
 const STEPS_AT_ONCE: u64 = 16;
 
 /// How far the sources had been fed at the checkpoint, by name.
-type Fed = BTreeMap<String, SourceCheckpoint>;
+type SourcesFed = BTreeMap<String, SourceCheckpoint>;
 
 /// Executes the statements of the checkpoint, feeds the records behind it, and starts connectors. Blocks.
 pub(crate) fn recover(engine: &Engine, folder: &DataFolder) -> Result<()> {
@@ -95,7 +95,12 @@ fn report_ownerless_logs(catalog: &Catalog, folder: &DataFolder, event_log: &Eve
 
 /// Feeds the records behind the checkpoint to the queries; each source resumes where its log ends.
 /// Returns the number of the last step.
-fn replay_logs(engine: &Engine, folder: &DataFolder, fed: &Fed, sequence: u64) -> Result<u64> {
+fn replay_logs(
+    engine: &Engine,
+    folder: &DataFolder,
+    fed: &SourcesFed,
+    sequence: u64,
+) -> Result<u64> {
     let mut replay = records_behind(&engine.catalog(), folder, fed)?;
     let (mut last, mut steps, mut cursors) = (sequence, 0, BTreeMap::new());
     while let Some(step) = replay.next_step()? {
@@ -120,7 +125,7 @@ fn replay_logs(engine: &Engine, folder: &DataFolder, fed: &Fed, sequence: u64) -
 }
 
 /// The records of all logs that the checkpoint does not cover.
-fn records_behind(catalog: &Catalog, folder: &DataFolder, fed: &Fed) -> Result<WalMerge> {
+fn records_behind(catalog: &Catalog, folder: &DataFolder, fed: &SourcesFed) -> Result<WalMerge> {
     let mut replay = WalMerge::default();
     for source in catalog.sources() {
         let name = source.shared.name();
@@ -139,7 +144,7 @@ fn records_behind(catalog: &Catalog, folder: &DataFolder, fed: &Fed) -> Result<W
 }
 
 /// Each connector resumes from its last cursor; one that cannot go back has a gap.
-fn resume_connectors(catalog: &Catalog, fed: &Fed, mut cursors: BTreeMap<TopicId, Cursor>) {
+fn resume_connectors(catalog: &Catalog, fed: &SourcesFed, mut cursors: BTreeMap<TopicId, Cursor>) {
     for source in catalog.sources() {
         let Some(connector) = &source.connector else {
             continue;

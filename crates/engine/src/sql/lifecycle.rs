@@ -1,7 +1,7 @@
 //! START, PAUSE, RESUME and STOP STREAM, START SINK, and the source groups with ATTACH and DETACH.
 //!
 //! ```text
-//!   CREATE STREAM x [(columns)] [WITH (description = '...')]      no AS: a named set of sources
+//!   CREATE STREAM x [(columns)] [WITH (description = '...')]      no AS: a source group
 //!   ATTACH SOURCE s TO STREAM x     DETACH SOURCE s FROM STREAM x
 //!   START | PAUSE | RESUME | STOP STREAM x                        START SINK x
 //! ```

@@ -90,7 +90,7 @@ pub enum Statement {
     CreateSource(CreateSource),
     /// `CREATE STREAM name AS query`.
     CreateStream(CreateStream),
-    /// `CREATE STREAM name` without a query: a named set of sources.
+    /// `CREATE STREAM name` without a query: a source group.
     CreateSourceGroup(CreateSourceGroup),
     /// `START STREAM name`, `PAUSE`, `RESUME` or `STOP`.
     Lifecycle {

@@ -27,7 +27,7 @@ use crate::topic::{Topic, TopicId};
 const PEER_WAIT: Duration = Duration::from_micros(200);
 
 /// Elements to be fed to a query, by the topics that they are from.
-type Fed = Vec<(Arc<Topic>, Vec<StreamElement>)>;
+type TopicElements = Vec<(Arc<Topic>, Vec<StreamElement>)>;
 
 pub(super) struct Queries<'a> {
     timely: &'a mut timely::worker::Worker,
@@ -133,7 +133,7 @@ impl<'a> Queries<'a> {
     }
 
     /// Feeds one query alone, then runs those after it, which may read it, and publishes.
-    fn feed(&mut self, number: usize, fed: Fed) {
+    fn feed(&mut self, number: usize, fed: TopicElements) {
         let inputs: Vec<TopicId> = fed.iter().map(|(topic, _)| topic.id).collect();
         for (topic, elements) in fed {
             self.output.of(&topic).extend(elements);
@@ -147,7 +147,7 @@ impl<'a> Queries<'a> {
     }
 
     /// Feeds a query alone, also through inputs that are held.
-    fn feed_held(&mut self, number: usize, fed: Fed) {
+    fn feed_held(&mut self, number: usize, fed: TopicElements) {
         let held = std::mem::take(&mut self.slots[number].held);
         self.feed(number, fed);
         self.slots[number].held = held;
@@ -246,7 +246,7 @@ impl<'a> Queries<'a> {
         if missed > 0 && slot.output.home == here {
             slot.output.report_gap(missed, reason);
         }
-        let mut fed = Fed::new();
+        let mut fed = TopicElements::new();
         for held in released {
             let input = slot.inputs.iter().find(|(topic, _)| held.is_of(topic.id));
             if let Some((topic, _)) = input
@@ -284,7 +284,7 @@ impl<'a> Queries<'a> {
             return;
         };
         let here = self.here();
-        let mut fed = Fed::new();
+        let mut fed = TopicElements::new();
         for part in parts {
             let inputs = &self.slots[number].inputs;
             let input = inputs.iter().find(|(topic, _)| topic.id == part.source);
@@ -348,7 +348,11 @@ impl<'a> Queries<'a> {
 }
 
 /// The inputs of a query whose home is `here`, each with its elements.
-fn at_home(query: &NewQuery, here: usize, elements: impl Fn(&Topic) -> Vec<StreamElement>) -> Fed {
+fn at_home(
+    query: &NewQuery,
+    here: usize,
+    elements: impl Fn(&Topic) -> Vec<StreamElement>,
+) -> TopicElements {
     let inputs = query.inputs.iter().filter(|topic| topic.home == here);
     inputs
         .map(|topic| (Arc::clone(topic), elements(topic)))

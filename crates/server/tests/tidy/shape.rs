@@ -15,8 +15,8 @@ const FILE_LINES_MAX: usize = 500;
 const DOC_WORDS_MIN: usize = 4;
 
 /// Names that several crates have on purpose: each crate has its error, and both the connector's
-/// `Source` and the program's are what their users call them.
-const NAMES_OF_SEVERAL: [&str; 3] = ["Error", "Result", "Source"];
+/// `Source` (with its settings) and the program's are what their users call them.
+const NAMES_OF_SEVERAL: [&str; 4] = ["Error", "Result", "Source", "SourceConfig"];
 
 /// The files of the product with their text up to the tests within.
 fn product() -> Vec<(PathBuf, String)> {

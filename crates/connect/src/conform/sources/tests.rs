@@ -1,6 +1,5 @@
 //! The suite passes a good source and finds each flaw of a bad one.
 
-use std::ops::Range;
 use std::sync::{Arc, Mutex};
 
 use arrow::array::{AsArray, RecordBatch};

@@ -144,16 +144,20 @@ impl<'a> FileFollower<'a> {
             (tail, block, step)
         })
         .await?;
-        let what = format!("cannot read {}", tail.path.display());
+        let path = tail.path.display().to_string();
         self.tails.insert(id, tail);
         self.block = block;
-        match step.map_err(|source| Error::Io { what, source })? {
+        let step = step.map_err(|source| Error::Io {
+            what: format!("cannot read {path}"),
+            source,
+        });
+        match step? {
             ReadStep::Data(length) => self.emit_block(id, length, out).await,
             ReadStep::End => {
                 self.end_reached(id);
                 Ok(())
             }
-            ReadStep::Rewritten { read } => self.rewritten(id, read, out).await,
+            ReadStep::Rewritten { read } => self.rewritten(id, &path, read, out).await,
             ReadStep::Truncated { reason } => {
                 self.end_reached(id);
                 if let Some(tail) = self.tails.get_mut(&id) {
@@ -163,29 +167,9 @@ impl<'a> FileFollower<'a> {
             }
             ReadStep::Damaged { read, reason } => {
                 self.end_reached(id);
-                self.report_damage(id, read, &reason, out).await
+                out.gap(damage(&path, read, &reason)).await
             }
         }
-    }
-
-    /// Reports that the rest of a compressed file is lost.
-    async fn report_damage(
-        &mut self,
-        id: FileId,
-        read: u64,
-        reason: &str,
-        out: &mut Output,
-    ) -> Result<()> {
-        let Some(tail) = self.tails.get(&id) else {
-            return Ok(());
-        };
-        let path = tail.path.display().to_string();
-        out.gap(Gap {
-            reason: format!("{path} cannot be decompressed: {reason}"),
-            from: Some(format!("{path}:{read}")),
-            to: None,
-        })
-        .await
     }
 
     fn end_reached(&mut self, id: FileId) {
@@ -197,13 +181,17 @@ impl<'a> FileFollower<'a> {
         }
     }
 
-    async fn rewritten(&mut self, id: FileId, read: u64, out: &mut Output) -> Result<()> {
+    async fn rewritten(
+        &mut self,
+        id: FileId,
+        path: &str,
+        read: u64,
+        out: &mut Output,
+    ) -> Result<()> {
         self.finish_line(id, out).await?;
-        let Some(tail) = self.tails.get_mut(&id) else {
-            return Ok(());
-        };
-        tail.at_end = false;
-        let path = tail.path.display().to_string();
+        if let Some(tail) = self.tails.get_mut(&id) {
+            tail.at_end = false;
+        }
         let what = format!("{path} was truncated or rewritten after {read} bytes of it were read");
         let gap = Gap {
             reason: what.clone(),
@@ -213,6 +201,15 @@ impl<'a> FileFollower<'a> {
         out.lifecycle(Lifecycle::Changed { what }).await?;
         out.gap(gap).await?;
         self.save(out).await
+    }
+}
+
+/// The rest of a compressed file is lost.
+fn damage(path: &str, read: u64, reason: &str) -> Gap {
+    Gap {
+        reason: format!("{path} cannot be decompressed: {reason}"),
+        from: Some(format!("{path}:{read}")),
+        to: None,
     }
 }
 

@@ -26,6 +26,7 @@ use tokio::io::AsyncWriteExt;
 
 use super::identity::{FileId, file_id};
 use super::position::{FilePosition, FileReceipt};
+use super::source_options::yes;
 use crate::formats;
 use crate::line_buffer::LineBuffer;
 use crate::options::{OptionSet, Options};
@@ -57,10 +58,6 @@ struct FileSinkOptions {
 }
 
 impl Options for FileSinkOptions {}
-
-fn yes() -> bool {
-    true
-}
 
 fn create(args: SinkArgs<'_>) -> Result<Box<dyn Sink>> {
     let options = args.options.get()?;

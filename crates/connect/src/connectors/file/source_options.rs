@@ -37,7 +37,7 @@ pub(super) struct FileSourceOptions {
     pub overlong: OverlongPolicy,
 }
 
-fn yes() -> bool {
+pub(super) fn yes() -> bool {
     true
 }
 

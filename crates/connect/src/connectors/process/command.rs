@@ -27,23 +27,14 @@ pub(super) struct ProcessCommand {
     cwd: Option<PathBuf>,
 }
 
-/// Whether a shell runs the command.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum ShellUse {
-    No,
-    Yes,
-}
-
-/// The program and its arguments, or a clause that says what is wrong with them.
-pub(super) fn words(given: &[String], shell: ShellUse) -> Result<Vec<String>, String> {
+/// The program and its arguments, of which the program may be a shell, or a clause that says what is wrong
+/// with them.
+pub(super) fn words(given: &[String], shell: bool) -> Result<Vec<String>, String> {
     let words = match (given, shell) {
-        ([script], ShellUse::Yes) => ["/bin/sh", "-c", script]
-            .into_iter()
-            .map(str::to_owned)
-            .collect(),
-        (_, ShellUse::Yes) => return Err("a shell takes one text, not a list".to_owned()),
-        ([line], ShellUse::No) => split(line)?,
-        (list, ShellUse::No) => list.to_vec(),
+        ([script], true) => vec!["/bin/sh".to_owned(), "-c".to_owned(), script.clone()],
+        (_, true) => return Err("a shell takes one text, not a list".to_owned()),
+        ([line], false) => split(line)?,
+        (list, false) => list.to_vec(),
     };
     match words.first() {
         Some(program) if !program.is_empty() => Ok(words),
@@ -199,7 +190,7 @@ mod tests {
     use super::*;
 
     fn line(text: &str) -> Result<Vec<String>, String> {
-        words(&[text.to_owned()], ShellUse::No)
+        words(&[text.to_owned()], false)
     }
 
     #[test]
@@ -227,13 +218,13 @@ mod tests {
         assert_eq!(line("a \\").unwrap_err(), "it ends with a backslash");
         assert_eq!(line("  ").unwrap_err(), "it names no program");
         assert_eq!(line("'' a").unwrap_err(), "it names no program");
-        assert_eq!(words(&[], ShellUse::No).unwrap_err(), "it names no program");
+        assert_eq!(words(&[], false).unwrap_err(), "it names no program");
         let two = ["a".to_owned(), "b".to_owned()];
         assert_eq!(
-            words(&two, ShellUse::Yes).unwrap_err(),
+            words(&two, true).unwrap_err(),
             "a shell takes one text, not a list"
         );
-        assert_eq!(words(&two, ShellUse::No).unwrap(), two);
+        assert_eq!(words(&two, false).unwrap(), two);
     }
 
     fn find(program: &str, env: &[(&str, &str)], cwd: Option<&str>) -> Result<(), String> {

@@ -25,10 +25,10 @@ use serde::{Deserialize, Serialize};
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
-use self::command::{ProcessCommand, ShellUse, words};
+use self::command::{ProcessCommand, words};
 use self::cursor::CursorFinder;
 use self::group::Watcher;
-use self::run::{CommandRun, Exit, RowOutputs};
+use self::run::{CommandRun, Exit};
 use crate::options::{ByteSize, Duration, Objection, OptionSet, Options, Secret};
 use crate::{
     Connector, End, Error, Lifecycle, Output, Result, Retry, Source, SourceArgs, SourceKind,
@@ -123,14 +123,7 @@ enum Restart {
 
 impl ProcessOptions {
     fn words(&self) -> Result<Vec<String>, String> {
-        words(
-            &self.command,
-            if self.shell {
-                ShellUse::Yes
-            } else {
-                ShellUse::No
-            },
-        )
+        words(&self.command, self.shell)
     }
 }
 
@@ -178,13 +171,8 @@ impl Options for ProcessOptions {
 fn create(args: SourceArgs<'_>) -> Result<Box<dyn Source>> {
     let options: ProcessOptions = args.options.get()?;
     let words = options.words().map_err(Error::Options)?;
-    let ProcessOptions {
-        env,
-        clear_env,
-        cwd,
-        ..
-    } = options.clone();
-    let command = ProcessCommand::new(words, env, clear_env, cwd);
+    let (env, cwd) = (options.env.clone(), options.cwd.clone());
+    let command = ProcessCommand::new(words, env, options.clear_env, cwd);
     let cursors = CursorFinder::new(options.cursor_field.as_deref(), args.cursor)?;
     Ok(Box::new(ProcessSource {
         options,
@@ -287,12 +275,9 @@ impl ProcessSource {
         watcher: &'a mut Option<Watcher>,
         out: &'a mut Output,
     ) -> Result<CommandRun<'a>> {
-        let streams = RowOutputs {
-            stdout: self.options.stream != Stream::Stderr,
-            stderr: self.options.stream != Stream::Stdout,
-        };
-        let (cursors, grace) = (self.cursors.as_mut(), self.options.grace.0);
-        CommandRun::start(&self.command, streams, grace, watcher, cursors, out).await
+        let (rows, grace) = (self.options.stream, self.options.grace.0);
+        let cursors = self.cursors.as_mut();
+        CommandRun::start(&self.command, rows, grace, watcher, cursors, out).await
     }
 
     /// The reason for `degraded` when the command prints no cursor although it should.

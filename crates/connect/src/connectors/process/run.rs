@@ -21,6 +21,7 @@ use tokio::process::Child;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
+use super::Stream;
 use super::command::ProcessCommand;
 use super::cursor::CursorFinder;
 use super::group::{Group, Watcher};
@@ -66,13 +67,6 @@ impl Exit {
     }
 }
 
-/// Which outputs of the child are rows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct RowOutputs {
-    pub stdout: bool,
-    pub stderr: bool,
-}
-
 pub(super) struct CommandRun<'a> {
     child: Child,
     group: Group,
@@ -99,7 +93,7 @@ impl<'a> CommandRun<'a> {
     /// Starts the command; `watcher` ends it if this process dies.
     pub(super) async fn start(
         command: &ProcessCommand,
-        streams: RowOutputs,
+        rows: Stream,
         grace: Duration,
         watcher: &'a mut Option<Watcher>,
         cursors: Option<&'a mut CursorFinder>,
@@ -107,7 +101,7 @@ impl<'a> CommandRun<'a> {
     ) -> Result<Self> {
         let cursor = cursors.as_ref().and_then(|cursors| cursors.text());
         let mut process = command.process(cursor.as_deref());
-        process.stdout(if streams.stdout {
+        process.stdout(if rows != Stream::Stderr {
             Stdio::piped()
         } else {
             Stdio::null()
@@ -120,7 +114,7 @@ impl<'a> CommandRun<'a> {
         if let Some(watcher) = watcher {
             watcher.watch(&group).await;
         }
-        let both = streams.stdout && streams.stderr;
+        let both = rows == Stream::Both;
         let name = |name: &str| both.then(|| Arc::from(name));
         let stdout = child.stdout.take().map(|pipe| Box::new(pipe) as PipeReader);
         let stderr = child.stderr.take().map(|pipe| Box::new(pipe) as PipeReader);
@@ -132,7 +126,7 @@ impl<'a> CommandRun<'a> {
             stdout: Pipe::new(stdout, true, name("stdout"), None, max),
             stderr: Pipe::new(
                 stderr,
-                streams.stderr,
+                rows != Stream::Stdout,
                 name("stderr"),
                 Some(StderrTail::default()),
                 max,
@@ -164,18 +158,11 @@ impl<'a> CommandRun<'a> {
             watcher.forget().await;
         }
         done?;
-        let what = "cannot wait for the child".to_owned();
-        let status = waited.map_err(|source| Error::Io { what, source })?;
-        let stderr_tail = self
-            .stderr
-            .tail
-            .as_ref()
-            .map(StderrTail::shown)
-            .unwrap_or_default();
+        let tail = self.stderr.tail.as_ref().map(StderrTail::shown);
         Ok(Exit {
-            status,
+            status: waited.map_err(failed("cannot wait for the child"))?,
             ran_for: self.started.elapsed(),
-            stderr_tail,
+            stderr_tail: tail.unwrap_or_default(),
         })
     }
 
@@ -196,8 +183,7 @@ impl<'a> CommandRun<'a> {
                     Phase::Running | Phase::Killed(_) => return Ok(()),
                 },
                 status = self.child.wait(), if self.status.is_none() => {
-                    let what = "cannot wait for the child".to_owned();
-                    self.status = Some(status.map_err(|source| Error::Io { what, source })?);
+                    self.status = Some(status.map_err(failed("cannot wait for the child"))?);
                     if running {
                         self.end();
                     }
@@ -219,6 +205,11 @@ impl<'a> CommandRun<'a> {
         self.group.terminate();
         self.phase = Phase::Ending(Instant::now() + self.grace);
     }
+}
+
+fn failed(what: &str) -> impl FnOnce(std::io::Error) -> Error {
+    let what = what.to_owned();
+    move |source| Error::Io { what, source }
 }
 
 async fn sleep_until_deadline(deadline: Option<Instant>) {
@@ -287,8 +278,7 @@ impl Pipe {
         out: &mut Output,
         stop: &CancellationToken,
     ) -> Result<()> {
-        let what = "cannot read the child's output".to_owned();
-        let length = read.map_err(|source| Error::Io { what, source })?;
+        let length = read.map_err(failed("cannot read the child's output"))?;
         let mut at = 0;
         while at < length {
             let (taken, long) = self.lines.take(&self.block[at..length], &mut self.frames);
@@ -385,10 +375,7 @@ impl StderrTail {
     }
 
     fn shown(&self) -> String {
-        self.lines
-            .iter()
-            .map(String::as_str)
-            .collect::<Vec<_>>()
-            .join("\n")
+        let lines: Vec<&str> = self.lines.iter().map(String::as_str).collect();
+        lines.join("\n")
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! rustls with the *ring* provider, named explicitly in every configuration, so that nothing
 //! depends on which provider a process has installed as its default. The roots are those of the
-//! machine, or exactly those of `tls.ca_file`. The files are read anew for every connection: a
+//! machine, or exactly those of `tls.ca_file`. The files are read again for every connection: a
 //! renewed certificate counts from the next reconnect on.
 
 use std::path::{Path, PathBuf};

@@ -30,6 +30,31 @@ pub(crate) fn refuse_unbuilt_options(options: &[OptionEntry]) -> Result<()> {
     Ok(())
 }
 
+/// The option `key`, the only one of `owner`, if it is given.
+///
+/// # Errors
+/// If there is another option, or this one twice.
+pub(crate) fn only_option<'a>(
+    key: &str,
+    owner: &str,
+    options: &'a [OptionEntry],
+) -> Result<Option<&'a OptionEntry>> {
+    let mut found = None;
+    for option in options {
+        if !option.key.eq_ignore_ascii_case(key) {
+            let message = format!("option {:?} of {owner} is unknown", option.key);
+            let error = SqlError::new(sqlstate::UNDEFINED_OBJECT, message);
+            let hint = format!("The only option is {key:?}.");
+            return Err(error.hint(hint).at(option.key_span.clone()).into());
+        }
+        if found.replace(option).is_some() {
+            let error = SqlError::syntax(format!("option {key:?} is given twice"));
+            return Err(error.at(option.key_span.clone()).into());
+        }
+    }
+    Ok(found)
+}
+
 /// A `WITH` list for `check`, and apart from it the option `connector`.
 pub(super) fn given(options: &[OptionEntry]) -> (Option<&OptionEntry>, Vec<Given<OptionSpan>>) {
     let is_connector = |option: &&OptionEntry| option.key.eq_ignore_ascii_case("connector");

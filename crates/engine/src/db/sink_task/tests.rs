@@ -57,7 +57,7 @@ fn down(failures: &mut u32) -> Result<()> {
     }
     *failures -= 1;
     Err(Error::Unreachable {
-        target: "the outside".to_owned(),
+        target: "the external system".to_owned(),
         reason: "it is down".to_owned(),
         retry: Retry::Backoff,
     })
@@ -280,7 +280,7 @@ async fn it_tries_again_as_said_and_then_fails() {
     let state = fed.end().await;
     assert_eq!(state.name, "failed");
     let reason = state.reason.unwrap();
-    assert_eq!(reason, "cannot reach the outside: it is down");
+    assert_eq!(reason, "cannot reach the external system: it is down");
 }
 
 #[tokio::test(start_paused = true)]
@@ -333,7 +333,7 @@ async fn a_sink_that_is_down_drops_whole_batches_at_once() {
     fed.idle().await;
     assert_eq!(fed.sink.received(), [50, 51]);
     assert_eq!(sink.with(|outside| outside.tried), 2);
-    let reason = "cannot reach the outside: it is down".to_owned();
+    let reason = "cannot reach the external system: it is down".to_owned();
     assert_eq!(fed.status.dropped.counts(), [(reason, 50)]);
     assert_eq!(fed.delivered(), (Some(2), 2));
 }
@@ -360,7 +360,12 @@ async fn rows_go_to_the_dead_letters() {
     };
     let expected = [
         letter(1, "encode", "cannot write rows as json: 1 is poison", 1),
-        letter(3, "unreachable", "cannot reach the outside: it is down", 4),
+        letter(
+            3,
+            "unreachable",
+            "cannot reach the external system: it is down",
+            4,
+        ),
     ];
     assert_eq!(*fed.dead_letters.taken.lock().unwrap(), expected);
     assert_eq!(fed.status.dead_letters.load(Ordering::Relaxed), 2);
@@ -444,7 +449,7 @@ async fn a_receipt_is_durable_when_asked_for() {
     let failed = fed.status.sync().await.unwrap();
     assert_eq!(
         failed,
-        Err("cannot reach the outside: it is down".to_owned())
+        Err("cannot reach the external system: it is down".to_owned())
     );
     assert_eq!(fed.status.sync().await, Ok(Ok(())));
     // Asked again, it need not do anything.

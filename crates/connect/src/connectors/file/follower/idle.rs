@@ -7,7 +7,7 @@ use tokio::time::{Instant, sleep_until};
 use super::super::cursor::SavedFile;
 use super::super::identity::FileId;
 use super::super::tail::TailedFile;
-use super::{FileFollower, blocking};
+use super::{FileFollower, blocking, damage};
 use crate::{Output, Result};
 
 /// The shortest time between two scans while names keep changing.
@@ -39,14 +39,13 @@ impl FileFollower<'_> {
 
     /// Reports that a compressed file ends too early, now that the rest is overdue.
     async fn report_truncated(&mut self, id: FileId, out: &mut Output) -> Result<()> {
-        let Some(tail) = self.tails.get_mut(&id) else {
-            return Ok(());
-        };
-        let Some(reason) = tail.truncated.take() else {
-            return Ok(());
-        };
-        let read = tail.position();
-        self.report_damage(id, read, &reason, out).await
+        if let Some(tail) = self.tails.get_mut(&id)
+            && let Some(reason) = tail.truncated.take()
+        {
+            let path = tail.path.display().to_string();
+            out.gap(damage(&path, tail.position(), &reason)).await?;
+        }
+        Ok(())
     }
 
     /// Reads a file that is over once more, then closes it. If it may come back, its position is kept.

@@ -495,7 +495,7 @@ async fn validate_is_content_with_any_answer_and_closes_politely() {
     assert!(!error.contains("secret"), "{error}");
 }
 
-/// A source is made anew for every start, and from the same options as often as one likes: what
+/// A source is made again for every start, and from the same options as often as one likes: what
 /// elsewhere is cloning.
 #[tokio::test]
 async fn test_source_clone() {
