@@ -153,7 +153,7 @@ async fn a_frame_above_the_limit_is_a_bad_row() {
     );
     assert_eq!(
         overlong(&[0; 100_000], 100_000, 10).bytes.len(),
-        BAD_COPY_MAX
+        crate::BAD_COPY_MAX
     );
 }
 

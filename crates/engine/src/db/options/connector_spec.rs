@@ -5,7 +5,7 @@ use headwater_connect::options::{OptionSet, check};
 use headwater_connect::{Connectors, Rejection, SinkSpec, SourceSpec};
 
 use super::ingest_options::IngestOptions;
-use super::with_list::{Place, given, rejected};
+use super::with_list::{OptionSpan, given, rejected};
 use crate::error::{Error, Result};
 use crate::sql::{OptionEntry, SqlError, sqlstate};
 
@@ -14,7 +14,7 @@ pub(crate) fn source_spec(
     connectors: &Connectors,
     options: &[OptionEntry],
     declared: Option<SchemaRef>,
-    place: &Place,
+    place: &OptionSpan,
 ) -> Result<(IngestOptions, Option<SourceSpec>)> {
     let (connector, given) = given(options);
     let own = OptionSet::of::<IngestOptions>();
@@ -39,7 +39,7 @@ pub(crate) fn sink_spec(
     connectors: &Connectors,
     options: &[OptionEntry],
     schema: SchemaRef,
-    place: &Place,
+    place: &OptionSpan,
 ) -> Result<SinkSpec> {
     let (connector, given) = given(options);
     let Some(entry) = connector else {
@@ -52,7 +52,7 @@ pub(crate) fn sink_spec(
     spec.map_err(|error| refused(error, entry, place))
 }
 
-fn refused(rejection: Rejection<Place>, connector: &OptionEntry, place: &Place) -> Error {
+fn refused(rejection: Rejection<OptionSpan>, connector: &OptionEntry, place: &OptionSpan) -> Error {
     match rejection {
         Rejection::Options(problems) => rejected(problems, place),
         Rejection::Error(error) => SqlError::new(sqlstate::UNDEFINED_OBJECT, error.to_string())

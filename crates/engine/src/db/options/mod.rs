@@ -8,4 +8,4 @@ mod with_list;
 pub(crate) use connector_spec::{sink_spec, source_spec};
 pub use ingest_options::source_options;
 pub(crate) use ingest_options::{IngestOptions, WalOption};
-pub(crate) use with_list::{Place, only_option, refuse_unbuilt_options};
+pub(crate) use with_list::{OptionSpan, only_option, refuse_unbuilt_options};

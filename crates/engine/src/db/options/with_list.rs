@@ -1,4 +1,4 @@
-//! A `WITH` list as the options walker takes it, and its problems as errors that point into the script.
+//! A `WITH` list as `check` takes it, and its problems as errors that point into the script.
 
 use headwater_connect::options::{Fault, Given, Problem, Value};
 
@@ -6,7 +6,7 @@ use crate::error::{Error, Result};
 use crate::sql::{OptionEntry, OptionValue, SqlError, sqlstate};
 
 /// The bytes of a script that an option takes up.
-pub(crate) type Place = std::ops::Range<usize>;
+pub(crate) type OptionSpan = std::ops::Range<usize>;
 
 /// Options by name that are known and not built, and what each waits for.
 const UNBUILT: &[(&str, &str)] = &[("start", "beginning in the past is")];
@@ -55,8 +55,8 @@ pub(crate) fn only_option<'a>(
     Ok(found)
 }
 
-/// A `WITH` list for the walker, and apart from it the option `connector`.
-pub(super) fn given(options: &[OptionEntry]) -> (Option<&OptionEntry>, Vec<Given<Place>>) {
+/// A `WITH` list for `check`, and apart from it the option `connector`.
+pub(super) fn given(options: &[OptionEntry]) -> (Option<&OptionEntry>, Vec<Given<OptionSpan>>) {
     let is_connector = |option: &&OptionEntry| option.key.eq_ignore_ascii_case("connector");
     let connector = options.iter().find(is_connector);
     let others = options.iter().filter(|option| !is_connector(option));
@@ -82,7 +82,7 @@ fn value(value: &OptionValue) -> Value {
 }
 
 /// All that is wrong with a list of options.
-pub(super) fn rejected(problems: Vec<Problem<Place>>, statement: &Place) -> Error {
+pub(super) fn rejected(problems: Vec<Problem<OptionSpan>>, statement: &OptionSpan) -> Error {
     let errors = problems.into_iter().map(|problem| {
         let state = match problem.fault {
             Fault::Unknown { .. } => sqlstate::UNDEFINED_OBJECT,
