@@ -6,7 +6,6 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::*;
-use crate::BAD_COPY_MAX;
 use crate::scripted::{handle, next, rest, show, start};
 use crate::{End, SourceHandle};
 
