@@ -162,7 +162,7 @@ impl Clock for Noon {
     }
 }
 
-/// A feeder at work.
+/// A sink task at work.
 struct Fed {
     queue: Arc<SubscriberQueue>,
     sink: Scripted,
