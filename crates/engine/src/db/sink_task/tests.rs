@@ -16,7 +16,7 @@ use super::sink_status::SinkHealth;
 use super::*;
 use crate::subscription::{Delivered, DeliveryTracker, Gate, SubscriberQueue};
 
-/// The outside, and how it behaves.
+/// The external system, and how it behaves.
 #[derive(Default)]
 struct Outside {
     received: Vec<i64>,
