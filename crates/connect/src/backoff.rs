@@ -14,6 +14,9 @@ use tokio::time::Instant;
 
 use crate::Retry;
 
+/// How much longer or shorter each wait may be, as a part of it, where nothing else is said.
+pub(crate) const JITTER: f64 = 0.2;
+
 /// When to try again, and when to give up.
 #[derive(Debug, Clone)]
 pub struct Backoff {
@@ -43,7 +46,7 @@ impl Default for Backoff {
             base: Duration::from_secs(1),
             factor: 2.0,
             cap: Duration::from_secs(30),
-            jitter: 0.2,
+            jitter: JITTER,
             healthy: Duration::from_secs(60),
             restarts_max: 10,
             window: Duration::from_secs(60),
@@ -139,11 +142,8 @@ impl Attempts {
     fn too_often(&mut self) -> Option<Limit> {
         let now = Instant::now();
         let window = self.policy.window;
-        while self
-            .restarts
-            .front()
-            .is_some_and(|&then| now - then >= window)
-        {
+        let is_old = |then: &Instant| now - *then >= window;
+        while self.restarts.front().is_some_and(is_old) {
             self.restarts.pop_front();
         }
         if self.restarts.len() >= self.policy.restarts_max as usize {
@@ -154,11 +154,8 @@ impl Attempts {
     }
 
     fn delay(&mut self) -> Duration {
-        let growth = self
-            .policy
-            .factor
-            .max(1.0)
-            .powi(self.failures.min(1_000) as i32 - 1);
+        let exponent = self.failures.min(1_000) as i32 - 1;
+        let growth = self.policy.factor.max(1.0).powi(exponent);
         let cap = self.policy.cap.as_secs_f64();
         let seconds = (self.policy.base.as_secs_f64() * growth).min(cap);
         let jitter = self.policy.jitter.clamp(0.0, 1.0);

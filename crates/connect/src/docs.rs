@@ -70,7 +70,7 @@ or `degraded`, with the reason. A sink that cannot be opened cannot write, eithe
 const DEAD_LETTERS: &str = "
 ## Dead letters
 
-A stream of dead letters has these columns. `original_event` holds the bytes as they came from a source,
+A dead-letter stream has these columns. `original_event` holds the bytes as they came from a source,
 and a row on its way to a sink as a JSON object. The stream is created when it is first named, see
 [SQL](sql.md#dead-letters). If it does not accept a dead letter, a bad row of a source is kept beside the
 source after all, and a row of a sink is written into the program's log, and counted.

@@ -120,11 +120,8 @@ impl SourceHandle {
     /// Makes the next start use `blueprint`, which has the same columns, and the same cursor. A source that
     /// is running is not affected.
     pub fn remake(&self, blueprint: Arc<dyn Blueprint>) {
-        let mut current = self
-            .blueprint
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        *current = blueprint;
+        let current = self.blueprint.lock();
+        *current.unwrap_or_else(PoisonError::into_inner) = blueprint;
     }
 
     /// Starts the source and returns at once; must be called within a tokio runtime. The source runs, in
@@ -176,14 +173,12 @@ impl SourceHandle {
         if state.is_active() {
             return;
         }
-        let next = if state == State::Paused {
-            State::Stopped
-        } else {
-            state
+        let next = match state {
+            State::Paused => State::Stopped,
+            state => state,
         };
-        self.status
-            .current()
-            .enter(next, |status| status.cursor = None);
+        let status = self.status.current();
+        status.enter(next, |status| status.cursor = None);
     }
 
     /// The current status of the source.
@@ -250,11 +245,8 @@ struct SourceRun {
 
 impl SourceRun {
     async fn until_ended(mut self) {
-        let (stop, status, deadline) = (
-            self.stop.clone(),
-            self.status.clone(),
-            self.care.stop_deadline,
-        );
+        let (stop, status) = (self.stop.clone(), self.status.clone());
+        let deadline = self.care.stop_deadline;
         let overdue = async {
             stop.cancelled().await;
             tokio::time::sleep(deadline).await;

@@ -5,7 +5,7 @@
 //! lifecycle, decoding, backpressure, batching) is done once, here, around every connector:
 //!
 //! ```text
-//!   WITH list -> options walker -> Source::run -> Output -> decoder -> Lane -> engine
+//!   WITH list -> options::check -> Source::run -> Output -> decoder -> Lane -> engine
 //! ```
 //!
 //! ```
@@ -75,6 +75,7 @@ mod sources;
 mod status;
 mod strategy;
 mod tally;
+pub mod time_unit;
 
 pub use again::Again;
 pub use backoff::{Attempts, Backoff, Limit};

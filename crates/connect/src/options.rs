@@ -6,43 +6,43 @@
 //! text of its errors, the table in the docs and the help ([`OptionSet::rows`]).
 //!
 //! [`check`] takes the list as written and the sets of options that apply (the connector's, its
-//! format's, those that every source has). It reports every problem at once, each with the place that
-//! the caller gave for the key. Keys are case-insensitive and may carry the connector's name:
+//! format's, those that every source has). It reports every problem at once, each with the position
+//! that the caller gave for the key. Keys are case-insensitive and may carry the connector's name:
 //! `websocket.url` is `url`. A field that is a map takes any number of keys: `headers.Accept`.
 //!
-//! What an option says about itself never names it: the walker adds the key as the user wrote it.
+//! The error of an option never names it: [`check`] adds the key as the user wrote it.
 
+mod check;
 mod declared;
 mod fields;
 mod problem;
 mod quantity;
 mod secret;
-mod walk;
 
 use std::any::TypeId;
 
 use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 
+pub use check::{Checked, check};
 pub use declared::Row;
 pub(crate) use problem::joined;
 pub use problem::{Fault, Problem, nearest};
 pub use quantity::{ByteSize, Duration, Unparsable};
 pub use secret::Secret;
-pub use walk::{Checked, check};
 
 use crate::{Error, Result};
 use declared::Declared;
 
-/// A struct of options.
+/// A struct whose fields are options.
 pub trait Options: DeserializeOwned + JsonSchema + 'static {
-    /// What is wrong with options that are each right. Called once all are read.
+    /// What is wrong with options that are each right. Called after all of them are read.
     fn objections(&self) -> Vec<Objection> {
         Vec::new()
     }
 }
 
-/// Options that contradict each other, or one that contradicts the world.
+/// Options that contradict each other, or one that contradicts the external system.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Objection {
     /// The names of the options, the one to change first.
@@ -64,15 +64,15 @@ impl Objection {
 /// The value of an option, as written.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Value {
-    /// `'text'`
+    /// A string in quotes, `'text'`.
     Text(String),
-    /// `42`
+    /// A whole number, such as `42`.
     Integer(i64),
-    /// `0.5`
+    /// Any other number, such as `0.5`.
     Number(f64),
-    /// `true`
+    /// A bare `true` or `false`.
     Bool(bool),
-    /// `['a', 'b']`
+    /// Values in brackets, `['a', 'b']`.
     List(Vec<Value>),
 }
 
@@ -94,19 +94,19 @@ impl From<bool> for Value {
     }
 }
 
-/// One entry of a `WITH` list; `S` is the caller's idea of a place in the user's text.
+/// One entry of a `WITH` list; `S` is the caller's type for a position in the user's text.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Given<S> {
     /// The key, as written.
     pub key: String,
-    /// The value.
+    /// The value, as written.
     pub value: Value,
-    /// Where it stands.
+    /// Its position in the user's text.
     pub span: S,
 }
 
 impl Given<()> {
-    /// An entry that stands nowhere in particular.
+    /// An entry that comes from no text.
     pub fn new(key: &str, value: impl Into<Value>) -> Self {
         Self {
             key: key.to_owned(),
@@ -146,9 +146,7 @@ impl OptionSet {
     }
 }
 
-/// Reads options that need no checking against a text, as a program gives them.
-///
-/// Fails with all problems in one message.
+/// Reads options that a program gives rather than a text. Fails with all problems in one message.
 pub fn read<T: Options>(connector: &str, given: &[Given<()>]) -> Result<T> {
     let checked = check(connector, &[OptionSet::of::<T>()], given);
     let problems = match checked {

@@ -57,13 +57,9 @@ pub struct Output {
 
 impl Output {
     pub(crate) fn new(parts: OutputParts, status: StatusCell, stop: CancellationToken) -> Self {
+        let gather = Gather::new(parts.decoder, parts.schema, parts.bad_rows, parts.clock);
         Self {
-            gather: Arc::new(Mutex::new(Gather::new(
-                parts.decoder,
-                parts.schema,
-                parts.bad_rows,
-                parts.clock,
-            ))),
+            gather: Arc::new(Mutex::new(gather)),
             status,
             stop,
             max_frame: parts.max_frame,

@@ -235,10 +235,15 @@ pub(crate) async fn stop(handle: &SourceHandle, items: &mut mpsc::Receiver<Item>
 /// Everything until the lane is dropped.
 pub(crate) async fn rest(items: &mut mpsc::Receiver<Item>) -> Vec<String> {
     let mut shown = Vec::new();
-    while let Some(item) = eventually("the end of the items", items.recv()).await {
+    while let Some(item) = next(items).await {
         shown.push(show(&item));
     }
     shown
+}
+
+/// The next item; `None` when the lane is dropped.
+pub(crate) async fn next(items: &mut mpsc::Receiver<Item>) -> Option<Item> {
+    eventually("the next item", items.recv()).await
 }
 
 /// Waits for `future` on the paused clock, which jumps to the deadline when nothing else can happen.

@@ -104,10 +104,8 @@ impl Sources {
         if connector.source.is_none() {
             return Err(wrong_role(&connector, "source"));
         }
-        let mut connectors = self
-            .connectors
-            .write()
-            .unwrap_or_else(PoisonError::into_inner);
+        let connectors = self.connectors.write();
+        let mut connectors = connectors.unwrap_or_else(PoisonError::into_inner);
         connectors.register(connector)
     }
 

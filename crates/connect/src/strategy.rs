@@ -12,6 +12,7 @@ use std::time;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::backoff::JITTER;
 use crate::options::{Duration, Objection, OptionSet, Options, Row};
 use crate::{Backoff, Bad, Error, Result, Tally};
 
@@ -165,7 +166,7 @@ impl ErrorOptions {
 
     fn configured(&self) -> Backoff {
         let (factor, jitter) = match self.growth.unwrap_or_default() {
-            Growth::Exponential => (2.0, 0.2),
+            Growth::Exponential => (2.0, JITTER),
             Growth::Fixed => (1.0, 0.0),
         };
         Backoff {

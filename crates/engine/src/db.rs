@@ -1,19 +1,7 @@
 //! [`Db`]: the engine as a library.
 //!
-//! ```text
-//!   Db, Builder, Streams                      what a program uses
-//!     recovery   shutdown
-//!       statements                            executes a script
-//!         ddl                                 CREATE, ALTER, DROP
-//!           connectors   lifecycle   query    at work; START, PAUSE, ATTACH; SELECT, EXPLAIN
-//!             dead_letters   checkpoint   backfill
-//!               engine                        threads, tokio, data folder, the lock of the catalog
-//!                 catalog                     what exists
-//!                   options   sink_task
-//! ```
-//!
-//! A room names rooms further in, never one further out or beside it; `server/tests/tidy.rs` checks that.
-//! `outcome` is what statements return, and any room may name it.
+//! ARCHITECTURE.md draws the rooms of this module. A room names rooms below it, never one above or beside
+//! it: `crates/server/tests/tidy/main.rs` checks that. `outcome` is what statements return, and any room may name it.
 //!
 //! A `Db` is a cheap handle; clones share the engine, which ends when the last one goes. Statements
 //! run one at a time and block until they are done. Connectors and sinks run on a tokio runtime of
@@ -253,7 +241,7 @@ impl Db {
         connectors::start_connectors(&self.engine).map(drop)
     }
 
-    /// Checks that everything outside can be reached with the options given, without reading or
+    /// Checks that every external system can be reached with the options given, without reading or
     /// writing data. Blocks. One entry for each source and sink with a connector.
     pub fn validate(&self) -> Vec<(String, Result<(), headwater_connect::Error>)> {
         connectors::validate(&self.engine)
@@ -390,7 +378,7 @@ impl Db {
         query::guarantees(&self.engine, name)
     }
 
-    /// All metrics at this moment, in the order of [`telemetry::metric::ALL`](metric::ALL), then by name.
+    /// All metrics at this moment, in the order of [`telemetry::metric::ALL`](crate::telemetry::metric::ALL), then by name.
     pub fn metrics(&self) -> Vec<Metric> {
         query::metrics(&self.engine.catalog())
     }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use arrow::array::{ArrayRef, RecordBatch};
 use arrow::datatypes::{DataType, TimeUnit};
+use headwater_connect::time_unit;
 use serde::{Deserialize, Serialize};
 
 use crate::dataflow::{earliest, latest, times};
@@ -50,10 +51,6 @@ fn in_us(data_type: &DataType, time: i64) -> Option<i64> {
     let DataType::Timestamp(unit, _) = data_type else {
         return None;
     };
-    Some(match unit {
-        TimeUnit::Second => time.saturating_mul(1_000_000),
-        TimeUnit::Millisecond => time.saturating_mul(1_000),
-        TimeUnit::Microsecond => time,
-        TimeUnit::Nanosecond => time.div_euclid(1_000),
-    })
+    let us = time_unit::convert_saturating(time, *unit, TimeUnit::Microsecond);
+    Some(us)
 }

@@ -1,18 +1,20 @@
 //! Why a value or a frame could not be decoded, in one byte.
 //!
-//! Decoders return these on their fast path, where a sentence would cost more than the row. The
-//! sentence is made by [`Fault::of_column`] or [`Fault::malformed`] once it is certain that the
-//! frame is bad, and it names the column and shows the value.
+//! Decoders return these on their fast path, where a sentence would cost more than the row. Once it is
+//! certain that the frame is bad, [`DecodeFault::of_column`] or [`DecodeFault::malformed`] makes the
+//! sentence, which names the column and shows the value.
 
 use arrow::datatypes::DataType;
 
-/// The longest part of a value that is shown, in bytes.
+use super::data_type::sql_name;
+
+/// The longest part of a value that an error shows, bytes.
 const SHOWN_MAX: usize = 64;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
-pub(super) enum Fault {
-    // The frame is not in the format at all.
+pub(super) enum DecodeFault {
+    // The frame is malformed.
     Empty,
     Ended,
     NoObject,
@@ -36,7 +38,7 @@ pub(super) enum Fault {
     TooLarge,
 }
 
-impl Fault {
+impl DecodeFault {
     /// What is wrong with the frame; `None` for a fault of a value.
     pub(super) fn malformed(self) -> Option<&'static str> {
         Some(match self {
@@ -59,36 +61,25 @@ impl Fault {
 
     /// What is wrong with a column's value, as a sentence for a person.
     pub(super) fn of_column(self, name: &str, data_type: &DataType, value: &[u8]) -> String {
-        let kind = sql_name(data_type);
+        let (kind, value) = (sql_name(data_type), show(value));
         match self {
             Self::Missing => {
                 format!("column {name} is NOT NULL, and the frame has no value for it")
             }
             Self::Null => format!("column {name} is NOT NULL, and the value is null"),
-            Self::Range => format!(
-                "column {name}: {} is out of the range of {kind}",
-                show(value)
-            ),
-            Self::Fraction => {
-                format!(
-                    "column {name}: {} is not whole, as {kind} must be",
-                    show(value)
-                )
-            }
-            Self::Base64 => format!("column {name}: {} is not base64", show(value)),
+            Self::Range => format!("column {name}: {value} is out of the range of {kind}"),
+            Self::Fraction => format!("column {name}: {value} is not whole, as {kind} must be"),
+            Self::Base64 => format!("column {name}: {value} is not base64"),
             Self::TooLarge => format!("column {name}: one batch cannot hold more than 2 GiB of it"),
             Self::LoneSurrogate => {
-                format!(
-                    "column {name}: {} escapes half of a surrogate pair",
-                    show(value)
-                )
+                format!("column {name}: {value} escapes half of a surrogate pair")
             }
-            _ => format!("column {name}: {} is no {kind}", show(value)),
+            _ => format!("column {name}: {value} is not of type {kind}"),
         }
     }
 }
 
-/// The value as it came, shortened; what is not UTF-8 or not printable is replaced.
+/// The value as it arrived, cut to [`SHOWN_MAX`]; what is not UTF-8 or not printable is replaced.
 pub(super) fn show(value: &[u8]) -> String {
     let text = String::from_utf8_lossy(&value[..value.len().min(SHOWN_MAX)]);
     let printable = |c: char| if c.is_control() { '\u{fffd}' } else { c };
@@ -100,30 +91,5 @@ pub(super) fn show(value: &[u8]) -> String {
         "an empty value".to_owned()
     } else {
         shown
-    }
-}
-
-/// A type by the name users write in SQL.
-pub(crate) fn sql_name(data_type: &DataType) -> String {
-    match data_type {
-        DataType::Boolean => "BOOLEAN".to_owned(),
-        DataType::Int8 => "TINYINT".to_owned(),
-        DataType::Int16 => "SMALLINT".to_owned(),
-        DataType::Int32 => "INT".to_owned(),
-        DataType::Int64 => "BIGINT".to_owned(),
-        DataType::UInt8 => "TINYINT UNSIGNED".to_owned(),
-        DataType::UInt16 => "SMALLINT UNSIGNED".to_owned(),
-        DataType::UInt32 => "INT UNSIGNED".to_owned(),
-        DataType::UInt64 => "BIGINT UNSIGNED".to_owned(),
-        DataType::Float32 => "REAL".to_owned(),
-        DataType::Float64 => "DOUBLE".to_owned(),
-        DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => "VARCHAR".to_owned(),
-        DataType::Binary | DataType::LargeBinary | DataType::BinaryView => "BINARY".to_owned(),
-        DataType::Date32 => "DATE".to_owned(),
-        DataType::Timestamp(..) => "TIMESTAMP".to_owned(),
-        DataType::Decimal128(precision, scale) => format!("DECIMAL({precision}, {scale})"),
-        DataType::List(item) => format!("{}[]", sql_name(item.data_type())),
-        DataType::Struct(_) => "STRUCT".to_owned(),
-        other => other.to_string(),
     }
 }

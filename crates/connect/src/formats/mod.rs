@@ -1,20 +1,24 @@
 //! Formats: how the bytes of a frame become columns, and how rows become bytes again.
 //!
-//! A format is one file with a `pub const FORMAT` and a line in [`FORMATS`]: its name, its options, and
-//! what makes a decoder or an encoder for given columns. Connectors name the formats they can carry;
-//! the registry puts the two together. A decoder sees many frames at once and answers for each of
-//! them with a row or a bad one.
+//! A format is one module with a `pub const FORMAT` and a line in [`FORMATS`]: its name, its options,
+//! and what makes a decoder or an encoder for given columns. Connectors name the formats they can
+//! carry; the registry puts the two together. A decoder sees many frames at once, and each of them
+//! becomes rows or a bad frame.
 //!
-//! The files named for no format are what formats share: a column being filled, numbers and times in
-//! text, and why a value cannot be decoded.
+//! The modules not named for a format are what formats share: columns being filled, numbers and times
+//! in text, and why a value cannot be decoded.
 
 mod column;
+mod column_names;
 mod csv;
+mod data_type;
 mod fault;
 mod json;
 mod number;
 mod text;
 mod time;
+
+use std::str::Utf8Error;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::{SchemaRef, TimeUnit};
@@ -26,7 +30,7 @@ use crate::options::{Checked, OptionSet};
 use crate::{Bad, Result};
 
 pub(crate) use self::csv::has_header;
-pub(crate) use self::fault::sql_name;
+pub(crate) use self::data_type::sql_name;
 
 /// Every format there is.
 pub const FORMATS: &[Format] = &[
@@ -40,13 +44,13 @@ pub const FORMATS: &[Format] = &[
 /// The formats that can be written into a file or a pipe, a line a row; the default first.
 pub const LINES: &[&str] = &["json", "ndjson", "csv", "text"];
 
-/// Makes a decoder for columns, or says why it cannot fill one of them.
+/// Makes a decoder for columns; fails if it cannot fill one of them.
 pub type MakeDecoder = fn(SchemaRef, &Checked) -> Result<Box<dyn Decoder>>;
 
-/// Makes an encoder for columns, or says why it cannot write one of them.
+/// Makes an encoder for columns; fails if it cannot write one of them.
 pub type MakeEncoder = fn(SchemaRef, &Checked) -> Result<Box<dyn Encoder>>;
 
-/// What a format is called and what it can do.
+/// A format: its name, its options, and what it reads and writes.
 #[derive(Clone, Copy)]
 pub struct Format {
     /// Its name in `format = '...'`.
@@ -59,9 +63,9 @@ pub struct Format {
     pub encoder_options: Option<OptionSet>,
     /// The columns of a source that was declared without any; `None` if they must be declared.
     pub columns: Option<fn() -> SchemaRef>,
-    /// Reads; `None` if it is only written.
+    /// Makes what reads it; `None` if it is only written.
     pub decoder: Option<MakeDecoder>,
-    /// Writes; `None` if it is only read.
+    /// Makes what writes it; `None` if it is only read.
     pub encoder: Option<MakeEncoder>,
 }
 
@@ -82,7 +86,7 @@ pub struct Frames {
 }
 
 impl Frames {
-    /// Adds one frame.
+    /// Adds a frame behind the others.
     pub fn push(&mut self, frame: &[u8]) {
         self.bytes.extend_from_slice(frame);
         self.ends.push(self.bytes.len());
@@ -149,7 +153,7 @@ impl Frames {
     }
 }
 
-/// Rows and whatever could not become one.
+/// Rows, and the frames that could not become rows.
 #[derive(Debug)]
 pub struct Decoded {
     /// In the schema of the decoder.
@@ -171,12 +175,12 @@ pub trait Encoder: Send + Sync {
     /// Appends one frame for each row to `out`.
     fn encode(&mut self, rows: &RecordBatch, out: &mut Frames) -> Result<()>;
 
-    /// The frames will follow others that are there already: whatever stands only at the beginning,
-    /// such as a header, is not written again.
+    /// The frames will follow others that were written before: what belongs at the beginning only, such
+    /// as a header, is not written again.
     fn resume(&mut self) {}
 }
 
-/// What a number that stands for an instant counts, since 1970-01-01 UTC.
+/// What a number in a TIMESTAMP column counts, since 1970-01-01 UTC.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 enum EpochUnit {
@@ -198,16 +202,39 @@ impl EpochUnit {
     }
 }
 
-/// Everything bad, for a run that Arrow refused as a whole: more than 2 GiB in one column.
-fn undecoded(frames: &Frames, schema: &SchemaRef, error: &ArrowError) -> Decoded {
-    let reason = format!("the run it came in could not be decoded: {error}");
-    let bad = |frame: &[u8]| Bad {
+fn bad(frame: &[u8], reason: String) -> Bad {
+    Bad {
         bytes: frame.to_vec(),
-        reason: reason.clone(),
+        reason,
+    }
+}
+
+fn not_utf8(error: Utf8Error) -> String {
+    format!("not UTF-8 at byte {}", error.valid_up_to())
+}
+
+/// What a run of frames was decoded to. If Arrow refuses the batch as a whole, for more than 2 GiB in
+/// one column, every frame is bad.
+fn decoded(
+    rows: Result<RecordBatch, ArrowError>,
+    bad_frames: Vec<Bad>,
+    frames: &Frames,
+    schema: &SchemaRef,
+) -> Decoded {
+    let error = match rows {
+        Ok(rows) => {
+            let bad = bad_frames;
+            return Decoded { rows, bad };
+        }
+        Err(error) => error,
     };
+    let reason = format!("the batch of this frame could not be decoded: {error}");
     Decoded {
         rows: RecordBatch::new_empty(schema.clone()),
-        bad: frames.iter().map(bad).collect(),
+        bad: frames
+            .iter()
+            .map(|frame| bad(frame, reason.clone()))
+            .collect(),
     }
 }
 
@@ -257,10 +284,16 @@ pub(crate) mod tests {
         Arc::new(Schema::new(vec![Field::new(name, DataType::Utf8, true)]))
     }
 
-    fn frames(list: &[&str]) -> Frames {
+    pub(crate) fn frames(texts: &[impl AsRef<[u8]>]) -> Frames {
         let mut frames = Frames::default();
-        list.iter().for_each(|frame| frames.push(frame.as_bytes()));
+        texts.iter().for_each(|text| frames.push(text.as_ref()));
         frames
+    }
+
+    pub(crate) fn schema(columns: &[(&str, DataType)]) -> SchemaRef {
+        let field =
+            |(name, data_type): &(&str, DataType)| Field::new(*name, data_type.clone(), true);
+        Arc::new(Schema::new(columns.iter().map(field).collect::<Vec<_>>()))
     }
 
     fn texts(frames: &Frames) -> Vec<&str> {
@@ -284,7 +317,7 @@ pub(crate) mod tests {
 
     #[test]
     fn the_longest_frame() {
-        assert_eq!(frames(&[]).longest(), 0);
+        assert_eq!(Frames::default().longest(), 0);
         assert_eq!(frames(&["", "abc", "de"]).longest(), 3);
     }
 }

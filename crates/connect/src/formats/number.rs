@@ -10,7 +10,7 @@
 //! at a Gigabyte per Second", 2021. Whether a *string* is a number is decided here as well, by
 //! [`quoted`] for JSON and [`field`] for CSV.
 
-use super::fault::Fault;
+use super::fault::DecodeFault;
 
 /// A number as written, not yet of any type.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -31,7 +31,7 @@ pub(super) struct Number<'a> {
 pub(super) enum Rounding {
     /// To the nearer; a half goes away from zero, as SQL casts do.
     HalfAway,
-    /// To the lower.
+    /// To the lower, also below zero.
     Floor,
 }
 
@@ -47,15 +47,7 @@ const F64_POWERS: [f64; 23] = [
 /// The powers of ten that a 32-bit float holds exactly.
 const F32_POWERS: [f32; 11] = [1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10];
 const U64_POWERS: [u64; 9] = [
-    1,
-    10,
-    100,
-    1_000,
-    10_000,
-    100_000,
-    1_000_000,
-    10_000_000,
-    100_000_000,
+    1, 10, 100, 1000, 10000, 100000, 1000000, 10000000, 100000000,
 ];
 
 /// The eight bytes at `at`, the first one lowest; `None` near the end of `buf`.
@@ -65,7 +57,7 @@ pub(super) fn word(buf: &[u8], at: usize) -> Option<u64> {
     Some(u64::from_le_bytes(*bytes))
 }
 
-/// How many of the eight bytes, each already xored with `'0'`, are digits before the first other.
+/// The number of digits before the first other byte; each byte is already xored with `'0'`.
 #[inline(always)]
 fn leading_digits(digits: u64) -> u32 {
     const HIGH: u64 = 0x8080_8080_8080_8080;
@@ -183,7 +175,7 @@ pub(super) fn quoted(text: &[u8]) -> Option<Number<'_>> {
 }
 
 /// The number that is the whole of a CSV field: blanks around it, a plus sign and leading zeros are
-/// let pass.
+/// accepted.
 pub(super) fn field(text: &[u8]) -> Option<Number<'_>> {
     let text = text.trim_ascii();
     let text = text
@@ -196,9 +188,9 @@ pub(super) fn field(text: &[u8]) -> Option<Number<'_>> {
 }
 
 impl Number<'_> {
-    /// The whole number this is; a fraction of zeros (`5.0`) is let pass.
+    /// The whole number this is; a fraction of zeros (`5.0`) is accepted.
     #[inline(always)]
-    pub(super) fn whole(&self) -> Result<i128, Fault> {
+    pub(super) fn whole(&self) -> Result<i128, DecodeFault> {
         if self.short && self.exponent == 0 {
             let value = i128::from(self.mantissa);
             return Ok(if self.negative { -value } else { value });
@@ -208,16 +200,16 @@ impl Number<'_> {
 
     /// The whole number this is, if it is one within the limits.
     #[inline(always)]
-    pub(super) fn whole_within(&self, min: i64, max: i64) -> Result<i64, Fault> {
+    pub(super) fn whole_within(&self, min: i64, max: i64) -> Result<i64, DecodeFault> {
         let value = self.whole()?;
         if value < i128::from(min) || value > i128::from(max) {
-            return Err(Fault::Range);
+            return Err(DecodeFault::Range);
         }
         Ok(value as i64)
     }
 
     #[cold]
-    fn whole_slow(&self) -> Result<i128, Fault> {
+    fn whole_slow(&self) -> Result<i128, DecodeFault> {
         let (value, exponent) = self.wide();
         if value == 0 {
             return Ok(0);
@@ -227,17 +219,17 @@ impl Number<'_> {
         }
         let unit = 10_i128
             .checked_pow(exponent.unsigned_abs())
-            .ok_or(Fault::Fraction)?;
+            .ok_or(DecodeFault::Fraction)?;
         if value % unit == 0 {
             Ok(value / unit)
         } else {
-            Err(Fault::Fraction)
+            Err(DecodeFault::Fraction)
         }
     }
 
     /// This times `10^scale`, rounded to a whole number.
     #[inline]
-    pub(super) fn scaled(&self, scale: i32, rounding: Rounding) -> Result<i128, Fault> {
+    pub(super) fn scaled(&self, scale: i32, rounding: Rounding) -> Result<i128, DecodeFault> {
         let (value, exponent) = if self.short {
             let value = i128::from(self.mantissa);
             (if self.negative { -value } else { value }, self.exponent)
@@ -283,9 +275,9 @@ impl Number<'_> {
         )
     }
 
-    /// The nearest 64-bit float; none is near a number beyond its range.
+    /// The nearest 64-bit float; a number beyond its range has none.
     #[inline(always)]
-    pub(super) fn float64(&self) -> Result<f64, Fault> {
+    pub(super) fn float64(&self) -> Result<f64, DecodeFault> {
         if self.short && self.mantissa <= 1 << 53 && self.exponent.unsigned_abs() <= 22 {
             let power = F64_POWERS[self.exponent.unsigned_abs() as usize];
             let digits = self.mantissa as f64;
@@ -300,18 +292,18 @@ impl Number<'_> {
     }
 
     #[cold]
-    fn float64_slow(&self) -> Result<f64, Fault> {
-        let value: f64 = fast_float2::parse(self.text).map_err(|_| Fault::Type)?;
+    fn float64_slow(&self) -> Result<f64, DecodeFault> {
+        let value: f64 = fast_float2::parse(self.text).map_err(|_| DecodeFault::Type)?;
         if value.is_finite() {
             Ok(value)
         } else {
-            Err(Fault::Range)
+            Err(DecodeFault::Range)
         }
     }
 
-    /// The nearest 32-bit float; none is near a number beyond its range.
+    /// The nearest 32-bit float; a number beyond its range has none.
     #[inline]
-    pub(super) fn float32(&self) -> Result<f32, Fault> {
+    pub(super) fn float32(&self) -> Result<f32, DecodeFault> {
         if self.short && self.mantissa <= 1 << 24 && self.exponent.unsigned_abs() <= 10 {
             let power = F32_POWERS[self.exponent.unsigned_abs() as usize];
             let digits = self.mantissa as f32;
@@ -322,20 +314,20 @@ impl Number<'_> {
             };
             return Ok(if self.negative { -value } else { value });
         }
-        let value: f32 = fast_float2::parse(self.text).map_err(|_| Fault::Type)?;
+        let value: f32 = fast_float2::parse(self.text).map_err(|_| DecodeFault::Type)?;
         if value.is_finite() {
             Ok(value)
         } else {
-            Err(Fault::Range)
+            Err(DecodeFault::Range)
         }
     }
 }
 
-fn shift_up(value: i128, exponent: i32) -> Result<i128, Fault> {
+fn shift_up(value: i128, exponent: i32) -> Result<i128, DecodeFault> {
     let unit = 10_i128
         .checked_pow(exponent.unsigned_abs())
-        .ok_or(Fault::Range)?;
-    value.checked_mul(unit).ok_or(Fault::Range)
+        .ok_or(DecodeFault::Range)?;
+    value.checked_mul(unit).ok_or(DecodeFault::Range)
 }
 
 fn shift_down(value: i128, places: u32, rounding: Rounding) -> i128 {
@@ -358,156 +350,4 @@ fn shift_down(value: i128, places: u32, rounding: Rounding) -> i128 {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn number(text: &str) -> Number<'_> {
-        quoted(text.as_bytes()).unwrap_or_else(|| panic!("{text} is a number"))
-    }
-
-    #[test]
-    fn whole_numbers_of_every_length_are_exact() {
-        let mut text = String::new();
-        for digit in "1234567890123456789012345678901".chars() {
-            text.push(digit);
-            assert_eq!(number(&text).whole(), Ok(text.parse::<i128>().unwrap()));
-            let negative = format!("-{text}");
-            assert_eq!(
-                number(&negative).whole(),
-                Ok(negative.parse::<i128>().unwrap())
-            );
-        }
-    }
-
-    #[test]
-    fn whole_numbers_may_have_an_exponent_or_zeros_behind_the_point() {
-        assert_eq!(number("5.0").whole(), Ok(5));
-        assert_eq!(number("15e2").whole(), Ok(1500));
-        assert_eq!(number("1500e-2").whole(), Ok(15));
-        assert_eq!(number("0e99999999999").whole(), Ok(0));
-        assert_eq!(number("1.5").whole(), Err(Fault::Fraction));
-        assert_eq!(number("1e-99999999999").whole(), Err(Fault::Fraction));
-        assert_eq!(number("1e39").whole(), Err(Fault::Range));
-        assert_eq!(
-            number("9223372036854775808").whole_within(i64::MIN, i64::MAX),
-            Err(Fault::Range)
-        );
-        assert_eq!(
-            number("-9223372036854775808").whole_within(i64::MIN, i64::MAX),
-            Ok(i64::MIN)
-        );
-    }
-
-    #[test]
-    fn what_is_no_json_number_is_refused() {
-        for text in [
-            "", "-", "+1", "01", "-01", "1.", ".5", "1e", "1e+", "1.e1", "0x1", "1 ", "NaN", "--1",
-        ] {
-            assert_eq!(quoted(text.as_bytes()), None, "{text:?}");
-        }
-    }
-
-    #[test]
-    fn fields_may_be_written_more_freely() {
-        for (text, value) in [
-            (" 7 ", 7),
-            ("+7", 7),
-            ("007", 7),
-            ("0", 0),
-            ("000", 0),
-            ("-3", -3),
-        ] {
-            assert_eq!(
-                field(text.as_bytes()).unwrap().whole(),
-                Ok(value),
-                "{text:?}"
-            );
-        }
-        assert_eq!(field(b"00.5").unwrap().float64(), Ok(0.5));
-        for text in ["", " ", "+", "+-1", "1x"] {
-            assert_eq!(field(text.as_bytes()), None, "{text:?}");
-        }
-    }
-
-    #[test]
-    fn floats_are_the_nearest() {
-        for text in [
-            "0",
-            "-0.0",
-            "0.1",
-            "50000.5",
-            "1e22",
-            "1e23",
-            "9007199254740993",
-            "2.2250738585072011e-308",
-            "5e-324",
-            "1.7976931348623157e308",
-            "123456789012345678901234567890",
-            "0.000000000000000000001",
-            "3.4028234e38",
-            "16777217",
-            "0.3",
-            "8.41e21",
-            "9.5367431640625e-7",
-        ] {
-            let value = number(text).float64().unwrap();
-            assert_eq!(
-                value.to_bits(),
-                text.parse::<f64>().unwrap().to_bits(),
-                "{text}"
-            );
-            let single: f32 = text.parse().unwrap();
-            if single.is_finite() {
-                assert_eq!(
-                    number(text).float32().unwrap().to_bits(),
-                    single.to_bits(),
-                    "{text}"
-                );
-            }
-        }
-        assert_eq!(number("1e309").float64(), Err(Fault::Range));
-        assert_eq!(number("1e39").float32(), Err(Fault::Range));
-    }
-
-    proptest::proptest! {
-        #[test]
-        fn random_floats_are_the_nearest(
-            digits in proptest::prop_oneof![0..100_000_u64, proptest::num::u64::ANY, (1 << 52)..(1_u64 << 55)],
-            point in 0..20_usize,
-            exponent in -40..40_i32,
-        ) {
-            let mut text = digits.to_string();
-            if point > 0 && point < text.len() {
-                text.insert(point, '.');
-            }
-            for text in [text.clone(), format!("-{text}e{exponent}")] {
-                let found = number(&text).float64().unwrap();
-                proptest::prop_assert_eq!(found.to_bits(), text.parse::<f64>().unwrap().to_bits());
-                if let Ok(found) = number(&text).float32() {
-                    proptest::prop_assert_eq!(found.to_bits(), text.parse::<f32>().unwrap().to_bits());
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn scaling_rounds_as_asked() {
-        let scaled = |text, scale, rounding| number(text).scaled(scale, rounding).unwrap();
-        assert_eq!(scaled("1.005", 2, Rounding::HalfAway), 101);
-        assert_eq!(scaled("-1.005", 2, Rounding::HalfAway), -101);
-        assert_eq!(scaled("1.0049", 2, Rounding::HalfAway), 100);
-        assert_eq!(scaled("1700000000123", -3, Rounding::Floor), 1_700_000_000);
-        assert_eq!(scaled("-1", -3, Rounding::Floor), -1);
-        assert_eq!(scaled("-1e-200", 3, Rounding::Floor), -1);
-        assert_eq!(scaled("1e-200", 3, Rounding::HalfAway), 0);
-        assert_eq!(
-            scaled(
-                "0.12345678901234567890123456789012345678901",
-                5,
-                Rounding::HalfAway
-            ),
-            12346
-        );
-        assert_eq!(number("1e38").scaled(5, Rounding::Floor), Err(Fault::Range));
-    }
-}
+mod tests;

@@ -15,10 +15,11 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::error::ArrowError;
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 
-use super::{Decoded, Decoder, Encoder, Format, Frames, undecoded};
-use crate::{Bad, Error, Result};
+use super::data_type::{is_binary, is_text};
+use super::{Decoded, Decoder, Encoder, Format, Frames, bad, decoded, not_utf8};
+use crate::{Error, Result};
 
-/// The format `text`.
+/// Each frame is the value of a VARCHAR or BINARY column.
 pub const FORMAT: Format = Format {
     name: "text",
     summary: "each frame is the text of one column",
@@ -29,7 +30,7 @@ pub const FORMAT: Format = Format {
     encoder: Some(|schema, _| Ok(Box::new(TextEncoder::new(&schema, false)?))),
 };
 
-/// The format `bytes`.
+/// Each frame is the value of a BINARY column.
 pub const BYTES: Format = Format {
     name: "bytes",
     summary: "each frame is the bytes of one column",
@@ -54,8 +55,16 @@ struct TextDecoder {
 impl TextDecoder {
     /// For a schema of one column, BINARY or, unless `bytes`, VARCHAR.
     fn new(schema: SchemaRef, bytes: bool) -> Result<Self> {
-        let data_type = only_column(&schema, bytes)?;
-        let checked = !is_binary(data_type);
+        let (format, kind) = match bytes {
+            true => ("bytes", "BINARY"),
+            false => ("text", "VARCHAR or BINARY"),
+        };
+        let field = only_column(format, schema.fields())?;
+        let checked = !is_binary(field.data_type());
+        if checked && (bytes || !is_text(field.data_type())) {
+            let reason = format!("format {format} fills one column, {kind}");
+            return Err(unusable(field, reason));
+        }
         Ok(Self { schema, checked })
     }
 
@@ -83,23 +92,14 @@ impl TextDecoder {
     /// Decodes frames of which at least one is not UTF-8.
     #[cold]
     fn decode_some(&self, frames: &Frames) -> Decoded {
-        let (mut good, mut bad) = (Frames::default(), Vec::new());
+        let (mut good, mut malformed) = (Frames::default(), Vec::new());
         for frame in frames.iter() {
             match std::str::from_utf8(frame) {
                 Ok(_) => good.push(frame),
-                Err(error) => {
-                    let reason = format!("not UTF-8 at byte {}", error.valid_up_to());
-                    bad.push(Bad {
-                        bytes: frame.to_vec(),
-                        reason,
-                    });
-                }
+                Err(error) => malformed.push(bad(frame, not_utf8(error))),
             }
         }
-        match self.batch(&good) {
-            Ok(rows) => Decoded { rows, bad },
-            Err(error) => undecoded(frames, &self.schema, &error),
-        }
+        decoded(self.batch(&good), malformed, frames, &self.schema)
     }
 }
 
@@ -110,12 +110,8 @@ impl Decoder for TextDecoder {
 
     fn decode(&mut self, frames: &Frames) -> Decoded {
         match self.batch(frames) {
-            Ok(rows) => Decoded {
-                rows,
-                bad: Vec::new(),
-            },
             Err(_) if self.checked => self.decode_some(frames),
-            Err(error) => undecoded(frames, &self.schema, &error),
+            rows => decoded(rows, Vec::new(), frames, &self.schema),
         }
     }
 }
@@ -129,19 +125,9 @@ impl TextEncoder {
     /// For rows of one column: of any type, or with `bytes` BINARY.
     fn new(schema: &SchemaRef, bytes: bool) -> Result<Self> {
         let format = if bytes { "bytes" } else { "text" };
-        let [field] = &schema.fields()[..] else {
-            return Err(Error::ColumnCount {
-                format,
-                needs: 1,
-                has: schema.fields().len(),
-            });
-        };
+        let field = only_column(format, schema.fields())?;
         if bytes && !is_binary(field.data_type()) {
-            let reason = "format bytes writes BINARY".to_owned();
-            return Err(Error::UnusableColumn {
-                column: field.name().clone(),
-                reason,
-            });
+            return Err(unusable(field, "format bytes writes BINARY".to_owned()));
         }
         Ok(Self { format })
     }
@@ -154,13 +140,7 @@ impl Encoder for TextEncoder {
             format,
             reason: error.to_string(),
         };
-        let [column] = rows.columns() else {
-            return Err(Error::ColumnCount {
-                format,
-                needs: 1,
-                has: rows.num_columns(),
-            });
-        };
+        let column = only_column(format, rows.columns())?;
         if is_binary(column.data_type()) || is_text(column.data_type()) {
             let column = cast(column, &DataType::Binary).map_err(failed)?;
             let values = column.as_binary::<i32>();
@@ -183,43 +163,22 @@ impl Encoder for TextEncoder {
     }
 }
 
-fn is_binary(data_type: &DataType) -> bool {
-    matches!(
-        data_type,
-        DataType::Binary | DataType::LargeBinary | DataType::BinaryView
-    )
-}
-
-fn is_text(data_type: &DataType) -> bool {
-    matches!(
-        data_type,
-        DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View
-    )
-}
-
-/// The type of the only column, which must hold bytes, or text unless `bytes`.
-fn only_column(schema: &Schema, bytes: bool) -> Result<&DataType> {
-    let (format, kind) = if bytes {
-        ("bytes", "BINARY")
-    } else {
-        ("text", "VARCHAR or BINARY")
-    };
-    let [field] = &schema.fields()[..] else {
-        return Err(Error::ColumnCount {
+fn only_column<'a, T>(format: &'static str, columns: &'a [T]) -> Result<&'a T> {
+    match columns {
+        [column] => Ok(column),
+        _ => Err(Error::ColumnCount {
             format,
             needs: 1,
-            has: schema.fields().len(),
-        });
-    };
-    let data_type = field.data_type();
-    if is_binary(data_type) || (is_text(data_type) && !bytes) {
-        return Ok(data_type);
+            has: columns.len(),
+        }),
     }
-    let reason = format!("format {format} fills one column, {kind}");
-    Err(Error::UnusableColumn {
+}
+
+fn unusable(field: &Field, reason: String) -> Error {
+    Error::UnusableColumn {
         column: field.name().clone(),
         reason,
-    })
+    }
 }
 
 #[cfg(test)]
@@ -227,17 +186,11 @@ mod tests {
     use arrow::datatypes::Field;
     use serde_json::Value;
 
-    use super::super::tests::{decoder, encoder};
+    use super::super::tests::{decoder, encoder, frames};
     use super::*;
 
     fn schema(data_type: DataType) -> SchemaRef {
         Arc::new(Schema::new(vec![Field::new("line", data_type, false)]))
-    }
-
-    fn frames(texts: &[&[u8]]) -> Frames {
-        let mut frames = Frames::default();
-        texts.iter().for_each(|text| frames.push(text));
-        frames
     }
 
     fn values(rows: &RecordBatch) -> Vec<Vec<u8>> {

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 use super::tests::{ended, wait_for};
 use super::*;
-use crate::scripted::{HOUR, Scripted, care, rest, start};
+use crate::scripted::{HOUR, Scripted, care, next, rest, start};
 
 /// Restarts without a noticeable wait.
 fn quick() -> Backoff {
@@ -132,7 +132,7 @@ async fn the_status_has_starts_and_the_last_failure() {
     );
     let mut items = start(&source);
     let first = source.status().started_us.unwrap();
-    items.recv().await.unwrap();
+    next(&mut items).await.unwrap();
     let status = wait_for(&source, State::Running).await;
     let failure = status.last_failure.unwrap();
     assert_eq!(&*failure.reason, "cannot read 1: broken pipe");

@@ -6,7 +6,7 @@ use futures_util::future::BoxFuture;
 use tokio::sync::mpsc;
 
 use super::*;
-use crate::scripted::{HOUR, Scripted, eventually, handle, rest, show, start};
+use crate::scripted::{HOUR, Scripted, eventually, handle, next, rest, show, start};
 use crate::{Lifecycle, Output, Retry};
 
 /// Emits `hello` and then waits to be stopped.
@@ -32,6 +32,13 @@ fn failing(retry: Retry) -> SourceHandle {
     })
 }
 
+fn broken_pipe() -> Error {
+    Error::Io {
+        what: "cannot read".into(),
+        source: std::io::ErrorKind::BrokenPipe.into(),
+    }
+}
+
 pub(super) async fn wait_for(handle: &SourceHandle, state: State) -> Status {
     let mut status = handle.watch();
     let found = status.wait_for(|status| status.state == state);
@@ -49,7 +56,7 @@ pub(super) async fn ended(handle: &SourceHandle) -> Status {
 async fn start_a_source_and_receive_data() {
     let source = patient();
     let mut items = start(&source);
-    assert_eq!(show(&items.recv().await.unwrap()), "hello");
+    assert_eq!(show(&next(&mut items).await.unwrap()), "hello");
     let status = wait_for(&source, State::Running).await;
     assert_eq!((status.rows, status.restarts), (1, 0));
     assert!(status.last_row_us.is_some_and(|at| at >= 1_000));
@@ -59,14 +66,14 @@ async fn start_a_source_and_receive_data() {
 async fn stop_a_running_source() {
     let source = patient();
     let mut items = start(&source);
-    items.recv().await.unwrap();
+    next(&mut items).await.unwrap();
     source.stop().await;
     let status = source.status();
     assert_eq!(
         (status.state, status.end),
         (State::Stopped, Some(End::Stopped))
     );
-    assert!(items.recv().await.is_none(), "the lane is dropped");
+    assert!(next(&mut items).await.is_none(), "the lane is dropped");
 }
 
 #[tokio::test(start_paused = true)]
@@ -75,7 +82,7 @@ async fn query_source_status() {
     assert_eq!(source.status().state, State::Initial);
     let mut items = start(&source);
     assert_eq!(source.status().state, State::Starting);
-    items.recv().await.unwrap();
+    next(&mut items).await.unwrap();
     let running = wait_for(&source, State::Running).await;
     source.stop().await;
     let stopped = source.status();
@@ -101,7 +108,7 @@ async fn stop_an_already_stopped_source() {
     source.stop().await;
     assert_eq!(source.status().state, State::Initial);
     let mut items = start(&source);
-    items.recv().await.unwrap();
+    next(&mut items).await.unwrap();
     source.stop().await;
     source.stop().await;
     assert_eq!(source.status().state, State::Stopped);
@@ -113,7 +120,7 @@ async fn context_cancellation_during_operation() {
     let stop = CancellationToken::new();
     let (lane, mut items) = mpsc::channel(1);
     source.start(&stop, Some(Box::new(lane))).unwrap();
-    items.recv().await.unwrap();
+    next(&mut items).await.unwrap();
     stop.cancel();
     let status = ended(&source).await;
     assert_eq!(
@@ -140,7 +147,7 @@ async fn source_already_running() {
         .unwrap_err();
     assert_eq!(error.to_string(), "the source is already starting");
     assert_eq!(
-        show(&items.recv().await.unwrap()),
+        show(&next(&mut items).await.unwrap()),
         "hello",
         "the first start goes on"
     );
@@ -216,11 +223,7 @@ async fn what_was_emitted_before_a_failure_is_delivered_and_the_next_goes_on_fro
             if run == 2 {
                 return Ok(End::Finished);
             }
-            let what = "cannot read".into();
-            Err(Error::Io {
-                what,
-                source: std::io::ErrorKind::BrokenPipe.into(),
-            })
+            Err(broken_pipe())
         })
     });
     let mut items = start(&source);
@@ -255,11 +258,7 @@ fn failing_twice<'a>(run: u32, out: &'a mut Output) -> BoxFuture<'a, Result<End>
         if run == 2 {
             return Ok(End::Finished);
         }
-        let what = "cannot read".into();
-        Err(Error::Io {
-            what,
-            source: std::io::ErrorKind::BrokenPipe.into(),
-        })
+        Err(broken_pipe())
     })
 }
 
@@ -277,7 +276,7 @@ async fn a_panic_is_contained_and_the_source_made_again_from_its_cursor() {
         })
     });
     let mut items = start(&source);
-    assert_eq!(show(&items.recv().await.unwrap()), "first @7");
+    assert_eq!(show(&next(&mut items).await.unwrap()), "first @7");
     let status = wait_for(&source, State::BackingOff).await;
     assert_eq!(
         status.reason.as_deref(),
@@ -324,7 +323,7 @@ async fn a_source_that_does_not_stop_is_dropped_at_the_deadline() {
         status.reason.as_deref(),
         Some("did not stop within 5 s and was dropped")
     );
-    assert!(items.recv().await.is_none());
+    assert!(next(&mut items).await.is_none());
 }
 
 #[tokio::test(start_paused = true)]
@@ -363,7 +362,7 @@ async fn a_source_that_ignores_stop_is_cut_off() {
         })
     });
     let mut items = start(&source);
-    items.recv().await.unwrap();
+    next(&mut items).await.unwrap();
     let before = Instant::now();
     let (more, ()) = tokio::join!(rest(&mut items), source.stop());
     assert!(more.len() < 30, "{} items", more.len());
@@ -384,7 +383,7 @@ async fn a_stopped_source_starts_again_from_its_cursor() {
     });
     for expected in ["row 0 @1", "row 1 @2"] {
         let mut items = start(&source);
-        assert_eq!(show(&items.recv().await.unwrap()), expected);
+        assert_eq!(show(&next(&mut items).await.unwrap()), expected);
         wait_for(&source, State::Running).await;
         source.pause().await;
         assert_eq!(source.status().state, State::Paused);
@@ -404,7 +403,7 @@ async fn a_source_that_forgets_its_cursor_begins_as_it_first_did() {
     });
     for _ in 0..2 {
         let mut items = start(&source);
-        assert_eq!(show(&items.recv().await.unwrap()), "row 0 @1");
+        assert_eq!(show(&next(&mut items).await.unwrap()), "row 0 @1");
         wait_for(&source, State::Running).await;
         source.forget_cursor();
         assert_eq!(source.status().state, State::Running, "not while it runs");
@@ -431,9 +430,9 @@ async fn a_lane_that_is_dropped_ends_the_source() {
 async fn dropping_the_handle_stops_the_source() {
     let source = patient();
     let mut items = start(&source);
-    items.recv().await.unwrap();
+    next(&mut items).await.unwrap();
     drop(source);
-    assert!(items.recv().await.is_none());
+    assert!(next(&mut items).await.is_none());
 }
 
 #[tokio::test(start_paused = true)]
@@ -458,7 +457,7 @@ async fn a_connector_that_reconnects_by_itself_shows_it() {
     let mut states = Vec::new();
     for event in [connected(), lost, connected()] {
         go.send(event).await.unwrap();
-        assert!(matches!(items.recv().await, Some(Item::Lifecycle(_))));
+        assert!(matches!(next(&mut items).await, Some(Item::Lifecycle(_))));
         let status = source.status();
         states.push((status.state, status.restarts, status.reason));
     }

@@ -1,7 +1,7 @@
 //! What a struct of options declares, read from its JSON schema.
 //!
-//! Every property becomes a [`Declared`]: a name, a [`Kind`] that says what values it takes, a default,
-//! a doc text. This is the only file that knows how schemars writes things down.
+//! Every property becomes a [`Declared`]: a name, the [`OptionType`] of its values, a default, a doc
+//! text. This is the only file that knows how schemars describes a struct.
 
 use schemars::generate::SchemaSettings;
 use serde_json::{Map, Value as Json};
@@ -12,7 +12,7 @@ use super::Options;
 #[derive(Debug, Clone)]
 pub(super) struct Declared {
     pub name: String,
-    pub kind: Kind,
+    pub kind: OptionType,
     pub required: bool,
     pub default: Option<String>,
     pub doc: String,
@@ -20,7 +20,7 @@ pub(super) struct Declared {
 
 /// What values an option takes.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) enum Kind {
+pub(super) enum OptionType {
     Text,
     Bool,
     /// A number; whole numbers only if `whole`.
@@ -31,22 +31,22 @@ pub(super) enum Kind {
     },
     /// One of these words.
     Choice(Vec<String>),
-    List(Box<Kind>),
+    List(Box<OptionType>),
     /// Any number of options `name.ENTRY`.
-    Map(Box<Kind>),
-    /// Text that its own type understands; its name and one that is right.
+    Map(Box<OptionType>),
+    /// Text that the option's own type parses; the name of the type and a text that it accepts.
     Custom {
         name: String,
         example: Option<String>,
     },
-    /// No value of a `WITH` list can be it.
+    /// No value of a `WITH` list can become it.
     Unwritable,
 }
 
 /// One line of the table of options, for docs and help.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Row {
-    /// Its name; of a map with `.*` at the end.
+    /// Its name; a map has `.*` at the end.
     pub name: String,
     /// What it takes, e.g. `duration` or `'text' | 'binary'`.
     pub kind: String,
@@ -89,7 +89,7 @@ pub(super) fn of<T: Options>() -> Vec<Declared> {
 
 pub(super) fn rows(declared: Vec<Declared>) -> Vec<Row> {
     let row = |option: Declared| {
-        let entries = if let Kind::Map(_) = option.kind {
+        let entries = if let OptionType::Map(_) = option.kind {
             ".*"
         } else {
             ""
@@ -126,7 +126,7 @@ impl Declared {
     }
 }
 
-impl Kind {
+impl OptionType {
     fn is_writable(&self) -> bool {
         match self {
             Self::Unwritable => false,
@@ -157,7 +157,7 @@ impl Kind {
         }
     }
 
-    /// For a table.
+    /// For a table of options: `duration`, `'text' | 'binary'`.
     fn short(&self) -> String {
         match self {
             Self::Text => "text".to_owned(),
@@ -178,40 +178,40 @@ impl Kind {
 }
 
 /// The kind that a property's schema describes.
-fn kind(schema: &Json) -> Kind {
+fn kind(schema: &Json) -> OptionType {
     if let Some(inner) = without_null(schema) {
         return kind(inner);
     }
     if let Some(name) = text(schema, "x-kind") {
-        return Kind::Custom {
+        return OptionType::Custom {
             name,
             example: text(schema, "x-example"),
         };
     }
     if let Some(words) = choice(schema) {
-        return Kind::Choice(words);
+        return OptionType::Choice(words);
     }
-    let number = |whole| Kind::Number {
+    let number = |whole| OptionType::Number {
         whole,
         min: schema.get("minimum").and_then(Json::as_f64),
         max: schema.get("maximum").and_then(Json::as_f64),
     };
     match type_of(schema) {
-        Some("string") => Kind::Text,
-        Some("boolean") => Kind::Bool,
+        Some("string") => OptionType::Text,
+        Some("boolean") => OptionType::Bool,
         Some("integer") => number(true),
         Some("number") => number(false),
-        Some("array") => inner(schema, "items", Kind::List),
-        Some("object") => inner(schema, "additionalProperties", Kind::Map),
-        _ => Kind::Unwritable,
+        Some("array") => inner(schema, "items", OptionType::List),
+        Some("object") => inner(schema, "additionalProperties", OptionType::Map),
+        _ => OptionType::Unwritable,
     }
 }
 
-/// A list or a map of what stands under `key`.
-fn inner(schema: &Json, key: &str, of: fn(Box<Kind>) -> Kind) -> Kind {
+/// A list or a map of the type that `key` describes.
+fn inner(schema: &Json, key: &str, of: fn(Box<OptionType>) -> OptionType) -> OptionType {
     match schema.get(key) {
         Some(item @ Json::Object(_)) => of(Box::new(kind(item))),
-        _ => Kind::Unwritable,
+        _ => OptionType::Unwritable,
     }
 }
 

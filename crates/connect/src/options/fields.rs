@@ -1,8 +1,8 @@
-//! Reads a struct of options from values that already have the right types, and says of each
+//! Reads a struct of options from values that already have the right types, and reports for each
 //! value that the struct's own types refuse to which option it belongs.
 //!
-//! serde stops at the first error and does not say where. So the values are fed in one by one, the
-//! key being noted; an option found wrong goes to the end of the line, and the next round finds the
+//! serde stops at the first error and does not report the key. So the values are fed in one by one, and
+//! the key is noted; an option found wrong goes to the end of the line, and the next round finds the
 //! next one, until the first in line is known to be wrong.
 
 use std::cell::Cell;
@@ -16,11 +16,11 @@ use super::{Objection, Options};
 
 pub(super) type Map = serde_json::Map<String, Json>;
 
-/// What the struct has against its values.
+/// Why the struct refuses its values.
 pub(super) enum Complaint {
     /// A value its type refuses.
     Invalid { option: String, reason: String },
-    /// What the struct says of values that are each right.
+    /// The values are each right and cannot be together.
     Objection(Objection),
 }
 
@@ -46,8 +46,8 @@ pub(super) fn verify<T: Options>(values: &Map) -> Vec<Complaint> {
             }
             (Err(error), Some(at)) if !wrong.iter().any(|(option, _)| option == at) => {
                 wrong.push((at.to_owned(), error.to_string()));
-                let place = line.iter().position(|(key, _)| *key == at).unwrap_or(0);
-                let last = line.remove(place);
+                let position = line.iter().position(|(key, _)| *key == at).unwrap_or(0);
+                let last = line.remove(position);
                 line.push(last);
             }
             (Err(_), _) => {

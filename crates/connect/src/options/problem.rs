@@ -1,7 +1,7 @@
-//! What is wrong with a `WITH` list, told so that a person can mend it.
+//! What is wrong with a `WITH` list, for the person who fixes it.
 //!
-//! A [`Problem`] is a key as the user wrote it, its place, and a [`Fault`]. The sentence is made here.
-//! Values of secrets never get into one.
+//! A [`Problem`] is a key as the user wrote it, its position in the text, and a [`Fault`]. The sentence
+//! is made here. Values of secrets never get into one.
 
 use std::fmt;
 
@@ -10,9 +10,9 @@ use std::fmt;
 pub struct Problem<S> {
     /// The key as written, or its name if it is missing.
     pub key: String,
-    /// Where it stands; `None` if it is missing.
+    /// Its position in the user's text; `None` if it is missing.
     pub span: Option<S>,
-    /// What is wrong.
+    /// What is wrong with the option, without its key.
     pub fault: Fault,
 }
 
@@ -41,18 +41,18 @@ pub enum Fault {
     WrongType {
         /// What it should be, e.g. `a whole number`.
         wanted: String,
-        /// What it is.
+        /// The value or what kind of value it is.
         found: String,
         /// A value that may be meant.
         nearest: Option<String>,
     },
     /// The number is too small or too large.
     OutOfRange {
-        /// What it is.
+        /// The number that was given.
         found: String,
-        /// The least allowed.
+        /// The least number allowed.
         min: Option<String>,
-        /// The greatest allowed.
+        /// The greatest number allowed.
         max: Option<String>,
     },
     /// The value is of the right type, and wrong.
@@ -69,13 +69,22 @@ pub enum Fault {
     Contradiction {
         /// The other keys, as written.
         others: Vec<String>,
-        /// Why.
+        /// Why they cannot go together.
         reason: String,
     },
 }
 
 impl<S> Problem<S> {
-    /// A sentence that says what to do, where we know.
+    /// Of an option that the list does not have.
+    pub(super) fn unplaced(key: String, fault: Fault) -> Self {
+        Self {
+            key,
+            span: None,
+            fault,
+        }
+    }
+
+    /// A sentence that says what to do, if that is known.
     pub fn hint(&self) -> Option<String> {
         match &self.fault {
             Fault::Unknown { nearest } | Fault::WrongType { nearest, .. } => nearest
@@ -145,9 +154,7 @@ pub(crate) fn joined<S>(problems: &[Problem<S>]) -> String {
     problems.iter().map(one).collect::<Vec<_>>().join("; ")
 }
 
-/// The name most similar to `name`, if any is similar enough to be meant.
-///
-/// At most a third of the letters, and at least two, may differ.
+/// The name most similar to `name`, if at most a third of the letters differ, or two of a short name.
 pub fn nearest<'a>(name: &str, names: impl IntoIterator<Item = &'a str>) -> Option<String> {
     let name = name.to_lowercase();
     let far = (name.chars().count() / 3).max(2);

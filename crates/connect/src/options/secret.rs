@@ -1,7 +1,7 @@
 //! A password or token: never shown, wiped from memory when dropped.
 //!
 //! It is `***` in `Debug`, `Display` and whatever is serialised. The one way to the text is
-//! [`Secret::expose`], to be called where the text leaves for the outside system and nowhere else.
+//! [`Secret::expose`], to be called where the text leaves for the external system and nowhere else.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -10,7 +10,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize, Serializer};
 
-/// What stands for a secret wherever it might be seen.
+/// What is shown in the place of a secret.
 pub(crate) const HIDDEN: &str = "***";
 
 /// A text that must not be seen.
@@ -18,7 +18,7 @@ pub(crate) const HIDDEN: &str = "***";
 pub struct Secret(SecretString);
 
 impl Secret {
-    /// The text itself.
+    /// The text, to be sent to the external system and never shown.
     pub fn expose(&self) -> &str {
         self.0.expose_secret()
     }

@@ -1,4 +1,4 @@
-//! Lists right and wrong, checked against a connector that never was.
+//! Lists right and wrong, checked against a connector that exists only here.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +9,7 @@ use super::*;
 #[derive(Debug, Deserialize, JsonSchema, PartialEq)]
 #[serde(deny_unknown_fields)]
 struct Kettle {
-    /// Where the kettle stands.
+    /// Where to find the kettle.
     url: String,
     /// Try again when the water is lost.
     #[serde(default = "yes")]
@@ -17,7 +17,7 @@ struct Kettle {
     /// The first wait, in milliseconds.
     #[serde(rename = "reconnect.delay.ms", default = "thousand")]
     delay: u64,
-    /// How many cups.
+    /// How many cups it boils.
     #[serde(default)]
     #[schemars(range(min = 1, max = 12))]
     cups: Option<u8>,
@@ -30,10 +30,10 @@ struct Kettle {
     /// How much it holds.
     #[serde(default)]
     size: Option<ByteSize>,
-    /// What it whistles.
+    /// The tune that it whistles.
     #[serde(default)]
     tune: Tune,
-    /// Who may drink.
+    /// Who may drink of it.
     #[serde(default)]
     guests: Vec<String>,
     /// What is written on it.
@@ -47,10 +47,10 @@ struct Kettle {
 #[derive(Debug, Default, Clone, Copy, Deserialize, Serialize, JsonSchema, PartialEq)]
 #[serde(rename_all = "snake_case")]
 enum Tune {
-    /// A low one.
+    /// Hardly to be heard.
     #[default]
     Low,
-    /// A high one.
+    /// It wakes the neighbours.
     VeryHigh,
 }
 
@@ -222,8 +222,8 @@ fn every_problem_is_reported_at_once() {
     let expected = [
         r#"0 option "reconect" is unknown | did you mean "reconnect"?"#,
         r#"1 option "cups" must be from 1 to 12, it is 13"#,
-        r#"2 option "patience" is wrong: "5" has no unit; the units are us, ms, s, min, h, d"#,
-        r#"3 option "size" is wrong: "seconds" is no unit here; the units are B, kB, KiB, MB, MiB, GB, GiB, TB, TiB"#,
+        r#"2 option "patience" is wrong: "5" has no unit; the units are us, ms, s, min, h, d, w"#,
+        r#"3 option "size" is wrong: "seconds" is not a unit; the units are B, kB, KiB, MB, MiB, GB, GiB, TB, TiB"#,
         r#"4 option "reconnect.delay.ms" must be a whole number, it is '1 second'"#,
         r#"5 option "tune" must be one of 'low', 'very_high', it is 'lo' | did you mean "low"?"#,
         r#"6 option "cups" is given twice"#,
@@ -231,7 +231,7 @@ fn every_problem_is_reported_at_once() {
         r#"8 option "labels" holds several values | write one option for each entry: "labels.NAME" = 'value'"#,
         r#"9 option "bufer_size" is unknown | did you mean "buffer_size"?"#,
         r#"10 option "zzz" is unknown"#,
-        r#"- option "url" is missing: it must be text | Where the kettle stands."#,
+        r#"- option "url" is missing: it must be text | Where to find the kettle."#,
     ];
     assert_eq!(problems, expected);
 }
@@ -329,11 +329,11 @@ fn the_table_of_options() {
         "tune 'low' | 'very_high' 'low' false",
     ];
     assert_eq!(rows.iter().map(show).collect::<Vec<_>>(), expected);
-    assert_eq!(rows[0].doc, "Where the kettle stands.");
+    assert_eq!(rows[0].doc, "Where to find the kettle.");
 }
 
 #[test]
-fn read_tells_everything_in_one_message() {
+fn read_reports_everything_in_one_message() {
     let list = [Given::new("cups", 13), Given::new("tume", "low")];
     let error = read::<Kettle>("kettle", &list).unwrap_err().to_string();
     for part in ["\"cups\"", "did you mean \"tune\"?", "\"url\" is missing"] {
@@ -351,7 +351,7 @@ fn a_careless_declaration_is_found() {
     impl Options for Careless {}
     #[derive(Deserialize, JsonSchema)]
     struct Nested {
-        /// It has parts.
+        /// A value that has parts.
         #[allow(dead_code)]
         part: (u8, u8),
     }

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::BAD_COPY_MAX;
-use crate::scripted::{handle, rest, show, start};
+use crate::scripted::{handle, next, rest, show, start};
 use crate::{End, SourceHandle};
 
 const MOMENT: Duration = Duration::from_millis(1);
@@ -136,7 +136,7 @@ async fn a_frame_above_the_limit_is_a_bad_row() {
     });
     let mut items = start(&source);
     let (mut good, mut bad) = (Vec::new(), Vec::new());
-    while let Some(Item::Rows(delivery)) = items.recv().await {
+    while let Some(Item::Rows(delivery)) = next(&mut items).await {
         good.extend(
             crate::scripted::lines(&delivery)
                 .into_iter()
@@ -153,7 +153,7 @@ async fn a_frame_above_the_limit_is_a_bad_row() {
     );
     assert_eq!(
         overlong(&[0; 100_000], 100_000, 10).bytes.len(),
-        BAD_COPY_MAX
+        crate::BAD_COPY_MAX
     );
 }
 
@@ -234,7 +234,7 @@ async fn arrival_is_when_the_first_frame_came() {
     });
     let mut items = start(&source);
     let mut arrivals = Vec::new();
-    while let Some(item) = items.recv().await {
+    while let Some(item) = next(&mut items).await {
         let Item::Rows(delivery) = &item else {
             panic!("{}", show(&item))
         };
@@ -367,7 +367,7 @@ async fn compare(acts: Vec<Act>) {
     });
     let mut items = start(&source);
     let (mut came, mut last) = (Account::default(), None);
-    while let Some(item) = items.recv().await {
+    while let Some(item) = next(&mut items).await {
         match item {
             Item::Rows(delivery) => {
                 let lines = crate::scripted::lines(&delivery);

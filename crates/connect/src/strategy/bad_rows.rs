@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde_json::json;
 
-use crate::scripted::{Scripted, care, rest, start};
+use crate::scripted::{Scripted, care, next, rest, start};
 use crate::{BadRows, Cursor, Error, SourceHandle, State, Tally};
 
 /// Emits the words between commas as frames, a cursor after each blank, and then waits for ever.
@@ -33,7 +33,7 @@ async fn dropped_rows_are_counted_and_the_cursor_goes_on() {
     let mut items = start(&handle);
     let mut seen = Vec::new();
     while seen.len() < 3 {
-        seen.push(crate::scripted::show(&items.recv().await.unwrap()));
+        seen.push(crate::scripted::show(&next(&mut items).await.unwrap()));
     }
     assert_eq!(seen, ["a @0", "b @1", "@2"]);
     assert_eq!(tally.counts(), [("it is bad".to_owned(), 2)]);
@@ -62,6 +62,6 @@ async fn a_bad_row_ends_the_source_and_nothing_behind_it_is_covered() {
 async fn kept_rows_are_handed_on() {
     let handle = source("a,bad", BadRows::Keep);
     let mut items = start(&handle);
-    let item = items.recv().await.unwrap();
+    let item = next(&mut items).await.unwrap();
     assert_eq!(crate::scripted::show(&item), "a <bad> @0");
 }

@@ -11,6 +11,7 @@ use arrow::array::{Int64Array, RecordBatch};
 use arrow::datatypes::{DataType, SchemaRef, TimeUnit};
 use datafusion::error::Result;
 use datafusion::physical_expr::PhysicalExpr;
+use headwater_connect::time_unit;
 
 use super::groups::{Grouping, OutputColumn};
 use super::metadata_columns::MetadataColumns;
@@ -94,28 +95,17 @@ impl EventTime {
         times(&self.expr.evaluate(rows)?.into_array(rows.num_rows())?)
     }
 
-    /// The number of units of the column in a second.
-    pub fn per_second(&self) -> i64 {
-        match self.data_type {
-            DataType::Timestamp(TimeUnit::Second, _) => 1,
-            DataType::Timestamp(TimeUnit::Millisecond, _) => 1_000,
-            DataType::Timestamp(TimeUnit::Nanosecond, _) => 1_000_000_000,
-            _ => 1_000_000,
-        }
-    }
-
     /// The watermark of the stream in the unit of this column: no row earlier than this will come.
     pub fn bound(&self, watermark_us: i64) -> i64 {
         if watermark_us == i64::MIN || watermark_us == i64::MAX {
             return watermark_us;
         }
         let us = watermark_us.saturating_sub(self.lag_us);
-        let per_second = self.per_second();
-        if per_second >= 1_000_000 {
-            us.saturating_mul(per_second / 1_000_000)
-        } else {
-            us.div_euclid(1_000_000 / per_second)
-        }
+        let unit = match self.data_type {
+            DataType::Timestamp(unit, _) => unit,
+            _ => TimeUnit::Microsecond,
+        };
+        time_unit::convert_saturating(us, TimeUnit::Microsecond, unit)
     }
 }
 

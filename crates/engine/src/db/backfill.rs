@@ -21,6 +21,7 @@ use datafusion::common::ScalarValue;
 
 use super::catalog::{Catalog, NOT_IN_STATE, SourceEntry};
 use super::engine::{Persistence, Workers};
+use super::options::only_option;
 use crate::clock::now_us;
 use crate::durable::{Replayed, WalMerge, WalWriter};
 use crate::error::{Error, Result};
@@ -44,29 +45,21 @@ pub(crate) enum Start {
 
 /// The value of the option `start`; `default` without it.
 pub(crate) fn start_of(default: Start, options: &[OptionEntry]) -> Result<Start> {
-    let mut start = default;
-    for option in options {
-        if !option.key.eq_ignore_ascii_case("start") {
-            let message = format!("there is no option {:?} of a stream or view", option.key);
-            let error = SqlError::new(sqlstate::UNDEFINED_OBJECT, message);
-            return Err(error
-                .hint("There is only start.")
-                .at(option.key_span.clone())
-                .into());
-        }
-        let text = option.value.to_string();
-        start = match text.to_ascii_lowercase().as_str() {
-            "now" => Start::Now,
-            "beginning" => Start::Beginning,
-            _ => Start::At(instant_us(&text).ok_or_else(|| {
-                let message = format!("start = {text:?} is neither 'now', 'beginning' nor a time");
-                SqlError::new(sqlstate::INVALID_PARAMETER, message)
-                    .hint("Write a time as '2026-01-31 12:00:00'.")
-                    .at(option.value_span.clone())
-            })?),
-        };
+    let Some(option) = only_option("start", "a stream or view", options)? else {
+        return Ok(default);
+    };
+    let text = option.value.to_string();
+    match text.to_ascii_lowercase().as_str() {
+        "now" => Ok(Start::Now),
+        "beginning" => Ok(Start::Beginning),
+        _ => instant_us(&text).map(Start::At).ok_or_else(|| {
+            let message = format!("start = {text:?} is neither 'now', 'beginning' nor a time");
+            SqlError::new(sqlstate::INVALID_PARAMETER, message)
+                .hint("Write a time as '2026-01-31 12:00:00'.")
+                .at(option.value_span.clone())
+                .into()
+        }),
     }
-    Ok(start)
 }
 
 /// A time as it is written in SQL, in microseconds since 1970-01-01 UTC.

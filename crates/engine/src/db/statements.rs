@@ -2,7 +2,7 @@
 
 use super::ddl;
 use super::engine::Engine;
-use super::options::Place;
+use super::options::OptionSpan;
 use super::outcome::Outcome;
 use super::{checkpoint, connectors, dead_letters, lifecycle, query};
 use crate::error::Result;
@@ -94,7 +94,7 @@ fn execute_one(engine: &Engine, statement: Spanned<Statement>) -> Result<Outcome
     Ok(outcome)
 }
 
-fn dispatch(engine: &Engine, statement: Statement, place: &Place) -> Result<Outcome> {
+fn dispatch(engine: &Engine, statement: Statement, place: &OptionSpan) -> Result<Outcome> {
     match statement {
         Statement::CreateSource(create) => ddl::create_source(engine, create, place),
         Statement::CreateStream(create) => ddl::create_stream(engine, create),

@@ -15,6 +15,7 @@ use arrow::datatypes::{
     TimestampNanosecondType, TimestampSecondType,
 };
 use arrow::temporal_conversions::timestamp_us_to_datetime;
+use headwater_connect::time_unit;
 
 use super::codec::{
     Codec, InUnit, Moment, Plain, Refusal, Scalar, Values, dense, nulls, sparse, typed,
@@ -198,7 +199,7 @@ impl Moment<SystemTime> for Plain {
 
 impl<U: ArrowTimestampType> Moment<i64> for InUnit<U> {
     fn micros(field: &i64) -> Option<i64> {
-        rescaled(*field, U::UNIT, TimeUnit::Microsecond)
+        time_unit::convert(*field, U::UNIT, TimeUnit::Microsecond)
     }
 }
 
@@ -237,31 +238,13 @@ fn converted<F: ArrowTimestampType, U: ArrowTimestampType>(
     if F::UNIT == U::UNIT {
         return Ok(from.reinterpret_cast());
     }
-    let convert = |value| rescaled(value, F::UNIT, U::UNIT).ok_or(());
+    let convert = |value| time_unit::convert(value, F::UNIT, U::UNIT).ok_or(());
     from.try_unary(convert).map_err(|()| {
         let lost = |value: Option<i64>| value.is_some_and(|value| convert(value).is_err());
         let row = from.iter().position(lost).unwrap_or_default();
         let value = format!("{} {} since 1970", from.value(row), F::UNIT);
         out_of_range(row, &value)
     })
-}
-
-/// The value in another unit, rounded down; `None` out of range.
-fn rescaled(value: i64, from: TimeUnit, to: TimeUnit) -> Option<i64> {
-    let (from, to) = (per_second(from), per_second(to));
-    match to >= from {
-        true => value.checked_mul(to / from),
-        false => Some(value.div_euclid(from / to)),
-    }
-}
-
-const fn per_second(unit: TimeUnit) -> i64 {
-    match unit {
-        TimeUnit::Second => 1,
-        TimeUnit::Millisecond => 1_000,
-        TimeUnit::Microsecond => 1_000_000,
-        TimeUnit::Nanosecond => 1_000_000_000,
-    }
 }
 
 fn out_of_range(row: usize, what: &str) -> Refusal {

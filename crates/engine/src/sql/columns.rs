@@ -179,9 +179,9 @@ fn read_watermark(part: &mut TokenCursor) -> Result<WatermarkClause> {
 }
 
 fn delay_micros(expr: &Expr, position: &std::ops::Range<usize>) -> Result<u64> {
-    let micros = interval::micros(expr).map_err(|no| {
-        SqlError::new(sqlstate::INVALID_PARAMETER, no.message)
-            .maybe_hint(no.hint.map(Into::into))
+    let micros = interval::micros(expr).map_err(|message| {
+        SqlError::new(sqlstate::INVALID_PARAMETER, message)
+            .hint(interval::HINT)
             .at(position.clone())
     })?;
     u64::try_from(micros).map_err(|_| {

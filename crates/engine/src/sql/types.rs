@@ -19,6 +19,7 @@ use arrow::datatypes::{DataType, Field, Fields, TimeUnit};
 use datafusion::sql::sqlparser::ast::{
     ArrayElemTypeDef, DataType as Sql, ExactNumberInfo, StructField, TimezoneInfo,
 };
+use headwater_connect::time_unit;
 
 use super::error::{Result, SqlError, sqlstate};
 use super::suggest::did_you_mean;
@@ -171,7 +172,7 @@ fn decimal(sql: &Sql, size: &ExactNumberInfo) -> Result<DataType> {
 }
 
 fn timestamp(sql: &Sql, precision: Option<u64>, zone: &TimezoneInfo) -> Result<DataType> {
-    let Some(unit) = time_unit(precision) else {
+    let Some(unit) = time_unit::of_precision(precision.unwrap_or(6)) else {
         let message = format!("type {sql}: precision is 0, 3, 6 or 9");
         return Err(SqlError::new(sqlstate::INVALID_PARAMETER, message)
             .hint("TIMESTAMP(3) counts milliseconds, TIMESTAMP(6) microseconds."));
@@ -181,17 +182,6 @@ fn timestamp(sql: &Sql, precision: Option<u64>, zone: &TimezoneInfo) -> Result<D
         TimezoneInfo::WithTimeZone | TimezoneInfo::Tz => Some("+00:00".into()),
     };
     Ok(DataType::Timestamp(unit, zone))
-}
-
-/// The unit of `TIMESTAMP(precision)`.
-fn time_unit(precision: Option<u64>) -> Option<TimeUnit> {
-    match precision.unwrap_or(6) {
-        0 => Some(TimeUnit::Second),
-        3 => Some(TimeUnit::Millisecond),
-        6 => Some(TimeUnit::Microsecond),
-        9 => Some(TimeUnit::Nanosecond),
-        _ => None,
-    }
 }
 
 fn time(sql: &Sql, precision: Option<u64>, zone: &TimezoneInfo) -> Result<DataType> {

@@ -215,15 +215,14 @@ fn backticked(line: &str) -> BTreeSet<String> {
 
 fn exists(word: &str, sources: &[String]) -> bool {
     if word.contains('/') || word.contains('.') {
-        let below = [
-            "",
-            "crates/engine/src/",
-            "crates/connect/src/",
-            "crates/ring/src/",
-        ];
-        return below
-            .iter()
-            .any(|folder| root().join(folder).join(word).exists());
+        // As ARCHITECTURE.md writes them: a crate stands for its sources.
+        let of_crate = ["engine", "connect"].into_iter().find_map(|name| {
+            let path = word.strip_prefix(name)?.strip_prefix('/')?;
+            Some(root().join(format!("crates/{name}/src")).join(path))
+        });
+        let engine = root().join("crates/engine/src").join(word);
+        let paths = [Some(root().join(word)), Some(engine), of_crate];
+        return paths.into_iter().flatten().any(|path| path.exists());
     }
     let declared = ["struct", "enum", "trait", "type"].map(|kind| format!("{kind} {word}"));
     sources.iter().any(|source| {

@@ -18,11 +18,9 @@ fn glossary() -> Vec<Term> {
         let mut cells = line.strip_prefix("| ")?.split('|').map(str::trim);
         let (term, not) = (cells.next()?, cells.nth(1)?);
         let not: Vec<_> = not.split(", ").map(str::to_lowercase).collect();
-        (!not[0].is_empty() && !not[0].starts_with("not") && !not[0].starts_with('-')).then(|| {
-            Term {
-                term: term.to_owned(),
-                not,
-            }
+        (!not[0].is_empty() && not[0] != "not" && !not[0].starts_with('-')).then(|| Term {
+            term: term.to_owned(),
+            not,
         })
     });
     rows.collect()

@@ -192,14 +192,10 @@ impl Pattern {
         {
             return Err(format!("{text:?} names no file"));
         }
-        let literal = |part: &PatternPart| matches!(part, PatternPart::Literal(_));
-        let length = parts
-            .iter()
-            .take_while(|part| literal(part))
-            .count()
-            .min(parts.len() - 1);
+        let is_literal = |part: &&PatternPart| matches!(part, PatternPart::Literal(_));
+        let literals = parts.iter().take_while(is_literal).count();
         let mut base = PathBuf::from(root);
-        for part in parts.drain(..length) {
+        for part in parts.drain(..literals.min(parts.len() - 1)) {
             if let PatternPart::Literal(name) = part {
                 base.push(name);
             }

@@ -8,7 +8,7 @@ use arrow::datatypes::{DataType, Field, Int64Type, Schema, TimeUnit, TimestampMi
 
 use super::*;
 use crate::options::Value;
-use crate::scripted::{care, source_spec, start};
+use crate::scripted::{care, next, source_spec, start};
 use crate::{Blueprint, Item, SourceHandle, SourceSpec};
 
 fn spec(list: &[(&str, Value)], columns: Option<SchemaRef>) -> Result<SourceSpec, String> {
@@ -35,7 +35,7 @@ async fn all(spec: SourceSpec, cursor: Option<Cursor>) -> (RecordBatch, Option<C
     let source = SourceHandle::new(Arc::new(spec), cursor, care());
     let mut items = start(&source);
     let mut batches = Vec::new();
-    while let Some(item) = items.recv().await {
+    while let Some(item) = next(&mut items).await {
         if let Item::Rows(delivery) = item {
             assert!(delivery.cursor.is_some(), "each delivery has its cursor");
             batches.push(delivery.rows);
@@ -153,7 +153,7 @@ async fn rows_come_at_the_rate_asked_for() {
     let started = Instant::now();
     let (mut rows, mut batches) = (0, 0);
     while started.elapsed() < Duration::from_secs(10) {
-        if let Some(Item::Rows(delivery)) = items.recv().await {
+        if let Some(Item::Rows(delivery)) = next(&mut items).await {
             rows += delivery.rows.num_rows();
             batches += 1;
         }
@@ -164,7 +164,7 @@ async fn rows_come_at_the_rate_asked_for() {
     tokio::time::sleep(Duration::from_secs(60)).await;
     let (mut late, resumed) = (0, Instant::now());
     while resumed.elapsed() < Duration::from_secs(1) {
-        if let Some(Item::Rows(delivery)) = items.recv().await {
+        if let Some(Item::Rows(delivery)) = next(&mut items).await {
             late += delivery.rows.num_rows();
         }
     }

@@ -31,10 +31,7 @@ pub(super) struct ProcessCommand {
 /// with them.
 pub(super) fn words(given: &[String], shell: bool) -> Result<Vec<String>, String> {
     let words = match (given, shell) {
-        ([script], true) => ["/bin/sh", "-c", script]
-            .into_iter()
-            .map(str::to_owned)
-            .collect(),
+        ([script], true) => vec!["/bin/sh".to_owned(), "-c".to_owned(), script.clone()],
         (_, true) => return Err("a shell takes one text, not a list".to_owned()),
         ([line], false) => split(line)?,
         (list, false) => list.to_vec(),

@@ -28,7 +28,7 @@ use tokio_util::sync::CancellationToken;
 use self::command::{ProcessCommand, words};
 use self::cursor::CursorFinder;
 use self::group::Watcher;
-use self::run::{CommandRun, Exit, RowOutputs};
+use self::run::{CommandRun, Exit};
 use crate::options::{ByteSize, Duration, Objection, OptionSet, Options, Secret};
 use crate::{
     Connector, End, Error, Lifecycle, Output, Result, Retry, Source, SourceArgs, SourceKind,
@@ -275,12 +275,9 @@ impl ProcessSource {
         watcher: &'a mut Option<Watcher>,
         out: &'a mut Output,
     ) -> Result<CommandRun<'a>> {
-        let streams = RowOutputs {
-            stdout: self.options.stream != Stream::Stderr,
-            stderr: self.options.stream != Stream::Stdout,
-        };
-        let (cursors, grace) = (self.cursors.as_mut(), self.options.grace.0);
-        CommandRun::start(&self.command, streams, grace, watcher, cursors, out).await
+        let (rows, grace) = (self.options.stream, self.options.grace.0);
+        let cursors = self.cursors.as_mut();
+        CommandRun::start(&self.command, rows, grace, watcher, cursors, out).await
     }
 
     /// The reason for `degraded` when the command prints no cursor although it should.

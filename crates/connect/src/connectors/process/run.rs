@@ -21,6 +21,7 @@ use tokio::process::Child;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
+use super::Stream;
 use super::command::ProcessCommand;
 use super::cursor::CursorFinder;
 use super::group::{Group, Watcher};
@@ -66,13 +67,6 @@ impl Exit {
     }
 }
 
-/// Which outputs of the child are rows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct RowOutputs {
-    pub stdout: bool,
-    pub stderr: bool,
-}
-
 pub(super) struct CommandRun<'a> {
     child: Child,
     group: Group,
@@ -99,7 +93,7 @@ impl<'a> CommandRun<'a> {
     /// Starts the command; `watcher` ends it if this process dies.
     pub(super) async fn start(
         command: &ProcessCommand,
-        streams: RowOutputs,
+        rows: Stream,
         grace: Duration,
         watcher: &'a mut Option<Watcher>,
         cursors: Option<&'a mut CursorFinder>,
@@ -107,7 +101,7 @@ impl<'a> CommandRun<'a> {
     ) -> Result<Self> {
         let cursor = cursors.as_ref().and_then(|cursors| cursors.text());
         let mut process = command.process(cursor.as_deref());
-        process.stdout(if streams.stdout {
+        process.stdout(if rows != Stream::Stderr {
             Stdio::piped()
         } else {
             Stdio::null()
@@ -120,7 +114,7 @@ impl<'a> CommandRun<'a> {
         if let Some(watcher) = watcher {
             watcher.watch(&group).await;
         }
-        let both = streams.stdout && streams.stderr;
+        let both = rows == Stream::Both;
         let name = |name: &str| both.then(|| Arc::from(name));
         let stdout = child.stdout.take().map(|pipe| Box::new(pipe) as PipeReader);
         let stderr = child.stderr.take().map(|pipe| Box::new(pipe) as PipeReader);
@@ -132,7 +126,7 @@ impl<'a> CommandRun<'a> {
             stdout: Pipe::new(stdout, true, name("stdout"), None, max),
             stderr: Pipe::new(
                 stderr,
-                streams.stderr,
+                rows != Stream::Stdout,
                 name("stderr"),
                 Some(StderrTail::default()),
                 max,

@@ -10,22 +10,11 @@ use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-use crate::formats::tests::{decoder, encoder};
+use crate::formats::tests::{decoder, encoder, frames, schema};
 use crate::formats::{Decoded, Frames};
-
-fn schema(columns: &[(&str, DataType)]) -> SchemaRef {
-    let field = |(name, data_type): &(&str, DataType)| Field::new(*name, data_type.clone(), true);
-    Arc::new(Schema::new(columns.iter().map(field).collect::<Vec<_>>()))
-}
 
 fn two() -> SchemaRef {
     schema(&[("name", DataType::Utf8), ("n", DataType::Int64)])
-}
-
-fn frames(texts: &[impl AsRef<[u8]>]) -> Frames {
-    let mut frames = Frames::default();
-    texts.iter().for_each(|text| frames.push(text.as_ref()));
-    frames
 }
 
 fn decode(schema: &SchemaRef, options: &Value, texts: &[impl AsRef<[u8]>]) -> Decoded {
@@ -49,7 +38,7 @@ fn reasons(decoded: &Decoded) -> Vec<&str> {
 }
 
 #[test]
-fn fields_are_told_apart_from_null_by_their_quotes() {
+fn empty_fields_differ_from_null_by_their_quotes() {
     let texts = [
         "a,1",
         "\"\",2\r\n",
@@ -95,7 +84,7 @@ fn bad_records_say_why_and_leave_the_others_alone() {
     assert_eq!(
         reasons(&decoded),
         [
-            "column n: x is no BIGINT",
+            "column n: x is not of type BIGINT",
             "the record has 3 fields, there are 2 columns",
             "malformed CSV: the quote of a field is not closed before the frame ends",
             "malformed CSV: something follows the closing quote of a field",

@@ -12,7 +12,7 @@ use proptest::prelude::*;
 use serde_json::{Map, Value, json};
 
 use crate::formats::Frames;
-use crate::formats::tests::{decoder, encoder};
+use crate::formats::tests::{decoder, encoder, frames};
 
 fn schema() -> SchemaRef {
     Arc::new(Schema::new(vec![
@@ -162,12 +162,6 @@ fn fit(value: &Value, field: &Field) -> Result<Value, ()> {
         }
         _ => Err(()),
     }
-}
-
-fn frames(texts: &[impl AsRef<[u8]>]) -> Frames {
-    let mut frames = Frames::default();
-    texts.iter().for_each(|text| frames.push(text.as_ref()));
-    frames
 }
 
 proptest! {

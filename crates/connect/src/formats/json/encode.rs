@@ -1,7 +1,7 @@
 //! Rows into JSON: one object per row, one key per column, NULL written out.
 //!
-//! Numbers are written so that they read back as the same value. A float that is no number is null,
-//! for JSON has none; a DECIMAL is a number with all its digits; BINARY is base64; DATE is
+//! Numbers are written so that they read back as the same value. NaN and the infinities
+//! are null, for JSON has none; a DECIMAL is a number with all its digits; BINARY is base64; DATE is
 //! `YYYY-MM-DD`; TIMESTAMP is RFC 3339 in UTC, or a number if the options say so; lists and structs are
 //! arrays and objects. Any other type is written as the text that Arrow shows for it.
 
@@ -11,9 +11,11 @@ use arrow::array::{
     Array, ArrayRef, AsArray, BinaryArray, BooleanArray, Decimal128Array, ListArray,
     PrimitiveArray, RecordBatch, StringArray, StructArray,
 };
+use arrow::buffer::NullBuffer;
 use arrow::compute::cast;
 use arrow::datatypes::{
-    DataType, Date32Type, Float32Type, Float64Type, Int64Type, TimeUnit, UInt64Type,
+    DataType, Date32Type, FieldRef, Fields, Float32Type, Float64Type, Int64Type, TimeUnit,
+    UInt64Type,
 };
 use arrow::error::ArrowError;
 use arrow::util::display::{ArrayFormatter, FormatOptions};
@@ -22,10 +24,10 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::super::time;
-use super::super::{Encoder, EpochUnit, Frames};
+use super::super::data_type::{is_binary, is_text};
+use super::super::{Encoder, EpochUnit, Frames, time};
 use crate::options::Options;
-use crate::{Error, Result};
+use crate::{Error, Result, time_unit};
 
 /// How JSON is written.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -62,7 +64,7 @@ impl Timestamps {
     }
 }
 
-/// Encodes `json` and `ndjson`: a frame is an object without a line break in it.
+/// A frame is an object without a line break in it, in `json` and in `ndjson`.
 pub(super) struct JsonEncoder {
     epoch: Option<EpochUnit>,
 }
@@ -94,16 +96,16 @@ impl Encoder for JsonEncoder {
 /// A column of an object, with the text before each of its values: `,"price":`.
 struct Member {
     before: Vec<u8>,
-    values: Values,
+    column: JsonColumn,
 }
 
-struct Values {
-    nulls: Option<arrow::buffer::NullBuffer>,
-    kind: Kind,
+struct JsonColumn {
+    nulls: Option<NullBuffer>,
+    values: JsonValues,
 }
 
 /// The values of a column, in the type they are written from.
-enum Kind {
+enum JsonValues {
     Null,
     Boolean(BooleanArray),
     Integer(PrimitiveArray<Int64Type>),
@@ -115,35 +117,35 @@ enum Kind {
     Date(PrimitiveArray<Date32Type>),
     Timestamp(PrimitiveArray<Int64Type>, TimeUnit, Option<EpochUnit>),
     Decimal(Decimal128Array),
-    List(ListArray, Box<Values>),
+    List(ListArray, Box<JsonColumn>),
     Struct(Vec<Member>),
     /// Written as the text that Arrow shows.
     Other(ArrayRef),
 }
 
 fn members(
-    fields: &arrow::datatypes::Fields,
+    fields: &Fields,
     columns: &[ArrayRef],
     epoch: Option<EpochUnit>,
 ) -> Result<Vec<Member>, ArrowError> {
-    let member = |(at, (field, column)): (usize, (&arrow::datatypes::FieldRef, &ArrayRef))| {
+    let member = |(at, (field, column)): (usize, (&FieldRef, &ArrayRef))| {
         let mut before = vec![if at == 0 { b'{' } else { b',' }];
         write_text(field.name(), &mut before)?;
         before.push(b':');
         Ok(Member {
             before,
-            values: Values::new(column, epoch)?,
+            column: JsonColumn::new(column, epoch)?,
         })
     };
     fields.iter().zip(columns).enumerate().map(member).collect()
 }
 
-impl Values {
+impl JsonColumn {
     fn new(array: &ArrayRef, epoch: Option<EpochUnit>) -> Result<Self, ArrowError> {
         let nulls = array.logical_nulls();
         Ok(Self {
             nulls,
-            kind: Kind::new(array, epoch)?,
+            values: JsonValues::new(array, epoch)?,
         })
     }
 
@@ -152,11 +154,11 @@ impl Values {
             out.extend_from_slice(b"null");
             return Ok(());
         }
-        self.kind.write(row, out)
+        self.values.write(row, out)
     }
 }
 
-impl Kind {
+impl JsonValues {
     fn new(array: &ArrayRef, epoch: Option<EpochUnit>) -> Result<Self, ArrowError> {
         let as_type = |data_type: &DataType| cast(array, data_type);
         Ok(match array.data_type() {
@@ -172,13 +174,11 @@ impl Kind {
                 Self::Float32(as_type(&DataType::Float32)?.as_primitive().clone())
             }
             DataType::Float64 => Self::Float64(array.as_primitive().clone()),
-            DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => {
-                Self::Text(as_type(&DataType::Utf8)?.as_string().clone())
+            text if is_text(text) => Self::Text(as_type(&DataType::Utf8)?.as_string().clone()),
+            DataType::FixedSizeBinary(_) => {
+                Self::Binary(as_type(&DataType::Binary)?.as_binary().clone())
             }
-            DataType::Binary
-            | DataType::LargeBinary
-            | DataType::BinaryView
-            | DataType::FixedSizeBinary(_) => {
+            bytes if is_binary(bytes) => {
                 Self::Binary(as_type(&DataType::Binary)?.as_binary().clone())
             }
             DataType::Date32 => Self::Date(array.as_primitive().clone()),
@@ -189,7 +189,7 @@ impl Kind {
             DataType::Decimal128(..) => Self::Decimal(array.as_primitive().clone()),
             DataType::List(_) => {
                 let list = array.as_list::<i32>().clone();
-                let items = Values::new(list.values(), epoch)?;
+                let items = JsonColumn::new(list.values(), epoch)?;
                 Self::List(list, Box::new(items))
             }
             DataType::LargeList(item)
@@ -234,7 +234,8 @@ impl Kind {
                 out.push(b'"');
             }
             Self::Timestamp(values, unit, Some(epoch)) => {
-                write_plain(&in_unit(values.value(row), *unit, epoch.unit()), out)?;
+                let value = time_unit::convert_wide(values.value(row), *unit, epoch.unit());
+                write_plain(&value, out)?;
             }
             Self::Decimal(values) => {
                 out.extend_from_slice(values.value_as_string(row).as_bytes());
@@ -250,23 +251,13 @@ impl Kind {
     }
 }
 
-/// A timestamp in another unit, rounded towards the past.
-fn in_unit(value: i64, from: TimeUnit, to: TimeUnit) -> i128 {
-    let (from, to) = (time::unit_power(from), time::unit_power(to));
-    let value = i128::from(value);
-    match to.checked_sub(from) {
-        Some(up) => value * 10_i128.pow(up),
-        None => value.div_euclid(10_i128.pow(from - to)),
-    }
-}
-
 fn write_object(members: &[Member], row: usize, out: &mut Vec<u8>) -> Result<(), ArrowError> {
     if members.is_empty() {
         out.push(b'{');
     }
     for member in members {
         out.extend_from_slice(&member.before);
-        member.values.write(row, out)?;
+        member.column.write(row, out)?;
     }
     out.push(b'}');
     Ok(())
@@ -274,7 +265,7 @@ fn write_object(members: &[Member], row: usize, out: &mut Vec<u8>) -> Result<(),
 
 fn write_list(
     list: &ListArray,
-    items: &Values,
+    items: &JsonColumn,
     row: usize,
     out: &mut Vec<u8>,
 ) -> Result<(), ArrowError> {
@@ -290,7 +281,7 @@ fn write_list(
     Ok(())
 }
 
-/// A number as the shortest text that reads back as the same; null for a float that is none.
+/// A number as the shortest text that reads back as the same; null for NaN and the infinities.
 fn write_plain<T: Serialize>(value: &T, out: &mut Vec<u8>) -> Result<(), ArrowError> {
     serde_json::to_writer(out.by_ref(), value)
         .map_err(|error| ArrowError::ExternalError(error.into()))

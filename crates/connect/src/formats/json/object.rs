@@ -1,168 +1,120 @@
-//! Objects into columns: which key belongs to which column, found by guessing right.
+//! Objects into rows: which key belongs to which column, found by guessing right.
 //!
 //! Objects of one source nearly always have the same keys in the same order with the same blanks. So
 //! the first object is remembered as a *template*: for every key the exact bytes from the comma (or
 //! brace) before it to the first byte of its value, and its column. The next object is expected to
 //! look the same, and comparing 16 bytes finds a key. A key that is not where it is expected is read
-//! and looked up, and guessing goes on behind it; when guesses fail again and again the template
-//! is learnt anew.
+//! and looked up, and guessing goes on behind it; after many wrong guesses in a row the template is
+//! learnt from another object.
 //!
-//! Guessing never changes the answer. A key belongs to the column of exactly its name, otherwise to
-//! the only column that differs in the case of ASCII letters alone; the exact one wins wherever it
-//! stands, and among equal ones the last. What cannot be decided while guessing is decided
-//! by reading the object again without a template.
+//! Guessing never changes the answer. A key belongs to the column that [`ColumnNames`] finds; a key of
+//! exactly the column's name wins wherever it is, and among equal ones the last. What cannot be decided
+//! while guessing is decided by reading the object a second time without a template.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
 
-use arrow::array::ArrayRef;
-use arrow::datatypes::{FieldRef, Fields};
+use arrow::datatypes::{DataType, Fields};
 
-use super::super::EpochUnit;
-use super::super::column::Column;
-use super::super::fault::Fault;
-use super::scan::Scan;
+use super::super::column::RowBuilder;
+use super::super::column_names::ColumnNames;
+use super::super::fault::DecodeFault;
+use super::scanner::JsonScanner;
 use super::template::{Lesson, Slot, Template};
-use crate::Result;
 
-/// The rows of one level of objects, as columns of equal length (but while a row is being read).
-pub(in super::super) struct Object {
-    columns: Vec<Column>,
-    rows: usize,
-    names: Names,
+/// Reads the objects of one level into rows.
+pub(super) struct ObjectReader {
+    names: ColumnNames,
     template: Template,
     /// Values under inexact names, to be read when the object ends: column, start in the run.
     deferred: Vec<(usize, usize)>,
-    /// The column and the place of the last value that failed.
+    /// The column and the start of the last value that failed in this run.
     failed: Option<(usize, usize)>,
+    /// For each column the reader of the objects in it or in its lists.
+    nested: Vec<ObjectReader>,
 }
 
-/// Columns by name.
-struct Names {
-    exact: HashMap<Box<[u8]>, usize>,
-    /// By name in lower case; `None` where several columns share it.
-    folded: HashMap<Box<[u8]>, Option<usize>>,
-    /// A key in lower case.
-    key: Vec<u8>,
+/// The columns of the objects in a column; none if there are no objects in it.
+fn fields_in(data_type: &DataType) -> Fields {
+    match data_type {
+        DataType::Struct(fields) => fields.clone(),
+        DataType::List(items) => fields_in(items.data_type()),
+        _ => Fields::empty(),
+    }
 }
 
-impl Names {
-    fn new(fields: &Fields) -> Self {
-        let (mut exact, mut folded) = (HashMap::new(), HashMap::new());
-        for (column, field) in fields.iter().enumerate() {
-            let name = field.name().as_bytes();
-            exact.insert(Box::from(name), column);
-            let same = folded.entry(name.to_ascii_lowercase().into_boxed_slice());
-            same.and_modify(|column| *column = None)
-                .or_insert(Some(column));
-        }
+impl ObjectReader {
+    pub(super) fn new(fields: &Fields) -> Self {
+        let nested = |data_type| Self::new(&fields_in(data_type));
         Self {
-            exact,
-            folded,
-            key: Vec::new(),
-        }
-    }
-
-    fn slot(&mut self, key: &[u8]) -> Slot {
-        if let Some(&column) = self.exact.get(key) {
-            return Slot::Exact(column);
-        }
-        self.key.clear();
-        self.key.extend_from_slice(key);
-        self.key.make_ascii_lowercase();
-        match self.folded.get(&self.key[..]) {
-            Some(Some(column)) => Slot::Folded(*column),
-            _ => Slot::Skip,
-        }
-    }
-}
-
-impl Object {
-    pub(in super::super) fn new(fields: &Fields, epoch: EpochUnit) -> Result<Self> {
-        let column = |field: &FieldRef| Column::new(field.clone(), epoch);
-        Ok(Self {
-            columns: fields.iter().map(column).collect::<Result<_>>()?,
-            rows: 0,
-            names: Names::new(fields),
+            names: ColumnNames::new(fields),
             template: Template::default(),
             deferred: Vec::new(),
             failed: None,
-        })
-    }
-
-    /// How many rows it has.
-    pub(in super::super) fn len(&self) -> usize {
-        self.rows
-    }
-
-    /// Forgets the rows from `len` on.
-    pub(in super::super) fn truncate(&mut self, len: usize) {
-        self.columns
-            .iter_mut()
-            .for_each(|column| column.truncate(len));
-        self.rows = self.rows.min(len);
-    }
-
-    /// Appends a row that nobody will see: the one under a NULL.
-    pub(in super::super) fn placeholder(&mut self) -> Result<(), Fault> {
-        for column in &mut self.columns {
-            if column.field.is_nullable() {
-                column.null()?
-            } else {
-                column.placeholder()?
-            }
+            nested: fields
+                .iter()
+                .map(|field| nested(field.data_type()))
+                .collect(),
         }
-        self.rows += 1;
-        Ok(())
-    }
-
-    /// The finished columns; there are no rows after it.
-    pub(in super::super) fn finish(&mut self) -> (Fields, Vec<ArrayRef>) {
-        self.rows = 0;
-        self.failed = None;
-        let fields = self
-            .columns
-            .iter()
-            .map(|column| column.field.clone())
-            .collect();
-        (
-            fields,
-            self.columns.iter_mut().map(Column::finish).collect(),
-        )
     }
 
     /// The column whose value made the last `append` fail, and where in the run the value starts.
-    pub(super) fn failed(&self) -> Option<(&Column, usize)> {
+    pub(super) fn failed(&self) -> Option<(usize, usize)> {
         self.failed
-            .map(|(column, start)| (&self.columns[column], start))
+    }
+
+    /// The reader of the objects in a column.
+    pub(super) fn in_column(&self, index: usize) -> &Self {
+        &self.nested[index]
+    }
+
+    /// Forgets what failed: positions in the next run mean something else.
+    pub(super) fn end_run(&mut self) {
+        self.failed = None;
+        self.nested.iter_mut().for_each(Self::end_run);
+    }
+
+    fn slot(&mut self, key: &[u8]) -> Slot {
+        match self.names.find(key) {
+            Some((column, true)) => Slot::Exact(column),
+            Some((column, false)) => Slot::Folded(column),
+            None => Slot::Skip,
+        }
     }
 
     /// Appends the object that starts here as a row. After a fault there is no new row.
     #[inline]
-    pub(super) fn append(&mut self, scan: &mut Scan<'_>) -> Result<(), Fault> {
-        let (start, row) = (scan.at, self.rows);
+    pub(super) fn append(
+        &mut self,
+        rows: &mut RowBuilder,
+        scan: &mut JsonScanner<'_>,
+    ) -> Result<(), DecodeFault> {
+        let (start, row) = (scan.at, rows.len());
         let guessing = self.template.is_learnt();
         let mut done = if guessing {
-            self.guess(scan)
+            self.guess(rows, scan)
         } else {
-            self.read(scan)
+            self.read(rows, scan)
         };
         if done.is_err() && guessing {
-            self.truncate(row);
+            rows.truncate(row);
             scan.at = start;
-            done = self.read(scan);
+            done = self.read(rows, scan);
         }
         match done {
-            Ok(()) => self.rows += 1,
-            Err(_) => self.truncate(row),
+            Ok(()) => rows.end_row(),
+            Err(_) => rows.truncate(row),
         }
         done
     }
 
     /// Reads an object along the template.
     #[inline(always)]
-    fn guess(&mut self, scan: &mut Scan<'_>) -> Result<(), Fault> {
-        let row = self.rows;
+    fn guess(
+        &mut self,
+        rows: &mut RowBuilder,
+        scan: &mut JsonScanner<'_>,
+    ) -> Result<(), DecodeFault> {
+        let row = rows.len();
         let (mut next, mut filled, mut missed) = (0, 0, false);
         self.deferred.clear();
         loop {
@@ -181,10 +133,10 @@ impl Object {
                     };
                     missed = true;
                     next = self.template.find(next, &key).map_or(next, |at| at + 1);
-                    match self.names.slot(&key) {
-                        // Filled under its exact name or under another: reading will tell.
-                        Slot::Folded(column) if self.columns[column].len() > row => {
-                            return Err(Fault::Missing);
+                    match self.slot(&key) {
+                        // Under its exact name or under another: only reading knows.
+                        Slot::Folded(column) if rows.columns[column].len() > row => {
+                            return Err(DecodeFault::Missing);
                         }
                         slot => slot,
                     }
@@ -194,29 +146,33 @@ impl Object {
                 self.pass(slot, scan)?;
                 continue;
             };
-            let column = &mut self.columns[index];
+            let column = &mut rows.columns[index];
             if column.len() > row {
                 if slot == Slot::Alone(index) {
-                    // It is not alone this time; only reading without a template knows who wins.
-                    return Err(Fault::Missing);
+                    // It is not alone this time; only reading without a template knows which wins.
+                    return Err(DecodeFault::Missing);
                 }
                 column.truncate(row);
                 filled -= 1;
             }
-            column.json(scan)?;
+            column.json(&mut self.nested[index], scan)?;
             filled += 1;
         }
         self.template.judge(missed);
-        if filled == self.columns.len() {
+        if filled == rows.columns.len() {
             Ok(())
         } else {
-            self.complete(row, 0, scan)
+            self.complete(rows, 0, scan)
         }
     }
 
     /// Reads an object key by key, and learns the template if there is none.
-    fn read(&mut self, scan: &mut Scan<'_>) -> Result<(), Fault> {
-        let (object, row) = (scan.at, self.rows);
+    fn read(
+        &mut self,
+        rows: &mut RowBuilder,
+        scan: &mut JsonScanner<'_>,
+    ) -> Result<(), DecodeFault> {
+        let object = scan.at;
         let mut lesson = (!self.template.is_learnt()).then(Lesson::default);
         self.deferred.clear();
         self.failed = None;
@@ -225,16 +181,16 @@ impl Object {
             let before = scan.at;
             let Some(key) = key(scan, first)? else { break };
             first = false;
-            let slot = self.names.slot(&key);
+            let slot = self.slot(&key);
             if let Some(lesson) = &mut lesson {
                 lesson.add(scan.since(before), &key, slot);
             }
             match slot {
-                Slot::Exact(column) => self.value(column, row, scan)?,
+                Slot::Exact(column) => self.value(column, rows, scan)?,
                 slot => self.pass(slot, scan)?,
             }
         }
-        self.complete(row, object, scan)?;
+        self.complete(rows, object, scan)?;
         if let Some(lesson) = lesson {
             self.template.learn(lesson);
         }
@@ -243,7 +199,7 @@ impl Object {
 
     /// Moves past a value that is not read, or not yet.
     #[inline]
-    fn pass(&mut self, slot: Slot, scan: &mut Scan<'_>) -> Result<(), Fault> {
+    fn pass(&mut self, slot: Slot, scan: &mut JsonScanner<'_>) -> Result<(), DecodeFault> {
         if let Slot::Folded(column) | Slot::Alone(column) = slot {
             self.deferred.push((column, scan.at));
         }
@@ -252,47 +208,62 @@ impl Object {
 
     /// Gives a value to the columns that have none when the object, which started at `object`, ends.
     #[cold]
-    fn complete(&mut self, row: usize, object: usize, scan: &mut Scan<'_>) -> Result<(), Fault> {
-        let end = scan.at;
-        self.read_deferred(row, scan)?;
+    fn complete(
+        &mut self,
+        rows: &mut RowBuilder,
+        object: usize,
+        scan: &mut JsonScanner<'_>,
+    ) -> Result<(), DecodeFault> {
+        let (end, row) = (scan.at, rows.len());
+        self.read_deferred(rows, scan)?;
         scan.at = end;
-        for (index, column) in self.columns.iter_mut().enumerate() {
+        for (index, column) in rows.columns.iter_mut().enumerate() {
             if column.len() == row && column.null().is_err() {
                 self.failed = Some((index, object));
-                return Err(Fault::Missing);
+                return Err(DecodeFault::Missing);
             }
         }
         Ok(())
     }
 
-    /// Reads the last value under each inexact name whose exact name did not come.
-    fn read_deferred(&mut self, row: usize, scan: &mut Scan<'_>) -> Result<(), Fault> {
+    /// Reads the last value under each inexact name of which the object has no exact name.
+    fn read_deferred(
+        &mut self,
+        rows: &mut RowBuilder,
+        scan: &mut JsonScanner<'_>,
+    ) -> Result<(), DecodeFault> {
         while let Some((column, start)) = self.deferred.pop() {
-            if self.columns[column].len() == row {
+            if rows.columns[column].len() == rows.len() {
                 scan.at = start;
-                self.value(column, row, scan)?;
+                self.value(column, rows, scan)?;
             }
         }
         Ok(())
     }
 
-    fn value(&mut self, index: usize, row: usize, scan: &mut Scan<'_>) -> Result<(), Fault> {
-        let column = &mut self.columns[index];
+    fn value(
+        &mut self,
+        index: usize,
+        rows: &mut RowBuilder,
+        scan: &mut JsonScanner<'_>,
+    ) -> Result<(), DecodeFault> {
+        let row = rows.len();
+        let column = &mut rows.columns[index];
         if column.len() > row {
             column.truncate(row);
         }
         let start = scan.at;
         column
-            .json(scan)
+            .json(&mut self.nested[index], scan)
             .inspect_err(|_| self.failed = Some((index, start)))
     }
 }
 
 /// Reads the key that is next and moves to its value; `None` at the end of the object.
-fn key<'a>(scan: &mut Scan<'a>, first: bool) -> Result<Option<Cow<'a, [u8]>>, Fault> {
+fn key<'a>(scan: &mut JsonScanner<'a>, first: bool) -> Result<Option<Cow<'a, [u8]>>, DecodeFault> {
     scan.blanks();
     if first {
-        scan.expect(b'{', Fault::NoObject)?;
+        scan.expect(b'{', DecodeFault::NoObject)?;
         scan.blanks();
     }
     match scan.peek() {
@@ -302,20 +273,20 @@ fn key<'a>(scan: &mut Scan<'a>, first: bool) -> Result<Option<Cow<'a, [u8]>>, Fa
         }
         b',' if !first => scan.at += 1,
         _ if first => {}
-        _ if scan.at_end() => return Err(Fault::Ended),
-        _ => return Err(Fault::NoComma),
+        _ if scan.at_end() => return Err(DecodeFault::Ended),
+        _ => return Err(DecodeFault::NoComma),
     }
     scan.blanks();
     if scan.peek() != b'"' {
         return Err(if scan.at_end() {
-            Fault::Ended
+            DecodeFault::Ended
         } else {
-            Fault::NoKey
+            DecodeFault::NoKey
         });
     }
     let key = scan.string()?;
     scan.blanks();
-    scan.expect(b':', Fault::NoColon)?;
+    scan.expect(b':', DecodeFault::NoColon)?;
     scan.blanks();
     Ok(Some(key))
 }

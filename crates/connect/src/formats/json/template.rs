@@ -1,47 +1,46 @@
 //! What the next object is expected to look like.
 //!
-//! One entry per key, in order: the bytes between two values, which are the same in every object that
+//! For every key, in order: the bytes between two values, which are the same in every object that
 //! one program writes (`,"price":`), and where the value goes. Up to 16 bytes are compared as two
 //! words under a mask, longer ones as a slice. See `object.rs` for how it is used.
 
-use super::scan::Scan;
+use super::scanner::JsonScanner;
 
-/// Objects with more keys are guessed up to here.
-const ENTRIES_MAX: usize = 256;
-/// A longer key is not guessed.
+/// Keys of a template; the others of an object are always read.
+const KEYS_MAX: usize = 256;
+/// Length of a key of a template, bytes; a longer one is always read.
 const TEXT_MAX: usize = 256;
-/// Objects in a row that may differ before the template is learnt anew; doubles each time.
-const PATIENCE: u32 = 16;
-const PATIENCE_MAX: u32 = 1 << 14;
+/// Objects in a row that differ before another one is learnt; doubles each time.
+const MISSES: u32 = 16;
+const MISSES_MAX: u32 = 1 << 14;
 
 /// Where the value of a key goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Slot {
-    /// To no column.
+    /// There is no column for it.
     Skip,
     /// To the column of this name.
     Exact(usize),
     /// To the only column of this name but for its case, unless the exact name comes as well.
     Folded(usize),
-    /// The same, and in the object that the template was learnt from the exact name did not come.
+    /// As `Folded`, and the object that the template was learnt from did not have the exact name.
     Alone(usize),
 }
 
 #[derive(Default)]
 pub(super) struct Template {
-    entries: Vec<Entry>,
-    /// Objects in a row that differed.
+    keys: Vec<TemplateKey>,
+    /// Objects in a row that differed, fewer than `misses_max`.
     misses: u32,
-    /// How many may.
-    patience: u32,
+    misses_max: u32,
 }
 
-struct Entry {
+struct TemplateKey {
     /// The first 16 bytes of `text`, filled with zeros, and which of them count.
     words: [u64; 2],
     mask: [u64; 2],
     text: Box<[u8]>,
-    key: Box<[u8]>,
+    name: Box<[u8]>,
     slot: Slot,
 }
 
@@ -52,32 +51,31 @@ pub(super) struct Lesson<'a> {
 }
 
 impl Template {
-    /// Whether there is something to guess with.
     #[inline(always)]
     pub(super) fn is_learnt(&self) -> bool {
-        !self.entries.is_empty()
+        !self.keys.is_empty()
     }
 
-    /// Moves past entry `at` if it comes next in `scan`, and tells where its value goes.
+    /// Moves past key `at` if it comes next in `scan`, and returns where its value goes.
     #[inline(always)]
-    pub(super) fn take(&self, at: usize, scan: &mut Scan<'_>) -> Option<Slot> {
-        let entry = self.entries.get(at)?;
-        let length = entry.text.len();
-        let same = match scan.matches(entry.words, entry.mask) {
+    pub(super) fn take(&self, at: usize, scan: &mut JsonScanner<'_>) -> Option<Slot> {
+        let key = self.keys.get(at)?;
+        let length = key.text.len();
+        let same = match scan.matches(key.words, key.mask) {
             Some(same) if length <= 16 => same && scan.holds(length),
             Some(false) => false,
-            _ => scan.starts_with(&entry.text),
+            _ => scan.starts_with(&key.text),
         };
         same.then(|| {
             scan.at += length;
-            entry.slot
+            key.slot
         })
     }
 
-    /// Which entry has this key: the first from `from` on, else the first of all.
-    pub(super) fn find(&self, from: usize, key: &[u8]) -> Option<usize> {
-        let (before, after) = self.entries.split_at(from.min(self.entries.len()));
-        let is = |entry: &Entry| *entry.key == *key;
+    /// The position of a key: the first from `from` on, else the first of all.
+    pub(super) fn find(&self, from: usize, name: &[u8]) -> Option<usize> {
+        let (before, after) = self.keys.split_at(from.min(self.keys.len()));
+        let is = |key: &TemplateKey| *key.name == *name;
         after
             .iter()
             .position(is)
@@ -85,7 +83,7 @@ impl Template {
             .or_else(|| before.iter().position(is))
     }
 
-    /// Notes whether an object differed; forgets everything when too many did.
+    /// Counts the objects that differed; forgets all keys after too many in a row.
     #[inline(always)]
     pub(super) fn judge(&mut self, missed: bool) {
         if !missed {
@@ -93,10 +91,10 @@ impl Template {
             return;
         }
         self.misses += 1;
-        if self.misses >= self.patience {
-            self.patience = (self.patience * 2).min(PATIENCE_MAX);
+        if self.misses >= self.misses_max {
+            self.misses_max = (self.misses_max * 2).min(MISSES_MAX);
             self.misses = 0;
-            self.entries.clear();
+            self.keys.clear();
         }
     }
 
@@ -105,7 +103,7 @@ impl Template {
         if self.is_learnt() {
             return;
         }
-        self.patience = self.patience.max(PATIENCE);
+        self.misses_max = self.misses_max.max(MISSES);
         let exact = |column| {
             lesson
                 .keys
@@ -113,25 +111,24 @@ impl Template {
                 .any(|(_, _, slot)| *slot == Slot::Exact(column))
         };
         let short = |key: &&(&[u8], Vec<u8>, Slot)| key.0.len() <= TEXT_MAX;
-        let entries =
-            lesson
-                .keys
-                .iter()
-                .filter(short)
-                .take(ENTRIES_MAX)
-                .map(|(text, key, slot)| {
-                    let slot = match *slot {
-                        Slot::Folded(column) if !exact(column) => Slot::Alone(column),
-                        slot => slot,
-                    };
-                    Entry::new(text, key, slot)
-                });
-        self.entries = entries.collect();
+        let keys = lesson
+            .keys
+            .iter()
+            .filter(short)
+            .take(KEYS_MAX)
+            .map(|(text, key, slot)| {
+                let slot = match *slot {
+                    Slot::Folded(column) if !exact(column) => Slot::Alone(column),
+                    slot => slot,
+                };
+                TemplateKey::new(text, key, slot)
+            });
+        self.keys = keys.collect();
     }
 }
 
-impl Entry {
-    fn new(text: &[u8], key: &[u8], slot: Slot) -> Self {
+impl TemplateKey {
+    fn new(text: &[u8], name: &[u8], slot: Slot) -> Self {
         let count = text.len().min(16);
         let (mut bytes, mut mask) = ([0; 16], [0; 16]);
         bytes[..count].copy_from_slice(&text[..count]);
@@ -140,7 +137,7 @@ impl Entry {
             words: words(bytes),
             mask: words(mask),
             text: text.into(),
-            key: key.into(),
+            name: name.into(),
             slot,
         }
     }

@@ -10,21 +10,10 @@ use arrow::datatypes::{
 };
 use serde_json::{Value, json};
 
-use crate::formats::tests::{decoder, encoder};
+use crate::formats::tests::{decoder, encoder, frames, schema};
 use crate::formats::{Decoded, Frames};
 
 const MILLIS: DataType = DataType::Timestamp(TimeUnit::Millisecond, None);
-
-fn schema(columns: &[(&str, DataType)]) -> SchemaRef {
-    let field = |(name, data_type): &(&str, DataType)| Field::new(*name, data_type.clone(), true);
-    Arc::new(Schema::new(columns.iter().map(field).collect::<Vec<_>>()))
-}
-
-fn frames(texts: &[impl AsRef<[u8]>]) -> Frames {
-    let mut frames = Frames::default();
-    texts.iter().for_each(|text| frames.push(text.as_ref()));
-    frames
-}
 
 fn decode(schema: &SchemaRef, texts: &[impl AsRef<[u8]>]) -> Decoded {
     decoder("json", schema.clone(), &Value::Null)
@@ -134,7 +123,10 @@ fn bad_frames_leave_the_others_alone() {
                 texts[2].as_bytes(),
                 "malformed JSON at byte 41: the frame ends in the middle of a value"
             ),
-            (texts[4].as_bytes(), "column price: \"x\" is no DOUBLE"),
+            (
+                texts[4].as_bytes(),
+                "column price: \"x\" is not of type DOUBLE"
+            ),
             (
                 texts[5].as_bytes(),
                 "malformed JSON at byte 44: something follows the value"
@@ -254,7 +246,7 @@ fn exact_names_win_over_those_that_differ_in_case() {
     ];
     let expected = ["2", "2", "1", "2", "2", "null", "2"].map(|value| format!("{{\"T\":{value}}}"));
     assert_eq!(lines(&decode(&upper, &texts).rows), expected);
-    // Whatever came first and shaped the template, at the start of the object or behind others.
+    // Whatever the first object was and made the template of, at the start of the object or behind others.
     for first in texts {
         for (second, expected) in texts.iter().zip(&expected) {
             assert_eq!(&lines(&decode(&upper, &[first, second]).rows)[1], expected);
@@ -333,7 +325,10 @@ fn an_array_is_a_row_for_each_object() {
     assert_eq!(
         bad,
         [
-            (&br#"{"qty":"x"}"#[..], "column qty: \"x\" is no BIGINT"),
+            (
+                &br#"{"qty":"x"}"#[..],
+                "column qty: \"x\" is not of type BIGINT"
+            ),
             (&b"7"[..], "an object was expected"),
         ]
     );
@@ -376,22 +371,30 @@ fn numbers_may_be_strings_but_must_fit() {
             "1e999",
             "1e999 is out of the range of DOUBLE",
         ),
-        (DataType::Float64, r#""NaN""#, "\"NaN\" is no DOUBLE"),
-        (DataType::Float64, r#""""#, "\"\" is no DOUBLE"),
-        (DataType::Int64, r#""1 ""#, "\"1 \" is no BIGINT"),
-        (DataType::Int64, "true", "true is no BIGINT"),
-        (DataType::Int64, "[1]", "[1] is no BIGINT"),
-        (DataType::Utf8, "1", "1 is no VARCHAR"),
-        (DataType::Boolean, "1", "1 is no BOOLEAN"),
-        (DataType::Boolean, r#""true""#, "\"true\" is no BOOLEAN"),
-        (DataType::Binary, "7", "7 is no BINARY"),
+        (
+            DataType::Float64,
+            r#""NaN""#,
+            "\"NaN\" is not of type DOUBLE",
+        ),
+        (DataType::Float64, r#""""#, "\"\" is not of type DOUBLE"),
+        (DataType::Int64, r#""1 ""#, "\"1 \" is not of type BIGINT"),
+        (DataType::Int64, "true", "true is not of type BIGINT"),
+        (DataType::Int64, "[1]", "[1] is not of type BIGINT"),
+        (DataType::Utf8, "1", "1 is not of type VARCHAR"),
+        (DataType::Boolean, "1", "1 is not of type BOOLEAN"),
+        (
+            DataType::Boolean,
+            r#""true""#,
+            "\"true\" is not of type BOOLEAN",
+        ),
+        (DataType::Binary, "7", "7 is not of type BINARY"),
         (DataType::Binary, r#""*""#, "\"*\" is not base64"),
         (
             DataType::Date32,
             r#""2023-02-30""#,
-            "\"2023-02-30\" is no DATE",
+            "\"2023-02-30\" is not of type DATE",
         ),
-        (MILLIS, r#""soon""#, "\"soon\" is no TIMESTAMP"),
+        (MILLIS, r#""soon""#, "\"soon\" is not of type TIMESTAMP"),
         (
             DataType::Decimal128(4, 2),
             "123.4",
@@ -533,9 +536,9 @@ fn lists_and_structs_are_filled_and_rolled_back() {
         [
             r#"column p.tags[] is NOT NULL, and the value is null"#,
             r#"column ps[].x is NOT NULL, and the frame has no value for it"#,
-            r#"column ps[].x: "y" is no BIGINT"#,
-            r#"column n: "no" is no BIGINT"#,
-            r#"column p: 7 is no STRUCT"#,
+            r#"column ps[].x: "y" is not of type BIGINT"#,
+            r#"column n: "no" is not of type BIGINT"#,
+            r#"column p: 7 is not of type STRUCT"#,
         ]
     );
 }

@@ -5,21 +5,26 @@
 //! TIMESTAMP takes RFC 3339 text or a number since 1970 in the unit of the options; a DATE takes
 //! `YYYY-MM-DD` or a number of days; a BINARY takes base64. Everything else is of the wrong type.
 
-use super::super::column::{Column, Values};
-use super::super::fault::Fault;
-use super::scan::Scan;
+use super::super::column::{ColumnBuilder, ColumnValues};
+use super::super::fault::DecodeFault;
+use super::object::ObjectReader;
+use super::scanner::JsonScanner;
 
-impl Column {
-    /// Appends the value that is next in `scan`. After a fault the column may hold a part of the
-    /// value, or one value too many: truncate it.
+impl ColumnBuilder {
+    /// Appends the value that is next in `scan`, of which `objects` reads the objects. After a fault
+    /// the column may hold a part of the value, or one value too many: truncate it.
     #[inline(always)]
-    pub(super) fn json(&mut self, scan: &mut Scan<'_>) -> Result<(), Fault> {
+    pub(super) fn json(
+        &mut self,
+        objects: &mut ObjectReader,
+        scan: &mut JsonScanner<'_>,
+    ) -> Result<(), DecodeFault> {
         if scan.peek() == b'n' {
             scan.literal(b"null")?;
             return self.null();
         }
         match &mut self.values {
-            Values::Text(values) => {
+            ColumnValues::Text(values) => {
                 match scan.peek() {
                     b'"' => scan.string_into(&mut values.bytes)?,
                     b'{' | b'[' => {
@@ -27,60 +32,70 @@ impl Column {
                         scan.skip_value()?;
                         values.bytes.extend_from_slice(scan.since(start));
                     }
-                    _ => return Err(Fault::Type),
+                    _ => return Err(DecodeFault::Type),
                 }
                 values.end_value()
             }
-            Values::Float64(values) => {
+            ColumnValues::Float64(values) => {
                 values.push(scan.numeric()?.float64()?);
                 Ok(())
             }
-            Values::Integer { values, min, max } => {
+            ColumnValues::Integer { values, min, max } => {
                 values.push(scan.numeric()?.whole_within(*min, *max)?);
                 Ok(())
             }
-            Values::Timestamp { .. } if scan.peek() != b'"' => self.values.number(scan.numeric()?),
-            values => values.json(scan),
+            ColumnValues::Timestamp { .. } if scan.peek() != b'"' => {
+                self.values.number(scan.numeric()?)
+            }
+            values => values.json(objects, scan),
         }
     }
 }
 
-impl Values {
-    /// The types that are not worth a place in every loop.
-    fn json(&mut self, scan: &mut Scan<'_>) -> Result<(), Fault> {
+impl ColumnValues {
+    /// The types that are too rare to be inlined into every loop.
+    fn json(
+        &mut self,
+        objects: &mut ObjectReader,
+        scan: &mut JsonScanner<'_>,
+    ) -> Result<(), DecodeFault> {
         match self {
             Self::Boolean(values) => match scan.peek() {
                 b't' => scan.literal(b"true").map(|()| values.push(true)),
                 b'f' => scan.literal(b"false").map(|()| values.push(false)),
-                _ => Err(Fault::Type),
+                _ => Err(DecodeFault::Type),
             },
             Self::Date(_) | Self::Timestamp { .. } if scan.peek() == b'"' => {
                 self.text(&scan.string()?)
             }
             Self::Binary(_) if scan.peek() == b'"' => self.text(&scan.string()?),
-            Self::Binary(_) => Err(Fault::Type),
+            Self::Binary(_) => Err(DecodeFault::Type),
             Self::List { ends, items } => {
-                list(items, scan)?;
-                ends.push(i32::try_from(items.len()).map_err(|_| Fault::TooLarge)?);
+                list(items, objects, scan)?;
+                ends.push(i32::try_from(items.len()).map_err(|_| DecodeFault::TooLarge)?);
                 Ok(())
             }
-            Self::Struct(object) if scan.peek() == b'{' => object.append(scan),
-            Self::Struct(_) => Err(Fault::Type),
+            Self::Struct(rows) if scan.peek() == b'{' => objects.append(rows, scan),
+            Self::Struct(_) => Err(DecodeFault::Type),
             _ => self.number(scan.numeric()?),
         }
     }
 }
 
 /// Appends the items of the array that is next.
-fn list(items: &mut Column, scan: &mut Scan<'_>) -> Result<(), Fault> {
-    scan.expect(b'[', Fault::Type)?;
+fn list(
+    items: &mut ColumnBuilder,
+    objects: &mut ObjectReader,
+    scan: &mut JsonScanner<'_>,
+) -> Result<(), DecodeFault> {
+    scan.expect(b'[', DecodeFault::Type)?;
     scan.blanks();
     if scan.peek() == b']' {
         scan.at += 1;
         return Ok(());
     }
     loop {
-        items.json(scan)?;
+        items.json(objects, scan)?;
         scan.blanks();
         match scan.peek() {
             b',' => scan.at += 1,
@@ -88,8 +103,8 @@ fn list(items: &mut Column, scan: &mut Scan<'_>) -> Result<(), Fault> {
                 scan.at += 1;
                 return Ok(());
             }
-            _ if scan.at_end() => return Err(Fault::Ended),
-            _ => return Err(Fault::NoComma),
+            _ if scan.at_end() => return Err(DecodeFault::Ended),
+            _ => return Err(DecodeFault::NoComma),
         }
         scan.blanks();
     }

@@ -19,7 +19,7 @@ use super::dead_letter_stream::ensure_dead_letter_stream;
 use super::declaration::schema_of;
 use crate::db::catalog::{Catalog, WRONG_KIND, undefined};
 use crate::db::engine::Engine;
-use crate::db::options::{IngestOptions, Place, source_spec};
+use crate::db::options::{IngestOptions, OptionSpan, source_spec};
 use crate::db::outcome::Outcome;
 use crate::durable::Definition;
 use crate::error::{Error, Result};
@@ -27,7 +27,11 @@ use crate::sql::{
     AlterSource, CreateSource, Name, OptionEntry, SqlError, Statement, parse, sqlstate,
 };
 
-pub(crate) fn alter_source(engine: &Engine, alter: &AlterSource, place: &Place) -> Result<Outcome> {
+pub(crate) fn alter_source(
+    engine: &Engine,
+    alter: &AlterSource,
+    place: &OptionSpan,
+) -> Result<Outcome> {
     let (name, definition) = altered_source(&engine.catalog(), &alter.source)?;
     let create = created(&definition)?;
     let connector = connector_of(&create.options);
@@ -66,7 +70,12 @@ fn altered_source(catalog: &Catalog, name: &Name) -> Result<(String, Definition)
 }
 
 /// Stops the connector; its next start makes it of `spec`. Blocks until it has stopped.
-fn replace_connector(engine: &Engine, name: &str, spec: SourceSpec, place: &Place) -> Result<()> {
+fn replace_connector(
+    engine: &Engine,
+    name: &str,
+    spec: SourceSpec,
+    place: &OptionSpan,
+) -> Result<()> {
     let (handle, restart) = {
         let catalog = engine.catalog();
         let source = catalog.source(name)?;
@@ -102,7 +111,7 @@ fn replace_connector(engine: &Engine, name: &str, spec: SourceSpec, place: &Plac
 
 impl OptionEntry {
     /// Reports problems of the option at `place`.
-    fn move_to(&mut self, place: &Place) {
+    fn move_to(&mut self, place: &OptionSpan) {
         self.key_span = place.clone();
         self.value_span = place.clone();
     }

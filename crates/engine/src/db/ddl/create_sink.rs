@@ -10,7 +10,7 @@ use super::declaration::{is_taken, schema_of};
 use crate::db::catalog::{CatalogEntry, SinkEntry};
 use crate::db::connectors::{open_sink_queue, subscribe_sink};
 use crate::db::engine::Engine;
-use crate::db::options::{Place, refuse_unbuilt_options, sink_spec};
+use crate::db::options::{OptionSpan, refuse_unbuilt_options, sink_spec};
 use crate::db::outcome::Outcome;
 use crate::db::query::{plan, published_schema};
 use crate::db::sink_task::SinkStatus;
@@ -19,7 +19,11 @@ use crate::sql::plan::Planned;
 use crate::sql::{CreateSink, Kind, Name, SinkInput, SqlError, SqlQuery};
 use crate::subscription::Subscription;
 
-pub(crate) fn create_sink(engine: &Engine, create: CreateSink, place: &Place) -> Result<Outcome> {
+pub(crate) fn create_sink(
+    engine: &Engine,
+    create: CreateSink,
+    place: &OptionSpan,
+) -> Result<Outcome> {
     let name = create.name.value.clone();
     if is_taken(&engine.catalog(), &create.name, create.if_not_exists)? {
         return Ok(Outcome::Unchanged { name });

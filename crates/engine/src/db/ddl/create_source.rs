@@ -4,7 +4,7 @@ use super::dead_letter_stream::ensure_dead_letter_stream;
 use super::declaration::{is_taken, schema_of};
 use super::source::add_source;
 use crate::db::engine::Engine;
-use crate::db::options::{Place, refuse_unbuilt_options, source_spec};
+use crate::db::options::{OptionSpan, refuse_unbuilt_options, source_spec};
 use crate::db::outcome::Outcome;
 use crate::error::Result;
 use crate::sql::{CreateSource, Kind};
@@ -12,7 +12,7 @@ use crate::sql::{CreateSource, Kind};
 pub(crate) fn create_source(
     engine: &Engine,
     create: CreateSource,
-    place: &Place,
+    place: &OptionSpan,
 ) -> Result<Outcome> {
     let name = create.name.value.clone();
     if is_taken(&engine.catalog(), &create.name, create.if_not_exists)? {

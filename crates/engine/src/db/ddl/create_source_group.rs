@@ -9,10 +9,11 @@ use crate::clock::now_us;
 use crate::db::catalog::{CatalogEntry, QueryEntry, StreamLifecycle};
 use crate::db::engine::Engine;
 use crate::db::lifecycle::new_topic;
+use crate::db::options::only_option;
 use crate::db::outcome::Outcome;
 use crate::error::Result;
 use crate::sql::plan::EventColumn;
-use crate::sql::{CreateSourceGroup, Kind, OptionEntry, SqlError, sqlstate};
+use crate::sql::{CreateSourceGroup, Kind, OptionEntry, SqlError};
 
 pub(crate) fn create_source_group(engine: &Engine, create: CreateSourceGroup) -> Result<Outcome> {
     let name = create.name.value.clone();
@@ -51,18 +52,6 @@ pub(crate) fn create_source_group(engine: &Engine, create: CreateSourceGroup) ->
 }
 
 fn description(options: &[OptionEntry]) -> Result<Option<String>> {
-    let mut description = None;
-    for option in options {
-        if !option.key.eq_ignore_ascii_case("description") {
-            let message = format!("there is no option {:?} of a stream of sources", option.key);
-            let error = SqlError::new(sqlstate::UNDEFINED_OBJECT, message)
-                .hint("The one option is description.");
-            return Err(error.at(option.key_span.clone()).into());
-        }
-        if description.replace(option.value.to_string()).is_some() {
-            let error = SqlError::syntax("option \"description\" is given twice");
-            return Err(error.at(option.key_span.clone()).into());
-        }
-    }
-    Ok(description)
+    let option = only_option("description", "a source group", options)?;
+    Ok(option.map(|option| option.value.to_string()))
 }

@@ -10,7 +10,7 @@ use super::declaration::{is_taken, schema_of};
 use super::source::add_source;
 use crate::db::catalog::{Catalog, CatalogEntry, WRONG_KIND};
 use crate::db::engine::Engine;
-use crate::db::options::{Place, source_spec};
+use crate::db::options::{OptionSpan, source_spec};
 use crate::error::Result;
 use crate::sql::{Name, OptionEntry, SqlError, Statement, parse, quoted, sqlstate};
 
@@ -65,7 +65,7 @@ pub(super) fn refuse_cycle(
     errors: &ErrorOptions,
     owner: &str,
     inputs: &[String],
-    place: &Place,
+    place: &OptionSpan,
 ) -> Result<()> {
     match errors.dlq_stream() {
         Some(stream) if catalog.has_dead_letter_cycle(stream, inputs) => {

@@ -6,4 +6,6 @@ mod with_list;
 
 pub use ingest_options::source_options;
 pub(crate) use ingest_options::{IngestOptions, WalOption};
-pub(crate) use with_list::{Place, refuse_unbuilt_options, sink_spec, source_spec};
+pub(crate) use with_list::{
+    OptionSpan, only_option, refuse_unbuilt_options, sink_spec, source_spec,
+};

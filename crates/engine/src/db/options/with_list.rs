@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 use crate::sql::{OptionEntry, OptionValue, SqlError, sqlstate};
 
 /// The bytes of a script that an option takes up.
-pub(crate) type Place = std::ops::Range<usize>;
+pub(crate) type OptionSpan = std::ops::Range<usize>;
 
 /// Options by name that are known and not built, and what each waits for.
 const UNBUILT: &[(&str, &str)] = &[("start", "beginning in the past is")];
@@ -34,8 +34,33 @@ pub(crate) fn refuse_unbuilt_options(options: &[OptionEntry]) -> Result<()> {
     Ok(())
 }
 
-/// A `WITH` list for the walker, and apart from it the option `connector`.
-fn given(options: &[OptionEntry]) -> (Option<&OptionEntry>, Vec<Given<Place>>) {
+/// The option `key`, the only one of `owner`, if it is given.
+///
+/// # Errors
+/// If there is another option, or this one twice.
+pub(crate) fn only_option<'a>(
+    key: &str,
+    owner: &str,
+    options: &'a [OptionEntry],
+) -> Result<Option<&'a OptionEntry>> {
+    let mut found = None;
+    for option in options {
+        if !option.key.eq_ignore_ascii_case(key) {
+            let message = format!("option {:?} of {owner} is unknown", option.key);
+            let error = SqlError::new(sqlstate::UNDEFINED_OBJECT, message);
+            let hint = format!("The only option is {key:?}.");
+            return Err(error.hint(hint).at(option.key_span.clone()).into());
+        }
+        if found.replace(option).is_some() {
+            let error = SqlError::syntax(format!("option {key:?} is given twice"));
+            return Err(error.at(option.key_span.clone()).into());
+        }
+    }
+    Ok(found)
+}
+
+/// A `WITH` list for `check`, and apart from it the option `connector`.
+fn given(options: &[OptionEntry]) -> (Option<&OptionEntry>, Vec<Given<OptionSpan>>) {
     let is_connector = |option: &&OptionEntry| option.key.eq_ignore_ascii_case("connector");
     let connector = options.iter().find(is_connector);
     let others = options.iter().filter(|option| !is_connector(option));
@@ -61,7 +86,7 @@ fn value(value: &OptionValue) -> Value {
 }
 
 /// All that is wrong with a list of options.
-fn rejected(problems: Vec<Problem<Place>>, statement: &Place) -> Error {
+fn rejected(problems: Vec<Problem<OptionSpan>>, statement: &OptionSpan) -> Error {
     let errors = problems.into_iter().map(|problem| {
         let state = match problem.fault {
             Fault::Unknown { .. } => sqlstate::UNDEFINED_OBJECT,
@@ -81,7 +106,7 @@ pub(crate) fn source_spec(
     connectors: &Connectors,
     options: &[OptionEntry],
     declared: Option<SchemaRef>,
-    place: &Place,
+    place: &OptionSpan,
 ) -> Result<(IngestOptions, Option<SourceSpec>)> {
     let (connector, given) = given(options);
     let own = OptionSet::of::<IngestOptions>();
@@ -106,7 +131,7 @@ pub(crate) fn sink_spec(
     connectors: &Connectors,
     options: &[OptionEntry],
     schema: SchemaRef,
-    place: &Place,
+    place: &OptionSpan,
 ) -> Result<SinkSpec> {
     let (connector, given) = given(options);
     let Some(entry) = connector else {
@@ -119,7 +144,7 @@ pub(crate) fn sink_spec(
     spec.map_err(|error| refused(error, entry, place))
 }
 
-fn refused(rejection: Rejection<Place>, connector: &OptionEntry, place: &Place) -> Error {
+fn refused(rejection: Rejection<OptionSpan>, connector: &OptionEntry, place: &OptionSpan) -> Error {
     match rejection {
         Rejection::Options(problems) => rejected(problems, place),
         Rejection::Error(error) => SqlError::new(sqlstate::UNDEFINED_OBJECT, error.to_string())

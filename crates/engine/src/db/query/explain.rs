@@ -9,7 +9,7 @@ use super::guarantees::{Guarantees, explained_guarantees};
 use super::plan::plan;
 use crate::db::catalog::{Catalog, CatalogEntry, UNDEFINED};
 use crate::db::engine::Engine;
-use crate::db::options::Place;
+use crate::db::options::OptionSpan;
 use crate::db::outcome::Outcome;
 use crate::error::{Error, Result};
 use crate::sql::{
@@ -67,7 +67,7 @@ fn columns_of(catalog: &Catalog, name: &Name) -> Result<(SchemaRef, Vec<usize>)>
     Ok((topic.published_schema(), times.collect()))
 }
 
-pub(crate) fn explain(engine: &Engine, explain: Explain, place: &Place) -> Result<Outcome> {
+pub(crate) fn explain(engine: &Engine, explain: Explain, place: &OptionSpan) -> Result<Outcome> {
     if explain.guarantees {
         let found = explained_guarantees(engine, explain.target, place)?;
         return Ok(guarantees_table(&found));
@@ -156,7 +156,7 @@ fn guarantees_table(found: &Guarantees) -> Outcome {
         .outcome()
 }
 
-fn no_plan(place: &Place) -> Error {
+fn no_plan(place: &OptionSpan) -> Error {
     SqlError::not_built("EXPLAIN of a statement without a query")
         .hint("EXPLAIN a SELECT, a stream or a view.")
         .at(place.clone())

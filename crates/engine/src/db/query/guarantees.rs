@@ -16,7 +16,7 @@ use headwater_connect::{ErrorStrategy, SinkSpec};
 use super::plan::{plan, published_schema};
 use crate::db::catalog::{Catalog, CatalogEntry, SourceEntry, undefined};
 use crate::db::engine::{Engine, Persistence};
-use crate::db::options::{Place, WalOption, sink_spec};
+use crate::db::options::{OptionSpan, WalOption, sink_spec};
 use crate::error::{Error, Result};
 use crate::source::Backpressure;
 use crate::sql::{
@@ -81,7 +81,7 @@ pub(crate) fn guarantees(engine: &Engine, name: &str) -> Result<Guarantees> {
 pub(super) fn explained_guarantees(
     engine: &Engine,
     target: ExplainTarget,
-    place: &Place,
+    place: &OptionSpan,
 ) -> Result<Guarantees> {
     match target {
         ExplainTarget::Name(name) => guarantees_of(engine, &name),
@@ -337,7 +337,7 @@ fn policies(source: &SourceEntry) -> Vec<Judged> {
     found
 }
 
-fn nothing_to_explain(place: &Place) -> Error {
+fn nothing_to_explain(place: &OptionSpan) -> Error {
     let message =
         "EXPLAIN GUARANTEES needs a name, a query, or what creates a stream, view or sink";
     SqlError::new(sqlstate::FEATURE_NOT_SUPPORTED, message)

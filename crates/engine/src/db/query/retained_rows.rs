@@ -9,7 +9,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
-use arrow::datatypes::{DataType, SchemaRef, TimeUnit};
+use arrow::datatypes::{SchemaRef, TimeUnit};
 use async_trait::async_trait;
 use datafusion::catalog::{Session, TableProvider};
 use datafusion::common::ScalarValue;
@@ -21,9 +21,11 @@ use datafusion::logical_expr::{
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::stream::RecordBatchReceiverStreamBuilder;
 use datafusion::physical_plan::streaming::{PartitionStream, StreamingTableExec};
+use headwater_connect::time_unit;
 use headwater_log::{Extent, LogReader};
 
 use crate::dataflow::MetadataColumns;
+use crate::db::backfill::instant_us;
 use crate::durable::bad_schema;
 use crate::durable::{SourceStep, WalRecordCodec};
 
@@ -182,16 +184,13 @@ fn bound(name: &str, column: &Expr, value: &Expr) -> Option<i64> {
 }
 
 fn micros(value: &ScalarValue) -> Option<i64> {
-    let target = DataType::Timestamp(TimeUnit::Microsecond, None);
+    let in_us = |at, unit| time_unit::convert(at, unit, TimeUnit::Microsecond);
     match value {
-        ScalarValue::TimestampNanosecond(Some(at), _) => Some(at.div_euclid(1_000)),
+        ScalarValue::TimestampNanosecond(Some(at), _) => in_us(*at, TimeUnit::Nanosecond),
         ScalarValue::TimestampMicrosecond(Some(at), _) => Some(*at),
-        ScalarValue::TimestampMillisecond(Some(at), _) => at.checked_mul(1_000),
-        ScalarValue::TimestampSecond(Some(at), _) => at.checked_mul(1_000_000),
-        ScalarValue::Utf8(Some(_)) => match value.cast_to(&target) {
-            Ok(ScalarValue::TimestampMicrosecond(at, _)) => at,
-            _ => None,
-        },
+        ScalarValue::TimestampMillisecond(Some(at), _) => in_us(*at, TimeUnit::Millisecond),
+        ScalarValue::TimestampSecond(Some(at), _) => in_us(*at, TimeUnit::Second),
+        ScalarValue::Utf8(Some(text)) => instant_us(text),
         _ => None,
     }
 }

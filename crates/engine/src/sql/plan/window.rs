@@ -17,6 +17,7 @@ use datafusion::logical_expr::{
     Signature, UserDefinedLogicalNodeCore, Volatility,
 };
 use datafusion::scalar::ScalarValue;
+use headwater_connect::time_unit;
 
 use crate::sql::windows::{WINDOW_END, WINDOW_START};
 
@@ -141,14 +142,9 @@ fn microseconds(literal: &Expr) -> Result<i64> {
 
 /// A length of `us` in units of a timestamp column; `None` if it is no whole number of them.
 pub(super) fn in_units(us: i64, unit: TimeUnit) -> Option<i64> {
-    let (factor, divisor) = match unit {
-        TimeUnit::Second => (1, 1_000_000),
-        TimeUnit::Millisecond => (1, 1_000),
-        TimeUnit::Microsecond => (1, 1),
-        TimeUnit::Nanosecond => (1_000, 1),
-    };
-    let length = us.checked_mul(factor)?;
-    (length % divisor == 0).then_some(length / divisor)
+    let length = time_unit::convert(us, TimeUnit::Microsecond, unit)?;
+    let same = time_unit::convert(length, unit, TimeUnit::Microsecond) == Some(us);
+    same.then_some(length)
 }
 
 /// A windowed GROUP BY as a node that the optimizer does not look into.

@@ -483,7 +483,7 @@ fn what_contradicts_itself_is_refused() {
         (
             "CREATE SOURCE s (ts TIMESTAMP, WATERMARK FOR ts AS ts - INTERVAL '1 month')",
             "22023",
-            "a month has no fixed length",
+            "\"month\" has no fixed length; write it in days",
             "ts - INTERVAL '1 month'",
             "30 days",
         ),

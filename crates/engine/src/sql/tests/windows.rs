@@ -149,14 +149,14 @@ fn the_error_of_a_wrong_window_has_its_position() {
         (
             "TUMBLE(ts, INTERVAL '1 month')",
             "22023",
-            "a month has no fixed length",
+            "\"month\" has no fixed length; write it in days",
             "'1 month'",
         ),
-        ("TUMBLE(ts, 60)", "22023", "60 is no interval", "60"),
+        ("TUMBLE(ts, 60)", "22023", "60 is not an interval", "60"),
         (
             "TUMBLE(INTERVAL '1 second', ts)",
             "22023",
-            "ts is no interval",
+            "ts is not an interval",
             "ts",
         ),
         (

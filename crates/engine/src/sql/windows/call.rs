@@ -127,10 +127,8 @@ impl WindowCall<'_> {
 
     /// The length of an interval above zero, in microseconds.
     fn micros(&self, expr: &Expr) -> Result<i64> {
-        let micros = interval::micros(expr).map_err(|no| {
-            self.invalid(no.message, expr.span())
-                .hint(no.hint.unwrap_or(self.window.form()))
-        })?;
+        let micros = interval::micros(expr)
+            .map_err(|reason| self.invalid(reason, expr.span()).hint(interval::HINT))?;
         if micros <= 0 {
             let message = format!(
                 "{expr} is too short for {}: at least a microsecond",

@@ -4,7 +4,7 @@ mod bench;
 mod content;
 mod gone;
 
-use std::fs::{self, OpenOptions};
+use std::fs;
 use std::io::Write;
 
 use self::bench::{Bench, spec};
@@ -133,16 +133,11 @@ async fn a_rotated_file_is_read_to_its_end_before_the_new_one() {
     bench.append("log", "1\n");
     bench.start();
     bench.expect(&["log: 1"]).await;
-    let mut old = OpenOptions::new()
-        .append(true)
-        .open(bench.path("log"))
-        .unwrap();
+    let mut old = bench.writer("log");
     bench.rename("log", "log.1");
     bench.append("log", "3\n");
     old.write_all(b"2\n").unwrap();
-    while bench.shown.len() < 3 {
-        bench.take().await;
-    }
+    bench.take_until(3).await;
     let replaced = bench
         .shown
         .iter()
@@ -186,11 +181,7 @@ async fn a_truncated_file_is_read_from_its_start_and_leaves_a_gap() {
     bench.start();
     bench.expect(&["log: one", "log: two"]).await;
     // As copytruncate does; the new content is shorter, then longer than the old.
-    OpenOptions::new()
-        .write(true)
-        .truncate(true)
-        .open(bench.path("log"))
-        .unwrap();
+    bench.writer("log").set_len(0).unwrap();
     let truncated = "log was truncated or rewritten after 10 bytes of it were read";
     let gap = format!("gap: {truncated}");
     bench.expect(&["log: ha", truncated, &gap]).await;
@@ -213,15 +204,10 @@ async fn a_removed_file_is_read_to_its_end_and_its_successor_from_the_start() {
     bench.append("log", "1\n");
     bench.start();
     bench.expect(&["log: 1"]).await;
-    let mut old = OpenOptions::new()
-        .append(true)
-        .open(bench.path("log"))
-        .unwrap();
+    let mut old = bench.writer("log");
     fs::remove_file(bench.path("log")).unwrap();
     old.write_all(b"2\n").unwrap();
-    while bench.shown.len() < 2 {
-        bench.take().await;
-    }
+    bench.take_until(2).await;
     bench.shown.sort();
     bench.expect(&["log was removed", "log: 2"]).await;
     bench.append("log", "1\n");
@@ -323,9 +309,7 @@ async fn no_file_waits_for_another() {
         bench.append(name, &large);
     }
     bench.start();
-    while bench.shown.len() < 300_000 {
-        bench.take().await;
-    }
+    bench.take_until(300_000).await;
     for name in ["a", "b", "c"] {
         let lines = bench
             .shown

@@ -1,6 +1,6 @@
 //! A file source in a folder of its own, and what came out of it.
 
-use std::fs::{self, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -70,9 +70,13 @@ impl Bench {
     }
 
     pub(super) fn append(&self, name: &str, text: &str) {
+        self.writer(name).write_all(text.as_bytes()).unwrap();
+    }
+
+    /// The file as its writer has it open.
+    pub(super) fn writer(&self, name: &str) -> File {
         let mut how = OpenOptions::new();
-        let mut file = how.append(true).create(true).open(self.path(name)).unwrap();
-        file.write_all(text.as_bytes()).unwrap();
+        how.append(true).create(true).open(self.path(name)).unwrap()
     }
 
     pub(super) fn rename(&self, from: &str, to: &str) {
@@ -91,6 +95,11 @@ impl Bench {
             self.see(item);
             true
         })
+    }
+
+    /// Takes items until there are this many to check.
+    pub(super) async fn take_until(&mut self, count: usize) {
+        while self.shown.len() < count && self.take().await {}
     }
 
     fn see(&mut self, item: Item) {
@@ -119,7 +128,7 @@ impl Bench {
 
     /// The next things that come are these.
     pub(super) async fn expect(&mut self, expected: &[&str]) {
-        while self.shown.len() < expected.len() && self.take().await {}
+        self.take_until(expected.len()).await;
         assert_eq!(self.shown, expected);
         self.shown.clear();
     }

@@ -1,6 +1,6 @@
 //! Compressed files, byte order marks and headers.
 
-use std::fs::{self, OpenOptions};
+use std::fs;
 use std::io::Write;
 use std::sync::Arc;
 
@@ -49,15 +49,10 @@ async fn a_compressed_file_is_continued_and_its_damage_is_reported() {
     let text: String = (0..1_000).map(|line| format!("{line}\n")).collect();
     fs::write(bench.path("log.gz"), gzip(&text)).unwrap();
     bench.start();
-    while bench.shown.len() < 1_000 {
-        bench.take().await;
-    }
+    bench.take_until(1_000).await;
     bench.shown.clear();
     bench.stop().await;
-    let mut more = OpenOptions::new()
-        .append(true)
-        .open(bench.path("log.gz"))
-        .unwrap();
+    let mut more = bench.writer("log.gz");
     more.write_all(&gzip("more\n")).unwrap();
     bench.restart_from_cursor();
     bench.expect(&["log.gz: more"]).await;

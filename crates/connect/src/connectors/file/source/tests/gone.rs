@@ -173,9 +173,7 @@ async fn a_bounded_number_of_positions_is_kept() {
         bench.append(&format!("in/a{number}"), "line\n");
     }
     bench.start();
-    while bench.shown.len() < 300 {
-        bench.take().await;
-    }
+    bench.take_until(300).await;
     bench.shown.clear();
     bench.stop().await;
     bench.rename("in", "away");
@@ -192,9 +190,7 @@ async fn a_bounded_number_of_positions_is_kept() {
     bench.rename("away", "in");
     bench.append("in/b", "last\n");
     bench.restart_from_cursor();
-    while bench.shown.len() < 301 {
-        bench.take().await;
-    }
+    bench.take_until(301).await;
     let back = bench.shown.iter().filter(|line| line.contains(" is back"));
     assert_eq!(back.count(), 64);
     bench.stop().await;

@@ -1,4 +1,4 @@
-//! A place in a run of JSON frames, and the tokens that can be read from it.
+//! A position in a run of JSON frames, and the tokens that can be read from it.
 //!
 //! The scanner sees the whole run but stops at the end of its frame: reading eight or sixteen bytes
 //! at a time may look into the next frame, and every token checks that it ended within its own.
@@ -6,13 +6,13 @@
 
 use std::borrow::Cow;
 
-use super::super::fault::Fault;
+use super::super::fault::DecodeFault;
 use super::super::number::{self, Number, word};
 
 /// The deepest nesting that is skipped: one bit each in a `u128`.
 const DEPTH_MAX: u32 = 128;
 
-pub(in super::super) struct Scan<'a> {
+pub(super) struct JsonScanner<'a> {
     buf: &'a [u8],
     /// The next byte to read; at most `end` after every successful call.
     pub(super) at: usize,
@@ -20,7 +20,7 @@ pub(in super::super) struct Scan<'a> {
     end: usize,
 }
 
-impl<'a> Scan<'a> {
+impl<'a> JsonScanner<'a> {
     pub(super) fn new(buf: &'a [u8], at: usize, end: usize) -> Self {
         debug_assert!(at <= end && end <= buf.len());
         Self { buf, at, end }
@@ -37,14 +37,14 @@ impl<'a> Scan<'a> {
         self.buf[self.at..self.end].starts_with(text)
     }
 
-    /// The byte at any place of the run, or 0 beyond it.
+    /// The byte at any position of the run, or 0 beyond it.
     pub(super) fn byte(&self, at: usize) -> u8 {
         self.buf.get(at).copied().unwrap_or(0)
     }
 
     /// The well-formed value at `at`; what is left of the frame if it is not one.
     pub(super) fn value_at(&self, at: usize) -> &'a [u8] {
-        let mut scan = Scan { at, ..*self };
+        let mut scan = JsonScanner { at, ..*self };
         scan.skip_rest_if_malformed();
         scan.since(at)
     }
@@ -57,17 +57,17 @@ impl<'a> Scan<'a> {
     }
 
     /// Moves to the end of the frame, which must be one value and blanks.
-    pub(super) fn whole_value(&mut self) -> Result<(), Fault> {
+    pub(super) fn whole_value(&mut self) -> Result<(), DecodeFault> {
         self.blanks();
         if self.at_end() {
-            return Err(Fault::Empty);
+            return Err(DecodeFault::Empty);
         }
         self.skip_value()?;
         self.blanks();
         if self.at_end() {
             Ok(())
         } else {
-            Err(Fault::Trailing)
+            Err(DecodeFault::Trailing)
         }
     }
 
@@ -111,9 +111,13 @@ impl<'a> Scan<'a> {
 
     /// Takes `byte`, or fails with `fault`, or with `Ended` at the end.
     #[inline(always)]
-    pub(super) fn expect(&mut self, byte: u8, fault: Fault) -> Result<(), Fault> {
+    pub(super) fn expect(&mut self, byte: u8, fault: DecodeFault) -> Result<(), DecodeFault> {
         if self.peek() != byte {
-            return Err(if self.at_end() { Fault::Ended } else { fault });
+            return Err(if self.at_end() {
+                DecodeFault::Ended
+            } else {
+                fault
+            });
         }
         self.at += 1;
         Ok(())
@@ -121,9 +125,9 @@ impl<'a> Scan<'a> {
 
     /// Takes `word`, which starts with the byte that is next.
     #[inline]
-    pub(super) fn literal(&mut self, word: &[u8]) -> Result<(), Fault> {
+    pub(super) fn literal(&mut self, word: &[u8]) -> Result<(), DecodeFault> {
         if !self.starts_with(word) {
-            return Err(Fault::NoValue);
+            return Err(DecodeFault::NoValue);
         }
         self.at += word.len();
         Ok(())
@@ -131,26 +135,26 @@ impl<'a> Scan<'a> {
 
     /// A number, or a string that holds nothing but one.
     #[inline(always)]
-    pub(super) fn numeric(&mut self) -> Result<Number<'a>, Fault> {
+    pub(super) fn numeric(&mut self) -> Result<Number<'a>, DecodeFault> {
         match self.peek() {
             b'-' | b'0'..=b'9' => self.number(),
             b'"' => {
-                let (number, end) = number::scan(self.buf, self.at + 1).ok_or(Fault::Type)?;
+                let (number, end) = number::scan(self.buf, self.at + 1).ok_or(DecodeFault::Type)?;
                 if end >= self.end || self.buf[end] != b'"' {
-                    return Err(Fault::Type);
+                    return Err(DecodeFault::Type);
                 }
                 self.at = end + 1;
                 Ok(number)
             }
-            _ => Err(Fault::Type),
+            _ => Err(DecodeFault::Type),
         }
     }
 
     #[inline(always)]
-    pub(super) fn number(&mut self) -> Result<Number<'a>, Fault> {
-        let (number, end) = number::scan(self.buf, self.at).ok_or(Fault::BadNumber)?;
+    pub(super) fn number(&mut self) -> Result<Number<'a>, DecodeFault> {
+        let (number, end) = number::scan(self.buf, self.at).ok_or(DecodeFault::BadNumber)?;
         if end > self.end {
-            return Err(Fault::Ended);
+            return Err(DecodeFault::Ended);
         }
         self.at = end;
         Ok(number)
@@ -158,7 +162,7 @@ impl<'a> Scan<'a> {
 
     /// Moves to the quote, backslash or control character that is next in a string.
     #[inline(always)]
-    fn special(&mut self) -> Result<u8, Fault> {
+    fn special(&mut self) -> Result<u8, DecodeFault> {
         while let Some(word) = word(self.buf, self.at) {
             let found = specials(word);
             if found != 0 {
@@ -178,17 +182,17 @@ impl<'a> Scan<'a> {
     }
 
     #[inline(always)]
-    fn special_here(&self) -> Result<u8, Fault> {
+    fn special_here(&self) -> Result<u8, DecodeFault> {
         match self.peek() {
-            _ if self.at_end() => Err(Fault::Ended),
-            0..0x20 => Err(Fault::ControlCharacter),
+            _ if self.at_end() => Err(DecodeFault::Ended),
+            0..0x20 => Err(DecodeFault::ControlCharacter),
             byte => Ok(byte),
         }
     }
 
     /// Appends the content of the string whose opening quote is next.
     #[inline(always)]
-    pub(super) fn string_into(&mut self, out: &mut Vec<u8>) -> Result<(), Fault> {
+    pub(super) fn string_into(&mut self, out: &mut Vec<u8>) -> Result<(), DecodeFault> {
         self.at += 1;
         let start = self.at;
         if self.special()? == b'"' {
@@ -201,7 +205,7 @@ impl<'a> Scan<'a> {
 
     /// Appends a string from `start` on, which is at its first backslash now.
     #[cold]
-    fn escaped_into(&mut self, start: usize, out: &mut Vec<u8>) -> Result<(), Fault> {
+    fn escaped_into(&mut self, start: usize, out: &mut Vec<u8>) -> Result<(), DecodeFault> {
         out.extend_from_slice(self.since(start));
         loop {
             let start = self.at;
@@ -211,14 +215,14 @@ impl<'a> Scan<'a> {
                 return Ok(());
             }
             out.extend_from_slice(self.since(start));
-            let unescaped = self.escape()?.ok_or(Fault::LoneSurrogate)?;
+            let unescaped = self.escape()?.ok_or(DecodeFault::LoneSurrogate)?;
             out.extend_from_slice(unescaped.encode_utf8(&mut [0; 4]).as_bytes());
         }
     }
 
     /// The content of the string whose opening quote is next.
     #[inline]
-    pub(super) fn string(&mut self) -> Result<Cow<'a, [u8]>, Fault> {
+    pub(super) fn string(&mut self) -> Result<Cow<'a, [u8]>, DecodeFault> {
         self.at += 1;
         let start = self.at;
         if self.special()? == b'"' {
@@ -231,8 +235,8 @@ impl<'a> Scan<'a> {
         Ok(Cow::Owned(content))
     }
 
-    /// The character that the escape here stands for; `None` for half of a surrogate pair.
-    fn escape(&mut self) -> Result<Option<char>, Fault> {
+    /// The character that the escape here means; `None` for half of a surrogate pair.
+    fn escape(&mut self) -> Result<Option<char>, DecodeFault> {
         self.at += 1;
         let escape = self.peek();
         self.at += 1;
@@ -244,11 +248,11 @@ impl<'a> Scan<'a> {
             b'r' => '\r',
             b't' => '\t',
             b'u' => return self.unicode_escape(),
-            _ => return Err(Fault::BadEscape),
+            _ => return Err(DecodeFault::BadEscape),
         }))
     }
 
-    fn unicode_escape(&mut self) -> Result<Option<char>, Fault> {
+    fn unicode_escape(&mut self) -> Result<Option<char>, DecodeFault> {
         let high = self.four_hex()?;
         if !(0xd800..0xdc00).contains(&high) || !self.starts_with(b"\\u") {
             return Ok(char::from_u32(high));
@@ -265,18 +269,21 @@ impl<'a> Scan<'a> {
         ))
     }
 
-    fn four_hex(&mut self) -> Result<u32, Fault> {
+    fn four_hex(&mut self) -> Result<u32, DecodeFault> {
         let digits = self.buf[self.at..self.end]
             .first_chunk::<4>()
-            .ok_or(Fault::Ended)?;
+            .ok_or(DecodeFault::Ended)?;
         let add = |value: u32, byte: &u8| Some(value * 16 + char::from(*byte).to_digit(16)?);
-        let value = digits.iter().try_fold(0, add).ok_or(Fault::BadEscape)?;
+        let value = digits
+            .iter()
+            .try_fold(0, add)
+            .ok_or(DecodeFault::BadEscape)?;
         self.at += 4;
         Ok(value)
     }
 
     #[inline]
-    fn skip_string(&mut self) -> Result<(), Fault> {
+    fn skip_string(&mut self) -> Result<(), DecodeFault> {
         self.at += 1;
         while self.special()? == b'\\' {
             self.escape()?;
@@ -287,7 +294,7 @@ impl<'a> Scan<'a> {
 
     /// Moves past the value that is next, of any kind, and checks that it is one.
     #[inline]
-    pub(super) fn skip_value(&mut self) -> Result<(), Fault> {
+    pub(super) fn skip_value(&mut self) -> Result<(), DecodeFault> {
         match self.peek() {
             b'"' => self.skip_string(),
             b'-' | b'0'..=b'9' => self.number().map(|_| ()),
@@ -295,20 +302,20 @@ impl<'a> Scan<'a> {
             b'f' => self.literal(b"false"),
             b'n' => self.literal(b"null"),
             b'{' | b'[' => self.skip_nested(),
-            _ if self.at_end() => Err(Fault::Ended),
-            _ => Err(Fault::NoValue),
+            _ if self.at_end() => Err(DecodeFault::Ended),
+            _ => Err(DecodeFault::NoValue),
         }
     }
 
-    fn skip_nested(&mut self) -> Result<(), Fault> {
-        // Bit 0 tells whether the innermost open value is an object.
+    fn skip_nested(&mut self) -> Result<(), DecodeFault> {
+        // Bit 0: whether the innermost open value is an object.
         let (mut objects, mut depth) = (0_u128, 0);
         loop {
             // A value is next.
             match self.peek() {
                 open @ (b'{' | b'[') => {
                     if depth == DEPTH_MAX {
-                        return Err(Fault::TooDeep);
+                        return Err(DecodeFault::TooDeep);
                     }
                     self.at += 1;
                     self.blanks();
@@ -343,8 +350,8 @@ impl<'a> Scan<'a> {
                     }
                     b'}' if in_object => self.at += 1,
                     b']' if !in_object => self.at += 1,
-                    _ if self.at_end() => return Err(Fault::Ended),
-                    _ => return Err(Fault::NoComma),
+                    _ if self.at_end() => return Err(DecodeFault::Ended),
+                    _ => return Err(DecodeFault::NoComma),
                 }
                 depth -= 1;
                 objects >>= 1;
@@ -353,17 +360,17 @@ impl<'a> Scan<'a> {
     }
 
     /// Moves past a key and its colon, up to the value.
-    fn skip_key(&mut self) -> Result<(), Fault> {
+    fn skip_key(&mut self) -> Result<(), DecodeFault> {
         if self.peek() != b'"' {
             return Err(if self.at_end() {
-                Fault::Ended
+                DecodeFault::Ended
             } else {
-                Fault::NoKey
+                DecodeFault::NoKey
             });
         }
         self.skip_string()?;
         self.blanks();
-        self.expect(b':', Fault::NoColon)?;
+        self.expect(b':', DecodeFault::NoColon)?;
         self.blanks();
         Ok(())
     }
@@ -399,8 +406,8 @@ fn append(buf: &[u8], start: usize, length: usize, out: &mut Vec<u8>) {
 mod tests {
     use super::*;
 
-    fn skip(text: &str) -> Result<usize, Fault> {
-        let mut scan = Scan::new(text.as_bytes(), 0, text.len());
+    fn skip(text: &str) -> Result<usize, DecodeFault> {
+        let mut scan = JsonScanner::new(text.as_bytes(), 0, text.len());
         scan.skip_value().map(|()| scan.at)
     }
 
@@ -426,23 +433,23 @@ mod tests {
     #[test]
     fn what_is_no_value_is_refused() {
         for (text, fault) in [
-            ("", Fault::Ended),
-            ("[", Fault::Ended),
-            ("{\"a\"", Fault::Ended),
-            ("\"a", Fault::Ended),
-            ("[1", Fault::Ended),
-            ("[1 2]", Fault::NoComma),
-            ("[1}", Fault::NoComma),
-            ("{1:2}", Fault::NoKey),
-            ("{\"a\" 1}", Fault::NoColon),
-            ("[1,]", Fault::NoValue),
-            ("{\"a\":1,}", Fault::NoKey),
-            ("nul", Fault::NoValue),
-            ("01", Fault::BadNumber),
-            ("\"\\x\"", Fault::BadEscape),
-            ("\"\\u12g4\"", Fault::BadEscape),
-            ("NaN", Fault::NoValue),
-            ("\"a\nb\"", Fault::ControlCharacter),
+            ("", DecodeFault::Ended),
+            ("[", DecodeFault::Ended),
+            ("{\"a\"", DecodeFault::Ended),
+            ("\"a", DecodeFault::Ended),
+            ("[1", DecodeFault::Ended),
+            ("[1 2]", DecodeFault::NoComma),
+            ("[1}", DecodeFault::NoComma),
+            ("{1:2}", DecodeFault::NoKey),
+            ("{\"a\" 1}", DecodeFault::NoColon),
+            ("[1,]", DecodeFault::NoValue),
+            ("{\"a\":1,}", DecodeFault::NoKey),
+            ("nul", DecodeFault::NoValue),
+            ("01", DecodeFault::BadNumber),
+            ("\"\\x\"", DecodeFault::BadEscape),
+            ("\"\\u12g4\"", DecodeFault::BadEscape),
+            ("NaN", DecodeFault::NoValue),
+            ("\"a\nb\"", DecodeFault::ControlCharacter),
         ] {
             assert_eq!(skip(text), Err(fault), "{text}");
         }
@@ -452,8 +459,8 @@ mod tests {
     fn nesting_is_limited() {
         let nested = |depth: usize| "[".repeat(depth) + &"]".repeat(depth);
         assert_eq!(skip(&nested(128)), Ok(256));
-        assert_eq!(skip(&nested(129)), Err(Fault::TooDeep));
-        assert_eq!(skip(&"[".repeat(1_000_000)), Err(Fault::TooDeep));
+        assert_eq!(skip(&nested(129)), Err(DecodeFault::TooDeep));
+        assert_eq!(skip(&"[".repeat(1_000_000)), Err(DecodeFault::TooDeep));
     }
 
     #[test]
@@ -464,20 +471,20 @@ mod tests {
             ("true", 2),
             ("[1]", 2),
         ] {
-            let mut scan = Scan::new(text.as_bytes(), 0, end);
+            let mut scan = JsonScanner::new(text.as_bytes(), 0, end);
             assert!(scan.skip_value().is_err(), "{text}");
         }
     }
 
     #[test]
-    fn specials_are_found_at_every_place() {
+    fn specials_are_found_at_every_position() {
         for special in [b'"', b'\\', 0, 0x1f] {
-            for place in 0..8 {
+            for position in 0..8 {
                 for filler in [b'a', b' ', b'!', b'#', 0x7f, 0x80, 0xff, b']', b'['] {
                     let mut bytes = [filler; 8];
-                    bytes[place] = special;
+                    bytes[position] = special;
                     let found = specials(u64::from_le_bytes(bytes));
-                    assert_eq!(found.trailing_zeros() / 8, place as u32);
+                    assert_eq!(found.trailing_zeros() / 8, position as u32);
                 }
             }
         }

@@ -1,4 +1,4 @@
-//! The walker: from a `WITH` list to options that are right, or to everything that is wrong.
+//! The check: from a `WITH` list to options that are right, or to everything that is wrong.
 //!
 //! Each key finds its declaration, each value is turned into the JSON that the declaration wants, then
 //! the struct itself reads them. A list with a problem is never read in part.
@@ -8,14 +8,14 @@ use std::collections::BTreeMap;
 
 use serde_json::Value as Json;
 
-use super::declared::{Declared, Kind};
+use super::declared::{Declared, OptionType};
 use super::fields::{Complaint, Map};
 use super::problem::{Fault, Problem, nearest};
 use super::secret::HIDDEN;
 use super::{Given, OptionSet, Options, Value};
 use crate::{Error, Result};
 
-/// Options that were found right, to be read as the structs that declared them.
+/// Options without a problem, to be read as the structs that declared them.
 #[derive(Clone)]
 pub struct Checked {
     values: Vec<(TypeId, Map)>,
@@ -40,69 +40,72 @@ pub fn check<S: Clone>(
     sets: &[OptionSet],
     given: &[Given<S>],
 ) -> Result<Checked, Vec<Problem<S>>> {
-    let mut walk = Walk {
+    let mut check = OptionCheck {
         connector: connector.to_lowercase(),
-        declared: sets.iter().map(|set| (set.declared)()).collect(),
+        options: (0..)
+            .zip(sets)
+            .flat_map(|(number, set)| (set.declared)().into_iter().map(move |it| (number, it)))
+            .collect(),
         given,
         taken: BTreeMap::new(),
         values: vec![Map::new(); sets.len()],
         problems: Vec::new(),
     };
-    (0..given.len()).for_each(|at| walk.take(at));
-    walk.find_missing();
-    walk.verify(sets);
-    walk.problems.sort_by_key(|(at, _)| *at);
-    if walk.problems.is_empty() {
-        let values = sets.iter().map(|set| set.of).zip(walk.values).collect();
+    (0..given.len()).for_each(|at| check.take(at));
+    check.find_missing();
+    check.verify(sets);
+    check.problems.sort_by_key(|(at, _)| *at);
+    if check.problems.is_empty() {
+        let values = sets.iter().map(|set| set.of).zip(check.values).collect();
         return Ok(Checked { values });
     }
-    Err(walk
+    Err(check
         .problems
         .into_iter()
         .map(|(_, problem)| problem)
         .collect())
 }
 
-/// Where an option is declared, and the entry if it is a map.
+/// What a key of the list means: a declared option, and the entry if it is a map.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-struct Place {
-    set: usize,
+struct DeclaredKey {
     option: usize,
     entry: Option<String>,
 }
 
-struct Walk<'a, S> {
+struct OptionCheck<'a, S> {
     connector: String,
-    declared: Vec<Vec<Declared>>,
+    /// Every declared option, with the number of its set.
+    options: Vec<(usize, Declared)>,
     given: &'a [Given<S>],
-    /// Which key of the list gave which option.
-    taken: BTreeMap<Place, usize>,
+    /// The key of the list that gives each option.
+    taken: BTreeMap<DeclaredKey, usize>,
     values: Vec<Map>,
     /// With the key of the list they belong to.
     problems: Vec<(usize, Problem<S>)>,
 }
 
-impl<S: Clone> Walk<'_, S> {
+impl<S: Clone> OptionCheck<'_, S> {
     /// Takes one key of the list.
     fn take(&mut self, at: usize) {
         let given = &self.given[at];
-        let place = match self.find(&given.key) {
-            Ok(place) => place,
+        let target = match self.find(&given.key) {
+            Ok(target) => target,
             Err(fault) => return self.report(at, fault),
         };
-        if let Some(&first) = self.taken.get(&place) {
+        if let Some(&first) = self.taken.get(&target) {
             let other = self.given[first].key.clone();
             return self.report(at, Fault::Duplicate { other });
         }
-        self.taken.insert(place.clone(), at);
-        let option = &self.declared[place.set][place.option];
+        self.taken.insert(target.clone(), at);
+        let (set, option) = &self.options[target.option];
         let json = match coerce(&option.kind, &given.value) {
             Ok(json) => json,
             Err(fault) => return self.report(at, fault),
         };
         let name = option.name.clone();
-        let values = &mut self.values[place.set];
-        match place.entry {
+        let values = &mut self.values[*set];
+        match target.entry {
             None => {
                 values.insert(name, json);
             }
@@ -116,97 +119,70 @@ impl<S: Clone> Walk<'_, S> {
     }
 
     /// The option that a key means: its own name, with the connector's name before it or not.
-    fn find(&self, key: &str) -> Result<Place, Fault> {
+    fn find(&self, key: &str) -> Result<DeclaredKey, Fault> {
         let prefix = format!("{}.", self.connector);
         let bare = key
             .get(..prefix.len())
             .filter(|start| start.eq_ignore_ascii_case(&prefix));
         let bare = bare.map(|_| &key[prefix.len()..]);
-        let place = self
+        let target = self
             .find_name(key)
             .or_else(|| bare.and_then(|bare| self.find_name(bare)));
-        let place = place.ok_or_else(|| Fault::Unknown {
-            nearest: nearest(bare.unwrap_or(key), self.names()),
+        let target = target.ok_or_else(|| Fault::Unknown {
+            nearest: nearest(
+                bare.unwrap_or(key),
+                self.options.iter().map(|(_, option)| option.name.as_str()),
+            ),
         })?;
-        let option = &self.declared[place.set][place.option];
+        let (_, option) = &self.options[target.option];
         match option.kind {
-            Kind::Map(_) if place.entry.is_none() => Err(Fault::NeedsEntry {
+            OptionType::Map(_) if target.entry.is_none() => Err(Fault::NeedsEntry {
                 map: option.name.clone(),
             }),
-            _ => Ok(place),
+            _ => Ok(target),
         }
     }
 
-    fn find_name(&self, name: &str) -> Option<Place> {
+    fn find_name(&self, name: &str) -> Option<DeclaredKey> {
         let exact = self.position(|option| option.name.eq_ignore_ascii_case(name));
-        if let Some((set, option)) = exact {
-            return Some(Place {
-                set,
-                option,
-                entry: None,
-            });
+        if let Some(option) = exact {
+            let entry = None;
+            return Some(DeclaredKey { option, entry });
         }
         let entry = |option: &Declared| {
-            let Kind::Map(_) = option.kind else {
+            let OptionType::Map(_) = option.kind else {
                 return None;
             };
             let start = name.get(..option.name.len())?;
             let entry = name[option.name.len()..].strip_prefix('.')?;
             (start.eq_ignore_ascii_case(&option.name) && !entry.is_empty()).then_some(entry)
         };
-        let (set, option) = self.position(|option| entry(option).is_some())?;
-        let entry = entry(&self.declared[set][option]).map(str::to_owned);
-        Some(Place { set, option, entry })
+        let option = self.position(|option| entry(option).is_some())?;
+        let entry = entry(&self.options[option].1).map(str::to_owned);
+        Some(DeclaredKey { option, entry })
     }
 
-    fn position(&self, is: impl Fn(&Declared) -> bool) -> Option<(usize, usize)> {
-        let within = |set: &Vec<Declared>| set.iter().position(&is);
-        self.declared
-            .iter()
-            .enumerate()
-            .find_map(|(at, set)| within(set).map(|found| (at, found)))
-    }
-
-    fn names(&self) -> impl Iterator<Item = &str> {
-        self.declared
-            .iter()
-            .flatten()
-            .map(|option| option.name.as_str())
+    fn position(&self, is: impl Fn(&Declared) -> bool) -> Option<usize> {
+        self.options.iter().position(|(_, option)| is(option))
     }
 
     fn find_missing(&mut self) {
-        let places = self.declared.iter().enumerate().flat_map(|(set, options)| {
-            options
-                .iter()
-                .enumerate()
-                .map(move |(option, declared)| (set, option, declared))
-        });
-        let missing: Vec<Problem<S>> = places
-            .filter(|(set, option, declared)| {
-                let place = Place {
-                    set: *set,
-                    option: *option,
-                    entry: None,
-                };
-                let first = self.position(|other| other.name == declared.name);
-                declared.required
-                    && !self.taken.contains_key(&place)
-                    && first == Some((*set, *option))
-            })
-            .map(|(_, _, declared)| Problem {
-                key: declared.name.clone(),
-                span: None,
-                fault: Fault::Missing {
+        for (option, (_, declared)) in self.options.iter().enumerate() {
+            let entry = None;
+            let is_given = self.taken.contains_key(&DeclaredKey { option, entry });
+            let first = self.position(|other| other.name == declared.name);
+            if declared.required && !is_given && first == Some(option) {
+                let fault = Fault::Missing {
                     wanted: declared.kind.wanted(),
                     doc: declared.doc.clone(),
-                },
-            })
-            .collect();
-        self.problems
-            .extend(missing.into_iter().map(|problem| (usize::MAX, problem)));
+                };
+                let problem = Problem::unplaced(declared.name.clone(), fault);
+                self.problems.push((usize::MAX, problem));
+            }
+        }
     }
 
-    /// Lets the structs read their values, and objects where they object.
+    /// Lets the structs read their values, and reports what they refuse.
     fn verify(&mut self, sets: &[OptionSet]) {
         for (set, verify) in sets.iter().map(|set| set.verify).enumerate() {
             for complaint in verify(&self.values[set]) {
@@ -227,26 +203,14 @@ impl<S: Clone> Walk<'_, S> {
                     .iter()
                     .filter_map(|option| self.given_as(set, option))
                     .collect();
-                let key = |at: usize| self.given[at].key.clone();
                 let reason = objection.reason;
                 if given.is_empty() {
-                    let key = objection
-                        .options
-                        .first()
-                        .copied()
-                        .unwrap_or_default()
-                        .to_owned();
-                    let fault = Fault::Invalid { reason };
-                    self.problems.push((
-                        usize::MAX,
-                        Problem {
-                            key,
-                            span: None,
-                            fault,
-                        },
-                    ));
+                    let name = objection.options.first().copied().unwrap_or_default();
+                    let problem = Problem::unplaced(name.to_owned(), Fault::Invalid { reason });
+                    self.problems.push((usize::MAX, problem));
                 } else {
                     let at = given.remove(0);
+                    let key = |at: usize| self.given[at].key.clone();
                     let others = given.into_iter().map(key).collect();
                     self.report(at, Fault::Contradiction { others, reason });
                 }
@@ -254,15 +218,14 @@ impl<S: Clone> Walk<'_, S> {
         }
     }
 
-    /// Which key of the list gave this option.
+    /// The key of the list that gave this option.
     fn given_as(&self, set: usize, name: &str) -> Option<usize> {
-        let option = self.declared[set]
-            .iter()
-            .position(|option| option.name == name)?;
+        let is = |target: &DeclaredKey| {
+            let (of, option) = &self.options[target.option];
+            *of == set && option.name == name
+        };
         let mut taken = self.taken.iter();
-        taken
-            .find(|(place, _)| place.set == set && place.option == option)
-            .map(|(_, &at)| at)
+        taken.find(|(target, _)| is(target)).map(|(_, &at)| at)
     }
 
     fn report(&mut self, at: usize, fault: Fault) {
@@ -277,19 +240,23 @@ impl<S: Clone> Walk<'_, S> {
 }
 
 /// The value as the JSON that `kind` wants.
-fn coerce(kind: &Kind, value: &Value) -> Result<Json, Fault> {
+fn coerce(kind: &OptionType, value: &Value) -> Result<Json, Fault> {
     let json = match (kind, value) {
-        (Kind::Map(of), value) => return coerce(of, value),
-        (Kind::List(of), value) => return list(of, value),
-        (Kind::Text | Kind::Custom { .. }, Value::Text(text)) => Some(text.as_str().into()),
-        (Kind::Custom { .. }, Value::Integer(number)) => Some(number.to_string().into()),
-        (Kind::Custom { .. }, Value::Number(number)) => Some(number.to_string().into()),
-        (Kind::Bool, Value::Bool(truth)) => Some((*truth).into()),
-        (Kind::Bool, Value::Text(text)) => text.to_lowercase().parse::<bool>().ok().map(Json::from),
-        (Kind::Number { whole, min, max }, value) => {
+        (OptionType::Map(of), value) => return coerce(of, value),
+        (OptionType::List(of), value) => return list(of, value),
+        (OptionType::Text | OptionType::Custom { .. }, Value::Text(text)) => {
+            Some(text.as_str().into())
+        }
+        (OptionType::Custom { .. }, Value::Integer(number)) => Some(number.to_string().into()),
+        (OptionType::Custom { .. }, Value::Number(number)) => Some(number.to_string().into()),
+        (OptionType::Bool, Value::Bool(truth)) => Some((*truth).into()),
+        (OptionType::Bool, Value::Text(text)) => {
+            text.to_lowercase().parse::<bool>().ok().map(Json::from)
+        }
+        (OptionType::Number { whole, min, max }, value) => {
             return number(*whole, *min, *max, value).unwrap_or_else(|| Err(wrong(kind, value)));
         }
-        (Kind::Choice(words), Value::Text(text)) => {
+        (OptionType::Choice(words), Value::Text(text)) => {
             let mut words = words.iter();
             words
                 .find(|word| word.eq_ignore_ascii_case(text))
@@ -301,7 +268,7 @@ fn coerce(kind: &Kind, value: &Value) -> Result<Json, Fault> {
 }
 
 /// A list as it is, as a JSON array in a text, or as its only element.
-fn list(of: &Kind, value: &Value) -> Result<Json, Fault> {
+fn list(of: &OptionType, value: &Value) -> Result<Json, Fault> {
     let parsed = match value {
         Value::Text(text) if text.trim_start().starts_with('[') => from_json(text),
         _ => None,
@@ -330,7 +297,7 @@ fn from_json(text: &str) -> Option<Value> {
         .map(Value::List)
 }
 
-/// A number within its range; `None` if it is none.
+/// A number within its range; `None` if it is not a number.
 fn number(
     whole: bool,
     min: Option<f64>,
@@ -361,10 +328,12 @@ fn number(
     })
 }
 
-fn wrong(kind: &Kind, value: &Value) -> Fault {
-    let secret = matches!(kind, Kind::Custom { name, .. } if name == "secret");
+fn wrong(kind: &OptionType, value: &Value) -> Fault {
+    let secret = matches!(kind, OptionType::Custom { name, .. } if name == "secret");
     let near = match (kind, value) {
-        (Kind::Choice(words), Value::Text(text)) => nearest(text, words.iter().map(String::as_str)),
+        (OptionType::Choice(words), Value::Text(text)) => {
+            nearest(text, words.iter().map(String::as_str))
+        }
         _ => None,
     };
     let found = if secret {
