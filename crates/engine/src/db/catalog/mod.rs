@@ -2,7 +2,6 @@
 //! reads what.
 
 mod entry;
-mod lifecycle_state;
 mod names;
 mod readers;
 mod stream;
@@ -12,6 +11,7 @@ use std::collections::BTreeMap;
 
 use crate::durable::Definition;
 use crate::event_time::WatermarkConfig;
+use crate::stream_status::{LifecycleState, SavedStream};
 
 pub(crate) use entry::{
     CatalogEntry, QueryEntry, SinkEntry, SourceConnector, SourceEntry, event_columns,
@@ -110,5 +110,30 @@ impl Catalog {
             CatalogEntry::Sink(sink) => Some(sink),
             _ => None,
         }
+    }
+
+    /// What a checkpoint saves of streams, besides their definitions.
+    pub fn lifecycle_state(&self) -> LifecycleState {
+        let streams = self
+            .queries()
+            .map(|(name, query)| (name.clone(), saved(query)));
+        LifecycleState {
+            streams: streams.collect(),
+        }
+    }
+}
+
+fn saved(query: &QueryEntry) -> SavedStream {
+    let lifecycle = &query.lifecycle;
+    let attached = match lifecycle.is_source_group() {
+        true => query.inputs.clone(),
+        false => Vec::new(),
+    };
+    let held = lifecycle.held.iter();
+    let held = held.filter_map(|(input, held)| Some((input.clone(), held.place.as_ref()?.get()?)));
+    SavedStream {
+        status: lifecycle.status,
+        attached,
+        held: held.collect(),
     }
 }

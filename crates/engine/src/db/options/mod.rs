@@ -1,11 +1,11 @@
 //! The `WITH` lists of statements: the options of every source, those of connectors, and what is wrong
 //! with them.
 
-mod connector_spec;
 mod ingest_options;
 mod with_list;
 
-pub(crate) use connector_spec::{sink_spec, source_spec};
 pub use ingest_options::source_options;
 pub(crate) use ingest_options::{IngestOptions, WalOption};
-pub(crate) use with_list::{OptionSpan, only_option, refuse_unbuilt_options};
+pub(crate) use with_list::{
+    OptionSpan, only_option, refuse_unbuilt_options, sink_spec, source_spec,
+};

@@ -1,7 +1,11 @@
-//! A `WITH` list as `check` takes it, and its problems as errors that point into the script.
+//! The `WITH` list of a statement: checked, as the options of a source or as the connector that it names, and
+//! its problems as errors that point into the script.
 
-use headwater_connect::options::{Fault, Given, Problem, Value};
+use arrow::datatypes::SchemaRef;
+use headwater_connect::options::{Fault, Given, OptionSet, Problem, Value, check};
+use headwater_connect::{Connectors, Rejection, SinkSpec, SourceSpec};
 
+use super::ingest_options::IngestOptions;
 use crate::error::{Error, Result};
 use crate::sql::{OptionEntry, OptionValue, SqlError, sqlstate};
 
@@ -56,7 +60,7 @@ pub(crate) fn only_option<'a>(
 }
 
 /// A `WITH` list for `check`, and apart from it the option `connector`.
-pub(super) fn given(options: &[OptionEntry]) -> (Option<&OptionEntry>, Vec<Given<OptionSpan>>) {
+fn given(options: &[OptionEntry]) -> (Option<&OptionEntry>, Vec<Given<OptionSpan>>) {
     let is_connector = |option: &&OptionEntry| option.key.eq_ignore_ascii_case("connector");
     let connector = options.iter().find(is_connector);
     let others = options.iter().filter(|option| !is_connector(option));
@@ -82,7 +86,7 @@ fn value(value: &OptionValue) -> Value {
 }
 
 /// All that is wrong with a list of options.
-pub(super) fn rejected(problems: Vec<Problem<OptionSpan>>, statement: &OptionSpan) -> Error {
+fn rejected(problems: Vec<Problem<OptionSpan>>, statement: &OptionSpan) -> Error {
     let errors = problems.into_iter().map(|problem| {
         let state = match problem.fault {
             Fault::Unknown { .. } => sqlstate::UNDEFINED_OBJECT,
@@ -95,4 +99,57 @@ pub(super) fn rejected(problems: Vec<Problem<OptionSpan>>, statement: &OptionSpa
             .at(place)
     });
     Error::Statement(errors.collect())
+}
+
+/// The options of a source, and the connector if they name one.
+pub(crate) fn source_spec(
+    connectors: &Connectors,
+    options: &[OptionEntry],
+    declared: Option<SchemaRef>,
+    place: &OptionSpan,
+) -> Result<(IngestOptions, Option<SourceSpec>)> {
+    let (connector, given) = given(options);
+    let own = OptionSet::of::<IngestOptions>();
+    let (checked, spec) = match connector {
+        None => {
+            let checked = check("source", &[own], &given);
+            (checked.map_err(|problems| rejected(problems, place))?, None)
+        }
+        Some(entry) => {
+            let name = entry.value.to_string();
+            let spec = connectors.source(&name, &given, declared, &[own]);
+            let spec = spec.map_err(|error| refused(error, entry, place))?;
+            (spec.options().clone(), Some(spec))
+        }
+    };
+    let options = checked.get().map_err(Error::config)?;
+    Ok((options, spec))
+}
+
+/// The connector of a sink that takes rows of `schema`.
+pub(crate) fn sink_spec(
+    connectors: &Connectors,
+    options: &[OptionEntry],
+    schema: SchemaRef,
+    place: &OptionSpan,
+) -> Result<SinkSpec> {
+    let (connector, given) = given(options);
+    let Some(entry) = connector else {
+        let error = SqlError::syntax("a sink needs the option connector")
+            .hint("Say where the rows go: WITH (connector = 'stdout').")
+            .at(place.clone());
+        return Err(error.into());
+    };
+    let spec = connectors.sink(&entry.value.to_string(), &given, schema, &[]);
+    spec.map_err(|error| refused(error, entry, place))
+}
+
+fn refused(rejection: Rejection<OptionSpan>, connector: &OptionEntry, place: &OptionSpan) -> Error {
+    match rejection {
+        Rejection::Options(problems) => rejected(problems, place),
+        Rejection::Error(error) => SqlError::new(sqlstate::UNDEFINED_OBJECT, error.to_string())
+            .maybe_hint(error.hint())
+            .at(connector.value_span.clone())
+            .into(),
+    }
 }
