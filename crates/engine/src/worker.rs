@@ -170,7 +170,10 @@ impl<'a> Worker<'a> {
                 }
             }
             WorkerCommand::Replay(records) => self.replay(records),
-            WorkerCommand::SetSequence(sequence) => self.sequence = *sequence,
+            WorkerCommand::EndReplay(sequence) => {
+                self.sequence = *sequence;
+                self.sources.iter_mut().for_each(SourceSlot::end_replay);
+            }
             WorkerCommand::Checkpoint { answer } => send(answer, self.state()),
             WorkerCommand::Read { views, answer } => {
                 for view in views.iter().filter(|view| view.home == here) {

@@ -347,3 +347,28 @@ fn rows_of_gaps(batches: &[RecordBatch]) -> Vec<String> {
     let texts = columns.flat_map(|column| column.iter().flatten().map(str::to_owned));
     texts.collect()
 }
+
+/// The statements that recovery executes may make a step. What it takes from a source then, here that the
+/// source is no longer idle, has no number that follows those in its log.
+#[test]
+fn a_source_takes_nothing_before_its_log_is_replayed() {
+    let folder = tempfile::tempdir().unwrap();
+    let db = open(folder.path(), 1);
+    db.execute(&format!(
+        "{SOURCE} WITH (idle_timeout = '1 second'); {QUERIES};
+         CREATE STREAM paused AS SELECT symbol FROM trades; PAUSE STREAM paused"
+    ))
+    .unwrap();
+    for number in 0..100 {
+        push(&db, number..number + 1);
+    }
+    let idle = db.source::<Trade>("trades").unwrap();
+    idle.push(trade(100)).unwrap();
+    std::thread::sleep(Duration::from_millis(1_500)); // Longer than the idle timeout.
+    db.checkpoint().unwrap();
+    let copy = crash(folder.path());
+    drop((idle, db));
+    let db = open(copy.path(), 1);
+    push(&db, 101..102);
+    db.flush().unwrap();
+}

@@ -51,7 +51,7 @@ pub(crate) fn recover(engine: &Engine, folder: &DataFolder) -> Result<()> {
         start_sinks(engine, &mut engine.catalog())?;
     }
     let last = replay_logs(engine, folder, &fed, sequence)?;
-    engine.workers.command(WorkerCommand::SetSequence(last + 1));
+    engine.workers.command(WorkerCommand::EndReplay(last + 1));
     engine.workers.finish_turns()?;
     for source in engine.catalog().sources() {
         // The bad rows from before the restart count, too.

@@ -72,6 +72,11 @@ impl SourceReader {
         }
     }
 
+    /// Counts the idle timeout of a source without a lane from now on.
+    pub fn start_idle_timeout(&mut self) {
+        self.laneless_since = Instant::now();
+    }
+
     pub fn add(&mut self, mut channel: Box<dyn Channel>) {
         if self.closed {
             channel.close();

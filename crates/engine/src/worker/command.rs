@@ -60,8 +60,9 @@ pub(crate) enum WorkerCommand {
     },
     /// Feeds records of logs to the queries, as the step that wrote them.
     Replay(Vec<Replayed>),
-    /// Sets what is added to the epoch of a step to get its number in the logs.
-    SetSequence(u64),
+    /// The logs have been replayed: sources are read from now on. The number is added to the epoch of a step
+    /// to get its number in the logs.
+    EndReplay(u64),
     /// Every worker answers its part of a checkpoint at this moment.
     Checkpoint {
         answer: SyncSender<dataflow::Result<Checkpoint<Run>>>,
@@ -137,6 +138,8 @@ pub(crate) struct NewSource {
     pub shared: Arc<SourceShared>,
     pub time: Option<EventTimeColumn>,
     pub idle_timeout: Duration,
+    /// Whether its log is still to be replayed.
+    pub replays: bool,
     pub feed: Handoff<SourceFeed>,
 }
 

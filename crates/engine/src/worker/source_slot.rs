@@ -20,6 +20,8 @@ pub(super) struct SourceSlot {
     shared: Arc<SourceShared>,
     pub reader: SourceReader,
     gates: Vec<Arc<Gate>>,
+    /// Whether its log is still to be replayed: a step before that has no number that follows those in it.
+    replays: bool,
     pub feed: SourceFeed,
 }
 
@@ -34,6 +36,7 @@ impl SourceSlot {
             shared: Arc::clone(&source.shared),
             reader,
             gates: Vec::new(),
+            replays: source.replays,
             feed,
         }
     }
@@ -50,9 +53,14 @@ impl SourceSlot {
         self.gates.clear();
     }
 
-    /// Whether a sink behind this source is full, or its log cannot be written.
+    /// Whether a sink behind this source is full, or its log cannot be written or is being replayed.
     pub fn is_gated(&self) -> bool {
-        self.gates.iter().any(|gate| gate.is_closed()) || self.feed.is_full()
+        self.replays || self.gates.iter().any(|gate| gate.is_closed()) || self.feed.is_full()
+    }
+
+    pub fn end_replay(&mut self) {
+        self.replays = false;
+        self.reader.start_idle_timeout();
     }
 
     pub fn backlog(&mut self) -> LaneBacklog {

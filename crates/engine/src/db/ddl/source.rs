@@ -62,6 +62,7 @@ pub(super) fn add_source(
         shared: Arc::clone(&entry.shared),
         time: entry.time.clone(),
         idle_timeout: options.idle_timeout(),
+        replays: engine.persistence.is_restoring(),
         feed: Handoff::new(feed),
     }));
     catalog.insert(name, CatalogEntry::Source(entry));
