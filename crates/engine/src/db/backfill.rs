@@ -21,7 +21,7 @@ use datafusion::common::ScalarValue;
 
 use super::catalog::{Catalog, NOT_IN_STATE, SourceEntry};
 use super::engine::{Persistence, Workers};
-use super::options::only_option;
+use super::options::refuse_all_but;
 use crate::clock::now_us;
 use crate::durable::{Replayed, WalMerge, WalWriter};
 use crate::error::{Error, Result};
@@ -43,11 +43,14 @@ pub(crate) enum Start {
     At(i64),
 }
 
-/// The value of the option `start`; `default` without it.
+/// The value of the option `start`; `default` without it. Spelt in two ways it may be there twice, and the
+/// last one counts.
 pub(crate) fn start_of(default: Start, options: &[OptionEntry]) -> Result<Start> {
-    let Some(option) = only_option("start", "a stream or view", options)? else {
-        return Ok(default);
-    };
+    refuse_all_but("start", "a stream or view", options)?;
+    options.iter().try_fold(default, |_, option| start(option))
+}
+
+fn start(option: &OptionEntry) -> Result<Start> {
     let text = option.value.to_string();
     match text.to_ascii_lowercase().as_str() {
         "now" => Ok(Start::Now),

@@ -9,7 +9,7 @@ use crate::clock::now_us;
 use crate::db::catalog::{CatalogEntry, QueryEntry, StreamLifecycle};
 use crate::db::engine::Engine;
 use crate::db::lifecycle::new_topic;
-use crate::db::options::only_option;
+use crate::db::options::refuse_all_but;
 use crate::db::outcome::Outcome;
 use crate::error::Result;
 use crate::sql::plan::EventColumn;
@@ -52,6 +52,10 @@ pub(crate) fn create_source_group(engine: &Engine, create: CreateSourceGroup) ->
 }
 
 fn description(options: &[OptionEntry]) -> Result<Option<String>> {
-    let option = only_option("description", "a source group", options)?;
-    Ok(option.map(|option| option.value.to_string()))
+    refuse_all_but("description", "a source group", options)?;
+    if let [_, second, ..] = options {
+        let error = SqlError::syntax("option \"description\" is given twice");
+        return Err(error.at(second.key_span.clone()).into());
+    }
+    Ok(options.first().map(|option| option.value.to_string()))
 }

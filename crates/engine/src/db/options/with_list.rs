@@ -34,29 +34,16 @@ pub(crate) fn refuse_unbuilt_options(options: &[OptionEntry]) -> Result<()> {
     Ok(())
 }
 
-/// The option `key`, the only one of `owner`, if it is given.
-///
-/// # Errors
-/// If there is another option, or this one twice.
-pub(crate) fn only_option<'a>(
-    key: &str,
-    owner: &str,
-    options: &'a [OptionEntry],
-) -> Result<Option<&'a OptionEntry>> {
-    let mut found = None;
-    for option in options {
-        if !option.key.eq_ignore_ascii_case(key) {
-            let message = format!("option {:?} of {owner} is unknown", option.key);
-            let error = SqlError::new(sqlstate::UNDEFINED_OBJECT, message);
-            let hint = format!("The only option is {key:?}.");
-            return Err(error.hint(hint).at(option.key_span.clone()).into());
-        }
-        if found.replace(option).is_some() {
-            let error = SqlError::syntax(format!("option {key:?} is given twice"));
-            return Err(error.at(option.key_span.clone()).into());
-        }
-    }
-    Ok(found)
+/// Refuses every option of `owner` but `key`.
+pub(crate) fn refuse_all_but(key: &str, owner: &str, options: &[OptionEntry]) -> Result<()> {
+    let is_other = |option: &&OptionEntry| !option.key.eq_ignore_ascii_case(key);
+    let Some(option) = options.iter().find(is_other) else {
+        return Ok(());
+    };
+    let message = format!("option {:?} of {owner} is unknown", option.key);
+    let error = SqlError::new(sqlstate::UNDEFINED_OBJECT, message);
+    let hint = format!("The only option is {key:?}.");
+    Err(error.hint(hint).at(option.key_span.clone()).into())
 }
 
 /// A `WITH` list for `check`, and apart from it the option `connector`.
