@@ -14,7 +14,7 @@ use futures_util::FutureExt;
 use tokio_util::sync::CancellationToken;
 
 use crate::gather::{Gather, panic_message};
-use crate::output::lock;
+use crate::locked::locked;
 use crate::status::{ItemCounts, StatusCell};
 use crate::{End, Error, Lane, Output, OutputParts, Result, Source};
 
@@ -43,7 +43,7 @@ fn panicked(panic: &(dyn std::any::Any + Send)) -> Error {
 
 /// Hands items to the lane until the source has ended and nothing is left.
 async fn deliver(gather: &Mutex<Gather>, lane: &mut dyn Lane, status: &StatusCell) -> Result<()> {
-    while let Some(item) = poll_fn(|_| lock(gather).poll_take()).await {
+    while let Some(item) = poll_fn(|_| locked(gather).poll_take()).await {
         let taken = ItemCounts::of(&item);
         lane.send(item).await?;
         status.count(taken);
@@ -64,23 +64,23 @@ async fn together(
             && let Poll::Ready(end) = run.as_mut().poll(cx)
         {
             ended = Some(end);
-            lock(gather).end();
+            locked(gather).end();
         }
         loop {
             match send.as_mut().poll(cx) {
                 Poll::Pending if ended.is_some() => return Poll::Pending,
                 Poll::Pending => {
-                    let Some(failure) = lock(gather).take_failure() else {
+                    let Some(failure) = locked(gather).take_failure() else {
                         return Poll::Pending;
                     };
                     // A source that waits might not notice it for long. What is queued is sent.
                     ended = Some(Err(failure));
-                    lock(gather).end();
+                    locked(gather).end();
                 }
                 Poll::Ready(Err(closed)) => return Poll::Ready(Err(closed)),
                 Poll::Ready(Ok(())) => {
                     let end = ended.take().unwrap_or(Ok(End::Stopped));
-                    return Poll::Ready(lock(gather).take_failure().map_or(end, Err));
+                    return Poll::Ready(locked(gather).take_failure().map_or(end, Err));
                 }
             }
         }

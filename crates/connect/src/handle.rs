@@ -8,7 +8,7 @@
 //! The engine decides what a source is connected to (the [`Lane`]), where cursors are kept, and which
 //! sources should run.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use arrow::datatypes::SchemaRef;
@@ -21,6 +21,7 @@ use tracing::Instrument as _;
 use crate::backoff::Attempts;
 use crate::drive::drive;
 use crate::formats::Decoder;
+use crate::locked::locked;
 use crate::status::StatusCell;
 use crate::{
     Backoff, BadRows, Clock, Cursor, End, Error, Gap, Item, Lane, OutputParts, Result, Source,
@@ -113,15 +114,13 @@ impl SourceHandle {
 
     /// The blueprint that the next start uses.
     pub fn blueprint(&self) -> Arc<dyn Blueprint> {
-        let blueprint = self.blueprint.lock();
-        Arc::clone(&blueprint.unwrap_or_else(PoisonError::into_inner))
+        Arc::clone(&locked(&self.blueprint))
     }
 
     /// Makes the next start use `blueprint`, which has the same columns, and the same cursor. A source that
     /// is running is not affected.
     pub fn remake(&self, blueprint: Arc<dyn Blueprint>) {
-        let current = self.blueprint.lock();
-        *current.unwrap_or_else(PoisonError::into_inner) = blueprint;
+        *locked(&self.blueprint) = blueprint;
     }
 
     /// Starts the source and returns at once; must be called within a tokio runtime. The source runs, in
@@ -135,7 +134,7 @@ impl SourceHandle {
             return Err(Error::Cancelled);
         }
         let lane = lane.ok_or(Error::NoOutput)?;
-        let mut task = self.task.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut task = locked(&self.task);
         let state = self.status.get().state;
         if state.is_active() {
             return Err(Error::AlreadyRunning { state });
@@ -212,7 +211,7 @@ impl SourceHandle {
 
     /// Cancels the task; `None` if none is running.
     fn cancel(&self) -> Option<AbortHandle> {
-        let task = self.task.lock().unwrap_or_else(PoisonError::into_inner);
+        let task = locked(&self.task);
         let task = task
             .as_ref()
             .filter(|_| self.status.get().state.is_active())?;

@@ -61,6 +61,7 @@ mod line_buffer;
 #[cfg(any(feature = "file", feature = "process"))]
 #[cfg_attr(not(feature = "file"), allow(dead_code))]
 mod lines;
+mod locked;
 mod metadata_columns;
 pub mod options;
 mod output;

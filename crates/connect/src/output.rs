@@ -8,7 +8,7 @@
 //! that would exceed that waits. Everything keeps the order in which the source emitted it.
 
 use std::future::poll_fn;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::formats::{Decoder, Frames};
 use crate::gather::Gather;
+use crate::locked::locked;
 use crate::overlong::overlong;
 use crate::status::StatusCell;
 use crate::{Bad, BadRows, Clock, Cursor, Error, Gap, Item, Lifecycle, Result};
@@ -79,7 +80,7 @@ impl Output {
 
     /// Waits until the next call will not wait. Dropping this future loses nothing.
     pub async fn ready(&mut self) -> Result<()> {
-        if self.lock().is_full() {
+        if locked(&self.gather).is_full() {
             self.make_room().await
         } else {
             Ok(())
@@ -108,7 +109,7 @@ impl Output {
         if let Some(tap) = &self.tap {
             frames.iter().for_each(|frame| tap(frame));
         }
-        let mut gather = self.lock();
+        let mut gather = locked(&self.gather);
         if !gather.has_decoder() {
             return Err(Error::NoDecoder);
         }
@@ -120,20 +121,20 @@ impl Output {
     pub async fn bad(&mut self, bad: Bad) -> Result<()> {
         self.ready().await?;
         self.tap(&bad.bytes);
-        self.lock().bad(bad);
+        locked(&self.gather).bad(bad);
         Ok(())
     }
 
     /// Emits rows that need no decoding, in the source's schema.
     pub async fn rows(&mut self, batch: RecordBatch) -> Result<()> {
         self.make_room().await?;
-        self.lock().rows(batch)
+        locked(&self.gather).rows(batch)
     }
 
     /// Emits a cursor that covers everything emitted so far. If nothing was awaited since the rows were
     /// emitted, the cursor is saved in one record with them. Never waits.
     pub async fn cursor(&mut self, cursor: Cursor) -> Result<()> {
-        self.lock().cursor(cursor);
+        locked(&self.gather).cursor(cursor);
         Ok(())
     }
 
@@ -151,7 +152,7 @@ impl Output {
 
     /// Sets where the following frames and rows come from: a path, URL or topic. Never waits.
     pub async fn origin(&mut self, origin: Option<Arc<str>>) -> Result<()> {
-        self.lock().origin(origin);
+        locked(&self.gather).origin(origin);
         Ok(())
     }
 
@@ -169,7 +170,7 @@ impl Output {
 
     /// Gathers a frame; `false` if there is no room for it.
     fn take(&mut self, bytes: &[u8]) -> Result<bool> {
-        let mut gather = lock(&self.gather);
+        let mut gather = locked(&self.gather);
         if gather.is_full() {
             return Ok(false);
         }
@@ -187,7 +188,7 @@ impl Output {
 
     async fn item(&mut self, item: Item) -> Result<()> {
         self.make_room().await?;
-        self.lock().item(item);
+        locked(&self.gather).item(item);
         Ok(())
     }
 
@@ -197,14 +198,14 @@ impl Output {
         let gather = &self.gather;
         tokio::select! {
             biased;
-            room = poll_fn(|cx| lock(gather).poll_room(cx)) => room?,
+            room = poll_fn(|cx| locked(gather).poll_room(cx)) => room?,
             () = self.stop.cancelled() => {
-                if self.lock().queued() > QUEUED_AFTER_STOP_MAX {
+                if locked(&self.gather).queued() > QUEUED_AFTER_STOP_MAX {
                     return Err(Error::Stopped);
                 }
             }
         }
-        let mut gather = self.lock();
+        let mut gather = locked(&self.gather);
         if gather.is_full() {
             gather.seal();
         }
@@ -216,15 +217,6 @@ impl Output {
             tap(bytes);
         }
     }
-
-    fn lock(&self) -> MutexGuard<'_, Gather> {
-        lock(&self.gather)
-    }
-}
-
-/// A panic while the lock was held leaves a gather whose every field is still valid.
-pub(crate) fn lock(gather: &Mutex<Gather>) -> MutexGuard<'_, Gather> {
-    gather.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

@@ -34,7 +34,7 @@ mod store;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use futures_util::future::join_all;
 
@@ -42,6 +42,7 @@ pub use active::{ActiveSource, SourceStats};
 pub use config::{Credentials, SourceConfig};
 pub use store::{CursorStore, FolderCursors, MemoryCursors, StoreError};
 
+use crate::locked::locked;
 use crate::registry::wrong_role;
 use crate::{Blueprint, Care, Connector, Connectors, Cursor, Error, Result, SourceSpec};
 use active::Tracked;
@@ -170,7 +171,7 @@ impl Sources {
 
     /// The sources that are not closed, by id.
     pub fn active(&self) -> BTreeMap<String, SourceStats> {
-        let tracked: Vec<_> = self.lock().values().flatten().cloned().collect();
+        let tracked: Vec<_> = locked(&self.active).values().flatten().cloned().collect();
         let stats = tracked.iter().map(|one| (one.id.clone(), one.stats()));
         stats.collect()
     }
@@ -178,10 +179,10 @@ impl Sources {
     /// Stops a source and forgets it; its stream ends. Does not save its cursor. Waits at most
     /// [`Care::stop_deadline`]. `false` if no source has this id.
     pub async fn close(&self, id: &str) -> bool {
-        let tracked = self.lock().get(id).cloned().flatten();
+        let tracked = locked(&self.active).get(id).cloned().flatten();
         let Some(tracked) = tracked else { return false };
         tracked.close().await;
-        let mut active = self.lock();
+        let mut active = locked(&self.active);
         let is_it =
             |one: &Option<Arc<Tracked>>| one.as_ref().is_some_and(|one| Arc::ptr_eq(one, &tracked));
         if !active.get(id).is_some_and(is_it) {
@@ -195,7 +196,7 @@ impl Sources {
 
     /// Closes all sources concurrently. Returns their number.
     pub async fn close_all(&self) -> usize {
-        let ids: Vec<String> = self.lock().keys().cloned().collect();
+        let ids: Vec<String> = locked(&self.active).keys().cloned().collect();
         let closed = join_all(ids.iter().map(|id| self.close(id))).await;
         closed.into_iter().filter(|closed| *closed).count()
     }
@@ -218,7 +219,7 @@ impl Sources {
     /// Saves the cursor of an active source, which covers every batch that its stream has yielded: call this
     /// when those are processed. Returns what was saved; `None` if the source has no cursor.
     pub async fn save_cursor(&self, id: &str) -> Result<Option<Cursor>> {
-        let tracked = self.lock().get(id).cloned().flatten();
+        let tracked = locked(&self.active).get(id).cloned().flatten();
         let tracked = tracked.ok_or_else(|| Error::NoSuchSource { id: id.to_owned() })?;
         // One save at a time, so that an older cursor never follows a newer one.
         let _turn = tracked.saving.lock().await;
@@ -261,7 +262,7 @@ impl Sources {
 
     /// Reserves the id for a source that is being made.
     fn reserve<'a>(&'a self, id: &'a str) -> Result<SourceIdReservation<'a>> {
-        let mut active = self.lock();
+        let mut active = locked(&self.active);
         if active.contains_key(id) {
             return Err(Error::SourceExists { id: id.to_owned() });
         }
@@ -274,11 +275,6 @@ impl Sources {
             .read()
             .unwrap_or_else(PoisonError::into_inner)
     }
-
-    /// A panic while the lock was held leaves a map whose entries are all valid.
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Option<Arc<Tracked>>>> {
-        self.active.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 /// An id that is reserved until this is dropped, and longer if it was filled.
@@ -289,15 +285,13 @@ struct SourceIdReservation<'a> {
 
 impl SourceIdReservation<'_> {
     fn fill(self, tracked: Arc<Tracked>) {
-        self.sources
-            .lock()
-            .insert(self.id.to_owned(), Some(tracked));
+        locked(&self.sources.active).insert(self.id.to_owned(), Some(tracked));
     }
 }
 
 impl Drop for SourceIdReservation<'_> {
     fn drop(&mut self) {
-        let mut active = self.sources.lock();
+        let mut active = locked(&self.sources.active);
         if let Some(None) = active.get(self.id) {
             active.remove(self.id);
         }

@@ -4,7 +4,9 @@
 //! themselves and logged once each, all others together: memory is bounded, and every row is counted.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
+
+use crate::locked::locked;
 
 /// The number of reasons that are counted separately.
 const REASONS_MAX: usize = 32;
@@ -22,7 +24,7 @@ impl Tally {
     /// Counts `rows` that were dropped, and logs a reason that was not seen before. Returns whether it was
     /// new.
     pub fn add(&self, reason: &str, rows: u64) -> bool {
-        let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut counts = locked(&self.counts);
         if let Some(count) = counts.get_mut(reason) {
             *count += rows;
             return false;
@@ -44,14 +46,12 @@ impl Tally {
 
     /// Each reason and its count, in the order of the reasons.
     pub fn counts(&self) -> Vec<(String, u64)> {
-        let counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
-        counts.clone().into_iter().collect()
+        locked(&self.counts).clone().into_iter().collect()
     }
 
     /// The number of dropped rows, over all reasons.
     pub fn total(&self) -> u64 {
-        let counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
-        counts.values().sum()
+        locked(&self.counts).values().sum()
     }
 }
 

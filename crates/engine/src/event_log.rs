@@ -9,13 +9,14 @@
 //! process keep what must not be lost.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use headwater_connect::Gap;
 use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::{RecvError, TryRecvError};
 
 use crate::clock::now_us;
+use crate::locked::locked;
 use crate::telemetry::{self, LifecycleEvent};
 
 /// Capacity for gaps, and for errors, entries.
@@ -72,7 +73,7 @@ impl EventLog {
             gap,
             at_us: now_us(),
         };
-        keep(&mut self.lock().gaps, entry);
+        keep(&mut locked(&self.recent).gaps, entry);
     }
 
     /// A gap between two times, in microseconds since 1970-01-01 UTC.
@@ -93,7 +94,7 @@ impl EventLog {
             error: error.to_owned(),
             at_us: now_us(),
         };
-        keep(&mut self.lock().errors, entry);
+        keep(&mut locked(&self.recent).errors, entry);
     }
 
     /// Emits an event through `tracing`, and sends it to all watchers.
@@ -102,7 +103,7 @@ impl EventLog {
         if let LifecycleEvent::WorkerDied { source, reason, .. } = &event {
             self.error("source", source, reason);
         }
-        if let Some(events) = self.events().as_ref() {
+        if let Some(events) = locked(&self.events).as_ref() {
             // There may be no watchers.
             let _ = events.send(event);
         }
@@ -110,39 +111,31 @@ impl EventLog {
 
     /// Ends all watchers: no more events will come.
     pub fn close(&self) {
-        self.events().take();
+        locked(&self.events).take();
     }
 
     pub fn gaps(&self) -> Vec<GapEntry> {
-        self.lock().gaps.iter().cloned().collect()
+        locked(&self.recent).gaps.iter().cloned().collect()
     }
 
     pub fn errors(&self) -> Vec<ErrorEntry> {
-        self.lock().errors.iter().cloned().collect()
+        locked(&self.recent).errors.iter().cloned().collect()
     }
 
     /// The newest error of this kind and name.
     pub fn last_error(&self, kind: &str, name: &str) -> Option<String> {
-        let recent = self.lock();
+        let recent = locked(&self.recent);
         let mut newest = recent.errors.iter().rev();
         let of = newest.find(|entry| entry.kind == kind && entry.name == name);
         of.map(|entry| entry.error.clone())
     }
 
     pub fn watch(self: &Arc<Self>, stream: Option<String>) -> Events {
-        let events = match self.events().as_ref() {
+        let events = match locked(&self.events).as_ref() {
             Some(events) => events.subscribe(),
             None => broadcast::Sender::new(1).subscribe(),
         };
         Events { events, stream }
-    }
-
-    fn events(&self) -> MutexGuard<'_, Option<broadcast::Sender<LifecycleEvent>>> {
-        self.events.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn lock(&self) -> MutexGuard<'_, RecentEntries> {
-        self.recent.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

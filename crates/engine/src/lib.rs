@@ -13,6 +13,7 @@ mod error;
 mod event_log;
 mod event_time;
 mod ingest;
+mod locked;
 pub mod record;
 mod sequencer;
 mod source;

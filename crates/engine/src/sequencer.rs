@@ -14,9 +14,11 @@
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use headwater_ring::Bell;
+
+use crate::locked::locked;
 
 /// One entry of the log, which every worker carries out.
 #[derive(Debug)]
@@ -84,23 +86,23 @@ impl<C> Sequencer<C> {
     /// Appends a command. Behind the last one it is dropped: the channel for its answer closes, which
     /// ends the wait.
     pub fn command(&self, command: C) {
-        self.append(&mut self.lock(), Turn::Command(Arc::new(command)));
+        self.append(&mut locked(&self.log), Turn::Command(Arc::new(command)));
     }
 
     pub fn end(&self, command: C) {
-        let mut log = self.lock();
+        let mut log = locked(&self.log);
         self.append(&mut log, Turn::Command(Arc::new(command)));
         log.ended = true;
     }
 
     /// Appends a step in any case.
     pub fn step(&self) {
-        self.append(&mut self.lock(), Turn::Step);
+        self.append(&mut locked(&self.log), Turn::Step);
     }
 
     /// Appends a step, unless there is a turn at `position` already.
     pub fn open_step(&self, position: u64) {
-        let mut log = self.lock();
+        let mut log = locked(&self.log);
         if log.len() == position {
             self.append(&mut log, Turn::Step);
         }
@@ -108,7 +110,7 @@ impl<C> Sequencer<C> {
 
     /// The number of steps so far.
     pub fn steps(&self) -> u64 {
-        self.lock().steps
+        locked(&self.log).steps
     }
 
     /// Whether there is a turn at `position`.
@@ -122,7 +124,7 @@ impl<C> Sequencer<C> {
         if !self.has(position) {
             return None;
         }
-        let mut log = self.lock();
+        let mut log = locked(&self.log);
         let turn = log.turns.get((position - log.first) as usize).cloned();
         log.taken[worker] = position + 1;
         log.forget_taken();
@@ -151,10 +153,6 @@ impl<C> Sequencer<C> {
         for bell in &self.bells {
             bell.ring();
         }
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, TurnLog<C>> {
-        self.log.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -190,7 +188,7 @@ mod tests {
             assert!(sequencer.take(worker, 3).is_none());
         }
         assert!(
-            sequencer.lock().turns.is_empty(),
+            locked(&sequencer.log).turns.is_empty(),
             "turns that all have taken are forgotten"
         );
     }

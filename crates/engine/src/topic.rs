@@ -4,7 +4,7 @@
 //! Each has one worker as its **home**, which publishes to it once a step.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
@@ -13,6 +13,7 @@ use crate::dataflow::{self, Run, StreamElement, Watermark, with_diff};
 use crate::durable;
 use crate::error::{Error, Result};
 use crate::event_log::EventLog;
+use crate::locked::locked;
 use crate::sql::plan::Relation;
 use crate::store::Store;
 use crate::subscription::SubscriberQueue;
@@ -95,12 +96,14 @@ impl Topic {
     }
 
     pub fn watermark(&self) -> Watermark {
-        self.lock().watermark.unwrap_or(Watermark::START)
+        locked(&self.publication)
+            .watermark
+            .unwrap_or(Watermark::START)
     }
 
     /// Whether it keeps its rows: whether it is a view.
     pub fn is_kept(&self) -> bool {
-        self.lock().store.is_some()
+        locked(&self.publication).store.is_some()
     }
 
     pub fn has_failed(&self) -> bool {
@@ -109,12 +112,12 @@ impl Topic {
 
     /// The failure of the query behind it, if it has failed.
     pub fn failure(&self) -> Option<String> {
-        self.lock().failure.clone()
+        locked(&self.publication).failure.clone()
     }
 
     /// Publishes what a step produced to the view and the subscribers. On the home worker only.
     pub fn publish(&self, elements: &[StreamElement]) {
-        let mut state = self.lock();
+        let mut state = locked(&self.publication);
         for element in elements {
             let batch = match element {
                 StreamElement::Rows(batch) => batch,
@@ -141,7 +144,7 @@ impl Topic {
     /// Adds a subscriber, once. A view first sends its rows, unless `from` is [`Begin::Next`]. Between
     /// steps, on the home worker.
     pub fn subscribe(&self, queue: Arc<SubscriberQueue>, from: Begin) {
-        let mut state = self.lock();
+        let mut state = locked(&self.publication);
         if state.queues.iter().any(|known| Arc::ptr_eq(known, &queue)) {
             return;
         }
@@ -165,17 +168,14 @@ impl Topic {
 
     /// The rows of a view. Between steps.
     pub fn snapshot(&self) -> Result<Vec<RecordBatch>> {
-        let state = self.lock();
+        let state = locked(&self.publication);
         if let Some(reason) = &state.failure {
             return Err(Error::QueryFailed {
                 reason: reason.clone(),
             });
         }
-        let snapshot = state
-            .store
-            .as_ref()
-            .map(Store::snapshot)
-            .unwrap_or(Ok(Vec::new()));
+        let store = state.store.as_ref();
+        let snapshot = store.map_or(Ok(Vec::new()), Store::snapshot);
         snapshot.map_err(|error| Error::QueryFailed {
             reason: error.strip_backtrace(),
         })
@@ -192,12 +192,15 @@ impl Topic {
 
     /// Whether its sinks have written all rows published.
     pub fn is_delivered(&self) -> bool {
-        self.lock().queues.iter().all(|queue| queue.is_delivered())
+        locked(&self.publication)
+            .queues
+            .iter()
+            .all(|queue| queue.is_delivered())
     }
 
     /// Saves a view while it is empty: from then on each save costs only what has changed.
     pub fn begin_saving(&self) -> dataflow::Result<()> {
-        match &mut self.lock().store {
+        match &mut locked(&self.publication).store {
             Some(store) => store.save().map(drop),
             None => Ok(()),
         }
@@ -206,7 +209,7 @@ impl Topic {
     /// Adds its state, and that of the sinks that read it, to a checkpoint. Between steps, on the home
     /// worker.
     pub fn save(&self, into: &mut durable::Checkpoint<Run>) -> dataflow::Result<()> {
-        let mut state = self.lock();
+        let mut state = locked(&self.publication);
         let kept = state.store.as_mut().map(Store::save).transpose()?;
         let topic = durable::TopicCheckpoint {
             rows: self.rows(),
@@ -225,7 +228,7 @@ impl Topic {
 
     /// Restores its state from a checkpoint. Before the first step.
     pub fn restore(&self, saved: durable::TopicCheckpoint<Run>) -> dataflow::Result<()> {
-        let mut state = self.lock();
+        let mut state = locked(&self.publication);
         self.rows.store(saved.rows, Ordering::Relaxed);
         state.watermark = saved.watermark;
         if let Some(store) = &mut state.store {
@@ -249,7 +252,7 @@ impl Topic {
     pub fn fail(&self, reason: &str) {
         let before = {
             // Under the lock: a thread that sees the reason sees the flag too.
-            let mut state = self.lock();
+            let mut state = locked(&self.publication);
             state.fail(reason.to_owned());
             self.failed.swap(true, Ordering::AcqRel)
         };
@@ -260,13 +263,13 @@ impl Topic {
 
     /// Sends subscribers an event that the stream missed rows here.
     pub fn report_gap(&self, rows: u64, reason: &str) {
-        let mut state = self.lock();
-        state.queues.retain(|queue| queue.gap(rows, reason));
+        let queues = &mut locked(&self.publication).queues;
+        queues.retain(|queue| queue.gap(rows, reason));
     }
 
     /// The query behind it was stopped: clears the view and the failure. Between steps, on the home worker.
     pub fn reset(&self) {
-        let mut state = self.lock();
+        let mut state = locked(&self.publication);
         if state.failure.take().is_some() {
             // These subscriptions have ended with the failure.
             state.queues.clear();
@@ -279,15 +282,9 @@ impl Topic {
 
     /// Ends all subscriptions: nothing more will be published.
     pub fn end(&self) {
-        let mut state = self.lock();
+        let mut state = locked(&self.publication);
         state.ended = true;
         state.queues.drain(..).for_each(|queue| queue.end(None));
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, Publication> {
-        self.publication
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -6,7 +6,7 @@
 
 use std::fmt;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, ready};
 
 use async_trait::async_trait;
@@ -16,6 +16,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::not_incremental;
+use crate::locked::locked;
 use crate::{
     Blueprint, Care, Cursor, Delivery, Error, Gap, Item, Lane, LaneClosed, Result, SourceHandle,
     SourceSpec, State, Status,
@@ -99,11 +100,11 @@ impl Tracked {
     }
 
     pub(super) fn cursor(&self) -> Option<Cursor> {
-        self.lock().cursor.clone()
+        locked(&self.progress).cursor.clone()
     }
 
     pub(super) fn stats(&self) -> SourceStats {
-        let progress = self.lock();
+        let progress = locked(&self.progress);
         SourceStats {
             kind: self.spec.connector(),
             created_us: self.created_us,
@@ -117,14 +118,14 @@ impl Tracked {
 
     /// Stops the source; it cannot be started again.
     pub(super) async fn close(&self) {
-        self.lock().closed = true;
+        locked(&self.progress).closed = true;
         self.end().await;
     }
 
     /// Stops the source, even if nobody reads its items.
     async fn end(&self) {
         let (handle, unwanted) = {
-            let mut progress = self.lock();
+            let mut progress = locked(&self.progress);
             (progress.handle.clone(), progress.unwanted.take())
         };
         if let Some(unwanted) = unwanted {
@@ -135,7 +136,7 @@ impl Tracked {
 
     /// Starts the source; `None` if it was closed.
     fn start(&self) -> Result<Option<RunningStream>> {
-        let mut progress = self.lock();
+        let mut progress = locked(&self.progress);
         if progress.closed {
             return Ok(None);
         }
@@ -155,7 +156,7 @@ impl Tracked {
 
     /// Counts a delivery that is about to be yielded; `false` if the source was closed, and it must not be.
     fn yields(&self, delivery: &Delivery) -> bool {
-        let mut progress = self.lock();
+        let mut progress = locked(&self.progress);
         if progress.closed {
             return false;
         }
@@ -171,7 +172,7 @@ impl Tracked {
     }
 
     fn gap(&self, gap: Gap) {
-        let mut progress = self.lock();
+        let mut progress = locked(&self.progress);
         if progress.gaps.len() < GAPS_MAX {
             progress.gaps.push(gap);
         }
@@ -179,7 +180,7 @@ impl Tracked {
 
     /// How the run ended that has no items any more; waits for the final status.
     async fn ended(self: Arc<Self>) -> Result<()> {
-        let handle = self.lock().handle.clone();
+        let handle = locked(&self.progress).handle.clone();
         let mut status = handle.watch();
         let ended = status.wait_for(|status| !status.state.is_active()).await;
         match ended {
@@ -189,11 +190,6 @@ impl Tracked {
             }),
             _ => Ok(()),
         }
-    }
-
-    /// A panic while the lock was held leaves counts that are at most one batch behind.
-    fn lock(&self) -> MutexGuard<'_, StreamProgress> {
-        self.progress.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -270,7 +266,7 @@ impl ActiveSource {
         self.tracked.end().await;
         let (spec, care) = (self.tracked.spec.clone(), self.tracked.care.clone());
         let handle = SourceHandle::new(spec, Some(cursor.clone()), care);
-        let mut progress = self.tracked.lock();
+        let mut progress = locked(&self.tracked.progress);
         progress.handle = Arc::new(handle);
         progress.cursor = Some(cursor);
         Ok(())
@@ -279,7 +275,7 @@ impl ActiveSource {
     /// The gaps since the last call: intervals in which rows may have been missed. At most 1,000; the status
     /// counts all.
     pub fn take_gaps(&mut self) -> Vec<Gap> {
-        std::mem::take(&mut self.tracked.lock().gaps)
+        std::mem::take(&mut locked(&self.tracked.progress).gaps)
     }
 
     /// The counters and the status of the source.
@@ -291,7 +287,7 @@ impl ActiveSource {
 #[cfg(all(test, feature = "file"))]
 impl ActiveSource {
     pub(super) fn tracked_status(&self) -> tokio::sync::watch::Receiver<Status> {
-        self.tracked.lock().handle.watch()
+        locked(&self.tracked.progress).handle.watch()
     }
 }
 

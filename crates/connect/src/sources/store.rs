@@ -9,12 +9,13 @@ use std::fmt::Write as _;
 use std::fs::{self, File};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
 use crate::Cursor;
+use crate::locked::locked;
 
 /// Why a cursor could not be saved or loaded.
 pub type StoreError = Box<dyn std::error::Error + Send + Sync>;
@@ -49,14 +50,12 @@ pub struct MemoryCursors(Mutex<HashMap<String, Cursor>>);
 #[async_trait]
 impl CursorStore for MemoryCursors {
     async fn save(&self, id: &str, cursor: &Cursor) -> Result<(), StoreError> {
-        let mut cursors = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        cursors.insert(id.to_owned(), cursor.clone());
+        locked(&self.0).insert(id.to_owned(), cursor.clone());
         Ok(())
     }
 
     async fn load(&self, id: &str) -> Result<Option<Cursor>, StoreError> {
-        let cursors = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        Ok(cursors.get(id).cloned())
+        Ok(locked(&self.0).get(id).cloned())
     }
 }
 
@@ -116,7 +115,7 @@ impl CursorStore for FolderCursors {
         let bytes = serde_json::to_vec_pretty(&kept)?;
         let writing = self.writing.clone();
         let written = tokio::task::spawn_blocking(move || {
-            let _turn = writing.lock().unwrap_or_else(PoisonError::into_inner);
+            let _turn = locked(&writing);
             replace(&folder, &path, &bytes).map_err(|error| format!("{}: {error}", path.display()))
         });
         Ok(written.await??)

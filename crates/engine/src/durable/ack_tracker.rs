@@ -6,7 +6,9 @@
 //! serves all pushes that wait.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex};
+
+use crate::locked::{locked, notified};
 
 /// How many values of each lane of one channel are durable. Thread-safe.
 #[derive(Debug, Default)]
@@ -25,7 +27,7 @@ struct DurableCounts {
 impl AckTracker {
     /// Waits until `values` values of `lane` are durable; false if the log closes before that.
     pub fn wait(&self, lane: u64, values: u64) -> bool {
-        let mut state = self.lock();
+        let mut state = locked(&self.state);
         loop {
             if state.durable.get(&lane).copied().unwrap_or(0) >= values {
                 return true;
@@ -33,26 +35,19 @@ impl AckTracker {
             if state.closed {
                 return false;
             }
-            state = self
-                .changed
-                .wait(state)
-                .unwrap_or_else(PoisonError::into_inner);
+            state = notified(&self.changed, state);
         }
     }
 
     /// Wakes all waiting pushes, which fail.
     pub fn close(&self) {
-        self.lock().closed = true;
+        locked(&self.state).closed = true;
         self.changed.notify_all();
     }
 
     fn acknowledge(&self, lane: u64, values: u64) {
-        *self.lock().durable.entry(lane).or_default() += values;
+        *locked(&self.state).durable.entry(lane).or_default() += values;
         self.changed.notify_all();
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, DurableCounts> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use headwater_log::{Disk, FolderLock, LogConfig, LogWriter, SyncMode, Syncer, lock};
 
@@ -11,6 +11,7 @@ use super::checkpoints::{Checkpoints, Written};
 use super::wal_writer::{WalSettings, WalWriter};
 use crate::dataflow::Run;
 use crate::error::{Error, Result};
+use crate::locked::locked;
 
 /// A data folder, locked for this process until this is dropped. Thread-safe.
 pub(crate) struct Folder {
@@ -111,11 +112,7 @@ impl Folder {
     /// # Errors
     /// If the disk fails; the last checkpoint still counts.
     pub fn write(&self, state: Checkpoint<Run>) -> Result<Written> {
-        let mut checkpoints = self
-            .checkpoints
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        checkpoints.write(state).map_err(Error::data)
+        locked(&self.checkpoints).write(state).map_err(Error::data)
     }
 
     /// The folders with files among the logs that belong to none of these sources.
@@ -132,10 +129,7 @@ impl Folder {
 
     /// Lets another process open the folder. Nothing may be written after this.
     pub fn release(&self) {
-        self.lock
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
+        locked(&self.lock).take();
     }
 
     fn log_path(&self, name: &str) -> PathBuf {

@@ -15,13 +15,14 @@ mod shared;
 mod thread;
 
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
 use headwater_log::{LogReader, LogWriter, Needed};
 
 use super::wal_record::WalRecordCodec;
 use crate::event_time::EventTimeColumn;
+use crate::locked::{locked, notified};
 use shared::{QUEUE_BYTES, WalShared};
 use thread::{ReopenLog, WalThread};
 
@@ -117,11 +118,7 @@ impl WalWriter {
             if queue.closed {
                 return Err("the log is closed".to_owned());
             }
-            queue = self
-                .shared
-                .changed
-                .wait(queue)
-                .unwrap_or_else(PoisonError::into_inner);
+            queue = notified(&self.shared.changed, queue);
         }
     }
 
@@ -164,10 +161,7 @@ impl WalWriter {
     }
 
     pub fn reader(&self) -> LogReader {
-        self.reader
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        locked(&self.reader).clone()
     }
 
     /// Writes and syncs the queue, and ends the thread. Blocks. What the disk rejects now is lost: it
@@ -175,11 +169,7 @@ impl WalWriter {
     pub fn close(&self) {
         self.shared.lock().closed = true;
         self.shared.changed.notify_all();
-        let thread = self
-            .thread
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
+        let thread = locked(&self.thread).take();
         if let Some(thread) = thread
             && thread.join().is_err()
         {

@@ -1,12 +1,14 @@
 //! The queue between the task of a connector and the worker that reads it.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use headwater_connect::{Item, Lane, LaneClosed};
 use headwater_ring::{Backpressure, Bell};
 use tokio::sync::Notify;
+
+use crate::locked::locked;
 
 /// A queue bounded in rows, with a backpressure policy. Thread-safe.
 pub(crate) struct LaneQueue {
@@ -58,16 +60,16 @@ impl LaneQueue {
     }
 
     pub fn is_empty(&self) -> bool {
-        self.lock().items.is_empty()
+        locked(&self.state).items.is_empty()
     }
 
     pub fn is_finished(&self) -> bool {
-        let state = self.lock();
+        let state = locked(&self.state);
         state.items.is_empty() && (state.finished || state.closed)
     }
 
     pub fn pop(&self) -> Option<Item> {
-        let mut state = self.lock();
+        let mut state = locked(&self.state);
         let item = state.items.pop_front()?;
         state.weight -= weight(&item);
         drop(state);
@@ -76,17 +78,17 @@ impl LaneQueue {
     }
 
     pub fn close(&self) {
-        self.lock().closed = true;
+        locked(&self.state).closed = true;
         self.space.notify_one();
     }
 
     pub fn dropped(&self) -> u64 {
-        self.lock().dropped
+        locked(&self.state).dropped
     }
 
     /// Adds the item, or gives it back if the queue is full and the policy is to block.
     fn offer(&self, item: Item) -> Result<(), RefusedItem> {
-        let mut state = self.lock();
+        let mut state = locked(&self.state);
         if state.closed {
             return Err(RefusedItem::Closed);
         }
@@ -112,10 +114,6 @@ impl LaneQueue {
         drop(state);
         self.bell.ring();
         Ok(())
-    }
-
-    fn lock(&self) -> MutexGuard<'_, LaneQueueState> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -157,7 +155,7 @@ impl Lane for ConnectorLane {
 
 impl Drop for ConnectorLane {
     fn drop(&mut self) {
-        self.0.lock().finished = true;
+        locked(&self.0.state).finished = true;
         self.0.bell.ring();
     }
 }

@@ -17,6 +17,7 @@ use super::gate::Gate;
 use crate::dataflow::Run;
 use crate::durable::SinkCheckpoint;
 use crate::error::Error;
+use crate::locked::{locked, notified};
 
 /// One item of a subscription.
 #[derive(Debug, Clone, PartialEq)]
@@ -166,7 +167,7 @@ impl SubscriberQueue {
     /// not written yet: all at one moment.
     pub fn backlog(&self) -> Option<(&str, SinkCheckpoint<Run>)> {
         let sink = self.sink.as_ref()?;
-        let mut state = self.lock();
+        let mut state = locked(&self.state);
         let Delivered { receipt, items } = sink.progress.delivered();
         state.trim(items);
         let queued = state.events.iter().filter_map(|event| match event {
@@ -181,7 +182,7 @@ impl SubscriberQueue {
     /// Whether the external system has all rows, if a sink reads the queue.
     pub fn is_delivered(&self) -> bool {
         let Some(sink) = &self.sink else { return true };
-        let mut state = self.lock();
+        let mut state = locked(&self.state);
         state.trim(sink.progress.delivered().items);
         let nothing_left = state.taken.is_empty() && state.events.is_empty();
         state.dropped || state.stranded || nothing_left
@@ -190,7 +191,7 @@ impl SubscriberQueue {
     /// Prepares the queue of a failed sink for its next reader, which begins with the rows that the one
     /// before had taken and not delivered. The sink counts what it delivers from 0.
     pub fn rewind(&self) {
-        let mut guard = self.lock();
+        let mut guard = locked(&self.state);
         let state = &mut *guard;
         if let Some(sink) = &self.sink {
             state.trim(sink.progress.delivered().items);
@@ -209,7 +210,7 @@ impl SubscriberQueue {
 
     /// The sink that reads it has failed: its rows stay, and the sources do not wait for it.
     pub fn strand(&self) {
-        let mut state = self.lock();
+        let mut state = locked(&self.state);
         if self.sink.is_some() {
             state.stranded = true;
             state.open(self.gate.as_deref());
@@ -218,7 +219,7 @@ impl SubscriberQueue {
 
     /// Its reader has gone. The rows of a failed sink stay for the next reader.
     pub fn leave(&self) {
-        let mut state = self.lock();
+        let mut state = locked(&self.state);
         if !state.stranded {
             state.abandon(self.gate.as_deref());
         }
@@ -226,12 +227,12 @@ impl SubscriberQueue {
 
     /// No reader will come any more.
     pub fn abandon(&self) {
-        self.lock().abandon(self.gate.as_deref());
+        locked(&self.state).abandon(self.gate.as_deref());
     }
 
     /// Adds a batch; false if there is no reader any more.
     pub fn push(&self, batch: RecordBatch) -> bool {
-        let mut state = self.lock();
+        let mut state = locked(&self.state);
         if state.dropped || state.ended {
             return false;
         }
@@ -260,7 +261,7 @@ impl SubscriberQueue {
 
     /// Adds an event that the stream itself missed rows; false if there is no reader any more.
     pub fn gap(&self, rows: u64, reason: &str) -> bool {
-        let mut state = self.lock();
+        let mut state = locked(&self.state);
         if state.dropped || state.ended {
             return false;
         }
@@ -284,12 +285,12 @@ impl SubscriberQueue {
 
     /// Whether the reader has gone for good.
     pub fn is_abandoned(&self) -> bool {
-        self.lock().dropped
+        locked(&self.state).dropped
     }
 
     /// Ends the queue; `failure` is the reason unless it is the normal end.
     pub fn end(&self, failure: Option<String>) {
-        let mut state = self.lock();
+        let mut state = locked(&self.state);
         state.ended = true;
         state.failure = state.failure.take().or(failure);
         self.notify(state);
@@ -309,17 +310,13 @@ impl SubscriberQueue {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, SubscriberQueueState> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// The next event if there is one now. Does not block.
     pub fn try_next(&self) -> Result<Option<Event>, Error> {
         // Acquire: pairs with the Release of `notify`.
         if !self.filled.load(Ordering::Acquire) {
             return Ok(None);
         }
-        let mut state = self.lock();
+        let mut state = locked(&self.state);
         let event = self.take(&mut state);
         if event.is_none() {
             // Under the lock, so a `notify` after this is not undone.
@@ -330,7 +327,7 @@ impl SubscriberQueue {
 
     /// The next event; blocks until there is one, at most until `until`. `None` at the end, too.
     pub fn wait(&self, until: Option<Instant>) -> Result<Option<Event>, Error> {
-        let mut state = self.lock();
+        let mut state = locked(&self.state);
         loop {
             if let Some(event) = self.take(&mut state) {
                 return event.map(Some);
@@ -345,16 +342,13 @@ impl SubscriberQueue {
                     let woken = self.changed.wait_timeout(state, left);
                     woken.unwrap_or_else(PoisonError::into_inner).0
                 }
-                None => {
-                    let woken = self.changed.wait(state);
-                    woken.unwrap_or_else(PoisonError::into_inner)
-                }
+                None => notified(&self.changed, state),
             };
         }
     }
 
     pub fn poll_next(&self, context: &mut Context<'_>) -> Poll<Option<Result<Event, Error>>> {
-        let mut state = self.lock();
+        let mut state = locked(&self.state);
         match self.take(&mut state) {
             Some(event) => Poll::Ready(Some(event)),
             None if state.ended => Poll::Ready(None),
@@ -367,7 +361,7 @@ impl SubscriberQueue {
 
     /// Whether the reader has read the last event.
     pub fn is_ended(&self) -> bool {
-        let state = self.lock();
+        let state = locked(&self.state);
         state.ended && state.events.is_empty() && state.failure.is_none() && !state.cut
     }
 

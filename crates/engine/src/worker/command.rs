@@ -4,7 +4,7 @@
 //! that is home to a source or topic. Workers answer through channels, and never wait on them.
 
 use std::sync::mpsc::SyncSender;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use arrow::array::RecordBatch;
@@ -14,6 +14,7 @@ use crate::dataflow::{self, Plan, QueryFailure, Run};
 use crate::durable::{Checkpoint, QueryCheckpoint, Replayed, SourceFeed};
 use crate::event_time::EventTimeColumn;
 use crate::ingest::Channel;
+use crate::locked::locked;
 use crate::source::SourceShared;
 use crate::subscription::{Gate, SubscriberQueue};
 use crate::topic::{Begin, Topic, TopicId};
@@ -128,7 +129,7 @@ impl<T> Handoff<T> {
     }
 
     pub fn take(&self) -> Option<T> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+        locked(&self.0).take()
     }
 }
 

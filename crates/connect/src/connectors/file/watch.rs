@@ -6,11 +6,13 @@
 
 use std::collections::{BTreeSet, HashSet};
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use notify::event::{AccessKind, AccessMode};
 use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher};
 use tokio::sync::Notify;
+
+use crate::locked::locked;
 
 /// Watches folders for changes.
 pub(super) struct FolderWatcher {
@@ -84,14 +86,14 @@ impl FolderWatcher {
     }
 
     pub(super) fn take(&self) -> Changed {
-        std::mem::take(&mut *self.shared.lock())
+        std::mem::take(&mut *locked(&self.shared.changed))
     }
 
     /// Waits until something has changed since the last `take`.
     pub(super) async fn wait(&self) {
         loop {
             let woken = self.shared.wake.notified();
-            if self.shared.lock().is_something() {
+            if locked(&self.shared.changed).is_something() {
                 return;
             }
             woken.await;
@@ -103,7 +105,7 @@ impl PendingChanges {
     fn note(&self, event: notify::Result<Event>) {
         let Ok(event) = event else {
             // Events were lost: anything may have changed.
-            self.lock().names = true;
+            locked(&self.changed).names = true;
             return self.wake.notify_one();
         };
         match event.kind {
@@ -111,7 +113,7 @@ impl PendingChanges {
             EventKind::Access(_) => return,
             _ => {}
         }
-        let mut changed = self.lock();
+        let mut changed = locked(&self.changed);
         let content = matches!(
             event.kind,
             EventKind::Access(_) | EventKind::Modify(notify::event::ModifyKind::Data(_))
@@ -120,10 +122,5 @@ impl PendingChanges {
         changed.files.extend(event.paths);
         drop(changed);
         self.wake.notify_one();
-    }
-
-    /// A panic while the lock was held leaves a list whose entries are still valid.
-    fn lock(&self) -> MutexGuard<'_, Changed> {
-        self.changed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -10,7 +10,7 @@
 //! it then marks the queue as broken, and that is how the sink learns of it. A sink that is to go on
 //! makes another link.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures_util::stream::{SplitSink, SplitStream};
@@ -25,6 +25,7 @@ use super::connect::{Dialer, Socket, closed, farewell, loss, span};
 use super::policy::Trouble;
 use super::pulse::{Pulse, sleep_until};
 use super::queue::MessageQueue;
+use crate::locked::locked;
 use crate::{Attempts, Backoff, Error};
 
 /// A ping follows at the latest after this many bytes, so that a slow server is heard from often.
@@ -204,9 +205,8 @@ impl Beat {
         }
     }
 
-    /// A panic while the lock was held leaves a pulse whose every field is still valid.
     fn with<T>(&self, act: impl FnOnce(&mut Pulse) -> T) -> T {
-        act(&mut self.pulse.lock().unwrap_or_else(PoisonError::into_inner))
+        act(&mut locked(&self.pulse))
     }
 }
 

@@ -23,7 +23,7 @@
 //! `Notify`, which keeps the permit when nobody waits yet, so no wake-up is lost.
 
 use std::collections::VecDeque;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::Mutex;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -31,6 +31,8 @@ use tokio::sync::Notify;
 use tokio_tungstenite::tungstenite::Message;
 
 use super::policy::Trouble;
+
+use crate::locked::locked;
 
 /// What a sink does with a new message while its queue is full.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -109,14 +111,14 @@ impl MessageQueue {
                 Overflow::Block => self.progress.notified().await,
                 Overflow::DropOldest => self.drop_oldest(),
                 Overflow::Reject => {
-                    let mut state = self.lock();
+                    let mut state = locked(&self.state);
                     state.pushed += 1;
                     state.dropped += 1;
                     return Ok(());
                 }
             }
         }
-        let mut state = self.lock();
+        let mut state = locked(&self.state);
         let place = state.pushed;
         state.pushed += 1;
         state.waiting_bytes += message.len();
@@ -131,7 +133,7 @@ impl MessageQueue {
     pub async fn drained(&self, patient: bool) -> Result<(), Broken> {
         loop {
             {
-                let state = self.lock();
+                let state = locked(&self.state);
                 if state.waiting.is_empty() && state.sent.is_empty() {
                     return Ok(());
                 }
@@ -158,7 +160,7 @@ impl MessageQueue {
 
     /// The next message to send, if there is one and not too much is unconfirmed.
     pub fn try_take(&self) -> Option<(u64, Message)> {
-        let mut state = self.lock();
+        let mut state = locked(&self.state);
         let full = state.sent.len() >= self.bounds.rows || state.sent_bytes >= self.bounds.bytes;
         if full && !state.sent.is_empty() {
             return None;
@@ -177,7 +179,7 @@ impl MessageQueue {
 
     /// The server has read everything up to and including this number.
     pub fn confirm(&self, number: u64) {
-        let mut state = self.lock();
+        let mut state = locked(&self.state);
         while state.sent.front().is_some_and(|(sent, _)| *sent <= number) {
             let length = state
                 .sent
@@ -192,12 +194,12 @@ impl MessageQueue {
 
     /// There is a connection.
     pub fn connected(&self) {
-        self.lock().connected = true;
+        locked(&self.state).connected = true;
     }
 
     /// The connection was lost: what it did not confirm goes first on the next.
     pub fn requeue(&self) {
-        let mut state = self.lock();
+        let mut state = locked(&self.state);
         state.connected = false;
         state.waiting_bytes += std::mem::take(&mut state.sent_bytes);
         while let Some((_, placed)) = state.sent.pop_back() {
@@ -210,28 +212,28 @@ impl MessageQueue {
     /// There will be no connection until the queue is repaired. The first reason stays.
     pub fn break_off(&self, trouble: Trouble) {
         self.requeue();
-        self.lock().broken.get_or_insert(trouble);
+        locked(&self.state).broken.get_or_insert(trouble);
         self.progress.notify_one();
     }
 
     /// What was broken off is whole again, or broken for the reason given.
     pub fn repair(&self, still: Option<Trouble>) {
-        self.lock().broken = still;
+        locked(&self.state).broken = still;
     }
 
     /// Whether nothing is sent until the queue is repaired.
     pub fn is_broken(&self) -> bool {
-        self.lock().broken.is_some()
+        locked(&self.state).broken.is_some()
     }
 
     /// The place of the next message.
     pub fn end(&self) -> u64 {
-        self.lock().pushed
+        locked(&self.state).pushed
     }
 
     /// Forgets the messages from place `end` on, of a queue that is broken.
     pub fn rewind(&self, end: u64) {
-        let mut state = self.lock();
+        let mut state = locked(&self.state);
         while state.waiting.back().is_some_and(|last| last.place >= end) {
             let length = state.waiting.pop_back().map_or(0, |it| it.message.len());
             state.waiting_bytes -= length;
@@ -241,7 +243,7 @@ impl MessageQueue {
 
     /// Forgets all that is not confirmed; says of each message how many were pushed after it.
     pub fn take_back(&self) -> Vec<u64> {
-        let mut state = self.lock();
+        let mut state = locked(&self.state);
         (state.waiting_bytes, state.sent_bytes) = (0, 0);
         let sent: Vec<_> = state.sent.drain(..).map(|(_, placed)| placed).collect();
         let all = sent.into_iter().chain(std::mem::take(&mut state.waiting));
@@ -253,13 +255,13 @@ impl MessageQueue {
 
     /// Messages that are neither confirmed nor dropped.
     pub fn unconfirmed(&self) -> usize {
-        let state = self.lock();
+        let state = locked(&self.state);
         state.waiting.len() + state.sent.len()
     }
 
     /// Messages from the oldest unconfirmed one to the last pushed.
     pub fn unsent(&self) -> u64 {
-        let state = self.lock();
+        let state = locked(&self.state);
         let sent = state.sent.front().map(|(_, placed)| placed.place);
         let oldest = sent.or_else(|| state.waiting.front().map(|placed| placed.place));
         oldest.map_or(0, |oldest| state.pushed - oldest)
@@ -267,12 +269,12 @@ impl MessageQueue {
 
     /// Messages dropped at the bound. Only grows.
     pub fn dropped(&self) -> u64 {
-        self.lock().dropped
+        locked(&self.state).dropped
     }
 
     /// An empty queue takes any message, however large: it must go somewhere.
     fn has_room_for(&self, message: &Message) -> Result<bool, Broken> {
-        let state = self.lock();
+        let state = locked(&self.state);
         if let Some(trouble) = &state.broken {
             return Err(Broken(trouble.clone()));
         }
@@ -282,16 +284,11 @@ impl MessageQueue {
     }
 
     fn drop_oldest(&self) {
-        let mut state = self.lock();
+        let mut state = locked(&self.state);
         if let Some(Placed { message, .. }) = state.waiting.pop_front() {
             state.waiting_bytes -= message.len();
             state.dropped += 1;
         }
-    }
-
-    /// A panic while the lock was held leaves a state whose every field is still valid.
-    fn lock(&self) -> MutexGuard<'_, QueueState> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

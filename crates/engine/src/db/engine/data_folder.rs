@@ -11,6 +11,7 @@ use headwater_log::Disk;
 use crate::dataflow::Run;
 use crate::durable::{AckTracker, Checkpoint, Folder, WalWriter};
 use crate::error::{Error, Result};
+use crate::locked::locked;
 
 /// Time between two checkpoints where no source asks for less.
 const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(10);
@@ -70,7 +71,7 @@ impl DataFolder {
 
     /// Takes something out of what the checkpoint held.
     pub fn restore<T>(&self, take: impl FnOnce(&mut Checkpoint<Run>) -> T) -> T {
-        take(&mut lock(&self.restored))
+        take(&mut locked(&self.restored))
     }
 
     pub fn is_restoring(&self) -> bool {
@@ -86,30 +87,30 @@ impl DataFolder {
     }
 
     pub fn add_wal_writer(&self, name: &str, wal_writer: &Arc<WalWriter>) {
-        lock(&self.wal_writers).insert(name.to_owned(), Arc::clone(wal_writer));
+        locked(&self.wal_writers).insert(name.to_owned(), Arc::clone(wal_writer));
     }
 
     /// The log of a source, if it has one.
     pub fn wal_writer(&self, name: &str) -> Option<Arc<WalWriter>> {
-        lock(&self.wal_writers).get(name).cloned()
+        locked(&self.wal_writers).get(name).cloned()
     }
 
     pub fn wal_writers(&self) -> Vec<Arc<WalWriter>> {
-        lock(&self.wal_writers).values().cloned().collect()
+        locked(&self.wal_writers).values().cloned().collect()
     }
 
     /// Closes the log of a dropped source; it is removed once no checkpoint names it.
     pub fn drop_log(&self, name: &str) {
-        let wal_writer = lock(&self.wal_writers).remove(name);
+        let wal_writer = locked(&self.wal_writers).remove(name);
         if let Some(wal_writer) = wal_writer {
             wal_writer.close();
-            lock(&self.dropped).push(name.to_owned());
+            locked(&self.dropped).push(name.to_owned());
         }
     }
 
     /// Removes the logs of dropped sources; what cannot be removed now is removed later.
     pub fn remove_dropped(&self) {
-        let mut dropped = lock(&self.dropped);
+        let mut dropped = locked(&self.dropped);
         dropped.retain(|name| {
             if self.wal_writer(name).is_some() {
                 return false;
@@ -123,7 +124,7 @@ impl DataFolder {
     }
 
     pub fn add_ack_tracker(&self, ack_tracker: &Arc<AckTracker>) {
-        let mut ack_trackers = lock(&self.ack_trackers);
+        let mut ack_trackers = locked(&self.ack_trackers);
         ack_trackers.retain(|ack_tracker| ack_tracker.strong_count() > 0);
         ack_trackers.push(Arc::downgrade(ack_tracker));
     }
@@ -144,9 +145,9 @@ impl DataFolder {
     pub fn close(&self) {
         self.closed.store(true, Ordering::Release);
         // SourceStep out, so that their files are closed.
-        let wal_writers = std::mem::take(&mut *lock(&self.wal_writers));
+        let wal_writers = std::mem::take(&mut *locked(&self.wal_writers));
         wal_writers.values().for_each(|it| it.close());
-        let ack_trackers = std::mem::take(&mut *lock(&self.ack_trackers));
+        let ack_trackers = std::mem::take(&mut *locked(&self.ack_trackers));
         let ack_trackers = ack_trackers.iter().filter_map(Weak::upgrade);
         ack_trackers.for_each(|ack_tracker| ack_tracker.close());
         self.folder.release();
@@ -154,24 +155,24 @@ impl DataFolder {
 
     /// Keeps other checkpoints waiting until the guard is dropped. Blocks.
     pub fn one_checkpoint(&self) -> MutexGuard<'_, ()> {
-        lock(&self.checkpointing)
+        locked(&self.checkpointing)
     }
 
     /// Makes checkpoints at least this frequent.
     pub fn checkpoint_every(&self, every: Duration) {
-        let mut state = lock(&self.timer.state);
+        let mut state = locked(&self.timer.state);
         state.every = state.every.min(every);
         self.timer.changed.notify_all();
     }
 
     pub fn end_timer(&self) {
-        lock(&self.timer.state).ended = true;
+        locked(&self.timer.state).ended = true;
         self.timer.changed.notify_all();
     }
 
     /// Waits until a checkpoint is due; false at the end.
     pub fn wait_until_due(&self) -> bool {
-        let mut state = lock(&self.timer.state);
+        let mut state = locked(&self.timer.state);
         let began = Instant::now();
         loop {
             let left = state.every.saturating_sub(began.elapsed());
@@ -182,8 +183,4 @@ impl DataFolder {
             state = woken.unwrap_or_else(PoisonError::into_inner).0;
         }
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -2,13 +2,14 @@
 //!
 //! A database has one of its own, so that it works from any thread, within another runtime or without.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::Mutex;
 
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::error::{Error, Result};
+use crate::locked::locked;
 use crate::sql::{SqlError, sqlstate};
 
 pub(crate) struct IoRuntime {
@@ -59,7 +60,7 @@ impl IoRuntime {
         &self,
         work: impl Future<Output = T> + Send + 'static,
     ) -> Result<T> {
-        let cancellation = self.cancellation().clone();
+        let cancellation = locked(&self.selects).clone();
         let answer = self.block_on(async move {
             let mut work = tokio::spawn(work);
             tokio::select! {
@@ -76,18 +77,13 @@ impl IoRuntime {
 
     /// Ends the SELECTs that run now; later ones run.
     pub fn cancel_selects(&self) {
-        std::mem::take(&mut *self.cancellation()).cancel();
+        std::mem::take(&mut *locked(&self.selects)).cancel();
     }
 
     /// Ends all tasks, without waiting for them.
     pub fn shut_down(&self) {
-        let mut runtime = self.runtime.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(runtime) = runtime.take() {
+        if let Some(runtime) = locked(&self.runtime).take() {
             runtime.shutdown_background();
         }
-    }
-
-    fn cancellation(&self) -> MutexGuard<'_, CancellationToken> {
-        self.selects.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

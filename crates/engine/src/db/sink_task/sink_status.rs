@@ -5,12 +5,13 @@
 //! [`SinkStatus::sync`] before it saves a receipt, so that the receipt is durable first.
 
 use std::sync::atomic::AtomicU64;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, Weak};
 
 use headwater_connect::{Receipt, Tally};
 use tokio::sync::{Notify, oneshot, watch};
 
 use crate::event_log::EventLog;
+use crate::locked::locked;
 use crate::subscription::{Delivered, DeliveryTracker, SubscriberQueue};
 
 #[derive(Default)]
@@ -77,19 +78,20 @@ impl SinkStatus {
     }
 
     pub fn reads(&self, queue: &Arc<SubscriberQueue>) {
-        *self.queue_lock() = Arc::downgrade(queue);
+        *locked(&self.queue) = Arc::downgrade(queue);
     }
 
     /// The queue in which its rows wait, if the engine still feeds it.
     pub fn queue(&self) -> Option<Arc<SubscriberQueue>> {
-        self.queue_lock().upgrade()
+        locked(&self.queue).upgrade()
     }
 
     /// Whether rows wait to be written, or the sink holds some itself. False after it has ended.
     pub fn is_behind(&self) -> bool {
         let queue = self.queue();
         let backlog = queue.as_ref().and_then(|queue| queue.backlog());
-        self.progress().ended.is_none() && backlog.is_some_and(|(_, it)| !it.waiting.is_empty())
+        locked(&self.progress).ended.is_none()
+            && backlog.is_some_and(|(_, it)| !it.waiting.is_empty())
     }
 
     pub fn set(&self, name: &'static str, reason: Option<String>) {
@@ -97,7 +99,7 @@ impl SinkStatus {
             tracing::warn!(state = name, reason, "sink");
             self.note(reason);
         }
-        *self.state.lock().unwrap_or_else(PoisonError::into_inner) = SinkHealth { name, reason };
+        *locked(&self.state) = SinkHealth { name, reason };
     }
 
     /// The sink cannot reach the external system and retries by itself; `None` when it can again.
@@ -105,7 +107,7 @@ impl SinkStatus {
         if let Some(reason) = &why {
             self.note(reason);
         }
-        *self.outage.lock().unwrap_or_else(PoisonError::into_inner) = why;
+        *locked(&self.outage) = why;
     }
 
     fn note(&self, reason: &str) {
@@ -124,7 +126,7 @@ impl SinkStatus {
     /// The state of the sink; a running sink that cannot reach the external system is backing off.
     pub fn get(&self) -> SinkHealth {
         let state = self.state();
-        let outage = self.outage.lock().unwrap_or_else(PoisonError::into_inner);
+        let outage = locked(&self.outage);
         match outage.clone() {
             Some(reason) if state.name == "running" => SinkHealth {
                 name: "backing_off",
@@ -139,17 +141,14 @@ impl SinkStatus {
     }
 
     fn state(&self) -> SinkHealth {
-        self.state
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        locked(&self.state).clone()
     }
 
     /// Requests that everything up to the present receipt is made durable. Never blocks; a sink that
     /// hangs does not answer, so the caller needs a deadline. A sink task that ends drops the request.
     pub fn sync(&self) -> SinkSynced {
         let (answer, synced) = oneshot::channel();
-        let mut progress = self.progress();
+        let mut progress = locked(&self.progress);
         let durable = progress.delivered.receipt == progress.synced;
         let now = match &progress.ended {
             _ if durable => Some(Ok(())),
@@ -172,14 +171,14 @@ impl SinkStatus {
 
     /// `receipt` is the position before the first write, which is durable already.
     pub fn begin(&self, receipt: Option<Receipt>) {
-        let mut progress = self.progress();
+        let mut progress = locked(&self.progress);
         progress.synced = receipt.clone();
         progress.delivered = Delivered { receipt, items: 0 };
     }
 
     /// A new sink task continues behind what the last one delivered.
     pub fn restart(&self) {
-        let mut progress = self.progress();
+        let mut progress = locked(&self.progress);
         progress.delivered.items = 0;
         progress.ended = None;
         drop(progress);
@@ -198,27 +197,27 @@ impl SinkStatus {
 
     /// `items` more are delivered; `receipt` covers exactly what is delivered.
     pub(super) fn deliver(&self, receipt: Option<Receipt>, items: u64) {
-        let delivered = &mut self.progress().delivered;
+        let delivered = &mut locked(&self.progress).delivered;
         delivered.receipt = receipt;
         delivered.items += items;
     }
 
     /// The requests for a sync, and the receipt that it must reach.
     pub(super) fn take_sync_requests(&self) -> Option<(SyncRequests, Option<Receipt>)> {
-        let mut progress = self.progress();
+        let mut progress = locked(&self.progress);
         let waiting = std::mem::take(&mut progress.waiting);
         (!waiting.is_empty()).then(|| (SyncRequests(waiting), progress.delivered.receipt.clone()))
     }
 
     /// Everything up to `receipt` is durable.
     pub(super) fn synced(&self, receipt: Option<Receipt>) {
-        self.progress().synced = receipt;
+        locked(&self.progress).synced = receipt;
     }
 
     /// Nothing more will be written or synced.
     pub(super) fn end(&self, reason: &str) {
         self.set_opened();
-        let mut progress = self.progress();
+        let mut progress = locked(&self.progress);
         progress.ended = Some(reason.to_owned());
         let durable = progress.delivered.receipt == progress.synced;
         let answer = if durable {
@@ -228,20 +227,11 @@ impl SinkStatus {
         };
         SyncRequests(std::mem::take(&mut progress.waiting)).answer(&answer);
     }
-
-    fn queue_lock(&self) -> MutexGuard<'_, Weak<SubscriberQueue>> {
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// A panic while the lock was held leaves a progress whose every field is still valid.
-    fn progress(&self) -> MutexGuard<'_, SinkProgress> {
-        self.progress.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 impl DeliveryTracker for SinkStatus {
     fn delivered(&self) -> Delivered {
-        self.progress().delivered.clone()
+        locked(&self.progress).delivered.clone()
     }
 
     fn lose(&self, rows: u64) {

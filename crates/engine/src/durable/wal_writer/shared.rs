@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 
 use arrow::datatypes::SchemaRef;
 use headwater_log::{LogWriter, Needed, Position, Retention};
@@ -11,6 +11,7 @@ use headwater_ring::Bell;
 use crate::durable::ack_tracker::Acks;
 use crate::durable::source_step::SourceStep;
 use crate::event_time::EventTimeColumn;
+use crate::locked::locked;
 
 /// Bytes that may wait to be written before the worker stops reading the source.
 pub(super) const QUEUE_BYTES: usize = 64 << 20;
@@ -124,11 +125,11 @@ impl WalShared {
     }
 
     pub fn lock(&self) -> MutexGuard<'_, WalQueue> {
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+        locked(&self.queue)
     }
 
     pub fn needs(&self) -> MutexGuard<'_, CheckpointNeeds> {
-        self.needs.lock().unwrap_or_else(PoisonError::into_inner)
+        locked(&self.needs)
     }
 
     /// Registers for the results of this log's fsyncs.

@@ -20,6 +20,7 @@ use crate::durable::adaptive_compression::AdaptiveCompression;
 use crate::durable::source_step::SourceStep;
 use crate::durable::wal_record::{WalRecordCodec, compress};
 use crate::event_time::{EventTimeColumn, span_us};
+use crate::locked::{locked, notified};
 
 /// Delay after a failure before the thread tries the disk again.
 const RETRY_DELAY: Duration = Duration::from_millis(200);
@@ -66,10 +67,7 @@ impl WalThread {
             let began = Instant::now();
             let mut queue = shared.lock();
             while !queue.has_work() {
-                queue = shared
-                    .changed
-                    .wait(queue)
-                    .unwrap_or_else(PoisonError::into_inner);
+                queue = notified(&shared.changed, queue);
             }
             let (closing, broken) = (queue.closed, queue.broken);
             let jobs = std::mem::take(&mut queue.jobs);
@@ -200,7 +198,7 @@ impl WalThread {
             ));
         }
         self.shared.listen(&log);
-        *self.reader.lock().unwrap_or_else(PoisonError::into_inner) = log.reader();
+        *locked(&self.reader) = log.reader();
         self.log = log;
         self.shared.lock().broken = false;
         self.shared.became_durable(is);
