@@ -297,95 +297,62 @@ pub enum Error {
 impl Error {
     /// Whether a retry can help; decided where the error arises.
     pub fn retry(&self) -> Retry {
+        self.name_and_retry().1
+    }
+
+    /// The kind of error in one word, for programs; it never changes.
+    pub fn name(&self) -> &'static str {
+        self.name_and_retry().0
+    }
+
+    fn name_and_retry(&self) -> (&'static str, Retry) {
+        use Retry::{Backoff, Fatal};
         match self {
-            Self::Unreachable { retry, .. }
-            | Self::Refused { retry, .. }
-            | Self::Exited { retry, .. } => *retry,
-            Self::NotReached { last, .. } => last.retry(),
-            Self::Io { .. } | Self::Panicked { .. } | Self::CursorStore { .. } => Retry::Backoff,
-            Self::LaneClosed(_)
-            | Self::InvalidUrl { .. }
-            | Self::NotRunnable { .. }
-            | Self::Cancelled
-            | Self::NoOutput
-            | Self::AlreadyRunning { .. }
-            | Self::Stopped
-            | Self::TooManyRestarts { .. }
-            | Self::NoDecoder
-            | Self::NoEncoder
-            | Self::NotOpen
-            | Self::ColumnsDiffer { .. }
-            | Self::UnusableColumn { .. }
-            | Self::ColumnsMissing { .. }
-            | Self::UnknownConnector { .. }
-            | Self::WrongRole { .. }
-            | Self::DuplicateConnector { .. }
-            | Self::BadConnector { .. }
-            | Self::BadCursor { .. }
-            | Self::BadReceipt { .. }
-            | Self::InUse { .. }
-            | Self::BadRow { .. }
-            | Self::UnknownSourceKind { .. }
-            | Self::BadConfig { .. }
-            | Self::SourceExists { .. }
-            | Self::NoSuchSource { .. }
-            | Self::SourceFailed { .. }
-            | Self::NotIncremental { .. }
-            | Self::Generate { .. }
-            | Self::Options(_)
-            | Self::Encode { .. }
-            | Self::ColumnCount { .. } => Retry::Fatal,
+            Self::LaneClosed(_) => ("lane_closed", Fatal),
+            Self::InvalidUrl { .. } => ("invalid_url", Fatal),
+            Self::Unreachable { retry, .. } => ("unreachable", *retry),
+            Self::Refused { retry, .. } => ("refused", *retry),
+            Self::NotRunnable { .. } => ("not_runnable", Fatal),
+            Self::Exited { retry, .. } => ("exited", *retry),
+            Self::Io { .. } => ("io", Backoff),
+            Self::Cancelled => ("cancelled", Fatal),
+            Self::NoOutput => ("no_output", Fatal),
+            Self::AlreadyRunning { .. } => ("already_running", Fatal),
+            Self::Stopped => ("stopped", Fatal),
+            Self::Panicked { .. } => ("panicked", Backoff),
+            Self::TooManyRestarts { .. } => ("too_many_restarts", Fatal),
+            Self::NoDecoder => ("no_decoder", Fatal),
+            Self::NoEncoder => ("no_encoder", Fatal),
+            Self::NotOpen => ("not_open", Fatal),
+            Self::ColumnsDiffer { .. } => ("columns_differ", Fatal),
+            Self::UnusableColumn { .. } => ("unusable_column", Fatal),
+            Self::ColumnsMissing { .. } => ("columns_missing", Fatal),
+            Self::UnknownConnector { .. } => ("unknown_connector", Fatal),
+            Self::WrongRole { .. } => ("wrong_role", Fatal),
+            Self::DuplicateConnector { .. } => ("duplicate_connector", Fatal),
+            Self::BadConnector { .. } => ("bad_connector", Fatal),
+            Self::BadCursor { .. } => ("bad_cursor", Fatal),
+            Self::BadReceipt { .. } => ("bad_receipt", Fatal),
+            Self::InUse { .. } => ("in_use", Fatal),
+            Self::BadRow { .. } => ("bad_row", Fatal),
+            Self::Generate { .. } => ("generate", Fatal),
+            Self::Options(_) => ("options", Fatal),
+            Self::Encode { .. } => ("encode", Fatal),
+            Self::ColumnCount { .. } => ("column_count", Fatal),
+            Self::UnknownSourceKind { .. } => ("unknown_source_kind", Fatal),
+            Self::BadConfig { .. } => ("bad_config", Fatal),
+            Self::NotReached { last, .. } => ("not_reached", last.retry()),
+            Self::SourceExists { .. } => ("source_exists", Fatal),
+            Self::NoSuchSource { .. } => ("no_such_source", Fatal),
+            Self::SourceFailed { .. } => ("source_failed", Fatal),
+            Self::NotIncremental { .. } => ("not_incremental", Fatal),
+            Self::CursorStore { .. } => ("cursor_store", Backoff),
         }
     }
 
     /// Whether the values of the rows caused it, so that other rows could be written.
     pub fn is_of_rows(&self) -> bool {
         matches!(self, Self::Encode { .. })
-    }
-
-    /// The kind of error in one word, for programs; it never changes.
-    pub fn name(&self) -> &'static str {
-        match self {
-            Self::LaneClosed(_) => "lane_closed",
-            Self::InvalidUrl { .. } => "invalid_url",
-            Self::Unreachable { .. } => "unreachable",
-            Self::Refused { .. } => "refused",
-            Self::NotRunnable { .. } => "not_runnable",
-            Self::Exited { .. } => "exited",
-            Self::Io { .. } => "io",
-            Self::Cancelled => "cancelled",
-            Self::NoOutput => "no_output",
-            Self::AlreadyRunning { .. } => "already_running",
-            Self::Stopped => "stopped",
-            Self::Panicked { .. } => "panicked",
-            Self::TooManyRestarts { .. } => "too_many_restarts",
-            Self::NoDecoder => "no_decoder",
-            Self::NoEncoder => "no_encoder",
-            Self::NotOpen => "not_open",
-            Self::ColumnsDiffer { .. } => "columns_differ",
-            Self::UnusableColumn { .. } => "unusable_column",
-            Self::ColumnsMissing { .. } => "columns_missing",
-            Self::UnknownConnector { .. } => "unknown_connector",
-            Self::WrongRole { .. } => "wrong_role",
-            Self::DuplicateConnector { .. } => "duplicate_connector",
-            Self::BadConnector { .. } => "bad_connector",
-            Self::BadCursor { .. } => "bad_cursor",
-            Self::BadReceipt { .. } => "bad_receipt",
-            Self::InUse { .. } => "in_use",
-            Self::BadRow { .. } => "bad_row",
-            Self::Generate { .. } => "generate",
-            Self::Options(_) => "options",
-            Self::Encode { .. } => "encode",
-            Self::ColumnCount { .. } => "column_count",
-            Self::UnknownSourceKind { .. } => "unknown_source_kind",
-            Self::BadConfig { .. } => "bad_config",
-            Self::NotReached { .. } => "not_reached",
-            Self::SourceExists { .. } => "source_exists",
-            Self::NoSuchSource { .. } => "no_such_source",
-            Self::SourceFailed { .. } => "source_failed",
-            Self::NotIncremental { .. } => "not_incremental",
-            Self::CursorStore { .. } => "cursor_store",
-        }
     }
 
     /// What the user can do about it, where that is known.

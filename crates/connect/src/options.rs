@@ -146,6 +146,26 @@ impl OptionSet {
     }
 }
 
+/// A default of [`serde`]: `#[serde(default = "seconds::<5>")]`.
+pub fn seconds<const NUMBER: u64>() -> Duration {
+    Duration::from_secs(NUMBER)
+}
+
+/// A default as [`seconds`] is, of 1,048,576 bytes each.
+pub fn mebibytes<const NUMBER: u64>() -> ByteSize {
+    ByteSize::mib(NUMBER)
+}
+
+/// A default as [`seconds`] is, without a unit.
+pub fn count<const NUMBER: u64>() -> u64 {
+    NUMBER
+}
+
+/// A default as [`seconds`] is: true.
+pub fn yes() -> bool {
+    true
+}
+
 /// Reads options that a program gives rather than a text. Fails with all problems in one message.
 pub fn read<T: Options>(connector: &str, given: &[Given<()>]) -> Result<T> {
     let checked = check(connector, &[OptionSet::of::<T>()], given);

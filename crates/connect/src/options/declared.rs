@@ -4,7 +4,7 @@
 //! text. This is the only file that knows how schemars describes a struct.
 
 use schemars::generate::SchemaSettings;
-use serde_json::{Map, Value as Json};
+use serde_json::Value as Json;
 
 use super::Options;
 
@@ -89,10 +89,9 @@ pub(super) fn of<T: Options>() -> Vec<Declared> {
 
 pub(super) fn rows(declared: Vec<Declared>) -> Vec<Row> {
     let row = |option: Declared| {
-        let entries = if let OptionType::Map(_) = option.kind {
-            ".*"
-        } else {
-            ""
+        let entries = match option.kind {
+            OptionType::Map(_) => ".*",
+            _ => "",
         };
         Row {
             name: format!("{}{entries}", option.name),
@@ -103,11 +102,7 @@ pub(super) fn rows(declared: Vec<Declared>) -> Vec<Row> {
         }
     };
     let mut rows: Vec<Row> = declared.into_iter().map(row).collect();
-    rows.sort_by(|a, b| {
-        b.required
-            .cmp(&a.required)
-            .then_with(|| a.name.cmp(&b.name))
-    });
+    rows.sort_by(|a, b| (b.required, &a.name).cmp(&(a.required, &b.name)));
     rows
 }
 
@@ -266,8 +261,7 @@ fn shown(default: &Json) -> Option<String> {
         Json::Null => None,
         Json::String(text) => Some(format!("'{text}'")),
         Json::Array(list) if list.is_empty() => None,
-        Json::Object(map) if map.is_empty() => None,
-        Json::Object(Map { .. }) => None,
+        Json::Object(_) => None,
         other => Some(other.to_string()),
     }
 }

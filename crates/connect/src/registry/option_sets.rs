@@ -65,10 +65,6 @@ pub(crate) fn sink_sets(kind: &SinkKind, format: Option<&Format>) -> Vec<OptionS
 /// The options for docs and help: required ones first, then by name.
 pub(crate) fn sorted_rows(sets: &[OptionSet]) -> Vec<Row> {
     let mut rows: Vec<Row> = sets.iter().flat_map(OptionSet::rows).collect();
-    rows.sort_by(|a, b| {
-        b.required
-            .cmp(&a.required)
-            .then_with(|| a.name.cmp(&b.name))
-    });
+    rows.sort_by(|a, b| (b.required, &a.name).cmp(&(a.required, &b.name)));
     rows
 }

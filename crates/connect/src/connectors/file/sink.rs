@@ -26,10 +26,9 @@ use tokio::io::AsyncWriteExt;
 
 use super::identity::{FileId, file_id};
 use super::position::{FilePosition, FileReceipt};
-use super::source_options::yes;
 use crate::formats;
 use crate::line_buffer::LineBuffer;
-use crate::options::{OptionSet, Options};
+use crate::options::{OptionSet, Options, yes};
 use crate::{Error, Guarantee, Receipt, Result, Sink, SinkArgs, SinkKind};
 
 pub(super) const KIND: SinkKind = SinkKind {

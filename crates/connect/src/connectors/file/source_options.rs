@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::find::Patterns;
-use crate::options::{Duration, Objection, Options};
+use crate::options::{Duration, Objection, Options, seconds, yes};
 
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -26,27 +26,15 @@ pub(super) struct FileSourceOptions {
     pub follow: bool,
     /// How long to wait for the end of a last line without a line end; also, how long a file that was
     /// moved away or removed is still read for what its writer adds.
-    #[serde(default = "five_seconds")]
+    #[serde(default = "seconds::<5>")]
     pub partial_timeout: Duration,
     /// How often to look for changes that the system did not report.
-    #[serde(default = "one_second")]
+    #[serde(default = "seconds::<1>")]
     pub poll_interval: Duration,
     /// What happens to a line longer than `max_frame`: `dlq` makes it a bad row, `truncate` cuts it
     /// off, `drop` leaves it out, warns once, and counts it in `dropped` of `system.sources`.
     #[serde(default)]
     pub overlong: OverlongPolicy,
-}
-
-pub(super) fn yes() -> bool {
-    true
-}
-
-fn five_seconds() -> Duration {
-    Duration::from_secs(5)
-}
-
-fn one_second() -> Duration {
-    Duration::from_secs(1)
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize, JsonSchema)]

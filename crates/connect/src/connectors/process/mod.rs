@@ -29,7 +29,7 @@ use self::command::{ProcessCommand, words};
 use self::cursor::CursorFinder;
 use self::group::Watcher;
 use self::run::{CommandRun, Exit};
-use crate::options::{ByteSize, Duration, Objection, OptionSet, Options, Secret};
+use crate::options::{ByteSize, Duration, Objection, OptionSet, Options, Secret, seconds};
 use crate::{
     Connector, End, Error, Lifecycle, Output, Result, Retry, Source, SourceArgs, SourceKind,
 };
@@ -81,7 +81,7 @@ struct ProcessOptions {
     #[serde(default)]
     restart: Option<Restart>,
     /// How long it may take to end after SIGTERM, before SIGKILL.
-    #[serde(default = "three_seconds")]
+    #[serde(default = "seconds::<3>")]
     grace: Duration,
     /// A field of its lines, which are then JSON objects: the value in the last line read is the
     /// cursor. A run that continues finds it in the variable `HEADWATER_CURSOR` (a text as it is,
@@ -89,10 +89,6 @@ struct ProcessOptions {
     /// not set. A line without the field is not covered until one with it follows.
     #[serde(default)]
     cursor_field: Option<String>,
-}
-
-fn three_seconds() -> Duration {
-    Duration::from_secs(3)
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize, JsonSchema)]

@@ -21,7 +21,9 @@ use super::queue::{Bounds, Overflow};
 use super::sink::MessageType;
 use super::tls::Tls;
 use super::{sink, source};
-use crate::options::{ByteSize, Duration, Objection, Options, Secret};
+use crate::options::{
+    ByteSize, Duration, Objection, Options, Secret, count, mebibytes, seconds, yes,
+};
 use crate::{Backoff, Error, Result};
 
 /// The largest payload after decompression, in bytes.
@@ -42,11 +44,11 @@ macro_rules! with_connection {
             reconnect: bool,
             /// The wait before the first attempt to reconnect, in milliseconds. It doubles with each
             /// further attempt, and is made up to a fifth longer or shorter at random.
-            #[serde(rename = "reconnect.delay.ms", default = "delay_ms")]
+            #[serde(rename = "reconnect.delay.ms", default = "count::<1_000>")]
             reconnect_delay_ms: u64,
             /// The longest wait between attempts to reconnect, in milliseconds. Only a server that
             /// asks for more (`Retry-After`) gets it.
-            #[serde(rename = "reconnect.max.delay.ms", default = "max_delay_ms")]
+            #[serde(rename = "reconnect.max.delay.ms", default = "count::<30_000>")]
             reconnect_max_delay_ms: u64,
             /// How many attempts to reconnect may fail in a row; -1 for any number, or for one if a
             /// sink has an `error.strategy`, which says what is done then.
@@ -54,7 +56,7 @@ macro_rules! with_connection {
             #[schemars(range(min = -1, max = 4_294_967_295_i64))]
             reconnect_max_attempts: i64,
             /// How long a connection must stay up before earlier failures are forgotten.
-            #[serde(rename = "reconnect.healthy_after", default = "healthy_after")]
+            #[serde(rename = "reconnect.healthy_after", default = "seconds::<60>")]
             reconnect_healthy_after: Duration,
             /// Headers of the handshake, such as `headers.Authorization`.
             #[serde(default)]
@@ -63,13 +65,13 @@ macro_rules! with_connection {
             /// to one of them.
             subprotocol: Option<String>,
             /// How long TCP, TLS and the handshake may take together.
-            #[serde(default = "connect_timeout")]
+            #[serde(default = "seconds::<10>")]
             connect_timeout: Duration,
             /// How often to ping the server; `'0 s'` for never.
-            #[serde(default = "ping_interval")]
+            #[serde(default = "seconds::<20>")]
             ping_interval: Duration,
             /// Reconnect when nothing is heard for this long after a ping.
-            #[serde(default = "ping_timeout")]
+            #[serde(default = "seconds::<20>")]
             ping_timeout: Duration,
             /// PEM file with the certificates to trust, instead of those of the machine.
             #[serde(rename = "tls.ca_file")]
@@ -138,7 +140,7 @@ with_connection! {
         #[schemars(range(min = 1))]
         queue_rows: usize,
         /// How many bytes of messages may wait to be sent. A single message may be larger.
-        #[serde(rename = "queue.bytes", default = "queue_bytes")]
+        #[serde(rename = "queue.bytes", default = "mebibytes::<64>")]
         queue_bytes: ByteSize,
         /// What to do with a message when the queue is full.
         #[serde(default)]
@@ -146,44 +148,12 @@ with_connection! {
     }
 }
 
-fn yes() -> bool {
-    true
-}
-
-fn delay_ms() -> u64 {
-    1_000
-}
-
-fn max_delay_ms() -> u64 {
-    30_000
-}
-
 fn unlimited() -> i64 {
     -1
 }
 
-fn healthy_after() -> Duration {
-    Duration::from_secs(60)
-}
-
-fn connect_timeout() -> Duration {
-    Duration::from_secs(10)
-}
-
-fn ping_interval() -> Duration {
-    Duration::from_secs(20)
-}
-
-fn ping_timeout() -> Duration {
-    Duration::from_secs(20)
-}
-
 fn queue_rows() -> usize {
     10_000
-}
-
-fn queue_bytes() -> ByteSize {
-    ByteSize::mib(64)
 }
 
 /// Subscription messages, in order.
