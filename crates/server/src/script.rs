@@ -9,14 +9,12 @@ use std::path::Path;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
-use headwater::sql::{OptionEntry, Spanned, SqlError, Statement, parse_each};
+use headwater::sql::{OptionEntry, Spanned, SqlError, Statement, parse_each, sqlstate};
 use headwater::{Db, Outcome};
 
 use crate::draw::draw_for_stderr;
 use crate::error::CliError;
 
-/// SQLSTATE: no table of this name.
-const UNDEFINED_TABLE: &str = "42P01";
 /// SQLSTATE: an error that has no code of its own.
 const OTHER: &str = "XX000";
 
@@ -103,7 +101,8 @@ impl SqlScript {
         let follows = |error: &SqlError| {
             let marked = error.position.clone().and_then(|it| self.text.get(it));
             let name = marked.map(|it| it.trim_matches('"').to_lowercase());
-            error.sqlstate == UNDEFINED_TABLE && name.is_some_and(|name| wrong.contains(&name))
+            error.sqlstate == sqlstate::UNDEFINED_TABLE
+                && name.is_some_and(|name| wrong.contains(&name))
         };
         // At least one error must be left.
         if errors.iter().any(|error| !follows(error)) {
@@ -155,18 +154,14 @@ impl LoadedScript {
                 }
                 self.all_sources.push(name);
             }
-            Statement::CreateStream(create) => self.queries.push(create.name.value.clone()),
-            Statement::CreateView(create) => self.queries.push(create.name.value.clone()),
+            Statement::CreateQuery(create) => self.queries.push(create.name.value.clone()),
             // Without columns nothing can read it before a source is attached.
             Statement::CreateSourceGroup(create) if create.columns.is_empty() => {}
             Statement::CreateSourceGroup(create) => self.queries.push(create.name.value.clone()),
             Statement::Attach(attach) => {
                 let stream = &attach.stream.value;
-                if !self
-                    .queries
-                    .iter()
-                    .any(|name| name.eq_ignore_ascii_case(stream))
-                {
+                let is_it = |name: &String| name.eq_ignore_ascii_case(stream);
+                if !self.queries.iter().any(is_it) {
                     self.queries.push(stream.clone());
                 }
             }
@@ -238,9 +233,8 @@ fn dead_letters(statement: &Statement) -> Option<String> {
 fn created_by(statement: &Statement) -> Option<&str> {
     match statement {
         Statement::CreateSource(create) => Some(&create.name.value),
-        Statement::CreateStream(create) => Some(&create.name.value),
+        Statement::CreateQuery(create) => Some(&create.name.value),
         Statement::CreateSourceGroup(create) => Some(&create.name.value),
-        Statement::CreateView(create) => Some(&create.name.value),
         Statement::CreateSink(create) => Some(&create.name.value),
         _ => None,
     }

@@ -19,7 +19,7 @@ use arrow::datatypes::{DataType, TimeUnit};
 use arrow::error::ArrowError;
 use datafusion::common::ScalarValue;
 
-use super::catalog::{Catalog, NOT_IN_STATE, SourceEntry};
+use super::catalog::{Catalog, SourceEntry};
 use super::engine::{Persistence, Workers};
 use super::options::refuse_all_but;
 use crate::clock::now_us;
@@ -124,12 +124,13 @@ pub(crate) fn inputs_from(
     for name in inputs {
         match input_from(catalog, persistence, name, start)? {
             Some(input) => found.push(input),
-            None if start == Start::Retained || persistence.is_trial() => return Ok(Vec::new()),
+            None if start == Start::Retained || persistence.is_trial => return Ok(Vec::new()),
             None => {
                 let message = format!("{name:?} has no past that a query could begin in");
                 let hint = "Only a source that has a log has one: in a database with a data folder, \
                             without wal_mode = 'off'. Leave out start.";
-                return Err(SqlError::new(NOT_IN_STATE, message).hint(hint).into());
+                let error = SqlError::new(sqlstate::NOT_IN_STATE, message);
+                return Err(error.hint(hint).into());
             }
         }
     }
@@ -155,7 +156,8 @@ fn input_from(
         (Start::At(_), None) => {
             let message = format!("{name:?} has no event time, so start can be no time");
             let hint = "Give the source a WATERMARK, or say start = 'beginning'.";
-            return Err(SqlError::new(NOT_IN_STATE, message).hint(hint).into());
+            let error = SqlError::new(sqlstate::NOT_IN_STATE, message);
+            return Err(error.hint(hint).into());
         }
         _ => None,
     };

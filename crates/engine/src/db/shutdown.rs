@@ -162,7 +162,7 @@ impl Drop for EngineOwner {
 impl std::fmt::Debug for EngineOwner {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Engine")
-            .field("workers", &self.0.workers.count())
+            .field("workers", &self.0.workers.count)
             .finish_non_exhaustive()
     }
 }

@@ -72,8 +72,7 @@ fn exists_unchanged(engine: &Engine, statement: &Statement, text: &str) -> Optio
     engine.persistence.folder()?;
     let name = match statement {
         Statement::CreateSource(create) => create.name.value.clone(),
-        Statement::CreateStream(create) => create.name.value.clone(),
-        Statement::CreateView(create) => create.name.value.clone(),
+        Statement::CreateQuery(create) => create.name.value.clone(),
         Statement::CreateSourceGroup(create) => create.name.value.clone(),
         Statement::CreateSink(create) => create.name.value.clone(),
         Statement::InsertInto { target, .. } => ddl::sink_query_name(&target.value),
@@ -97,8 +96,7 @@ fn execute_one(engine: &Engine, statement: Spanned<Statement>) -> Result<Outcome
 fn dispatch(engine: &Engine, statement: Statement, place: &OptionSpan) -> Result<Outcome> {
     match statement {
         Statement::CreateSource(create) => ddl::create_source(engine, create, place),
-        Statement::CreateStream(create) => ddl::create_stream(engine, create),
-        Statement::CreateView(create) => ddl::create_view(engine, create),
+        Statement::CreateQuery(create) => ddl::create_query(engine, create),
         Statement::CreateSourceGroup(create) => ddl::create_source_group(engine, create),
         Statement::CreateSink(create) => ddl::create_sink(engine, create, place),
         Statement::InsertInto {

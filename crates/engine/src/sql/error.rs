@@ -13,7 +13,7 @@ use std::ops::{ControlFlow, Range};
 /// The result of reading or rewriting SQL.
 pub type Result<T, E = SqlError> = std::result::Result<T, E>;
 
-/// The SQLSTATE codes that reading SQL can give.
+/// The SQLSTATE codes of errors in SQL.
 pub mod sqlstate {
     /// The text matches no statement of the grammar.
     pub const SYNTAX_ERROR: &str = "42601";
@@ -39,6 +39,16 @@ pub mod sqlstate {
     pub const GROUPING_ERROR: &str = "42803";
     /// A number or interval is outside its range.
     pub const INVALID_PARAMETER: &str = "22023";
+    /// Something of this name exists, and is of another kind.
+    pub const WRONG_KIND: &str = "42809";
+    /// Something of this name already exists.
+    pub const DUPLICATE_TABLE: &str = "42P07";
+    /// The engine reserves the name.
+    pub const RESERVED_NAME: &str = "42939";
+    /// Something else still needs it.
+    pub const DEPENDENT_OBJECTS: &str = "2BP01";
+    /// It is not in the state that the statement needs.
+    pub const NOT_IN_STATE: &str = "55000";
     /// The query was cancelled before it finished.
     pub const QUERY_CANCELED: &str = "57014";
     /// The statement is nested or chained beyond the limit.

@@ -46,10 +46,10 @@ pub use parse::{parse, parse_each};
 pub(crate) use stack::STACK;
 pub use stack::deep;
 pub use statement::{
-    AlterSource, Attach, ColumnDefinition, CreateSink, CreateSource, CreateSourceGroup,
-    CreateStream, CreateView, Drop, Emit, Explain, ExplainTarget, Kind, Name, OptionEntry,
-    OptionValue, ReplaySource, Shown, SinkInput, Spanned, SqlQuery, Statement, StreamAction,
-    TimeLiteral, WatermarkClause,
+    AlterSource, Attach, ColumnDefinition, CreateQuery, CreateSink, CreateSource,
+    CreateSourceGroup, Drop, Emit, Explain, ExplainTarget, Kind, Name, OptionEntry, OptionValue,
+    ReplaySource, Shown, SinkInput, Spanned, SqlQuery, Statement, StreamAction, TimeLiteral,
+    WatermarkClause,
 };
 
 #[cfg(test)]

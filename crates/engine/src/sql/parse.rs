@@ -14,8 +14,8 @@ use super::replay_source::replay_source;
 use super::script;
 use super::stack::deep;
 use super::statement::{
-    CreateSink, CreateSource, CreateSourceGroup, CreateStream, CreateView, Drop, Emit, Explain,
-    ExplainTarget, Kind, Shown, SinkInput, Spanned, SqlQuery, Statement,
+    CreateQuery, CreateSink, CreateSource, CreateSourceGroup, Drop, Emit, Explain, ExplainTarget,
+    Kind, Shown, SinkInput, Spanned, SqlQuery, Statement,
 };
 use super::token_cursor::{TokenCursor, list, unquoted};
 
@@ -187,7 +187,8 @@ fn create_stream(cursor: &mut TokenCursor) -> Result<Statement> {
     cursor.expect("AS")?;
     let emit = cut_emit(cursor)?.map(|(emit, _)| emit);
     let query = query(cursor)?;
-    Ok(Statement::CreateStream(CreateStream {
+    Ok(Statement::CreateQuery(CreateQuery {
+        kind: Kind::Stream,
         name,
         if_not_exists,
         options,
@@ -208,11 +209,13 @@ fn create_view(cursor: &mut TokenCursor) -> Result<Statement> {
     let options = with_list(cursor)?;
     cursor.expect("AS")?;
     let query = query_alone(cursor, "a view")?;
-    Ok(Statement::CreateView(CreateView {
+    Ok(Statement::CreateQuery(CreateQuery {
+        kind: Kind::View,
         name,
         if_not_exists,
         options,
         query,
+        emit: None,
     }))
 }
 

@@ -3,7 +3,7 @@
 //! ```text
 //!   script -> Vec<Spanned<Statement>>
 //!               CreateSource { columns, watermark, options }     ours
-//!               CreateStream { query: SqlQuery { ast, text } }   the query is sqlparser's
+//!               CreateQuery { query: SqlQuery { ast, text } }    the query is sqlparser's
 //! ```
 //!
 //! Every name, option and query has its position in the script, in bytes. Nothing here has been
@@ -88,8 +88,8 @@ impl SqlQuery {
 pub enum Statement {
     /// `CREATE SOURCE`, or `@source(...) CREATE STREAM`.
     CreateSource(CreateSource),
-    /// `CREATE STREAM name AS query`.
-    CreateStream(CreateStream),
+    /// `CREATE STREAM name AS query`, or `CREATE VIEW`.
+    CreateQuery(CreateQuery),
     /// `CREATE STREAM name` without a query: a source group.
     CreateSourceGroup(CreateSourceGroup),
     /// `START STREAM name`, `PAUSE`, `RESUME` or `STOP`.
@@ -109,8 +109,6 @@ pub enum Statement {
     AlterSource(AlterSource),
     /// `REPROCESS name__bad`: decodes the undecodable rows of a source again.
     Reprocess(Name),
-    /// `CREATE VIEW name AS query`.
-    CreateView(CreateView),
     /// `CREATE SINK`, or `@sink(...) CREATE STREAM`.
     CreateSink(CreateSink),
     /// `INSERT INTO name query`: connects a query to a sink that was declared with its columns.
@@ -180,12 +178,15 @@ pub struct WatermarkClause {
     pub delay: Duration,
 }
 
-/// `CREATE STREAM [IF NOT EXISTS] name [WITH (...)] AS query [EMIT ON ...]`.
+/// `CREATE STREAM [IF NOT EXISTS] name [WITH (...)] AS query [EMIT ON ...]`, or
+/// `CREATE [MATERIALIZED] VIEW`, which has no `EMIT`.
 #[derive(Debug, Clone, PartialEq)]
-pub struct CreateStream {
-    /// The name of the new stream.
+pub struct CreateQuery {
+    /// Whether it is a stream or a view.
+    pub kind: Kind,
+    /// The name of the new stream or view.
     pub name: Name,
-    /// Whether the statement does nothing when a stream of this name exists.
+    /// Whether the statement does nothing when something of this name exists.
     pub if_not_exists: bool,
     /// The options, e.g. `start`.
     pub options: Vec<OptionEntry>,
@@ -233,19 +234,6 @@ pub struct Attach {
     pub stream: Name,
     /// True for `ATTACH`, false for `DETACH`.
     pub attach: bool,
-}
-
-/// `CREATE [MATERIALIZED] VIEW [IF NOT EXISTS] name [WITH (...)] AS query`.
-#[derive(Debug, Clone, PartialEq)]
-pub struct CreateView {
-    /// The name of the new view.
-    pub name: Name,
-    /// Whether the statement does nothing when a view of this name exists.
-    pub if_not_exists: bool,
-    /// The options, e.g. `start`.
-    pub options: Vec<OptionEntry>,
-    /// The query whose result it keeps.
-    pub query: SqlQuery,
 }
 
 /// When a windowed stream emits a result.

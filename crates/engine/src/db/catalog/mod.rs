@@ -13,10 +13,11 @@ use crate::durable::Definition;
 use crate::event_time::WatermarkConfig;
 use crate::stream_status::{LifecycleState, SavedStream};
 
+pub(crate) use crate::sql::sqlstate::{NOT_IN_STATE, WRONG_KIND};
 pub(crate) use entry::{
     CatalogEntry, QueryEntry, SinkEntry, SourceConnector, SourceEntry, event_columns,
 };
-pub(crate) use names::{NOT_IN_STATE, UNDEFINED, WRONG_KIND, not_a, undefined};
+pub(crate) use names::{not_a, undefined};
 pub(crate) use stream::{HeldInput, StreamDefinition, StreamLifecycle};
 pub(crate) use system_tables::{Cell, SYSTEM_SCHEMA, SystemTable};
 

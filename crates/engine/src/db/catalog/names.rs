@@ -6,15 +6,8 @@ use super::{Catalog, CatalogEntry, QueryEntry, SinkEntry, SourceEntry, SystemTab
 use crate::dataflow::MetadataColumn;
 use crate::error::{Error, Result};
 use crate::sql::plan::Relation;
-use crate::sql::{Kind, Name, NamedMetadataColumns, SqlError, TableLookup};
+use crate::sql::{Kind, Name, NamedMetadataColumns, SqlError, TableLookup, sqlstate};
 use crate::topic::Topic;
-
-/// SQLSTATE: nothing of this name exists.
-pub(crate) const UNDEFINED: &str = "42P01";
-/// SQLSTATE: something of this name exists, and is of another kind.
-pub(crate) const WRONG_KIND: &str = "42809";
-/// SQLSTATE: it is not in the state that the statement needs.
-pub(crate) const NOT_IN_STATE: &str = "55000";
 
 impl Catalog {
     /// The declared spelling of a name: exact, or the only one that differs in case.
@@ -180,13 +173,16 @@ impl TableLookup for Catalog {
 }
 
 pub(crate) fn undefined(name: &Name) -> SqlError {
-    SqlError::new(UNDEFINED, format!("there is no {:?}", name.value))
-        .hint("SHOW SOURCES, SHOW STREAMS, SHOW VIEWS and SHOW SINKS list what there is.")
-        .at(name.span.clone())
+    SqlError::new(
+        sqlstate::UNDEFINED_TABLE,
+        format!("there is no {:?}", name.value),
+    )
+    .hint("SHOW SOURCES, SHOW STREAMS, SHOW VIEWS and SHOW SINKS list what there is.")
+    .at(name.span.clone())
 }
 
 /// The error that points at `name`, which is a `found`, where a `wanted` is needed.
 pub(crate) fn not_a(name: &Name, declared: &str, found: Kind, wanted: Kind) -> SqlError {
     let message = format!("{declared:?} is a {found}, not a {wanted}");
-    SqlError::new(WRONG_KIND, message).at(name.span.clone())
+    SqlError::new(sqlstate::WRONG_KIND, message).at(name.span.clone())
 }

@@ -2,14 +2,12 @@
 
 use std::sync::Arc;
 
-use arrow::array::{
-    ArrayRef, Float64Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray,
-};
+use arrow::array::RecordBatch;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
+use datafusion::common::ScalarValue;
 
 pub(crate) const SYSTEM_SCHEMA: &str = "system";
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum CellType {
     Text,
     Count,
@@ -27,7 +25,7 @@ pub(crate) enum Cell {
 
 /// One table: its name, and its columns in order.
 pub(crate) struct SystemTable {
-    name: &'static str,
+    pub name: &'static str,
     columns: &'static [(&'static str, CellType)],
 }
 
@@ -124,10 +122,6 @@ impl SystemTable {
         found.filter(|_| schema == SYSTEM_SCHEMA)
     }
 
-    pub fn name(&self) -> &'static str {
-        self.name
-    }
-
     pub fn full_name(&self) -> String {
         format!("{SYSTEM_SCHEMA}.{}", self.name)
     }
@@ -152,39 +146,30 @@ impl SystemTable {
     }
 
     pub fn batch(&self, rows: &[Vec<Cell>]) -> RecordBatch {
-        let columns = self.columns.iter().enumerate();
-        let columns = columns.map(|(number, (_, of))| column(*of, rows, number));
-        RecordBatch::try_new(self.schema(), columns.collect())
-            .expect("each row has one value for each column")
-    }
-}
-
-fn column(of: CellType, rows: &[Vec<Cell>], number: usize) -> ArrayRef {
-    let cells = rows.iter().map(|row| &row[number]);
-    match of {
-        CellType::Text => Arc::new(StringArray::from_iter(cells.map(|cell| match cell {
-            Cell::Text(text) => text.as_deref(),
-            _ => None,
-        }))),
-        CellType::Count => Arc::new(Int64Array::from_iter_values(cells.map(|cell| match cell {
-            Cell::Count(count) => i64::try_from(*count).unwrap_or(i64::MAX),
-            _ => 0,
-        }))),
-        CellType::Seconds => Arc::new(Float64Array::from_iter(cells.map(|cell| match cell {
-            Cell::Seconds(seconds) => *seconds,
-            _ => None,
-        }))),
-        CellType::Time => Arc::new(TimestampMicrosecondArray::from_iter(cells.map(
-            |cell| match cell {
-                Cell::Time(us) => *us,
-                _ => None,
-            },
-        ))),
+        let schema = self.schema();
+        if rows.is_empty() {
+            return RecordBatch::new_empty(schema);
+        }
+        let cells = |number: usize| rows.iter().map(move |row| row[number].scalar());
+        let columns =
+            (0..self.columns.len()).map(|number| ScalarValue::iter_to_array(cells(number)));
+        let columns = columns.collect::<Result<Vec<_>, _>>();
+        let columns = columns.expect("a column has cells of one type");
+        RecordBatch::try_new(schema, columns).expect("the schema has the types of the cells")
     }
 }
 
 impl Cell {
     pub fn text(text: impl Into<String>) -> Self {
         Self::Text(Some(text.into()))
+    }
+
+    fn scalar(&self) -> ScalarValue {
+        match self {
+            Self::Text(text) => ScalarValue::Utf8(text.clone()),
+            Self::Count(count) => ScalarValue::Int64(Some((*count).try_into().unwrap_or(i64::MAX))),
+            Self::Seconds(seconds) => ScalarValue::Float64(*seconds),
+            Self::Time(us) => ScalarValue::TimestampMicrosecond(*us, None),
+        }
     }
 }

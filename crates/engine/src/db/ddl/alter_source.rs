@@ -17,7 +17,7 @@ use headwater_connect::{Blueprint, SourceSpec, State};
 
 use super::dead_letter_stream::ensure_dead_letter_stream;
 use super::declaration::schema_of;
-use crate::db::catalog::{Catalog, WRONG_KIND, undefined};
+use crate::db::catalog::{Catalog, undefined};
 use crate::db::engine::Engine;
 use crate::db::options::{IngestOptions, OptionSpan, source_spec};
 use crate::db::outcome::Outcome;
@@ -187,7 +187,7 @@ fn no_connector(name: &Name) -> SqlError {
         "source {:?} has no connector whose options could change",
         name.value
     );
-    SqlError::new(WRONG_KIND, message)
+    SqlError::new(sqlstate::WRONG_KIND, message)
         .hint("A program pushes its rows; DROP it and create it again.")
         .at(name.span.clone())
 }

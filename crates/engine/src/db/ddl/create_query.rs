@@ -12,65 +12,33 @@ use crate::db::outcome::Outcome;
 use crate::db::query::plan;
 use crate::error::Result;
 use crate::sql::plan::{Planned, Relation};
-use crate::sql::{CreateStream, CreateView, Emit, Kind, Name, SqlError, SqlQuery};
+use crate::sql::{CreateQuery, Emit, Kind, SqlError};
 use crate::subscription::SubscriberQueue;
 use crate::topic::{Begin, Topic, TopicId};
 use crate::worker::{NewQuery, WorkerCommand};
 
-pub(crate) fn create_stream(engine: &Engine, create: CreateStream) -> Result<Outcome> {
-    let start = start_of(Start::Now, &create.options)?;
+pub(crate) fn create_query(engine: &Engine, create: CreateQuery) -> Result<Outcome> {
+    let (kind, name, query) = (create.kind, create.name.value.clone(), create.query);
+    let default = match kind {
+        Kind::View => Start::Retained,
+        _ => Start::Now,
+    };
+    let start = start_of(default, &create.options)?;
     if create.emit == Some(Emit::OnUpdate) {
         let error = SqlError::not_built("EMIT ON UPDATE")
             .hint("Leave it out: a window gives its result when it closes.");
-        return Err(error.at(create.query.span).into());
+        return Err(error.at(query.span).into());
     }
-    let (name, if_not_exists) = (create.name, create.if_not_exists);
-    create_query(
-        engine,
-        Kind::Stream,
-        &name,
-        if_not_exists,
-        create.query,
-        start,
-    )
-}
-
-pub(crate) fn create_view(engine: &Engine, create: CreateView) -> Result<Outcome> {
-    let start = start_of(Start::Retained, &create.options)?;
-    let (name, if_not_exists) = (create.name, create.if_not_exists);
-    create_query(
-        engine,
-        Kind::View,
-        &name,
-        if_not_exists,
-        create.query,
-        start,
-    )
-}
-
-fn create_query(
-    engine: &Engine,
-    kind: Kind,
-    name: &Name,
-    if_not_exists: bool,
-    query: SqlQuery,
-    start: Start,
-) -> Result<Outcome> {
-    let declared = name.value.clone();
-    if is_taken(&engine.catalog(), name, if_not_exists)? {
-        return Ok(Outcome::Unchanged { name: declared });
+    if is_taken(&engine.catalog(), &create.name, create.if_not_exists)? {
+        return Ok(Outcome::Unchanged { name });
     }
     let text = query.text.clone();
     let planned = plan(engine, query)?;
-    let backfill = inputs_from(
-        &engine.catalog(),
-        &engine.persistence,
-        &planned.inputs,
-        start,
-    )?;
+    let inputs = &planned.inputs;
+    let backfill = inputs_from(&engine.catalog(), &engine.persistence, inputs, start)?;
     let new = NewStream {
         kind,
-        name: &name.value,
+        name: &name,
         text,
         planned,
     };
@@ -80,7 +48,7 @@ fn create_query(
         release(&engine.workers, output);
         engine.workers.finish_turns()?;
     }
-    Ok(Outcome::created(kind, declared))
+    Ok(Outcome::created(kind, name))
 }
 
 /// A stream or view that has been planned.
@@ -144,21 +112,16 @@ fn new_topics(
     home: usize,
 ) -> Result<(Arc<Topic>, Vec<Arc<Topic>>)> {
     let plan = &new.planned.plan;
-    let topic = |relation, is_kept| {
-        let topic = Topic::new(engine.workers.next_topic(), home, relation, is_kept)?;
-        engine.persistence.restore_topic(&topic)?;
-        Ok(Arc::new(topic))
-    };
     let relation = Relation {
         event_time: new.planned.event_time.clone(),
         changes: plan.changes,
         ..Relation::new(new.name, Arc::clone(&plan.schema))
     };
     // A changing result is kept, so that a later subscriber begins with its present rows.
-    let output = topic(relation, new.kind == Kind::View || plan.changes)?;
+    let output = engine.restored_topic(home, relation, new.kind == Kind::View || plan.changes)?;
     let late = plan.late.iter().enumerate().map(|(number, schema)| {
         let relation = Relation::new(&late_name(new.name, number), Arc::clone(schema));
-        topic(relation, false)
+        engine.restored_topic(home, relation, false)
     });
     Ok((output, late.collect::<Result<_>>()?))
 }

@@ -8,7 +8,7 @@ use headwater_connect::{DeadLetter, ErrorOptions};
 
 use super::declaration::{is_taken, schema_of};
 use super::source::add_source;
-use crate::db::catalog::{Catalog, CatalogEntry, WRONG_KIND};
+use crate::db::catalog::{Catalog, CatalogEntry};
 use crate::db::engine::Engine;
 use crate::db::options::{OptionSpan, source_spec};
 use crate::error::Result;
@@ -53,7 +53,7 @@ pub(super) fn ensure_dead_letter_stream(
                 "Name a stream that does not exist and it is created, or a source without connector: \
                  CREATE SOURCE x ({COLUMNS})."
             );
-            return refused(WRONG_KIND, message, &hint);
+            return refused(sqlstate::WRONG_KIND, message, &hint);
         }
     }
     refuse_cycle(&engine.catalog(), errors, owner, inputs, &name.span)

@@ -5,12 +5,7 @@ use std::sync::Arc;
 use arrow::datatypes::{Field, Schema, SchemaRef};
 
 use crate::db::catalog::Catalog;
-use crate::sql::{ColumnDefinition, Name, SqlError};
-
-/// SQLSTATE: something of this name exists.
-const DUPLICATE: &str = "42P07";
-/// SQLSTATE: the engine reserves the name.
-const RESERVED: &str = "42939";
+use crate::sql::{ColumnDefinition, Name, SqlError, sqlstate};
 
 /// Whether something of this name exists, which is an error without IF NOT EXISTS.
 pub(super) fn is_taken(
@@ -23,14 +18,17 @@ pub(super) fn is_taken(
             "{:?} ends with {ending:?}, which the engine reserves",
             name.value
         );
-        let error = SqlError::new(RESERVED, message).hint("Choose another name.");
+        let error = SqlError::new(sqlstate::RESERVED_NAME, message).hint("Choose another name.");
         return Err(error.at(name.span.clone()));
     }
     let is_topic = || catalog.topics().any(|it| it.relation.name == name.value);
     let is_taken = catalog.entries.contains_key(&name.value) || is_topic();
     if is_taken && !if_not_exists {
-        let error = SqlError::new(DUPLICATE, format!("{:?} exists already", name.value))
-            .hint("Choose another name, DROP it first, or say IF NOT EXISTS.");
+        let error = SqlError::new(
+            sqlstate::DUPLICATE_TABLE,
+            format!("{:?} exists already", name.value),
+        )
+        .hint("Choose another name, DROP it first, or say IF NOT EXISTS.");
         return Err(error.at(name.span.clone()));
     }
     Ok(is_taken)

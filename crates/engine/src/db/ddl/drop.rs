@@ -8,11 +8,8 @@ use crate::db::connectors::STOP_DEADLINE;
 use crate::db::engine::{Engine, IoRuntime};
 use crate::db::outcome::Outcome;
 use crate::error::Result;
-use crate::sql::{Drop, Kind, SqlError};
+use crate::sql::{Drop, Kind, SqlError, sqlstate};
 use crate::worker::WorkerCommand;
-
-/// SQLSTATE: something else still needs it.
-const DEPENDENT: &str = "2BP01";
 
 pub(crate) fn drop_entry(engine: &Engine, drop: &Drop) -> Result<Outcome> {
     let mut catalog = engine.catalog();
@@ -59,7 +56,8 @@ fn to_drop(catalog: &Catalog, name: &str, drop: &Drop) -> Result<Vec<String>, Sq
             false => "needed",
         };
         let message = format!("{name:?} is {how} by {}", readers.join(", "));
-        let error = SqlError::new(DEPENDENT, message).hint("DROP them first, or say CASCADE.");
+        let error = SqlError::new(sqlstate::DEPENDENT_OBJECTS, message)
+            .hint("DROP them first, or say CASCADE.");
         return Err(error.at(drop.name.span.clone()));
     }
     if has_query {

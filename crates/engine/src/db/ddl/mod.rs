@@ -11,7 +11,7 @@ mod drop;
 mod source;
 
 pub(crate) use alter_source::alter_source;
-pub(crate) use create_query::{create_stream, create_view};
+pub(crate) use create_query::create_query;
 pub(crate) use create_sink::{create_sink, insert_into, sink_query_name};
 pub(crate) use create_source::create_source;
 pub(crate) use create_source_group::create_source_group;

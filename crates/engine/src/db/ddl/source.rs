@@ -35,14 +35,14 @@ pub(super) fn add_source(
     };
     let time = event_time_column(create, &schema)?;
     let mut catalog = engine.catalog();
-    let home = catalog.sources().count() % engine.workers.count();
+    let home = catalog.sources().count() % engine.workers.count;
     let relation = Relation {
         event_time: event_columns(time.as_ref()),
         ..Relation::new(name, schema)
     };
-    let topic = restored_topic(engine, home, relation)?;
+    let topic = engine.restored_topic(home, relation, false)?;
     let bad = Relation::new(&format!("{name}__bad"), bad_schema());
-    let bad = restored_topic(engine, home, bad)?;
+    let bad = engine.restored_topic(home, bad, false)?;
     let bell = engine.workers.bell(home);
     let feed = engine
         .persistence
@@ -53,7 +53,7 @@ pub(super) fn add_source(
         bad,
         config: options.config(),
         time,
-        wal: options.wal_mode(),
+        wal: options.wal_mode,
         connector: spec.map(stopped_connector),
     };
     engine.workers.command(WorkerCommand::AddSource(NewSource {
@@ -61,19 +61,12 @@ pub(super) fn add_source(
         bad: Arc::clone(&entry.bad),
         shared: Arc::clone(&entry.shared),
         time: entry.time.clone(),
-        idle_timeout: options.idle_timeout(),
+        idle_timeout: options.idle_timeout.0,
         replays: engine.persistence.is_restoring(),
         feed: Handoff::new(feed),
     }));
     catalog.insert(name, CatalogEntry::Source(entry));
     Ok(())
-}
-
-/// A topic without kept rows, as the checkpoint held it.
-fn restored_topic(engine: &Engine, home: usize, relation: Relation) -> Result<Arc<Topic>> {
-    let topic = Topic::new(engine.workers.next_topic(), home, relation, false)?;
-    engine.persistence.restore_topic(&topic)?;
-    Ok(Arc::new(topic))
 }
 
 /// What the producers of a source share with the engine.

@@ -15,7 +15,7 @@ mod persistence;
 mod workers;
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use headwater_connect::Connectors;
 
@@ -23,9 +23,11 @@ use super::catalog::{Catalog, SourceEntry};
 use crate::error::Result;
 use crate::event_log::EventLog;
 use crate::event_time::WatermarkConfig;
+use crate::locked::locked;
 use crate::record::Record;
 use crate::source::{Source, SourceConfig};
-use crate::sql::plan::Planner;
+use crate::sql::plan::{Planner, Relation};
+use crate::topic::Topic;
 
 pub(crate) use data_folder::DataFolder;
 pub(crate) use io_runtime::IoRuntime;
@@ -69,13 +71,12 @@ impl Engine {
     }
 
     pub fn catalog(&self) -> MutexGuard<'_, Catalog> {
-        self.catalog.lock().unwrap_or_else(PoisonError::into_inner)
+        locked(&self.catalog)
     }
 
     /// No other statement runs while the guard is there. Blocks.
     pub fn one_statement(&self) -> MutexGuard<'_, ()> {
-        let lock = self.statement.lock();
-        lock.unwrap_or_else(PoisonError::into_inner)
+        locked(&self.statement)
     }
 
     /// Whether statements start what they create.
@@ -96,6 +97,18 @@ impl Engine {
     ) -> Result<Source<T>> {
         let ack_tracker = self.persistence.ack_tracker(source.shared.name(), config)?;
         self.workers.add_lane(source, config, ack_tracker)
+    }
+
+    /// A topic as the checkpoint held it; `is_kept` if it keeps its rows.
+    pub fn restored_topic(
+        &self,
+        home: usize,
+        relation: Relation,
+        is_kept: bool,
+    ) -> Result<Arc<Topic>> {
+        let topic = Topic::new(self.workers.next_topic(), home, relation, is_kept)?;
+        self.persistence.restore_topic(&topic)?;
+        Ok(Arc::new(topic))
     }
 
     /// Gives a source without event time that of a handle.

@@ -20,7 +20,7 @@ use crate::topic::Topic;
 pub(crate) struct Persistence {
     folder: Option<Arc<DataFolder>>,
     /// Statements that need a data folder pass without one.
-    is_trial: bool,
+    pub is_trial: bool,
 }
 
 impl Persistence {
@@ -33,11 +33,6 @@ impl Persistence {
         self.folder.as_ref()
     }
 
-    /// Whether statements that need a data folder pass without one.
-    pub fn is_trial(&self) -> bool {
-        self.is_trial
-    }
-
     /// The feed of a source, with its log if it has one.
     pub fn open_log(
         &self,
@@ -47,7 +42,7 @@ impl Persistence {
         bell: Arc<Bell>,
     ) -> Result<SourceFeed> {
         let name = &topic.relation.name;
-        let mode = options.wal_mode();
+        let mode = options.wal_mode;
         let Some(folder) = &self.folder else {
             return match mode {
                 None | Some(WalOption::Off) => Ok(SourceFeed::default()),
@@ -55,7 +50,7 @@ impl Persistence {
                 Some(_) => Err(no_data_folder("wal_mode")),
             };
         };
-        folder.checkpoint_every(options.checkpoint_interval());
+        folder.checkpoint_every(options.checkpoint_interval.0);
         let saved = folder.restore(|state| state.sources.remove(name));
         if !folder.is_restoring() {
             // Of a source that was dropped just before a crash.

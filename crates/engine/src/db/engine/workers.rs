@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use arrow::array::RecordBatch;
 use headwater_ring::{Bell, ChannelConfig, WaitStrategy, channel_with_bell};
@@ -17,6 +17,7 @@ use crate::db::catalog::SourceEntry;
 use crate::durable::{AckTracker, Replayed};
 use crate::error::{Error, Result};
 use crate::ingest::HandleChannel;
+use crate::locked::locked;
 use crate::record::Record;
 use crate::sequencer::Sequencer;
 use crate::source::{Source, SourceConfig};
@@ -32,8 +33,8 @@ pub(crate) const LOSSLESS_QUEUE_ROWS: usize = 1 << 18;
 const SETTLE_STEPS: usize = 64;
 
 pub(crate) struct Workers {
+    pub count: usize,
     sequencer: Arc<Sequencer<WorkerCommand>>,
-    count: usize,
     next_topic: AtomicU64,
     closed: AtomicBool,
     threads: Mutex<Option<WorkerGuards<()>>>,
@@ -80,10 +81,6 @@ impl Workers {
         })
     }
 
-    pub fn count(&self) -> usize {
-        self.count
-    }
-
     /// # Errors
     /// If the workers have ended.
     pub fn check_open(&self) -> Result<()> {
@@ -97,8 +94,7 @@ impl Workers {
     pub fn end(&self) {
         self.closed.store(true, Ordering::Release);
         self.sequencer.end(WorkerCommand::Shutdown);
-        let mut threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
-        drop(threads.take());
+        drop(locked(&self.threads).take());
     }
 
     pub fn command(&self, command: WorkerCommand) {

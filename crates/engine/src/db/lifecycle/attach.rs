@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::rebuild::rebuild;
 use super::regulate::regulate;
 use super::source_group::{fit, new_topic, query_text};
-use crate::db::catalog::{QueryEntry, StreamDefinition, WRONG_KIND};
+use crate::db::catalog::{QueryEntry, StreamDefinition};
 use crate::db::engine::Engine;
 use crate::db::outcome::Outcome;
 use crate::error::{Error, Result};
@@ -102,7 +102,7 @@ fn inputs_changed(engine: &Engine, stream: &str) -> Result<()> {
 fn not_a_source_group(stream: &str, query: &QueryEntry, name: &Name) -> SqlError {
     let kind = query.kind;
     let message = format!("{kind} {stream:?} is a query: its sources are those of its FROM");
-    SqlError::new(WRONG_KIND, message)
+    SqlError::new(sqlstate::WRONG_KIND, message)
         .hint("Sources are attached to a stream that was created without AS.")
         .at(name.span.clone())
 }

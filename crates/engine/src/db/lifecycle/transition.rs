@@ -7,11 +7,11 @@ use headwater_connect::State;
 use super::rebuild::rebuild;
 use super::regulate::{pause_unwanted, regulate};
 use crate::clock::now_us;
-use crate::db::catalog::{Catalog, NOT_IN_STATE};
+use crate::db::catalog::Catalog;
 use crate::db::engine::Engine;
 use crate::db::outcome::Outcome;
 use crate::error::Result;
-use crate::sql::{Name, SqlError, StreamAction};
+use crate::sql::{Name, SqlError, StreamAction, sqlstate};
 use crate::stream_status::StreamStatus;
 use crate::telemetry::LifecycleEvent;
 use crate::worker::{QueryCommand, WorkerCommand};
@@ -160,5 +160,5 @@ fn wrong_state(action: StreamAction, name: &str, status: StreamStatus) -> SqlErr
         _ => ("paused", "START STREAM first, or leave it as it is."),
     };
     let message = format!("stream {name:?} is {status} and cannot be {done}");
-    SqlError::new(NOT_IN_STATE, message).hint(hint)
+    SqlError::new(sqlstate::NOT_IN_STATE, message).hint(hint)
 }

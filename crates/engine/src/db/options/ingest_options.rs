@@ -1,6 +1,8 @@
 //! The options that every source has: its buffer, its log, how often state is saved.
 
-use headwater_connect::options::{ByteSize, Duration, Objection, OptionSet, Options, Row};
+use headwater_connect::options::{
+    ByteSize, Duration, Objection, OptionSet, Options, Row, count, mebibytes, seconds,
+};
 use headwater_log::Retention;
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -12,7 +14,7 @@ use crate::source::{Backpressure, SourceConfig, WaitStrategy, WalMode};
 #[serde(deny_unknown_fields)]
 pub(crate) struct IngestOptions {
     /// Rows that wait to be processed, for each handle or connector; a power of two.
-    #[serde(default = "buffer_size")]
+    #[serde(default = "count::<65_536>")]
     #[schemars(range(min = 2, max = 1_073_741_824))]
     buffer_size: u64,
     /// What happens to new rows when the buffer is full.
@@ -22,40 +24,20 @@ pub(crate) struct IngestOptions {
     #[serde(default)]
     wait_strategy: WaitOption,
     /// A producer that has sent nothing for this long does not hold back the watermark.
-    #[serde(default = "idle_timeout")]
-    idle_timeout: Duration,
+    #[serde(default = "seconds::<10>")]
+    pub idle_timeout: Duration,
     /// When rows are written to the log: `async` soon after they came, `sync` before a push returns
     /// and before any result shows them, `off` never. A database in memory has only `off`.
-    wal_mode: Option<WalOption>,
+    pub wal_mode: Option<WalOption>,
     /// How often the state of queries is saved; the least of all sources counts.
-    #[serde(default = "checkpoint_interval")]
-    checkpoint_interval: Duration,
+    #[serde(default = "seconds::<10>")]
+    pub checkpoint_interval: Duration,
     /// How long the log keeps rows that no checkpoint needs any more.
-    #[serde(default = "retention")]
+    #[serde(default = "seconds::<{ 7 * 24 * 60 * 60 }>")]
     retention: Duration,
     /// How large the log may become before its oldest part goes, if no checkpoint needs that.
-    #[serde(default = "retention_bytes")]
+    #[serde(default = "mebibytes::<10_240>")]
     retention_bytes: ByteSize,
-}
-
-fn checkpoint_interval() -> Duration {
-    Duration::from_secs(10)
-}
-
-fn retention() -> Duration {
-    Duration::from_secs(7 * 24 * 60 * 60)
-}
-
-fn retention_bytes() -> ByteSize {
-    ByteSize(10 << 30)
-}
-
-fn buffer_size() -> u64 {
-    65_536
-}
-
-fn idle_timeout() -> Duration {
-    Duration::from_secs(10)
 }
 
 #[derive(Debug, Default, Clone, Copy, Deserialize, JsonSchema)]
@@ -90,56 +72,33 @@ pub(crate) enum WalOption {
 impl Options for IngestOptions {
     fn objections(&self) -> Vec<Objection> {
         let mut objections = Vec::new();
-        if !self.buffer_size.is_power_of_two() {
-            let next = self.buffer_size.next_power_of_two();
-            let given = self.buffer_size;
-            let reason = format!("must be a power of two, such as {next}, not {given}");
-            objections.push(Objection {
-                options: vec!["buffer_size"],
-                reason,
-            });
+        let mut object = |options: &[&'static str], reason: &str| {
+            objections.push(Objection::new(options, reason));
+        };
+        let size = self.buffer_size;
+        if !size.is_power_of_two() {
+            let next = size.next_power_of_two();
+            let reason = format!("must be a power of two, such as {next}, not {size}");
+            object(&["buffer_size"], &reason);
         }
         if self.idle_timeout.0.is_zero() {
             let reason = "must be more than zero, or no producer would ever be waited for";
-            objections.push(Objection {
-                options: vec!["idle_timeout"],
-                reason: reason.to_owned(),
-            });
+            object(&["idle_timeout"], reason);
         }
         let drops = matches!(self.backpressure, BackpressureOption::DropOldest);
         if self.wal_mode == Some(WalOption::Sync) && drops {
             let reason =
                 "cannot both be: a push that returned would be lost when a later one drops it";
-            objections.push(Objection {
-                options: vec!["wal_mode", "backpressure"],
-                reason: reason.to_owned(),
-            });
+            object(&["wal_mode", "backpressure"], reason);
         }
         if self.checkpoint_interval.0.is_zero() {
-            let reason = "must be more than zero";
-            objections.push(Objection {
-                options: vec!["checkpoint_interval"],
-                reason: reason.to_owned(),
-            });
+            object(&["checkpoint_interval"], "must be more than zero");
         }
         objections
     }
 }
 
 impl IngestOptions {
-    pub fn idle_timeout(&self) -> std::time::Duration {
-        self.idle_timeout.0
-    }
-
-    /// The mode that the statement gives, if it gives one.
-    pub fn wal_mode(&self) -> Option<WalOption> {
-        self.wal_mode
-    }
-
-    pub fn checkpoint_interval(&self) -> std::time::Duration {
-        self.checkpoint_interval.0
-    }
-
     pub fn retention(&self) -> Retention {
         Retention {
             age: Some(self.retention.0),

@@ -5,56 +5,43 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, RecordBatch, StringArray};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 
-use super::guarantees::{Guarantees, explained_guarantees};
+use super::guarantees::{Guarantees, Link, explained_guarantees};
 use super::plan::plan;
-use crate::db::catalog::{Catalog, CatalogEntry, UNDEFINED};
+use crate::db::catalog::{Catalog, CatalogEntry};
 use crate::db::engine::Engine;
 use crate::db::options::OptionSpan;
 use crate::db::outcome::Outcome;
 use crate::error::{Error, Result};
 use crate::sql::{
-    CreateStream, CreateView, Explain, ExplainTarget, Name, SinkInput, SqlError, Statement,
+    CreateQuery, Explain, ExplainTarget, Name, SinkInput, SqlError, Statement, sqlstate,
 };
 
-/// Builds an answer of named columns of text.
-#[derive(Default)]
-struct TextTable {
-    fields: Vec<Field>,
-    columns: Vec<ArrayRef>,
-}
-
-impl TextTable {
-    fn text(mut self, name: &str, values: impl IntoIterator<Item = Option<String>>) -> Self {
-        self.fields.push(Field::new(name, DataType::Utf8, true));
-        self.columns
-            .push(Arc::new(values.into_iter().collect::<StringArray>()));
-        self
-    }
-
-    fn outcome(self) -> Outcome {
-        let schema = Arc::new(Schema::new(self.fields));
-        let batch = RecordBatch::try_new(schema, self.columns)
-            .expect("each column has one value for each thing shown");
-        Outcome::rows(batch)
-    }
+/// An answer of named columns of text.
+fn text_table<const N: usize>(names: [&str; N], rows: &[[Option<String>; N]]) -> Outcome {
+    let fields = names.map(|name| Field::new(name, DataType::Utf8, true));
+    let column = |number: usize| -> ArrayRef {
+        let values = rows.iter().map(|row| row[number].as_deref());
+        Arc::new(values.collect::<StringArray>())
+    };
+    let schema = Arc::new(Schema::new(fields.to_vec()));
+    let batch = RecordBatch::try_new(schema, (0..N).map(column).collect());
+    Outcome::rows(batch.expect("each row has one value for each column"))
 }
 
 pub(crate) fn describe(engine: &Engine, name: &Name) -> Result<Outcome> {
     let (schema, times) = columns_of(&engine.catalog(), name)?;
-    let is_time = |column: usize| times.contains(&column);
-    let each = || schema.fields().iter();
-    Ok(TextTable::default()
-        .text("column", each().map(|it| Some(it.name().clone())))
-        .text("type", each().map(|it| Some(it.data_type().to_string())))
-        .text(
-            "nullable",
-            each().map(|it| Some(if it.is_nullable() { "yes" } else { "no" }.to_owned())),
-        )
-        .text(
-            "event_time",
-            (0..schema.fields().len()).map(|it| is_time(it).then(|| "yes".to_owned())),
-        )
-        .outcome())
+    let row = |(number, field): (usize, &Arc<Field>)| {
+        let nullable = if field.is_nullable() { "yes" } else { "no" };
+        [
+            Some(field.name().clone()),
+            Some(field.data_type().to_string()),
+            Some(nullable.to_owned()),
+            times.contains(&number).then(|| "yes".to_owned()),
+        ]
+    };
+    let rows: Vec<_> = schema.fields().iter().enumerate().map(row).collect();
+    let names = ["column", "type", "nullable", "event_time"];
+    Ok(text_table(names, &rows))
 }
 
 /// The columns of an entry, of a sink those that it takes; and which hold event times.
@@ -76,8 +63,7 @@ pub(crate) fn explain(engine: &Engine, explain: Explain, place: &OptionSpan) -> 
         ExplainTarget::Query(query) => plan(engine, query)?.logical,
         ExplainTarget::Name(name) => plan_of(&engine.catalog(), &name)?,
         ExplainTarget::Statement(statement) => match *statement {
-            Statement::CreateStream(CreateStream { query, .. })
-            | Statement::CreateView(CreateView { query, .. })
+            Statement::CreateQuery(CreateQuery { query, .. })
             | Statement::InsertInto { query, .. } => plan(engine, query)?.logical,
             Statement::CreateSink(create) => match create.input {
                 SinkInput::Query(query) => plan(engine, query)?.logical,
@@ -88,8 +74,8 @@ pub(crate) fn explain(engine: &Engine, explain: Explain, place: &OptionSpan) -> 
             _ => return Err(no_plan(place)),
         },
     };
-    let lines = logical.lines().map(|line| Some(line.to_owned()));
-    Ok(TextTable::default().text("plan", lines).outcome())
+    let lines = logical.lines().map(|line| [Some(line.to_owned())]);
+    Ok(text_table(["plan"], &lines.collect::<Vec<_>>()))
 }
 
 /// The plan of a stream or a view, or of the query of a sink.
@@ -114,7 +100,7 @@ fn plan_of(catalog: &Catalog, name: &Name) -> Result<String> {
     };
     match planned {
         Some(CatalogEntry::Query(query)) => Ok(query.logical.clone()),
-        _ => Err(SqlError::new(UNDEFINED, message)
+        _ => Err(SqlError::new(sqlstate::UNDEFINED_TABLE, message)
             .hint(hint)
             .at(name.span.clone())
             .into()),
@@ -123,37 +109,21 @@ fn plan_of(catalog: &Catalog, name: &Name) -> Result<String> {
 
 /// A row for each link, and one that sums them up.
 fn guarantees_table(found: &Guarantees) -> Outcome {
-    let sum = match found.weakest() {
+    let (name, why) = match found.weakest() {
         Some(link) => (
             link.name.clone(),
             format!("the weakest link is {} {}", link.kind, link.name),
         ),
         None => (found.name.clone(), "every link is".to_owned()),
     };
-    let links = || found.links.iter();
-    let last = |text: String| std::iter::once(Some(text));
-    TextTable::default()
-        .text(
-            "link",
-            links()
-                .map(|it| Some(it.kind.to_string()))
-                .chain(last("weakest".to_owned())),
-        )
-        .text(
-            "what",
-            links().map(|it| Some(it.name.clone())).chain(last(sum.0)),
-        )
-        .text(
-            "guarantee",
-            links()
-                .map(|it| Some(it.guarantee.to_string()))
-                .chain(last(found.overall().to_string())),
-        )
-        .text(
-            "why",
-            links().map(|it| Some(it.why.clone())).chain(last(sum.1)),
-        )
-        .outcome()
+    let row = |link: &Link| {
+        let (kind, guarantee) = (link.kind.to_string(), link.guarantee.to_string());
+        [kind, link.name.clone(), guarantee, link.why.clone()]
+    };
+    let last = ["weakest".to_owned(), name, found.overall().to_string(), why];
+    let rows = found.links.iter().map(row).chain([last]);
+    let rows: Vec<_> = rows.map(|row| row.map(Some)).collect();
+    text_table(["link", "what", "guarantee", "why"], &rows)
 }
 
 fn no_plan(place: &OptionSpan) -> Error {

@@ -19,9 +19,7 @@ use crate::db::engine::{Engine, Persistence};
 use crate::db::options::{OptionSpan, WalOption, sink_spec};
 use crate::error::{Error, Result};
 use crate::source::Backpressure;
-use crate::sql::{
-    CreateStream, CreateView, ExplainTarget, Kind, Name, SinkInput, SqlError, Statement, sqlstate,
-};
+use crate::sql::{ExplainTarget, Kind, Name, SinkInput, SqlError, Statement, sqlstate};
 
 /// How often a row arrives at the end of a chain of links, if the process crashes and is started again.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -90,10 +88,9 @@ pub(super) fn explained_guarantees(
             Ok(guarantees_behind(engine, "query", &inputs))
         }
         ExplainTarget::Statement(statement) => match *statement {
-            Statement::CreateStream(CreateStream { name, query, .. })
-            | Statement::CreateView(CreateView { name, query, .. }) => {
-                let inputs = plan(engine, query)?.inputs;
-                Ok(guarantees_behind(engine, &name.value, &inputs))
+            Statement::CreateQuery(create) => {
+                let inputs = plan(engine, create.query)?.inputs;
+                Ok(guarantees_behind(engine, &create.name.value, &inputs))
             }
             Statement::CreateSink(create) => {
                 let (mut found, schema) = match create.input {
@@ -189,7 +186,7 @@ impl<'a> Chain<'a> {
 
 /// Whether logs and state are on disk. A database for trying statements is judged as if they were.
 fn is_on_disk(persistence: &Persistence) -> bool {
-    persistence.is_trial() || persistence.folder().is_some()
+    persistence.is_trial || persistence.folder().is_some()
 }
 
 fn source_link(name: &str, source: &SourceEntry, on_disk: bool) -> Link {

@@ -12,7 +12,7 @@ use headwater_ring::Bell;
 
 use crate::dataflow::{Plan, QueryFailure, Watermark};
 use crate::db::backfill::{BackfillInput, Clip, instant_us};
-use crate::db::catalog::{Catalog, CatalogEntry, NOT_IN_STATE, StreamDefinition, undefined};
+use crate::db::catalog::{Catalog, CatalogEntry, StreamDefinition, undefined};
 use crate::db::engine::{Engine, Persistence, Workers};
 use crate::db::outcome::Outcome;
 use crate::durable::{Replayed, SourceStep, WalMerge};
@@ -121,8 +121,10 @@ fn input_of(
     (from_us, to_us): (Option<i64>, Option<i64>),
     speed: Option<f64>,
 ) -> Result<BackfillInput> {
-    let refused =
-        |message: String, hint: &str| Err(SqlError::new(NOT_IN_STATE, message).hint(hint).into());
+    let refused = |message: String, hint: &str| {
+        let error = SqlError::new(sqlstate::NOT_IN_STATE, message);
+        Err(error.hint(hint).into())
+    };
     let source = catalog.source(name)?;
     let Some(wal_writer) = persistence.wal_writer(source.shared.name()) else {
         let message = format!("source {name:?} has no log to be read again");

@@ -50,7 +50,7 @@ pub(crate) fn select(
     engine.workers.step()?;
     let partitions = match logs.is_empty() {
         true => 1,
-        false => engine.workers.count(),
+        false => engine.workers.count,
     };
     let context = batch_context(partitions);
     let register = |name: &str, table: Arc<dyn TableProvider>| {
@@ -107,7 +107,7 @@ fn register_system_tables(
     for table in tables {
         let rows = system_rows(engine, table);
         let rows = MemTable::try_new(rows.schema(), vec![vec![rows]]).map_err(explain)?;
-        let name = TableReference::partial(SYSTEM_SCHEMA, table.name());
+        let name = TableReference::partial(SYSTEM_SCHEMA, table.name);
         context
             .register_table(name, Arc::new(rows))
             .map_err(explain)?;

@@ -34,7 +34,7 @@ pub(super) fn lag(watermark: Watermark) -> Option<f64> {
 }
 
 pub(super) fn system_rows(engine: &Engine, table: &SystemTable) -> RecordBatch {
-    let rows = match table.name() {
+    let rows = match table.name {
         "sources" => source_rows(engine),
         "streams" => stream_rows(&engine.catalog()),
         "sinks" => sink_rows(engine),
@@ -193,7 +193,7 @@ pub(crate) fn show(engine: &Engine, shown: Shown) -> Outcome {
         Shown::Sinks => ("sinks", "name connector input state reason rows"),
         Shown::Connectors => ("connectors", "name source sink summary"),
     };
-    let table = SystemTable::ALL.iter().find(|it| it.name() == table);
+    let table = SystemTable::ALL.iter().find(|it| it.name == table);
     let table = table.expect("each name above is that of a system table");
     let rows = system_rows(engine, table);
     let rows = match shown {

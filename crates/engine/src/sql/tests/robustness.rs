@@ -61,8 +61,7 @@ fn digest(script: &str) {
 
 fn query_of(statement: &mut Statement) -> Option<&mut SqlQuery> {
     match statement {
-        Statement::CreateStream(stream) => Some(&mut stream.query),
-        Statement::CreateView(view) => Some(&mut view.query),
+        Statement::CreateQuery(create) => Some(&mut create.query),
         Statement::Query(query) | Statement::InsertInto { query, .. } => Some(query),
         _ => None,
     }

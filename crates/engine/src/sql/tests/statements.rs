@@ -214,11 +214,11 @@ fn a_stream_has_a_query_and_may_say_when_it_emits() {
     let script = "CREATE STREAM IF NOT EXISTS vwap WITH (start = 'earliest') AS
         SELECT symbol, SUM(price * qty) / SUM(qty) AS vwap FROM trades
         GROUP BY TUMBLE(ts, INTERVAL '1 minute'), symbol EMIT ON UPDATE;";
-    let Statement::CreateStream(stream) = one(script) else {
+    let Statement::CreateQuery(stream) = one(script) else {
         panic!()
     };
     assert!(stream.if_not_exists);
-    assert_eq!(stream.name.value, "vwap");
+    assert_eq!((stream.kind, &*stream.name.value), (Kind::Stream, "vwap"));
     assert_eq!(
         stream.options[0].value,
         OptionValue::String("earliest".into())
@@ -236,7 +236,7 @@ fn a_stream_has_a_query_and_may_say_when_it_emits() {
     );
     assert_eq!(&script[stream.query.span.clone()], stream.query.text);
 
-    let Statement::CreateStream(closes) =
+    let Statement::CreateQuery(closes) =
         one("CREATE STREAM s AS SELECT * FROM t emit on window close")
     else {
         panic!()
@@ -244,7 +244,7 @@ fn a_stream_has_a_query_and_may_say_when_it_emits() {
     assert_eq!(closes.emit, Some(Emit::OnWindowClose));
     assert_eq!(closes.query.text, "SELECT * FROM t");
 
-    let Statement::CreateStream(silent) = one("CREATE STREAM s AS SELECT emit FROM emit") else {
+    let Statement::CreateQuery(silent) = one("CREATE STREAM s AS SELECT emit FROM emit") else {
         panic!()
     };
     assert_eq!(silent.emit, None);
@@ -257,13 +257,13 @@ fn a_view_is_a_view_materialized_or_not() {
         "CREATE VIEW latest AS SELECT symbol, MAX(ts) AS ts FROM trades GROUP BY symbol",
         "CREATE MATERIALIZED VIEW latest AS SELECT symbol, MAX(ts) AS ts FROM trades GROUP BY symbol",
     ] {
-        let Statement::CreateView(view) = one(script) else {
+        let Statement::CreateQuery(view) = one(script) else {
             panic!("{script}")
         };
-        assert_eq!(view.name.value, "latest");
+        assert_eq!((view.kind, &*view.name.value), (Kind::View, "latest"));
         assert!(view.query.text.starts_with("SELECT symbol"));
     }
-    let Statement::CreateView(view) = one(
+    let Statement::CreateQuery(view) = one(
         "CREATE VIEW IF NOT EXISTS v WITH (start = 'now') AS (SELECT 1 AS one) UNION ALL SELECT 2",
     ) else {
         panic!()
@@ -487,7 +487,7 @@ fn a_script_is_its_statements_with_their_places() {
 fn a_place_in_the_tree_of_a_query_is_a_place_in_the_script() {
     use datafusion::sql::sqlparser::ast::{SelectItem, SetExpr, Spanned};
     let script = "SHOW SINKS;\nCREATE VIEW é AS SELECT 'ü',\n  price FROM t";
-    let Statement::CreateView(view) = parse(script).unwrap().remove(1).node else {
+    let Statement::CreateQuery(view) = parse(script).unwrap().remove(1).node else {
         panic!()
     };
     let SetExpr::Select(select) = &*view.query.ast.body else {

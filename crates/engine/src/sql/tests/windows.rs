@@ -274,7 +274,7 @@ fn a_window_anywhere_else_is_refused() {
 fn an_error_points_into_the_whole_script() {
     let script = "SHOW SINKS;\n\nCREATE STREAM s AS\n SELECT 1 FROM t\n GROUP BY TUMBLE(ts, INTERVAL '1 year')";
     let mut statements = crate::sql::parse(script).unwrap();
-    let crate::sql::Statement::CreateStream(stream) = &mut statements[1].node else {
+    let crate::sql::Statement::CreateQuery(stream) = &mut statements[1].node else {
         panic!()
     };
     let error = rewrite(&mut stream.query).unwrap_err();
