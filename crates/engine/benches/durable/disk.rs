@@ -10,6 +10,7 @@ use headwater::arrow::array::RecordBatch;
 use headwater::arrow::array::cast::AsArray;
 use headwater::arrow::datatypes::Int64Type;
 
+use super::killed::crash;
 use super::{bytes_below, files_below, folder, source};
 use crate::Sizes;
 use crate::trades::{Keys, SPACING_US, Trade, batches};
@@ -81,21 +82,6 @@ fn plain_read(folder: &Path) -> f64 {
     start.elapsed().as_secs_f64()
 }
 
-/// Copies the folder as a killed process leaves it: checkpoints first, for a log can be longer than
-/// they cover.
-fn killed(from: &Path) -> tempfile::TempDir {
-    let copy = folder();
-    let mut files = files_below(from);
-    files.sort();
-    for file in files.iter().filter(|file| !file.ends_with("LOCK")) {
-        let name = file.strip_prefix(from).expect("a file below");
-        let target = copy.path().join(name);
-        std::fs::create_dir_all(target.parent().expect("a folder")).expect("a folder");
-        std::fs::copy(file, target).expect("room");
-    }
-    copy
-}
-
 fn append_and_scan(sizes: &Sizes, batches: &[RecordBatch]) {
     let folder = folder();
     let (db, log) = (open(folder.path()), folder.path().join("log"));
@@ -146,7 +132,7 @@ fn recovery(sizes: &Sizes, batches: &[RecordBatch]) {
     db.execute(&format!("{}; {view}", source(SELDOM)))
         .expect("a script");
     let rows = fill(&db, batches, &log, (sizes.log_mb as u64) << 20);
-    let left = killed(first.path());
+    let left = crash(first.path());
     drop(db);
     let bytes = bytes_below(&left.path().join("log"));
     let start = Instant::now();

@@ -12,6 +12,8 @@ use crate::trades::TRADES;
 
 pub mod cost;
 pub mod disk;
+#[path = "../../tests/killed/mod.rs"]
+mod killed;
 pub mod latency;
 
 /// Where the folders are made.

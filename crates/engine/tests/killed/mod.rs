@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
 
-/// The data folder as the process would leave it if it were killed now.
+/// The data folder as the process would leave it if it were killed now: a copy beside it.
 pub fn crash(folder: &Path) -> TempDir {
-    let copy = tempfile::tempdir().unwrap();
+    let copy = tempfile::tempdir_in(folder.parent().unwrap()).unwrap();
     copy_all(folder, copy.path());
     copy
 }
