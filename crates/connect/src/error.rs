@@ -165,7 +165,7 @@ pub enum Error {
         /// The missing role: `source` or `sink`.
         role: &'static str,
     },
-    /// A connector of this name exists already.
+    /// A connector of this name already exists.
     #[error("there is already a connector {name:?}")]
     DuplicateConnector {
         /// The name that is taken.

@@ -167,7 +167,18 @@ fn a_script_that_creates_what_exists_changes_nothing() {
     let other = db
         .execute("CREATE VIEW totals AS SELECT symbol FROM trades")
         .unwrap_err();
-    assert!(other.to_string().contains("exists already"), "{other}");
+    assert!(other.to_string().contains("already exists"), "{other}");
+}
+
+/// The prefix of the engine's errors about the folder is not in the log's, too.
+#[test]
+fn a_folder_in_use_is_named_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let _db = open(folder.path(), 1);
+    let error = Db::open(folder.path()).unwrap_err().to_string();
+    let (path, process) = (folder.path().display(), std::process::id());
+    let expected = format!("the data folder: {path} is in use by process {process}");
+    assert_eq!(error, expected);
 }
 
 #[test]

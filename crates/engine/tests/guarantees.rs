@@ -209,6 +209,8 @@ fn what_does_not_exist_yet_can_be_asked_about() {
             "weakest query exactly-once",
         ]
     );
+    let why = format!("{:?}", db.execute("EXPLAIN GUARANTEES SELECT a FROM q"));
+    assert!(why.contains("every link is exactly-once"), "{why}");
     let sink = format!("CREATE SINK w FROM q WITH ({WEBSOCKET})");
     assert_eq!(
         explained(&db, &sink),

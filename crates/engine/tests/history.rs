@@ -202,7 +202,7 @@ fn what_cannot_be_replayed_is_refused() {
         ("REPLAY SOURCE ticks INTO STREAM ww", "reads w"),
         (
             "REPLAY SOURCE ticks FROM 'yesterday' INTO STREAM w",
-            "is no time",
+            "is not a time",
         ),
         ("REPLAY SOURCE nope INTO STREAM w", "nope"),
         ("REPLAY SOURCE ticks INTO STREAM nope", "nope"),

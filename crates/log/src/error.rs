@@ -86,7 +86,7 @@ pub enum Error {
         cause: String,
     },
     /// Another process, or another handle of this one, holds the lock of the data folder.
-    #[error("the data folder {} is in use{}", folder.display(), Holder(*pid))]
+    #[error("{} is in use{}", folder.display(), Holder(*pid))]
     Locked {
         /// Path of the data folder.
         folder: PathBuf,

@@ -407,7 +407,7 @@ fn a_second_lock_of_a_folder_names_the_process_that_holds_it() {
     let held = lock(&RealDisk, folder.path()).unwrap();
     let error = lock(&RealDisk, folder.path()).unwrap_err();
     let expected = format!(
-        "the data folder {} is in use by process {}",
+        "{} is in use by process {}",
         folder.path().display(),
         std::process::id()
     );

@@ -155,7 +155,7 @@ fn input_from(
         }),
         (Start::At(_), None) => {
             let message = format!("{name:?} has no event time, so start can be no time");
-            let hint = "Give the source a WATERMARK, or say start = 'beginning'.";
+            let hint = "Give the source a WATERMARK, or use start = 'beginning'.";
             let error = SqlError::new(sqlstate::NOT_IN_STATE, message);
             return Err(error.hint(hint).into());
         }

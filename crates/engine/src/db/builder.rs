@@ -97,7 +97,7 @@ impl Builder {
     ///
     /// # Errors
     /// As [`in_memory`](Self::in_memory); if another process has the folder open, it cannot be read or
-    /// written, or what was created there cannot be made again (a connector is missing, say).
+    /// written, or what was created there cannot be created again (such as by a connector that is missing).
     pub fn open(self, folder: impl AsRef<Path>) -> Result<Db> {
         let disk = Arc::new(headwater_log::RealDisk);
         self.open_on(disk, folder.as_ref())

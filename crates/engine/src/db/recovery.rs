@@ -70,16 +70,20 @@ pub(crate) fn recover(engine: &Engine, folder: &DataFolder) -> Result<()> {
 
 fn define_again(engine: &Engine, definition: &Definition) -> Result<()> {
     let name = &definition.name;
-    execute_again(engine, &definition.text)
-        .map_err(|error| Error::Data(format!("{name:?} cannot be made again: {error}")))?;
+    let run = |text: &str, done: &str| {
+        execute_again(engine, text).map_err(|error| {
+            let reason = match error {
+                Error::Data(reason) => reason,
+                other => other.to_string(),
+            };
+            Error::Data(format!("{name:?} cannot be {done} again: {reason}"))
+        })
+    };
+    run(&definition.text, "created")?;
     if let Some(time) = &definition.event_time {
         engine.set_event_time(name, time)?;
     }
-    if definition.altered.is_empty() {
-        return Ok(());
-    }
-    execute_again(engine, &definition.altered)
-        .map_err(|error| Error::Data(format!("{name:?} cannot be altered again: {error}")))
+    run(&definition.altered, "altered")
 }
 
 /// Reports logs that belong to no source: a crash between DROP SOURCE and the end of its log leaves one.

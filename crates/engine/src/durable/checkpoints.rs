@@ -45,7 +45,7 @@ pub(crate) struct RunLocation {
 pub(crate) enum CheckpointError {
     #[error("{file}: {error}")]
     Disk { file: String, error: io::Error },
-    #[error("{file} is no manifest: {error}")]
+    #[error("{file} is not a manifest: {error}")]
     Manifest {
         file: String,
         error: serde_json::Error,

@@ -46,7 +46,7 @@ const END_NAME: &str = "window_end";
 ///
 /// # Errors
 ///
-/// An interval without a fixed length above zero, a size that is no multiple of the slide, two
+/// An interval without a fixed length above zero, a size that is not a multiple of the slide, two
 /// windows in one `GROUP BY`, and a window anywhere else.
 pub fn rewrite(query: &mut SqlQuery) -> Result<()> {
     let (ast, text) = query.tree_and_text();

@@ -50,7 +50,7 @@ struct FileSinkOptions {
     /// the last saved row is truncated. It is locked while it is open, so a second sink with the same
     /// file fails at once.
     path: PathBuf,
-    /// Whether rows are appended to a file that exists already; otherwise it is replaced. A sink that
+    /// Whether rows are appended to a file that already exists; otherwise it is replaced. A sink that
     /// continues after a restart appends to its own file in any case.
     #[serde(default = "yes")]
     append: bool,

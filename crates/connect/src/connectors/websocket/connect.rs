@@ -185,7 +185,7 @@ impl Dialer {
 /// knows the first, and the second may be secret.
 pub(super) fn header(name: &str, value: &str) -> Result<(HeaderName, HeaderValue), String> {
     let parsed =
-        HeaderName::try_from(name).map_err(|_| "this is no valid header name".to_owned())?;
+        HeaderName::try_from(name).map_err(|_| "this is not a valid header name".to_owned())?;
     let taken = [
         header::CONNECTION,
         header::UPGRADE,
@@ -210,9 +210,10 @@ pub(super) fn subprotocol(name: &str) -> Result<(HeaderName, HeaderValue), Strin
                 .all(|b| b.is_ascii_graphic() && !b"\"(),/:;<=>?@[\\]{}".contains(&b))
     };
     if !name.split(',').map(str::trim).all(token) {
-        return Err(format!("{name:?} is no subprotocol name"));
+        return Err(format!("{name:?} is not a subprotocol name"));
     }
-    let value = HeaderValue::try_from(name).map_err(|_| format!("{name:?} is no header value"))?;
+    let value =
+        HeaderValue::try_from(name).map_err(|_| format!("{name:?} is not a header value"))?;
     Ok((header::SEC_WEBSOCKET_PROTOCOL, value))
 }
 
@@ -322,7 +323,7 @@ pub(super) fn loss(error: &WsError) -> (Trouble, Option<CloseCode>) {
             Some(CloseCode::Size),
         ),
         WsError::Utf8(_) => (
-            Trouble::passing("the server sent a text message that is no UTF-8"),
+            Trouble::passing("the server sent a text message that is not UTF-8"),
             Some(CloseCode::Invalid),
         ),
         WsError::Protocol(tungstenite::error::ProtocolError::ResetWithoutClosingHandshake) => {

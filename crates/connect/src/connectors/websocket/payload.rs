@@ -50,7 +50,7 @@ impl Inflater {
             Compression::Zstd => "zstd",
         };
         self.read(payload)
-            .map_err(|error| format!("the payload is no valid {name}: {error}"))?;
+            .map_err(|error| format!("the payload is not valid {name}: {error}"))?;
         if self.out.len() as u64 > self.limit {
             self.out = Vec::new();
             let limit = self.limit;
@@ -159,7 +159,7 @@ mod tests {
                 .inflate(&packed[..packed.len() - 3])
                 .map(<[u8]>::len);
             assert!(
-                cut.expect_err("cut").contains("no valid"),
+                cut.expect_err("cut").contains("not valid"),
                 "{compression:?}"
             );
             assert_eq!(

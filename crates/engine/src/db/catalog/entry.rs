@@ -127,7 +127,7 @@ impl SourceEntry {
         }
         let Ok(column) = relation.schema.index_of(&watermark.column) else {
             return refused(format!(
-                "{:?} is no column of {:?}",
+                "{:?} is not a column of {:?}",
                 watermark.column, relation.name
             ));
         };

@@ -123,7 +123,7 @@ pub(crate) fn insert_into(
             return refused(what, "Bring the queries together with UNION ALL.");
         }
         (name, _) => {
-            let what = format!("INSERT INTO {name:?}, which is no sink,");
+            let what = format!("INSERT INTO {name:?}, which is not a sink,");
             let hint = "Rows are pushed into a source by a program, or come from a connector.";
             return refused(what, hint);
         }

@@ -26,9 +26,9 @@ pub(super) fn is_taken(
     if is_taken && !if_not_exists {
         let error = SqlError::new(
             sqlstate::DUPLICATE_TABLE,
-            format!("{:?} exists already", name.value),
+            format!("{:?} already exists", name.value),
         )
-        .hint("Choose another name, DROP it first, or say IF NOT EXISTS.");
+        .hint("Choose another name, DROP it first, or use IF NOT EXISTS.");
         return Err(error.at(name.span.clone()));
     }
     Ok(is_taken)

@@ -57,7 +57,7 @@ fn to_drop(catalog: &Catalog, name: &str, drop: &Drop) -> Result<Vec<String>, Sq
         };
         let message = format!("{name:?} is {how} by {}", readers.join(", "));
         let error = SqlError::new(sqlstate::DEPENDENT_OBJECTS, message)
-            .hint("DROP them first, or say CASCADE.");
+            .hint("DROP them first, or use CASCADE.");
         return Err(error.at(drop.name.span.clone()));
     }
     if has_query {

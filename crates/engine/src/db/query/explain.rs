@@ -94,7 +94,7 @@ fn plan_of(catalog: &Catalog, name: &Name) -> Result<String> {
         ),
         found => (
             found,
-            format!("{:?} is no stream or view", name.value),
+            format!("{:?} is not a stream or view", name.value),
             "DESCRIBE shows the columns of a source.",
         ),
     };
@@ -114,7 +114,7 @@ fn guarantees_table(found: &Guarantees) -> Outcome {
             link.name.clone(),
             format!("the weakest link is {} {}", link.kind, link.name),
         ),
-        None => (found.name.clone(), "every link is".to_owned()),
+        None => (found.name.clone(), "every link is exactly-once".to_owned()),
     };
     let row = |link: &Link| {
         let (kind, guarantee) = (link.kind.to_string(), link.guarantee.to_string());

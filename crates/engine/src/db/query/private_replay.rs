@@ -186,7 +186,7 @@ fn instant(instant: Option<&TimeLiteral>) -> Result<Option<i64>> {
         return Ok(None);
     };
     let read = instant_us(&instant.text).ok_or_else(|| {
-        let message = format!("{:?} is no time", instant.text);
+        let message = format!("{:?} is not a time", instant.text);
         SqlError::new(sqlstate::INVALID_PARAMETER, message)
             .hint("Write it as '2026-01-31 12:00:00'.")
             .at(instant.span.clone())

@@ -230,9 +230,9 @@ fn not_one_query() -> Error {
 fn keeps_no_rows(catalog: &Catalog, name: &str, query: &SqlQuery) -> SqlError {
     let kind = catalog
         .get(name)
-        .map_or("topic".to_owned(), |entry| entry.kind().to_string());
+        .map_or("stream".to_owned(), |entry| entry.kind().to_string());
     SqlError::not_built(format!(
-        "SELECT on {name:?}, which is a {kind} and keeps no rows,"
+        "SELECT on {name:?}, which is a {kind} and does not keep its rows,"
     ))
     .hint(format!(
         "CREATE VIEW v AS SELECT ... FROM {name}, then SELECT from v; or SUBSCRIBE TO {name}. A source \

@@ -180,13 +180,13 @@ fn the_error_of_a_wrong_window_has_its_position() {
         (
             "HOP(ts, INTERVAL '7 seconds', INTERVAL '1 minute')",
             "22023",
-            "HOP size of 60000000 microseconds is no multiple of its slide of 7000000",
+            "HOP size of 60000000 microseconds is not a multiple of its slide of 7000000",
             "HOP",
         ),
         (
             "HOP(ts, INTERVAL '1 minute', INTERVAL '1 second')",
             "22023",
-            "HOP size of 1000000 microseconds is no multiple of its slide of 60000000",
+            "HOP size of 1000000 microseconds is not a multiple of its slide of 60000000",
             "HOP",
         ),
         (

@@ -144,7 +144,7 @@ impl WindowCall<'_> {
             return Ok(());
         }
         let message =
-            format!("HOP size of {size} microseconds is no multiple of its slide of {slide}");
+            format!("HOP size of {size} microseconds is not a multiple of its slide of {slide}");
         let hint = if slide % size == 0 {
             "The slide comes first: HOP(ts, slide, size)."
         } else {
