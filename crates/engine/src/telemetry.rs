@@ -218,6 +218,7 @@ pub mod metric {
         SOURCE_LAG Gauge "headwater_source_lag_seconds" "How far the watermark of a source is behind the clock.";
         STREAM_ROWS Counter "headwater_stream_rows_total" "Rows that a stream or view published.";
         STREAM_LATE Counter "headwater_stream_late_rows_total" "Rows that came too late for a stream or view.";
+        STREAM_DEAD_LETTERS Counter "headwater_stream_dead_letters_total" "Rows whose expressions failed in a stream or view.";
         STREAM_LAG Gauge "headwater_stream_lag_seconds" "How far the watermark of a stream is behind the clock.";
         SINK_ROWS Counter "headwater_sink_rows_total" "Rows that a sink wrote.";
         ACTIVE_STREAMS Gauge "headwater_active_streams" "Streams and views that get rows.";

@@ -8,7 +8,9 @@ use std::sync::{Arc, Mutex, OnceLock};
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
+use serde::{Deserialize, Serialize};
 
+use crate::clock::now_us;
 use crate::dataflow::{self, Run, StreamElement, Watermark, with_diff};
 use crate::durable;
 use crate::error::{Error, Result};
@@ -44,13 +46,40 @@ pub(crate) enum Begin {
     Next,
 }
 
+/// Why a query gives no results, and whether it can go on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct TopicFailure {
+    pub reason: String,
+    /// Whether the state is that before the step that failed.
+    #[serde(default)]
+    pub keeps_state: bool,
+    /// Whether it failed because a query that it reads has failed.
+    #[serde(default)]
+    pub is_inherited: bool,
+    /// When it failed, in microseconds since 1970-01-01 UTC.
+    #[serde(default)]
+    pub at_us: i64,
+}
+
+impl TopicFailure {
+    /// A failure that leaves nothing to go on with.
+    pub fn fatal(reason: impl Into<String>) -> Self {
+        Self {
+            reason: reason.into(),
+            keeps_state: false,
+            is_inherited: false,
+            at_us: now_us(),
+        }
+    }
+}
+
 /// What is published, and to which subscribers.
 #[derive(Default)]
 struct Publication {
     queues: Vec<Arc<SubscriberQueue>>,
     /// The current result, if this is a view.
     store: Option<Store>,
-    failure: Option<String>,
+    failure: Option<TopicFailure>,
     watermark: Option<Watermark>,
     /// Whether nothing more will be published.
     ended: bool,
@@ -111,7 +140,7 @@ impl Topic {
     }
 
     /// The failure of the query behind it, if it has failed.
-    pub fn failure(&self) -> Option<String> {
+    pub fn failure(&self) -> Option<TopicFailure> {
         locked(&self.publication).failure.clone()
     }
 
@@ -127,6 +156,7 @@ impl Topic {
                     continue;
                 }
                 StreamElement::Late { .. }
+                | StreamElement::Failed(_)
                 | StreamElement::Partial { .. }
                 | StreamElement::From(_) => continue,
             };
@@ -135,7 +165,7 @@ impl Topic {
             if let Some(store) = &mut state.store
                 && let Err(error) = store.apply(batch)
             {
-                state.fail(error.strip_backtrace());
+                state.fail(TopicFailure::fatal(error.strip_backtrace()));
             }
             state.queues.retain(|queue| queue.push(batch.clone()));
         }
@@ -159,7 +189,7 @@ impl Topic {
             None => {}
         }
         if let Some(failure) = &state.failure {
-            queue.end(Some(failure.clone()));
+            queue.end(Some(failure.reason.clone()));
         } else if state.ended {
             queue.end(None);
         }
@@ -169,9 +199,9 @@ impl Topic {
     /// The rows of a view. Between steps.
     pub fn snapshot(&self) -> Result<Vec<RecordBatch>> {
         let state = locked(&self.publication);
-        if let Some(reason) = &state.failure {
+        if let Some(failure) = &state.failure {
             return Err(Error::QueryFailed {
-                reason: reason.clone(),
+                reason: failure.reason.clone(),
             });
         }
         let store = state.store.as_ref();
@@ -214,7 +244,8 @@ impl Topic {
         let topic = durable::TopicCheckpoint {
             rows: self.rows(),
             watermark: state.watermark,
-            failure: state.failure.clone(),
+            failure: state.failure.as_ref().map(|it| it.reason.clone()),
+            resumable: state.failure.clone().filter(|it| it.keeps_state),
             kept: kept.unwrap_or_default(),
         };
         into.topics.insert(self.relation.name.clone(), topic);
@@ -234,8 +265,9 @@ impl Topic {
         if let Some(store) = &mut state.store {
             store.restore(&saved.kept)?;
         }
-        if let Some(reason) = saved.failure {
-            state.fail(reason);
+        let failure = saved.failure.map(TopicFailure::fatal);
+        if let Some(failure) = saved.resumable.or(failure) {
+            state.fail(failure);
             self.failed.store(true, Ordering::Release);
         }
         Ok(())
@@ -249,16 +281,34 @@ impl Topic {
     }
 
     /// The query behind it has failed: ends all subscriptions with the reason.
-    pub fn fail(&self, reason: &str) {
+    pub fn fail(&self, failure: &TopicFailure) {
         let before = {
             // Under the lock: a thread that sees the reason sees the flag too.
             let mut state = locked(&self.publication);
-            state.fail(reason.to_owned());
+            state.fail(failure.clone());
             self.failed.swap(true, Ordering::AcqRel)
         };
         if let (false, Some(event_log)) = (before, self.event_log.get()) {
-            event_log.error("stream", &self.relation.name, reason);
+            event_log.error("stream", &self.relation.name, &failure.reason);
         }
+    }
+
+    /// Records an error of the query behind it, which goes on.
+    pub fn note_error(&self, error: &str) {
+        if let Some(event_log) = self.event_log.get() {
+            event_log.error("stream", &self.relation.name, error);
+        }
+    }
+
+    /// The query behind it goes on after a failure: a view keeps its rows. Between steps, on the home
+    /// worker.
+    pub fn resume(&self) {
+        let mut state = locked(&self.publication);
+        if state.failure.take().is_some() {
+            // These subscriptions have ended with the failure.
+            state.queues.clear();
+        }
+        self.failed.store(false, Ordering::Release);
     }
 
     /// Sends subscribers an event that the stream missed rows here.
@@ -269,15 +319,10 @@ impl Topic {
 
     /// The query behind it was stopped: clears the view and the failure. Between steps, on the home worker.
     pub fn reset(&self) {
-        let mut state = locked(&self.publication);
-        if state.failure.take().is_some() {
-            // These subscriptions have ended with the failure.
-            state.queues.clear();
-        }
-        if let Some(store) = &mut state.store {
+        self.resume();
+        if let Some(store) = &mut locked(&self.publication).store {
             store.clear();
         }
-        self.failed.store(false, Ordering::Release);
     }
 
     /// Ends all subscriptions: nothing more will be published.
@@ -289,14 +334,14 @@ impl Topic {
 }
 
 impl Publication {
-    fn fail(&mut self, reason: String) {
+    fn fail(&mut self, failure: TopicFailure) {
         if self.failure.is_some() {
             return;
         }
         self.queues
             .iter()
-            .for_each(|queue| queue.end(Some(reason.clone())));
-        self.failure = Some(reason);
+            .for_each(|queue| queue.end(Some(failure.reason.clone())));
+        self.failure = Some(failure);
     }
 }
 

@@ -37,7 +37,7 @@ use headwater_ring::WaitStrategy;
 use crate::dataflow::{self, Run};
 use crate::durable::{Checkpoint, Replayed};
 use crate::sequencer::{Sequencer, Turn};
-use crate::topic::TopicId;
+use crate::topic::{TopicFailure, TopicId};
 use queries::Queries;
 use source_slot::SourceSlot;
 
@@ -122,7 +122,23 @@ impl<'a> Worker<'a> {
         for source in &mut self.sources {
             source.step(sequence, now, &mut self.queries.output);
         }
+        self.run_queries();
+    }
+
+    /// Runs the queries, and notes how far those that fail have been fed: up to the step before.
+    fn run_queries(&mut self) {
         self.queries.run_all();
+        self.settle_failed();
+        self.sources.iter_mut().for_each(SourceSlot::end_step);
+    }
+
+    fn settle_failed(&mut self) {
+        for hold in std::mem::take(&mut self.queries.newly_held) {
+            let source = self.sources.iter().find(|it| it.topic.id == hold.input);
+            if let (Some(position), Some(source)) = (&hold.place, source) {
+                position.settle(source.fed_before);
+            }
+        }
     }
 
     /// Repeats a step with the records that it once wrote to the logs.
@@ -133,7 +149,7 @@ impl<'a> Worker<'a> {
                 source.replay(record, &mut self.queries.output);
             }
         }
-        self.queries.run_all();
+        self.run_queries();
     }
 
     fn command(&mut self, command: &WorkerCommand) {
@@ -161,7 +177,10 @@ impl<'a> Worker<'a> {
             WorkerCommand::AddGate { source, gate } => {
                 self.at_source(*source, |slot| slot.add_gate(gate));
             }
-            WorkerCommand::AddQuery(query) => self.queries.add(query),
+            WorkerCommand::AddQuery(query) => {
+                self.queries.add(query);
+                self.settle_failed();
+            }
             WorkerCommand::Query(command) => self.query_command(command),
             WorkerCommand::Remove { topic } => self.remove(*topic),
             WorkerCommand::Subscribe { topic, queue, from } => {
@@ -190,11 +209,24 @@ impl<'a> Worker<'a> {
     }
 
     fn query_command(&mut self, command: &QueryCommand) {
+        self.query_commanded(command);
+        self.settle_failed();
+    }
+
+    fn query_commanded(&mut self, command: &QueryCommand) {
         match command {
             QueryCommand::Reserve { output } => self.queries.reserve(output),
             QueryCommand::Begin { query, held } => {
                 self.settle(held);
                 self.queries.begin(query, held);
+            }
+            QueryCommand::Resume {
+                output,
+                failure,
+                if_failed,
+            } => self.queries.resume(*output, failure, if_failed),
+            QueryCommand::SetDeadLetters { output, topic } => {
+                self.queries.set_dead_letters(*output, topic.as_ref());
             }
             QueryCommand::Hold {
                 output,
@@ -210,8 +242,7 @@ impl<'a> Worker<'a> {
                 parts,
                 answer,
             } => {
-                self.queries.catch_up(*output, parts);
-                send(answer, ());
+                send(answer, self.queries.catch_up(*output, parts));
             }
             QueryCommand::Buffer { output, answer } => {
                 let buffered = self.queries.buffer(*output);
@@ -274,11 +305,11 @@ fn send<T>(answer: &SyncSender<T>, value: T) {
 impl Drop for Worker<'_> {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            let reason = "a worker of the engine panicked";
+            let failure = TopicFailure::fatal("a worker of the engine panicked");
             for source in &self.sources {
-                source.topic.fail(reason);
+                source.topic.fail(&failure);
             }
-            self.queries.fail(reason);
+            self.queries.fail_all(&failure);
             self.sequencer.break_off(WorkerCommand::Shutdown);
         }
         self.sources.iter().for_each(SourceSlot::end);

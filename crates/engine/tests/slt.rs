@@ -7,7 +7,7 @@
 //! | `push NAME`, then lines of CSV | pushes the lines into the source, one step; `NULL` is NULL |
 //! | `watermark NAME TIME` | sets the watermark of the source |
 //! | `close NAME` | ends the source, so that all windows close |
-//! | `results NAME` | the net rows that a source, stream, view, `__late` or `__bad` has given since it was created |
+//! | `results NAME` | the net rows that a source, stream, view, `__late`, `__bad` or `__dead` has given since it was created |
 //!
 //! `HEADWATER_SLT_UPDATE=1` writes the answers into the scripts; check the diff. Statements whose
 //! answers a batch engine knows too are in `statements/`.
@@ -97,7 +97,7 @@ impl Script {
 
     /// Subscribes to what was created, and to its late and bad rows.
     fn created(&mut self, name: &str) {
-        for name in ["", "__late", "__bad"].map(|suffix| format!("{name}{suffix}")) {
+        for name in ["", "__late", "__bad", "__dead"].map(|suffix| format!("{name}{suffix}")) {
             if let Ok(events) = self.db.subscribe_batches(&name) {
                 let batches = Vec::new();
                 self.given.insert(name, Given { events, batches });

@@ -182,6 +182,7 @@ impl LoadedScript {
             | Statement::Lifecycle { .. }
             | Statement::StartSink(_)
             | Statement::AlterSource(_)
+            | Statement::AlterStream(_)
             | Statement::Reprocess(_)
             | Statement::Replay(_)
             | Statement::Show(_)

@@ -208,7 +208,7 @@ impl SqlShell {
             Outcome::Unchanged { name } => notice(format!("{name} is unchanged")),
             Outcome::Lifecycle { name, status } => notice(format!("stream {name} is {status}")),
             Outcome::Started { name } => notice(format!("sink {name} started again")),
-            Outcome::Altered { name } => notice(format!("altered source {name}")),
+            Outcome::Altered { kind, name } => notice(format!("altered {kind} {name}")),
             Outcome::Dropped { names } => notice(format!("dropped {}", names.join(", "))),
             Outcome::Rows { schema, batches } => show::print(&schema, &batches),
             Outcome::Subscribed(rows) => self.runtime.block_on(follow(rows)),

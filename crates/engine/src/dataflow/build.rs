@@ -22,10 +22,12 @@ use timely::dataflow::operators::probe::{Handle as Probe, Probe as _};
 use timely::dataflow::operators::vec::{Input as _, Map};
 use timely::dataflow::{InputHandle, Scope};
 
+use super::groups::Grouping;
 use super::key_group::owners;
 use super::keyed::{DeltaStage, KeyedStage};
 use super::metadata_columns::MetadataColumns;
 use super::plan::{Plan, PlanNode};
+use super::query_errors::QueryErrors;
 use super::session::SessionStage;
 use super::stage::{self, Arriving, Stage, StreamElements};
 use super::stage_state::StageHandle;
@@ -33,8 +35,6 @@ use super::stream_element::StreamElement;
 use super::transform::{self, Transform};
 use super::union::union;
 use super::window::{Close, MergeStage, WindowStage};
-
-pub use super::stage::QueryFailure;
 
 /// One input of a running query: accepts the elements of a step, then advances to the next.
 pub type Input = InputHandle<u64, CapacityContainerBuilder<Vec<StreamElement>>>;
@@ -93,23 +93,24 @@ pub fn build(
     plan: &Plan,
     inputs: usize,
     home: usize,
-    failure: &QueryFailure,
+    errors: &QueryErrors,
 ) -> Result<Built> {
     let (handles, streams): (Vec<_>, Vec<_>) = (0..inputs)
         .map(|_| scope.new_input::<StreamElement>())
         .unzip();
     let inputs = streams.into_iter().enumerate().map(|(number, input)| {
         let columns = plan.metadata_columns.get(number).cloned().flatten();
-        spread(match columns {
-            Some(columns) => add_metadata_columns(input, columns, failure.clone()),
+        let input = match columns {
+            Some(columns) => add_metadata_columns(input, columns, errors.clone()),
             None => input,
-        })
+        };
+        spread(input, errors.clone())
     });
     let inputs = inputs.collect();
     let mut builder = DataflowBuilder {
         scope,
         inputs,
-        failure: failure.clone(),
+        errors: errors.clone(),
         stages: Vec::new(),
     };
     let result = builder.node(&plan.root)?;
@@ -117,7 +118,7 @@ pub fn build(
     let collected = if scope.peers() == 1 {
         collect(result, outlet.clone())
     } else {
-        let gathered = exchange(result, Route::Home(home), failure.clone());
+        let gathered = exchange(result, Route::Home(home), errors.clone());
         collect(gathered, outlet.clone())
     };
     let (probe, result) = collected.probe();
@@ -133,7 +134,7 @@ pub fn build(
 struct DataflowBuilder<'scope> {
     scope: Scope<'scope, u64>,
     inputs: Vec<StreamElements<'scope>>,
-    failure: QueryFailure,
+    errors: QueryErrors,
     stages: Vec<StageHandle>,
 }
 
@@ -141,14 +142,12 @@ impl<'scope> DataflowBuilder<'scope> {
     fn node(&mut self, node: &PlanNode) -> Result<StreamElements<'scope>> {
         Ok(match node {
             PlanNode::Input { input } => self.inputs[*input].clone(),
-            PlanNode::Empty => transform(
-                self.inputs[0].clone(),
-                vec![nothing()],
-                self.failure.clone(),
-            ),
+            PlanNode::Empty => {
+                transform(self.inputs[0].clone(), vec![nothing()], self.errors.clone())
+            }
             PlanNode::Transform { from, steps } => {
                 let from = self.node(from)?;
-                transform(from, steps.clone(), self.failure.clone())
+                transform(from, steps.clone(), self.errors.clone())
             }
             PlanNode::Union { from } => {
                 let from = from
@@ -160,38 +159,52 @@ impl<'scope> DataflowBuilder<'scope> {
                 united
             }
             PlanNode::Window { from, spec } => {
-                let from = self.node(from)?;
+                let from = self.grouped(from, &spec.grouping)?;
+                let (spec, errors) = (Arc::clone(spec), self.errors.clone());
                 if self.scope.peers() == 1 {
-                    let windows = WindowStage::new(Arc::clone(spec), Close::Results);
+                    let windows = WindowStage::new(spec, Close::Results, errors);
                     return Ok(self.stage(from, "window", windows));
                 }
-                let windows = WindowStage::new(Arc::clone(spec), Close::Partials);
+                let windows = WindowStage::new(Arc::clone(&spec), Close::Partials, errors.clone());
                 let closed = self.stage(from, "window", windows);
                 let keys = spec.grouping.key_count();
                 let keys = move |run: &RecordBatch| Ok(run.columns()[..keys].to_vec());
                 let merged =
-                    self.stage_by_key(closed, keys, "merge", MergeStage::new(Arc::clone(spec)));
+                    self.stage_by_key(closed, keys, "merge", MergeStage::new(spec, errors));
                 // It has no state between steps, and a single worker does not have it.
                 self.stages.pop();
                 merged
             }
             PlanNode::Session { from, spec } => {
-                let from = self.node(from)?;
+                let from = self.grouped(from, &spec.grouping)?;
                 let keys = Arc::clone(spec);
                 let keys = move |rows: &RecordBatch| keys.grouping.keys_of(rows);
-                let sessions = SessionStage::new(Arc::clone(spec));
+                let sessions = SessionStage::new(Arc::clone(spec), self.errors.clone());
                 self.stage_by_key(from, keys, "session", sessions)
             }
             PlanNode::Keyed { from, spec } => {
-                let from = self.node(from)?;
+                let from = self.grouped(from, &spec.grouping)?;
                 let delta = self.stage(from, "delta", DeltaStage::new(spec)?);
                 let keys = spec.grouping.key_count();
                 let keys = move |run: &RecordBatch| Ok(run.columns()[..keys].to_vec());
                 let owns_total = self.scope.index() == 0;
-                let keyed = KeyedStage::new(Arc::clone(spec), owns_total)?;
+                let keyed = KeyedStage::new(Arc::clone(spec), owns_total, self.errors.clone())?;
                 self.stage_by_key(delta, keys, "keyed", keyed)
             }
         })
+    }
+
+    /// The rows of `from`, with what `grouping` computes of them.
+    fn grouped(&mut self, from: &PlanNode, grouping: &Grouping) -> Result<StreamElements<'scope>> {
+        let Some(computed) = grouping.computed() else {
+            return self.node(from);
+        };
+        let (from, mut steps) = match from {
+            PlanNode::Transform { from, steps } => (&**from, steps.clone()),
+            other => (other, Vec::new()),
+        };
+        steps.push(computed);
+        Ok(transform(self.node(from)?, steps, self.errors.clone()))
     }
 
     fn stage(
@@ -200,7 +213,7 @@ impl<'scope> DataflowBuilder<'scope> {
         name: &str,
         stage: impl Stage,
     ) -> StreamElements<'scope> {
-        let (output, handle) = stage::run(input, name, self.failure.clone(), stage);
+        let (output, handle) = stage::run(input, name, self.errors.clone(), stage);
         self.stages.push(handle);
         output
     }
@@ -217,7 +230,7 @@ impl<'scope> DataflowBuilder<'scope> {
             return self.stage(input, name, stage);
         }
         let route = Route::ByKey(Box::new(keys));
-        let routed = exchange(input, route, self.failure.clone());
+        let routed = exchange(input, route, self.errors.clone());
         self.stage(routed, name, stage)
     }
 }
@@ -225,14 +238,11 @@ impl<'scope> DataflowBuilder<'scope> {
 fn transform<'scope>(
     input: StreamElements<'scope>,
     steps: Vec<Transform>,
-    failure: QueryFailure,
+    errors: QueryErrors,
 ) -> StreamElements<'scope> {
     input.flat_map(move |element| match element {
-        StreamElement::Rows(rows) => {
-            let rows = failure.guard(|| transform::apply(&steps, rows));
-            rows.flatten().map(StreamElement::Rows)
-        }
-        other => Some(other),
+        StreamElement::Rows(rows) => errors.rows(&rows, &|rows| transform::apply(&steps, rows)),
+        other => Some(other).into_iter().chain(Vec::new()),
     })
 }
 
@@ -240,7 +250,7 @@ fn transform<'scope>(
 fn add_metadata_columns<'scope>(
     input: StreamElements<'scope>,
     columns: MetadataColumns,
-    failure: QueryFailure,
+    errors: QueryErrors,
 ) -> StreamElements<'scope> {
     let mut from = None;
     input.flat_map(move |element| match (element, &from) {
@@ -249,11 +259,11 @@ fn add_metadata_columns<'scope>(
             None
         }
         (StreamElement::Rows(rows), Some(provenance)) => {
-            let rows = failure.guard(|| Ok(columns.apply(&rows, provenance)?));
+            let rows = errors.guard(|| Ok(columns.apply(&rows, provenance)?));
             rows.map(StreamElement::Rows)
         }
         (StreamElement::Rows(_), None) => {
-            failure.set("rows without their provenance".to_owned());
+            errors.fail("rows without their provenance".to_owned());
             None
         }
         (other, _) => Some(other),
@@ -313,22 +323,22 @@ impl Arriving for RoutedElement {
 }
 
 /// Only watermarks cross workers here, so there is no order to keep.
-fn spread(input: StreamElements<'_>) -> StreamElements<'_> {
+fn spread(input: StreamElements<'_>, errors: QueryErrors) -> StreamElements<'_> {
     if input.scope().peers() == 1 {
         return input;
     }
-    exchange(input, Route::Spread, QueryFailure::default()).map(|routed| routed.element)
+    exchange(input, Route::Spread, errors).map(|routed| routed.element)
 }
 
 /// Sends elements along `route`. Those of one worker stay in order; between workers there is none.
 fn exchange<'scope>(
     input: StreamElements<'scope>,
     route: Route,
-    failure: QueryFailure,
+    errors: QueryErrors,
 ) -> RoutedElements<'scope> {
     let (here, peers) = (input.scope().index(), input.scope().peers());
     let routed = input.flat_map(move |element| {
-        let parts = failure.guard(|| route_element(element, here, peers, &route));
+        let parts = errors.guard(|| route_element(element, here, peers, &route));
         parts.unwrap_or_default()
     });
     let to_worker = Exchange::new(|routed: &RoutedElement| routed.to as u64);

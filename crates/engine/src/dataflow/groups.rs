@@ -21,8 +21,9 @@ use datafusion::physical_expr::{GroupsAccumulatorAdapter, PhysicalExpr};
 use datafusion::physical_plan::aggregates::group_values::{GroupValues, new_group_values};
 use datafusion::physical_plan::aggregates::order::GroupOrdering;
 
+use super::computed_columns::ComputedColumns;
 use super::stream_element::batch_of;
-use super::transform::evaluate_all;
+use super::transform::{Transform, evaluate_all};
 
 /// One aggregate of a GROUP BY, with its own FILTER.
 #[derive(Debug, Clone)]
@@ -82,8 +83,12 @@ pub enum OutputColumn {
 }
 
 /// Keys and aggregates of a GROUP BY.
+///
+/// What they compute of a row is computed before the stage, by [`Grouping::computed`]: so a row that fails
+/// has changed no state. Keys, arguments and filters here are columns of the result of that, or literals.
 #[derive(Debug)]
 pub struct Grouping {
+    computed: ComputedColumns,
     keys: Vec<Arc<dyn PhysicalExpr>>,
     key_schema: SchemaRef,
     aggregates: Vec<Aggregate>,
@@ -104,9 +109,11 @@ impl Grouping {
         key_fields: Vec<FieldRef>,
         aggregates: Vec<Aggregate>,
     ) -> Result<Arc<Self>> {
+        let mut computed = ComputedColumns::new(input);
         let mut run_fields: Vec<FieldRef> = key_fields.iter().enumerate().map(rename_key).collect();
         let mut states = Vec::with_capacity(aggregates.len());
-        for (number, aggregate) in aggregates.iter().enumerate() {
+        let mut aggregates = aggregates;
+        for (number, aggregate) in aggregates.iter_mut().enumerate() {
             aggregate.try_out()?;
             let fields = aggregate.function.state_fields()?;
             states.push(fields.len());
@@ -114,21 +121,37 @@ impl Grouping {
                 let name = format!("a{number}_{part}");
                 Arc::new(Field::new(name, field.data_type().clone(), true))
             }));
+            if let Some(filter) = &mut aggregate.filter {
+                *filter = computed.column(filter, input)?;
+            }
         }
         let arguments: Vec<_> = aggregates.iter().map(Aggregate::arguments).collect();
         let types = arguments.iter().map(|arguments| {
             let types = arguments.iter().map(|argument| argument.data_type(input));
             types.collect::<Result<Vec<_>>>()
         });
+        let argument_types = types.collect::<Result<_>>()?;
+        let arguments = arguments.iter().map(|it| computed.columns(it, input));
         Ok(Arc::new(Self {
             key_schema: Arc::new(Schema::new(key_fields)),
-            argument_types: types.collect::<Result<_>>()?,
-            arguments,
+            argument_types,
+            arguments: arguments.collect::<Result<_>>()?,
             run_schema: Arc::new(Schema::new(run_fields)),
-            keys,
+            keys: computed.columns(&keys, input)?,
             aggregates,
             states,
+            computed,
         }))
+    }
+
+    /// What is computed of each row before it is grouped; `None` if that is nothing.
+    pub(super) fn computed(&self) -> Option<Transform> {
+        self.computed.transform()
+    }
+
+    /// The rows as they were before [`computed`](Self::computed).
+    pub(super) fn as_they_came(&self, rows: &RecordBatch) -> Result<RecordBatch> {
+        self.computed.without(rows)
     }
 
     /// The number of keys; 0 if all rows are one group.

@@ -17,12 +17,14 @@ use arrow::compute::kernels::cmp::distinct;
 use arrow::compute::{concat_batches, interleave_record_batch, or, take, take_record_batch};
 use datafusion::error::Result;
 
+use super::group_results::GroupResults;
 use super::groups::{Groups, KeyNumbers};
 use super::keyed_state::KeyedState;
 use super::plan::KeyedSpec;
+use super::query_errors::{QueryErrors, SplitRows};
 use super::stage::Stage;
 use super::stage_state::{Share, StageState};
-use super::stream_element::{StreamElement, Watermark, diffs, with_diff};
+use super::stream_element::{StreamElement, Watermark, appearing, diffs, disappearing, with_diff};
 
 /// Aggregates the rows of each step by itself.
 pub(super) struct DeltaStage {
@@ -56,6 +58,7 @@ impl Stage for DeltaStage {
 /// Keeps the current value of every group.
 pub(super) struct KeyedStage {
     spec: Arc<KeyedSpec>,
+    errors: QueryErrors,
     /// The number of the group of each key.
     keys: KeyNumbers,
     /// The state of each group, by its number.
@@ -70,12 +73,13 @@ pub(super) struct KeyedStage {
 impl KeyedStage {
     /// `owns_total`: whether this worker keeps the one group of a GROUP BY without keys, which has a result
     /// before the first row.
-    pub fn new(spec: Arc<KeyedSpec>, owns_total: bool) -> Result<Self> {
+    pub fn new(spec: Arc<KeyedSpec>, owns_total: bool, errors: QueryErrors) -> Result<Self> {
         let scratch = Groups::new(&spec.grouping)?;
         let total = spec.total.clone().filter(|_| owns_total);
         Ok(Self {
             keys: KeyNumbers::new(&spec.grouping)?,
             spec,
+            errors,
             states: KeyedState::default(),
             deltas: total.into_iter().collect(),
             scratch,
@@ -159,13 +163,50 @@ impl KeyedStage {
         let first = interleave_record_batch(&sources, &touched.first)?;
         let keys = self.spec.grouping.run_keys(&first).to_vec();
         let states = self.scratch.take_states(keys)?;
-        let new = self.results(&states)?;
-        let old = match old {
-            Some((states, locals)) => Some((self.results(&states)?, locals)),
-            None => None,
+        let (old, locals) = old.unzip();
+        match self.old_and_new(old.as_ref(), &states) {
+            Ok((old, new)) => self.emit(old.zip(locals), new, out)?,
+            Err(_) => self.emit_apart(old, &states, out)?,
+        }
+        self.states.put(&touched.groups, states)
+    }
+
+    /// The results that touched groups had before, if they had any, and those that they have now.
+    fn old_and_new(
+        &mut self,
+        old: Option<&RecordBatch>,
+        new: &RecordBatch,
+    ) -> Result<(Option<RecordBatch>, RecordBatch)> {
+        let new = self.results(new)?;
+        Ok((old.map(|old| self.results(old)).transpose()?, new))
+    }
+
+    /// Emits the results of these states where some fail. An old result that fails was never emitted.
+    fn emit_apart(
+        &mut self,
+        old: Option<RecordBatch>,
+        new: &RecordBatch,
+        out: &mut Vec<StreamElement>,
+    ) -> Result<()> {
+        // The error has left half of a result in it.
+        self.scratch = Groups::new(&self.spec.grouping)?;
+        let result = GroupResults {
+            grouping: &self.spec.grouping,
+            output: &self.spec.output,
+            schema: &self.spec.schema,
+            window: &|_| Ok(None),
         };
-        self.states.put(&touched.groups, states)?;
-        self.emit(old, new, out)
+        let gone = old.map(|old| result.split(&old, &self.errors).done);
+        let SplitRows { done, failed } = result.split(new, &self.errors);
+        let gone = gone.into_iter().flatten().map(appearing).map(disappearing);
+        out.extend(
+            gone.chain(done.into_iter().map(appearing))
+                .map(StreamElement::Rows),
+        );
+        if !failed.is_empty() {
+            out.extend(self.errors.give_up(&result.without_values(new)?, &failed));
+        }
+        Ok(())
     }
 
     fn results(&mut self, states: &RecordBatch) -> Result<RecordBatch> {

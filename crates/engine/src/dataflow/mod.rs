@@ -27,6 +27,8 @@
 //! checkpoints.
 
 mod build;
+mod computed_columns;
+mod group_results;
 mod groups;
 mod key_group;
 mod keyed;
@@ -35,6 +37,7 @@ mod metadata_columns;
 mod pane;
 mod panes;
 mod plan;
+mod query_errors;
 mod session;
 mod stage;
 mod stage_state;
@@ -43,7 +46,7 @@ mod transform;
 mod union;
 mod window;
 
-pub use build::{Built, Input, Outlet, QueryFailure, build};
+pub use build::{Built, Input, Outlet, build};
 pub use datafusion::error::Result;
 pub use groups::{Aggregate, Grouping, OutputColumn};
 pub use key_group::{KEY_GROUPS, owner};
@@ -52,6 +55,7 @@ pub use metadata_columns::{
 };
 pub(crate) use pane::{earliest, latest, times};
 pub use plan::{EventTime, KeyedSpec, Plan, PlanNode, SessionSpec, WindowSpec};
+pub use query_errors::{OnError, QueryErrors, QueryFailure, SqlstateOf};
 pub use stage_state::{Run, Share, StageHandle, StageState};
 pub(crate) use stream_element::batch_of;
 pub use stream_element::{

@@ -18,10 +18,12 @@ use arrow::compute::kernels::cmp::{gt_eq, lt};
 use arrow::compute::{cast, concat_batches, filter_record_batch, not, take};
 use datafusion::error::Result;
 
+use super::group_results::GroupResults;
 use super::groups::{Groups, KeyNumbers};
 use super::pane;
 use super::panes::Panes;
 use super::plan::SessionSpec;
+use super::query_errors::QueryErrors;
 use super::stage::Stage;
 use super::stage_state::{Run, Share, StageState};
 use super::stream_element::{StreamElement, Watermark};
@@ -32,6 +34,7 @@ const EAGER: usize = 8;
 
 pub(super) struct SessionStage {
     spec: Arc<SessionSpec>,
+    errors: QueryErrors,
     panes: Panes,
     /// The sessions that sweeps left open.
     open: Vec<Run>,
@@ -46,8 +49,9 @@ pub(super) struct SessionStage {
 }
 
 impl SessionStage {
-    pub fn new(spec: Arc<SessionSpec>) -> Self {
+    pub fn new(spec: Arc<SessionSpec>, errors: QueryErrors) -> Self {
         Self {
+            errors,
             panes: Panes::new(&spec.grouping, false),
             spec,
             open: Vec::new(),
@@ -81,10 +85,7 @@ impl SessionStage {
         let counts = self.in_open_session(&rows, &times)?;
         let late = filter_record_batch(&rows, &not(&counts)?)?;
         if late.num_rows() > 0 {
-            out.push(StreamElement::Late {
-                stage: self.spec.stage,
-                rows: late,
-            });
+            out.push(self.late(&late)?);
         }
         let rows = filter_record_batch(&rows, &counts)?;
         let times = self.spec.time.of(&rows)?;
@@ -187,7 +188,7 @@ impl SessionStage {
         let open = arrow::compute::kernels::cmp::gt(&end, &Int64Array::new_scalar(self.bound))?;
         let closed = filter_record_batch(&sessions, &not(&open)?)?;
         if closed.num_rows() > 0 {
-            out.push(StreamElement::Rows(self.results(&closed)?));
+            out.extend(self.results(&closed)?);
         }
         let open = filter_record_batch(&sessions, &open)?;
         if open.num_rows() > 0 {
@@ -196,14 +197,30 @@ impl SessionStage {
         Ok(())
     }
 
-    fn results(&self, sessions: &RecordBatch) -> Result<RecordBatch> {
-        let results = Groups::new(&self.spec.grouping)?.results_of(sessions)?;
+    fn results(&self, sessions: &RecordBatch) -> Result<Vec<StreamElement>> {
+        let result = GroupResults {
+            grouping: &self.spec.grouping,
+            output: &self.spec.output,
+            schema: &self.spec.schema,
+            window: &|sessions| self.bounds(sessions).map(Some),
+        };
+        result.each(sessions, &self.errors)
+    }
+
+    /// First and last instant of each session.
+    fn bounds(&self, sessions: &RecordBatch) -> Result<(ArrayRef, ArrayRef)> {
         let spans = Spans::of(sessions)?;
         let end = self.ends(&spans);
         let time = &self.spec.time.data_type;
         let first: ArrayRef = Arc::new(spans.first);
-        let window = Some((cast(&first, time)?, cast(&end, time)?));
-        results.arrange(&self.spec.output, window, &self.spec.schema)
+        Ok((cast(&first, time)?, cast(&end, time)?))
+    }
+
+    fn late(&self, rows: &RecordBatch) -> Result<StreamElement> {
+        Ok(StreamElement::Late {
+            stage: self.spec.stage,
+            rows: self.spec.grouping.as_they_came(rows)?,
+        })
     }
 
     fn find_earliest_end(&self) -> Result<i64> {
@@ -230,10 +247,7 @@ impl Stage for SessionStage {
         let timeless = arrow::compute::is_null(&times)?;
         if timeless.true_count() > 0 {
             let rows = filter_record_batch(&rows, &timeless)?;
-            out.push(StreamElement::Late {
-                stage: self.spec.stage,
-                rows,
-            });
+            out.push(self.late(&rows)?);
         }
         let behind = filter_record_batch(&rows, &behind)?;
         if behind.num_rows() > 0 {

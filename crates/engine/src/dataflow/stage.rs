@@ -9,12 +9,9 @@
 //! Between steps nothing is held back, so the state is that of the stage and the watermark:
 //! [`RunningStage`] saves and restores both.
 
-use std::any::Any;
 use std::cell::RefCell;
 use std::collections::VecDeque;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
-use std::sync::{Arc, OnceLock};
 
 use arrow::array::RecordBatch;
 use datafusion::error::{DataFusionError, Result};
@@ -23,52 +20,12 @@ use timely::dataflow::operators::Capability;
 use timely::dataflow::operators::generic::operator::Operator;
 use timely::progress::frontier::MutableAntichain;
 
+use super::query_errors::{QueryErrors, contain};
 use super::stage_state::{Checkpointed, Share, StageHandle, StageState};
 use super::stream_element::{StreamElement, Watermark};
 
 /// A stream of elements within the dataflow of one query; its time is the epoch.
 pub(super) type StreamElements<'scope> = timely::dataflow::Stream<'scope, u64, Vec<StreamElement>>;
-
-/// The first error of a query. All its workers share it.
-#[derive(Debug, Clone, Default)]
-pub struct QueryFailure(Arc<OnceLock<String>>);
-
-impl QueryFailure {
-    /// The error, if there was one: the query has no further results.
-    pub fn get(&self) -> Option<&str> {
-        self.0.get().map(String::as_str)
-    }
-
-    /// Runs `work` and returns its value. An error or a panic is recorded, if it is the first, and ends
-    /// the query, never the worker.
-    pub(super) fn guard<T>(&self, work: impl FnOnce() -> Result<T>) -> Option<T> {
-        let reason = match contain(work) {
-            Ok(Ok(value)) => return Some(value),
-            Ok(Err(error)) => error.strip_backtrace(),
-            Err(panic) => panic,
-        };
-        self.set(reason);
-        None
-    }
-
-    /// Records the error, if it is the first.
-    pub fn set(&self, reason: String) {
-        // If the race is lost, another error was first.
-        let _ = self.0.set(reason);
-    }
-}
-
-/// Runs `work`; a panic becomes its message.
-fn contain<T>(work: impl FnOnce() -> T) -> std::result::Result<T, String> {
-    catch_unwind(AssertUnwindSafe(work))
-        .map_err(|panic| format!("an expression panicked: {}", panic_message(&*panic)))
-}
-
-fn panic_message(panic: &(dyn Any + Send)) -> &str {
-    let text = panic.downcast_ref::<&str>().copied();
-    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str))
-        .unwrap_or("no message")
-}
 
 /// A state machine that maps the elements of each step to those of its output.
 pub(super) trait Stage: 'static {
@@ -152,7 +109,7 @@ impl<S: Stage> RunningStage<S> {
                 StreamElement::Rows(rows) => self.stage.rows(rows, out)?,
                 StreamElement::Partial { window, rows } => self.stage.partial(window, rows)?,
                 StreamElement::Watermark(at) => self.watermark = self.watermark.later(at),
-                late @ StreamElement::Late { .. } => out.push(late),
+                aside @ (StreamElement::Late { .. } | StreamElement::Failed(_)) => out.push(aside),
                 StreamElement::From(_) => {}
             }
         }
@@ -178,7 +135,7 @@ impl<S: Stage> Checkpointed for RunningStage<S> {
 pub(super) fn run<'scope, S: Stage, C: Arriving>(
     input: timely::dataflow::Stream<'scope, u64, Vec<C>>,
     name: &str,
-    failure: QueryFailure,
+    errors: QueryErrors,
     stage: S,
 ) -> (StreamElements<'scope>, StageHandle) {
     let watermark = Watermark::START;
@@ -194,12 +151,14 @@ pub(super) fn run<'scope, S: Stage, C: Arriving>(
                 }
             });
             while let Some((capability, elements)) = pending.complete(frontier) {
-                if failure.get().is_some() {
+                if errors.has_failed() {
                     continue;
                 }
-                let done = failure.guard(|| running.borrow_mut().step(elements, &mut out));
-                if done.is_some() {
-                    output.session(&capability).give_iterator(out.drain(..));
+                let step = || running.borrow_mut().step(elements, &mut out);
+                let done = errors.guard_stage(*capability.time(), step);
+                match done {
+                    Some(()) => output.session(&capability).give_iterator(out.drain(..)),
+                    None => out.clear(),
                 }
             }
         }

@@ -68,6 +68,8 @@ pub enum StreamElement {
         #[serde(with = "ipc")]
         rows: RecordBatch,
     },
+    /// Rows whose expressions failed: the row as JSON, the error, its SQLSTATE.
+    Failed(#[serde(with = "ipc")] RecordBatch),
     /// No earlier rows follow: the progress of event time.
     Watermark(Watermark),
     /// The provenance of the rows that follow. It ends at the inputs, which make metadata columns of it,

@@ -27,19 +27,19 @@ pub enum Transform {
 
 impl Transform {
     /// The transformed rows; `None` if none are left.
-    fn apply(&self, rows: RecordBatch) -> Result<Option<RecordBatch>> {
+    fn apply(&self, rows: &RecordBatch) -> Result<Option<RecordBatch>> {
         match self {
             Self::Filter(predicate) => {
-                let keep = predicate.evaluate(&rows)?.into_array(rows.num_rows())?;
+                let keep = predicate.evaluate(rows)?.into_array(rows.num_rows())?;
                 let keep = as_boolean_array(&keep)?;
                 Ok(match keep.true_count() {
                     0 => None,
-                    all if all == rows.num_rows() => Some(rows),
-                    _ => Some(filter_record_batch(&rows, keep)?),
+                    all if all == rows.num_rows() => Some(rows.clone()),
+                    _ => Some(filter_record_batch(rows, keep)?),
                 })
             }
             Self::Project { exprs, schema } => {
-                let columns = evaluate_all(exprs, &rows)?;
+                let columns = evaluate_all(exprs, rows)?;
                 Ok(Some(batch_of(schema, columns, rows.num_rows())?))
             }
         }
@@ -57,13 +57,16 @@ pub(super) fn evaluate_all(
 }
 
 /// Applies a chain in order; `None` if no row is left.
-pub(super) fn apply(steps: &[Transform], rows: RecordBatch) -> Result<Option<RecordBatch>> {
-    let mut rows = rows;
-    for step in steps {
-        match step.apply(rows)? {
-            Some(next) => rows = next,
+pub(super) fn apply(steps: &[Transform], rows: &RecordBatch) -> Result<Option<RecordBatch>> {
+    let Some((first, rest)) = steps.split_first() else {
+        return Ok(Some(rows.clone()));
+    };
+    let mut done = first.apply(rows)?;
+    for step in rest {
+        match &done {
+            Some(rows) => done = step.apply(rows)?,
             None => return Ok(None),
         }
     }
-    Ok(Some(rows))
+    Ok(done)
 }

@@ -22,10 +22,12 @@ use std::sync::Arc;
 use arrow::array::RecordBatch;
 use datafusion::error::Result;
 
+use super::group_results::GroupResults;
 use super::groups::{Groups, instants};
 use super::pane;
 use super::panes::Panes;
 use super::plan::WindowSpec;
+use super::query_errors::QueryErrors;
 use super::stage::Stage;
 use super::stage_state::{Share, StageState};
 use super::stream_element::{StreamElement, Watermark};
@@ -42,6 +44,7 @@ pub(super) enum Close {
 pub(super) struct WindowStage {
     spec: Arc<WindowSpec>,
     close: Close,
+    errors: QueryErrors,
     panes: Panes,
     /// The number of rows of the step at hand.
     rows: usize,
@@ -52,8 +55,9 @@ pub(super) struct WindowStage {
 }
 
 impl WindowStage {
-    pub fn new(spec: Arc<WindowSpec>, close: Close) -> Self {
+    pub fn new(spec: Arc<WindowSpec>, close: Close, errors: QueryErrors) -> Self {
         Self {
+            errors,
             panes: Panes::new(&spec.grouping, spec.size == spec.slide),
             rows: 0,
             spec,
@@ -84,13 +88,13 @@ impl WindowStage {
             false => self.merge_panes(start)?,
         };
         if let Some(groups) = groups.as_mut().filter(|groups| !groups.is_empty()) {
-            out.push(match self.close {
-                Close::Results => StreamElement::Rows(finish(&spec, groups, start)?),
-                Close::Partials => StreamElement::Partial {
+            match self.close {
+                Close::Results => finish(&spec, groups, start, &self.errors, out)?,
+                Close::Partials => out.push(StreamElement::Partial {
                     window: start,
                     rows: groups.take_run()?,
-                },
-            });
+                }),
+            }
         }
         // Not by the start of the next window: the last window of all time has none.
         while let Some(pane) = self.panes.first().filter(|pane| *pane <= start) {
@@ -135,7 +139,7 @@ impl Stage for WindowStage {
                 Some(start) => self.panes.at(start)?.live.update(&part.rows)?,
                 None => out.push(StreamElement::Late {
                     stage: self.spec.stage,
-                    rows: part.rows,
+                    rows: self.spec.grouping.as_they_came(&part.rows)?,
                 }),
             }
         }
@@ -173,13 +177,15 @@ impl Stage for WindowStage {
 /// Merges the partial results of all workers.
 pub(super) struct MergeStage {
     spec: Arc<WindowSpec>,
+    errors: QueryErrors,
     windows: BTreeMap<i64, Groups>,
 }
 
 impl MergeStage {
-    pub fn new(spec: Arc<WindowSpec>) -> Self {
+    pub fn new(spec: Arc<WindowSpec>, errors: QueryErrors) -> Self {
         Self {
             spec,
+            errors,
             windows: BTreeMap::new(),
         }
     }
@@ -202,16 +208,39 @@ impl Stage for MergeStage {
     fn end_of_step(&mut self, _watermark: Watermark, out: &mut Vec<StreamElement>) -> Result<()> {
         // Every worker closes a window in the same step, so all its partial results have arrived.
         for (start, mut groups) in std::mem::take(&mut self.windows) {
-            out.push(StreamElement::Rows(finish(&self.spec, &mut groups, start)?));
+            finish(&self.spec, &mut groups, start, &self.errors, out)?;
         }
         Ok(())
     }
 }
 
-fn finish(spec: &WindowSpec, groups: &mut Groups, start: i64) -> Result<RecordBatch> {
-    let end = start.saturating_add(spec.size);
-    let results = groups.take_results()?;
-    let bound = |at| instants(&spec.time.data_type, at, results.count);
-    let window = Some((bound(start)?, bound(end)?));
-    results.arrange(&spec.output, window, &spec.schema)
+/// The results of a closed window. Taking them out of the accumulators destroys the state, so groups
+/// whose results may fail are taken out as a run.
+fn finish(
+    spec: &WindowSpec,
+    groups: &mut Groups,
+    start: i64,
+    errors: &QueryErrors,
+    out: &mut Vec<StreamElement>,
+) -> Result<()> {
+    let window = |rows: usize| -> Result<_> {
+        let end = start.saturating_add(spec.size);
+        let bound = |at| instants(&spec.time.data_type, at, rows);
+        Ok(Some((bound(start)?, bound(end)?)))
+    };
+    if !errors.is_dead_letter() {
+        let results = groups.take_results()?;
+        let window = window(results.count)?;
+        let rows = results.arrange(&spec.output, window, &spec.schema)?;
+        out.push(StreamElement::Rows(rows));
+        return Ok(());
+    }
+    let result = GroupResults {
+        grouping: &spec.grouping,
+        output: &spec.output,
+        schema: &spec.schema,
+        window: &|run| window(run.num_rows()),
+    };
+    out.extend(result.each(&groups.take_run()?, errors)?);
+    Ok(())
 }

@@ -21,7 +21,6 @@ use datafusion::common::ScalarValue;
 
 use super::catalog::{Catalog, SourceEntry};
 use super::engine::{Persistence, Workers};
-use super::options::refuse_all_but;
 use crate::clock::now_us;
 use crate::durable::{Replayed, WalMerge, WalWriter};
 use crate::error::{Error, Result};
@@ -43,14 +42,8 @@ pub(crate) enum Start {
     At(i64),
 }
 
-/// The value of the option `start`; `default` without it. Spelt in two ways it may be there twice, and the
-/// last one counts.
-pub(crate) fn start_of(default: Start, options: &[OptionEntry]) -> Result<Start> {
-    refuse_all_but("start", "a stream or view", options)?;
-    options.iter().try_fold(default, |_, option| start(option))
-}
-
-fn start(option: &OptionEntry) -> Result<Start> {
+/// The value of the option `start`.
+pub(crate) fn start_of(option: &OptionEntry) -> Result<Start> {
     let text = option.value.to_string();
     match text.to_ascii_lowercase().as_str() {
         "now" => Ok(Start::Now),
@@ -196,7 +189,8 @@ impl Clip {
     }
 }
 
-/// Feeds a query whose inputs are held until only rows that the workers buffer are missing. Blocks.
+/// Feeds a query whose inputs are held until only rows that the workers buffer are missing, or it fails.
+/// Blocks.
 pub(crate) fn catch_up(
     workers: &Workers,
     event_log: &EventLog,
@@ -235,14 +229,19 @@ fn feed(
     };
     while let Some(mut parts) = replay.next_step()? {
         parts.retain(is_due);
+        let mut before = Vec::new();
         for part in &mut parts {
             if let Some(input) = inputs.iter().find(|it| it.topic.id == part.source) {
+                before.extend(input.place.get().map(|step| (&input.place, step)));
                 input.place.set(part.sequence);
                 input.clip(part)?;
             }
         }
-        if !parts.is_empty() {
-            workers.feed(output, parts)?;
+        let has_failed = !parts.is_empty() && workers.feed(output, parts)?;
+        if has_failed {
+            // It has not been fed this step, and reads it again if it is started.
+            before.iter().for_each(|(place, step)| place.set(*step));
+            break;
         }
     }
     Ok(())

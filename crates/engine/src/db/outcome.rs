@@ -35,8 +35,10 @@ pub enum Outcome {
         /// The name of the sink.
         name: String,
     },
-    /// The options of a source were changed.
+    /// The options of a source, stream or view were changed.
     Altered {
+        /// What the entry is.
+        kind: Kind,
         /// The name of the source.
         name: String,
     },

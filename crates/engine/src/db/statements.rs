@@ -105,6 +105,7 @@ fn dispatch(engine: &Engine, statement: Statement, place: &OptionSpan) -> Result
             query,
         } => ddl::insert_into(engine, &target, &columns, query),
         Statement::AlterSource(alter) => ddl::alter_source(engine, &alter, place),
+        Statement::AlterStream(alter) => ddl::alter_stream(engine, &alter),
         Statement::Drop(drop) => ddl::drop_entry(engine, &drop),
         Statement::Lifecycle { action, stream } => lifecycle::change_state(engine, action, &stream),
         Statement::Attach(attach) => lifecycle::attach(engine, &attach),

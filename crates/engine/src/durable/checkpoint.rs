@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use crate::dataflow::{Run, StageState, Watermark};
 use crate::event_time::WatermarkConfig;
 use crate::streams::LifecycleState;
+use crate::topic::TopicFailure;
 
 /// The state of the engine between two steps.
 #[derive(Debug, Serialize, Deserialize)]
@@ -89,6 +90,9 @@ pub(crate) struct TopicCheckpoint<R> {
     /// The failure of its query.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failure: Option<String>,
+    /// The failure, if its query can go on from the state that is saved.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resumable: Option<TopicFailure>,
     pub kept: Vec<R>,
 }
 
@@ -141,6 +145,7 @@ impl<R> Checkpoint<R> {
                 rows: topic.rows,
                 watermark: topic.watermark,
                 failure: topic.failure,
+                resumable: topic.resumable,
                 kept: all(topic.kept, map)?,
             };
             Ok((name, topic))

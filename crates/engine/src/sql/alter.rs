@@ -1,37 +1,63 @@
-//! The statements that repair a source: ALTER SOURCE, and REPROCESS of its undecodable rows.
+//! The statements that change what exists: ALTER SOURCE, ALTER STREAM and ALTER VIEW; and REPROCESS of the
+//! undecodable rows of a source.
 //!
 //! ```text
-//!   ALTER SOURCE s SET (option = value, ...)
+//!   ALTER SOURCE | STREAM | VIEW s SET (option = value, ...)
 //!   REPROCESS s__bad
 //! ```
 //!
 //! Which options can be changed, and whether the source has undecodable rows, is checked when the
-//! statement is executed. [`AlterSource::text`] writes the statement again, so that a database can
-//! store what was changed.
+//! statement is executed. [`alter_text`] writes an ALTER statement again, so that a database can store
+//! what was changed.
 
 use super::error::{Result, SqlError};
 use super::options::{entry, refuse_duplicates};
-use super::statement::{AlterSource, OptionEntry, OptionValue, Statement};
+use super::statement::{AlterSource, AlterStream, Kind, OptionEntry, OptionValue, Statement};
 use super::token_cursor::TokenCursor;
 
 pub(super) fn alter(cursor: &mut TokenCursor) -> Result<Statement> {
     let start = cursor.here().start;
     cursor.expect("ALTER")?;
-    if !cursor.sees(&["SOURCE"]) && !cursor.at_end() {
+    let kinds = [Kind::Source, Kind::Stream, Kind::View].into_iter();
+    let kind = kinds.map(|kind| (kind, kind.to_string().to_ascii_uppercase()));
+    let found = kind.clone().find(|(_, word)| cursor.sees(&[word]));
+    let Some((kind, word)) = found else {
+        if cursor.at_end() {
+            cursor.expect("SOURCE")?;
+        }
         let word = cursor.peek_word().unwrap_or_default().to_ascii_uppercase();
         return Err(SqlError::not_built(format!("ALTER {word}").trim_end())
-            .hint("DROP it and create it again; ALTER SOURCE changes the options of a source.")
+            .hint("DROP it and create it again; ALTER SOURCE, ALTER STREAM and ALTER VIEW change options.")
             .at(start..cursor.here().end));
-    }
-    cursor.expect("SOURCE")?;
-    let source = cursor.name("a source")?;
+    };
+    cursor.expect(&word)?;
+    let name = cursor.name(&format!("a {kind}"))?;
+    let options = changes(cursor, &word)?;
+    Ok(match kind {
+        Kind::Source => Statement::AlterSource(AlterSource {
+            source: name,
+            options,
+        }),
+        _ => Statement::AlterStream(AlterStream {
+            kind,
+            stream: name,
+            options,
+        }),
+    })
+}
+
+/// Reads `SET (option = value, ...)`.
+fn changes(cursor: &mut TokenCursor, kind: &str) -> Result<Vec<OptionEntry>> {
     if ["ADD", "DROP", "RENAME", "RESET"]
         .iter()
         .any(|it| cursor.sees(&[it]))
     {
         let word = cursor.peek_word().unwrap_or_default().to_ascii_uppercase();
-        return Err(SqlError::not_built(format!("ALTER SOURCE ... {word}"))
-            .hint("ALTER SOURCE s SET (option = value) changes options; for everything else DROP it and create it again.")
+        let hint = format!(
+            "ALTER {kind} s SET (option = value) changes options; for everything else DROP it and create it again."
+        );
+        return Err(SqlError::not_built(format!("ALTER {kind} ... {word}"))
+            .hint(hint)
             .at(cursor.here()));
     }
     cursor.expect("SET")?;
@@ -39,13 +65,13 @@ pub(super) fn alter(cursor: &mut TokenCursor) -> Result<Statement> {
     let inner = cursor.parenthesized()?;
     if inner.at_end() {
         return Err(SqlError::syntax("there is no option to set")
-            .hint("ALTER SOURCE s SET (option = value, ...)")
+            .hint(format!("ALTER {kind} s SET (option = value, ...)"))
             .at(position));
     }
     let mut parts = inner.comma_separated();
     let options = parts.iter_mut().map(entry).collect::<Result<Vec<_>>>()?;
     refuse_duplicates(&options)?;
-    Ok(Statement::AlterSource(AlterSource { source, options }))
+    Ok(options)
 }
 
 pub(super) fn reprocess(cursor: &mut TokenCursor) -> Result<Statement> {
@@ -55,19 +81,18 @@ pub(super) fn reprocess(cursor: &mut TokenCursor) -> Result<Statement> {
     ))
 }
 
-impl AlterSource {
-    /// The statement that sets these options of `source`.
-    pub fn text(source: &str, options: &[OptionEntry]) -> String {
-        let options = options.iter().map(|option| {
-            let value = match &option.value {
-                OptionValue::String(text) => literal(text),
-                other => other.to_string(),
-            };
-            format!("{} = {value}", literal(&option.key))
-        });
-        let options = options.collect::<Vec<_>>().join(", ");
-        format!("ALTER SOURCE {} SET ({options})", quoted(source))
-    }
+/// The statement that sets these options of the source, stream or view `name`.
+pub(crate) fn alter_text(kind: Kind, name: &str, options: &[OptionEntry]) -> String {
+    let options = options.iter().map(|option| {
+        let value = match &option.value {
+            OptionValue::String(text) => literal(text),
+            other => other.to_string(),
+        };
+        format!("{} = {value}", literal(&option.key))
+    });
+    let options = options.collect::<Vec<_>>().join(", ");
+    let (kind, name) = (kind.to_string().to_ascii_uppercase(), quoted(name));
+    format!("ALTER {kind} {name} SET ({options})")
 }
 
 /// A name in double quotes.
@@ -98,7 +123,11 @@ mod tests {
             websocket.headers.X-Key = 'it''s -- \\ \"so\"', rows = -1.5e3, loop = TRUE)";
         let first = altered(text);
         assert_eq!(first.source.value, "a \"b\" 'c'");
-        let second = altered(&AlterSource::text(&first.source.value, &first.options));
+        let second = altered(&alter_text(
+            Kind::Source,
+            &first.source.value,
+            &first.options,
+        ));
         assert_eq!(second.source.value, first.source.value);
         let pairs = |alter: &AlterSource| -> Vec<(String, OptionValue)> {
             let options = alter.options.iter();
@@ -112,11 +141,13 @@ mod tests {
     #[test]
     fn errors_have_a_position() {
         let cases = [
-            (
-                "ALTER STREAM s SET (a = 1)",
-                "ALTER STREAM is not supported",
-            ),
+            ("ALTER SINK s SET (a = 1)", "ALTER SINK is not supported"),
             ("ALTER", "expected SOURCE"),
+            ("ALTER VIEW s SET ()", "there is no option to set"),
+            (
+                "ALTER STREAM s RENAME TO t",
+                "ALTER STREAM ... RENAME is not",
+            ),
             (
                 "ALTER SOURCE s DROP COLUMN x",
                 "ALTER SOURCE ... DROP is not supported",

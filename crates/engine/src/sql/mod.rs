@@ -39,14 +39,14 @@ mod token_cursor;
 mod types;
 pub mod windows;
 
-pub(crate) use alter::quoted;
+pub(crate) use alter::{alter_text, quoted};
 pub use error::{Result, SqlError, sqlstate};
 pub use identifiers::{NamedMetadataColumns, TableLookup, resolve_identifiers};
 pub use parse::{parse, parse_each};
 pub(crate) use stack::STACK;
 pub use stack::deep;
 pub use statement::{
-    AlterSource, Attach, ColumnDefinition, CreateQuery, CreateSink, CreateSource,
+    AlterSource, AlterStream, Attach, ColumnDefinition, CreateQuery, CreateSink, CreateSource,
     CreateSourceGroup, Drop, Emit, Explain, ExplainTarget, Kind, Name, OptionEntry, OptionValue,
     ReplaySource, Shown, SinkInput, Spanned, SqlQuery, Statement, StreamAction, TimeLiteral,
     WatermarkClause,

@@ -107,6 +107,8 @@ pub enum Statement {
     Replay(ReplaySource),
     /// `ALTER SOURCE name SET (...)`.
     AlterSource(AlterSource),
+    /// `ALTER STREAM name SET (...)`, or `ALTER VIEW`.
+    AlterStream(AlterStream),
     /// `REPROCESS name__bad`: decodes the undecodable rows of a source again.
     Reprocess(Name),
     /// `CREATE SINK`, or `@sink(...) CREATE STREAM`.
@@ -154,6 +156,17 @@ pub struct CreateSource {
 pub struct AlterSource {
     /// The name of the source.
     pub source: Name,
+    /// The options with their new values; at least one, none twice.
+    pub options: Vec<OptionEntry>,
+}
+
+/// `ALTER STREAM name SET (option = value, ...)`, or `ALTER VIEW`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct AlterStream {
+    /// Whether the statement names a stream or a view.
+    pub kind: Kind,
+    /// The name of the stream or view.
+    pub stream: Name,
     /// The options with their new values; at least one, none twice.
     pub options: Vec<OptionEntry>,
 }

@@ -85,7 +85,7 @@ pub(crate) enum QueryCommand {
     /// Starts the query of this output, or restarts it: without any state, from now on, and with these
     /// inputs held.
     Begin {
-        query: NewQuery,
+        query: Box<NewQuery>,
         held: Vec<InputHold>,
     },
     /// Holds exactly these inputs from now on. The query is first fed what the released inputs hold now.
@@ -96,11 +96,22 @@ pub(crate) enum QueryCommand {
     },
     /// Ends the query and drops its state; its slot and its topics stay.
     Stop { output: TopicId },
-    /// Feeds held inputs of one query with records of their logs.
+    /// Continues a query that has failed, as it was before the failure. Its inputs stay held.
+    Resume {
+        output: TopicId,
+        failure: QueryFailure,
+        if_failed: Vec<InputHold>,
+    },
+    /// Sends rows whose expressions fail to this topic from now on; without one they end the query.
+    SetDeadLetters {
+        output: TopicId,
+        topic: Option<Arc<Topic>>,
+    },
+    /// Feeds held inputs of one query with records of their logs. The workers answer whether it fails.
     CatchUp {
         output: TopicId,
         parts: Vec<Replayed>,
-        answer: SyncSender<()>,
+        answer: SyncSender<bool>,
     },
     /// Buffers what passes by held inputs that have a log. Each home worker answers up to which step its
     /// sources have been fed before.
@@ -149,9 +160,13 @@ pub(crate) struct NewQuery {
     pub inputs: Vec<Arc<Topic>>,
     pub output: Arc<Topic>,
     pub late: Vec<Arc<Topic>>,
+    /// Where rows go whose expressions fail, if they do not end the query.
+    pub dead_letters: Option<Arc<Topic>>,
     pub failure: QueryFailure,
     /// Its state, if it continues from a checkpoint.
     pub state: Option<QueryCheckpoint<Run>>,
     /// Inputs that are held at first, if it begins in their past.
     pub held: Vec<InputHold>,
+    /// What holds each input once the query has failed.
+    pub if_failed: Vec<InputHold>,
 }

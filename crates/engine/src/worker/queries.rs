@@ -18,10 +18,10 @@ use super::command::{NewQuery, WorkerCommand};
 use super::epoch_output::EpochOutput;
 use super::input_hold::{ActiveHold, InputHold, retracted};
 use super::query_slot::QuerySlot;
-use crate::dataflow::{self, Run, Share, StreamElement, Watermark};
+use crate::dataflow::{self, QueryFailure, Run, Share, StreamElement, Watermark};
 use crate::durable::{Checkpoint, QueryCheckpoint, Replayed};
 use crate::sequencer::Sequencer;
-use crate::topic::{Topic, TopicId};
+use crate::topic::{Topic, TopicFailure, TopicId};
 
 /// How long one of several workers sleeps, at most, while it waits for its peers within a step.
 const PEER_WAIT: Duration = Duration::from_micros(200);
@@ -38,6 +38,8 @@ pub(super) struct Queries<'a> {
     pub epoch: u64,
     /// What sources and queries have produced in it.
     pub output: EpochOutput,
+    /// The holds of queries that have failed in it.
+    pub newly_held: Vec<InputHold>,
 }
 
 impl<'a> Queries<'a> {
@@ -51,6 +53,7 @@ impl<'a> Queries<'a> {
             slots: Vec::new(),
             epoch: 0,
             output: EpochOutput::default(),
+            newly_held: Vec::new(),
         }
     }
 
@@ -72,15 +75,15 @@ impl<'a> Queries<'a> {
     }
 
     fn run(&mut self, number: usize) {
-        let (here, peers) = (self.timely.index(), self.timely.peers());
-        let query = &mut self.slots[number];
-        if query.idle {
+        let peers = self.timely.peers();
+        if self.slots[number].idle {
             return;
         }
-        if let Some((input, _)) = query.inputs.iter().find(|(input, _)| input.has_failed()) {
-            let reason = format!("{:?}, which it reads, has failed", input.relation.name);
-            query.fail(&reason, here);
+        if let Some(failed) = self.failed_input(number) {
+            let reason = format!("{failed:?}, which it reads, has failed");
+            self.fail(number, reason, true);
         }
+        let query = &mut self.slots[number];
         let mut fed = false;
         for ((topic, input), provenance) in query.inputs.iter_mut().zip(&query.needs_provenance) {
             if let Some(held) = query.held.iter_mut().find(|held| held.is_of(topic.id)) {
@@ -115,20 +118,59 @@ impl<'a> Queries<'a> {
         self.take_output(number);
     }
 
-    /// Moves what the query produced in this epoch to the output.
-    fn take_output(&mut self, number: usize) {
+    /// The name of an input of a query that works whose own query has failed. Every worker finds it in the
+    /// same step: by its own slots.
+    fn failed_input(&self, number: usize) -> Option<String> {
+        let (before, query) = (&self.slots[..number], &self.slots[number]);
+        let has_failed = |slot: &&QuerySlot| slot.failure.is_some();
+        if query.failure.is_some() || !before.iter().any(|slot| has_failed(&slot)) {
+            return None;
+        }
+        let failed = before.iter().filter(has_failed);
+        let topics = || failed.clone().flat_map(QuerySlot::topics);
+        let mut inputs = query.inputs.iter().map(|(topic, _)| topic);
+        let input = inputs.find(|input| topics().any(|topic| topic.id == input.id))?;
+        Some(input.relation.name.clone())
+    }
+
+    /// Freezes a query that fails in this epoch: what its inputs have in it, it has not been fed.
+    fn fail(&mut self, number: usize, reason: String, is_inherited: bool) {
         let here = self.here();
         let query = &mut self.slots[number];
-        if query.failed {
+        let staged = query.errors.failure().has_staged(self.epoch);
+        let failure = TopicFailure {
+            keeps_state: query.begun && !staged,
+            is_inherited,
+            ..TopicFailure::fatal(reason)
+        };
+        let held_before = query.held.len();
+        query.fail(failure, here);
+        if !is_inherited {
+            for held in &mut query.held[held_before..] {
+                held.skip(self.output.get(held.hold.input));
+            }
+        }
+        let holds = query.held[held_before..].iter();
+        self.newly_held.extend(holds.map(|held| held.hold.clone()));
+    }
+
+    /// Moves what the query produced in this epoch to the output.
+    fn take_output(&mut self, number: usize) {
+        let query = &self.slots[number];
+        if query.failure.is_some() {
             return;
         }
-        if let Some(reason) = query.failure.get().map(str::to_owned) {
-            query.fail(&reason, here);
+        if let Some(reason) = query.errors.failure().get().map(str::to_owned) {
+            self.fail(number, reason, false);
             return;
         }
         for element in query.outlet.take(self.epoch) {
-            let (topic, element) = query.topic_of(element);
-            self.output.of(topic).push(element);
+            if let StreamElement::Failed(rows) = &element {
+                query.note_dead_letters(rows);
+            }
+            if let Some((topic, element)) = query.topic_of(element) {
+                self.output.of(topic).push(element);
+            }
         }
     }
 
@@ -151,6 +193,8 @@ impl<'a> Queries<'a> {
         let held = std::mem::take(&mut self.slots[number].held);
         self.feed(number, fed);
         self.slots[number].held = held;
+        let here = self.here();
+        self.slots[number].hold_failed(here);
     }
 
     fn number_of(&self, output: TopicId) -> Option<usize> {
@@ -159,7 +203,7 @@ impl<'a> Queries<'a> {
 
     /// Keeps a slot for a query that does not run yet.
     pub fn reserve(&mut self, output: &Arc<Topic>) {
-        let slot = QuerySlot::idle(Arc::clone(output), Vec::new());
+        let slot = QuerySlot::idle(Arc::clone(output), Vec::new(), None);
         self.slots.push(slot);
     }
 
@@ -172,8 +216,23 @@ impl<'a> Queries<'a> {
         let number = self.slots.len() - 1;
         match &query.state {
             Some(state) => self.restore(number, state),
-            None if query.held.is_empty() => self.begin_now(number, query),
-            None => self.begin_held(number, query),
+            None => self.begin_first(number, query),
+        }
+        self.begun(number);
+    }
+
+    /// The query has been fed what it begins with, unless it still reads its past, or has failed.
+    fn begun(&mut self, number: usize) {
+        let here = self.here();
+        let slot = &mut self.slots[number];
+        slot.begun = slot.held.is_empty();
+        slot.hold_failed(here);
+    }
+
+    fn begin_first(&mut self, number: usize, query: &NewQuery) {
+        match query.held.is_empty() {
+            true => self.begin_now(number, query),
+            false => self.begin_held(number, query),
         }
     }
 
@@ -185,8 +244,8 @@ impl<'a> Queries<'a> {
         let query = &mut self.slots[number];
         if let Err(error) = query.restore(state, share) {
             let reason = format!("its state cannot be restored: {}", error.strip_backtrace());
-            query.failure.set(reason.clone());
-            query.fail(&reason, share.index);
+            query.errors.failure().set(reason.clone());
+            query.fail(TopicFailure::fatal(reason), share.index);
         }
     }
 
@@ -218,9 +277,26 @@ impl<'a> Queries<'a> {
         };
         if let Some(slot) = QuerySlot::build(self.timely, query) {
             self.slots[number] = slot;
-            self.begin_now(number, query);
+            self.begin_first(number, query);
+            self.begun(number);
             let here = self.here();
             self.slots[number].hold(held, here);
+        }
+    }
+
+    /// Continues a query that has failed, as it was before the failure. Its inputs stay held.
+    pub fn resume(&mut self, output: TopicId, failure: &QueryFailure, if_failed: &[InputHold]) {
+        let here = self.here();
+        if let Some(number) = self.number_of(output) {
+            self.slots[number].resume(failure, if_failed, here);
+        }
+    }
+
+    /// Sends rows whose expressions fail to `topic` from now on.
+    pub fn set_dead_letters(&mut self, output: TopicId, topic: Option<&Arc<Topic>>) {
+        let here = self.here();
+        if let Some(number) = self.number_of(output) {
+            self.slots[number].set_dead_letters(topic, here);
         }
     }
 
@@ -255,7 +331,9 @@ impl<'a> Queries<'a> {
                 fed.push((Arc::clone(topic), held.release(topic)));
             }
         }
+        self.slots[number].begun = false;
         self.feed(number, fed);
+        self.slots[number].begun = self.slots[number].failure.is_none();
     }
 
     /// Ends the query of this output and drops its state; its slot and its topics stay.
@@ -265,7 +343,8 @@ impl<'a> Queries<'a> {
         };
         let slot = &mut self.slots[number];
         let (output, late) = (Arc::clone(&slot.output), std::mem::take(&mut slot.late));
-        *slot = QuerySlot::idle(Arc::clone(&output), late);
+        let dead_letters = slot.dead_letters.take();
+        *slot = QuerySlot::idle(Arc::clone(&output), late, dead_letters);
         let is_home = output.home == self.here();
         // A changing result disappears row by row, so that the queries that read it follow.
         if is_home && output.relation.changes {
@@ -278,10 +357,10 @@ impl<'a> Queries<'a> {
         }
     }
 
-    /// Feeds one query alone with the records of logs of its held inputs.
-    pub fn catch_up(&mut self, output: TopicId, parts: &[Replayed]) {
+    /// Feeds one query alone with the records of logs of its held inputs; returns whether it fails.
+    pub fn catch_up(&mut self, output: TopicId, parts: &[Replayed]) -> bool {
         let Some(number) = self.number_of(output) else {
-            return;
+            return true;
         };
         let here = self.here();
         let mut fed = TopicElements::new();
@@ -296,6 +375,7 @@ impl<'a> Queries<'a> {
             }
         }
         self.feed_held(number, fed);
+        self.slots[number].failure.is_some()
     }
 
     /// Buffers what passes by the held inputs that have a log; returns those inputs.
@@ -319,27 +399,24 @@ impl<'a> Queries<'a> {
     pub fn save(&self, state: &mut Checkpoint<Run>) -> dataflow::Result<()> {
         let here = self.here();
         for query in &self.slots {
-            // The state of a failed query may be that of half a step; its topic saves the failure.
-            if !query.failed {
+            // The state of a failed query may be that of half a step.
+            let failure = query.failure.as_ref();
+            if failure.is_none_or(|failure| failure.keeps_state) {
                 let name = query.output.relation.name.clone();
                 let workers = [(here, query.save()?)].into();
                 state.queries.insert(name, QueryCheckpoint { workers });
             }
             if query.output.home == here {
-                query.output.save(state)?;
-                for late in &query.late {
-                    late.save(state)?;
-                }
+                query.topics().try_for_each(|topic| topic.save(state))?;
             }
         }
         Ok(())
     }
 
-    pub fn fail(&self, reason: &str) {
-        for query in &self.slots {
-            let topics = query.late.iter().chain([&query.output]);
-            topics.for_each(|topic| topic.fail(reason));
-        }
+    /// The engine ends with this failure.
+    pub fn fail_all(&self, failure: &TopicFailure) {
+        let topics = self.slots.iter().flat_map(QuerySlot::topics);
+        topics.for_each(|topic| topic.fail(failure));
     }
 
     pub fn end(&self) {

@@ -2,15 +2,20 @@
 
 use std::sync::Arc;
 
+use arrow::array::{AsArray, Int32Array, RecordBatch, StringArray, TimestampMicrosecondArray};
+use headwater_connect::DeadLetter;
 use timely::dataflow::operators::probe::Handle as Probe;
 
 use super::command::NewQuery;
 use super::input_hold::{ActiveHold, InputHold};
+use crate::clock::now_us;
 use crate::dataflow::{
-    self, Built, Input, Outlet, QueryFailure, Run, Share, StageHandle, StageState, StreamElement,
+    self, Built, Input, OnError, Outlet, QueryErrors, QueryFailure, Run, Share, StageHandle,
+    StageState, StreamElement,
 };
 use crate::durable::QueryCheckpoint;
-use crate::topic::Topic;
+use crate::sql::plan::sqlstate_of;
+use crate::topic::{Topic, TopicFailure};
 
 pub(super) struct QuerySlot {
     pub inputs: Vec<(Arc<Topic>, Input)>,
@@ -21,9 +26,15 @@ pub(super) struct QuerySlot {
     stages: Vec<StageHandle>,
     pub output: Arc<Topic>,
     pub late: Vec<Arc<Topic>>,
-    pub failure: QueryFailure,
-    pub failed: bool,
+    /// Where rows go whose expressions fail, if they do not end the query.
+    pub dead_letters: Option<Arc<Topic>>,
+    pub errors: QueryErrors,
+    pub failure: Option<TopicFailure>,
     pub held: Vec<ActiveHold>,
+    /// What holds the inputs once the query has failed.
+    pub if_failed: Vec<InputHold>,
+    /// Whether it has been fed all that it begins with.
+    pub begun: bool,
     /// Whether the query is not started yet, or stopped.
     pub idle: bool,
 }
@@ -32,8 +43,10 @@ impl QuerySlot {
     /// Builds this worker's part of a query; `None` if that fails, which ends its output.
     pub fn build(timely: &mut timely::worker::Worker, query: &NewQuery) -> Option<Self> {
         let (inputs, home) = (query.inputs.len(), query.output.home);
+        let on_error = on_error(query.dead_letters.as_ref());
+        let errors = QueryErrors::new(query.failure.clone(), on_error, sqlstate_of);
         let built = timely.dataflow::<u64, _, _>(|scope| {
-            dataflow::build(scope, &query.plan, inputs, home, &query.failure)
+            dataflow::build(scope, &query.plan, inputs, home, &errors)
         });
         let Built {
             inputs,
@@ -43,7 +56,8 @@ impl QuerySlot {
         } = match built {
             Ok(built) => built,
             Err(error) => {
-                query.output.fail(&error.strip_backtrace());
+                let failure = TopicFailure::fatal(error.strip_backtrace());
+                query.output.fail(&failure);
                 return None;
             }
         };
@@ -57,15 +71,22 @@ impl QuerySlot {
             stages,
             output: Arc::clone(&query.output),
             late: query.late.clone(),
-            failure: query.failure.clone(),
-            failed: query.output.has_failed(),
+            dead_letters: query.dead_letters.clone(),
+            errors,
+            failure: query.output.failure(),
             held: Vec::new(),
+            if_failed: query.if_failed.clone(),
+            begun: false,
             idle: false,
         })
     }
 
     /// A slot in which nothing runs.
-    pub fn idle(output: Arc<Topic>, late: Vec<Arc<Topic>>) -> Self {
+    pub fn idle(
+        output: Arc<Topic>,
+        late: Vec<Arc<Topic>>,
+        dead_letters: Option<Arc<Topic>>,
+    ) -> Self {
         Self {
             inputs: Vec::new(),
             needs_provenance: Vec::new(),
@@ -74,9 +95,16 @@ impl QuerySlot {
             stages: Vec::new(),
             output,
             late,
-            failure: QueryFailure::default(),
-            failed: false,
+            errors: QueryErrors::new(
+                QueryFailure::default(),
+                on_error(dead_letters.as_ref()),
+                sqlstate_of,
+            ),
+            dead_letters,
+            failure: None,
             held: Vec::new(),
+            if_failed: Vec::new(),
+            begun: false,
             idle: true,
         }
     }
@@ -94,26 +122,77 @@ impl QuerySlot {
         }
     }
 
-    /// Ends the query with no further results. The home worker reports the reason to subscribers before
-    /// any later command: another worker may still be in this step when the query is started again.
-    pub fn fail(&mut self, reason: &str, here: usize) {
-        self.failed = true;
+    /// Freezes the query as it is: it gives no results, and all its inputs are held. The home worker
+    /// reports the failure to subscribers before any later command: another worker may still be in this
+    /// step when the query is started again.
+    pub fn fail(&mut self, failure: TopicFailure, here: usize) {
         self.outlet.take(u64::MAX);
         if self.output.home == here {
-            self.output.fail(reason);
-            self.late.iter().for_each(|topic| topic.fail(reason));
+            self.topics().for_each(|topic| topic.fail(&failure));
+        }
+        self.failure = Some(failure);
+        self.hold_failed(here);
+    }
+
+    /// Holds all inputs if the query has failed.
+    pub fn hold_failed(&mut self, here: usize) {
+        if self.failure.is_some() {
+            self.hold(&self.if_failed.clone(), here);
+        }
+    }
+
+    /// Goes on after a failure, as it was before it.
+    pub fn resume(&mut self, failure: &QueryFailure, if_failed: &[InputHold], here: usize) {
+        self.failure = None;
+        self.errors.resume(failure.clone());
+        self.if_failed = if_failed.to_vec();
+        if self.output.home == here {
+            self.topics().for_each(|topic| topic.resume());
+        }
+    }
+
+    /// From now on rows that fail go to this topic; without one they end the query.
+    pub fn set_dead_letters(&mut self, topic: Option<&Arc<Topic>>, here: usize) {
+        self.errors.set_on_error(on_error(topic));
+        if let Some(before) = std::mem::replace(&mut self.dead_letters, topic.cloned())
+            && before.home == here
+        {
+            before.end();
         }
     }
 
     /// The topic to which `element`, which the dataflow produced, is published.
-    pub fn topic_of(&self, element: StreamElement) -> (&Arc<Topic>, StreamElement) {
-        match element {
+    pub fn topic_of(&self, element: StreamElement) -> Option<(&Arc<Topic>, StreamElement)> {
+        Some(match element {
             StreamElement::Late { stage, rows } => (&self.late[stage], StreamElement::Rows(rows)),
+            StreamElement::Failed(rows) => {
+                let topic = self.dead_letters.as_ref()?;
+                let rows = dead_letters(&rows, &self.output.relation.name);
+                (topic, StreamElement::Rows(rows))
+            }
             StreamElement::Rows(_) | StreamElement::Watermark(_) => (&self.output, element),
             StreamElement::Partial { .. } | StreamElement::From(_) => {
                 unreachable!("they end in a stage of the dataflow")
             }
-        }
+        })
+    }
+
+    /// Reports the first of its dead letters.
+    pub fn note_dead_letters(&self, failed: &RecordBatch) {
+        let Some(topic) = self.dead_letters.as_ref().filter(|it| it.rows() == 0) else {
+            return;
+        };
+        let errors = failed.column(1).as_string::<i32>();
+        let (name, error) = (&topic.relation.name, errors.value(0));
+        self.output.note_error(&format!(
+            "rows that fail are in {name:?}; the first: {error}"
+        ));
+    }
+
+    /// The topics that it publishes to.
+    pub fn topics(&self) -> impl Iterator<Item = &Arc<Topic>> {
+        let aside = self.late.iter().chain(&self.dead_letters);
+        std::iter::once(&self.output).chain(aside)
     }
 
     pub fn save(&self) -> dataflow::Result<Vec<StageState>> {
@@ -131,8 +210,29 @@ impl QuerySlot {
     /// Ends the topics, if `here` is their home worker, which has published what the query produced.
     pub fn end(&self, here: usize) {
         if self.output.home == here {
-            self.output.end();
-            self.late.iter().for_each(|topic| topic.end());
+            self.topics().for_each(|topic| topic.end());
         }
     }
+}
+
+fn on_error(dead_letters: Option<&Arc<Topic>>) -> OnError {
+    match dead_letters {
+        Some(_) => OnError::DeadLetter,
+        None => OnError::Fail,
+    }
+}
+
+/// Rows that failed, as rows of a dead-letter stream.
+fn dead_letters(failed: &RecordBatch, stream: &str) -> RecordBatch {
+    let count = failed.num_rows();
+    let mut columns = failed.columns().to_vec();
+    columns.push(Arc::new(TimestampMicrosecondArray::from_value(
+        now_us(),
+        count,
+    )));
+    columns.push(Arc::new(Int32Array::from_value(1, count)));
+    let name = std::iter::repeat_n(stream, count);
+    columns.push(Arc::new(StringArray::from_iter_values(name)));
+    RecordBatch::try_new(DeadLetter::schema(), columns)
+        .expect("the columns of a dead letter, all of the same length")
 }

@@ -23,6 +23,8 @@ pub(super) struct SourceSlot {
     /// Whether its log is still to be replayed: a step before that has no number that follows those in it.
     replays: bool,
     pub feed: SourceFeed,
+    /// The step up to which the queries had been fed before the step at hand.
+    pub fed_before: u64,
 }
 
 impl SourceSlot {
@@ -37,6 +39,7 @@ impl SourceSlot {
             reader,
             gates: Vec::new(),
             replays: source.replays,
+            fed_before: feed.sequence(),
             feed,
         }
     }
@@ -92,6 +95,11 @@ impl SourceSlot {
         while let Some(taken) = self.feed.next_due() {
             self.publish(taken, output);
         }
+    }
+
+    /// The queries have been fed what the step took.
+    pub fn end_step(&mut self) {
+        self.fed_before = self.feed.sequence();
     }
 
     fn publish(&self, mut taken: SourceStep, output: &mut EpochOutput) {

@@ -52,7 +52,7 @@ fn bad_rows_are_decoded_again_after_the_format_was_repaired_and_only_once() {
     assert_eq!(reprocess(&db), (0, 3), "nothing was repaired yet");
 
     let altered = db.execute("ALTER SOURCE S SET (delimiter = ';')").unwrap();
-    assert!(matches!(&altered[0], Outcome::Altered { name } if name == "s"));
+    assert!(matches!(&altered[0], Outcome::Altered { name, .. } if name == "s"));
     let before = crash(folder.path());
     assert_eq!(reprocess(&db), (2, 1));
     assert_eq!(numbers(&db, "SELECT n FROM v ORDER BY n"), [1, 2, 3]);

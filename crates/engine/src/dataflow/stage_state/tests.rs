@@ -19,7 +19,7 @@ use rand::{Rng, SeedableRng};
 use super::*;
 use crate::dataflow::key_group::{KEY_GROUPS, owner};
 use crate::dataflow::panes::Panes;
-use crate::dataflow::{Built, Plan, QueryFailure, StreamElement, build};
+use crate::dataflow::{Built, OnError, Plan, QueryErrors, QueryFailure, StreamElement, build};
 use plans::{aggregates, grouping, input_schema, inputs, plans};
 
 const SECOND: i64 = 1_000_000;
@@ -134,9 +134,10 @@ fn run(
             peers: timely.peers(),
         };
         let failure = QueryFailure::default();
+        let errors = QueryErrors::new(failure.clone(), OnError::Fail, |_| "XX000");
         let inputs = inputs(&plan);
         let built = timely
-            .dataflow::<u64, _, _>(|scope| build(scope, &plan, inputs, home, &failure))
+            .dataflow::<u64, _, _>(|scope| build(scope, &plan, inputs, home, &errors))
             .unwrap();
         let mut running = built;
         if let Some(states) = &states {
@@ -215,7 +216,9 @@ fn lines(elements: Vec<StreamElement>) -> Lines {
                 lines.push(format!("{watermark:?}"));
                 continue;
             }
-            StreamElement::Partial { .. } | StreamElement::From(_) => continue,
+            StreamElement::Partial { .. } | StreamElement::Failed(_) | StreamElement::From(_) => {
+                continue;
+            }
         };
         let table = pretty_format_batches(&[rows]).unwrap().to_string();
         let rows = table.lines().filter(|line| line.starts_with('|')).skip(1);

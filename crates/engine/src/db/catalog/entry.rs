@@ -60,6 +60,8 @@ pub(crate) struct QueryEntry {
     pub kind: Kind,
     pub topic: Arc<Topic>,
     pub late: Vec<Arc<Topic>>,
+    /// Where rows go whose expressions fail, if they do not end the query.
+    pub dead_letters: Option<Arc<Topic>>,
     pub inputs: Vec<String>,
     pub text: String,
     pub logical: String,
@@ -155,6 +157,16 @@ impl QueryEntry {
     pub fn late_rows(&self) -> u64 {
         self.late.iter().map(|late| late.rows()).sum()
     }
+
+    /// Rows whose expressions failed so far.
+    pub fn dead_letter_rows(&self) -> u64 {
+        self.dead_letters.as_ref().map_or(0, |topic| topic.rows())
+    }
+
+    fn topics(&self) -> Vec<&Arc<Topic>> {
+        let aside = self.late.iter().chain(&self.dead_letters);
+        std::iter::once(&self.topic).chain(aside).collect()
+    }
 }
 
 impl CatalogEntry {
@@ -208,7 +220,7 @@ impl CatalogEntry {
             Self::Source(source) => vec![&source.topic, &source.bad],
             // Nothing can read it before it has columns.
             Self::Query(query) if query.lifecycle.has_no_columns() => Vec::new(),
-            Self::Query(query) => std::iter::once(&query.topic).chain(&query.late).collect(),
+            Self::Query(query) => query.topics(),
             Self::Sink(_) => Vec::new(),
         }
     }

@@ -14,10 +14,18 @@ impl Catalog {
             return Vec::new();
         };
         let topics = entry.topics();
-        let is_own = |input: &&str| topics.iter().any(|it| it.relation.name == *input);
+        self.readers_where(|input| topics.iter().any(|it| it.relation.name == input))
+    }
+
+    /// The names of what reads the topic of this name.
+    pub fn readers_of_topic(&self, topic: &str) -> Vec<String> {
+        self.readers_where(|input| input == topic)
+    }
+
+    fn readers_where(&self, is_read: impl Fn(&str) -> bool) -> Vec<String> {
         let reads = |other: &&String| {
             let other = self.entries.get(*other);
-            other.is_some_and(|it| it.inputs().iter().any(&is_own))
+            other.is_some_and(|it| it.inputs().into_iter().any(&is_read))
         };
         self.order.iter().filter(reads).cloned().collect()
     }

@@ -17,6 +17,8 @@ pub(crate) struct StreamLifecycle {
     pub description: Option<String>,
     /// The inputs held on the workers, by name.
     pub held: BTreeMap<String, HeldInput>,
+    /// Each input as it is held once the query has failed, by name.
+    pub if_failed: BTreeMap<String, HeldInput>,
 }
 
 pub(crate) enum StreamDefinition {
@@ -27,14 +29,33 @@ pub(crate) enum StreamDefinition {
     },
 }
 
-/// An input whose rows do not reach the stream while it is paused.
+/// An input whose rows do not reach the stream while it is paused, or has failed.
 #[derive(Clone)]
 pub(crate) struct HeldInput {
     pub missed: Arc<AtomicU64>,
     pub since_us: i64,
+    /// What has happened to the stream, after its name.
+    pub what: &'static str,
     /// The step up to which the query was fed from it, if it is a source with a log: then it misses
     /// nothing.
     pub place: Option<Arc<CatchUpPosition>>,
+}
+
+impl HeldInput {
+    /// An input of a stream to which this happens.
+    pub fn new(what: &'static str, since_us: i64, has_log: bool) -> Self {
+        Self {
+            missed: Arc::default(),
+            since_us,
+            what,
+            place: has_log.then(|| Arc::new(CatchUpPosition::unknown())),
+        }
+    }
+
+    /// Why the stream has missed rows.
+    pub fn reason(&self, stream: &str) -> String {
+        format!("stream {stream:?} {}", self.what)
+    }
 }
 
 impl StreamLifecycle {
@@ -56,6 +77,7 @@ impl StreamLifecycle {
             definition,
             description: None,
             held: BTreeMap::new(),
+            if_failed: BTreeMap::new(),
         }
     }
 

@@ -64,6 +64,7 @@ impl SystemTable {
                 ("inputs", CellType::Text),
                 ("rows", CellType::Count),
                 ("late", CellType::Count),
+                ("dead_letters", CellType::Count),
                 ("watermark", CellType::Time),
                 ("lag_seconds", CellType::Seconds),
                 ("description", CellType::Text),

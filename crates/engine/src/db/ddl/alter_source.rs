@@ -24,7 +24,8 @@ use crate::db::outcome::Outcome;
 use crate::durable::Definition;
 use crate::error::{Error, Result};
 use crate::sql::{
-    AlterSource, CreateSource, Name, OptionEntry, SqlError, Statement, parse, sqlstate,
+    AlterSource, CreateSource, Kind, Name, OptionEntry, SqlError, Statement, alter_text, parse,
+    sqlstate,
 };
 
 pub(crate) fn alter_source(
@@ -53,9 +54,10 @@ pub(crate) fn alter_source(
     };
     ensure_dead_letter_stream(engine, spec.errors(), &options, &name, &[])?;
     replace_connector(engine, &name, spec, place)?;
-    let text = AlterSource::text(&name, &changes);
+    let text = alter_text(Kind::Source, &name, &changes);
     engine.catalog().define_altered(&name, text);
-    Ok(Outcome::Altered { name })
+    let kind = Kind::Source;
+    Ok(Outcome::Altered { kind, name })
 }
 
 fn altered_source(catalog: &Catalog, name: &Name) -> Result<(String, Definition)> {

@@ -3,11 +3,13 @@
 use std::sync::Arc;
 
 use super::declaration::is_taken;
+use super::query_options::{QueryOptions, dead_letter_topic, refuse_taken_dead_letters};
 use crate::clock::now_us;
-use crate::dataflow::QueryFailure;
-use crate::db::backfill::{BackfillInput, Start, catch_up, inputs_from, release, start_of};
+use crate::dataflow::{OnError, QueryFailure};
+use crate::db::backfill::{BackfillInput, Start, catch_up, inputs_from, release};
 use crate::db::catalog::{CatalogEntry, QueryEntry, StreamLifecycle};
 use crate::db::engine::Engine;
+use crate::db::lifecycle::{held_if_failed, holds};
 use crate::db::outcome::Outcome;
 use crate::db::query::plan;
 use crate::error::Result;
@@ -23,7 +25,7 @@ pub(crate) fn create_query(engine: &Engine, create: CreateQuery) -> Result<Outco
         Kind::View => Start::Retained,
         _ => Start::Now,
     };
-    let start = start_of(default, &create.options)?;
+    let options = QueryOptions::of(default, &create.options)?;
     if create.emit == Some(Emit::OnUpdate) {
         let error = SqlError::not_built("EMIT ON UPDATE")
             .hint("Leave it out: a window gives its result when it closes.");
@@ -32,15 +34,24 @@ pub(crate) fn create_query(engine: &Engine, create: CreateQuery) -> Result<Outco
     if is_taken(&engine.catalog(), &create.name, create.if_not_exists)? {
         return Ok(Outcome::Unchanged { name });
     }
+    if options.on_error == OnError::DeadLetter {
+        refuse_taken_dead_letters(&engine.catalog(), &create.name)?;
+    }
     let text = query.text.clone();
     let planned = plan(engine, query)?;
     let inputs = &planned.inputs;
-    let backfill = inputs_from(&engine.catalog(), &engine.persistence, inputs, start)?;
+    let backfill = inputs_from(
+        &engine.catalog(),
+        &engine.persistence,
+        inputs,
+        options.start,
+    )?;
     let new = NewStream {
         kind,
         name: &name,
         text,
         planned,
+        on_error: options.on_error,
     };
     let output = install(engine, new, None, &backfill)?;
     if !backfill.is_empty() {
@@ -58,6 +69,7 @@ pub(super) struct NewStream<'a> {
     /// Its query as SQL, for people.
     pub text: String,
     pub planned: Planned,
+    pub on_error: OnError,
 }
 
 /// Starts a query. `first` subscribes before it has any result; it does not hear the inputs of `backfill`
@@ -71,7 +83,12 @@ pub(super) fn install(
     let mut catalog = engine.catalog();
     let inputs = new.planned.inputs.iter().map(|input| catalog.topic(input));
     let inputs = inputs.collect::<Result<Vec<_>>>()?;
-    let (output, late) = new_topics(engine, &new, inputs.first().map_or(0, |it| it.home))?;
+    let home = inputs.first().map_or(0, |it| it.home);
+    let (output, late) = new_topics(engine, &new, home)?;
+    let dead_letters = match new.on_error {
+        OnError::DeadLetter => Some(dead_letter_topic(engine, new.name, home)?),
+        OnError::Fail => None,
+    };
     let (id, planned) = (output.id, new.planned);
     let state = engine.persistence.saved_query(new.name);
     if let Some(queue) = first {
@@ -82,20 +99,24 @@ pub(super) fn install(
         engine.workers.add_queue(&output, queue, from);
     }
     output.report_failures_to(&engine.event_log);
-    let lifecycle = StreamLifecycle::active(planned.plan.clone(), now_us());
+    let mut lifecycle = StreamLifecycle::active(planned.plan.clone(), now_us());
+    lifecycle.if_failed = held_if_failed(&engine.persistence, &planned.inputs);
     engine.workers.command(WorkerCommand::AddQuery(NewQuery {
         plan: planned.plan,
         inputs,
         output: Arc::clone(&output),
         late: late.clone(),
+        dead_letters: dead_letters.clone(),
         failure: QueryFailure::default(),
         state,
         held: backfill.iter().map(BackfillInput::hold).collect(),
+        if_failed: holds(&catalog, &lifecycle.if_failed),
     }));
     let entry = QueryEntry {
         kind: new.kind,
         topic: output,
         late,
+        dead_letters,
         inputs: planned.inputs,
         text: new.text,
         logical: planned.logical,

@@ -7,7 +7,8 @@ use tokio_util::sync::CancellationToken;
 use super::create_query::{NewStream, install};
 use super::dead_letter_stream::{ensure_dead_letter_stream, refuse_cycle};
 use super::declaration::{is_taken, schema_of};
-use crate::db::catalog::{CatalogEntry, SinkEntry};
+use crate::dataflow::OnError;
+use crate::db::catalog::{Catalog, CatalogEntry, SinkEntry};
 use crate::db::connectors::{open_sink_queue, subscribe_sink};
 use crate::db::engine::Engine;
 use crate::db::options::{OptionSpan, refuse_unbuilt_options, sink_spec};
@@ -89,6 +90,7 @@ fn install_sink_query(
         name: &sink_query_name(sink),
         text,
         planned,
+        on_error: OnError::Fail,
     };
     install(engine, new, Some(queue), &[])?;
     Ok(rows)
@@ -97,6 +99,12 @@ fn install_sink_query(
 /// The name of the stream behind a sink that has a query.
 pub(crate) fn sink_query_name(sink: &str) -> String {
     format!("{sink}__query")
+}
+
+/// Whether `name` is the stream behind a sink.
+pub(super) fn is_sink_query(catalog: &Catalog, name: &str) -> bool {
+    let mut sinks = catalog.sinks();
+    sinks.any(|(sink, _)| sink_query_name(sink) == name)
 }
 
 /// Gives a sink that was declared with its columns its query.

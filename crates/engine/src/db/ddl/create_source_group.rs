@@ -42,6 +42,7 @@ pub(crate) fn create_source_group(engine: &Engine, create: CreateSourceGroup) ->
         kind: Kind::Stream,
         topic,
         late: Vec::new(),
+        dead_letters: None,
         inputs: Vec::new(),
         text: String::new(),
         logical: String::new(),
@@ -52,7 +53,7 @@ pub(crate) fn create_source_group(engine: &Engine, create: CreateSourceGroup) ->
 }
 
 fn description(options: &[OptionEntry]) -> Result<Option<String>> {
-    refuse_all_but("description", "a source group", options)?;
+    refuse_all_but(&["description"], "a source group", options)?;
     if let [_, second, ..] = options {
         let error = SqlError::syntax("option \"description\" is given twice");
         return Err(error.at(second.key_span.clone()).into());

@@ -166,8 +166,9 @@ impl Workers {
         Ok(rows.map(Option::unwrap_or_default).collect())
     }
 
-    /// Feeds one query the records of a log, and waits until it has taken them.
-    pub fn feed(&self, output: TopicId, parts: Vec<Replayed>) -> Result<()> {
+    /// Feeds one query the records of a log, and waits until it has taken them; returns whether it has
+    /// failed.
+    pub fn feed(&self, output: TopicId, parts: Vec<Replayed>) -> Result<bool> {
         let fed = self.ask(|answer| {
             WorkerCommand::Query(QueryCommand::CatchUp {
                 output,
@@ -175,7 +176,7 @@ impl Workers {
                 answer,
             })
         });
-        fed.wait().map(drop)
+        Ok(fed.wait()?.contains(&true))
     }
 
     pub fn subscribe(

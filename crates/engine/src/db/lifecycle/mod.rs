@@ -16,10 +16,12 @@ mod attach;
 mod rebuild;
 mod regulate;
 mod restore;
+mod resume;
 mod source_group;
 mod transition;
 
 pub(crate) use attach::attach;
+pub(crate) use rebuild::{held_if_failed, holds};
 pub(crate) use regulate::regulate;
 pub(crate) use restore::{reattach, restore};
 pub(crate) use source_group::new_topic;

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::source_group;
+use crate::clock::now_us;
 use crate::dataflow::QueryFailure;
 use crate::db::catalog::{Catalog, HeldInput, QueryEntry, StreamDefinition};
 use crate::db::engine::{Engine, Persistence};
@@ -12,7 +13,11 @@ use crate::worker::{InputHold, NewQuery, QueryCommand};
 
 /// Rebuilds the query of a stream, if it has inputs.
 pub(super) fn rebuild(engine: &Engine, name: &str) -> Result<()> {
-    let catalog = engine.catalog();
+    let mut catalog = engine.catalog();
+    let Some(query) = catalog.query_mut(name) else {
+        return Ok(());
+    };
+    query.lifecycle.if_failed = held_if_failed(&engine.persistence, &query.inputs);
     let Some(query) = catalog.query(name) else {
         return Ok(());
     };
@@ -22,7 +27,7 @@ pub(super) fn rebuild(engine: &Engine, name: &str) -> Result<()> {
     }
     let command = match new_query(&catalog, &engine.persistence, query)? {
         Some(new) => QueryCommand::Begin {
-            query: new,
+            query: Box::new(new),
             held: holds(&catalog, &query.lifecycle.held),
         },
         None if query.lifecycle.has_no_columns() => return Ok(()),
@@ -50,14 +55,29 @@ fn new_query(
         inputs: inputs.collect::<Result<_>>()?,
         output: Arc::clone(&query.topic),
         late: query.late.clone(),
+        dead_letters: query.dead_letters.clone(),
         failure: QueryFailure::default(),
         state: persistence.saved_query(&query.topic.relation.name),
         held: Vec::new(),
+        if_failed: holds(catalog, &query.lifecycle.if_failed),
     }))
 }
 
+/// The inputs of a query as they are held once it has failed.
+pub(crate) fn held_if_failed(
+    persistence: &Persistence,
+    inputs: &[String],
+) -> BTreeMap<String, HeldInput> {
+    let held = inputs.iter().map(|input| {
+        let has_log = persistence.wal_writer(input).is_some();
+        let held = HeldInput::new("had failed", now_us(), has_log);
+        (input.clone(), held)
+    });
+    held.collect()
+}
+
 /// Held inputs as the workers know them.
-pub(super) fn holds(catalog: &Catalog, held: &BTreeMap<String, HeldInput>) -> Vec<InputHold> {
+pub(crate) fn holds(catalog: &Catalog, held: &BTreeMap<String, HeldInput>) -> Vec<InputHold> {
     let hold = |(input, held): (&String, &HeldInput)| {
         Some(InputHold {
             input: catalog.topic(input).ok()?.id,

@@ -7,11 +7,11 @@ use std::sync::atomic::Ordering;
 use super::rebuild::holds;
 use crate::clock::now_us;
 use crate::db::backfill::{BackfillInput, catch_up};
-use crate::db::catalog::{Catalog, HeldInput};
+use crate::db::catalog::{Catalog, HeldInput, QueryEntry};
 use crate::db::engine::{Engine, Persistence};
 use crate::error::Result;
 use crate::topic::TopicId;
-use crate::worker::{CatchUpPosition, QueryCommand};
+use crate::worker::QueryCommand;
 
 /// An input that is not held any more.
 struct Released {
@@ -40,7 +40,7 @@ pub(crate) fn regulate(engine: &Engine) -> Result<()> {
     for it in released {
         let rows = it.held.missed.load(Ordering::Relaxed);
         if rows > 0 {
-            let reason = format!("{}: {rows} rows", paused_reason(&it.stream));
+            let reason = format!("{}: {rows} rows", it.held.reason(&it.stream));
             let since_us = it.held.since_us;
             engine
                 .event_log
@@ -77,7 +77,12 @@ pub(super) fn pause_unwanted(engine: &Engine) -> bool {
 
 fn holds_would_change(catalog: &Catalog) -> bool {
     let mut queries = catalog.queries();
-    queries.any(|(_, query)| !query.lifecycle.holds(&catalog.inputs_to_hold(query)))
+    queries.any(|(_, query)| holds_change(catalog, query))
+}
+
+/// Whether other inputs must be held than are. Of a query that has failed all stay held.
+fn holds_change(catalog: &Catalog, query: &QueryEntry) -> bool {
+    !query.topic.has_failed() && !query.lifecycle.holds(&catalog.inputs_to_hold(query))
 }
 
 /// The held inputs with a log that are about to be released, by the output of their query.
@@ -86,7 +91,8 @@ fn inputs_behind(
     persistence: &Persistence,
 ) -> Vec<(TopicId, Vec<BackfillInput>)> {
     let mut behind = Vec::new();
-    for (_, query) in catalog.queries() {
+    let queries = catalog.queries().map(|(_, query)| query);
+    for query in queries.filter(|query| holds_change(catalog, query)) {
         let wanted = catalog.inputs_to_hold(query);
         let released = query.lifecycle.held.iter().filter_map(|(input, held)| {
             let input = (!wanted.contains(input)).then_some(input)?;
@@ -114,25 +120,21 @@ fn hold(engine: &Engine) -> Vec<Released> {
         let Some(query) = catalog.query(&name) else {
             continue;
         };
-        let wanted = catalog.inputs_to_hold(query);
-        if query.lifecycle.holds(&wanted) {
+        if !holds_change(&catalog, query) {
             continue;
         }
+        let wanted = catalog.inputs_to_hold(query);
         let (mut now, mut before) = (BTreeMap::new(), query.lifecycle.held.clone());
         for input in wanted {
             let held = before.remove(&input);
             let has_log = engine.persistence.wal_writer(&input).is_some();
-            let held = held.unwrap_or_else(|| HeldInput {
-                missed: Arc::default(),
-                since_us: now_us(),
-                place: has_log.then(|| Arc::new(CatchUpPosition::unknown())),
-            });
+            let held = held.unwrap_or_else(|| HeldInput::new("was paused", now_us(), has_log));
             now.insert(input, held);
         }
         engine.workers.life(QueryCommand::Hold {
             output: query.topic.id,
             inputs: holds(&catalog, &now),
-            reason: paused_reason(&name).into(),
+            reason: reason(&name, &before).into(),
         });
         released.extend(before.into_iter().map(|(input, held)| Released {
             stream: name.clone(),
@@ -146,6 +148,8 @@ fn hold(engine: &Engine) -> Vec<Released> {
     released
 }
 
-fn paused_reason(stream: &str) -> String {
-    format!("stream {stream:?} was paused")
+/// Why a stream has missed rows of inputs that are released together.
+fn reason(stream: &str, released: &BTreeMap<String, HeldInput>) -> String {
+    let first = released.values().next();
+    first.map_or_else(String::new, |held| held.reason(stream))
 }

@@ -64,7 +64,9 @@ fn restore_places(catalog: &Catalog, name: &str, saved: &SavedStream) {
         return;
     };
     for (input, step) in &saved.held {
-        let held = query.lifecycle.held.get(input);
+        let lifecycle = &query.lifecycle;
+        let held = lifecycle.held.get(input);
+        let held = held.or_else(|| lifecycle.if_failed.get(input));
         if let Some(place) = held.and_then(|held| held.place.as_ref()) {
             place.set(*step);
         }

@@ -6,6 +6,7 @@ use headwater_connect::State;
 
 use super::rebuild::rebuild;
 use super::regulate::{pause_unwanted, regulate};
+use super::resume::{check_works, resume};
 use crate::clock::now_us;
 use crate::db::catalog::Catalog;
 use crate::db::engine::Engine;
@@ -14,6 +15,7 @@ use crate::error::Result;
 use crate::sql::{Name, SqlError, StreamAction, sqlstate};
 use crate::stream_status::StreamStatus;
 use crate::telemetry::LifecycleEvent;
+use crate::topic::TopicFailure;
 use crate::worker::{QueryCommand, WorkerCommand};
 
 /// What takes a stream from one status to another.
@@ -22,6 +24,8 @@ enum Transition {
     Nothing,
     /// Rebuilds the query, and retries failed sources.
     Begin,
+    /// Continues a failed query from the state that it still has, and retries failed sources.
+    Continue,
     /// Retries failed sources, of a query that runs.
     Retry,
     Pause,
@@ -31,12 +35,18 @@ enum Transition {
 
 impl Transition {
     /// `None` if the action is not possible in this status.
-    fn of(action: StreamAction, from: StreamStatus, has_failed: bool) -> Option<Self> {
+    fn of(
+        action: StreamAction,
+        from: StreamStatus,
+        failure: Option<&TopicFailure>,
+    ) -> Option<Self> {
         use StreamStatus::{Active, Paused, Pending, Stopped, Unknown};
+        let keeps_state = failure.is_some_and(|failure| failure.keeps_state);
         Some(match (action, from) {
             (_, Unknown) => return None,
             (StreamAction::Start, Pending | Stopped) => Self::Begin,
-            (StreamAction::Start, Active) if has_failed => Self::Begin,
+            (StreamAction::Start, Active | Paused) if keeps_state => Self::Continue,
+            (StreamAction::Start, Active | Paused) if failure.is_some() => Self::Begin,
             (StreamAction::Start, Active) => Self::Retry,
             (StreamAction::Start | StreamAction::Resume, Paused) => Self::Resume,
             (StreamAction::Resume, Active) | (StreamAction::Pause, Paused) => Self::Nothing,
@@ -50,7 +60,7 @@ impl Transition {
     fn status(self, from: StreamStatus) -> StreamStatus {
         match self {
             Self::Nothing | Self::Retry => from,
-            Self::Begin | Self::Resume => StreamStatus::Active,
+            Self::Begin | Self::Continue | Self::Resume => StreamStatus::Active,
             Self::Pause => StreamStatus::Paused,
             Self::Stop => StreamStatus::Stopped,
         }
@@ -58,12 +68,12 @@ impl Transition {
 }
 
 pub(crate) fn change_state(engine: &Engine, action: StreamAction, name: &Name) -> Result<Outcome> {
-    let (declared, from, has_failed) = {
+    let (declared, from, failure) = {
         let catalog = engine.catalog();
         let (declared, query) = catalog.stream_named(name)?;
-        (declared, query.lifecycle.status, query.topic.has_failed())
+        (declared, query.lifecycle.status, query.topic.failure())
     };
-    let Some(transition) = Transition::of(action, from, has_failed) else {
+    let Some(transition) = Transition::of(action, from, failure.as_ref()) else {
         let error = wrong_state(action, &declared, from);
         return Err(error.at(name.span.clone()).into());
     };
@@ -78,6 +88,9 @@ pub(crate) fn change_state(engine: &Engine, action: StreamAction, name: &Name) -
         // So that the next reader finds it done.
         engine.workers.step()?;
     }
+    if transition == Transition::Continue {
+        check_works(&engine.catalog(), &declared)?;
+    }
     let name = declared;
     Ok(Outcome::Lifecycle { name, status })
 }
@@ -90,10 +103,12 @@ fn apply(engine: &Engine, transition: Transition, name: &str, from: StreamStatus
             retry_sources(&engine.catalog(), name);
             return Ok(());
         }
-        Transition::Begin | Transition::Resume => {
+        Transition::Begin | Transition::Continue | Transition::Resume => {
             retry_sources(&engine.catalog(), name);
-            if transition == Transition::Begin {
-                rebuild(engine, name)?;
+            match transition {
+                Transition::Begin => rebuild(engine, name)?,
+                Transition::Continue => resume(engine, name)?,
+                _ => {}
             }
             regulate(engine)?;
             let sources = engine.catalog().sources_behind(name).len();

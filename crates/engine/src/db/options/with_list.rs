@@ -34,15 +34,18 @@ pub(crate) fn refuse_unbuilt_options(options: &[OptionEntry]) -> Result<()> {
     Ok(())
 }
 
-/// Refuses every option of `owner` but `key`.
-pub(crate) fn refuse_all_but(key: &str, owner: &str, options: &[OptionEntry]) -> Result<()> {
-    let is_other = |option: &&OptionEntry| !option.key.eq_ignore_ascii_case(key);
-    let Some(option) = options.iter().find(is_other) else {
+/// Refuses every option of `owner` but `keys`.
+pub(crate) fn refuse_all_but(keys: &[&str], owner: &str, options: &[OptionEntry]) -> Result<()> {
+    let is_known = |option: &OptionEntry| keys.iter().any(|it| option.key.eq_ignore_ascii_case(it));
+    let Some(option) = options.iter().find(|option| !is_known(option)) else {
         return Ok(());
     };
     let message = format!("option {:?} of {owner} is unknown", option.key);
     let error = SqlError::new(sqlstate::UNDEFINED_OBJECT, message);
-    let hint = format!("The only option is {key:?}.");
+    let hint = match keys {
+        [only] => format!("The only option is {only:?}."),
+        several => format!("The options are {}.", several.join(", ")),
+    };
     Err(error.hint(hint).at(option.key_span.clone()).into())
 }
 

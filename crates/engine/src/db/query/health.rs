@@ -36,7 +36,7 @@ pub(crate) fn failures(catalog: &Catalog) -> Vec<(Kind, String, String)> {
             let has_failed = status.state == State::Failed;
             has_failed.then(|| status.reason.map(|it| it.to_string()).unwrap_or_default())
         }
-        CatalogEntry::Query(query) => query.topic.failure(),
+        CatalogEntry::Query(query) => Some(query.topic.failure()?.reason),
         CatalogEntry::Sink(sink) => {
             let has_failed = sink.status.has_failed();
             has_failed.then(|| sink.status.get().reason.unwrap_or_default())
@@ -58,6 +58,8 @@ pub(crate) fn metrics(catalog: &Catalog) -> Vec<Metric> {
             CatalogEntry::Query(query) => {
                 list.add(&metric::STREAM_ROWS, name, query.topic.rows());
                 list.add(&metric::STREAM_LATE, name, query.late_rows());
+                let dead_letters = query.dead_letter_rows();
+                list.add(&metric::STREAM_DEAD_LETTERS, name, dead_letters);
                 list.add_if(&metric::STREAM_LAG, name, lag(query.topic.watermark()));
             }
             CatalogEntry::Sink(sink) => {

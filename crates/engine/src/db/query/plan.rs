@@ -10,6 +10,7 @@ use crate::db::engine::Engine;
 use crate::error::{Error, Result};
 use crate::sql::plan::Planned;
 use crate::sql::{SqlError, SqlQuery, resolve_identifiers, windows};
+use crate::topic::TopicFailure;
 
 /// # Errors
 /// If the query is refused, or an input of it has failed.
@@ -20,7 +21,7 @@ pub(crate) fn plan(engine: &Engine, mut query: SqlQuery) -> Result<Planned> {
     refuse_system_tables(&query)?;
     let planned = engine.planner.plan(query, &catalog.relations(&named))?;
     for input in &planned.inputs {
-        if let Some(reason) = catalog.topic(input)?.failure()
+        if let Some(TopicFailure { reason, .. }) = catalog.topic(input)?.failure()
             && !engine.persistence.is_restoring()
         {
             return Err(Error::QueryFailed {

@@ -78,7 +78,12 @@ pub(crate) fn replay(
     }
     let catalog = engine.catalog();
     let input = input_of(&catalog, &engine.persistence, source, bounds, speed)?;
-    let (relation, plan, late) = copy_of(&catalog, stream, &input)?;
+    let PrivateCopy {
+        relation,
+        plan,
+        late,
+        dead_letters,
+    } = copy_of(&catalog, stream, &input)?;
     drop(catalog);
     let (workers, home) = (&engine.workers, input.topic.home);
     let new_topic = |relation, is_kept| {
@@ -88,6 +93,7 @@ pub(crate) fn replay(
     let output = new_topic(relation, plan.changes)?;
     let late = late.into_iter().map(|relation| new_topic(relation, false));
     let late = late.collect::<Result<_>>()?;
+    let dead_letters = dead_letters.map(|relation| new_topic(relation, false));
     let gate = Arc::new(Gate::new(vec![Arc::new(Bell::new())]));
     let queue = SubscriberQueue::new(QUEUE_ROWS, Some(Arc::clone(&gate)));
     let rows = workers.subscribe(&output, Arc::clone(&queue), Begin::Kept);
@@ -96,9 +102,11 @@ pub(crate) fn replay(
         inputs: vec![Arc::clone(&input.topic)],
         output: Arc::clone(&output),
         late,
+        dead_letters: dead_letters.transpose()?,
         failure: QueryFailure::default(),
         state: None,
         held: vec![input.hold()],
+        if_failed: Vec::new(),
     }));
     let replay = PrivateReplay {
         workers: Arc::clone(workers),
@@ -147,13 +155,16 @@ fn input_of(
     Ok(BackfillInput::whole(source, wal_writer, clip))
 }
 
-/// The plan of a stream that reads nothing but the source, and the relations of its results and late
-/// rows.
-fn copy_of(
-    catalog: &Catalog,
-    stream: &str,
-    input: &BackfillInput,
-) -> Result<(Relation, Plan, Vec<Relation>)> {
+/// The plan of a stream, and the relations of its results, late rows and dead letters.
+struct PrivateCopy {
+    relation: Relation,
+    plan: Plan,
+    late: Vec<Relation>,
+    dead_letters: Option<Relation>,
+}
+
+/// Copies a stream that reads nothing but the source.
+fn copy_of(catalog: &Catalog, stream: &str, input: &BackfillInput) -> Result<PrivateCopy> {
     let Some(CatalogEntry::Query(query)) = catalog.get(stream) else {
         return Err(Error::NotFound {
             name: stream.to_owned(),
@@ -177,8 +188,12 @@ fn copy_of(
         name: format!("{}__replay", relation.name),
         ..relation.clone()
     };
-    let late = query.late.iter().map(|topic| private(&topic.relation));
-    Ok((private(&query.topic.relation), plan.clone(), late.collect()))
+    Ok(PrivateCopy {
+        relation: private(&query.topic.relation),
+        plan: plan.clone(),
+        late: query.late.iter().map(|it| private(&it.relation)).collect(),
+        dead_letters: query.dead_letters.as_ref().map(|it| private(&it.relation)),
+    })
 }
 
 fn instant(instant: Option<&TimeLiteral>) -> Result<Option<i64>> {
@@ -224,7 +239,9 @@ impl PrivateReplay {
             if !self.wait_for_room() {
                 return Ok(());
             }
-            self.workers.feed(self.output, parts)?;
+            if self.workers.feed(self.output, parts)? {
+                return Ok(());
+            }
         }
         let end = Replayed {
             source: self.input.topic.id,
@@ -235,7 +252,7 @@ impl PrivateReplay {
             end: 0,
             sequence: 0,
         };
-        self.workers.feed(self.output, vec![end])
+        self.workers.feed(self.output, vec![end]).map(drop)
     }
 
     fn first_time(&self, part: &Replayed) -> Option<i64> {

@@ -33,8 +33,8 @@ use datafusion::sql::sqlparser::ast::Statement;
 use crate::dataflow;
 use crate::sql::{SqlError, SqlQuery};
 
-pub(crate) use planner_error::explain;
 use planner_error::explain_in;
+pub(crate) use planner_error::{explain, sqlstate_of};
 use relation::Relations;
 pub use relation::{EventColumn, Relation};
 use window::WindowBound;

@@ -1,11 +1,21 @@
 //! Errors of DataFusion, made into typed [`SqlError`]s.
 
+use arrow::error::ArrowError;
 use datafusion::common::SchemaError;
 use datafusion::error::DataFusionError;
 use datafusion::sql::sqlparser::tokenizer::{Location, Span};
 
 use crate::sql::error::lower_first;
 use crate::sql::{SqlError, SqlQuery, sqlstate};
+
+/// SQLSTATE: an error of the data that has no code of its own.
+const DATA_EXCEPTION: &str = "22000";
+/// SQLSTATE: a number that its type cannot hold.
+const OUT_OF_RANGE: &str = "22003";
+/// SQLSTATE: a division by zero.
+const DIVISION_BY_ZERO: &str = "22012";
+/// SQLSTATE: a text that is no value of the type.
+const INVALID_TEXT: &str = "22P02";
 
 /// The error with its position in the query, if DataFusion knows it.
 pub(super) fn explain_in(error: DataFusionError, query: &SqlQuery) -> SqlError {
@@ -50,6 +60,25 @@ pub(crate) fn explain(error: DataFusionError) -> SqlError {
             );
             SqlError::new(state, sentence(&message))
         }
+    }
+}
+
+/// The SQLSTATE of an error that an expression gives for a row.
+pub(crate) fn sqlstate_of(error: &DataFusionError) -> &'static str {
+    let ours = |error: &(dyn std::error::Error + 'static)| {
+        let ours = error.downcast_ref::<SqlError>();
+        ours.map_or(DATA_EXCEPTION, |error| error.sqlstate)
+    };
+    match error.find_root() {
+        DataFusionError::External(error) => ours(error.as_ref()),
+        DataFusionError::ArrowError(error, _) => match &**error {
+            ArrowError::DivideByZero => DIVISION_BY_ZERO,
+            ArrowError::ArithmeticOverflow(_) => OUT_OF_RANGE,
+            ArrowError::CastError(_) | ArrowError::ParseError(_) => INVALID_TEXT,
+            ArrowError::ExternalError(error) => ours(error.as_ref()),
+            _ => DATA_EXCEPTION,
+        },
+        _ => DATA_EXCEPTION,
     }
 }
 

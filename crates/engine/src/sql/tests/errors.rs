@@ -557,8 +557,8 @@ fn what_contradicts_itself_is_refused() {
 fn what_is_not_built_is_refused_by_its_name() {
     let cases = [
         (
-            "ALTER VIEW a SET (x = 1)",
-            "ALTER VIEW is not supported",
+            "ALTER SINK a SET (x = 1)",
+            "ALTER SINK is not supported",
             "ALTER VIEW",
         ),
         ("UPDATE t SET a = 1", "UPDATE is not supported", "UPDATE"),

@@ -1,0 +1,322 @@
+//! What happens when an expression of a query fails: the query fails, or the row is a dead letter.
+//!
+//! ```text
+//!   batch ──fails──► halves, halves of halves ──► rows that work: go on, in their order
+//!                                            └──► rows that fail: OnError::Fail        the query ends
+//!                                                                 OnError::DeadLetter  an element of its own
+//! ```
+//!
+//! Only a row that fails alone has failed: `x <> 0 AND 1 / x > 2` computes both sides of a whole batch, and
+//! of a single row only what it needs. So a result does not depend on which rows share a batch. A batch that
+//! works costs nothing.
+//!
+//! A row that disappears (`_diff` -1) and fails is left out: it failed in the same way when it appeared, so
+//! nobody has it.
+
+use std::any::Any;
+use std::cell::{Cell, RefCell};
+use std::iter::Chain;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::rc::Rc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, LazyLock, OnceLock};
+use std::{option, vec};
+
+use arrow::array::{ArrayRef, AsArray, BinaryArray, RecordBatch, StringArray, UInt32Array};
+use arrow::compute::take_record_batch;
+use arrow::datatypes::{Int8Type, Schema, SchemaRef};
+use datafusion::error::{DataFusionError, Result};
+use headwater_connect::{DeadLetter, originals};
+
+use super::stream_element::{DIFF_COLUMN, StreamElement, batch_of};
+
+/// What a query does with a row whose expressions fail.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum OnError {
+    /// The query ends.
+    #[default]
+    Fail,
+    /// The row is a dead letter, and the query goes on without it.
+    DeadLetter,
+}
+
+/// The SQLSTATE of an error of an expression.
+pub type SqlstateOf = fn(&DataFusionError) -> &'static str;
+
+/// SQLSTATE: an error inside the engine.
+const INTERNAL: &str = "XX000";
+
+/// The first error of a query. All its workers share it.
+#[derive(Debug, Clone, Default)]
+pub struct QueryFailure(Arc<FailureState>);
+
+#[derive(Debug, Default)]
+struct FailureState {
+    reason: OnceLock<String>,
+    /// One more than the last epoch in which a stage has changed its state.
+    staged: AtomicU64,
+}
+
+impl QueryFailure {
+    /// The error, if there was one: the query has no further results.
+    pub fn get(&self) -> Option<&str> {
+        self.0.reason.get().map(String::as_str)
+    }
+
+    /// Records the error, if it is the first.
+    pub fn set(&self, reason: String) {
+        // If the race is lost, another error was first.
+        let _ = self.0.reason.set(reason);
+    }
+
+    /// Whether a stage of some worker has changed its state in `epoch`, or later.
+    pub fn has_staged(&self, epoch: u64) -> bool {
+        self.0.staged.load(Ordering::Acquire) > epoch
+    }
+}
+
+/// Why a row failed.
+#[derive(Debug, Clone)]
+pub(super) struct RowError {
+    message: String,
+    sqlstate: &'static str,
+}
+
+/// Computes rows one by one from the rows of a batch; `None` if none are left.
+pub(super) type RowWork<'a> = &'a dyn Fn(&RecordBatch) -> Result<Option<RecordBatch>>;
+
+/// Rows that fail together, apart.
+#[derive(Default)]
+pub(super) struct SplitRows {
+    /// What the others have become, in their order.
+    pub done: Vec<RecordBatch>,
+    /// The numbers of the rows that fail alone, in their order.
+    pub failed: Vec<(usize, RowError)>,
+}
+
+/// The columns of [`StreamElement::Failed`]: the first of a dead letter.
+static FAILED_ROWS: LazyLock<SchemaRef> = LazyLock::new(|| {
+    let fields = DeadLetter::schema().fields()[..3].to_vec();
+    Arc::new(Schema::new(fields))
+});
+
+/// The failure of a query and its [`OnError`], on one worker. Clones share both.
+#[derive(Clone)]
+pub struct QueryErrors(Rc<ErrorState>);
+
+struct ErrorState {
+    failure: RefCell<QueryFailure>,
+    on_error: Cell<OnError>,
+    sqlstate_of: SqlstateOf,
+}
+
+impl QueryErrors {
+    /// `failure` is shared with the other workers.
+    pub fn new(failure: QueryFailure, on_error: OnError, sqlstate_of: SqlstateOf) -> Self {
+        Self(Rc::new(ErrorState {
+            failure: RefCell::new(failure),
+            on_error: Cell::new(on_error),
+            sqlstate_of,
+        }))
+    }
+
+    /// The failure that counts now.
+    pub fn failure(&self) -> QueryFailure {
+        self.0.failure.borrow().clone()
+    }
+
+    /// The query goes on after a failure. Between the same two steps on all workers, with the same new
+    /// `failure`.
+    pub fn resume(&self, failure: QueryFailure) {
+        self.0.failure.replace(failure);
+    }
+
+    /// Applies to rows from now on. Between the same two steps on all workers.
+    pub fn set_on_error(&self, on_error: OnError) {
+        self.0.on_error.set(on_error);
+    }
+
+    pub(super) fn has_failed(&self) -> bool {
+        self.0.failure.borrow().get().is_some()
+    }
+
+    pub(super) fn is_dead_letter(&self) -> bool {
+        self.0.on_error.get() == OnError::DeadLetter
+    }
+
+    /// Ends the query.
+    pub(super) fn fail(&self, reason: String) {
+        self.0.failure.borrow().set(reason);
+    }
+
+    /// Runs `work` and returns its value. An error or a panic is recorded, if it is the first, and ends
+    /// the query, never the worker.
+    pub(super) fn guard<T>(&self, work: impl FnOnce() -> Result<T>) -> Option<T> {
+        match contain(work) {
+            Ok(Ok(value)) => return Some(value),
+            Ok(Err(error)) => self.fail(error.strip_backtrace()),
+            Err(panic) => self.fail(panic),
+        }
+        None
+    }
+
+    /// As [`guard`](Self::guard), for a stage, which changes its state in this epoch.
+    pub(super) fn guard_stage<T>(&self, epoch: u64, work: impl FnOnce() -> Result<T>) -> Option<T> {
+        let failure = self.0.failure.borrow();
+        failure.0.staged.fetch_max(epoch + 1, Ordering::AcqRel);
+        drop(failure);
+        self.guard(work)
+    }
+
+    /// What `work` makes of `rows`, which it computes row by row, in their order; then the dead letters.
+    pub(super) fn rows(
+        &self,
+        rows: &RecordBatch,
+        work: RowWork<'_>,
+    ) -> Chain<option::IntoIter<StreamElement>, vec::IntoIter<StreamElement>> {
+        let (done, rest) = match self.attempt(rows, work) {
+            Ok(done) => (done, Vec::new()),
+            Err(error) => (None, self.rows_apart(rows, error, work)),
+        };
+        done.map(StreamElement::Rows).into_iter().chain(rest)
+    }
+
+    fn rows_apart(
+        &self,
+        rows: &RecordBatch,
+        error: RowError,
+        work: RowWork<'_>,
+    ) -> Vec<StreamElement> {
+        let mut split = SplitRows::default();
+        self.bisect(rows, 0, error, work, &mut split);
+        let mut out: Vec<_> = split.done.into_iter().map(StreamElement::Rows).collect();
+        out.extend(self.give_up(rows, &split.failed));
+        out
+    }
+
+    /// What `work` makes of `rows`, and which of them fail.
+    pub(super) fn split(&self, rows: &RecordBatch, work: RowWork<'_>) -> SplitRows {
+        let mut split = SplitRows::default();
+        match self.attempt(rows, work) {
+            Ok(done) => split.done.extend(done),
+            Err(error) => self.bisect(rows, 0, error, work, &mut split),
+        }
+        split
+    }
+
+    fn bisect(
+        &self,
+        rows: &RecordBatch,
+        first: usize,
+        error: RowError,
+        work: RowWork<'_>,
+        split: &mut SplitRows,
+    ) {
+        let count = rows.num_rows();
+        match count {
+            0 => return self.fail(error.message),
+            1 => return split.failed.push((first, error)),
+            _ => {}
+        }
+        let half = count / 2;
+        for (from, length) in [(0, half), (half, count - half)] {
+            let part = rows.slice(from, length);
+            match self.attempt(&part, work) {
+                Ok(done) => split.done.extend(done),
+                Err(error) => self.bisect(&part, first + from, error, work, split),
+            }
+        }
+    }
+
+    /// Runs `work` on all of `rows` together.
+    fn attempt(
+        &self,
+        rows: &RecordBatch,
+        work: RowWork<'_>,
+    ) -> std::result::Result<Option<RecordBatch>, RowError> {
+        match contain(|| work(rows)) {
+            Ok(Ok(done)) => Ok(done),
+            Ok(Err(error)) => Err(RowError {
+                sqlstate: (self.0.sqlstate_of)(&error),
+                message: error.strip_backtrace(),
+            }),
+            Err(message) => Err(RowError {
+                message,
+                sqlstate: INTERNAL,
+            }),
+        }
+    }
+
+    /// Makes dead letters of the failed ones of `rows`, or ends the query.
+    pub(super) fn give_up(
+        &self,
+        rows: &RecordBatch,
+        failed: &[(usize, RowError)],
+    ) -> Option<StreamElement> {
+        let diffs = diffs_of(rows);
+        let appears = |row: usize| diffs.is_none_or(|diffs| diffs[row] > 0);
+        let failed: Vec<_> = failed.iter().filter(|(row, _)| appears(*row)).collect();
+        let (_, first) = failed.first()?;
+        if !self.is_dead_letter() {
+            self.fail(first.message.clone());
+            return None;
+        }
+        let numbers = failed.iter().map(|(row, _)| *row as u32);
+        self.guard(|| {
+            let numbers = UInt32Array::from_iter_values(numbers);
+            let mut rows = match rows.num_columns() {
+                0 => rows.slice(0, failed.len()),
+                _ => take_record_batch(rows, &numbers)?,
+            };
+            if diffs.is_some() {
+                rows.remove_column(rows.num_columns() - 1);
+            }
+            let text = |of: fn(&RowError) -> &str| -> ArrayRef {
+                let texts = failed.iter().map(|(_, error)| of(error));
+                Arc::new(StringArray::from_iter_values(texts))
+            };
+            let schema = readable(rows.schema_ref());
+            let rows = batch_of(&schema, rows.columns().to_vec(), failed.len())?;
+            let columns: Vec<ArrayRef> = vec![
+                Arc::new(BinaryArray::from_iter_values(originals(&rows))),
+                text(|error| &error.message),
+                text(|error| error.sqlstate),
+            ];
+            let rows = RecordBatch::try_new(Arc::clone(&FAILED_ROWS), columns)?;
+            Ok(StreamElement::Failed(rows))
+        })
+    }
+}
+
+/// The columns with the bounds of a window under the names that queries give them.
+fn readable(schema: &Schema) -> SchemaRef {
+    let fields = schema.fields().iter().map(|field| {
+        let bound = field
+            .name()
+            .strip_prefix("__")
+            .and_then(|it| it.split_once('('));
+        let name = bound.map_or(field.name().as_str(), |(name, _)| name);
+        field.as_ref().clone().with_name(name)
+    });
+    Arc::new(Schema::new(fields.collect::<Vec<_>>()))
+}
+
+/// The changes of rows of a changing stream.
+fn diffs_of(rows: &RecordBatch) -> Option<&[i8]> {
+    let (schema, columns) = (rows.schema_ref(), rows.columns());
+    let is_diff = schema.fields().last()?.name() == DIFF_COLUMN;
+    let diffs = columns.last()?.as_primitive_opt::<Int8Type>()?;
+    is_diff.then_some(diffs.values())
+}
+
+/// Runs `work`; a panic becomes its message.
+pub(super) fn contain<T>(work: impl FnOnce() -> T) -> std::result::Result<T, String> {
+    catch_unwind(AssertUnwindSafe(work))
+        .map_err(|panic| format!("an expression panicked: {}", panic_message(&*panic)))
+}
+
+fn panic_message(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<&str>().copied();
+    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str))
+        .unwrap_or("no message")
+}
