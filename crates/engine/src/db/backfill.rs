@@ -19,7 +19,7 @@ use arrow::datatypes::{DataType, TimeUnit};
 use arrow::error::ArrowError;
 use datafusion::common::ScalarValue;
 
-use super::catalog::{Catalog, SourceEntry};
+use super::catalog::{Catalog, SourceEntry, Start};
 use super::engine::{Persistence, Workers};
 use crate::clock::now_us;
 use crate::durable::{Replayed, WalMerge, WalWriter};
@@ -28,19 +28,6 @@ use crate::event_log::EventLog;
 use crate::sql::{OptionEntry, SqlError, sqlstate};
 use crate::topic::{Topic, TopicId};
 use crate::worker::{CatchUpPosition, InputHold, QueryCommand, WorkerCommand};
-
-/// Where a query begins in what it reads.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Start {
-    /// With the next row.
-    Now,
-    /// With the first retained row, if the logs of all its inputs retain rows; else with the next row.
-    Retained,
-    /// With the first retained row.
-    Beginning,
-    /// With the first row of this event time, in microseconds, or later.
-    At(i64),
-}
 
 /// The value of the option `start`.
 pub(crate) fn start_of(option: &OptionEntry) -> Result<Start> {

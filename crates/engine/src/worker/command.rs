@@ -17,7 +17,7 @@ use crate::ingest::Channel;
 use crate::locked::locked;
 use crate::source::SourceShared;
 use crate::subscription::{Gate, SubscriberQueue};
-use crate::topic::{Begin, Topic, TopicId};
+use crate::topic::{Begin, Topic, TopicFailure, TopicId};
 
 pub(crate) enum WorkerCommand {
     AddSource(NewSource),
@@ -163,6 +163,8 @@ pub(crate) struct NewQuery {
     /// Where rows go whose expressions fail, if they do not end the query.
     pub dead_letters: Option<Arc<Topic>>,
     pub failure: QueryFailure,
+    /// Its failure before the restart.
+    pub failed: Option<TopicFailure>,
     /// Its state, if it continues from a checkpoint.
     pub state: Option<QueryCheckpoint<Run>>,
     /// Inputs that are held at first, if it begins in their past.

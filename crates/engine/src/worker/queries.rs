@@ -90,6 +90,8 @@ impl<'a> Queries<'a> {
                 held.skip(self.output.get(topic.id));
                 continue;
             }
+            // Commands take epochs, too: the time of what is fed is that of this one.
+            input.advance_to(self.epoch);
             for element in self.output.get(topic.id) {
                 if *provenance || !matches!(element, StreamElement::From(_)) {
                     input.send(element.clone());

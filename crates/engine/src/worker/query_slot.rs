@@ -73,7 +73,7 @@ impl QuerySlot {
             late: query.late.clone(),
             dead_letters: query.dead_letters.clone(),
             errors,
-            failure: query.output.failure(),
+            failure: query.failed.clone(),
             held: Vec::new(),
             if_failed: query.if_failed.clone(),
             begun: false,

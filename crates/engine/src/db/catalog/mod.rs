@@ -18,7 +18,7 @@ pub(crate) use entry::{
     CatalogEntry, QueryEntry, SinkEntry, SourceConnector, SourceEntry, event_columns,
 };
 pub(crate) use names::{not_a, undefined};
-pub(crate) use stream::{HeldInput, StreamDefinition, StreamLifecycle};
+pub(crate) use stream::{HeldInput, Start, StreamDefinition, StreamLifecycle};
 pub(crate) use system_tables::{Cell, SYSTEM_SCHEMA, SystemTable};
 
 #[derive(Default)]

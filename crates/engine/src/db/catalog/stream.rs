@@ -15,10 +15,25 @@ pub(crate) struct StreamLifecycle {
     pub since_us: i64,
     pub definition: StreamDefinition,
     pub description: Option<String>,
+    /// Where its query begins if it has failed and lost its state.
+    pub start: Start,
     /// The inputs held on the workers, by name.
     pub held: BTreeMap<String, HeldInput>,
     /// Each input as it is held once the query has failed, by name.
     pub if_failed: BTreeMap<String, HeldInput>,
+}
+
+/// Where a query begins in what it reads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Start {
+    /// With the next row.
+    Now,
+    /// With the first retained row, if the logs of all its inputs retain rows; else with the next row.
+    Retained,
+    /// With the first retained row.
+    Beginning,
+    /// With the first row of this event time, in microseconds, or later.
+    At(i64),
 }
 
 pub(crate) enum StreamDefinition {
@@ -76,6 +91,7 @@ impl StreamLifecycle {
             since_us,
             definition,
             description: None,
+            start: Start::Now,
             held: BTreeMap::new(),
             if_failed: BTreeMap::new(),
         }

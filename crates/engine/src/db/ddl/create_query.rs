@@ -6,8 +6,8 @@ use super::declaration::is_taken;
 use super::query_options::{QueryOptions, dead_letter_topic, refuse_taken_dead_letters};
 use crate::clock::now_us;
 use crate::dataflow::{OnError, QueryFailure};
-use crate::db::backfill::{BackfillInput, Start, catch_up, inputs_from, release};
-use crate::db::catalog::{CatalogEntry, QueryEntry, StreamLifecycle};
+use crate::db::backfill::{BackfillInput, catch_up, inputs_from, release};
+use crate::db::catalog::{CatalogEntry, QueryEntry, Start, StreamLifecycle};
 use crate::db::engine::Engine;
 use crate::db::lifecycle::{held_if_failed, holds};
 use crate::db::outcome::Outcome;
@@ -52,6 +52,11 @@ pub(crate) fn create_query(engine: &Engine, create: CreateQuery) -> Result<Outco
         text,
         planned,
         on_error: options.on_error,
+        // What a stream has emitted must not come again.
+        restart: match kind {
+            Kind::View => options.start,
+            _ => Start::Now,
+        },
     };
     let output = install(engine, new, None, &backfill)?;
     if !backfill.is_empty() {
@@ -70,6 +75,8 @@ pub(super) struct NewStream<'a> {
     pub text: String,
     pub planned: Planned,
     pub on_error: OnError,
+    /// Where it begins again if it has failed and lost its state.
+    pub restart: Start,
 }
 
 /// Starts a query. `first` subscribes before it has any result; it does not hear the inputs of `backfill`
@@ -100,6 +107,7 @@ pub(super) fn install(
     }
     output.report_failures_to(&engine.event_log);
     let mut lifecycle = StreamLifecycle::active(planned.plan.clone(), now_us());
+    lifecycle.start = new.restart;
     lifecycle.if_failed = held_if_failed(&engine.persistence, &planned.inputs);
     engine.workers.command(WorkerCommand::AddQuery(NewQuery {
         plan: planned.plan,
@@ -108,6 +116,7 @@ pub(super) fn install(
         late: late.clone(),
         dead_letters: dead_letters.clone(),
         failure: QueryFailure::default(),
+        failed: output.failure(),
         state,
         held: backfill.iter().map(BackfillInput::hold).collect(),
         if_failed: holds(&catalog, &lifecycle.if_failed),

@@ -8,7 +8,7 @@ use super::create_query::{NewStream, install};
 use super::dead_letter_stream::{ensure_dead_letter_stream, refuse_cycle};
 use super::declaration::{is_taken, schema_of};
 use crate::dataflow::OnError;
-use crate::db::catalog::{Catalog, CatalogEntry, SinkEntry};
+use crate::db::catalog::{Catalog, CatalogEntry, SinkEntry, Start};
 use crate::db::connectors::{open_sink_queue, subscribe_sink};
 use crate::db::engine::Engine;
 use crate::db::options::{OptionSpan, refuse_unbuilt_options, sink_spec};
@@ -91,6 +91,7 @@ fn install_sink_query(
         text,
         planned,
         on_error: OnError::Fail,
+        restart: Start::Now,
     };
     install(engine, new, Some(queue), &[])?;
     Ok(rows)

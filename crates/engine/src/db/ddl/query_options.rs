@@ -6,8 +6,8 @@ use std::sync::Arc;
 use headwater_connect::DeadLetter;
 
 use crate::dataflow::OnError;
-use crate::db::backfill::{Start, start_of};
-use crate::db::catalog::Catalog;
+use crate::db::backfill::start_of;
+use crate::db::catalog::{Catalog, Start};
 use crate::db::engine::Engine;
 use crate::db::options::refuse_all_but;
 use crate::error::Result;

@@ -6,12 +6,13 @@ use std::sync::Arc;
 use super::source_group;
 use crate::clock::now_us;
 use crate::dataflow::QueryFailure;
+use crate::db::backfill::{BackfillInput, catch_up, inputs_from, release};
 use crate::db::catalog::{Catalog, HeldInput, QueryEntry, StreamDefinition};
 use crate::db::engine::{Engine, Persistence};
 use crate::error::Result;
 use crate::worker::{InputHold, NewQuery, QueryCommand};
 
-/// Rebuilds the query of a stream, if it has inputs.
+/// Rebuilds the query of a stream, if it has inputs. A view that has failed begins where it once began.
 pub(super) fn rebuild(engine: &Engine, name: &str) -> Result<()> {
     let mut catalog = engine.catalog();
     let Some(query) = catalog.query_mut(name) else {
@@ -22,10 +23,13 @@ pub(super) fn rebuild(engine: &Engine, name: &str) -> Result<()> {
         return Ok(());
     };
     let output = query.topic.id;
+    let mut past = Vec::new();
     if query.topic.has_failed() {
+        let start = query.lifecycle.start;
+        past = inputs_from(&catalog, &engine.persistence, &query.inputs, start)?;
         engine.workers.life(QueryCommand::Stop { output });
     }
-    let command = match new_query(&catalog, &engine.persistence, query)? {
+    let command = match new_query(&catalog, &engine.persistence, query, &past)? {
         Some(new) => QueryCommand::Begin {
             query: Box::new(new),
             held: holds(&catalog, &query.lifecycle.held),
@@ -34,13 +38,20 @@ pub(super) fn rebuild(engine: &Engine, name: &str) -> Result<()> {
         None => QueryCommand::Stop { output },
     };
     engine.workers.life(command);
+    drop(catalog);
+    if !past.is_empty() {
+        catch_up(&engine.workers, &engine.event_log, output, &past)?;
+        release(&engine.workers, output);
+    }
     Ok(())
 }
 
+/// A query without state, which first reads `past`.
 fn new_query(
     catalog: &Catalog,
     persistence: &Persistence,
     query: &QueryEntry,
+    past: &[BackfillInput],
 ) -> Result<Option<NewQuery>> {
     let plan = match &query.lifecycle.definition {
         StreamDefinition::Query(plan) => plan.clone(),
@@ -57,8 +68,9 @@ fn new_query(
         late: query.late.clone(),
         dead_letters: query.dead_letters.clone(),
         failure: QueryFailure::default(),
+        failed: None,
         state: persistence.saved_query(&query.topic.relation.name),
-        held: Vec::new(),
+        held: past.iter().map(BackfillInput::hold).collect(),
         if_failed: holds(catalog, &query.lifecycle.if_failed),
     }))
 }

@@ -104,6 +104,7 @@ pub(crate) fn replay(
         late,
         dead_letters: dead_letters.transpose()?,
         failure: QueryFailure::default(),
+        failed: None,
         state: None,
         held: vec![input.hold()],
         if_failed: Vec::new(),
