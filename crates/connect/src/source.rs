@@ -23,6 +23,11 @@ pub trait Source: Send + 'static {
     fn supports_incremental(&self) -> bool {
         false
     }
+
+    /// Whether the input ends by itself, so that who wants all of it can wait.
+    fn is_finite(&self) -> bool {
+        false
+    }
 }
 
 /// Why [`Source::run`] returned without an error.

@@ -224,21 +224,33 @@ impl Db {
     }
 
     /// The answer to a SELECT over views: what they hold after all rows pushed before, as long as
-    /// no more than one step's worth is waiting. Blocks.
+    /// no more than one step's worth is waiting. Blocks, but not for sources that are still being read: the
+    /// log of the process names those whose end is to come; [`execute`](Self::execute) returns their names.
     ///
     /// # Errors
     /// Whatever is wrong with the statement.
     pub fn query(&self, sql: &str) -> Result<Vec<RecordBatch>> {
-        query::select_text(&self.engine, sql)
+        statements::select_text(&self.engine, sql)
     }
 
-    /// Starts the sources and sinks created so far, where the builder said that `execute` should not.
+    /// Starts the sources and sinks created so far, where the builder said that `execute` should not, and
+    /// the sources that wait for a reader in a [`script`](Builder::script).
     ///
     /// # Errors
     /// If the database is closed.
     pub fn start_connectors(&self) -> Result<()> {
         self.engine.workers.check_open()?;
+        connectors::end_waiting(&self.engine);
         connectors::start_connectors(&self.engine).map(drop)
+    }
+
+    /// Ends a [`script`](Builder::script): starts the sources that wait for a reader, and returns when the
+    /// finite ones that sinks read have ended and their rows are processed. Blocks.
+    ///
+    /// # Errors
+    /// If the database is closed, or [`cancel_queries`](Self::cancel_queries) ends the wait.
+    pub fn end_script(&self) -> Result<()> {
+        statements::end_script(&self.engine)
     }
 
     /// Checks that every external system can be reached with the options given, without reading or

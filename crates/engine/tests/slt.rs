@@ -83,7 +83,9 @@ impl Script {
         for outcome in self.db.execute(sql)? {
             match outcome {
                 Outcome::Created { name, .. } => self.created(&name),
-                Outcome::Rows { schema, batches } => answer = shown(&schema, &batches)?,
+                Outcome::Rows {
+                    schema, batches, ..
+                } => answer = shown(&schema, &batches)?,
                 Outcome::Dropped { names } => self.given.retain(|name, _| !names.contains(name)),
                 Outcome::Unchanged { .. }
                 | Outcome::Altered { .. }

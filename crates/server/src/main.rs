@@ -36,7 +36,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use error::CliError;
-use headwater::Db;
+use headwater::{Builder, Db};
 
 /// Reads data from sources, runs streaming SQL over it, and shows the results or sends them to sinks.
 #[derive(Parser)]
@@ -120,7 +120,12 @@ impl DatabaseArguments {
     /// Opens the folder of `--data`, else `folder`, else a database in memory. With `start_connectors`
     /// the sources and sinks that exist in the folder start at once.
     fn open(&self, folder: Option<PathBuf>, start_connectors: bool) -> Result<Db, CliError> {
-        let mut builder = Db::builder().start_connectors(start_connectors);
+        let builder = Db::builder().start_connectors(start_connectors);
+        self.open_with(builder, folder)
+    }
+
+    /// As [`open`](Self::open), with these settings.
+    fn open_with(&self, mut builder: Builder, folder: Option<PathBuf>) -> Result<Db, CliError> {
         if let Some(workers) = self.workers {
             builder = builder.workers(workers.into());
         }

@@ -294,7 +294,10 @@ impl Pipeline {
         for select in &self.loaded.selects {
             let outcomes = self.db.execute(select).map_err(CliError::runtime)?;
             for outcome in outcomes {
-                if let headwater::Outcome::Rows { schema, batches } = outcome {
+                if let headwater::Outcome::Rows {
+                    schema, batches, ..
+                } = outcome
+                {
                     show::print(&schema, &batches)?;
                 }
             }

@@ -130,9 +130,9 @@ impl SqlScript {
                 Outcome::Created { kind, name } => {
                     loaded.created.push(format!("{kind} {name}"));
                 }
-                Outcome::Rows { schema, batches }
-                    if !matches!(statement.node, Statement::Query(_)) =>
-                {
+                Outcome::Rows {
+                    schema, batches, ..
+                } if !matches!(statement.node, Statement::Query(_)) => {
                     loaded.answers.push((schema, batches));
                 }
                 _ => {}

@@ -1,9 +1,12 @@
 //! `headwater sql`: statements one by one, typed at a prompt or read from a pipe.
 //!
-//! A statement ends with a semicolon. All run in one database that stays open until the shell ends, so
-//! connectors start as soon as they are created; with `--data` the database is that folder. SUBSCRIBE
-//! prints until Ctrl-C. At a prompt the shell prints an error and goes on, and Ctrl-C ends a SELECT; in
-//! a pipe the first error, or Ctrl-C, ends the shell.
+//! A statement ends with a semicolon. All run in one database that stays open until the shell ends; with
+//! `--data` the database is that folder. SUBSCRIBE prints until Ctrl-C. At a prompt the shell prints an
+//! error and goes on, and Ctrl-C ends a SELECT; in a pipe the first error, or Ctrl-C, ends the shell.
+//!
+//! What comes through a pipe is one script, and so is a file: a source without a log starts with the first
+//! SELECT or SUBSCRIBE that reads it, or at the end of the script. At a prompt, which has no end, a sink
+//! starts it too.
 
 use std::io::{self, BufRead, IsTerminal};
 use std::ops::Range;
@@ -50,17 +53,18 @@ pub struct SqlArguments {
 /// Runs the file, then the statements of the prompt or the pipe.
 pub fn run(arguments: &SqlArguments) -> Result<(), CliError> {
     let shell = SqlShell {
-        db: arguments.database.open(None, true)?,
+        db: arguments.database.open_with(Db::builder().script(), None)?,
         runtime: runtime()?,
         has_prompt: io::stdin().is_terminal(),
     };
     if let Some(path) = &arguments.path {
         let script = SqlScript::read(path)?;
         shell.run_file(&script)?;
+        shell.db.start_connectors().map_err(CliError::runtime)?;
     }
     let done = match shell.has_prompt {
         true => shell.prompt(),
-        false => shell.pipe(),
+        false => shell.pipe().and_then(|()| shell.end_script()),
     };
     shell.db.close();
     done.and_then(|()| script::check_failures(&shell.db))
@@ -137,6 +141,9 @@ impl SqlShell {
             // The history may refuse an entry, such as a repeated one.
             let _ = editor.add_history_entry(statement.trim());
             report(self.statements("<shell>", &statement));
+            if creates_sink(&statement) {
+                report(self.db.start_connectors().map_err(CliError::runtime));
+            }
         }
         std::ops::ControlFlow::Continue(())
     }
@@ -155,6 +162,25 @@ impl SqlShell {
             }
         }
         self.statements("<stdin>", &text)
+    }
+
+    /// Starts what still waits, and gives finite sources the time to fill the sinks that read them.
+    fn end_script(&self) -> Result<(), CliError> {
+        let db = self.db.clone();
+        self.runtime.block_on(async {
+            let mut signals = Signals::listen()?;
+            let mut ended = tokio::task::spawn_blocking(move || db.end_script());
+            loop {
+                tokio::select! {
+                    ended = &mut ended => match ended.map_err(CliError::runtime)? {
+                        // A signal has ended the wait.
+                        Err(error) if !error.sql_errors().is_empty() => return Ok(()),
+                        ended => return ended.map_err(CliError::runtime),
+                    },
+                    () = signals.next() => self.db.cancel_queries(),
+                }
+            }
+        })
     }
 
     /// Runs the statements of a text and shows each result before the next statement runs.
@@ -210,7 +236,9 @@ impl SqlShell {
             Outcome::Started { name } => notice(format!("sink {name} started again")),
             Outcome::Altered { kind, name } => notice(format!("altered {kind} {name}")),
             Outcome::Dropped { names } => notice(format!("dropped {}", names.join(", "))),
-            Outcome::Rows { schema, batches } => show::print(&schema, &batches),
+            Outcome::Rows {
+                schema, batches, ..
+            } => show::print(&schema, &batches),
             Outcome::Subscribed(rows) => self.runtime.block_on(follow(rows)),
         }
     }
@@ -251,6 +279,18 @@ fn parts(text: &str) -> Vec<Result<Range<usize>, SqlError>> {
         is_open = !returns_rows;
     }
     parts
+}
+
+/// Whether rows flow because of a statement, without a SELECT or SUBSCRIBE.
+fn creates_sink(text: &str) -> bool {
+    let is_sink = |node| {
+        matches!(
+            node,
+            Statement::CreateSink(_) | Statement::InsertInto { .. }
+        )
+    };
+    let mut statements = parse_each(text).into_iter().flatten();
+    statements.any(|statement| is_sink(statement.node))
 }
 
 fn returns_rows(statement: &Statement) -> bool {

@@ -20,6 +20,7 @@ pub struct Builder {
     connectors: Connectors,
     start_connectors: bool,
     trial: bool,
+    script: bool,
     segment_bytes: u64,
 }
 
@@ -32,6 +33,7 @@ impl Default for Builder {
             connectors: Connectors::builtin(),
             start_connectors: true,
             trial: false,
+            script: false,
             segment_bytes: headwater_log::LogConfig::default().segment_bytes,
         }
     }
@@ -72,6 +74,15 @@ impl Builder {
     #[must_use]
     pub fn trial(mut self) -> Self {
         self.trial = true;
+        self
+    }
+
+    /// All statements are those of one script, whichever calls execute them: a source without a log takes
+    /// nothing before a SELECT or SUBSCRIBE that reads it, or [`Db::end_script`], so that no stream misses its
+    /// first rows; and a SELECT answers when the finite inputs that it reads have ended.
+    #[must_use]
+    pub fn script(mut self) -> Self {
+        self.script = true;
         self
     }
 
@@ -126,6 +137,7 @@ impl Builder {
             Persistence::new(folder, self.trial),
             self.connectors,
             self.start_connectors,
+            self.script,
         );
         Ok(Db::new(EngineOwner(Arc::new(engine))))
     }

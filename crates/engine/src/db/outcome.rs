@@ -53,6 +53,8 @@ pub enum Outcome {
         schema: SchemaRef,
         /// The rows of the answer.
         batches: Vec<RecordBatch>,
+        /// The finite sources that it reads and that are still being read: their rows so far are in it.
+        reading: Vec<String>,
     },
     /// An answer that does not end.
     Subscribed(Subscription),
@@ -67,6 +69,7 @@ impl Outcome {
         Self::Rows {
             schema: rows.schema(),
             batches: vec![rows],
+            reading: Vec::new(),
         }
     }
 }

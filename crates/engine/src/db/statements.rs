@@ -1,12 +1,14 @@
 //! Executes statements: one at a time, in the order of the script, each in the room that it belongs to.
 
+use arrow::array::RecordBatch;
+
 use super::ddl;
 use super::engine::Engine;
 use super::options::OptionSpan;
 use super::outcome::Outcome;
 use super::{checkpoint, connectors, dead_letters, lifecycle, query};
-use crate::error::Result;
-use crate::sql::{Spanned, Statement, deep, parse};
+use crate::error::{Error, Result};
+use crate::sql::{Spanned, SqlError, SqlQuery, Statement, deep, parse, sqlstate};
 use crate::subscription::{QUEUE_ROWS, SubscriberQueue};
 use crate::topic::Begin;
 
@@ -112,18 +114,72 @@ fn dispatch(engine: &Engine, statement: Statement, place: &OptionSpan) -> Result
         Statement::StartSink(name) => connectors::restart_sink(engine, &name),
         Statement::Reprocess(name) => dead_letters::reprocess(engine, &name),
         Statement::Replay(replay) => query::replay_statement(engine, &replay),
-        Statement::Query(select) => {
-            let (schema, batches) = query::select(engine, select)?;
-            Ok(Outcome::Rows { schema, batches })
-        }
+        Statement::Query(select) => answer(engine, select),
         Statement::Subscribe(name) => {
             let topic = engine.catalog().topic_named(&name)?;
             let queue = SubscriberQueue::new(QUEUE_ROWS, None);
             let rows = engine.workers.subscribe(&topic, queue, Begin::Kept);
+            connectors::begin_reading(engine, std::slice::from_ref(&topic.relation.name))?;
             Ok(Outcome::Subscribed(rows))
         }
         Statement::Show(shown) => Ok(query::show(engine, shown)),
         Statement::Describe(name) => query::describe(engine, &name),
         Statement::Explain(explain) => query::explain(engine, explain, place),
     }
+}
+
+/// Answers a SELECT. In a script first the finite inputs that it reads come to their end.
+fn answer(engine: &Engine, select: SqlQuery) -> Result<Outcome> {
+    let read = query::read_by(&engine.catalog(), &select);
+    connectors::begin_reading(engine, &read)?;
+    if engine.runs_script() {
+        connectors::wait_for_end(engine, &read)?;
+    }
+    let (schema, batches) = query::select(engine, select)?;
+    Ok(Outcome::Rows {
+        schema,
+        batches,
+        reading: connectors::still_read(&engine.catalog(), &read),
+    })
+}
+
+/// Answers a text that is one SELECT, with what has been read so far.
+pub(crate) fn select_text(engine: &Engine, sql: &str) -> Result<Vec<RecordBatch>> {
+    engine.workers.check_open()?;
+    deep(|| {
+        let mut statements = parse(sql)?;
+        let (Some(Statement::Query(select)), true) =
+            (statements.pop().map(|it| it.node), statements.is_empty())
+        else {
+            return Err(not_one_query());
+        };
+        let read = query::read_by(&engine.catalog(), &select);
+        let (_, batches) = query::select(engine, select)?;
+        let reading = connectors::still_read(&engine.catalog(), &read);
+        if !reading.is_empty() {
+            let sources = reading.join(", ");
+            tracing::info!(sources, "answered while these sources are still being read");
+        }
+        Ok(batches)
+    })
+}
+
+/// Starts the sources that wait for the end of the script; returns when the finite ones that sinks read
+/// have ended and been processed.
+pub(crate) fn end_script(engine: &Engine) -> Result<()> {
+    engine.workers.check_open()?;
+    connectors::end_waiting(engine);
+    connectors::start_connectors(engine)?;
+    let inputs: Vec<String> = {
+        let catalog = engine.catalog();
+        let inputs = catalog.sinks().map(|(_, sink)| sink.input.clone());
+        inputs.collect()
+    };
+    connectors::wait_for_end(engine, &inputs)
+}
+
+fn not_one_query() -> Error {
+    SqlError::new(sqlstate::SYNTAX_ERROR, "query() takes one SELECT")
+        .hint("Run other statements with execute().")
+        .into()
 }

@@ -87,6 +87,10 @@ impl Source for FileSource {
     fn supports_incremental(&self) -> bool {
         true
     }
+
+    fn is_finite(&self) -> bool {
+        !self.options.follow
+    }
 }
 
 impl FileSource {

@@ -373,6 +373,10 @@ impl Source for Generate {
     fn supports_incremental(&self) -> bool {
         true
     }
+
+    fn is_finite(&self) -> bool {
+        self.options.rows.is_some()
+    }
 }
 
 impl Generate {

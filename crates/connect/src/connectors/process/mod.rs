@@ -206,9 +206,22 @@ impl Source for ProcessSource {
     fn supports_incremental(&self) -> bool {
         self.cursors.is_some()
     }
+
+    /// Not that the command ends, but that its end is that of the input.
+    fn is_finite(&self) -> bool {
+        self.options.mode != RunMode::Interval && self.restart() != Restart::Always
+    }
 }
 
 impl ProcessSource {
+    fn restart(&self) -> Restart {
+        match (self.options.restart, self.options.mode) {
+            (Some(restart), _) => restart,
+            (None, RunMode::Once) => Restart::Never,
+            (None, RunMode::Stream | RunMode::Interval) => Restart::OnFailure,
+        }
+    }
+
     async fn run_through(
         &mut self,
         watcher: &mut Option<Watcher>,
@@ -222,12 +235,7 @@ impl ProcessSource {
         if stop.is_cancelled() {
             return Ok(End::Stopped);
         }
-        let restart = match (self.options.restart, self.options.mode) {
-            (Some(restart), _) => restart,
-            (None, RunMode::Once) => Restart::Never,
-            (None, RunMode::Stream | RunMode::Interval) => Restart::OnFailure,
-        };
-        match (restart, exit.status.success()) {
+        match (self.restart(), exit.status.success()) {
             (Restart::OnFailure | Restart::Never, true) => Ok(End::Finished),
             (Restart::Always | Restart::OnFailure, _) => Err(self.exited(&exit, Retry::Backoff)),
             (Restart::Never, false) => Err(self.exited(&exit, Retry::Fatal)),

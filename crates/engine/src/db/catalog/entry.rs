@@ -54,6 +54,30 @@ pub(crate) struct SourceConnector {
     pub restart: Arc<AtomicBool>,
     /// Whether a task follows its status.
     pub followed: AtomicBool,
+    /// Whether it starts only with the first statement that reads it, or at the end of the script.
+    pub waits: AtomicBool,
+}
+
+/// What tells whether a connector has ended. Its clones are of the same connector.
+#[derive(Clone)]
+pub(crate) struct ConnectorEnd {
+    handle: Arc<SourceHandle>,
+    shared: Arc<SourceShared>,
+    restart: Arc<AtomicBool>,
+}
+
+impl ConnectorEnd {
+    /// Whether no more rows come from it: all its rows have been handed to the worker, and at the end of
+    /// its input the source is closed.
+    pub fn has_ended(&self) -> bool {
+        let status = self.handle.status();
+        match (status.state, status.end) {
+            (State::Stopped, Some(End::Finished)) => self.shared.is_closed(),
+            _ if self.restart.load(Ordering::Acquire) => false,
+            (State::Stopped | State::Failed, _) => true,
+            _ => false,
+        }
+    }
 }
 
 pub(crate) struct QueryEntry {
@@ -88,6 +112,12 @@ impl SourceConnector {
         let made = self.spec.source(None);
         made.is_ok_and(|source| source.supports_incremental())
     }
+
+    /// Whether its input ends by itself.
+    fn is_finite(&self) -> bool {
+        let made = self.spec.source(None);
+        made.is_ok_and(|source| source.is_finite())
+    }
 }
 
 impl SourceEntry {
@@ -103,18 +133,34 @@ impl SourceEntry {
         event_columns(self.time.as_ref())
     }
 
-    /// Whether no more rows come from its connector, if it has one: all its rows have been handed to
-    /// the worker, and at the end of its input the source is closed.
+    /// Whether no more rows come from its connector, if it has one.
     pub fn has_ended(&self) -> bool {
-        self.connector.as_ref().is_none_or(|connector| {
-            let status = connector.handle.status();
-            match (status.state, status.end) {
-                (State::Stopped, Some(End::Finished)) => self.shared.is_closed(),
-                _ if connector.restart.load(Ordering::Acquire) => false,
-                (State::Stopped | State::Failed, _) => true,
-                _ => false,
-            }
+        self.end().is_none_or(|end| end.has_ended())
+    }
+
+    /// The end of its connector, if it has one.
+    fn end(&self) -> Option<ConnectorEnd> {
+        let connector = self.connector.as_ref()?;
+        Some(ConnectorEnd {
+            handle: Arc::clone(&connector.handle),
+            shared: Arc::clone(&self.shared),
+            restart: Arc::clone(&connector.restart),
         })
+    }
+
+    /// The end of its connector, if that runs, has not come to it, and will by itself.
+    pub fn awaited_end(&self) -> Option<ConnectorEnd> {
+        let connector = self.connector.as_ref()?;
+        let end = self.end().filter(|end| !end.has_ended())?;
+        let is_active = connector.handle.status().state.is_active() || self.is_closing();
+        (is_active && connector.is_finite()).then_some(end)
+    }
+
+    /// Whether its input has ended and the source is not closed yet.
+    fn is_closing(&self) -> bool {
+        let connector = self.connector.as_ref();
+        let end = connector.and_then(|it| it.handle.status().end);
+        end == Some(End::Finished) && !self.shared.is_closed()
     }
 
     /// Sets the event time that a handle was opened with, if the source has none yet.

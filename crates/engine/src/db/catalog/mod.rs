@@ -15,7 +15,7 @@ use crate::stream_status::{LifecycleState, SavedStream};
 
 pub(crate) use crate::sql::sqlstate::{NOT_IN_STATE, WRONG_KIND};
 pub(crate) use entry::{
-    CatalogEntry, QueryEntry, SinkEntry, SourceConnector, SourceEntry, event_columns,
+    CatalogEntry, ConnectorEnd, QueryEntry, SinkEntry, SourceConnector, SourceEntry, event_columns,
 };
 pub(crate) use names::{not_a, undefined};
 pub(crate) use stream::{HeldInput, Start, StreamDefinition, StreamLifecycle};

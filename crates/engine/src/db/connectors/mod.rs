@@ -1,5 +1,6 @@
 //! Connectors at work: starts, stops and validates sources and sinks.
 
+mod reading;
 mod sinks;
 mod sources;
 
@@ -11,6 +12,7 @@ use super::checkpoint::checkpoint;
 use super::engine::Engine;
 use crate::error::Result;
 
+pub(crate) use reading::{begin_reading, end_waiting, still_read, wait_for_end};
 pub(crate) use sinks::{open_sink_queue, restart_sink, start_sinks, stop_sinks, subscribe_sink};
 pub(crate) use sources::stop_sources;
 
@@ -28,7 +30,7 @@ pub(crate) fn start_connectors(engine: &Engine) -> Result<Vec<String>> {
     let catalog = engine.catalog();
     let wanted = catalog
         .sources()
-        .filter(|it| catalog.is_wanted(it.shared.name()));
+        .filter(|it| catalog.is_wanted(it.shared.name()) && !reading::waits(it));
     let started = wanted.filter(|source| sources::start_source(engine, &catalog, source));
     Ok(started.map(|it| it.shared.name().to_owned()).collect())
 }

@@ -47,6 +47,9 @@ pub(super) fn add_source(
     let feed = engine
         .persistence
         .open_log(&topic, options, time.as_ref(), bell)?;
+    // Without a log what it takes before somebody reads it would be lost.
+    let has_log = engine.persistence.wal_writer(name).is_some();
+    let waits = engine.runs_script() && !has_log && !engine.persistence.is_restoring();
     let entry = SourceEntry {
         shared: shared(engine, &topic),
         topic,
@@ -54,7 +57,7 @@ pub(super) fn add_source(
         config: options.config(),
         time,
         wal: options.wal_mode,
-        connector: spec.map(stopped_connector),
+        connector: spec.map(|spec| stopped_connector(spec, waits)),
     };
     engine.workers.command(WorkerCommand::AddSource(NewSource {
         topic: Arc::clone(&entry.topic),
@@ -90,7 +93,7 @@ fn event_time_column(create: &CreateSource, schema: &SchemaRef) -> Result<Option
     Ok(Some(EventTimeColumn { column, delay }))
 }
 
-fn stopped_connector(spec: SourceSpec) -> SourceConnector {
+fn stopped_connector(spec: SourceSpec, waits: bool) -> SourceConnector {
     let blueprint = Arc::new(spec.clone());
     let tap = SourceTap::new(spec.format());
     let care = Care {
@@ -104,6 +107,7 @@ fn stopped_connector(spec: SourceSpec) -> SourceConnector {
         dropped_before: 0,
         restart: Arc::default(),
         followed: AtomicBool::new(false),
+        waits: AtomicBool::new(waits),
     }
 }
 

@@ -44,6 +44,8 @@ pub(crate) struct Engine {
     pub event_log: Arc<EventLog>,
     /// Whether statements start what they create: always, or since the user has started connectors.
     starts_connectors: AtomicBool,
+    /// Whether statements are those of one script, until its end.
+    runs_script: bool,
     catalog: Mutex<Catalog>,
     /// Locked by each statement, so that they run one at a time.
     statement: Mutex<()>,
@@ -56,6 +58,7 @@ impl Engine {
         persistence: Persistence,
         connectors: Connectors,
         starts_connectors: bool,
+        runs_script: bool,
     ) -> Self {
         Self {
             workers: Arc::new(workers),
@@ -65,6 +68,7 @@ impl Engine {
             connectors,
             event_log: Arc::default(),
             starts_connectors: AtomicBool::new(starts_connectors),
+            runs_script,
             catalog: Mutex::default(),
             statement: Mutex::new(()),
         }
@@ -82,6 +86,11 @@ impl Engine {
     /// Whether statements start what they create.
     pub fn starts_connectors(&self) -> bool {
         self.starts_connectors.load(Ordering::Acquire)
+    }
+
+    /// Whether sources wait for statements that read them, and statements for the end of their inputs.
+    pub fn runs_script(&self) -> bool {
+        self.runs_script
     }
 
     /// From now on statements start what they create.

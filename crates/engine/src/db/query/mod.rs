@@ -16,5 +16,5 @@ pub use guarantees::{Guarantees, Link};
 pub(crate) use health::{failures, metrics, stream_stats};
 pub(crate) use plan::{plan, published_schema};
 pub(crate) use private_replay::{replay, replay_statement};
-pub(crate) use select::{select, select_text};
+pub(crate) use select::{read_by, select};
 pub(crate) use system_rows::show;

@@ -22,21 +22,14 @@ use crate::db::engine::{Engine, Persistence};
 use crate::durable::WalWriter;
 use crate::error::{Error, Result};
 use crate::sql::plan::explain;
-use crate::sql::{
-    NamedMetadataColumns, SqlError, SqlQuery, Statement, deep, parse, resolve_identifiers, sqlstate,
-};
+use crate::sql::{NamedMetadataColumns, SqlError, SqlQuery, resolve_identifiers};
 use crate::topic::Topic;
 
-/// Answers a text that is one SELECT.
-pub(crate) fn select_text(engine: &Engine, sql: &str) -> Result<Vec<RecordBatch>> {
-    engine.workers.check_open()?;
-    deep(|| {
-        let mut statements = parse(sql)?;
-        match (statements.pop().map(|it| it.node), statements.is_empty()) {
-            (Some(Statement::Query(query)), true) => Ok(select(engine, query)?.1),
-            _ => Err(not_one_query()),
-        }
-    })
+/// The names of the sources, streams and views that a query names, and of their bad and late rows.
+pub(crate) fn read_by(catalog: &Catalog, query: &SqlQuery) -> Vec<String> {
+    let names = relation_names(&query.ast).into_iter();
+    let topics = names.filter_map(|name| catalog.topic(&name).ok());
+    topics.map(|topic| topic.relation.name.clone()).collect()
 }
 
 /// Answers a query over views, retained rows and system tables. Blocks.
@@ -219,12 +212,6 @@ fn batch_context(partitions: usize) -> SessionContext {
     parser.enable_ident_normalization = false;
     parser.map_string_types_to_utf8view = false;
     SessionContext::new_with_config(config)
-}
-
-fn not_one_query() -> Error {
-    SqlError::new(sqlstate::SYNTAX_ERROR, "query() takes one SELECT")
-        .hint("Run other statements with execute().")
-        .into()
 }
 
 fn keeps_no_rows(catalog: &Catalog, name: &str, query: &SqlQuery) -> SqlError {

@@ -22,6 +22,10 @@ use crate::db::outcome::Outcome;
 use crate::event_log::{ErrorEntry, EventLog, GapEntry};
 use crate::sql::{Kind, Shown};
 
+/// Why a source of a script does not run yet.
+const WAITS: &str =
+    "it starts with the first SELECT or SUBSCRIBE that reads it, or at the end of the script";
+
 /// A watermark as a time; `None` before the first row and after the last.
 fn time_of(watermark: Watermark) -> Option<i64> {
     Some(watermark.at_us).filter(|at| *at != i64::MIN && *at != i64::MAX)
@@ -68,7 +72,11 @@ fn source_row(engine: &Engine, source: &SourceEntry) -> Vec<Cell> {
         (None, Some(status)) => status.state.name(),
         (None, None) => pushed,
     };
-    let reason = status.and_then(|it| it.reason.as_deref().map(str::to_owned));
+    let waits = connector.is_some_and(|it| it.waits.load(Ordering::Acquire));
+    let reason = match waits {
+        true => Some(WAITS.to_owned()),
+        false => status.and_then(|it| it.reason.as_deref().map(str::to_owned)),
+    };
     let watermark = source.topic.watermark();
     let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
     vec![
