@@ -75,6 +75,9 @@ and a row on its way to a sink as a JSON object. The stream is created when it i
 [SQL](sql.md#dead-letters). If it does not accept a dead letter, a bad row of a source is kept beside the
 source after all, and a row of a sink is written into the program's log, and counted.
 
+The rows of a stream whose expressions fail have these columns, too, with `on_error = 'dead_letter'`: see
+[SQL](sql.md#rows-that-fail). Their `error_type` is a SQLSTATE, such as 22012 for a division by zero.
+
 | column | type |
 |---|---|
 ";

@@ -42,6 +42,27 @@ fn a_finite_source_ends_and_its_windows_close() {
 }
 
 #[test]
+fn a_library_call_answers_at_once_and_says_what_is_still_read() {
+    let answer = |outcomes: Vec<Outcome>| match outcomes.into_iter().next_back() {
+        Some(Outcome::Rows { reading, .. }) => reading,
+        other => panic!("{other:?}"),
+    };
+    let db = db(1);
+    let sql = "CREATE SOURCE slow (n BIGINT) WITH (connector = 'generate', rows = 100000, rows_per_second = 1);
+        CREATE SOURCE endless (n BIGINT) WITH (connector = 'generate', rows_per_second = 1);
+        CREATE SOURCE quick (n BIGINT) WITH (connector = 'generate', rows = 10, rows_per_second = 0);
+        CREATE VIEW v AS SELECT n FROM slow UNION ALL SELECT n FROM endless UNION ALL SELECT n FROM quick;
+        SELECT COUNT(*) FROM v";
+    let reading = answer(db.execute(sql).unwrap());
+    assert!(reading.contains(&"slow".to_owned()) && !reading.contains(&"endless".to_owned()));
+    until("the end of quick", || {
+        answer(db.execute("SELECT n FROM v").unwrap()) == ["slow"]
+    });
+    assert_eq!(answer(db.execute("SELECT 1").unwrap()), [""; 0]);
+    assert!(db.query("SELECT n FROM v").unwrap()[0].num_rows() >= 10);
+}
+
+#[test]
 fn a_failed_query_fails_its_subscribers_and_no_other_query() {
     for workers in [1, 2] {
         let db = db(workers);

@@ -33,7 +33,7 @@ use super::stream_element::{DIFF_COLUMN, StreamElement, batch_of};
 /// What a query does with a row whose expressions fail.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum OnError {
-    /// The query ends.
+    /// The query ends at the first such row.
     #[default]
     Fail,
     /// The row is a dead letter, and the query goes on without it.
@@ -144,7 +144,6 @@ impl QueryErrors {
         self.0.on_error.get() == OnError::DeadLetter
     }
 
-    /// Ends the query.
     pub(super) fn fail(&self, reason: String) {
         self.0.failure.borrow().set(reason);
     }

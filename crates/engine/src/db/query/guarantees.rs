@@ -178,7 +178,14 @@ impl<'a> Chain<'a> {
                 dead_letters_link(name, on_disk)
             }
             CatalogEntry::Source(source) => source_link(name, source, on_disk),
-            CatalogEntry::Query(query) => query_link(query.kind, name, on_disk),
+            CatalogEntry::Query(query) => {
+                let mut link = query_link(query.kind, name, on_disk);
+                if let Some(topic) = &query.dead_letters {
+                    let letters = &topic.relation.name;
+                    link.why += &format!("; rows that fail are in {letters} instead");
+                }
+                link
+            }
             CatalogEntry::Sink(sink) => sink_link(name, &sink.spec, on_disk),
         });
     }
