@@ -559,7 +559,7 @@ fn what_is_not_built_is_refused_by_its_name() {
         (
             "ALTER SINK a SET (x = 1)",
             "ALTER SINK is not supported",
-            "ALTER VIEW",
+            "ALTER SINK",
         ),
         ("UPDATE t SET a = 1", "UPDATE is not supported", "UPDATE"),
         ("DELETE FROM t", "DELETE is not supported", "DELETE"),
