@@ -228,9 +228,9 @@ fn transform<'scope>(
     failure: QueryFailure,
 ) -> StreamElements<'scope> {
     input.flat_map(move |element| match element {
-        StreamElement::Rows(rows) => {
-            let rows = failure.guard(|| transform::apply(&steps, rows));
-            rows.flatten().map(StreamElement::Rows)
+        StreamElement::Rows(rows, mut frontier) => {
+            let rows = failure.guard(|| transform::apply(&steps, rows, &mut frontier));
+            rows.flatten().map(|rows| StreamElement::Rows(rows, frontier))
         }
         other => Some(other),
     })
@@ -248,11 +248,11 @@ fn add_metadata_columns<'scope>(
             from = Some(provenance);
             None
         }
-        (StreamElement::Rows(rows), Some(provenance)) => {
+        (StreamElement::Rows(rows, frontier), Some(provenance)) => {
             let rows = failure.guard(|| Ok(columns.apply(&rows, provenance)?));
-            rows.map(StreamElement::Rows)
+            rows.map(|rows| StreamElement::Rows(rows, frontier))
         }
-        (StreamElement::Rows(_), None) => {
+        (StreamElement::Rows(..), None) => {
             failure.set("rows without their provenance".to_owned());
             None
         }
@@ -359,11 +359,12 @@ fn route_element(
         }
         (StreamElement::Watermark(_), Route::Home(home)) if *home != here => Vec::new(),
         (element, &Route::Home(to)) => vec![RoutedElement { from, to, element }],
-        (StreamElement::Rows(rows), Route::ByKey(keys)) => {
-            divide(&rows, from, peers, keys, StreamElement::Rows)?
+        (StreamElement::Rows(rows, frontier), Route::ByKey(keys)) => {
+            let wrap = |rows, kept: &_| StreamElement::Rows(rows, frontier.taken(kept));
+            divide(&rows, from, peers, keys, wrap)?
         }
         (StreamElement::Partial { window, rows }, Route::ByKey(keys)) => {
-            let wrap = |rows| StreamElement::Partial { window, rows };
+            let wrap = |rows, _: &_| StreamElement::Partial { window, rows };
             divide(&rows, from, peers, keys, wrap)?
         }
         (element, Route::Spread | Route::ByKey(_)) => {
@@ -378,7 +379,7 @@ fn divide(
     from: usize,
     peers: usize,
     keys: &Keys,
-    wrap: impl Fn(RecordBatch) -> StreamElement,
+    wrap: impl Fn(RecordBatch, &UInt32Array) -> StreamElement,
 ) -> Result<Vec<RoutedElement>> {
     let mut members = vec![Vec::new(); peers];
     (0u32..)
@@ -390,8 +391,8 @@ fn divide(
         .filter(|(_, rows)| !rows.is_empty());
     parts
         .map(|(to, members)| {
-            let rows = take_record_batch(rows, &UInt32Array::from(members))?;
-            let element = wrap(rows);
+            let members = UInt32Array::from(members);
+            let element = wrap(take_record_batch(rows, &members)?, &members);
             Ok(RoutedElement { from, to, element })
         })
         .collect()

@@ -17,6 +17,7 @@ use arrow::compute::kernels::cmp::distinct;
 use arrow::compute::{concat_batches, interleave_record_batch, or, take, take_record_batch};
 use datafusion::error::Result;
 
+use super::frontier::Frontier;
 use super::groups::{Groups, KeyNumbers};
 use super::keyed_state::KeyedState;
 use super::plan::KeyedSpec;
@@ -38,7 +39,12 @@ impl DeltaStage {
 }
 
 impl Stage for DeltaStage {
-    fn rows(&mut self, rows: RecordBatch, _out: &mut Vec<StreamElement>) -> Result<()> {
+    fn rows(
+        &mut self,
+        rows: RecordBatch,
+        _frontier: &Frontier,
+        _out: &mut Vec<StreamElement>,
+    ) -> Result<()> {
         self.groups.update(&rows)
     }
 
@@ -196,7 +202,7 @@ impl KeyedStage {
             }
         }
         if !parts.is_empty() {
-            out.push(StreamElement::Rows(concat_batches(&schema, &parts)?));
+            out.push(StreamElement::rows(concat_batches(&schema, &parts)?));
         }
         Ok(())
     }
@@ -248,8 +254,13 @@ fn differs(before: &ArrayRef, after: &ArrayRef) -> BooleanArray {
 }
 
 impl Stage for KeyedStage {
-    fn rows(&mut self, rows: RecordBatch, out: &mut Vec<StreamElement>) -> Result<()> {
-        out.push(StreamElement::Rows(rows));
+    fn rows(
+        &mut self,
+        rows: RecordBatch,
+        _frontier: &Frontier,
+        out: &mut Vec<StreamElement>,
+    ) -> Result<()> {
+        out.push(StreamElement::rows(rows));
         Ok(())
     }
 

@@ -27,6 +27,7 @@
 //! checkpoints.
 
 mod build;
+mod frontier;
 mod groups;
 mod key_group;
 mod keyed;
@@ -45,13 +46,14 @@ mod window;
 
 pub use build::{Built, Input, Outlet, QueryFailure, build};
 pub use datafusion::error::Result;
+pub use frontier::{Frontier, FrontierEvent, FrontierMoves, LaneMark, LaneMarks, NO_LANE};
 pub use groups::{Aggregate, Grouping, OutputColumn};
 pub use key_group::{KEY_GROUPS, owner};
 pub use metadata_columns::{
     MetadataColumn, MetadataColumns, Offsets, Provenance, with_metadata_columns,
 };
-pub(crate) use pane::{earliest, latest, times};
-pub use plan::{EventTime, KeyedSpec, Plan, PlanNode, SessionSpec, WindowSpec};
+pub(crate) use pane::{earliest, in_us, latest, times};
+pub use plan::{EventTime, KeyedSpec, Plan, PlanNode, SessionSpec, WindowSpec, with_lateness};
 pub use stage_state::{Run, Share, StageHandle, StageState};
 pub(crate) use stream_element::batch_of;
 pub use stream_element::{

@@ -3,7 +3,8 @@
 use arrow::array::RecordBatch;
 use headwater_connect::{Bad, Cursor};
 
-use crate::dataflow::{Provenance, Watermark};
+use super::source_reader::EventTimeMoved;
+use crate::dataflow::Provenance;
 use crate::durable::{Acks, BadRowPosition, SourceStep, bad_rows};
 
 /// The reading end of one channel, whatever it carries.
@@ -49,22 +50,16 @@ pub(crate) struct DrainedLanes {
     pub ended: bool,
 }
 
-/// Rows `from..to` of batch number `batch` came through `lane`.
+/// The next `count` rows of the step came through `lane`.
 pub(crate) struct LaneRows {
     pub lane: u64,
-    pub batch: usize,
-    pub from: usize,
-    pub to: usize,
+    pub count: usize,
 }
 
 impl DrainedLanes {
     pub fn add(&mut self, lane: u64, batch: RecordBatch) {
-        self.lanes.push(LaneRows {
-            lane,
-            batch: self.rows.len(),
-            from: 0,
-            to: batch.num_rows(),
-        });
+        let count = batch.num_rows();
+        self.lanes.push(LaneRows { lane, count });
         self.rows.push(batch);
     }
 
@@ -83,10 +78,10 @@ impl DrainedLanes {
         self.rows.iter().map(|rows| rows.num_rows() as u64).sum()
     }
 
-    /// What goes into the log, with the watermark of the step.
+    /// What goes into the log, with how the step moved event time.
     pub fn into_source_step(
         self,
-        watermark: Option<Watermark>,
+        moved: EventTimeMoved,
         arrival_us: i64,
     ) -> (SourceStep, Acks) {
         let mut from = Vec::new();
@@ -101,7 +96,9 @@ impl DrainedLanes {
             rows: self.rows,
             from,
             bad: (!self.bad.is_empty()).then(|| bad_rows(&self.bad, arrival_us)),
-            watermark,
+            moves: moved.moves,
+            frontiers: moved.frontiers,
+            watermark: moved.watermark,
             cursor: self.cursor,
             reprocessed: self.reprocessed,
         };

@@ -108,8 +108,8 @@ impl QuerySlot {
     /// The topic to which `element`, which the dataflow produced, is published.
     pub fn topic_of(&self, element: StreamElement) -> (&Arc<Topic>, StreamElement) {
         match element {
-            StreamElement::Late { stage, rows } => (&self.late[stage], StreamElement::Rows(rows)),
-            StreamElement::Rows(_) | StreamElement::Watermark(_) => (&self.output, element),
+            StreamElement::Late { stage, rows } => (&self.late[stage], StreamElement::rows(rows)),
+            StreamElement::Rows(..) | StreamElement::Watermark(_) => (&self.output, element),
             StreamElement::Partial { .. } | StreamElement::From(_) => {
                 unreachable!("they end in a stage of the dataflow")
             }
