@@ -9,7 +9,9 @@
 
 use crc32c::{crc32c, crc32c_append};
 
-use crate::format::{Header, Position, SEGMENT_HEADER, SegmentHeader, VERSION, VERSION_MIN, get, put};
+use crate::format::{
+    Header, Position, SEGMENT_HEADER, SegmentHeader, VERSION, VERSION_MIN, get, put,
+};
 
 const MAGIC: [u8; 8] = *b"HWIDX\x1a\r\n";
 const HEADER: usize = 80;

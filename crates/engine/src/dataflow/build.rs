@@ -230,7 +230,8 @@ fn transform<'scope>(
     input.flat_map(move |element| match element {
         StreamElement::Rows(rows, mut frontier) => {
             let rows = failure.guard(|| transform::apply(&steps, rows, &mut frontier));
-            rows.flatten().map(|rows| StreamElement::Rows(rows, frontier))
+            rows.flatten()
+                .map(|rows| StreamElement::Rows(rows, frontier))
         }
         other => Some(other),
     })

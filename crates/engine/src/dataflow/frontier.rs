@@ -232,7 +232,8 @@ impl FrontierMoves {
     fn values(&self, rows: &RecordBatch) -> Result<Int64Array> {
         let column = rows.column(self.column as usize);
         let times = times(column)?;
-        let less_delay = |time| Some(in_us(column.data_type(), time)?.saturating_sub(self.delay_us));
+        let less_delay =
+            |time| Some(in_us(column.data_type(), time)?.saturating_sub(self.delay_us));
         let times_us: Vec<_> = times.iter().map(|time| time.and_then(less_delay)).collect();
         let (mut marks, mut row) = (self.start.clone(), 0);
         let mut values = Vec::with_capacity(times_us.len());

@@ -260,16 +260,21 @@ impl Panes {
         Ok(())
     }
 
-    /// Moves the live groups into runs and adds all runs to `state`.
-    pub fn save(&mut self, state: &mut StageState) -> Result<()> {
+    /// Moves the live groups into runs, and returns all runs.
+    pub fn sealed(&mut self) -> Result<impl Iterator<Item = &Run>> {
         for (key, pane) in &mut self.panes {
             pane.seal()?;
-            state.runs.extend_from_slice(&pane.runs);
             let untidy = !pane.is_folded() && (self.ends_as_groups || pane.is_cut_up());
             if untidy && !pane.runs.is_empty() {
                 self.untidy.insert(*key);
             }
         }
+        Ok(self.panes.values().flat_map(|pane| &pane.runs))
+    }
+
+    /// Moves the live groups into runs and adds all runs to `state`.
+    pub fn save(&mut self, state: &mut StageState) -> Result<()> {
+        state.runs.extend(self.sealed()?.cloned());
         Ok(())
     }
 

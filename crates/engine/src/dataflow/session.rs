@@ -33,7 +33,7 @@ use super::plan::{self, SessionSpec};
 use super::stage::Stage;
 use super::stage_state::{Run, Share, StageState};
 use super::stream_element::{StreamElement, Watermark};
-use open_sessions::OpenSessions;
+use open_sessions::{OpenSessions, UseCount};
 
 /// Open sessions per row since the last sweep up to which every step sweeps; with more, a sweep waits
 /// until a sixteenth of the gap has passed.
@@ -101,11 +101,11 @@ impl SessionStage {
     ) -> Result<()> {
         let mut index = match self.index.take() {
             Some(index) => index,
-            None => self.index_all(out)?,
+            None => self.index_all()?,
         };
         let keys = self.spec.grouping.keys_of(&rows)?;
         let counts = index.judge(source, &keys, times, bounds, self.bound)?;
-        self.index = Some(index);
+        self.index = Some(index).filter(|index| !index.use_count.is_spent());
         let missed = not(&counts)?;
         if missed.true_count() > 0 {
             let gap = self.spec.gap;
@@ -122,11 +122,10 @@ impl SessionStage {
     }
 
     /// An index of all clusters.
-    fn index_all(&mut self, out: &mut Vec<StreamElement>) -> Result<OpenSessions> {
-        self.sweep(i64::MAX, out)?;
+    fn index_all(&mut self) -> Result<OpenSessions> {
         let grouping = &self.spec.grouping;
         let mut index = OpenSessions::new(grouping, self.spec.gap)?;
-        for run in &self.open {
+        for run in self.panes.sealed()?.chain(&self.open) {
             let spans = Spans::of(&run.rows)?;
             let keys = grouping.run_keys(&run.rows);
             index.add_clusters(run.counted_from, keys, &spans.first, &spans.last)?;
@@ -138,7 +137,7 @@ impl SessionStage {
     fn note(&mut self, source: i64, rows: &RecordBatch, times: &Int64Array) -> Result<()> {
         if let Some(index) = &mut self.index {
             index.add_rows(source, &self.spec.grouping.keys_of(rows)?, times)?;
-            self.index.take_if(|index| index.is_unused());
+            self.index.take_if(|index| index.use_count.is_spent());
         }
         Ok(())
     }
@@ -150,11 +149,11 @@ impl SessionStage {
         self.earliest_end <= self.bound && (few || passed || self.bound == i64::MAX)
     }
 
-    /// Joins the clusters of panes that start before `until`, and closes the sessions that have ended.
-    fn sweep(&mut self, until: i64, out: &mut Vec<StreamElement>) -> Result<()> {
+    /// Joins clusters, and closes the sessions that have ended.
+    fn sweep(&mut self, out: &mut Vec<StreamElement>) -> Result<()> {
         self.swept = self.bound;
         self.rows_since = 0;
-        for mut pane in self.panes.take_before(until) {
+        for mut pane in self.panes.take_before(self.bound) {
             self.open.extend(pane.whole(&self.spec.grouping)?.cloned());
         }
         let mut runs_of: BTreeMap<i64, Vec<Run>> = BTreeMap::new();
@@ -169,8 +168,6 @@ impl SessionStage {
         }
         self.close(sources, out)?;
         self.earliest_end = self.find_earliest_end()?;
-        let open: usize = self.open.iter().map(|run| run.rows.num_rows()).sum();
-        self.index.take_if(|index| index.key_count() > 2 * open + 1_024);
         Ok(())
     }
 
@@ -322,7 +319,7 @@ impl Stage for SessionStage {
     fn end_of_step(&mut self, watermark: Watermark, out: &mut Vec<StreamElement>) -> Result<()> {
         self.bound = self.bound.max(self.spec.time.bound(watermark.at_us));
         if self.must_sweep() {
-            self.sweep(self.bound, out)?;
+            self.sweep(out)?;
         }
         self.panes.tidy(std::mem::take(&mut self.rows))
     }
@@ -338,6 +335,9 @@ impl Stage for SessionStage {
         state.set("swept", self.swept);
         state.set("earliest_end", self.earliest_end);
         state.set("rows_since", self.rows_since as i64);
+        if let Some(index) = &self.index {
+            index.use_count.save(&mut state);
+        }
         self.panes.save(&mut state)?;
         Ok(state)
     }
@@ -356,6 +356,12 @@ impl Stage for SessionStage {
             let grouping = &self.spec.grouping;
             self.open.extend(share.cut_all(open, grouping)?);
             self.panes.restore(share.cut_all(panes, grouping)?)?;
+        }
+        // As long as it would have been kept: making it cuts the rows of a pane, as a checkpoint does.
+        if let Some(use_count) = UseCount::saved(own) {
+            let mut index = self.index_all()?;
+            index.use_count = use_count;
+            self.index = Some(index);
         }
         Ok(())
     }

@@ -52,7 +52,7 @@ impl Run {
     }
 
     /// The same run with other rows, and so with a new id.
-    fn with_rows(&self, rows: RecordBatch) -> Self {
+    pub(super) fn with_rows(&self, rows: RecordBatch) -> Self {
         Self {
             counted_from: self.counted_from,
             ..Self::new(self.slot, rows)

@@ -68,7 +68,9 @@ impl WindowStage {
 
     /// The start of the first window that counts a row behind this frontier.
     fn first_counted(&self, frontier_us: i64) -> i64 {
-        self.spec.first_open(self.spec.time.bound(frontier_us)).max(self.next)
+        self.spec
+            .first_open(self.spec.time.bound(frontier_us))
+            .max(self.next)
     }
 
     /// Adds rows that no window which starts before `first` counts.
@@ -165,7 +167,11 @@ impl Stage for WindowStage {
         }
         // A window closes among these rows.
         let frontiers = frontier.values(rows.num_rows())?;
-        let firsts: Vec<i64> = frontiers.values().iter().map(|us| self.first_counted(*us)).collect();
+        let firsts: Vec<i64> = frontiers
+            .values()
+            .iter()
+            .map(|us| self.first_counted(*us))
+            .collect();
         let mut row = 0;
         for same in firsts.chunk_by(|a, b| a == b) {
             self.add(rows.slice(row, same.len()), same[0], out)?;

@@ -177,7 +177,11 @@ impl Clip {
     /// Removes the other rows.
     pub fn apply(&self, part: &mut Replayed) -> Result<()> {
         let taken = &mut part.taken;
-        let frontiers = taken.frontiers.iter_mut().map(Some).chain(repeat_with(|| None));
+        let frontiers = taken
+            .frontiers
+            .iter_mut()
+            .map(Some)
+            .chain(repeat_with(|| None));
         let batches = taken.rows.iter_mut().zip(&mut taken.from).zip(frontiers);
         for ((rows, from), frontier) in batches {
             let inside = self.inside(rows).map_err(Error::data)?;

@@ -317,9 +317,15 @@ mod tests {
             },
             events: vec![
                 FrontierEvent::Joined(9),
-                FrontierEvent::Rows { lane: 0, count: 990 },
+                FrontierEvent::Rows {
+                    lane: 0,
+                    count: 990,
+                },
                 FrontierEvent::Rows { lane: 9, count: 10 },
-                FrontierEvent::Rows { lane: NO_LANE, count: 3 },
+                FrontierEvent::Rows {
+                    lane: NO_LANE,
+                    count: 3,
+                },
                 FrontierEvent::Idle(9),
                 FrontierEvent::Ended(0),
                 FrontierEvent::AtLeast(i64::MAX),
@@ -415,7 +421,10 @@ mod tests {
         let codec = WalRecordCodec::new(&schema()).unwrap();
         let later = vec![VERSION_2, 99, 0, 0, 0, 0];
         let error = codec.decode(later).unwrap_err();
-        assert!(matches!(error, WalRecordError::Section { tag: 99 }), "{error}");
+        assert!(
+            matches!(error, WalRecordError::Section { tag: 99 }),
+            "{error}"
+        );
         let mut step = source_step();
         step.moves.as_mut().unwrap().column = 1;
         let mut codec = codec;

@@ -79,11 +79,7 @@ impl DrainedLanes {
     }
 
     /// What goes into the log, with how the step moved event time.
-    pub fn into_source_step(
-        self,
-        moved: EventTimeMoved,
-        arrival_us: i64,
-    ) -> (SourceStep, Acks) {
+    pub fn into_source_step(self, moved: EventTimeMoved, arrival_us: i64) -> (SourceStep, Acks) {
         let mut from = Vec::new();
         if !self.origins.is_empty() {
             let step = Provenance::arrived(arrival_us, None);

@@ -251,7 +251,9 @@ impl SourceReader {
         self.lanes.retain(|lane, activity| {
             let is_live = live.binary_search(lane).is_ok();
             if !is_live {
-                let mark = marks.get(activity.number).map_or(i64::MIN, |mark| mark.at_us);
+                let mark = marks
+                    .get(activity.number)
+                    .map_or(i64::MIN, |mark| mark.at_us);
                 *ended_us = mark.max(*ended_us);
                 marks.pass(FrontierEvent::Ended(activity.number), None);
             }

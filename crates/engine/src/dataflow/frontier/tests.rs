@@ -81,12 +81,19 @@ fn a_frontier_does_not_depend_on_the_batches() {
     let times: Vec<Option<i64>> = (0..40).map(|n| Some(n * 7 % 23 + n)).collect();
     let events = || {
         let lanes = (0..10).map(|n| rows(n % 3, 4));
-        (0..3).map(FrontierEvent::Joined).chain(lanes).collect::<Vec<_>>()
+        (0..3)
+            .map(FrontierEvent::Joined)
+            .chain(lanes)
+            .collect::<Vec<_>>()
     };
     let whole = frontiers(3, events(), &[&times]);
     for cut in 1..40 {
         let (first, second) = times.split_at(cut);
-        assert_eq!(frontiers(3, events(), &[first, second]), whole, "cut at {cut}");
+        assert_eq!(
+            frontiers(3, events(), &[first, second]),
+            whole,
+            "cut at {cut}"
+        );
     }
 }
 

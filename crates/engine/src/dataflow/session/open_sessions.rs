@@ -11,13 +11,54 @@ use arrow::array::{ArrayRef, BooleanArray, Int64Array};
 use datafusion::error::Result;
 
 use crate::dataflow::groups::{Grouping, KeyNumbers};
+use crate::dataflow::stage_state::StageState;
 
 /// The source of clusters that were saved without their source.
 pub(super) const UNKNOWN_SOURCE: i64 = i64::MIN;
 
 /// Rows that are indexed without one behind the frontier before the index is dropped, beside as many as
-/// there are clusters.
-const UNUSED_ROWS_MAX: usize = 65_536;
+/// it was made of.
+const UNUSED_ROWS_MAX: i64 = 65_536;
+
+/// Rows that are indexed before the index is made again without the keys that are gone, beside four times
+/// as many as it was made of.
+const ROWS_MAX: i64 = 1 << 20;
+
+/// How long an index is kept: a cost of the rows, so that a restored stage keeps it as long.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct UseCount {
+    /// Clusters that the index was made of.
+    clusters: i64,
+    rows: i64,
+    /// Rows since the last one behind the frontier.
+    unused_rows: i64,
+}
+
+impl UseCount {
+    /// Whether the index is to be dropped.
+    pub fn is_spent(&self) -> bool {
+        self.unused_rows > UNUSED_ROWS_MAX + self.clusters
+            || self.rows > ROWS_MAX + 4 * self.clusters
+    }
+
+    pub fn save(&self, state: &mut StageState) {
+        state.set("index_clusters", self.clusters);
+        state.set("index_rows", self.rows);
+        state.set("index_unused_rows", self.unused_rows);
+    }
+
+    /// That of the state with the largest index, if one had an index.
+    pub fn saved(states: &[StageState]) -> Option<Self> {
+        let of = |state: &StageState| {
+            Some(Self {
+                clusters: state.get("index_clusters")?,
+                rows: state.get("index_rows")?,
+                unused_rows: state.get("index_unused_rows")?,
+            })
+        };
+        states.iter().filter_map(of).max_by_key(|index| index.rows)
+    }
+}
 
 /// First and last event time of a session's rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,8 +72,7 @@ pub(super) struct OpenSessions {
     keys: KeyNumbers,
     /// By source, then by the number of the key.
     sources: HashMap<i64, Vec<Vec<Span>>>,
-    clusters: usize,
-    unused_rows: usize,
+    pub use_count: UseCount,
 }
 
 impl OpenSessions {
@@ -41,19 +81,8 @@ impl OpenSessions {
             gap,
             keys: KeyNumbers::new(grouping)?,
             sources: HashMap::new(),
-            clusters: 0,
-            unused_rows: 0,
+            use_count: UseCount::default(),
         })
-    }
-
-    /// The number of keys that it has seen.
-    pub fn key_count(&self) -> usize {
-        self.keys.count()
-    }
-
-    /// Whether it has not been needed for long.
-    pub fn is_unused(&self) -> bool {
-        self.unused_rows > UNUSED_ROWS_MAX + self.clusters
     }
 
     pub fn add_clusters(
@@ -68,7 +97,7 @@ impl OpenSessions {
         for ((&key, &first), &last) in numbers.iter().zip(first.values()).zip(last.values()) {
             add(&mut spans[key], Span { first, last }, self.gap);
         }
-        self.clusters += first.len();
+        self.use_count.clusters += first.len() as i64;
         Ok(())
     }
 
@@ -77,10 +106,14 @@ impl OpenSessions {
         let numbers = self.keys.number(keys, times.len())?;
         let spans = spans_of(&mut self.sources, source, &self.keys);
         for (&key, &time) in numbers.iter().zip(times.values()) {
-            let row = Span { first: time, last: time };
+            let row = Span {
+                first: time,
+                last: time,
+            };
             add(&mut spans[key], row, self.gap);
         }
-        self.unused_rows += times.len();
+        self.use_count.rows += times.len() as i64;
+        self.use_count.unused_rows += times.len() as i64;
         Ok(())
     }
 
@@ -95,7 +128,8 @@ impl OpenSessions {
         bounds: &[i64],
         closed: i64,
     ) -> Result<BooleanArray> {
-        self.unused_rows = 0;
+        self.use_count.rows += times.len() as i64;
+        self.use_count.unused_rows = 0;
         let numbers = self.keys.number(keys, times.len())?;
         let mut unknown = self.sources.remove(&UNKNOWN_SOURCE).unwrap_or_default();
         let spans = spans_of(&mut self.sources, source, &self.keys);
@@ -106,20 +140,25 @@ impl OpenSessions {
             let known = &mut spans[key];
             known.retain(|span| span.last.saturating_add(gap) > closed);
             let is_open = |span: &Span| {
-                span.first <= time && time <= span.last.saturating_add(gap - 1)
+                span.first <= time
+                    && time <= span.last.saturating_add(gap - 1)
                     && span.last.saturating_add(gap) > bound
             };
             let older = unknown.get(key).map_or(&[][..], Vec::as_slice);
             let counts = time >= bound || known.iter().chain(older).any(is_open);
             if counts {
-                let row = Span { first: time, last: time };
+                let row = Span {
+                    first: time,
+                    last: time,
+                };
                 add(known, row, gap);
             }
             counts
         });
         let counts = BooleanArray::from(counts.collect::<Vec<_>>());
         if !unknown.is_empty() {
-            self.sources.insert(UNKNOWN_SOURCE, std::mem::take(&mut unknown));
+            self.sources
+                .insert(UNKNOWN_SOURCE, std::mem::take(&mut unknown));
         }
         Ok(counts)
     }

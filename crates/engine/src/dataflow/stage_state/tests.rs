@@ -255,7 +255,7 @@ fn through_ipc(states: &States) -> States {
         writer.write(&run.rows).unwrap();
         writer.finish().unwrap();
         let mut reader = StreamReader::try_new(bytes.as_slice(), None).unwrap();
-        Run::new(run.slot, reader.next().unwrap().unwrap())
+        run.with_rows(reader.next().unwrap().unwrap())
     };
     let state = |state: &StageState| StageState {
         facts: state.facts.clone(),
@@ -397,7 +397,12 @@ fn how_far_a_fold_has_come_does_not_show() {
             let saves = random.random_bool(0.3);
             let mut runs = [0; 2];
             for (panes, runs) in [&mut early, &mut late].into_iter().zip(&mut runs) {
-                panes.at(PaneKey::whole(0)).unwrap().live.update(&rows).unwrap();
+                panes
+                    .at(PaneKey::whole(0))
+                    .unwrap()
+                    .live
+                    .update(&rows)
+                    .unwrap();
                 if saves {
                     let mut state = StageState::default();
                     panes.save(&mut state).unwrap();

@@ -136,7 +136,10 @@ pub(super) mod origins {
         if from.len().saturating_add(batches) > BATCHES_MAX {
             return Err(WalRecordError::Batches { max: BATCHES_MAX });
         }
-        from.resize(from.len() + batches, Provenance::arrived(arrival_us, origin));
+        from.resize(
+            from.len() + batches,
+            Provenance::arrived(arrival_us, origin),
+        );
         Ok(())
     }
 }
