@@ -27,6 +27,7 @@
 //! checkpoints.
 
 mod build;
+mod computed_columns;
 mod frontier;
 mod groups;
 mod key_group;
@@ -45,7 +46,9 @@ mod union;
 mod window;
 
 pub use build::{Built, Input, Outlet, QueryFailure, build};
+pub use computed_columns::{ColumnOrigin, ComputedColumns};
 pub use datafusion::error::Result;
+
 pub use frontier::{Frontier, FrontierEvent, FrontierMoves, LaneMark, LaneMarks, NO_LANE};
 pub use groups::{Aggregate, Grouping, OutputColumn};
 pub use key_group::{KEY_GROUPS, owner};

@@ -60,7 +60,7 @@ impl QueryFailure {
 }
 
 /// Runs `work`; a panic becomes its message.
-fn contain<T>(work: impl FnOnce() -> T) -> std::result::Result<T, String> {
+pub(super) fn contain<T>(work: impl FnOnce() -> T) -> std::result::Result<T, String> {
     catch_unwind(AssertUnwindSafe(work))
         .map_err(|panic| format!("an expression panicked: {}", panic_message(&*panic)))
 }

@@ -11,7 +11,9 @@ use std::time::{Duration, Instant};
 use arrow::array::RecordBatch;
 
 use super::channel::{Channel, DrainedLanes, LaneRows};
-use crate::dataflow::{Frontier, FrontierEvent, FrontierMoves, LaneMarks, NO_LANE, Watermark};
+use crate::dataflow::{
+    ComputedColumns, Frontier, FrontierEvent, FrontierMoves, LaneMarks, NO_LANE, Watermark,
+};
 use crate::event_time::EventTimeColumn;
 
 /// Rows that a worker takes from one source in one step, at most.
@@ -42,6 +44,7 @@ pub(crate) struct SourceReader {
     first: usize,
     /// Values that channels had dropped which exist no more.
     dropped_before: u64,
+    computed: Option<ComputedColumns>,
     time: Option<EventTimeColumn>,
     idle_timeout: Duration,
     /// By the number of the channel and the lane.
@@ -61,8 +64,13 @@ pub(crate) struct SourceReader {
 }
 
 impl SourceReader {
-    pub fn new(time: Option<EventTimeColumn>, idle_timeout: Duration) -> Self {
+    pub fn new(
+        computed: Option<ComputedColumns>,
+        time: Option<EventTimeColumn>,
+        idle_timeout: Duration,
+    ) -> Self {
         Self {
+            computed,
             channels: Vec::new(),
             first: 0,
             dropped_before: 0,
@@ -139,8 +147,11 @@ impl SourceReader {
                 self.keep_active(number, now);
                 continue;
             }
-            let first = drained.lanes.len();
+            let (first, batch) = (drained.lanes.len(), drained.rows.len());
             left = left.saturating_sub(self.channels[number].drain(left, drained));
+            if let Some(computed) = &self.computed {
+                drained.compute(computed, batch, first);
+            }
             self.note_rows(number, &drained.lanes[first..], now, &mut events);
         }
         self.first = (self.first + 1) % channels.max(1);

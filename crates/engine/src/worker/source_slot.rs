@@ -28,7 +28,11 @@ pub(super) struct SourceSlot {
 impl SourceSlot {
     pub fn new(source: &NewSource) -> Self {
         let feed = source.feed.take().unwrap_or_default();
-        let mut reader = SourceReader::new(source.time.clone(), source.idle_timeout);
+        let mut reader = SourceReader::new(
+            source.computed.clone(),
+            source.time.clone(),
+            source.idle_timeout,
+        );
         reader.resume(feed.state().watermark);
         Self {
             topic: Arc::clone(&source.topic),
