@@ -214,7 +214,7 @@ fn run(
     epoch: u64,
 ) {
     let idle = false;
-    built.inputs[0].send(StreamElement::Rows(rows));
+    built.inputs[0].send(StreamElement::rows(rows));
     built.inputs[0].send(StreamElement::Watermark(Watermark { at_us, idle }));
     built.inputs[0].advance_to(epoch + 1);
     while built.probe.less_equal(&epoch) {

@@ -24,6 +24,8 @@ mod shutdown;
 mod sink_task;
 mod statements;
 mod streams;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 

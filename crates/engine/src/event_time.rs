@@ -2,12 +2,10 @@
 
 use std::time::Duration;
 
-use arrow::array::{ArrayRef, RecordBatch};
-use arrow::datatypes::{DataType, TimeUnit};
-use headwater_connect::time_unit;
+use arrow::array::RecordBatch;
 use serde::{Deserialize, Serialize};
 
-use crate::dataflow::{earliest, latest, times};
+use crate::dataflow::{earliest, in_us, latest, times};
 
 /// Which column is event time.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -27,11 +25,6 @@ pub(crate) struct EventTimeColumn {
     pub delay: Duration,
 }
 
-/// The latest time of a timestamp column, in whole microseconds.
-pub(crate) fn latest_us(column: &ArrayRef) -> Option<i64> {
-    in_us(column.data_type(), latest(&times(column).ok()?)?)
-}
-
 /// The least and the greatest event time of some batches, in whole microseconds.
 pub(crate) fn span_us(batches: &[RecordBatch], column: usize) -> Option<(i64, i64)> {
     let spans = batches.iter().filter_map(|batch| {
@@ -44,13 +37,4 @@ pub(crate) fn span_us(batches: &[RecordBatch], column: usize) -> Option<(i64, i6
         ))
     });
     spans.reduce(|a, b| (a.0.min(b.0), a.1.max(b.1)))
-}
-
-/// A time of a timestamp column in whole microseconds.
-fn in_us(data_type: &DataType, time: i64) -> Option<i64> {
-    let DataType::Timestamp(unit, _) = data_type else {
-        return None;
-    };
-    let us = time_unit::convert_saturating(time, *unit, TimeUnit::Microsecond);
-    Some(us)
 }

@@ -149,7 +149,7 @@ impl Topic {
         let mut state = locked(&self.publication);
         for element in elements {
             let batch = match element {
-                StreamElement::Rows(batch) => batch,
+                StreamElement::Rows(batch, _) => batch,
                 StreamElement::Watermark(watermark) => {
                     let known = state.watermark.unwrap_or(Watermark::START);
                     state.watermark = Some(known.later(*watermark));
@@ -216,7 +216,7 @@ impl Topic {
         let batches = self.snapshot().unwrap_or_default().into_iter();
         let batches = batches.filter(|batch| batch.num_rows() > 0);
         batches
-            .map(|batch| StreamElement::Rows(self.as_published(batch)))
+            .map(|batch| StreamElement::rows(self.as_published(batch)))
             .collect()
     }
 

@@ -18,8 +18,10 @@ pub(crate) const RECORD_HEADER: usize = 72;
 pub(crate) const SEGMENT_HEADER: usize = 64;
 /// Length of the mark, the file that holds a durable place, bytes.
 pub(crate) const MARK: usize = 32;
-/// The format version that this build writes and reads.
-pub(crate) const VERSION: u32 = 1;
+/// The format version that this build writes. In the second version, only payloads differ from the first.
+pub(crate) const VERSION: u32 = 2;
+/// The oldest format version that this build reads.
+pub(crate) const VERSION_MIN: u32 = 1;
 
 /// The limit of a record's payload, bytes: 1 GiB.
 pub const MAX_PAYLOAD: u64 = 1 << 30;
@@ -159,6 +161,8 @@ pub(crate) fn payload_crc(parts: &[&[u8]]) -> u32 {
 /// The first bytes of a segment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct SegmentHeader {
+    /// The format version of the segment.
+    pub version: u32,
     /// The place of the segment's first byte, for which its file is named.
     pub base: u64,
     /// The offset of its first row.
@@ -182,7 +186,7 @@ impl SegmentHeader {
     pub fn encode(&self) -> [u8; SEGMENT_HEADER] {
         let mut bytes = [0; SEGMENT_HEADER];
         bytes[..8].copy_from_slice(&SEGMENT_MAGIC);
-        bytes[8..12].copy_from_slice(&VERSION.to_le_bytes());
+        bytes[8..12].copy_from_slice(&self.version.to_le_bytes());
         let previous = &self.previous;
         put(
             &mut bytes,
@@ -210,10 +214,11 @@ impl SegmentHeader {
             return SegmentStart::Broken;
         }
         let version = u32_at(bytes, 8);
-        if version != VERSION {
+        if !(VERSION_MIN..=VERSION).contains(&version) {
             return SegmentStart::OtherVersion(version);
         }
         let header = SegmentHeader {
+            version,
             base: u64_at(bytes, 16),
             first_offset: u64_at(bytes, 24),
             previous: Position {
@@ -312,6 +317,7 @@ mod tests {
             bytes: 3,
         };
         let header = SegmentHeader {
+            version: VERSION,
             base: 9,
             first_offset: 4,
             previous: place,

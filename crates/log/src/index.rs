@@ -9,7 +9,9 @@
 
 use crc32c::{crc32c, crc32c_append};
 
-use crate::format::{Header, Position, SEGMENT_HEADER, SegmentHeader, VERSION, get, put};
+use crate::format::{
+    Header, Position, SEGMENT_HEADER, SegmentHeader, VERSION, VERSION_MIN, get, put,
+};
 
 const MAGIC: [u8; 8] = *b"HWIDX\x1a\r\n";
 const HEADER: usize = 80;
@@ -119,7 +121,7 @@ impl Index {
     pub fn encode(&self) -> Vec<u8> {
         let mut bytes = vec![0; HEADER + ENTRY * self.extents.len()];
         bytes[..8].copy_from_slice(&MAGIC);
-        bytes[8..12].copy_from_slice(&VERSION.to_le_bytes());
+        bytes[8..12].copy_from_slice(&self.header.version.to_le_bytes());
         let (header, previous) = (&self.header, &self.header.previous);
         let head = [
             header.base,
@@ -144,9 +146,12 @@ impl Index {
     pub fn decode(bytes: &[u8], base: u64) -> Option<Self> {
         let sound = bytes.len() >= HEADER
             && bytes[..8] == MAGIC
-            && bytes[8..12] == VERSION.to_le_bytes()
             && bytes[12..16] == checksum(bytes).to_le_bytes();
         if !sound {
+            return None;
+        }
+        let version = u32::from_le_bytes([bytes[8], bytes[9], bytes[10], bytes[11]]);
+        if !(VERSION_MIN..=VERSION).contains(&version) {
             return None;
         }
         let [
@@ -170,6 +175,7 @@ impl Index {
             bytes: previous,
         };
         let header = SegmentHeader {
+            version,
             base,
             first_offset,
             previous,
@@ -266,6 +272,7 @@ mod tests {
 
     fn index() -> Index {
         let header = SegmentHeader {
+            version: VERSION,
             base: 100,
             first_offset: 5,
             previous: Position::default(),

@@ -21,7 +21,7 @@ use std::sync::Arc;
 
 use crate::disk::{Disk, read_full, read_small, write_full};
 use crate::error::{Cut, Damage, Defect, Error, Result};
-use crate::format::{MARK, Position, SEGMENT_HEADER, decode_mark};
+use crate::format::{MARK, Position, SEGMENT_HEADER, VERSION, decode_mark};
 use crate::segment::{Segment, SegmentState, index_path, named_place};
 use crate::survey::{Survey, survey};
 
@@ -96,7 +96,9 @@ pub(crate) fn recover(
         scanned_bytes,
     };
     let last = surveys.len().saturating_sub(1);
-    let seal = !report.damaged.is_empty() || surveys.last().is_some_and(|found| found.indexed);
+    // A build of an older version must not find records of this one in a segment that it can read.
+    let is_closed = |found: &Survey| found.indexed || found.header.version != VERSION;
+    let seal = !report.damaged.is_empty() || surveys.last().is_some_and(is_closed);
     let segments = surveys
         .into_iter()
         .enumerate()

@@ -107,6 +107,7 @@ pub(crate) fn survey(disk: &dyn Disk, dir: &Path, base: u64, extent_bytes: u64) 
 
 fn guessed(base: u64) -> SegmentHeader {
     SegmentHeader {
+        version: VERSION,
         base,
         first_offset: 0,
         previous: Position {

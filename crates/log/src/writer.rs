@@ -16,7 +16,8 @@ use std::time::Duration;
 use crate::disk::{Disk, DiskFile, write_full};
 use crate::error::{Error, Result};
 use crate::format::{
-    Header, MAX_PAYLOAD, Position, RECORD_HEADER, SEGMENT_HEADER, SegmentHeader, payload_crc,
+    Header, MAX_PAYLOAD, Position, RECORD_HEADER, SEGMENT_HEADER, SegmentHeader, VERSION,
+    payload_crc,
 };
 use crate::index::push;
 use crate::reader::LogReader;
@@ -338,6 +339,7 @@ fn next_header(before: Option<&Arc<Segment>>, end: &Position, floor: &Position) 
     let first_offset = previous.offset.max(end.offset).max(floor.offset);
     let sequence = previous.sequence.max(floor.sequence);
     SegmentHeader {
+        version: VERSION,
         base,
         first_offset,
         previous: Position {

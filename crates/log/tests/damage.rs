@@ -255,7 +255,7 @@ fn what_format_md_draws_is_what_is_read() {
         Defect::Header
     );
     let mut later = segment_header();
-    later[8] = 2;
+    later[8] = 3;
     let crc = crc32c::crc32c_append(crc32c::crc32c(&later[..12]), &later[16..]);
     later[12..16].copy_from_slice(&crc.to_le_bytes());
     let error = open(&planted(&later)).expect_err("a later version");
@@ -263,8 +263,8 @@ fn what_format_md_draws_is_what_is_read() {
         matches!(
             error,
             Error::Version {
-                found: 2,
-                known: 1,
+                found: 3,
+                known: 2,
                 ..
             }
         ),

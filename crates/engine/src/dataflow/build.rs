@@ -241,7 +241,14 @@ fn transform<'scope>(
     errors: QueryErrors,
 ) -> StreamElements<'scope> {
     input.flat_map(move |element| match element {
-        StreamElement::Rows(rows) => errors.rows(&rows, &|rows| transform::apply(&steps, rows)),
+        StreamElement::Rows(rows, frontier) => {
+            let work = |part: &RecordBatch, first: usize| {
+                let mut frontier = frontier.sliced(first, part.num_rows(), rows.num_rows());
+                let done = transform::apply(&steps, part, &mut frontier)?;
+                Ok(done.map(|rows| StreamElement::Rows(rows, frontier)))
+            };
+            errors.rows(&rows, &work)
+        }
         other => Some(other).into_iter().chain(Vec::new()),
     })
 }
@@ -258,11 +265,11 @@ fn add_metadata_columns<'scope>(
             from = Some(provenance);
             None
         }
-        (StreamElement::Rows(rows), Some(provenance)) => {
+        (StreamElement::Rows(rows, frontier), Some(provenance)) => {
             let rows = errors.guard(|| Ok(columns.apply(&rows, provenance)?));
-            rows.map(StreamElement::Rows)
+            rows.map(|rows| StreamElement::Rows(rows, frontier))
         }
-        (StreamElement::Rows(_), None) => {
+        (StreamElement::Rows(..), None) => {
             errors.fail("rows without their provenance".to_owned());
             None
         }
@@ -369,11 +376,12 @@ fn route_element(
         }
         (StreamElement::Watermark(_), Route::Home(home)) if *home != here => Vec::new(),
         (element, &Route::Home(to)) => vec![RoutedElement { from, to, element }],
-        (StreamElement::Rows(rows), Route::ByKey(keys)) => {
-            divide(&rows, from, peers, keys, StreamElement::Rows)?
+        (StreamElement::Rows(rows, frontier), Route::ByKey(keys)) => {
+            let wrap = |rows, kept: &_| StreamElement::Rows(rows, frontier.taken(kept));
+            divide(&rows, from, peers, keys, wrap)?
         }
         (StreamElement::Partial { window, rows }, Route::ByKey(keys)) => {
-            let wrap = |rows| StreamElement::Partial { window, rows };
+            let wrap = |rows, _: &_| StreamElement::Partial { window, rows };
             divide(&rows, from, peers, keys, wrap)?
         }
         (element, Route::Spread | Route::ByKey(_)) => {
@@ -388,7 +396,7 @@ fn divide(
     from: usize,
     peers: usize,
     keys: &Keys,
-    wrap: impl Fn(RecordBatch) -> StreamElement,
+    wrap: impl Fn(RecordBatch, &UInt32Array) -> StreamElement,
 ) -> Result<Vec<RoutedElement>> {
     let mut members = vec![Vec::new(); peers];
     (0u32..)
@@ -400,8 +408,8 @@ fn divide(
         .filter(|(_, rows)| !rows.is_empty());
     parts
         .map(|(to, members)| {
-            let rows = take_record_batch(rows, &UInt32Array::from(members))?;
-            let element = wrap(rows);
+            let members = UInt32Array::from(members);
+            let element = wrap(take_record_batch(rows, &members)?, &members);
             Ok(RoutedElement { from, to, element })
         })
         .collect()

@@ -27,8 +27,8 @@ pub(super) struct GroupResults<'a> {
 
 impl GroupResults<'_> {
     /// The results of the groups in `run`, and the numbers of those that fail.
-    pub fn split(&self, run: &RecordBatch, errors: &QueryErrors) -> SplitRows {
-        errors.split(run, &|run| {
+    pub fn split(&self, run: &RecordBatch, errors: &QueryErrors) -> SplitRows<RecordBatch> {
+        errors.split(run, &|run, _| {
             let results = Groups::new(self.grouping)?.results_of(run)?;
             let window = (self.window)(run)?;
             results.arrange(self.output, window, self.schema).map(Some)
@@ -38,7 +38,7 @@ impl GroupResults<'_> {
     /// The results of the groups in `run`; then what becomes of those that fail.
     pub fn each(&self, run: &RecordBatch, errors: &QueryErrors) -> Result<Vec<StreamElement>> {
         let split = self.split(run, errors);
-        let mut out: Vec<_> = split.done.into_iter().map(StreamElement::Rows).collect();
+        let mut out: Vec<_> = split.done.into_iter().map(StreamElement::rows).collect();
         if !split.failed.is_empty() {
             out.extend(errors.give_up(&self.without_values(run)?, &split.failed));
         }

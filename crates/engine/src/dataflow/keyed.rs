@@ -17,6 +17,7 @@ use arrow::compute::kernels::cmp::distinct;
 use arrow::compute::{concat_batches, interleave_record_batch, or, take, take_record_batch};
 use datafusion::error::Result;
 
+use super::frontier::Frontier;
 use super::group_results::GroupResults;
 use super::groups::{Groups, KeyNumbers};
 use super::keyed_state::KeyedState;
@@ -40,7 +41,12 @@ impl DeltaStage {
 }
 
 impl Stage for DeltaStage {
-    fn rows(&mut self, rows: RecordBatch, _out: &mut Vec<StreamElement>) -> Result<()> {
+    fn rows(
+        &mut self,
+        rows: RecordBatch,
+        _frontier: &Frontier,
+        _out: &mut Vec<StreamElement>,
+    ) -> Result<()> {
         self.groups.update(&rows)
     }
 
@@ -201,7 +207,7 @@ impl KeyedStage {
         let gone = gone.into_iter().flatten().map(appearing).map(disappearing);
         out.extend(
             gone.chain(done.into_iter().map(appearing))
-                .map(StreamElement::Rows),
+                .map(StreamElement::rows),
         );
         if !failed.is_empty() {
             out.extend(self.errors.give_up(&result.without_values(new)?, &failed));
@@ -237,7 +243,7 @@ impl KeyedStage {
             }
         }
         if !parts.is_empty() {
-            out.push(StreamElement::Rows(concat_batches(&schema, &parts)?));
+            out.push(StreamElement::rows(concat_batches(&schema, &parts)?));
         }
         Ok(())
     }
@@ -289,8 +295,13 @@ fn differs(before: &ArrayRef, after: &ArrayRef) -> BooleanArray {
 }
 
 impl Stage for KeyedStage {
-    fn rows(&mut self, rows: RecordBatch, out: &mut Vec<StreamElement>) -> Result<()> {
-        out.push(StreamElement::Rows(rows));
+    fn rows(
+        &mut self,
+        rows: RecordBatch,
+        _frontier: &Frontier,
+        out: &mut Vec<StreamElement>,
+    ) -> Result<()> {
+        out.push(StreamElement::rows(rows));
         Ok(())
     }
 

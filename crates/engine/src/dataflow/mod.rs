@@ -28,6 +28,7 @@
 
 mod build;
 mod computed_columns;
+mod frontier;
 mod group_results;
 mod groups;
 mod key_group;
@@ -39,6 +40,7 @@ mod panes;
 mod plan;
 mod query_errors;
 mod session;
+mod source_columns;
 mod stage;
 mod stage_state;
 mod stream_element;
@@ -48,14 +50,17 @@ mod window;
 
 pub use build::{Built, Input, Outlet, build};
 pub use datafusion::error::Result;
+
+pub use frontier::{Frontier, FrontierEvent, FrontierMoves, LaneMark, LaneMarks, NO_LANE};
 pub use groups::{Aggregate, Grouping, OutputColumn};
 pub use key_group::{KEY_GROUPS, owner};
 pub use metadata_columns::{
     MetadataColumn, MetadataColumns, Offsets, Provenance, with_metadata_columns,
 };
-pub(crate) use pane::{earliest, latest, times};
-pub use plan::{EventTime, KeyedSpec, Plan, PlanNode, SessionSpec, WindowSpec};
+pub(crate) use pane::{earliest, in_us, latest, times};
+pub use plan::{EventTime, KeyedSpec, Plan, PlanNode, SessionSpec, WindowSpec, with_lateness};
 pub use query_errors::{OnError, QueryErrors, QueryFailure, SqlstateOf};
+pub use source_columns::{ColumnOrigin, SourceColumns};
 pub use stage_state::{Run, Share, StageHandle, StageState};
 pub(crate) use stream_element::batch_of;
 pub use stream_element::{

@@ -9,9 +9,10 @@ use std::collections::HashMap;
 
 use arrow::array::{Array, ArrayRef, Int64Array, RecordBatch, UInt32Array};
 use arrow::compute::{cast, max, min, take_record_batch};
-use arrow::datatypes::DataType;
+use arrow::datatypes::{DataType, TimeUnit};
 use datafusion::common::cast::as_int64_array;
 use datafusion::error::Result;
+use headwater_connect::time_unit;
 
 /// Runs of rows in one pane, at most, that a batch is sliced into; with more, rows are gathered by pane.
 const MAX_SLICES: usize = 32;
@@ -31,6 +32,15 @@ fn holds(start: i64, time: i64, length: i64) -> bool {
 pub(crate) fn times(array: &ArrayRef) -> Result<Int64Array> {
     let times = cast(array, &DataType::Int64)?;
     Ok(as_int64_array(&times)?.clone())
+}
+
+/// A time of a timestamp column in whole microseconds; `None` if the column is none.
+pub(crate) fn in_us(data_type: &DataType, time: i64) -> Option<i64> {
+    let DataType::Timestamp(unit, _) = data_type else {
+        return None;
+    };
+    let us = time_unit::convert_saturating(time, *unit, TimeUnit::Microsecond);
+    Some(us)
 }
 
 /// The first of the times, if there is one. A plain loop takes a quarter of the time of Arrow's kernel.

@@ -22,6 +22,7 @@ use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use arrow::array::RecordBatch;
 use datafusion::error::Result;
 
 use super::groups::{Grouping, Groups};
@@ -42,18 +43,38 @@ struct Fold {
     row: usize,
 }
 
+/// Which rows a pane holds. In order of their start, and of the windows that count them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct PaneKey {
+    /// The first instant of the pane.
+    pub start: i64,
+    /// The start of the first window that counts its rows, of those that came late for the windows before;
+    /// `i64::MIN` if every window that contains the pane does.
+    pub counted_from: i64,
+}
+
+impl PaneKey {
+    /// The pane whose rows every window counts.
+    pub fn whole(start: i64) -> Self {
+        Self {
+            start,
+            counted_from: i64::MIN,
+        }
+    }
+}
+
 /// One slice of event time.
 pub(super) struct Pane {
-    start: i64,
+    key: PaneKey,
     pub live: Groups,
     runs: Vec<Run>,
     fold: Option<Fold>,
 }
 
 impl Pane {
-    fn new(start: i64, grouping: &Arc<Grouping>) -> Result<Self> {
+    fn new(key: PaneKey, grouping: &Arc<Grouping>) -> Result<Self> {
         Ok(Self {
-            start,
+            key,
             live: Groups::new(grouping)?,
             runs: Vec::new(),
             fold: None,
@@ -62,9 +83,17 @@ impl Pane {
 
     fn seal(&mut self) -> Result<()> {
         if !self.live.is_empty() {
-            self.runs.push(Run::new(self.start, self.live.take_run()?));
+            let rows = self.live.take_run()?;
+            self.runs.push(self.run(rows));
         }
         Ok(())
+    }
+
+    fn run(&self, rows: RecordBatch) -> Run {
+        Run {
+            counted_from: self.key.counted_from,
+            ..Run::new(self.key.start, rows)
+        }
     }
 
     /// The whole state of the pane, as groups.
@@ -131,20 +160,21 @@ impl Pane {
     /// Replaces all runs by the result of the fold.
     fn replace(&mut self) -> Result<()> {
         if let Some(mut fold) = self.fold.take() {
-            self.runs = vec![Run::new(self.start, fold.into.take_run()?)];
+            let rows = fold.into.take_run()?;
+            self.runs = vec![self.run(rows)];
         }
         Ok(())
     }
 }
 
-/// The panes of a stage, by their start.
+/// The panes of a stage.
 pub(super) struct Panes {
     grouping: Arc<Grouping>,
     /// Whether a pane ends as groups, as with TUMBLE: then its runs are folded in advance.
     ends_as_groups: bool,
-    panes: BTreeMap<i64, Pane>,
+    panes: BTreeMap<PaneKey, Pane>,
     /// Panes that may have something to fold.
-    untidy: BTreeSet<i64>,
+    untidy: BTreeSet<PaneKey>,
 }
 
 impl Panes {
@@ -157,33 +187,49 @@ impl Panes {
         }
     }
 
-    /// The pane that starts at `start`; a new one if there was none.
-    pub fn at(&mut self, start: i64) -> Result<&mut Pane> {
-        match self.panes.entry(start) {
+    /// The pane of this key; a new one if there was none.
+    pub fn at(&mut self, key: PaneKey) -> Result<&mut Pane> {
+        match self.panes.entry(key) {
             Entry::Occupied(found) => Ok(found.into_mut()),
-            Entry::Vacant(free) => Ok(free.insert(Pane::new(start, &self.grouping)?)),
+            Entry::Vacant(free) => Ok(free.insert(Pane::new(key, &self.grouping)?)),
         }
     }
 
     /// The start of the first pane.
     pub fn first(&self) -> Option<i64> {
-        self.panes.first_key_value().map(|(start, _)| *start)
+        self.panes.first_key_value().map(|(key, _)| key.start)
     }
 
-    /// The panes that start from `first` to `last`, both included.
-    pub fn between(&mut self, first: i64, last: i64) -> impl Iterator<Item = &mut Pane> {
-        self.panes.range_mut(first..=last).map(|(_, pane)| pane)
+    /// The panes of the window whose first pane is `first` and whose last is `last`, as far as it counts
+    /// them.
+    pub fn of_window(&mut self, first: i64, last: i64) -> impl Iterator<Item = &mut Pane> {
+        let last = PaneKey {
+            start: last,
+            counted_from: i64::MAX,
+        };
+        let panes = self.panes.range_mut(PaneKey::whole(first)..=last);
+        let counted = panes.filter(move |(key, _)| key.counted_from <= first);
+        counted.map(|(_, pane)| pane)
     }
 
-    pub fn remove(&mut self, start: i64) -> Option<Pane> {
-        self.panes.remove(&start)
+    pub fn remove(&mut self, key: PaneKey) -> Option<Pane> {
+        self.panes.remove(&key)
+    }
+
+    /// Drops the panes that start at `last` or before.
+    pub fn drop_until(&mut self, last: i64) {
+        while let Some(pane) = self.panes.first_entry()
+            && pane.key().start <= last
+        {
+            pane.remove();
+        }
     }
 
     /// Takes out the panes that start before `bound`; at the end of all time, all of them.
     pub fn take_before(&mut self, bound: i64) -> impl Iterator<Item = Pane> + use<> {
         let ahead = match bound {
             i64::MAX => BTreeMap::new(),
-            bound => self.panes.split_off(&bound),
+            bound => self.panes.split_off(&PaneKey::whole(bound)),
         };
         std::mem::replace(&mut self.panes, ahead).into_values()
     }
@@ -198,41 +244,49 @@ impl Panes {
     pub fn fold(&mut self, rows: usize) -> Result<()> {
         let mut left = rows;
         while left > 0
-            && let Some(start) = self.untidy.first().copied()
+            && let Some(key) = self.untidy.first().copied()
         {
-            let folded = match self.panes.get_mut(&start) {
+            let folded = match self.panes.get_mut(&key) {
                 Some(pane) => tidy_pane(pane, &self.grouping, self.ends_as_groups, left)?,
                 None => None,
             };
             match folded {
                 Some(rows) => left -= rows,
                 None => {
-                    self.untidy.remove(&start);
+                    self.untidy.remove(&key);
                 }
             }
         }
         Ok(())
     }
 
-    /// Moves the live groups into runs and adds all runs to `state`.
-    pub fn save(&mut self, state: &mut StageState) -> Result<()> {
-        for (start, pane) in &mut self.panes {
+    /// Moves the live groups into runs, and returns all runs.
+    pub fn sealed(&mut self) -> Result<impl Iterator<Item = &Run>> {
+        for (key, pane) in &mut self.panes {
             pane.seal()?;
-            state.runs.extend_from_slice(&pane.runs);
             let untidy = !pane.is_folded() && (self.ends_as_groups || pane.is_cut_up());
             if untidy && !pane.runs.is_empty() {
-                self.untidy.insert(*start);
+                self.untidy.insert(*key);
             }
         }
+        Ok(self.panes.values().flat_map(|pane| &pane.runs))
+    }
+
+    /// Moves the live groups into runs and adds all runs to `state`.
+    pub fn save(&mut self, state: &mut StageState) -> Result<()> {
+        state.runs.extend(self.sealed()?.cloned());
         Ok(())
     }
 
     /// Adds the runs of this worker.
     pub fn restore(&mut self, runs: impl IntoIterator<Item = Run>) -> Result<()> {
         for run in runs {
-            let start = run.slot;
-            self.at(start)?.runs.push(run);
-            self.untidy.insert(start);
+            let key = PaneKey {
+                start: run.slot,
+                counted_from: run.counted_from,
+            };
+            self.at(key)?.runs.push(run);
+            self.untidy.insert(key);
         }
         Ok(())
     }

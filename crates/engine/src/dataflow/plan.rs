@@ -7,15 +7,17 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Int64Array, RecordBatch};
-use arrow::datatypes::{DataType, SchemaRef, TimeUnit};
+use arrow::array::{BooleanArray, Int64Array, RecordBatch};
+use arrow::compute::cast;
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use datafusion::error::Result;
 use datafusion::physical_expr::PhysicalExpr;
 use headwater_connect::time_unit;
 
 use super::groups::{Grouping, OutputColumn};
 use super::metadata_columns::MetadataColumns;
-use super::pane::times;
+use super::pane::{start_of, times};
+use super::stream_element::{StreamElement, batch_of};
 use super::transform::Transform;
 
 /// A continuous query, ready to be built on every worker.
@@ -126,6 +128,59 @@ pub struct WindowSpec {
     pub output: Vec<OutputColumn>,
     /// The names and types of `output`.
     pub schema: SchemaRef,
+}
+
+impl WindowSpec {
+    /// The start of the first window that is open when no row before `bound` will come; `i64::MIN` if none
+    /// has closed.
+    pub(super) fn first_open(&self, bound: i64) -> i64 {
+        if bound == i64::MIN {
+            return i64::MIN;
+        }
+        let last = start_of(bound.saturating_sub(self.size), self.slide);
+        last.saturating_add(self.slide)
+    }
+
+    /// Rows that are late, whether a window counts them, and the end of the last window that missed them.
+    pub(super) fn late(
+        &self,
+        rows: RecordBatch,
+        is_counted: bool,
+        missed_until: Option<i64>,
+    ) -> Result<StreamElement> {
+        let missed_until = Int64Array::from(vec![missed_until; rows.num_rows()]);
+        let rows = self.grouping.as_they_came(&rows)?;
+        late(self.stage, rows, is_counted, &missed_until, &self.time)
+    }
+}
+
+/// Late rows of a stage with the columns of [`with_lateness`].
+pub(super) fn late(
+    stage: usize,
+    rows: RecordBatch,
+    is_counted: bool,
+    missed_until: &Int64Array,
+    time: &EventTime,
+) -> Result<StreamElement> {
+    let schema = with_lateness(&rows.schema(), &time.data_type);
+    let (_, mut columns, count) = rows.into_parts();
+    columns.push(Arc::new(BooleanArray::from(vec![is_counted; count])));
+    columns.push(cast(missed_until, &time.data_type)?);
+    let rows = batch_of(&schema, columns, count)?;
+    Ok(StreamElement::Late { stage, rows })
+}
+
+/// The columns of the late rows of a stage whose rows have these `columns`:
+///
+/// - `_counted`: whether a window counts the row, as with HOP one that closed later may;
+/// - `_missed_until`: the end of the last window that closed before the row came; NULL without an event
+///   time.
+pub fn with_lateness(columns: &Schema, time: &DataType) -> SchemaRef {
+    let counted = Field::new("_counted", DataType::Boolean, false);
+    let missed_until = Field::new("_missed_until", time.clone(), true);
+    let more = [counted, missed_until].map(Arc::new);
+    let all = columns.fields().iter().cloned().chain(more);
+    Arc::new(Schema::new(all.collect::<Vec<_>>()))
 }
 
 /// A GROUP BY with session windows.

@@ -82,16 +82,25 @@ pub(super) struct RowError {
     sqlstate: &'static str,
 }
 
-/// Computes rows one by one from the rows of a batch; `None` if none are left.
-pub(super) type RowWork<'a> = &'a dyn Fn(&RecordBatch) -> Result<Option<RecordBatch>>;
+/// Computes rows one by one from some rows of a batch and the number of the first of them; `None` if none
+/// are left.
+pub(super) type RowWork<'a, T> = &'a dyn Fn(&RecordBatch, usize) -> Result<Option<T>>;
 
 /// Rows that fail together, apart.
-#[derive(Default)]
-pub(super) struct SplitRows {
+pub(super) struct SplitRows<T> {
     /// What the others have become, in their order.
-    pub done: Vec<RecordBatch>,
+    pub done: Vec<T>,
     /// The numbers of the rows that fail alone, in their order.
     pub failed: Vec<(usize, RowError)>,
+}
+
+impl<T> SplitRows<T> {
+    fn new() -> Self {
+        Self {
+            done: Vec::new(),
+            failed: Vec::new(),
+        }
+    }
 }
 
 /// The columns of [`StreamElement::Failed`]: the first of a dead letter.
@@ -171,45 +180,45 @@ impl QueryErrors {
     pub(super) fn rows(
         &self,
         rows: &RecordBatch,
-        work: RowWork<'_>,
+        work: RowWork<'_, StreamElement>,
     ) -> Chain<option::IntoIter<StreamElement>, vec::IntoIter<StreamElement>> {
-        let (done, rest) = match self.attempt(rows, work) {
+        let (done, rest) = match self.attempt(rows, 0, work) {
             Ok(done) => (done, Vec::new()),
             Err(error) => (None, self.rows_apart(rows, error, work)),
         };
-        done.map(StreamElement::Rows).into_iter().chain(rest)
+        done.into_iter().chain(rest)
     }
 
     fn rows_apart(
         &self,
         rows: &RecordBatch,
         error: RowError,
-        work: RowWork<'_>,
+        work: RowWork<'_, StreamElement>,
     ) -> Vec<StreamElement> {
-        let mut split = SplitRows::default();
+        let mut split = SplitRows::new();
         self.bisect(rows, 0, error, work, &mut split);
-        let mut out: Vec<_> = split.done.into_iter().map(StreamElement::Rows).collect();
+        let mut out = split.done;
         out.extend(self.give_up(rows, &split.failed));
         out
     }
 
     /// What `work` makes of `rows`, and which of them fail.
-    pub(super) fn split(&self, rows: &RecordBatch, work: RowWork<'_>) -> SplitRows {
-        let mut split = SplitRows::default();
-        match self.attempt(rows, work) {
+    pub(super) fn split<T>(&self, rows: &RecordBatch, work: RowWork<'_, T>) -> SplitRows<T> {
+        let mut split = SplitRows::new();
+        match self.attempt(rows, 0, work) {
             Ok(done) => split.done.extend(done),
             Err(error) => self.bisect(rows, 0, error, work, &mut split),
         }
         split
     }
 
-    fn bisect(
+    fn bisect<T>(
         &self,
         rows: &RecordBatch,
         first: usize,
         error: RowError,
-        work: RowWork<'_>,
-        split: &mut SplitRows,
+        work: RowWork<'_, T>,
+        split: &mut SplitRows<T>,
     ) {
         let count = rows.num_rows();
         match count {
@@ -220,20 +229,21 @@ impl QueryErrors {
         let half = count / 2;
         for (from, length) in [(0, half), (half, count - half)] {
             let part = rows.slice(from, length);
-            match self.attempt(&part, work) {
+            match self.attempt(&part, first + from, work) {
                 Ok(done) => split.done.extend(done),
                 Err(error) => self.bisect(&part, first + from, error, work, split),
             }
         }
     }
 
-    /// Runs `work` on all of `rows` together.
-    fn attempt(
+    /// Runs `work` on all of `rows` together, of which the first has this number.
+    fn attempt<T>(
         &self,
         rows: &RecordBatch,
-        work: RowWork<'_>,
-    ) -> std::result::Result<Option<RecordBatch>, RowError> {
-        match contain(|| work(rows)) {
+        first: usize,
+        work: RowWork<'_, T>,
+    ) -> std::result::Result<Option<T>, RowError> {
+        match contain(|| work(rows, first)) {
             Ok(Ok(done)) => Ok(done),
             Ok(Err(error)) => Err(RowError {
                 sqlstate: (self.0.sqlstate_of)(&error),

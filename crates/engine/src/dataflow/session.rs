@@ -7,26 +7,35 @@
 //! aggregates of the grouping, which the planner adds). [`SessionStage::sweep`] joins clusters of a key
 //! that are less than a gap apart, and those that ended before the watermark are results.
 //!
-//! A row behind the watermark still counts if it falls into an open session of its key, at or after
-//! that session's first row; otherwise it is late. So no row that counts can touch a closed session.
+//! A row behind the frontier before it (`frontier.rs`) still counts if it falls into a session of its key
+//! that is open there, at or after that session's first row; otherwise it is late
+//! ([`OpenSessions`]). So no row that counts can touch a closed session.
+//!
+//! Of a UNION, the clusters of each source stay apart until their session closes: whether a row counts
+//! depends on the rows of its own source alone.
 
-use std::collections::HashMap;
+mod open_sessions;
+
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, BooleanArray, Int64Array, RecordBatch, UInt32Array};
-use arrow::compute::kernels::cmp::{gt_eq, lt};
-use arrow::compute::{cast, concat_batches, filter_record_batch, not, take};
+use arrow::compute::kernels::cmp::lt_eq;
+use arrow::compute::{cast, concat_batches, filter, filter_record_batch, not, take};
+use datafusion::common::cast::as_int64_array;
 use datafusion::error::Result;
 
+use super::frontier::Frontier;
 use super::group_results::GroupResults;
 use super::groups::{Groups, KeyNumbers};
 use super::pane;
-use super::panes::Panes;
-use super::plan::SessionSpec;
+use super::panes::{PaneKey, Panes};
+use super::plan::{self, SessionSpec};
 use super::query_errors::QueryErrors;
 use super::stage::Stage;
 use super::stage_state::{Run, Share, StageState};
 use super::stream_element::{StreamElement, Watermark};
+use open_sessions::{OpenSessions, UseCount};
 
 /// Open sessions per row since the last sweep up to which every step sweeps; with more, a sweep waits
 /// until a sixteenth of the gap has passed.
@@ -36,8 +45,10 @@ pub(super) struct SessionStage {
     spec: Arc<SessionSpec>,
     errors: QueryErrors,
     panes: Panes,
-    /// The sessions that sweeps left open.
+    /// The sessions that sweeps left open, those of each source; a run is counted from its source.
     open: Vec<Run>,
+    /// While rows behind the frontier come.
+    index: Option<OpenSessions>,
     /// No row earlier than this will come, as of the end of the last step.
     bound: i64,
     swept: i64,
@@ -55,6 +66,7 @@ impl SessionStage {
             panes: Panes::new(&spec.grouping, false),
             spec,
             open: Vec::new(),
+            index: None,
             bound: i64::MIN,
             swept: i64::MIN,
             earliest_end: i64::MAX,
@@ -63,8 +75,8 @@ impl SessionStage {
         }
     }
 
-    /// Adds rows that are not late.
-    fn add(&mut self, rows: RecordBatch, times: &Int64Array) -> Result<()> {
+    /// Adds rows of a source that are not late.
+    fn add(&mut self, source: i64, rows: RecordBatch, times: &Int64Array) -> Result<()> {
         let gap = self.spec.gap;
         if let Some(first) = pane::earliest(times) {
             self.earliest_end = self.earliest_end.min(first.saturating_add(gap));
@@ -73,47 +85,66 @@ impl SessionStage {
         self.rows += rows.num_rows();
         for part in pane::split(rows, times, gap)? {
             let Some(start) = part.pane else { continue };
-            self.panes.at(start)?.live.update(&part.rows)?;
+            let key = PaneKey {
+                start,
+                counted_from: source,
+            };
+            self.panes.at(key)?.live.update(&part.rows)?;
         }
         Ok(())
     }
 
-    /// Adds rows behind the watermark: those that fall into an open session count, the others are late.
-    fn add_behind(&mut self, rows: RecordBatch, out: &mut Vec<StreamElement>) -> Result<()> {
-        self.sweep(out)?;
-        let times = self.spec.time.of(&rows)?;
-        let counts = self.in_open_session(&rows, &times)?;
-        let late = filter_record_batch(&rows, &not(&counts)?)?;
-        if late.num_rows() > 0 {
-            out.push(self.late(&late)?);
+    /// Adds rows of which some are behind `bounds`, the frontier before each of them, or have no time.
+    fn add_judged(
+        &mut self,
+        source: i64,
+        rows: RecordBatch,
+        times: &Int64Array,
+        bounds: &[i64],
+        out: &mut Vec<StreamElement>,
+    ) -> Result<()> {
+        let mut index = match self.index.take() {
+            Some(index) => index,
+            None => self.index_all()?,
+        };
+        let keys = self.spec.grouping.keys_of(&rows)?;
+        let counts = index.judge(source, &keys, times, bounds, self.bound)?;
+        self.index = Some(index).filter(|index| !index.use_count.is_spent());
+        let missed = not(&counts)?;
+        if missed.true_count() > 0 {
+            let gap = self.spec.gap;
+            let until: Int64Array = times.unary(|time| time.saturating_add(gap));
+            let until = filter(&until, &missed)?;
+            let until = as_int64_array(&until)?;
+            let late = filter_record_batch(&rows, &missed)?;
+            let late = self.spec.grouping.as_they_came(&late)?;
+            let (stage, time) = (self.spec.stage, &self.spec.time);
+            out.push(plan::late(stage, late, false, until, time)?);
         }
         let rows = filter_record_batch(&rows, &counts)?;
         let times = self.spec.time.of(&rows)?;
-        self.add(rows, &times)
+        self.add(source, rows, &times)
     }
 
-    fn in_open_session(&self, rows: &RecordBatch, times: &Int64Array) -> Result<BooleanArray> {
-        let Some(open) = concat(&self.open)? else {
-            return Ok(BooleanArray::from(vec![false; rows.num_rows()]));
-        };
-        let mut keys = KeyNumbers::new(&self.spec.grouping)?;
-        let spans = Spans::of(&open)?;
-        let mut by_key: HashMap<usize, Vec<usize>> = HashMap::new();
-        let numbers = keys.number(self.spec.grouping.run_keys(&open), open.num_rows())?;
-        for (cluster, &key) in numbers.iter().enumerate() {
-            by_key.entry(key).or_default().push(cluster);
+    /// An index of all clusters.
+    fn index_all(&mut self) -> Result<OpenSessions> {
+        let grouping = &self.spec.grouping;
+        let mut index = OpenSessions::new(grouping, self.spec.gap)?;
+        for run in self.panes.sealed()?.chain(&self.open) {
+            let spans = Spans::of(&run.rows)?;
+            let keys = grouping.run_keys(&run.rows);
+            index.add_clusters(run.counted_from, keys, &spans.first, &spans.last)?;
         }
-        let numbers = keys.number(&self.spec.grouping.keys_of(rows)?, rows.num_rows())?;
-        let inside = numbers.iter().zip(times).map(|(key, time)| {
-            let (Some(time), Some(clusters)) = (time, by_key.get(key)) else {
-                return false;
-            };
-            clusters.iter().any(|&cluster| {
-                spans.first.value(cluster) <= time
-                    && self.is_within(spans.last.value(cluster), time)
-            })
-        });
-        Ok(BooleanArray::from(inside.collect::<Vec<_>>()))
+        Ok(index)
+    }
+
+    /// Adds rows of which none is behind to the index, as long as there is one.
+    fn note(&mut self, source: i64, rows: &RecordBatch, times: &Int64Array) -> Result<()> {
+        if let Some(index) = &mut self.index {
+            index.add_rows(source, &self.spec.grouping.keys_of(rows)?, times)?;
+            self.index.take_if(|index| index.use_count.is_spent());
+        }
+        Ok(())
     }
 
     fn must_sweep(&self) -> bool {
@@ -125,31 +156,34 @@ impl SessionStage {
 
     /// Joins clusters, and closes the sessions that have ended.
     fn sweep(&mut self, out: &mut Vec<StreamElement>) -> Result<()> {
-        if !self.must_sweep() && self.swept == self.bound && self.rows_since == 0 {
-            return Ok(());
-        }
         self.swept = self.bound;
         self.rows_since = 0;
         for mut pane in self.panes.take_before(self.bound) {
             self.open.extend(pane.whole(&self.spec.grouping)?.cloned());
         }
-        let Some(clusters) = concat(&std::mem::take(&mut self.open))? else {
-            return Ok(());
-        };
-        let sessions = self.join(&clusters)?;
-        self.close(sessions, out)?;
+        let mut runs_of: BTreeMap<i64, Vec<Run>> = BTreeMap::new();
+        for run in self.open.drain(..) {
+            runs_of.entry(run.counted_from).or_default().push(run);
+        }
+        let mut sources = Vec::with_capacity(runs_of.len());
+        for (source, runs) in runs_of {
+            let clusters = concat(&runs)?;
+            let joined = self.join(&clusters)?;
+            sources.push((source, self.merge(&clusters, &joined)?));
+        }
+        self.close(sources, out)?;
         self.earliest_end = self.find_earliest_end()?;
         Ok(())
     }
 
-    /// Joins clusters into one row for each session.
-    fn join(&self, clusters: &RecordBatch) -> Result<RecordBatch> {
+    /// Finds which clusters are one session.
+    fn join(&self, clusters: &RecordBatch) -> Result<Joined> {
         let count = clusters.num_rows();
         let keys = self.spec.grouping.run_keys(clusters);
         let numbers = KeyNumbers::new(&self.spec.grouping)?.number(keys, count)?;
         let spans = Spans::of(clusters)?;
         let mut order: Vec<usize> = (0..count).collect();
-        order.sort_unstable_by_key(|&row| (numbers[row], spans.first.value(row)));
+        order.sort_unstable_by_key(|&row| (numbers[row], spans.first.value(row), row));
         let mut session_of = vec![0; count];
         let mut leaders: Vec<u32> = Vec::new();
         let mut last = i64::MIN;
@@ -162,14 +196,23 @@ impl SessionStage {
             last = last.max(spans.last.value(row));
             session_of[row] = leaders.len() - 1;
         }
-        if leaders.len() == count {
+        Ok(Joined {
+            session_of,
+            leaders,
+        })
+    }
+
+    /// One row for each session.
+    fn merge(&self, clusters: &RecordBatch, joined: &Joined) -> Result<RecordBatch> {
+        if joined.leaders.len() == clusters.num_rows() {
             return Ok(clusters.clone());
         }
-        let leaders = UInt32Array::from(leaders);
+        let leaders = UInt32Array::from(joined.leaders.clone());
+        let keys = self.spec.grouping.run_keys(clusters);
         let keys = keys.iter().map(|key| take(key, &leaders, None));
         let keys = keys.collect::<Result<Vec<_>, _>>()?;
         let mut groups = Groups::new(&self.spec.grouping)?;
-        groups.merge_into(clusters, &session_of, leaders.len())?;
+        groups.merge_into(clusters, &joined.session_of, leaders.len())?;
         groups.take_states(keys)
     }
 
@@ -183,16 +226,55 @@ impl SessionStage {
         spans.last.unary(|last| last.saturating_add(self.spec.gap))
     }
 
-    fn close(&mut self, sessions: RecordBatch, out: &mut Vec<StreamElement>) -> Result<()> {
-        let end = self.ends(&Spans::of(&sessions)?);
-        let open = arrow::compute::kernels::cmp::gt(&end, &Int64Array::new_scalar(self.bound))?;
-        let closed = filter_record_batch(&sessions, &not(&open)?)?;
-        if closed.num_rows() > 0 {
-            out.extend(self.results(&closed)?);
+    /// Whether each of these sessions has ended.
+    fn has_ended(&self, sessions: &RecordBatch) -> Result<BooleanArray> {
+        let end = self.ends(&Spans::of(sessions)?);
+        Ok(lt_eq(&end, &Int64Array::new_scalar(self.bound))?)
+    }
+
+    /// Closes the sessions that have ended, made of those of each source; the others stay open.
+    fn close(
+        &mut self,
+        sources: Vec<(i64, RecordBatch)>,
+        out: &mut Vec<StreamElement>,
+    ) -> Result<()> {
+        let (results, ended) = match sources.as_slice() {
+            [] => return Ok(()),
+            [(_, sessions)] => {
+                let ended = self.has_ended(sessions)?;
+                (filter_record_batch(sessions, &ended)?, ended)
+            }
+            several => {
+                let all = several.iter().map(|(_, sessions)| sessions);
+                let all = concat_batches(&several[0].1.schema(), all)?;
+                let joined = self.join(&all)?;
+                let sessions = self.merge(&all, &joined)?;
+                // A merge of nothing keeps the order of the clusters, one of some that of the sessions.
+                let merged = joined.leaders.len() < all.num_rows();
+                let has_ended = self.has_ended(&sessions)?;
+                let of_cluster = joined.session_of.iter().enumerate();
+                let ended = of_cluster.map(|(cluster, &session)| {
+                    has_ended.value(if merged { session } else { cluster })
+                });
+                let ended = BooleanArray::from(ended.collect::<Vec<_>>());
+                (filter_record_batch(&sessions, &has_ended)?, ended)
+            }
+        };
+        if results.num_rows() > 0 {
+            out.extend(self.results(&results)?);
         }
-        let open = filter_record_batch(&sessions, &open)?;
-        if open.num_rows() > 0 {
-            self.open.push(Run::new(0, open));
+        let open = not(&ended)?;
+        let mut first = 0;
+        for (source, sessions) in sources {
+            let mine = open.slice(first, sessions.num_rows());
+            first += sessions.num_rows();
+            let rows = filter_record_batch(&sessions, &mine)?;
+            if rows.num_rows() > 0 {
+                self.open.push(Run {
+                    counted_from: source,
+                    ..Run::new(0, rows)
+                });
+            }
         }
         Ok(())
     }
@@ -216,13 +298,6 @@ impl SessionStage {
         Ok((cast(&first, time)?, cast(&end, time)?))
     }
 
-    fn late(&self, rows: &RecordBatch) -> Result<StreamElement> {
-        Ok(StreamElement::Late {
-            stage: self.spec.stage,
-            rows: self.spec.grouping.as_they_came(rows)?,
-        })
-    }
-
     fn find_earliest_end(&self) -> Result<i64> {
         let mut earliest = i64::MAX;
         for open in &self.open {
@@ -237,25 +312,22 @@ impl SessionStage {
 }
 
 impl Stage for SessionStage {
-    fn rows(&mut self, rows: RecordBatch, out: &mut Vec<StreamElement>) -> Result<()> {
-        let times = self.spec.time.of(&rows)?;
-        let behind = match (times.null_count(), pane::earliest(&times)) {
-            (0, Some(first)) if first >= self.bound => return self.add(rows, &times),
-            _ => lt(&times, &Int64Array::new_scalar(self.bound))?,
-        };
-        let ahead = gt_eq(&times, &Int64Array::new_scalar(self.bound))?;
-        let timeless = arrow::compute::is_null(&times)?;
-        if timeless.true_count() > 0 {
-            let rows = filter_record_batch(&rows, &timeless)?;
-            out.push(self.late(&rows)?);
+    fn rows(
+        &mut self,
+        rows: RecordBatch,
+        frontier: &Frontier,
+        out: &mut Vec<StreamElement>,
+    ) -> Result<()> {
+        let (source, times) = (i64::from(frontier.source()), self.spec.time.of(&rows)?);
+        let bound = |us| self.spec.time.bound(us).max(self.bound);
+        let last = bound(frontier.range_us().1);
+        if times.null_count() == 0 && pane::earliest(&times).is_none_or(|first| first >= last) {
+            self.note(source, &rows, &times)?;
+            return self.add(source, rows, &times);
         }
-        let behind = filter_record_batch(&rows, &behind)?;
-        if behind.num_rows() > 0 {
-            self.add_behind(behind, out)?;
-        }
-        let ahead = filter_record_batch(&rows, &ahead)?;
-        let times = self.spec.time.of(&ahead)?;
-        self.add(ahead, &times)
+        let frontiers = frontier.values(rows.num_rows())?;
+        let bounds: Vec<i64> = frontiers.values().iter().map(|us| bound(*us)).collect();
+        self.add_judged(source, rows, &times, &bounds, out)
     }
 
     fn end_of_step(&mut self, watermark: Watermark, out: &mut Vec<StreamElement>) -> Result<()> {
@@ -277,6 +349,9 @@ impl Stage for SessionStage {
         state.set("swept", self.swept);
         state.set("earliest_end", self.earliest_end);
         state.set("rows_since", self.rows_since as i64);
+        if let Some(index) = &self.index {
+            index.use_count.save(&mut state);
+        }
         self.panes.save(&mut state)?;
         Ok(state)
     }
@@ -296,20 +371,28 @@ impl Stage for SessionStage {
             self.open.extend(share.cut_all(open, grouping)?);
             self.panes.restore(share.cut_all(panes, grouping)?)?;
         }
+        // As long as it would have been kept: making it cuts the rows of a pane, as a checkpoint does.
+        if let Some(use_count) = UseCount::saved(own) {
+            let mut index = self.index_all()?;
+            index.use_count = use_count;
+            self.index = Some(index);
+        }
         Ok(())
     }
 }
 
-/// The clusters of all runs; `None` if there is no run.
-fn concat(runs: &[Run]) -> Result<Option<RecordBatch>> {
-    let Some(first) = runs.first() else {
-        return Ok(None);
-    };
-    let schema = first.rows.schema();
-    Ok(Some(concat_batches(
-        &schema,
-        runs.iter().map(|run| &run.rows),
-    )?))
+/// Which clusters are one session.
+struct Joined {
+    /// The number of the session of each cluster.
+    session_of: Vec<usize>,
+    /// The first cluster of each session.
+    leaders: Vec<u32>,
+}
+
+/// The clusters of all runs, of which there is at least one.
+fn concat(runs: &[Run]) -> Result<RecordBatch> {
+    let rows = runs.iter().map(|run| &run.rows);
+    Ok(concat_batches(&runs[0].rows.schema(), rows)?)
 }
 
 /// First and last event time of each cluster.

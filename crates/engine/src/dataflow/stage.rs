@@ -20,6 +20,7 @@ use timely::dataflow::operators::Capability;
 use timely::dataflow::operators::generic::operator::Operator;
 use timely::progress::frontier::MutableAntichain;
 
+use super::frontier::Frontier;
 use super::query_errors::{QueryErrors, contain};
 use super::stage_state::{Checkpointed, Share, StageHandle, StageState};
 use super::stream_element::{StreamElement, Watermark};
@@ -29,8 +30,13 @@ pub(super) type StreamElements<'scope> = timely::dataflow::Stream<'scope, u64, V
 
 /// A state machine that maps the elements of each step to those of its output.
 pub(super) trait Stage: 'static {
-    /// Processes rows of the step at hand.
-    fn rows(&mut self, rows: RecordBatch, out: &mut Vec<StreamElement>) -> Result<()>;
+    /// Processes rows of the step at hand; `frontier` is that of their source before each of them.
+    fn rows(
+        &mut self,
+        rows: RecordBatch,
+        frontier: &Frontier,
+        out: &mut Vec<StreamElement>,
+    ) -> Result<()>;
 
     /// Processes the groups that one worker had of a window.
     fn partial(&mut self, _window: i64, _rows: RecordBatch) -> Result<()> {
@@ -106,7 +112,7 @@ impl<S: Stage> RunningStage<S> {
     fn step(&mut self, elements: Arrived, out: &mut Vec<StreamElement>) -> Result<()> {
         for (_, element) in elements {
             match element {
-                StreamElement::Rows(rows) => self.stage.rows(rows, out)?,
+                StreamElement::Rows(rows, frontier) => self.stage.rows(rows, &frontier, out)?,
                 StreamElement::Partial { window, rows } => self.stage.partial(window, rows)?,
                 StreamElement::Watermark(at) => self.watermark = self.watermark.later(at),
                 aside @ (StreamElement::Late { .. } | StreamElement::Failed(_)) => out.push(aside),

@@ -32,6 +32,8 @@ pub struct Run {
     /// The start of the pane that it belongs to, in the unit of the event time column, where a
     /// stage has panes; else 0.
     pub slot: i64,
+    /// The first window that counts it; `i64::MIN` if all that contain the pane do.
+    pub counted_from: i64,
     /// Keys and states, or rows of a view.
     pub rows: RecordBatch,
 }
@@ -44,7 +46,16 @@ impl Run {
             // Relaxed: ids need only differ; the number publishes nothing.
             id: NEXT.fetch_add(1, Ordering::Relaxed),
             slot,
+            counted_from: i64::MIN,
             rows,
+        }
+    }
+
+    /// The same run with other rows, and so with a new id.
+    pub(super) fn with_rows(&self, rows: RecordBatch) -> Self {
+        Self {
+            counted_from: self.counted_from,
+            ..Self::new(self.slot, rows)
         }
     }
 }
@@ -136,7 +147,7 @@ impl Share {
         Ok(match mine.true_count() {
             0 => None,
             all if all == run.rows.num_rows() => Some(run.clone()),
-            _ => Some(Run::new(run.slot, filter_record_batch(&run.rows, &mine)?)),
+            _ => Some(run.with_rows(filter_record_batch(&run.rows, &mine)?)),
         })
     }
 }

@@ -10,6 +10,7 @@ use serde::de::Error as _;
 use serde::ser::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use super::frontier::Frontier;
 use super::metadata_columns::Provenance;
 
 /// The last column of a changing stream: `1` for a row that appears, `-1` for one that disappears.
@@ -50,8 +51,9 @@ impl Watermark {
 /// One element of a stream within a dataflow.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub enum StreamElement {
-    /// Rows of the stream; with [`DIFF_COLUMN`] at the end if the stream changes.
-    Rows(#[serde(with = "ipc")] RecordBatch),
+    /// Rows of the stream, with [`DIFF_COLUMN`] at the end if the stream changes, and the frontier of
+    /// their source before each of them.
+    Rows(#[serde(with = "ipc")] RecordBatch, Frontier),
     /// The groups of one worker, to be merged with those of the others.
     Partial {
         /// The start of the window the groups belong to, in the unit of the event time column.
@@ -60,11 +62,11 @@ pub enum StreamElement {
         #[serde(with = "ipc")]
         rows: RecordBatch,
     },
-    /// Rows that came after every window they belong to had closed.
+    /// Rows that came after a window they belong to had closed.
     Late {
         /// Which stage of the query found them late, counted from its inputs.
         stage: usize,
-        /// The rows as that stage got them.
+        /// The rows as that stage got them, then the columns of [`with_lateness`](super::with_lateness).
         #[serde(with = "ipc")]
         rows: RecordBatch,
     },
@@ -76,6 +78,13 @@ pub enum StreamElement {
     /// on the worker that read the rows.
     #[serde(skip)]
     From(Provenance),
+}
+
+impl StreamElement {
+    /// Rows that are late for no window that is open.
+    pub fn rows(rows: RecordBatch) -> Self {
+        Self::Rows(rows, Frontier::NONE)
+    }
 }
 
 /// The schema of a changing stream: `schema` and [`DIFF_COLUMN`].

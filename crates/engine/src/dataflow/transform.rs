@@ -9,6 +9,7 @@ use datafusion::common::cast::as_boolean_array;
 use datafusion::error::Result;
 use datafusion::physical_expr::PhysicalExpr;
 
+use super::frontier::Frontier;
 use super::stream_element::batch_of;
 
 /// One operator of a stateless chain.
@@ -27,7 +28,7 @@ pub enum Transform {
 
 impl Transform {
     /// The transformed rows; `None` if none are left.
-    fn apply(&self, rows: &RecordBatch) -> Result<Option<RecordBatch>> {
+    fn apply(&self, rows: &RecordBatch, frontier: &mut Frontier) -> Result<Option<RecordBatch>> {
         match self {
             Self::Filter(predicate) => {
                 let keep = predicate.evaluate(rows)?.into_array(rows.num_rows())?;
@@ -35,7 +36,10 @@ impl Transform {
                 Ok(match keep.true_count() {
                     0 => None,
                     all if all == rows.num_rows() => Some(rows.clone()),
-                    _ => Some(filter_record_batch(rows, keep)?),
+                    _ => {
+                        frontier.filter(keep);
+                        Some(filter_record_batch(rows, keep)?)
+                    }
                 })
             }
             Self::Project { exprs, schema } => {
@@ -57,14 +61,18 @@ pub(super) fn evaluate_all(
 }
 
 /// Applies a chain in order; `None` if no row is left.
-pub(super) fn apply(steps: &[Transform], rows: &RecordBatch) -> Result<Option<RecordBatch>> {
+pub(super) fn apply(
+    steps: &[Transform],
+    rows: &RecordBatch,
+    frontier: &mut Frontier,
+) -> Result<Option<RecordBatch>> {
     let Some((first, rest)) = steps.split_first() else {
         return Ok(Some(rows.clone()));
     };
-    let mut done = first.apply(rows)?;
+    let mut done = first.apply(rows, frontier)?;
     for step in rest {
         match &done {
-            Some(rows) => done = step.apply(rows)?,
+            Some(rows) => done = step.apply(rows, frontier)?,
             None => return Ok(None),
         }
     }

@@ -114,7 +114,14 @@ pub(super) fn union<'scope>(
     }));
     let handle = StageHandle::new(marks.clone());
     let numbered = inputs.into_iter().enumerate();
-    let numbered = numbered.map(|(number, input)| input.map(move |element| (number, element)));
+    let numbered = numbered.map(|(number, input)| {
+        input.map(move |element| match element {
+            StreamElement::Rows(rows, frontier) => {
+                (number, StreamElement::Rows(rows, frontier.of_input(number)))
+            }
+            other => (number, other),
+        })
+    });
     let all = scope.concatenate(numbered.collect::<Vec<_>>());
     let united = all.unary_frontier(Pipeline, "union", move |_, _| {
         let mut epochs: BTreeMap<u64, (Capability<u64>, UnionEpoch)> = BTreeMap::new();

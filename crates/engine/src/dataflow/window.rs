@@ -9,7 +9,9 @@
 //! A row updates the groups of its one pane. When the watermark passes the end of a window, the
 //! window's result is the merge of its panes; a pane is dropped with the last window that contains it.
 //! With TUMBLE a window is one pane, and nothing is merged: the groups are the result.
-//! A row is late when every window it belongs to has closed.
+//! A row is late for the windows that end at or before the frontier before it (`frontier.rs`). One that is
+//! late for some of its HOP windows is counted in the others: it goes into a pane of its own, which
+//! only windows from a certain start on count. Either way it is a [`StreamElement::Late`].
 //!
 //! With several workers, each keeps the panes of the rows it read and emits a
 //! [`StreamElement::Partial`] when a window closes; [`MergeStage`] merges them on the worker of their
@@ -22,10 +24,11 @@ use std::sync::Arc;
 use arrow::array::RecordBatch;
 use datafusion::error::Result;
 
+use super::frontier::Frontier;
 use super::group_results::GroupResults;
 use super::groups::{Groups, instants};
 use super::pane;
-use super::panes::Panes;
+use super::panes::{PaneKey, Panes};
 use super::plan::WindowSpec;
 use super::query_errors::QueryErrors;
 use super::stage::Stage;
@@ -67,8 +70,36 @@ impl WindowStage {
         }
     }
 
-    fn is_late(&self, pane: Option<i64>) -> bool {
-        pane.is_none_or(|pane| pane.saturating_add(self.spec.size) <= self.bound)
+    /// The start of the first window that counts a row behind this frontier.
+    fn first_counted(&self, frontier_us: i64) -> i64 {
+        self.spec
+            .first_open(self.spec.time.bound(frontier_us))
+            .max(self.next)
+    }
+
+    /// Adds rows that no window which starts before `first` counts.
+    fn add(&mut self, rows: RecordBatch, first: i64, out: &mut Vec<StreamElement>) -> Result<()> {
+        let spec = Arc::clone(&self.spec);
+        let times = spec.time.of(&rows)?;
+        for part in pane::split(rows, &times, spec.slide)? {
+            let Some(start) = part.pane else {
+                out.push(spec.late(part.rows, false, None)?);
+                continue;
+            };
+            let mut key = PaneKey::whole(start);
+            if start.saturating_sub(spec.size - spec.slide) < first {
+                let missed = start.min(first.saturating_sub(spec.slide));
+                let missed_until = missed.saturating_add(spec.size);
+                let is_counted = first <= start;
+                out.push(spec.late(part.rows.clone(), is_counted, Some(missed_until))?);
+                if !is_counted {
+                    continue;
+                }
+                key.counted_from = first;
+            }
+            self.panes.at(key)?.live.update(&part.rows)?;
+        }
+        Ok(())
     }
 
     /// The first window after those closed that has rows.
@@ -81,7 +112,7 @@ impl WindowStage {
     fn close(&mut self, start: i64, out: &mut Vec<StreamElement>) -> Result<()> {
         let spec = Arc::clone(&self.spec);
         let mut groups = match spec.size == spec.slide {
-            true => match self.panes.remove(start) {
+            true => match self.panes.remove(PaneKey::whole(start)) {
                 Some(pane) => Some(pane.into_groups(&spec.grouping)?),
                 None => None,
             },
@@ -97,9 +128,7 @@ impl WindowStage {
             }
         }
         // Not by the start of the next window: the last window of all time has none.
-        while let Some(pane) = self.panes.first().filter(|pane| *pane <= start) {
-            self.panes.remove(pane);
-        }
+        self.panes.drop_until(start);
         self.next = start.saturating_add(spec.slide);
         Ok(())
     }
@@ -107,16 +136,13 @@ impl WindowStage {
     /// Closes windows without rows too: later rows must not open them again on one worker and not on
     /// another.
     fn close_empty(&mut self) {
-        if self.bound > i64::MIN {
-            let last = pane::start_of(self.bound.saturating_sub(self.spec.size), self.spec.slide);
-            self.next = self.next.max(last.saturating_add(self.spec.slide));
-        }
+        self.next = self.next.max(self.spec.first_open(self.bound));
     }
 
     fn merge_panes(&mut self, start: i64) -> Result<Option<Groups>> {
         let mut merged: Option<Groups> = None;
         let last = start.saturating_add(self.spec.size - self.spec.slide);
-        for pane in self.panes.between(start, last) {
+        for pane in self.panes.of_window(start, last) {
             let Some(run) = pane.whole(&self.spec.grouping)? else {
                 continue;
             };
@@ -131,17 +157,29 @@ impl WindowStage {
 }
 
 impl Stage for WindowStage {
-    fn rows(&mut self, rows: RecordBatch, out: &mut Vec<StreamElement>) -> Result<()> {
-        let times = self.spec.time.of(&rows)?;
+    fn rows(
+        &mut self,
+        rows: RecordBatch,
+        frontier: &Frontier,
+        out: &mut Vec<StreamElement>,
+    ) -> Result<()> {
         self.rows += rows.num_rows();
-        for part in pane::split(rows, &times, self.spec.slide)? {
-            match part.pane.filter(|_| !self.is_late(part.pane)) {
-                Some(start) => self.panes.at(start)?.live.update(&part.rows)?,
-                None => out.push(StreamElement::Late {
-                    stage: self.spec.stage,
-                    rows: self.spec.grouping.as_they_came(&part.rows)?,
-                }),
-            }
+        let (from_us, to_us) = frontier.range_us();
+        let first = self.first_counted(from_us);
+        if first == self.first_counted(to_us) {
+            return self.add(rows, first, out);
+        }
+        // A window closes among these rows.
+        let frontiers = frontier.values(rows.num_rows())?;
+        let firsts: Vec<i64> = frontiers
+            .values()
+            .iter()
+            .map(|us| self.first_counted(*us))
+            .collect();
+        let mut row = 0;
+        for same in firsts.chunk_by(|a, b| a == b) {
+            self.add(rows.slice(row, same.len()), same[0], out)?;
+            row += same.len();
         }
         Ok(())
     }
@@ -192,8 +230,13 @@ impl MergeStage {
 }
 
 impl Stage for MergeStage {
-    fn rows(&mut self, rows: RecordBatch, out: &mut Vec<StreamElement>) -> Result<()> {
-        out.push(StreamElement::Rows(rows));
+    fn rows(
+        &mut self,
+        rows: RecordBatch,
+        _frontier: &Frontier,
+        out: &mut Vec<StreamElement>,
+    ) -> Result<()> {
+        out.push(StreamElement::rows(rows));
         Ok(())
     }
 
@@ -232,7 +275,7 @@ fn finish(
         let results = groups.take_results()?;
         let window = window(results.count)?;
         let rows = results.arrange(&spec.output, window, &spec.schema)?;
-        out.push(StreamElement::Rows(rows));
+        out.push(StreamElement::rows(rows));
         return Ok(());
     }
     let result = GroupResults {

@@ -10,6 +10,7 @@
 //! arrives during the last stretch, which closes the gap without a row missed or fed twice.
 
 use std::collections::BTreeMap;
+use std::iter::repeat_with;
 use std::sync::Arc;
 
 use arrow::array::{BooleanArray, RecordBatch, TimestampMicrosecondArray};
@@ -156,12 +157,21 @@ impl Clip {
     /// Removes the other rows.
     pub fn apply(&self, part: &mut Replayed) -> Result<()> {
         let taken = &mut part.taken;
-        for (rows, from) in taken.rows.iter_mut().zip(&mut taken.from) {
+        let frontiers = taken
+            .frontiers
+            .iter_mut()
+            .map(Some)
+            .chain(repeat_with(|| None));
+        let batches = taken.rows.iter_mut().zip(&mut taken.from).zip(frontiers);
+        for ((rows, from), frontier) in batches {
             let inside = self.inside(rows).map_err(Error::data)?;
             let kept = inside.iter().enumerate();
             let kept = kept.filter(|(_, inside)| *inside == Some(true));
             *from = from.kept(kept.map(|(row, _)| row));
             *rows = filter_record_batch(rows, &inside).map_err(Error::data)?;
+            if let Some(frontier) = frontier {
+                frontier.filter(&inside);
+            }
         }
         Ok(())
     }

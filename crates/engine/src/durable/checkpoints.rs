@@ -39,6 +39,9 @@ pub(crate) struct RunLocation {
     at: u64,
     bytes: u64,
     slot: i64,
+    /// As [`Run::counted_from`]; older manifests have none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    counted_from: Option<i64>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -334,7 +337,10 @@ impl Checkpoints {
     fn load(&mut self, manifest: Checkpoint<RunLocation>) -> Result<Checkpoint<Run>> {
         let mut locations = HashMap::new();
         let state = manifest.try_map(|location| {
-            let run = Run::new(location.slot, self.read_run(&location)?);
+            let run = Run {
+                counted_from: location.counted_from.unwrap_or(i64::MIN),
+                ..Run::new(location.slot, self.read_run(&location)?)
+            };
             locations.insert(run.id, location);
             Ok::<_, CheckpointError>(run)
         })?;
@@ -442,6 +448,7 @@ impl DataFile {
             at: self.bytes,
             bytes: bytes + 4,
             slot: run.slot,
+            counted_from: Some(run.counted_from).filter(|from| *from > i64::MIN),
         };
         self.parts.extend(parts);
         self.bytes += bytes + 4;

@@ -1,12 +1,13 @@
 //! What one step took from one source: rows, undecodable rows, the watermark and the cursor behind them.
 
+use std::iter::repeat;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, BinaryArray, RecordBatch, StringArray, TimestampMicrosecondArray};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use headwater_connect::{Bad, Cursor};
 
-use crate::dataflow::{Provenance, StreamElement, Watermark};
+use crate::dataflow::{Frontier, FrontierMoves, Provenance, StreamElement, Watermark};
 
 /// What one step took from one source. The payload of one record of the source's log.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -15,6 +16,10 @@ pub(crate) struct SourceStep {
     pub rows: Vec<RecordBatch>,
     /// The provenance of each of these batches. May end early until [`locate`](Self::locate) fills it.
     pub from: Vec<Provenance>,
+    /// How the frontier moves over these batches, of a source with event time.
+    pub moves: Option<FrontierMoves>,
+    /// The frontier of each of these batches. May end early until [`locate`](Self::locate) fills it.
+    pub frontiers: Vec<Frontier>,
     /// The undecodable rows, with the columns of `<source>__bad`.
     pub bad: Option<RecordBatch>,
     /// The watermark behind the rows, if it moved.
@@ -35,8 +40,11 @@ impl SourceStep {
     }
 
     /// Numbers the rows of the source from `offset` on. Batches without a provenance of their own
-    /// arrived at `arrival_us`.
+    /// arrived at `arrival_us`; without a frontier of their own they get the one that the log records.
     pub fn locate(&mut self, mut offset: u64, arrival_us: i64) {
+        if let (Some(moves), true) = (&self.moves, self.frontiers.is_empty()) {
+            self.frontiers = moves.apply(&mut moves.start.clone(), &self.rows);
+        }
         let step = Provenance::arrived(arrival_us, None);
         self.from.resize(self.rows.len(), step);
         for (rows, from) in self.rows.iter().zip(&mut self.from) {
@@ -45,9 +53,14 @@ impl SourceStep {
         }
     }
 
-    /// What queries read: each batch behind its provenance, then the watermark.
-    pub fn into_elements(self) -> impl Iterator<Item = StreamElement> {
-        let rows = self.rows.into_iter().map(StreamElement::Rows);
+    /// What queries read: each batch of `source` behind its provenance, then the watermark.
+    pub fn into_elements(self, source: &str) -> impl Iterator<Item = StreamElement> + use<> {
+        // A number that is the same after a restart.
+        let source = crc32c::crc32c(source.as_bytes());
+        let frontiers = self.frontiers.into_iter().chain(repeat(Frontier::NONE));
+        let frontiers = frontiers.map(move |frontier| frontier.of_source(source));
+        let rows = self.rows.into_iter().zip(frontiers);
+        let rows = rows.map(|(rows, frontier)| StreamElement::Rows(rows, frontier));
         let rows = self.from.into_iter().map(StreamElement::From).zip(rows);
         let watermark = self.watermark.map(StreamElement::Watermark);
         rows.flat_map(|(from, rows)| [from, rows]).chain(watermark)

@@ -1,48 +1,81 @@
 //! One record of a source's write-ahead log as bytes: a [`SourceStep`] encoded and decoded.
 //!
 //! ```text
-//!   flags u8 | watermark i64 | cursor length u32 | rows length u64 | cursor | rows | [reprocessed] | [origins] | bad rows
-//!   reprocessed: count u32 | count times: step u64, number u32
-//!   origins:     count u32 | count times: batches u32, arrival i64, length u32, the origin's bytes
+//!   0x80 | sections                     section: tag u8 | length u32 | bytes
+//!   0x81 | length u32 | lz4 block       the same, compressed
 //! ```
 //!
-//! Rows and bad rows are Arrow IPC messages without the schema, which is the source's and does not
-//! change while its log exists. The encoder hands the buffers of a batch on and never copies them. A
-//! compressed record is the flags, then the rest as one lz4 block with its length in front. All
-//! numbers are little endian.
+//! | tag | section | bytes |
+//! |---|---|---|
+//! | 1 | rows | Arrow IPC messages without the schema |
+//! | 2 | bad rows | the same, with the columns of `<source>__bad` |
+//! | 3 | watermark | i64, idle u8 |
+//! | 4 | cursor | JSON |
+//! | 5 | reprocessed | step u64, number u32; repeated |
+//! | 6 | origins | batches u32, arrival i64, length u32, the origin's bytes; repeated |
+//! | 7 | frontier | column u32, delay i64, frontier i64, others i64, lanes u32, lanes times: lane u32, mark i64, idle u8; then events: kind u8 and its fields; repeated |
 //!
-//! An entry of the origins covers that many batches, in their order; the length 2^32 - 1 means no origin.
-//! Without the origins, all rows arrived when the record was made. The cursor is in the record of the
-//! rows that it covers, so a reader that has one has the other.
+//! A section that is not needed is not there. A reader refuses a tag that it does not know: what a later
+//! version adds is never dropped silently. Records of the first version have a first byte below 0x80 and
+//! are read as well (`version_1.rs`).
+//!
+//! The schema of the rows is the source's and does not change while its log exists. The encoder hands the
+//! buffers of a batch on and never copies them. All numbers are little endian. An entry of the origins
+//! covers that many batches, in their order; the length 2^32 - 1 means no origin. Without the
+//! origins, all rows arrived when the record was made. The cursor is in the record of the rows that it
+//! covers, so a reader that has one has the other.
+
+mod fields;
+mod version_1;
 
 use arrow::array::RecordBatch;
 use arrow::buffer::Buffer;
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{DataType, SchemaRef};
 use arrow::error::ArrowError;
 use arrow::ipc::reader::StreamDecoder;
 use arrow::ipc::writer::StreamEncoder;
 use headwater_connect::Cursor;
 
-use super::source_step::{BadRowPosition, SourceStep, bad_schema};
-use crate::dataflow::{Provenance, Watermark};
+use super::source_step::{SourceStep, bad_schema};
+use crate::dataflow::Watermark;
+use fields::{FieldReader, frontier, origins, positions};
 
+/// The first byte of a record of this version.
+const VERSION_2: u8 = 0x80;
 const COMPRESSED: u8 = 1;
-const HAS_WATERMARK: u8 = 2;
-const IDLE: u8 = 4;
-const HAS_CURSOR: u8 = 8;
-const HAS_REPROCESSED: u8 = 16;
-const HAS_ORIGINS: u8 = 32;
 
-/// Batches of a record, at most. A step takes far fewer.
-const BATCHES_MAX: usize = 1 << 20;
+/// The sections of a record, by their tags.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+enum Section {
+    Rows = 1,
+    Bad,
+    Watermark,
+    Cursor,
+    Reprocessed,
+    Origins,
+    Frontier,
+}
 
-/// Bytes of the fields of fixed length behind the flags.
-const FIXED: usize = 8 + 4 + 8;
+impl Section {
+    fn of_tag(tag: u8) -> Result<Self, WalRecordError> {
+        use Section::{Bad, Cursor, Frontier, Origins, Reprocessed, Rows, Watermark};
+        let all = [Rows, Bad, Watermark, Cursor, Reprocessed, Origins, Frontier];
+        let known = all.into_iter().find(|section| *section as u8 == tag);
+        known.ok_or(WalRecordError::Section { tag })
+    }
+}
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum WalRecordError {
     #[error("the record ends at byte {at} of {need}")]
     Short { at: usize, need: usize },
+    #[error("it has a section {tag}, which this build does not know: a later version wrote it")]
+    Section { tag: u8 },
+    #[error("its frontier has an event of kind {kind}, which this build does not know")]
+    FrontierEvent { kind: u8 },
+    #[error("its frontier is that of column {column}, which is not a timestamp")]
+    FrontierColumn { column: u32 },
     #[error("its cursor is not JSON: {0}")]
     Cursor(#[from] serde_json::Error),
     #[error("its rows are not those of the source: {0}")]
@@ -69,158 +102,100 @@ impl WalRecordCodec {
 
     /// The bytes of a record, in parts that follow each other. The buffers are shared, not copied.
     pub fn encode(&mut self, step: &SourceStep) -> Result<Vec<Buffer>, ArrowError> {
-        let cursor = step.cursor.as_ref().map(|cursor| cursor.0.to_string());
-        let cursor = cursor.unwrap_or_default();
-        let rows = self.rows.encode(&step.rows)?;
-        let rows_len: usize = rows.iter().map(Buffer::len).sum();
-        let watermark = step.watermark.unwrap_or(Watermark::START);
-
-        let mut flags = 0;
-        flags |= HAS_WATERMARK * u8::from(step.watermark.is_some());
-        flags |= IDLE * u8::from(watermark.idle);
-        flags |= HAS_CURSOR * u8::from(step.cursor.is_some());
-        flags |= HAS_REPROCESSED * u8::from(!step.reprocessed.is_empty());
-        flags |= HAS_ORIGINS * u8::from(!step.from.is_empty());
-        let mut head = Vec::with_capacity(1 + FIXED + cursor.len());
-        head.push(flags);
-        head.extend_from_slice(&watermark.at_us.to_le_bytes());
-        head.extend_from_slice(&(cursor.len() as u32).to_le_bytes());
-        head.extend_from_slice(&(rows_len as u64).to_le_bytes());
-        head.extend_from_slice(cursor.as_bytes());
-
-        let mut parts = vec![Buffer::from_vec(head)];
-        parts.extend(rows);
+        let mut head = vec![VERSION_2];
+        if let Some(watermark) = step.watermark {
+            let mut bytes = watermark.at_us.to_le_bytes().to_vec();
+            bytes.push(u8::from(watermark.idle));
+            section(&mut head, Section::Watermark, &bytes);
+        }
+        if let Some(cursor) = &step.cursor {
+            section(&mut head, Section::Cursor, cursor.0.to_string().as_bytes());
+        }
         if !step.reprocessed.is_empty() {
-            parts.push(Buffer::from_vec(encode_positions(&step.reprocessed)));
+            let positions = positions::encode(&step.reprocessed);
+            section(&mut head, Section::Reprocessed, &positions);
         }
         if !step.from.is_empty() {
-            parts.push(Buffer::from_vec(encode_origins(&step.from)));
+            section(&mut head, Section::Origins, &origins::encode(&step.from));
         }
-        parts.extend(self.bad.encode(step.bad.as_slice())?);
+        if let Some(moves) = &step.moves {
+            section(&mut head, Section::Frontier, &frontier::encode(moves));
+        }
+        let mut parts = vec![Buffer::from_vec(head)];
+        let batches = [
+            (Section::Rows, self.rows.encode(&step.rows)?),
+            (Section::Bad, self.bad.encode(step.bad.as_slice())?),
+        ];
+        for (tag, buffers) in batches {
+            let length: usize = buffers.iter().map(Buffer::len).sum();
+            if length > 0 {
+                parts.push(Buffer::from_vec(section_head(tag, length)));
+                parts.extend(buffers);
+            }
+        }
         Ok(parts)
     }
 
-    /// Reads the bytes of one record, compressed or not.
+    /// Reads the bytes of one record of any version, compressed or not.
     pub fn decode(&self, bytes: Vec<u8>) -> Result<SourceStep, WalRecordError> {
         let mut bytes = Buffer::from_vec(bytes);
-        let mut flags = *part(&bytes, 0, 1)?.first().unwrap_or(&0);
-        if flags & COMPRESSED != 0 {
+        if bytes.first().is_some_and(|first| first & COMPRESSED != 0) {
             bytes = Buffer::from_vec(lz4_flex::block::decompress_size_prepended(&bytes[1..])?);
-            flags = *part(&bytes, 0, 1)?.first().unwrap_or(&0);
         }
-        let at_us = i64::from_le_bytes(array(&bytes, 1)?);
-        let cursor_len = u32::from_le_bytes(array(&bytes, 9)?) as usize;
-        let rows_len = usize::try_from(u64::from_le_bytes(array(&bytes, 13)?));
-        let rows_len = rows_len.unwrap_or(usize::MAX);
-        let cursor_at = 1 + FIXED;
-        let cursor = part(&bytes, cursor_at, cursor_len)?;
-        let cursor = match flags & HAS_CURSOR {
-            0 => None,
-            _ => Some(Cursor(serde_json::from_slice(&cursor)?)),
-        };
-        let rows_at = cursor_at + cursor_len;
-        let rows = part(&bytes, rows_at, rows_len)?;
-        let reprocessed_at = rows_at + rows_len;
-        let (reprocessed, origins_at) = match flags & HAS_REPROCESSED {
-            0 => (Vec::new(), reprocessed_at),
-            _ => decode_positions(&bytes, reprocessed_at)?,
-        };
-        let (from, bad_at) = match flags & HAS_ORIGINS {
-            0 => (Vec::new(), origins_at),
-            _ => decode_origins(&bytes, origins_at)?,
-        };
-        let bad = bytes.slice(bad_at);
-        let watermark = Watermark {
-            at_us,
-            idle: flags & IDLE != 0,
-        };
-        Ok(SourceStep {
-            rows: self.rows.decode(rows)?,
-            from,
-            bad: self.bad.decode(bad)?.pop(),
-            watermark: (flags & HAS_WATERMARK != 0).then_some(watermark),
-            cursor,
-            reprocessed,
-        })
+        match bytes.first() {
+            Some(&VERSION_2) => self.decode_sections(FieldReader::new(bytes.slice(1))),
+            _ => self.decode_version_1(&bytes),
+        }
     }
-}
 
-/// Length of one [`BadRowPosition`], bytes.
-const POSITION: usize = 8 + 4;
-
-fn encode_positions(positions: &[BadRowPosition]) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(4 + positions.len() * POSITION);
-    bytes.extend_from_slice(&(positions.len() as u32).to_le_bytes());
-    for (step, number) in positions {
-        bytes.extend_from_slice(&step.to_le_bytes());
-        bytes.extend_from_slice(&number.to_le_bytes());
-    }
-    bytes
-}
-
-/// Decodes the positions that begin at byte `at`; also gives the byte behind them.
-fn decode_positions(
-    bytes: &Buffer,
-    at: usize,
-) -> Result<(Vec<BadRowPosition>, usize), WalRecordError> {
-    let count = u32::from_le_bytes(array(bytes, at)?) as usize;
-    let first = at + 4;
-    part(bytes, first, count.saturating_mul(POSITION))?;
-    let position = |number: usize| -> Result<BadRowPosition, WalRecordError> {
-        let at = first + number * POSITION;
-        let step = u64::from_le_bytes(array(bytes, at)?);
-        Ok((step, u32::from_le_bytes(array(bytes, at + 8)?)))
-    };
-    let positions = (0..count).map(position).collect::<Result<_, _>>()?;
-    Ok((positions, first + count * POSITION))
-}
-
-/// The length that stands for no origin.
-const UNKNOWN: u32 = u32::MAX;
-
-/// Neighbours of the same origin and arrival time share one entry.
-fn encode_origins(from: &[Provenance]) -> Vec<u8> {
-    let same = |a: &Provenance, b: &Provenance| {
-        a.arrival_us == b.arrival_us && a.origin.as_deref() == b.origin.as_deref()
-    };
-    let runs: Vec<&[Provenance]> = from.chunk_by(same).collect();
-    let mut bytes = Vec::new();
-    bytes.extend_from_slice(&(runs.len() as u32).to_le_bytes());
-    for run in runs {
-        let origin = run[0].origin.as_deref();
-        bytes.extend_from_slice(&(run.len() as u32).to_le_bytes());
-        bytes.extend_from_slice(&run[0].arrival_us.to_le_bytes());
-        let len = origin.map_or(UNKNOWN, |origin| origin.len() as u32);
-        bytes.extend_from_slice(&len.to_le_bytes());
-        bytes.extend_from_slice(origin.unwrap_or_default().as_bytes());
-    }
-    bytes
-}
-
-/// Decodes the origins that begin at byte `at`; also gives the byte behind them.
-fn decode_origins(bytes: &Buffer, at: usize) -> Result<(Vec<Provenance>, usize), WalRecordError> {
-    let count = u32::from_le_bytes(array(bytes, at)?);
-    let (mut from, mut at) = (Vec::new(), at + 4);
-    for _ in 0..count {
-        let batches = u32::from_le_bytes(array(bytes, at)?) as usize;
-        let arrival_us = i64::from_le_bytes(array(bytes, at + 4)?);
-        let len = u32::from_le_bytes(array(bytes, at + 12)?);
-        at += 16;
-        let origin = match len {
-            UNKNOWN => None,
-            len => {
-                let origin = part(bytes, at, len as usize)?;
-                at += len as usize;
-                Some(String::from_utf8_lossy(&origin).into())
+    fn decode_sections(&self, mut sections: FieldReader) -> Result<SourceStep, WalRecordError> {
+        let mut step = SourceStep::default();
+        while !sections.is_empty() {
+            let tag = Section::of_tag(sections.u8()?)?;
+            let length = sections.u32()? as usize;
+            let mut bytes = FieldReader::new(sections.take(length)?);
+            match tag {
+                Section::Rows => step.rows = self.rows.decode(bytes.rest())?,
+                Section::Bad => step.bad = self.bad.decode(bytes.rest())?.pop(),
+                Section::Watermark => {
+                    let at_us = bytes.i64()?;
+                    let idle = bytes.u8()? != 0;
+                    step.watermark = Some(Watermark { at_us, idle });
+                }
+                Section::Cursor => {
+                    step.cursor = Some(Cursor(serde_json::from_slice(&bytes.rest())?));
+                }
+                Section::Reprocessed => step.reprocessed = positions::decode(&mut bytes)?,
+                Section::Origins => step.from = origins::decode(&mut bytes)?,
+                Section::Frontier => step.moves = Some(frontier::decode(&mut bytes)?),
             }
-        };
-        if from.len().saturating_add(batches) > BATCHES_MAX {
-            return Err(WalRecordError::Batches { max: BATCHES_MAX });
         }
-        let shared = Provenance::arrived(arrival_us, origin);
-        from.resize(from.len() + batches, shared);
+        if let Some(moves) = &step.moves {
+            self.check(moves.column)?;
+        }
+        Ok(step)
     }
-    Ok((from, at))
+
+    /// An error unless this column of the rows is a timestamp.
+    fn check(&self, column: u32) -> Result<(), WalRecordError> {
+        let field = self.rows.columns.fields().get(column as usize);
+        match field.map(|field| field.data_type()) {
+            Some(DataType::Timestamp(..)) => Ok(()),
+            _ => Err(WalRecordError::FrontierColumn { column }),
+        }
+    }
+}
+
+fn section(to: &mut Vec<u8>, tag: Section, bytes: &[u8]) {
+    to.extend(section_head(tag, bytes.len()));
+    to.extend_from_slice(bytes);
+}
+
+/// A record is far shorter than 4 GiB.
+fn section_head(tag: Section, length: usize) -> Vec<u8> {
+    let mut head = vec![tag as u8];
+    head.extend_from_slice(&(length as u32).to_le_bytes());
+    head
 }
 
 /// The same record as one lz4 block.
@@ -232,7 +207,7 @@ pub(super) fn compress(parts: &[Buffer]) -> Vec<Buffer> {
     }
     let head = 1 + size_of::<u32>();
     let mut out = vec![0; head + lz4_flex::block::get_maximum_output_size(bytes)];
-    out[0] = COMPRESSED;
+    out[0] = VERSION_2 | COMPRESSED;
     out[1..head].copy_from_slice(&(bytes as u32).to_le_bytes());
     match lz4_flex::block::compress_into(&whole, &mut out[head..]) {
         Ok(compressed) => {
@@ -244,25 +219,9 @@ pub(super) fn compress(parts: &[Buffer]) -> Vec<Buffer> {
     }
 }
 
-fn part(bytes: &Buffer, at: usize, len: usize) -> Result<Buffer, WalRecordError> {
-    let need = at.saturating_add(len);
-    match need <= bytes.len() {
-        true => Ok(bytes.slice_with_length(at, len)),
-        false => Err(WalRecordError::Short {
-            at: bytes.len(),
-            need,
-        }),
-    }
-}
-
-fn array<const N: usize>(bytes: &Buffer, at: usize) -> Result<[u8; N], WalRecordError> {
-    let mut array = [0; N];
-    array.copy_from_slice(&part(bytes, at, N)?);
-    Ok(array)
-}
-
 /// Batches of one schema as IPC messages, the schema's own message left out.
 struct IpcMessages {
+    columns: SchemaRef,
     encoder: StreamEncoder,
     /// What a decoder reads first: the schema and an empty batch.
     schema: Buffer,
@@ -279,6 +238,7 @@ impl IpcMessages {
             .copied()
             .collect();
         Ok(Self {
+            columns: SchemaRef::clone(schema),
             schema: Buffer::from_vec(first),
             encoder,
         })
@@ -313,18 +273,22 @@ impl IpcMessages {
 mod tests {
     use std::sync::Arc;
 
-    use arrow::array::{Int64Array, StringArray};
-    use arrow::datatypes::{DataType, Field, Schema};
+    use arrow::array::{Int64Array, StringArray, TimestampMillisecondArray};
+    use arrow::datatypes::{DataType, Field, Schema, TimeUnit};
     use headwater_connect::Bad;
 
     use super::*;
-    use crate::dataflow::{Offsets, StreamElement};
+    use crate::dataflow::{
+        FrontierEvent, FrontierMoves, LaneMark, LaneMarks, NO_LANE, Offsets, Provenance,
+        StreamElement,
+    };
     use crate::durable::source_step::bad_rows;
 
     fn schema() -> SchemaRef {
         let n = Field::new("n", DataType::Int64, false);
         let s = Field::new("s", DataType::Utf8, true);
-        Arc::new(Schema::new(vec![n, s]))
+        let t = DataType::Timestamp(TimeUnit::Millisecond, None);
+        Arc::new(Schema::new(vec![n, s, Field::new("t", t, true)]))
     }
 
     fn batch(rows: std::ops::Range<i64>) -> RecordBatch {
@@ -332,12 +296,41 @@ mod tests {
             .clone()
             .map(|n| (n % 3 > 0).then(|| format!("row {n}")));
         let s: StringArray = s.collect();
+        let t = TimestampMillisecondArray::from_iter_values(rows.clone());
         let n = Int64Array::from_iter_values(rows);
-        RecordBatch::try_new(schema(), vec![Arc::new(n), Arc::new(s)]).unwrap()
+        RecordBatch::try_new(schema(), vec![Arc::new(n), Arc::new(s), Arc::new(t)]).unwrap()
     }
 
     fn from(origin: Option<&str>, arrival_us: i64) -> Provenance {
         Provenance::arrived(arrival_us, origin.map(Into::into))
+    }
+
+    fn moves() -> FrontierMoves {
+        let mark = |lane, at_us, idle| LaneMark { lane, at_us, idle };
+        FrontierMoves {
+            column: 2,
+            delay_us: 7,
+            start: LaneMarks {
+                at_us: -1_000,
+                others_us: 900_000,
+                lanes: vec![mark(0, -1_000, false), mark(5, i64::MIN, true)],
+            },
+            events: vec![
+                FrontierEvent::Joined(9),
+                FrontierEvent::Rows {
+                    lane: 0,
+                    count: 990,
+                },
+                FrontierEvent::Rows { lane: 9, count: 10 },
+                FrontierEvent::Rows {
+                    lane: NO_LANE,
+                    count: 3,
+                },
+                FrontierEvent::Idle(9),
+                FrontierEvent::Ended(0),
+                FrontierEvent::AtLeast(i64::MAX),
+            ],
+        }
     }
 
     fn source_step() -> SourceStep {
@@ -352,6 +345,8 @@ mod tests {
                 batch(1_000..1_007).slice(2, 3),
             ],
             from: vec![from(Some("/a"), 1), from(Some("/a"), 1), from(None, -9)],
+            moves: Some(moves()),
+            frontiers: Vec::new(),
             bad: Some(bad_rows(&[bad], 7)),
             watermark: Some(Watermark {
                 at_us: -5,
@@ -396,15 +391,15 @@ mod tests {
         let offsets: Vec<_> = step.from.iter().map(|it| it.offsets.clone()).collect();
         assert_eq!(offsets, [7, 1_007, 1_007].map(Offsets::From));
         assert!(step.from.iter().all(|it| it.arrival_us == 3));
-        let elements: Vec<_> = step.into_elements().collect();
+        let elements: Vec<_> = step.into_elements("s").collect();
         assert!(matches!(
             &elements[..],
             [
                 StreamElement::From(_),
-                StreamElement::Rows(_),
+                StreamElement::Rows(..),
                 ..,
                 StreamElement::From(_),
-                StreamElement::Rows(_),
+                StreamElement::Rows(..),
                 StreamElement::Watermark(_)
             ]
         ));
@@ -419,5 +414,21 @@ mod tests {
             let _ = codec.decode(whole[..length].to_vec());
         }
         assert!(codec.decode(whole[..30].to_vec()).is_err());
+    }
+
+    #[test]
+    fn what_a_later_version_adds_is_refused() {
+        let codec = WalRecordCodec::new(&schema()).unwrap();
+        let later = vec![VERSION_2, 99, 0, 0, 0, 0];
+        let error = codec.decode(later).unwrap_err();
+        assert!(
+            matches!(error, WalRecordError::Section { tag: 99 }),
+            "{error}"
+        );
+        let mut step = source_step();
+        step.moves.as_mut().unwrap().column = 1;
+        let mut codec = codec;
+        let no_time = bytes(&codec.encode(&step).unwrap());
+        assert!(codec.decode(no_time).is_err());
     }
 }

@@ -80,13 +80,10 @@ impl<T: Record> HandleChannel<T> {
         }
         match columns_of(rows) {
             Ok(batch) => {
-                let number = drained.rows.len();
                 drained.rows.push(batch);
                 let lanes = parts.drain(..).map(|(lane, from, to)| LaneRows {
                     lane,
-                    batch: number,
-                    from,
-                    to,
+                    count: to - from,
                 });
                 drained.lanes.extend(lanes);
             }

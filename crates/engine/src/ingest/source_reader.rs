@@ -1,39 +1,40 @@
-//! Reads all lanes of one source, and keeps its watermark.
+//! Reads all lanes of one source, and keeps its watermark: the frontier behind the last row
+//! (`dataflow/frontier.rs`).
 //!
-//! The watermark is the least over the lanes of the greatest event time seen, less the delay. A lane
-//! from which nothing has come for the idle timeout does not hold it back.
+//! Each step notes what moves the frontier, in an order that the log keeps: lanes that joined, the rows
+//! in their order, then lanes that ended, a watermark that a producer declared, lanes from which nothing
+//! came for the idle timeout.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use arrow::array::RecordBatch;
 
 use super::channel::{Channel, DrainedLanes, LaneRows};
-use crate::dataflow::Watermark;
-use crate::event_time::{EventTimeColumn, latest_us};
+use crate::dataflow::{
+    Frontier, FrontierEvent, FrontierMoves, LaneMarks, NO_LANE, SourceColumns, Watermark,
+};
+use crate::event_time::EventTimeColumn;
 
 /// Rows that a worker takes from one source in one step, at most.
 const STEP_ROWS: usize = 65_536;
 
-/// The event time and activity of a lane.
-struct LaneWatermark {
-    /// Greatest event time less the delay, in microseconds.
-    at_us: i64,
+/// The activity of a lane.
+struct LaneActivity {
+    /// Its number among the lanes of the source.
+    number: u32,
     last_active: Instant,
     idle: bool,
-    /// Whether values can still come from it.
-    live: bool,
 }
 
-impl LaneWatermark {
-    fn new(now: Instant) -> Self {
-        Self {
-            at_us: i64::MIN,
-            last_active: now,
-            idle: false,
-            live: true,
-        }
-    }
+/// How a step moved the event time of a source.
+#[derive(Default)]
+pub(crate) struct EventTimeMoved {
+    pub moves: Option<FrontierMoves>,
+    /// The frontier of each batch.
+    pub frontiers: Vec<Frontier>,
+    /// The watermark behind the rows, if it moved.
+    pub watermark: Option<Watermark>,
 }
 
 /// All channels of one source, and its watermark. On the home worker of the source only.
@@ -43,10 +44,16 @@ pub(crate) struct SourceReader {
     first: usize,
     /// Values that channels had dropped which exist no more.
     dropped_before: u64,
+    computed: Option<SourceColumns>,
     time: Option<EventTimeColumn>,
     idle_timeout: Duration,
     /// By the number of the channel and the lane.
-    lanes: HashMap<(usize, u64), LaneWatermark>,
+    lanes: BTreeMap<(usize, u64), LaneActivity>,
+    /// The number of the next lane.
+    next_lane: u32,
+    marks: LaneMarks,
+    /// The greatest mark of the lanes that ended since there was a live one.
+    ended_us: i64,
     /// Since when there is no lane. Without meaning while there is one.
     laneless_since: Instant,
     watermark: Watermark,
@@ -57,15 +64,23 @@ pub(crate) struct SourceReader {
 }
 
 impl SourceReader {
-    pub fn new(time: Option<EventTimeColumn>, idle_timeout: Duration) -> Self {
+    pub fn new(
+        computed: Option<SourceColumns>,
+        time: Option<EventTimeColumn>,
+        idle_timeout: Duration,
+    ) -> Self {
         Self {
+            computed,
             channels: Vec::new(),
             first: 0,
             dropped_before: 0,
             laneless_since: Instant::now(),
             time,
             idle_timeout,
-            lanes: HashMap::new(),
+            lanes: BTreeMap::new(),
+            next_lane: 0,
+            marks: LaneMarks::default(),
+            ended_us: i64::MIN,
             watermark: Watermark::START,
             declared_us: i64::MIN,
             closed: false,
@@ -87,6 +102,7 @@ impl SourceReader {
     /// Continues at the watermark that the source had before a restart.
     pub fn resume(&mut self, watermark: Watermark) {
         self.watermark = self.watermark.later(watermark);
+        self.marks.at_us = self.watermark.at_us;
     }
 
     pub fn set_time(&mut self, time: EventTimeColumn) {
@@ -120,11 +136,10 @@ impl SourceReader {
                 .all(|channel| channel.is_finished())
     }
 
-    /// Drains what has arrived. Returns the watermark if it has moved.
-    pub fn drain(&mut self, drained: &mut DrainedLanes, now: Instant) -> Option<Watermark> {
-        if self.time.is_some() {
-            self.note_lanes(now);
-        }
+    /// Drains what has arrived.
+    pub fn drain(&mut self, drained: &mut DrainedLanes, now: Instant) -> EventTimeMoved {
+        let mut events = Vec::new();
+        self.note_joined(now, &mut events);
         let (mut left, channels) = (STEP_ROWS, self.channels.len());
         for number in 0..channels {
             let number = (self.first + number) % channels;
@@ -132,25 +147,51 @@ impl SourceReader {
                 self.keep_active(number, now);
                 continue;
             }
-            let first = drained.lanes.len();
+            let (first, batch) = (drained.lanes.len(), drained.rows.len());
             left = left.saturating_sub(self.channels[number].drain(left, drained));
-            self.note_times(number, &drained.rows, &drained.lanes[first..], now);
+            if let Some(computed) = &self.computed {
+                drained.compute(computed, batch, first);
+            }
+            self.note_rows(number, &drained.lanes[first..], now, &mut events);
         }
         self.first = (self.first + 1) % channels.max(1);
         drained.ended = self.at_end();
-        self.note_ends();
-        let moved = self.advance(drained, now);
-        self.remove_ended(now);
+        if let Some(declared) = drained.declared_us {
+            self.declared_us = self.declared_us.max(declared);
+        }
+        let mut moved = self.pass(events, &drained.rows);
+        let had_lanes = !self.lanes.is_empty();
+        self.note_ended();
+        self.note_floor(drained.ended);
+        let watermark = Watermark {
+            at_us: self.marks.at_us,
+            idle: !drained.ended && self.is_idle(now),
+        };
+        if self.watermark != watermark {
+            self.watermark = watermark;
+            moved.watermark = Some(watermark);
+        }
+        self.remove_ended(had_lanes, now);
         moved
     }
 
     /// A lane counts from its creation, with rows or without.
-    fn note_lanes(&mut self, now: Instant) {
-        for (number, channel) in self.channels.iter_mut().enumerate() {
-            for lane in channel.lanes() {
-                self.lanes
-                    .entry((number, lane))
-                    .or_insert_with(|| LaneWatermark::new(now));
+    fn note_joined(&mut self, now: Instant, events: &mut Vec<FrontierEvent>) {
+        if self.time.is_none() {
+            return;
+        }
+        for (channel, lanes) in self.channels.iter_mut().enumerate() {
+            for lane in lanes.lanes() {
+                self.lanes.entry((channel, lane)).or_insert_with(|| {
+                    let number = self.next_lane;
+                    self.next_lane = number.wrapping_add(1) % NO_LANE;
+                    events.push(FrontierEvent::Joined(number));
+                    LaneActivity {
+                        number,
+                        last_active: now,
+                        idle: false,
+                    }
+                });
             }
         }
     }
@@ -158,63 +199,112 @@ impl SourceReader {
     /// The lanes of a channel whose rows wait are not idle.
     fn keep_active(&mut self, number: usize, now: Instant) {
         if !self.channels[number].is_empty() {
-            let lanes = self
-                .lanes
-                .iter_mut()
-                .filter(|((channel, _), _)| *channel == number);
+            let lanes = self.lanes.range_mut((number, 0)..=(number, u64::MAX));
             lanes.for_each(|(_, lane)| lane.last_active = now);
         }
     }
 
-    /// Marks the lanes that have ended.
-    fn note_ends(&mut self) {
-        self.lanes.values_mut().for_each(|lane| lane.live = false);
-        for (number, channel) in self.channels.iter_mut().enumerate() {
-            for lane in channel.lanes() {
-                if let Some(lane) = self.lanes.get_mut(&(number, lane)) {
-                    lane.live = true;
-                }
-            }
-        }
-    }
-
-    fn note_times(
+    /// Notes the rows of a channel, in their order; those of a lane that counts make it active.
+    fn note_rows(
         &mut self,
         channel: usize,
-        rows: &[RecordBatch],
-        lanes: &[LaneRows],
+        rows: &[LaneRows],
         now: Instant,
+        events: &mut Vec<FrontierEvent>,
     ) {
-        let Some(time) = &self.time else { return };
-        let delay = i64::try_from(time.delay.as_micros()).unwrap_or(i64::MAX);
-        for LaneRows {
-            lane,
-            batch,
-            from,
-            to,
-        } in lanes
-        {
-            let column = rows[*batch].column(time.column).slice(*from, to - from);
-            let latest = latest_us(&column);
-            let lane = self
-                .lanes
-                .entry((channel, *lane))
-                .or_insert_with(|| LaneWatermark::new(now));
-            lane.last_active = now;
-            lane.idle = false;
-            if let Some(latest) = latest {
-                lane.at_us = lane.at_us.max(latest.saturating_sub(delay));
-            }
+        if self.time.is_none() {
+            return;
+        }
+        for rows in rows {
+            let activity = self.lanes.get_mut(&(channel, rows.lane));
+            let lane = activity.map_or(NO_LANE, |lane| {
+                (lane.last_active, lane.idle) = (now, false);
+                lane.number
+            });
+            let count = rows.count as u32;
+            events.push(FrontierEvent::Rows { lane, count });
         }
     }
 
-    /// Removes lanes that have ended, and finished channels at the end of the list: the numbers of the
-    /// others stay.
-    fn remove_ended(&mut self, now: Instant) {
+    /// Moves the frontier over the rows of the step.
+    fn pass(&mut self, events: Vec<FrontierEvent>, rows: &[RecordBatch]) -> EventTimeMoved {
+        let (Some(time), false) = (&self.time, events.is_empty()) else {
+            return EventTimeMoved::default();
+        };
+        let start = match rows.is_empty() {
+            true => LaneMarks::default(),
+            false => self.marks.narrowed(&events),
+        };
+        let moves = FrontierMoves {
+            column: time.column as u32,
+            delay_us: i64::try_from(time.delay.as_micros()).unwrap_or(i64::MAX),
+            start,
+            events,
+        };
+        let frontiers = moves.apply(&mut self.marks, rows);
+        EventTimeMoved {
+            frontiers,
+            // Without rows the record has the watermark, and nothing to judge.
+            moves: (!rows.is_empty()).then_some(moves),
+            watermark: None,
+        }
+    }
+
+    /// Notes the lanes from which nothing more comes. Behind the last of them, the frontier is where the
+    /// furthest was.
+    fn note_ended(&mut self) {
+        let mut live = Vec::with_capacity(self.lanes.len());
+        for (number, channel) in self.channels.iter_mut().enumerate() {
+            live.extend(channel.lanes().into_iter().map(|lane| (number, lane)));
+        }
+        live.sort_unstable();
+        let (marks, ended_us) = (&mut self.marks, &mut self.ended_us);
+        self.lanes.retain(|lane, activity| {
+            let is_live = live.binary_search(lane).is_ok();
+            if !is_live {
+                let mark = marks
+                    .get(activity.number)
+                    .map_or(i64::MIN, |mark| mark.at_us);
+                *ended_us = mark.max(*ended_us);
+                marks.pass(FrontierEvent::Ended(activity.number), None);
+            }
+            is_live
+        });
         if !self.lanes.is_empty() {
+            self.ended_us = i64::MIN;
+        } else {
+            self.marks.pass(FrontierEvent::AtLeast(self.ended_us), None);
+        }
+    }
+
+    /// Notes the watermark that a producer declared, and the end of the input.
+    fn note_floor(&mut self, ended: bool) {
+        let at_us = match ended {
+            true => i64::MAX,
+            false => self.declared_in_force(),
+        };
+        self.marks.pass(FrontierEvent::AtLeast(at_us), None);
+    }
+
+    /// Notes the lanes from which nothing came for the idle timeout. Returns whether that is all of them.
+    fn is_idle(&mut self, now: Instant) -> bool {
+        for lane in self.lanes.values_mut() {
+            if !lane.idle && now.duration_since(lane.last_active) >= self.idle_timeout {
+                lane.idle = true;
+                self.marks.pass(FrontierEvent::Idle(lane.number), None);
+            }
+        }
+        match self.lanes.is_empty() {
+            true => now.duration_since(self.laneless_since) >= self.idle_timeout,
+            false => self.lanes.values().all(|lane| lane.idle),
+        }
+    }
+
+    /// Removes finished channels at the end of the list: the numbers of the others stay.
+    fn remove_ended(&mut self, had_lanes: bool, now: Instant) {
+        if had_lanes {
             self.laneless_since = now;
         }
-        self.lanes.retain(|_, lane| lane.live);
         while self
             .channels
             .last_mut()
@@ -222,41 +312,6 @@ impl SourceReader {
         {
             let gone = self.channels.pop();
             self.dropped_before += gone.map_or(0, |mut channel| channel.dropped());
-        }
-    }
-
-    fn advance(&mut self, drained: &DrainedLanes, now: Instant) -> Option<Watermark> {
-        if let Some(declared) = drained.declared_us {
-            self.declared_us = self.declared_us.max(declared);
-        }
-        let before = self.watermark;
-        self.watermark = match drained.ended {
-            true => Watermark::END,
-            false => before.later(self.slowest(now)),
-        };
-        (self.watermark != before).then_some(self.watermark)
-    }
-
-    /// The watermark of the lanes: the least of the live ones, or the last of those that have ended.
-    fn slowest(&mut self, now: Instant) -> Watermark {
-        for lane in self.lanes.values_mut() {
-            lane.idle |= now.duration_since(lane.last_active) >= self.idle_timeout;
-        }
-        let live = self.lanes.values().filter(|lane| lane.live);
-        let active = live
-            .clone()
-            .filter(|lane| !lane.idle)
-            .map(|lane| lane.at_us)
-            .min();
-        let ended = self.lanes.values().map(|lane| lane.at_us).max();
-        let idle = match live.count() {
-            0 => now.duration_since(self.laneless_since) >= self.idle_timeout,
-            _ => active.is_none(),
-        };
-        let known = active.or(ended.filter(|_| !idle)).unwrap_or(i64::MIN);
-        Watermark {
-            at_us: known.max(self.declared_in_force()),
-            idle,
         }
     }
 

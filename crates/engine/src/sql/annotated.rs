@@ -12,7 +12,7 @@
 
 use datafusion::sql::sqlparser::tokenizer::Token;
 
-use super::columns::columns;
+use super::columns::{columns, refuse_computed};
 use super::error::{Result, SqlError};
 use super::options::{entry, refuse_duplicates, with_list};
 use super::statement::{CreateSink, CreateSource, OptionEntry, SinkInput, Statement};
@@ -62,6 +62,7 @@ pub(super) fn annotated(cursor: &mut TokenCursor) -> Result<Statement> {
     if watermark.is_some() {
         return Err(SqlError::syntax("a sink has no watermark").at(start));
     }
+    refuse_computed(&columns, "a sink")?;
     let input = SinkInput::Declared(columns);
     Ok(Statement::CreateSink(CreateSink {
         name,

@@ -2,7 +2,7 @@
 //!
 //! A column is a name, a type and `NULL` or `NOT NULL`; `types` has the Arrow type of each SQL type.
 //! The watermark names one of the columns, a timestamp, and the maximum delay of out-of-order rows.
-//! Keys, defaults and checks are refused: nothing would enforce them.
+//! A column may be computed from those that arrive: `ts TIMESTAMP AS (expression)`. Keys, defaults and checks are refused: nothing would enforce them.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use datafusion::sql::sqlparser::tokenizer::Token;
 
 use super::error::{Result, SqlError, sqlstate};
 use super::interval;
-use super::statement::{ColumnDefinition, Name, WatermarkClause};
+use super::statement::{ColumnDefinition, Name, SqlQuery, WatermarkClause};
 use super::token_cursor::{TokenCursor, unquoted};
 use super::types;
 
@@ -55,6 +55,7 @@ fn column(part: &mut TokenCursor) -> Result<ColumnDefinition> {
         return Err(part.unexpected(&format!("the type of column {:?}", name.value), &[]));
     }
     let data_type = types::read(part)?;
+    let computed = computed(part)?;
     let mut nullable = None;
     while !part.at_end() {
         let here = part.here();
@@ -75,6 +76,29 @@ fn column(part: &mut TokenCursor) -> Result<ColumnDefinition> {
         name,
         data_type,
         nullable: nullable.unwrap_or(true),
+        computed,
+    })
+}
+
+/// `[GENERATED ALWAYS] AS (expression) [STORED]`, if it comes next.
+fn computed(part: &mut TokenCursor) -> Result<Option<SqlQuery>> {
+    let generated = part.eat(&["GENERATED", "ALWAYS"]);
+    if !generated && !part.sees(&["AS"]) {
+        return Ok(None);
+    }
+    part.expect("AS")?;
+    let expression = part.parenthesized()?.expression()?;
+    part.eat(&["STORED"]);
+    Ok(Some(expression))
+}
+
+/// Refuses computed columns where rows do not arrive.
+pub(super) fn refuse_computed(columns: &[ColumnDefinition], of: &str) -> Result<()> {
+    let computed = columns.iter().find_map(|column| column.computed.as_ref());
+    computed.map_or(Ok(()), |expression| {
+        Err(SqlError::not_built(format!("a computed column of {of}"))
+            .hint("Compute it in the query.")
+            .at(expression.span.clone()))
     })
 }
 
@@ -89,8 +113,7 @@ const OF_A_COLUMN: &[(&[&str], &str)] = &[
     (&["CONSTRAINT"], "a constraint"),
     (&["DEFAULT"], "DEFAULT"),
     (&["REFERENCES"], "REFERENCES"),
-    (&["GENERATED"], "a generated column"),
-    (&["AS"], "a computed column"),
+    (&["GENERATED"], "an identity column"),
     (&["COLLATE"], "COLLATE"),
     (&["COMMENT"], "COMMENT"),
     (&["METADATA"], "METADATA"),

@@ -10,7 +10,7 @@
 
 use datafusion::sql::sqlparser::tokenizer::Token;
 
-use super::columns::columns;
+use super::columns::{columns, refuse_computed};
 use super::error::{Result, SqlError};
 use super::options::with_list;
 use super::statement::{Attach, CreateSourceGroup, Name, Statement, StreamAction};
@@ -79,6 +79,7 @@ pub(super) fn declared_set(
             .at(start..behind.last().end));
     }
     let (columns, watermark) = columns(cursor)?;
+    refuse_computed(&columns, "a source group")?;
     let options = with_list(cursor)?;
     Ok(Statement::CreateSourceGroup(CreateSourceGroup {
         name,

@@ -48,8 +48,8 @@ pub use stack::deep;
 pub use statement::{
     AlterSource, AlterStream, Attach, ColumnDefinition, CreateQuery, CreateSink, CreateSource,
     CreateSourceGroup, Drop, Emit, Explain, ExplainTarget, Kind, Name, OptionEntry, OptionValue,
-    ReplaySource, Shown, SinkInput, Spanned, SqlQuery, Statement, StreamAction, TimeLiteral,
-    WatermarkClause,
+    PAYLOAD, ReplaySource, Shown, SinkInput, Spanned, SqlQuery, Statement, StreamAction,
+    TimeLiteral, WatermarkClause,
 };
 
 #[cfg(test)]

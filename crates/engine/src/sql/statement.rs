@@ -180,7 +180,13 @@ pub struct ColumnDefinition {
     pub data_type: DataType,
     /// Whether it can hold NULL; false after `NOT NULL`.
     pub nullable: bool,
+    /// The expression after `AS`, of a column that does not arrive but is computed: a query of one column
+    /// over the table [`PAYLOAD`].
+    pub computed: Option<SqlQuery>,
 }
+
+/// The table of the columns that arrive, in the query of a computed column.
+pub const PAYLOAD: &str = "payload";
 
 /// `WATERMARK FOR column AS column [- INTERVAL '...']`.
 #[derive(Debug, Clone, PartialEq, Eq)]

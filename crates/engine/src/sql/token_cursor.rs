@@ -7,6 +7,8 @@
 
 use std::ops::Range;
 
+use datafusion::sql::sqlparser::ast::{SelectItem, SetExpr};
+use datafusion::sql::sqlparser::dialect::GenericDialect;
 use datafusion::sql::sqlparser::parser::{Parser, ParserError};
 use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan, Word};
 
@@ -14,7 +16,7 @@ use super::dialect::LimitedDialect;
 use super::error::{Result, SqlError};
 use super::parser_error;
 use super::script::Lexeme;
-use super::statement::{Name, SqlQuery};
+use super::statement::{Name, PAYLOAD, SqlQuery};
 use super::suggest::did_you_mean;
 
 /// Recursion limit of `sqlparser`, levels; each parenthesis takes one or two.
@@ -268,6 +270,32 @@ impl<'a> TokenCursor<'a> {
             }
         })?;
         self.next = self.limit;
+        let text = self.script.get(span.clone()).unwrap_or_default().to_owned();
+        Ok(SqlQuery {
+            ast,
+            text,
+            span,
+            origin,
+        })
+    }
+
+    /// The expression that takes up the rest of this part, as a query over [`PAYLOAD`].
+    pub fn expression(&mut self) -> Result<SqlQuery> {
+        let span = self.rest();
+        if self.at_end() {
+            return Err(self.unexpected("an expression", &[]));
+        }
+        let origin = self.tokens[self.next].token.span.start;
+        let (expr, mut ast) = self.parse(|parser| {
+            let expr = parser.parse_expr()?;
+            let select = format!("SELECT NULL FROM {PAYLOAD}");
+            let mut around = Parser::new(&GenericDialect).try_with_sql(&select)?;
+            Ok((expr, around.parse_query()?))
+        })?;
+        self.expect_end()?;
+        if let SetExpr::Select(select) = ast.body.as_mut() {
+            select.projection = vec![SelectItem::UnnamedExpr(expr)];
+        }
         let text = self.script.get(span.clone()).unwrap_or_default().to_owned();
         Ok(SqlQuery {
             ast,

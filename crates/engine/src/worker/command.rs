@@ -10,7 +10,7 @@ use std::time::Duration;
 use arrow::array::RecordBatch;
 
 use super::input_hold::InputHold;
-use crate::dataflow::{self, Plan, QueryFailure, Run};
+use crate::dataflow::{self, Plan, QueryFailure, Run, SourceColumns};
 use crate::durable::{Checkpoint, QueryCheckpoint, Replayed, SourceFeed};
 use crate::event_time::EventTimeColumn;
 use crate::ingest::Channel;
@@ -148,6 +148,7 @@ pub(crate) struct NewSource {
     pub topic: Arc<Topic>,
     pub bad: Arc<Topic>,
     pub shared: Arc<SourceShared>,
+    pub computed: Option<SourceColumns>,
     pub time: Option<EventTimeColumn>,
     pub idle_timeout: Duration,
     /// Whether its log is still to be replayed.

@@ -106,7 +106,7 @@ impl ActiveHold {
         }
         for element in elements {
             match element {
-                StreamElement::Rows(rows) if !self.changes => {
+                StreamElement::Rows(rows, _) if !self.changes => {
                     let rows = rows.num_rows() as u64;
                     self.hold.missed.fetch_add(rows, Ordering::Relaxed);
                 }
@@ -133,7 +133,7 @@ impl ActiveHold {
 /// Rows that appear as rows that disappear.
 pub(super) fn retracted(element: StreamElement) -> StreamElement {
     match element {
-        StreamElement::Rows(rows) => StreamElement::Rows(disappearing(rows)),
+        StreamElement::Rows(rows, _) => StreamElement::rows(disappearing(rows)),
         other => other,
     }
 }

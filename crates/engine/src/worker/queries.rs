@@ -372,7 +372,7 @@ impl<'a> Queries<'a> {
             if let Some((topic, _)) = input
                 && topic.home == here
             {
-                let elements = part.taken.clone().into_elements();
+                let elements = part.taken.clone().into_elements(&topic.relation.name);
                 fed.push((Arc::clone(topic), elements.collect()));
             }
         }

@@ -164,13 +164,13 @@ impl QuerySlot {
     /// The topic to which `element`, which the dataflow produced, is published.
     pub fn topic_of(&self, element: StreamElement) -> Option<(&Arc<Topic>, StreamElement)> {
         Some(match element {
-            StreamElement::Late { stage, rows } => (&self.late[stage], StreamElement::Rows(rows)),
+            StreamElement::Late { stage, rows } => (&self.late[stage], StreamElement::rows(rows)),
             StreamElement::Failed(rows) => {
                 let topic = self.dead_letters.as_ref()?;
                 let rows = dead_letters(&rows, &self.output.relation.name);
-                (topic, StreamElement::Rows(rows))
+                (topic, StreamElement::rows(rows))
             }
-            StreamElement::Rows(_) | StreamElement::Watermark(_) => (&self.output, element),
+            StreamElement::Rows(..) | StreamElement::Watermark(_) => (&self.output, element),
             StreamElement::Partial { .. } | StreamElement::From(_) => {
                 unreachable!("they end in a stage of the dataflow")
             }

@@ -30,7 +30,11 @@ pub(super) struct SourceSlot {
 impl SourceSlot {
     pub fn new(source: &NewSource) -> Self {
         let feed = source.feed.take().unwrap_or_default();
-        let mut reader = SourceReader::new(source.time.clone(), source.idle_timeout);
+        let mut reader = SourceReader::new(
+            source.computed.clone(),
+            source.time.clone(),
+            source.idle_timeout,
+        );
         reader.resume(feed.state().watermark);
         Self {
             topic: Arc::clone(&source.topic),
@@ -82,14 +86,14 @@ impl SourceSlot {
     pub fn step(&mut self, sequence: u64, now: Instant, output: &mut EpochOutput) {
         if !self.is_gated() {
             let mut drained = DrainedLanes::default();
-            let watermark = self.reader.drain(&mut drained, now);
+            let moved = self.reader.drain(&mut drained, now);
             let arrival_us = now_us();
             self.shared.note_rows(drained.row_count(), arrival_us);
             let dropped = self.reader.dropped();
             self.shared.dropped.store(dropped, Ordering::Relaxed);
             let bad = drained.bad.len() as u64;
             self.shared.bad.fetch_add(bad, Ordering::Relaxed);
-            let (taken, acks) = drained.into_source_step(watermark, arrival_us);
+            let (taken, acks) = drained.into_source_step(moved, arrival_us);
             self.feed.take_in(taken, acks, sequence, arrival_us);
         }
         while let Some(taken) = self.feed.next_due() {
@@ -104,12 +108,13 @@ impl SourceSlot {
 
     fn publish(&self, mut taken: SourceStep, output: &mut EpochOutput) {
         if let Some(bad) = taken.bad.take() {
-            output.of(&self.bad).push(StreamElement::Rows(bad));
+            output.of(&self.bad).push(StreamElement::rows(bad));
         }
         if taken.rows.is_empty() && taken.watermark.is_none() {
             return;
         }
-        output.of(&self.topic).extend(taken.into_elements());
+        let elements = taken.into_elements(&self.topic.relation.name);
+        output.of(&self.topic).extend(elements);
     }
 
     /// Feeds a record that was logged before a restart.

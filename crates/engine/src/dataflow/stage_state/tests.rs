@@ -18,7 +18,7 @@ use rand::{Rng, SeedableRng};
 
 use super::*;
 use crate::dataflow::key_group::{KEY_GROUPS, owner};
-use crate::dataflow::panes::Panes;
+use crate::dataflow::panes::{PaneKey, Panes};
 use crate::dataflow::{Built, OnError, Plan, QueryErrors, QueryFailure, StreamElement, build};
 use plans::{aggregates, grouping, input_schema, inputs, plans};
 
@@ -185,7 +185,7 @@ fn feed(built: &mut Built, step: &InputStep, epoch: u64, share: Share) {
     for (number, input) in built.inputs.iter_mut().enumerate() {
         for (turn, batch) in step.batches[number].iter().enumerate() {
             if (step.number + turn) % share.peers == share.index {
-                input.send(StreamElement::Rows(batch.clone()));
+                input.send(StreamElement::rows(batch.clone()));
             }
         }
         // Not every input has a watermark in every step.
@@ -210,7 +210,7 @@ fn lines(elements: Vec<StreamElement>) -> Lines {
     let mut lines = Vec::new();
     for element in elements {
         let (mark, rows) = match element {
-            StreamElement::Rows(rows) => ("", rows),
+            StreamElement::Rows(rows, _) => ("", rows),
             StreamElement::Late { rows, .. } => ("late", rows),
             StreamElement::Watermark(watermark) => {
                 lines.push(format!("{watermark:?}"));
@@ -258,7 +258,7 @@ fn through_ipc(states: &States) -> States {
         writer.write(&run.rows).unwrap();
         writer.finish().unwrap();
         let mut reader = StreamReader::try_new(bytes.as_slice(), None).unwrap();
-        Run::new(run.slot, reader.next().unwrap().unwrap())
+        run.with_rows(reader.next().unwrap().unwrap())
     };
     let state = |state: &StageState| StageState {
         facts: state.facts.clone(),
@@ -400,7 +400,12 @@ fn how_far_a_fold_has_come_does_not_show() {
             let saves = random.random_bool(0.3);
             let mut runs = [0; 2];
             for (panes, runs) in [&mut early, &mut late].into_iter().zip(&mut runs) {
-                panes.at(0).unwrap().live.update(&rows).unwrap();
+                panes
+                    .at(PaneKey::whole(0))
+                    .unwrap()
+                    .live
+                    .update(&rows)
+                    .unwrap();
                 if saves {
                     let mut state = StageState::default();
                     panes.save(&mut state).unwrap();
@@ -412,7 +417,7 @@ fn how_far_a_fold_has_come_does_not_show() {
         }
         assert!(fewer > 0, "no run was put in the place of others");
         let all = |mut panes: Panes| {
-            let mut pane = panes.remove(0).unwrap();
+            let mut pane = panes.remove(PaneKey::whole(0)).unwrap();
             if ends_as_groups {
                 pane.into_groups(&grouping).unwrap().take_run().unwrap()
             } else {

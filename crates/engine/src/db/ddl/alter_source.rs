@@ -16,7 +16,7 @@ use headwater_connect::options::OptionSet;
 use headwater_connect::{Blueprint, SourceSpec, State};
 
 use super::dead_letter_stream::ensure_dead_letter_stream;
-use super::declaration::schema_of;
+use super::declaration::payload_of;
 use crate::db::catalog::{Catalog, undefined};
 use crate::db::engine::Engine;
 use crate::db::options::{IngestOptions, OptionSpan, source_spec};
@@ -47,7 +47,7 @@ pub(crate) fn alter_source(
         .filter(|it| !alter.options.contains(it))
         .for_each(|option| option.move_to(place));
     let options = merged(before, &changed, &connector);
-    let declared = (!create.columns.is_empty()).then(|| schema_of(&create.columns));
+    let declared = (!create.columns.is_empty()).then(|| payload_of(&create.columns));
     let (_, spec) = source_spec(&engine.connectors, &options, declared, place)?;
     let Some(spec) = spec else {
         return Err(no_connector(&alter.source).into());
@@ -81,7 +81,7 @@ fn replace_connector(
     let (handle, restart) = {
         let catalog = engine.catalog();
         let source = catalog.source(name)?;
-        if Blueprint::schema(&spec) != source.topic.relation.schema {
+        if Blueprint::schema(&spec) != *source.shared.schema() {
             let message = format!("with these options {name:?} would have other columns");
             let error = SqlError::new(sqlstate::INVALID_PARAMETER, message)
                 .hint("DROP it and create it again.");

@@ -1,7 +1,7 @@
 //! CREATE SOURCE, and the dead-letter stream that its options name.
 
 use super::dead_letter_stream::ensure_dead_letter_stream;
-use super::declaration::{is_taken, schema_of};
+use super::declaration::{is_taken, payload_of};
 use super::source::add_source;
 use crate::db::engine::Engine;
 use crate::db::options::{OptionSpan, refuse_unbuilt_options, source_spec};
@@ -19,7 +19,7 @@ pub(crate) fn create_source(
         return Ok(Outcome::Unchanged { name });
     }
     refuse_unbuilt_options(&create.options)?;
-    let declared = (!create.columns.is_empty()).then(|| schema_of(&create.columns));
+    let declared = (!create.columns.is_empty()).then(|| payload_of(&create.columns));
     let (options, spec) = source_spec(&engine.connectors, &create.options, declared, place)?;
     if let Some(spec) = &spec {
         ensure_dead_letter_stream(engine, spec.errors(), &create.options, &name, &[])?;

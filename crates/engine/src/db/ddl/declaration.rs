@@ -44,6 +44,12 @@ fn reserved_ending(name: &str) -> Option<&str> {
     is_reserved.then(|| &name[name.len() - ending.len() - 2..])
 }
 
+/// The columns that arrive: all but the computed ones.
+pub(super) fn payload_of(columns: &[ColumnDefinition]) -> SchemaRef {
+    let arrive = columns.iter().filter(|column| column.computed.is_none());
+    schema_of(&arrive.cloned().collect::<Vec<_>>())
+}
+
 pub(super) fn schema_of(columns: &[ColumnDefinition]) -> SchemaRef {
     let field = |column: &ColumnDefinition| {
         let (name, data_type) = (&column.name.value, column.data_type.clone());

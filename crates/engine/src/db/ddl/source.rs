@@ -6,7 +6,7 @@ use std::sync::atomic::AtomicBool;
 use arrow::datatypes::SchemaRef;
 use headwater_connect::{Blueprint, Care, SourceHandle, SourceSpec};
 
-use super::declaration::schema_of;
+use super::declaration::{payload_of, schema_of};
 use crate::db::catalog::{CatalogEntry, SourceConnector, SourceEntry, event_columns};
 use crate::db::engine::Engine;
 use crate::db::options::IngestOptions;
@@ -28,10 +28,18 @@ pub(super) fn add_source(
     spec: Option<SourceSpec>,
 ) -> Result<()> {
     let name = &create.name.value;
-    let schema = match &spec {
+    let payload = match &spec {
         Some(spec) => spec.schema(),
         None if create.columns.is_empty() => return Err(no_columns(&create.name).into()),
-        None => schema_of(&create.columns),
+        None => payload_of(&create.columns),
+    };
+    let declared = schema_of(&create.columns);
+    let computed = engine
+        .planner
+        .computed_columns(&create.columns, &declared)?;
+    let schema = match &computed {
+        Some(_) => declared,
+        None => Arc::clone(&payload),
     };
     let time = event_time_column(create, &schema)?;
     let mut catalog = engine.catalog();
@@ -51,7 +59,7 @@ pub(super) fn add_source(
     let has_log = engine.persistence.wal_writer(name).is_some();
     let waits = engine.runs_script() && !has_log && !engine.persistence.is_restoring();
     let entry = SourceEntry {
-        shared: shared(engine, &topic),
+        shared: shared(engine, &topic, payload),
         topic,
         bad,
         config: options.config(),
@@ -63,6 +71,7 @@ pub(super) fn add_source(
         topic: Arc::clone(&entry.topic),
         bad: Arc::clone(&entry.bad),
         shared: Arc::clone(&entry.shared),
+        computed,
         time: entry.time.clone(),
         idle_timeout: options.idle_timeout.0,
         replays: engine.persistence.is_restoring(),
@@ -73,13 +82,12 @@ pub(super) fn add_source(
 }
 
 /// What the producers of a source share with the engine.
-fn shared(engine: &Engine, topic: &Topic) -> Arc<SourceShared> {
+fn shared(engine: &Engine, topic: &Topic, payload: SchemaRef) -> Arc<SourceShared> {
     let (workers, source) = (Arc::clone(&engine.workers), topic.id);
     let close = Box::new(move || workers.command(WorkerCommand::CloseSource { source }));
-    let relation = &topic.relation;
-    let (name, schema) = (relation.name.clone(), Arc::clone(&relation.schema));
+    let name = topic.relation.name.clone();
     let event_log = Arc::clone(&engine.event_log);
-    Arc::new(SourceShared::new(name, schema, close, event_log))
+    Arc::new(SourceShared::new(name, payload, close, event_log))
 }
 
 /// The column of the event time, if the statement has a watermark.

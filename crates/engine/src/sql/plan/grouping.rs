@@ -17,6 +17,7 @@ use super::subplan::{Subplan, refuse_bound};
 use super::window::{WindowAggregate, WindowBound, WindowKey, WindowLengths, in_units, window_key};
 use crate::dataflow::{
     Aggregate, EventTime, Grouping, KeyedSpec, OutputColumn, PlanNode, SessionSpec, WindowSpec,
+    with_lateness,
 };
 use crate::sql::{Result, SqlError, sqlstate};
 
@@ -77,7 +78,7 @@ pub(super) fn windowed(
     let event_time = window_event_time(&output, &window.lengths, time.lag_us);
     let stage = late.len();
     let columns = Arc::new(from.schema.as_arrow().clone());
-    late.push(Arc::clone(&columns));
+    late.push(with_lateness(&columns, &time.data_type));
     let schema = Arc::new(aggregate.schema.as_arrow().clone());
     let grouping = |aggregates| Grouping::new(&columns, keys, fields, aggregates).map_err(explain);
     let from = Box::new(from.node);

@@ -10,6 +10,7 @@
 //! and `convert`, with `subplan` and `grouping`, turns the rest into operators. A query that is
 //! accepted gives right answers; every other is refused.
 
+mod computed;
 mod convert;
 mod grouping;
 mod insert;

@@ -1,0 +1,3 @@
+//! Tests of the whole engine that feed it steps.
+
+mod cuts;
