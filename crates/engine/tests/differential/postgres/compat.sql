@@ -20,6 +20,8 @@ BEGIN
 END $$;
 CREATE OR REPLACE FUNCTION hw.try_smallint(anyelement) RETURNS smallint LANGUAGE plpgsql IMMUTABLE AS
     'BEGIN RETURN $1::smallint; EXCEPTION WHEN data_exception THEN RETURN NULL; END';
+CREATE OR REPLACE FUNCTION hw.try_int(anyelement) RETURNS int LANGUAGE plpgsql IMMUTABLE AS
+    'BEGIN RETURN $1::int; EXCEPTION WHEN data_exception THEN RETURN NULL; END';
 CREATE OR REPLACE FUNCTION hw.try_bigint(anyelement) RETURNS bigint LANGUAGE plpgsql IMMUTABLE AS
     'BEGIN RETURN $1::bigint; EXCEPTION WHEN data_exception THEN RETURN NULL; END';
 CREATE OR REPLACE FUNCTION hw.try_double(anyelement) RETURNS double precision LANGUAGE plpgsql IMMUTABLE AS
@@ -28,16 +30,6 @@ CREATE OR REPLACE FUNCTION hw.try_double(anyelement) RETURNS double precision LA
 -- The time of a DATE has no zone.
 CREATE OR REPLACE FUNCTION hw.date_trunc(text, date) RETURNS timestamp LANGUAGE sql IMMUTABLE
     AS 'SELECT pg_catalog.date_trunc($1, $2::timestamp)';
-
--- Integers are BIGINT where PostgreSQL has INT.
-CREATE OR REPLACE FUNCTION hw.left(text, bigint) RETURNS text LANGUAGE sql IMMUTABLE
-    AS 'SELECT pg_catalog.left($1, $2::int)';
-CREATE OR REPLACE FUNCTION hw.substr(text, bigint, bigint) RETURNS text LANGUAGE sql IMMUTABLE
-    AS 'SELECT pg_catalog.substr($1, $2::int, $3::int)';
-CREATE OR REPLACE FUNCTION hw.lpad(text, bigint, text) RETURNS text LANGUAGE sql IMMUTABLE
-    AS 'SELECT pg_catalog.lpad($1, $2::int, $3)';
-CREATE OR REPLACE FUNCTION hw.split_part(text, text, bigint) RETURNS text LANGUAGE sql IMMUTABLE
-    AS 'SELECT pg_catalog.split_part($1, $2, $3::int)';
 
 -- Functions of other databases.
 CREATE OR REPLACE FUNCTION hw.signum(double precision) RETURNS double precision LANGUAGE sql IMMUTABLE

@@ -4,9 +4,10 @@ use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 
 use datafusion::sql::sqlparser::ast::{
-    BinaryOperator, CastKind, DataType, DateTimeField, Expr, GroupByExpr, LimitClause, Offset,
-    OffsetRows, Query, Select, SetExpr, Statement, Value, Visit, VisitMut, VisitorMut,
-    visit_expressions, visit_expressions_mut,
+    BinaryOperator, CastKind, DataType, DateTimeField, Expr, Function, FunctionArg,
+    FunctionArgExpr, FunctionArguments, GroupByExpr, LimitClause, Offset, OffsetRows, Query,
+    Select, SetExpr, Statement, Value, Visit, VisitMut, VisitorMut, visit_expressions,
+    visit_expressions_mut,
 };
 use datafusion::sql::sqlparser::dialect::GenericDialect;
 use datafusion::sql::sqlparser::parser::Parser;
@@ -20,6 +21,8 @@ pub struct Asked {
     pub sql: String,
     /// The columns of our result that it has.
     pub kept: Vec<usize>,
+    /// Whether that is all of them.
+    pub is_whole: bool,
     /// The expressions of those columns.
     pub items: Vec<String>,
 }
@@ -32,8 +35,20 @@ pub struct Columns {
     /// Floats and decimals.
     pub fractions: Vec<String>,
     pub dates: Vec<String>,
+    pub decimals: Vec<String>,
     /// Integers of 64 bits.
     pub widest: Vec<String>,
+}
+
+impl Columns {
+    /// Adds those of another table.
+    pub fn extend(&mut self, more: Self) {
+        self.blocked.extend(more.blocked);
+        self.fractions.extend(more.fractions);
+        self.dates.extend(more.dates);
+        self.decimals.extend(more.decimals);
+        self.widest.extend(more.widest);
+    }
 }
 
 /// Translates a SELECT. The error is why nothing of it can be asked.
@@ -86,6 +101,7 @@ pub fn translate(
     rewrite(&mut query);
     Ok(Asked {
         sql: query.to_string(),
+        is_whole: kept.len() == width,
         kept,
         items,
     })
@@ -100,7 +116,8 @@ fn selects(body: &mut SetExpr) -> Vec<&mut Select> {
             all.extend(selects(right));
             all
         }
-        other => panic!("the grammar has no {other}"),
+        SetExpr::Query(query) => selects(&mut query.body),
+        other => panic!("a SELECT has no {other}"),
     }
 }
 
@@ -128,10 +145,12 @@ fn key_of(expr: &Expr, columns: &Columns) -> Vec<Key> {
             let text = ["concat", "string_agg"].contains(&name.as_str());
             let fraction = text && has(expr, &is_fraction(columns));
             let widest = name == "sum" && has(&function.args, &is_one_of(&columns.widest));
+            let decimal = name == "avg" && has(&function.args, &is_one_of(&columns.decimals));
             vec![
                 known(&format!("fn:{name}")),
                 known("text:fraction").filter(|_| fraction),
                 known("sum:bigint").filter(|_| widest),
+                known("decimal:division").filter(|_| decimal),
                 known("overflow").filter(|_| name == "abs" && has(&function.args, &is_column)),
             ]
         }
@@ -163,10 +182,19 @@ fn key_of(expr: &Expr, columns: &Columns) -> Vec<Key> {
                 BinaryOperator::Plus | BinaryOperator::Minus | BinaryOperator::Multiply
             );
             let shifted = matches!(**right, Expr::Interval(_)) && has(&**left, &is_date(columns));
+            let divided = *op == BinaryOperator::Divide;
+            let compared = is_try_cast(left) || is_try_cast(right);
+            let decimal = divided && has(expr, &is_one_of(&columns.decimals));
             vec![
+                known("decimal:division").filter(|_| decimal),
+                known("float:division").filter(|_| divided && is_column(right)),
+                known("try_cast:compared").filter(|_| compared),
                 known("overflow").filter(|_| arithmetic && is_column(left) && is_column(right)),
                 known("date + interval").filter(|_| shifted),
             ]
+        }
+        Expr::Between { expr, .. } | Expr::InList { expr, .. } => {
+            vec![known("try_cast:compared").filter(|_| is_try_cast(expr))]
         }
         Expr::UnaryOp { expr, .. } => vec![known("overflow").filter(|_| is_column(expr))],
         Expr::Value(value) => match &value.value {
@@ -190,6 +218,14 @@ fn has(sql: &impl Visit, is: &impl Fn(&Expr) -> bool) -> bool {
 
 fn is_column(expr: &Expr) -> bool {
     matches!(expr, Expr::Identifier(_))
+}
+
+fn is_try_cast(expr: &Expr) -> bool {
+    match expr {
+        Expr::Nested(inner) => is_try_cast(inner),
+        Expr::Cast { kind, .. } => *kind == CastKind::TryCast,
+        _ => false,
+    }
 }
 
 fn is_one_of(columns: &[String]) -> impl Fn(&Expr) -> bool {
@@ -257,6 +293,9 @@ impl VisitorMut for Fence {
 fn rewrite(query: &mut Query) {
     let _ = query.visit(&mut Fence { depth: 0 });
     let _ = visit_expressions_mut(query, |expr| {
+        if let Expr::Function(function) = expr {
+            plain_arguments(function);
+        }
         if let Some(sql) = in_other_words(expr) {
             *expr = parsed(&sql);
         }
@@ -279,6 +318,26 @@ fn rewrite(query: &mut Query) {
                 }
                 _ => {}
             }
+        }
+    }
+}
+
+/// Lengths and places are INT in PostgreSQL, which a BIGINT does not become.
+fn plain_arguments(function: &mut Function) {
+    let FunctionArguments::List(list) = &mut function.args else {
+        return;
+    };
+    for argument in &mut list.args {
+        let FunctionArg::Unnamed(FunctionArgExpr::Expr(argument)) = argument else {
+            continue;
+        };
+        if let Expr::Cast {
+            expr, data_type, ..
+        } = argument
+            && matches!(**expr, Expr::Value(_))
+            && matches!(data_type, DataType::BigInt(_))
+        {
+            *argument = (**expr).clone();
         }
     }
 }
@@ -307,12 +366,8 @@ fn in_other_words(expr: &Expr) -> Option<String> {
             data_type,
             ..
         } => {
-            let name = match data_type {
-                DataType::SmallInt(_) => "try_smallint",
-                DataType::BigInt(_) => "try_bigint",
-                DataType::Double(_) => "try_double",
-                other => panic!("compat.sql has no TRY_CAST to {other}"),
-            };
+            // Of those that compat.sql has.
+            let name = format!("try_{}", data_type.to_string().to_lowercase());
             match &**expr {
                 Expr::Value(_) => format!("{name}(CAST({expr} AS TEXT))"),
                 _ => format!("{name}({expr})"),

@@ -112,6 +112,41 @@ pub const EVERYTHING: &[Note] = &[
     note(NotYet, "sum:bigint", "a SUM of BIGINT that overflows wraps"),
     note(
         NotYet,
+        "decimal:division",
+        "a quotient or an AVG of DECIMALs is cut after its last digit, where PostgreSQL rounds",
+    ),
+    note(
+        NotYet,
+        "value:nan",
+        "a NaN and a NaN with a sign are two groups",
+    ),
+    note(
+        NotYet,
+        "value:negative-zero",
+        "IN, NULLIF and CASE take 0 and -0 for two numbers",
+    ),
+    note(
+        NotYet,
+        "value:infinity",
+        "to compare a DECIMAL with an infinite DOUBLE fails",
+    ),
+    note(
+        NotYet,
+        "value:letters",
+        "UPPER and LOWER change the number of letters, in C.UTF-8 they do not",
+    ),
+    note(
+        NotYet,
+        "float:division",
+        "a DOUBLE divided by zero is infinite or NaN, in PostgreSQL error 22012",
+    ),
+    note(
+        NotYet,
+        "try_cast:compared",
+        "a TRY_CAST in a comparison that is out of range gives FALSE, no NULL",
+    ),
+    note(
+        NotYet,
         "date + interval",
         "a DATE and an INTERVAL give a DATE, where PostgreSQL gives a TIMESTAMP",
     ),

@@ -133,11 +133,8 @@ impl<'a> Asking<'a> {
             }
         }
         let mut columns = Columns::default();
-        for read in query.reads.iter().map(|it| self.loaded[it].clone()) {
-            columns.blocked.extend(read.blocked);
-            columns.fractions.extend(read.fractions);
-            columns.dates.extend(read.dates);
-            columns.widest.extend(read.widest);
+        for read in &query.reads {
+            columns.extend(self.loaded[read].clone());
         }
         let counts = &mut self.postgres.counts;
         let mut asked = translate(&query.batch, &columns, counts)?;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use datafusion::arrow::array::{
     Array, ArrayRef, AsArray, BooleanArray, Float64Array, Int64Array, ListArray, RecordBatch,
-    StringArray,
+    StringArray, new_null_array,
 };
 use datafusion::arrow::buffer::{NullBuffer, OffsetBuffer};
 use datafusion::arrow::compute::{CastOptions, cast_with_options};
@@ -63,10 +63,20 @@ fn problem(column: &ArrayRef) -> Option<Key> {
             }
         }
         DataType::List(_) => Some("lists"),
+        DataType::Utf8 => {
+            let mut texts = column.as_string::<i32>().iter().flatten();
+            texts.any(changes_length).then_some("value:letters")
+        }
         DataType::Float32 => floats(column.as_primitive::<Float32Type>().iter().flatten()),
         DataType::Float64 => floats(column.as_primitive::<Float64Type>().iter().flatten()),
         _ => None,
     }
+}
+
+/// Whether a letter is several in another case, or depends on where in a word it is.
+fn changes_length(text: &str) -> bool {
+    let several = |it: char| it.to_uppercase().count() > 1 || it.to_lowercase().count() > 1;
+    text.chars().any(|it| it == 'Σ' || several(it))
 }
 
 fn floats<T: Into<f64>>(values: impl Iterator<Item = T>) -> Option<Key> {
@@ -94,7 +104,7 @@ pub fn upload(table: &Table) -> (String, Columns) {
         blocked.extend(problem.or(unknown).map(|key| (field.name().clone(), key)));
     }
     let names = table.schema.fields().iter();
-    let names = names.map(|it| format!("\"{}\" {}", it.name(), type_name(it.data_type())));
+    let names = names.map(|it| format!("{} {}", it.name(), type_name(it.data_type())));
     let names: Vec<_> = names.collect();
     let mut text = format!(
         "CREATE TEMP TABLE {0} ({1});\nCOPY {0} FROM STDIN;\n",
@@ -120,6 +130,7 @@ pub fn upload(table: &Table) -> (String, Columns) {
     };
     let columns = Columns {
         blocked,
+        decimals: named(|it| matches!(it, DataType::Decimal128(..))),
         fractions: named(|it| it.is_numeric() && !it.is_integer()),
         dates: named(|it| matches!(it, DataType::Date32)),
         widest: named(|it| matches!(it, DataType::Int64 | DataType::UInt64)),
@@ -226,6 +237,7 @@ pub fn column(texts: &[Option<&str>], data_type: &DataType) -> Result<ArrayRef, 
             Arc::new(Int64Array::from(values))
         }
         DataType::List(item) => return list(texts, item),
+        DataType::Null => return Ok(new_null_array(data_type, texts.len())),
         _ => Arc::new(StringArray::from(texts.to_vec())),
     };
     let strict = CastOptions {
