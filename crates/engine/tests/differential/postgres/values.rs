@@ -165,8 +165,8 @@ fn write(column: &ArrayRef, row: usize) -> Option<String> {
             return Some(text.value(row).to_string());
         }
     };
-    // With an exponent it is short.
-    Some(format!("{float:e}"))
+    // With an exponent it is short. PostgreSQL would write -0, which is 0 here.
+    Some(format!("{:e}", float + 0.0))
 }
 
 /// PostgreSQL's rows as columns of these types.
