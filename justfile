@@ -23,9 +23,9 @@ bench:
     cargo bench -p headwater
     sh benches/idle.sh
 
-# Compares streaming results with batch results, for this number of random cases.
+# Compares streaming results with those of DataFusion and PostgreSQL, for this number of random cases.
 differential cases="20000":
-    HEADWATER_DIFF_CASES={{cases}} cargo test --release -p headwater --test differential -- --nocapture
+    HEADWATER_DIFF_CASES={{cases}} .ci/postgres cargo test --release -p headwater --test differential -- --ignored --nocapture
 
 # Crashes a database at every operation of a disk that loses unsynced writes.
 disk:

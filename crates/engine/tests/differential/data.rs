@@ -11,7 +11,7 @@ use rand::rngs::StdRng;
 use rand::seq::IndexedRandom as _;
 
 /// What can be done with the values of a column without the order of rows showing in the answer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Care {
     /// Anything.
     None,
@@ -156,7 +156,8 @@ impl Source {
             self.times(count, rng),
         ];
         for column in &self.columns[2..] {
-            let values = (0..count).map(|_| match column.nullable && rng.random_bool(0.15) {
+            let nulls = if rng.random_bool(0.05) { 1.0 } else { 0.15 };
+            let values = (0..count).map(|_| match column.nullable && rng.random_bool(nulls) {
                 true => ScalarValue::try_from(&column.data_type).expect("a NULL"),
                 false => value(&column.data_type, column.care == Care::Wild, rng),
             });
@@ -170,7 +171,11 @@ impl Source {
         let second = per_second(&ts.data_type);
         let start = *[0, 1_700_000_000, -7_000].choose(rng).expect("some") * second;
         let step = second * *[1, 2, 10].choose(rng).expect("some");
-        let fine = rng.random_bool(0.5);
+        let least = match rng.random_range(0..4) {
+            0 => 1,
+            1 => (second / 1_000_000).max(1),
+            _ => second,
+        };
         let extreme = self.disorder && rng.random_bool(0.15);
         let mut latest = start;
         let values = (0..count).map(|_| {
@@ -178,8 +183,8 @@ impl Source {
                 return None;
             }
             if extreme && rng.random_bool(0.03) {
-                // Not within a window of the first instant, where a window has no first instant.
-                let ends = [i64::MIN + second * 100_000, i64::MAX, i64::MAX - second];
+                // Not within a window of the first or last instant, where a window has no first or last one.
+                let ends = [i64::MIN + second * 100_000, i64::MAX - second * 100_000];
                 return ends.choose(rng).copied();
             }
             let ahead = if rng.random_bool(0.05) { 20 } else { 2 };
@@ -188,7 +193,7 @@ impl Source {
                 false => rng.random_range(0..=self.delay_us / 1_000_000 * second),
             };
             let at = latest - back + rng.random_range(0..=ahead * step) / 2;
-            let at = if fine { at } else { at - at.rem_euclid(second) };
+            let at = at - at.rem_euclid(least);
             // Rounding down must not make a row late.
             let at = if self.disorder {
                 at
@@ -266,6 +271,32 @@ const TEXTS: &[&str] = &[
     "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaa",
 ];
 
+/// Letters that other cases or forms have more or fewer of, lines, and a long text.
+const WILD_TEXTS: &[&str] = &[
+    "ß",
+    "İ",
+    "ı",
+    "ŉ",
+    "ǰ",
+    "ﬁ",
+    "ς",
+    "Σ",
+    "e\u{301}",
+    "\u{1f642}",
+    "\u{200b}",
+    "a\nb",
+    "\t",
+    "\\",
+    "'",
+    "NaN",
+    "-0",
+    "1e400",
+    "9223372036854775808",
+    "0001-01-01",
+    "9999-12-31 23:59:59",
+    "\u{a0}1\u{a0}",
+];
+
 /// A value; few different ones, so that rows meet in groups.
 fn value(data_type: &DataType, wild: bool, rng: &mut StdRng) -> ScalarValue {
     let extreme = wild && rng.random_bool(0.3);
@@ -290,7 +321,13 @@ fn value(data_type: &DataType, wild: bool, rng: &mut StdRng) -> ScalarValue {
         DataType::Float32 => ScalarValue::Float32(Some(float(extreme, rng) as f32)),
         DataType::Float64 => ScalarValue::Float64(Some(float(extreme, rng))),
         DataType::Boolean => ScalarValue::Boolean(Some(rng.random())),
-        DataType::Utf8 => ScalarValue::Utf8(TEXTS.choose(rng).map(ToString::to_string)),
+        DataType::Utf8 if extreme && rng.random_bool(0.1) => {
+            ScalarValue::Utf8(Some("long ".repeat(1_000)))
+        }
+        DataType::Utf8 => {
+            let texts = if extreme { WILD_TEXTS } else { TEXTS };
+            ScalarValue::Utf8(texts.choose(rng).map(ToString::to_string))
+        }
         DataType::Date32 => {
             let ends = [-719_162, 0, 2_932_896];
             ScalarValue::Date32(Some(match extreme {
@@ -309,11 +346,18 @@ fn value(data_type: &DataType, wild: bool, rng: &mut StdRng) -> ScalarValue {
         DataType::Timestamp(..) => {
             let second = per_second(data_type);
             let at = rng.random_range(0..5) * 40_000 + 1_700_000_000;
-            let part = [0, second / 2, second - 1]
-                .choose(rng)
-                .copied()
-                .unwrap_or(0);
-            instant(Some(at * second + part), data_type)
+            // Of nanoseconds whole microseconds, so that other databases have them, too.
+            let last = if wild {
+                second - 1
+            } else {
+                second - (second / 1_000_000).max(1)
+            };
+            let part = [0, second / 2, last].choose(rng).copied().unwrap_or(0);
+            // The ends of the calendar, if the type goes there.
+            let ends = [-62_135_596_800_i64, 253_402_300_799];
+            let end = ends.choose(rng).and_then(|end| end.checked_mul(second));
+            let at = end.filter(|_| extreme).unwrap_or(at * second);
+            instant(Some(at + part), data_type)
         }
         other => panic!("no values of {other}"),
     }

@@ -29,10 +29,18 @@ pub fn class_of(data_type: &DataType) -> Option<Class> {
     }
 }
 
+/// Whether a small product or difference may be outside of the type.
+fn is_narrow(data_type: &DataType) -> bool {
+    use DataType::*;
+    matches!(data_type, Int8 | Int16 | UInt8 | UInt16 | UInt32 | UInt64)
+}
+
 /// Makes expressions over `columns`.
 pub struct Expressions<'a> {
     pub columns: &'a [Column],
     pub rng: &'a mut StdRng,
+    /// Whether numbers are small and their types wide, so that arithmetic does not overflow.
+    pub tame: bool,
 }
 
 impl Expressions<'_> {
@@ -47,8 +55,15 @@ impl Expressions<'_> {
     }
 
     fn column_of(&mut self, class: Class) -> Option<String> {
-        let fits = |it: &Column| it.care != Care::Noisy && class_of(&it.data_type) == Some(class);
-        self.column(fits).map(|it| it.name)
+        let tame = self.tame && class == Class::Number;
+        let most = if tame { Care::None } else { Care::Wild };
+        let fits = |it: &Column| it.care <= most && class_of(&it.data_type) == Some(class);
+        let column = self.column(fits)?;
+        let narrow = is_narrow(&column.data_type);
+        Some(match tame && narrow {
+            true => format!("CAST({} AS BIGINT)", column.name),
+            false => column.name,
+        })
     }
 
     /// An expression of any class.
@@ -91,8 +106,12 @@ impl Expressions<'_> {
     }
 
     fn number(&mut self, depth: u32) -> String {
+        let kind = self.rng.random_range(0..22);
+        let was_tame = self.tame;
+        self.tame |= kind <= 7;
         let (a, b) = (self.of(Class::Number, depth), self.of(Class::Number, depth));
-        match self.rng.random_range(0..22) {
+        self.tame = was_tame;
+        match kind {
             0..=2 => format!("({a} + {b})"),
             3 => format!("({a} - {b})"),
             4 | 5 => format!("({a} * {b})"),
@@ -108,7 +127,7 @@ impl Expressions<'_> {
             12 => format!("CAST({a} AS DOUBLE)"),
             13 => format!("TRY_CAST({} AS BIGINT)", self.of(Class::Text, depth)),
             14 => format!("TRY_CAST({} AS DOUBLE)", self.of(Class::Text, depth)),
-            15 => format!("TRY_CAST({a} AS SMALLINT)"),
+            15 => self.wide(format!("TRY_CAST({a} AS SMALLINT)")),
             16 => {
                 let function = self.pick(&["ABS", "FLOOR", "CEIL", "ROUND", "SIGNUM", "TRUNC"]);
                 format!("{function}(CAST({a} AS DOUBLE))")
@@ -116,14 +135,28 @@ impl Expressions<'_> {
             17 => format!("SQRT(ABS(CAST({a} AS DOUBLE)))"),
             18 => {
                 let function = self.pick(&["LENGTH", "CHARACTER_LENGTH", "ASCII", "OCTET_LENGTH"]);
-                format!("{function}({})", self.of(Class::Text, depth))
+                let text = self.of(Class::Text, depth);
+                self.wide(format!("{function}({text})"))
             }
             19 => {
                 let part = self.pick(&["HOUR", "MINUTE", "DAY", "MONTH", "YEAR", "DOW", "EPOCH"]);
-                format!("EXTRACT({part} FROM {})", self.of(Class::Time, depth))
+                let time = self.of(Class::Time, depth);
+                let part = format!("EXTRACT({part} FROM {time})");
+                match self.tame {
+                    true => format!("CAST({part} AS DOUBLE)"),
+                    false => part,
+                }
             }
             20 => format!("GREATEST({a}, {b})"),
             _ => format!("CAST({} AS INT)", self.of(Class::Bool, depth)),
+        }
+    }
+
+    /// An integer, as a BIGINT where that matters.
+    fn wide(&self, integer: String) -> String {
+        match self.tame {
+            true => format!("CAST({integer} AS BIGINT)"),
+            false => integer,
         }
     }
 
@@ -201,11 +234,16 @@ impl Expressions<'_> {
         }
     }
 
-    /// An expression that fails for some rows.
+    /// An expression that fails for some rows, or wraps.
     pub fn risky(&mut self) -> String {
         let text = self.column_of(Class::Text).unwrap_or_else(|| "'x'".into());
         let number = self.column_of(Class::Number).unwrap_or_else(|| "0".into());
-        match self.rng.random_range(0..4) {
+        let other = self.column_of(Class::Number).unwrap_or_else(|| "1".into());
+        match self.rng.random_range(0..9) {
+            4 | 5 => format!("({number} {} {other})", self.pick(&["+", "-", "*"])),
+            6 => format!("({number} {} {other})", self.pick(&["/", "%"])),
+            7 => format!("(- {number})"),
+            8 => format!("ABS({number})"),
             0 => format!("CAST({text} AS BIGINT)"),
             1 => format!("(10 / {number})"),
             2 => format!("CAST({number} AS TINYINT)"),

@@ -37,7 +37,11 @@ pub enum Windows {
 #[derive(Debug, Clone)]
 pub struct Window {
     pub windows: Windows,
+    /// The column with event time.
+    pub time: String,
     pub time_type: DataType,
+    /// How many keys there are beside the window.
+    pub keys: usize,
     /// The rows that reach the windows: `id`, time, keys.
     pub rows: String,
     /// The relation in FROM with all its columns.
@@ -114,6 +118,7 @@ impl Grammar<'_> {
         Expressions {
             columns,
             rng: self.rng,
+            tame: false,
         }
     }
 
@@ -436,7 +441,9 @@ impl Grammar<'_> {
             batch,
             window: Some(Window {
                 windows,
+                time: time.clone(),
                 time_type,
+                keys: keys.len(),
                 rows,
                 whole: format!("{}SELECT * FROM {}", from.with, from.text),
                 orderly: from.relation.orderly,

@@ -10,6 +10,7 @@ use headwater::{ArrowSource, Db, Error, Event as Output, Subscription};
 use crate::batch::{Answer, Rows, Table, answer, type_difference};
 use crate::case::{Case, Event};
 use crate::data::{Source, per_second};
+use crate::postgres::second::{Asking, Failure, Outcome, Second};
 use crate::query::{Query, Window, Windows};
 use crate::windows::{self, Timed};
 
@@ -58,14 +59,14 @@ struct Running<'a> {
 
 /// What a query gave in the end.
 struct Given {
-    rows: Result<Vec<RecordBatch>, String>,
+    rows: Result<Vec<RecordBatch>, Failure>,
     late: Vec<RecordBatch>,
     /// What a view holds.
     held: Option<Result<Vec<RecordBatch>, String>>,
     schema: SchemaRef,
 }
 
-pub fn run(case: &Case) -> Result<Tally, Wrong> {
+pub fn run(case: &Case, second: &Second) -> Result<Tally, Wrong> {
     let db = Db::builder()
         .workers(case.workers)
         .in_memory()
@@ -73,7 +74,7 @@ pub fn run(case: &Case) -> Result<Tally, Wrong> {
     for source in &case.sources {
         db.execute(&source.create).expect("a source");
     }
-    let mut oracle = Oracle::new(case);
+    let mut oracle = Oracle::new(case, second);
     let mut tally = Tally::default();
     let mut running = Vec::new();
     for query in &case.queries {
@@ -179,16 +180,27 @@ fn play(db: &Db, case: &Case) {
     db.settle().expect("open");
 }
 
-fn drain(events: &mut Subscription) -> Result<Vec<RecordBatch>, String> {
+fn drain(events: &mut Subscription) -> Result<Vec<RecordBatch>, Failure> {
+    let gap = |reason| Failure {
+        sqlstate: None,
+        reason,
+    };
     let mut batches = Vec::new();
     loop {
         match events.try_next() {
             Ok(Some(Output::Rows(batch))) => batches.push(batch),
-            Ok(Some(Output::Missed { rows })) => return Err(format!("{rows} rows missed")),
-            Ok(Some(Output::Gap { reason, .. })) => return Err(reason),
+            Ok(Some(Output::Missed { rows })) => return Err(gap(format!("{rows} rows missed"))),
+            Ok(Some(Output::Gap { reason, .. })) => return Err(gap(reason)),
             Ok(None) => return Ok(batches),
-            Err(error) => return Err(error.to_string()),
+            Err(error) => return Err(failure(&error)),
         }
+    }
+}
+
+fn failure(error: &Error) -> Failure {
+    Failure {
+        sqlstate: error.sql_errors().first().map(|it| it.sqlstate.into()),
+        reason: error.to_string(),
     }
 }
 
@@ -202,7 +214,7 @@ fn collect(db: &Db, running: Running<'_>) -> Given {
     let late = match (late.map(|mut late| drain(&mut late)).transpose(), &rows) {
         (Ok(late), _) => late,
         (Err(_), Err(_)) => None,
-        (Err(error), Ok(_)) => panic!("late rows fail only with their query: {error}"),
+        (Err(error), Ok(_)) => panic!("late rows fail only with their query: {error:?}"),
     };
     let held = query.view.then(|| {
         let held = db.query(&format!("SELECT * FROM {}", query.name));
@@ -229,15 +241,17 @@ struct Oracle<'a> {
     tables: Vec<Table>,
     /// What was accepted, and has not failed.
     known: HashSet<String>,
+    second: Option<Asking<'a>>,
 }
 
 impl<'a> Oracle<'a> {
-    fn new(case: &'a Case) -> Self {
+    fn new(case: &'a Case, second: &'a Second) -> Self {
         let known = case.sources.iter().map(|it| it.name.clone()).collect();
         Self {
             case,
             tables: case.tables(),
             known,
+            second: second.as_deref().map(Asking::new),
         }
     }
 
@@ -289,6 +303,7 @@ impl<'a> Oracle<'a> {
             self.known.remove(&query.name);
             return Ok(Verdict::Failed);
         }
+        self.ask_second(query, &given)?;
         compare(query, given, &expected)?;
         let Answer { schema, batches } = expected;
         self.tables.push(Table {
@@ -307,10 +322,24 @@ impl<'a> Oracle<'a> {
     ) -> Result<Verdict, String> {
         self.known.remove(&query.name);
         match &given.rows {
-            Err(_) => Ok(Verdict::Failed),
+            Err(_) => self.ask_second(query, given).map(|()| Verdict::Failed),
             Ok(_) if is_mistaken_name(&reason) => Ok(Verdict::Skipped),
             Ok(_) => Err(format!("  only the batch fails: {reason}")),
         }
+    }
+
+    /// Compares with PostgreSQL, if it is there.
+    fn ask_second(&mut self, query: &Query, given: &Given) -> Result<(), String> {
+        let Some(second) = &mut self.second else {
+            return Ok(());
+        };
+        let outcome = Outcome {
+            rows: given.rows.as_deref(),
+            schema: &given.schema,
+            changes: changes(&given.schema),
+        };
+        let late: Vec<_> = late_ids(&given.late)?.into_iter().collect();
+        second.check(&self.tables, query, &late, &outcome)
     }
 
     /// Late rows have all columns of the relation in FROM. So a window fails where any of them
@@ -400,13 +429,7 @@ fn members(
     rows: Vec<Timed>,
     late: &[RecordBatch],
 ) -> Result<Vec<windows::Member>, String> {
-    let mut late_ids = HashSet::new();
-    for batch in late {
-        let ids = batch
-            .column_by_name("id")
-            .ok_or("  late rows without the column id")?;
-        late_ids.extend(ids.as_primitive::<Int64Type>().values().iter().copied());
-    }
+    let late_ids = late_ids(late)?;
     for row in &rows {
         check_late(window, row, late_ids.contains(&row.id))?;
     }
@@ -415,6 +438,17 @@ fn members(
         &on_time.collect::<Vec<_>>(),
         window.windows,
     ))
+}
+
+fn late_ids(late: &[RecordBatch]) -> Result<HashSet<i64>, String> {
+    let mut late_ids = HashSet::new();
+    for batch in late {
+        let ids = batch
+            .column_by_name("id")
+            .ok_or("  late rows without the column id")?;
+        late_ids.extend(ids.as_primitive::<Int64Type>().values().iter().copied());
+    }
+    Ok(late_ids)
 }
 
 fn check_late(window: &Window, row: &Timed, late: bool) -> Result<(), String> {
@@ -435,15 +469,19 @@ fn check_late(window: &Window, row: &Timed, late: bool) -> Result<(), String> {
     }
 }
 
+/// Whether the last column of a result says which rows were added and which removed.
+fn changes(schema: &SchemaRef) -> bool {
+    schema
+        .fields()
+        .last()
+        .is_some_and(|it| it.name() == "_diff")
+}
+
 fn compare(query: &Query, given: Given, expected: &Answer) -> Result<(), String> {
     let rows = given
         .rows
-        .map_err(|reason| format!("  only the stream fails: {reason}"))?;
-    let changes = given
-        .schema
-        .fields()
-        .last()
-        .is_some_and(|it| it.name() == "_diff");
+        .map_err(|failure| format!("  only the stream fails: {}", failure.reason))?;
+    let changes = changes(&given.schema);
     let schema = match changes {
         true => {
             let fields = given.schema.fields();

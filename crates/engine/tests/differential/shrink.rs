@@ -1,19 +1,20 @@
 //! Makes a failing case smaller while it still fails.
 
 use crate::case::{Case, Event};
+use crate::postgres::second::Second;
 use crate::run::{Wrong, run};
 
 /// How many smaller cases are tried.
 const TRIES: usize = 400;
 
 /// A smaller case in which the same query is wrong, and how.
-pub fn shrink(case: Case, wrong: Wrong) -> (Case, Wrong) {
+pub fn shrink(case: Case, wrong: Wrong, second: &Second) -> (Case, Wrong) {
     let mut best = (case, wrong);
     let mut tries = 0;
     let needed = needed(&best.0, &best.1.query);
     let mut fewer = best.0.clone();
     fewer.queries.retain(|query| needed.contains(&query.name));
-    attempt(&mut best, fewer, &mut tries);
+    attempt(&mut best, fewer, &mut tries, second);
     let mut chunk = best.0.events.len().div_ceil(2).max(1);
     loop {
         let mut from = 0;
@@ -22,7 +23,7 @@ pub fn shrink(case: Case, wrong: Wrong) -> (Case, Wrong) {
             smaller
                 .events
                 .drain(from..(from + chunk).min(smaller.events.len()));
-            if !attempt(&mut best, smaller, &mut tries) {
+            if !attempt(&mut best, smaller, &mut tries, second) {
                 from += chunk;
             }
         }
@@ -31,12 +32,12 @@ pub fn shrink(case: Case, wrong: Wrong) -> (Case, Wrong) {
         }
         chunk = chunk.div_ceil(2);
     }
-    while shorten(&mut best, &mut tries) {}
+    while shorten(&mut best, &mut tries, second) {}
     best
 }
 
 /// Halves batches, or takes away a row at either end.
-fn shorten(best: &mut (Case, Wrong), tries: &mut usize) -> bool {
+fn shorten(best: &mut (Case, Wrong), tries: &mut usize, second: &Second) -> bool {
     for at in 0..best.0.events.len() {
         let Event::Push { source, rows } = best.0.events[at].clone() else {
             continue;
@@ -58,7 +59,7 @@ fn shorten(best: &mut (Case, Wrong), tries: &mut usize) -> bool {
                 source,
                 rows: rows.slice(from, length),
             };
-            if length < count && attempt(best, smaller, tries) {
+            if length < count && attempt(best, smaller, tries, second) {
                 return true;
             }
         }
@@ -66,12 +67,12 @@ fn shorten(best: &mut (Case, Wrong), tries: &mut usize) -> bool {
     false
 }
 
-fn attempt(best: &mut (Case, Wrong), smaller: Case, tries: &mut usize) -> bool {
+fn attempt(best: &mut (Case, Wrong), smaller: Case, tries: &mut usize, second: &Second) -> bool {
     *tries += 1;
     if *tries > TRIES {
         return false;
     }
-    match run(&smaller) {
+    match run(&smaller, second) {
         Err(wrong) if wrong.query == best.1.query => {
             *best = (smaller, wrong);
             true
