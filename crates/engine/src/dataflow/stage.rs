@@ -44,7 +44,7 @@ impl QueryFailure {
     pub(super) fn guard<T>(&self, work: impl FnOnce() -> Result<T>) -> Option<T> {
         let reason = match contain(work) {
             Ok(Ok(value)) => return Some(value),
-            Ok(Err(error)) => error.strip_backtrace(),
+            Ok(Err(error)) => reason_of(&error),
             Err(panic) => panic,
         };
         self.set(reason);
@@ -55,6 +55,14 @@ impl QueryFailure {
     pub fn set(&self, reason: String) {
         // If the race is lost, another error was first.
         let _ = self.0.set(reason);
+    }
+}
+
+/// The error as text: of one that an expression of our own made, its message alone.
+fn reason_of(error: &DataFusionError) -> String {
+    match error.find_root() {
+        DataFusionError::External(ours) => ours.to_string(),
+        _ => error.strip_backtrace(),
     }
 }
 

@@ -16,7 +16,9 @@ use datafusion::arrow::csv::ReaderBuilder;
 use datafusion::arrow::datatypes::{DataType, Float64Type, Int8Type, Int64Type, SchemaRef};
 use datafusion::arrow::util::display::{ArrayFormatter, FormatOptions};
 use datafusion::datasource::MemTable;
+use datafusion::execution::session_state::SessionStateBuilder;
 use datafusion::prelude::{SessionConfig, SessionContext};
+use headwater::sql::numbers::with_exact_numbers;
 
 /// How far floats may differ, as a part of the greater one; below 1, absolutely.
 const TOLERANCE: f64 = 1e-9;
@@ -52,7 +54,11 @@ fn session(tables: &[Table]) -> SessionContext {
     let parser = &mut config.options_mut().sql_parser;
     parser.enable_ident_normalization = false;
     parser.map_string_types_to_utf8view = false;
-    let session = SessionContext::new_with_config(config);
+    let builder = SessionStateBuilder::new()
+        .with_config(config)
+        .with_default_features();
+    // Numbers are not DataFusion's own here, or a sum that wraps would be the right answer.
+    let session = SessionContext::new_with_state(with_exact_numbers(builder).build());
     // It sums sums, and so gives decimals more digits than SUM has by itself.
     session.remove_optimizer_rule("single_distinct_aggregation_to_group_by");
     for table in tables {
