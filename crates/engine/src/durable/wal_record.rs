@@ -24,6 +24,7 @@ use arrow::ipc::writer::StreamEncoder;
 use headwater_connect::Cursor;
 
 use super::source_step::{BadRowPosition, SourceStep, bad_schema};
+use crate::canonical::canonical_batch;
 use crate::dataflow::{Provenance, Watermark};
 
 const COMPRESSED: u8 = 1;
@@ -135,7 +136,13 @@ impl WalRecordCodec {
             idle: flags & IDLE != 0,
         };
         Ok(SourceStep {
-            rows: self.rows.decode(rows)?,
+            // A log of an older version may have floats that are not canonical.
+            rows: self
+                .rows
+                .decode(rows)?
+                .into_iter()
+                .map(canonical_batch)
+                .collect(),
             from,
             bad: self.bad.decode(bad)?.pop(),
             watermark: (flags & HAS_WATERMARK != 0).then_some(watermark),

@@ -18,8 +18,8 @@ use datafusion::logical_expr::{
 };
 use datafusion::scalar::ScalarValue;
 
-use super::fault::Fault;
-use super::kernel::{Number, Side, compute};
+use super::fault::NumberFault;
+use super::kernel::{FailedRow, Side, SqlNumber, compute};
 
 /// An operation on one or two numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -99,7 +99,7 @@ impl Arithmetic {
 
     fn fail(
         &self,
-        fault: Fault,
+        fault: NumberFault,
         data_type: &DataType,
         values: impl std::fmt::Display,
     ) -> DataFusionError {
@@ -108,10 +108,10 @@ impl Arithmetic {
 
     fn numbers<T>(&self, left: &Operand, right: &Operand) -> Result<ArrayRef>
     where
-        T: ArrowPrimitiveType<Native: Number>,
+        T: ArrowPrimitiveType<Native: SqlNumber>,
     {
         let done = compute::<T>(self.operation, left.side(), right.side());
-        let failed = |it: super::kernel::Failure<T::Native>| {
+        let failed = |it: FailedRow<T::Native>| {
             let values = match self.operation {
                 Operation::Negate | Operation::Absolute => it.y.to_string(),
                 operation => format!("{} {} {}", it.x, operation.operator(), it.y),
@@ -141,13 +141,15 @@ impl Arithmetic {
         let values = "the result has too many digits";
         let data_type = left.array.data_type();
         let result = result.map_err(|error| match error {
-            ArrowError::DivideByZero => self.fail(Fault::DivisionByZero, data_type, values),
-            ArrowError::ArithmeticOverflow(_) => self.fail(Fault::OutOfRange, data_type, values),
+            ArrowError::DivideByZero => self.fail(NumberFault::DivisionByZero, data_type, values),
+            ArrowError::ArithmeticOverflow(_) => {
+                self.fail(NumberFault::OutOfRange, data_type, values)
+            }
             other => other.into(),
         })?;
         let decimals: &PrimitiveArray<T> = result.as_primitive();
         let checked = decimals.validate_decimal_precision(decimals.precision());
-        checked.map_err(|_| self.fail(Fault::OutOfRange, decimals.data_type(), values))?;
+        checked.map_err(|_| self.fail(NumberFault::OutOfRange, decimals.data_type(), values))?;
         Ok(result)
     }
 

@@ -21,7 +21,7 @@ use datafusion::logical_expr::{
 };
 use datafusion::scalar::ScalarValue;
 
-use super::fault::Fault;
+use super::fault::NumberFault;
 use crate::canonical::Canonical;
 
 /// The function for a cast, if DataFusion's own could give a wrong value; `or_null` for TRY_CAST.
@@ -117,7 +117,7 @@ impl NumberCast {
         let options = FormatOptions::default();
         let value = ArrayFormatter::try_new(numbers, &options)?;
         let value = value.value(row.unwrap_or_default()).to_string();
-        Err(Fault::OutOfRange.error(&self.to, &self.text, value))
+        Err(NumberFault::OutOfRange.error(&self.to, &self.text, value))
     }
 
     /// The cast, with NULL for what does not fit.

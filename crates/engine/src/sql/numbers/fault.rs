@@ -9,12 +9,12 @@ use crate::sql::{SqlError, sqlstate};
 
 /// Why an operation has no result.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Fault {
+pub(super) enum NumberFault {
     OutOfRange,
     DivisionByZero,
 }
 
-impl Fault {
+impl NumberFault {
     /// The error: `expression` is the SQL that was computed, `values` what it was computed of.
     pub fn error(
         self,

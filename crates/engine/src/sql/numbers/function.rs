@@ -18,11 +18,11 @@ use datafusion::logical_expr::{
 use datafusion::scalar::ScalarValue;
 
 use super::extremes::Extremes;
-use super::total::{DistinctTotal, TOTAL, Total, TotalResult};
+use super::total::{DistinctTotal, GroupTotal, TOTAL, TotalResult};
 use super::totals::Totals;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-enum Kind {
+enum AggregateKind {
     Sum,
     Average,
     Extreme,
@@ -31,27 +31,27 @@ enum Kind {
 /// An aggregate that is exact for integers, and right for canonical floats.
 #[derive(Debug, PartialEq, Eq, Hash)]
 pub(super) struct ExactFunction {
-    kind: Kind,
-    /// For everything else.
+    kind: AggregateKind,
+    /// DataFusion's function, for all other types.
     inner: Arc<AggregateUDF>,
     signature: Signature,
 }
 
 impl ExactFunction {
     pub fn sum(inner: Arc<AggregateUDF>) -> Self {
-        Self::new(Kind::Sum, inner)
+        Self::new(AggregateKind::Sum, inner)
     }
 
     pub fn average(inner: Arc<AggregateUDF>) -> Self {
-        Self::new(Kind::Average, inner)
+        Self::new(AggregateKind::Average, inner)
     }
 
-    /// MIN or MAX.
+    /// `inner` is `min` or `max`.
     pub fn extreme(inner: Arc<AggregateUDF>) -> Self {
-        Self::new(Kind::Extreme, inner)
+        Self::new(AggregateKind::Extreme, inner)
     }
 
-    fn new(kind: Kind, inner: Arc<AggregateUDF>) -> Self {
+    fn new(kind: AggregateKind, inner: Arc<AggregateUDF>) -> Self {
         Self {
             kind,
             inner,
@@ -59,15 +59,15 @@ impl ExactFunction {
         }
     }
 
-    /// Whether a value of this type is added to a [`Total`].
+    /// Whether a value of this type is added to a [`GroupTotal`].
     fn totals(&self, argument: &DataType) -> bool {
-        self.kind != Kind::Extreme && argument.is_integer()
+        self.kind != AggregateKind::Extreme && argument.is_integer()
     }
 
     fn total_result(&self, args: &AccumulatorArgs<'_>) -> Option<TotalResult> {
         self.totals(args.expr_fields[0].data_type())
             .then(|| TotalResult {
-                average: self.kind == Kind::Average,
+                average: self.kind == AggregateKind::Average,
                 data_type: args.return_type().clone(),
                 text: args.name.to_owned(),
             })
@@ -111,7 +111,7 @@ impl AggregateUDFImpl for ExactFunction {
     /// Integers stay as they are.
     fn coerce_types(&self, arguments: &[DataType]) -> Result<Vec<DataType>> {
         match (self.kind, arguments) {
-            (Kind::Extreme, _) => self.inner.coerce_types(arguments),
+            (AggregateKind::Extreme, _) => self.inner.coerce_types(arguments),
             (_, [integer]) if integer.is_integer() => Ok(arguments.to_vec()),
             _ => {
                 let field = |it: &DataType| Arc::new(Field::new("argument", it.clone(), true));
@@ -124,8 +124,8 @@ impl AggregateUDFImpl for ExactFunction {
 
     fn return_type(&self, arguments: &[DataType]) -> Result<DataType> {
         match (self.kind, arguments) {
-            (Kind::Sum, [of]) if of.is_signed_integer() => Ok(DataType::Int64),
-            (Kind::Sum, [of]) if of.is_unsigned_integer() => Ok(DataType::UInt64),
+            (AggregateKind::Sum, [of]) if of.is_signed_integer() => Ok(DataType::Int64),
+            (AggregateKind::Sum, [of]) if of.is_unsigned_integer() => Ok(DataType::UInt64),
             _ => self.inner.return_type(arguments),
         }
     }
@@ -133,7 +133,7 @@ impl AggregateUDFImpl for ExactFunction {
     fn accumulator(&self, args: AccumulatorArgs<'_>) -> Result<Box<dyn Accumulator>> {
         match self.total_result(&args) {
             Some(result) if args.is_distinct => Ok(Box::new(DistinctTotal::new(result))),
-            Some(result) => Ok(Box::new(Total::new(result))),
+            Some(result) => Ok(Box::new(GroupTotal::new(result))),
             None => self.inner.accumulator(args),
         }
     }
@@ -164,8 +164,8 @@ impl AggregateUDFImpl for ExactFunction {
             true,
         );
         Ok(match self.kind {
-            Kind::Average => vec![Arc::new(count), Arc::new(total)],
-            Kind::Sum | Kind::Extreme => vec![Arc::new(total)],
+            AggregateKind::Average => vec![Arc::new(count), Arc::new(total)],
+            AggregateKind::Sum | AggregateKind::Extreme => vec![Arc::new(total)],
         })
     }
 
@@ -183,11 +183,13 @@ impl AggregateUDFImpl for ExactFunction {
         let argument = args.expr_fields[0].data_type();
         if let Some(result) = self.total_result(&args) {
             return match self.kind {
-                Kind::Average => total_groups::<true>(argument, result),
-                Kind::Sum | Kind::Extreme => total_groups::<false>(argument, result),
+                AggregateKind::Average => total_groups::<true>(argument, result),
+                AggregateKind::Sum | AggregateKind::Extreme => {
+                    total_groups::<false>(argument, result)
+                }
             };
         }
-        if self.kind != Kind::Extreme {
+        if self.kind != AggregateKind::Extreme {
             return self.inner.create_groups_accumulator(args);
         }
         Ok(match (argument, self.greatest()) {
@@ -217,8 +219,8 @@ impl AggregateUDFImpl for ExactFunction {
 
     fn value_from_stats(&self, args: &StatisticsArgs<'_>) -> Option<ScalarValue> {
         match self.kind {
-            Kind::Extreme => self.inner.value_from_stats(args),
-            Kind::Sum | Kind::Average => None,
+            AggregateKind::Extreme => self.inner.value_from_stats(args),
+            AggregateKind::Sum | AggregateKind::Average => None,
         }
     }
 

@@ -10,22 +10,22 @@ use arrow::array::{Array, ArrowPrimitiveType, AsArray, PrimitiveArray};
 use arrow::buffer::NullBuffer;
 
 use super::arithmetic::Operation;
-use super::fault::Fault;
+use super::fault::NumberFault;
 use crate::canonical::Canonical;
 
 /// A number with which SQL computes.
-pub(super) trait Number: Copy + Default + Display {
-    /// Each returns the value, and whether it is odd.
+pub(super) trait SqlNumber: Copy + Default + Display {
+    /// Each operation returns the value, and whether it is odd.
     fn add(x: Self, y: Self) -> (Self, bool);
     fn subtract(x: Self, y: Self) -> (Self, bool);
     fn multiply(x: Self, y: Self) -> (Self, bool);
     fn divide(x: Self, y: Self) -> (Self, bool);
     fn modulo(x: Self, y: Self) -> (Self, bool);
-    /// Of `y` alone.
+    /// The distance of `y` from 0.
     fn absolute(x: Self, y: Self) -> (Self, bool);
 
     /// The result of an operation whose value is odd.
-    fn settle(operation: Operation, x: Self, y: Self, value: Self) -> Result<Self, Fault>;
+    fn settle(operation: Operation, x: Self, y: Self, value: Self) -> Result<Self, NumberFault>;
 
     fn compute(operation: Operation, x: Self, y: Self) -> (Self, bool) {
         match operation {
@@ -43,7 +43,7 @@ pub(super) trait Number: Copy + Default + Display {
 /// which the flag of `overflowing_add` is not.
 macro_rules! integers {
     ($($integer:ty),+; add: $add:expr, subtract: $subtract:expr) => {$(
-        impl Number for $integer {
+        impl SqlNumber for $integer {
             #[inline(always)]
             fn add(x: Self, y: Self) -> (Self, bool) {
                 let (value, is_odd): (Self, fn(Self, Self, Self) -> bool) = (x.wrapping_add(y), $add);
@@ -78,10 +78,10 @@ macro_rules! integers {
                 if y < zero { zero.overflowing_sub(y) } else { (y, false) }
             }
 
-            fn settle(operation: Operation, _: Self, y: Self, _: Self) -> Result<Self, Fault> {
+            fn settle(operation: Operation, _: Self, y: Self, _: Self) -> Result<Self, NumberFault> {
                 match operation {
-                    Operation::Divide | Operation::Modulo if y == 0 => Err(Fault::DivisionByZero),
-                    _ => Err(Fault::OutOfRange),
+                    Operation::Divide | Operation::Modulo if y == 0 => Err(NumberFault::DivisionByZero),
+                    _ => Err(NumberFault::OutOfRange),
                 }
             }
         }
@@ -98,7 +98,7 @@ integers!(u8, u16, u32, u64; add: |x, _, value| value < x, subtract: |x, y, _| x
 
 macro_rules! float {
     ($($float:ty),+) => {$(
-        impl Number for $float {
+        impl SqlNumber for $float {
             #[inline(always)]
             fn add(x: Self, y: Self) -> (Self, bool) {
                 // Adding 0.0 makes a -0.0 canonical.
@@ -135,10 +135,10 @@ macro_rules! float {
                 (y.abs(), false)
             }
 
-            fn settle(operation: Operation, x: Self, y: Self, value: Self) -> Result<Self, Fault> {
+            fn settle(operation: Operation, x: Self, y: Self, value: Self) -> Result<Self, NumberFault> {
                 let divides = operation == Operation::Divide;
                 if divides && y == 0.0 && !x.is_nan() {
-                    return Err(Fault::DivisionByZero);
+                    return Err(NumberFault::DivisionByZero);
                 }
                 let overflows = value.is_infinite() && x.is_finite() && y.is_finite();
                 let underflows = value == 0.0
@@ -149,7 +149,7 @@ macro_rules! float {
                         _ => false,
                     };
                 match overflows || underflows {
-                    true => Err(Fault::OutOfRange),
+                    true => Err(NumberFault::OutOfRange),
                     false => Ok(value.canonical()),
                 }
             }
@@ -191,8 +191,8 @@ impl<'a, T: ArrowPrimitiveType> Side<'a, T> {
 }
 
 /// The first row that has no result, with its values.
-pub(super) struct Failure<N> {
-    pub fault: Fault,
+pub(super) struct FailedRow<N> {
+    pub fault: NumberFault,
     pub x: N,
     pub y: N,
 }
@@ -202,9 +202,9 @@ pub(super) fn compute<T>(
     operation: Operation,
     left: Side<'_, T>,
     right: Side<'_, T>,
-) -> Result<PrimitiveArray<T>, Failure<T::Native>>
+) -> Result<PrimitiveArray<T>, FailedRow<T::Native>>
 where
-    T: ArrowPrimitiveType<Native: Number>,
+    T: ArrowPrimitiveType<Native: SqlNumber>,
 {
     // A loop for each operation, without a branch within.
     let (mut values, odd) = match operation {
@@ -222,7 +222,7 @@ where
             let is_null = nulls.as_ref().is_some_and(|nulls| nulls.is_null(row));
             if !is_null && T::Native::compute(operation, x, y).1 {
                 let settled = T::Native::settle(operation, x, y, *value);
-                *value = settled.map_err(|fault| Failure { fault, x, y })?;
+                *value = settled.map_err(|fault| FailedRow { fault, x, y })?;
             }
         }
     }
@@ -251,4 +251,79 @@ fn each<T: ArrowPrimitiveType>(
         (&Side::Same(x), &Side::Same(y)) => vec![one(x, y)],
     };
     (values, odd)
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow::array::Int8Array;
+    use arrow::datatypes::{Int8Type, UInt8Type};
+
+    use super::*;
+
+    const OPERATIONS: [Operation; 7] = [
+        Operation::Add,
+        Operation::Subtract,
+        Operation::Multiply,
+        Operation::Divide,
+        Operation::Modulo,
+        Operation::Negate,
+        Operation::Absolute,
+    ];
+
+    /// The result in integers that are wide enough.
+    fn exact(operation: Operation, x: i32, y: i32) -> Option<i32> {
+        match operation {
+            Operation::Add => Some(x + y),
+            Operation::Subtract | Operation::Negate => Some(x - y),
+            Operation::Multiply => Some(x * y),
+            Operation::Divide => x.checked_div(y),
+            Operation::Modulo => x.checked_rem(y),
+            Operation::Absolute => Some(y.abs()),
+        }
+    }
+
+    /// Compares all pairs of values, as a column with a column and with a constant.
+    fn compare<T>(all: impl Iterator<Item = T::Native> + Clone)
+    where
+        T: ArrowPrimitiveType<
+            Native: SqlNumber + Into<i32> + TryFrom<i32> + PartialEq + std::fmt::Debug,
+        >,
+    {
+        for operation in OPERATIONS {
+            for x in all.clone() {
+                for y in all.clone() {
+                    let expected = exact(operation, x.into(), y.into());
+                    let expected = expected.and_then(|it| T::Native::try_from(it).ok());
+                    let column = |value| PrimitiveArray::<T>::from_iter_values([value]);
+                    let (left, right) = (column(x), column(y));
+                    let given = compute::<T>(operation, Side::Rows(&left), Side::Rows(&right));
+                    assert_eq!(
+                        given.ok().map(|it| it.value(0)),
+                        expected,
+                        "{operation:?} {x} {y}"
+                    );
+                    let given = compute::<T>(operation, Side::Rows(&left), Side::Same(y));
+                    assert_eq!(
+                        given.ok().map(|it| it.value(0)),
+                        expected,
+                        "{operation:?} {x} {y}"
+                    );
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn all_pairs_of_bytes_are_right_or_fail() {
+        compare::<Int8Type>(i8::MIN..=i8::MAX);
+        compare::<UInt8Type>(u8::MIN..=u8::MAX);
+    }
+
+    #[test]
+    fn a_value_below_null_does_not_count() {
+        let greatest = Int8Array::new(vec![i8::MAX, 1].into(), Some(vec![false, true].into()));
+        let sum = compute::<Int8Type>(Operation::Add, Side::Rows(&greatest), Side::Same(1));
+        let sum = sum.ok().map(|it| it.iter().collect::<Vec<_>>());
+        assert_eq!(sum, Some(vec![None, Some(2)]));
+    }
 }

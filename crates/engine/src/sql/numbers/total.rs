@@ -14,7 +14,7 @@ use datafusion::error::Result;
 use datafusion::logical_expr::Accumulator;
 use datafusion::scalar::ScalarValue;
 
-use super::fault::Fault;
+use super::fault::NumberFault;
 
 /// The type of a total in a state: 128 bits.
 pub(super) const TOTAL: DataType = DataType::Decimal128(DECIMAL128_MAX_PRECISION, 0);
@@ -49,7 +49,7 @@ impl TotalResult {
     /// The total as an integer of the result's type.
     pub fn fitted<N: TryFrom<i128>>(&self, total: i128) -> Result<N> {
         let fitted = N::try_from(total);
-        fitted.map_err(|_| Fault::OutOfRange.error(&self.data_type, &self.text, total))
+        fitted.map_err(|_| NumberFault::OutOfRange.error(&self.data_type, &self.text, total))
     }
 }
 
@@ -63,8 +63,8 @@ pub(super) fn average(total: i128, count: u64) -> f64 {
     }
     // A quotient of at least two bits more than a double has, the last of which stands for all that follow:
     // so the conversion rounds it as it would round all of them.
-    let missing = (EXACT + 2).saturating_sub(u128::BITS - (size / divisor).leading_zeros());
-    let shift = missing.min(size.leading_zeros());
+    let bits = |it: u128| u128::BITS - it.leading_zeros();
+    let shift = (EXACT + 3 + bits(divisor)).saturating_sub(bits(size));
     let shifted = size << shift;
     let quotient = (shifted / divisor) | u128::from(shifted % divisor != 0);
     let value = quotient as f64 / (1_u128 << shift) as f64;
@@ -104,13 +104,13 @@ fn total_scalar(total: Option<i128>) -> ScalarValue {
 
 /// The total of one group.
 #[derive(Debug)]
-pub(super) struct Total {
+pub(super) struct GroupTotal {
     result: TotalResult,
     total: i128,
     count: u64,
 }
 
-impl Total {
+impl GroupTotal {
     pub fn new(result: TotalResult) -> Self {
         Self {
             result,
@@ -120,7 +120,7 @@ impl Total {
     }
 }
 
-impl Accumulator for Total {
+impl Accumulator for GroupTotal {
     fn update_batch(&mut self, values: &[ArrayRef]) -> Result<()> {
         self.count += (values[0].len() - values[0].null_count()) as u64;
         for_each(&values[0], |value| self.total += value)
@@ -228,5 +228,55 @@ impl Accumulator for DistinctTotal {
             .iter()
             .flatten()
             .try_for_each(|list| self.update_batch(&[list]))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rand::rngs::StdRng;
+    use rand::{Rng, SeedableRng};
+
+    use super::*;
+
+    /// How far `float` is from `total / count`, times `count` and a power of two; the quotient is between
+    /// 2^10 and 2^60.
+    fn distance(float: f64, total: i128, count: u64) -> u128 {
+        let scale = 1_i128 << 43;
+        let scaled = (float * scale as f64) as i128;
+        (total * scale - scaled * i128::from(count)).unsigned_abs()
+    }
+
+    #[test]
+    fn an_average_is_the_nearest_double() {
+        let mut random = StdRng::seed_from_u64(3);
+        for _ in 0..20_000 {
+            let (most_count, most) = (random.random_range(1..20), random.random_range(11..60));
+            let count = random.random_range(1..1_u64 << most_count);
+            let quotient = random.random_range(1_i128 << 10..1 << most);
+            let sign = if random.random_bool(0.5) { -1 } else { 1 };
+            let total =
+                sign * (quotient * i128::from(count) + i128::from(random.random_range(0..count)));
+            let nearest = average(total, count);
+            let off = distance(nearest, total, count);
+            for other in [nearest.next_up(), nearest.next_down()] {
+                let farther = distance(other, total, count);
+                assert!(off <= farther, "{total} / {count} is not {nearest}");
+                let even = nearest.to_bits().is_multiple_of(2);
+                assert!(
+                    off < farther || even,
+                    "{total} / {count} is halfway, not {nearest}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn averages_at_the_limits() {
+        let greatest = i128::from(i64::MAX);
+        assert_eq!(average(-1, 2), -0.5);
+        assert_eq!(average(0, 7), 0.0);
+        assert_eq!(average(greatest * (1 << 60), 1 << 60), greatest as f64);
+        assert_eq!(average(1, u64::MAX), 1.0 / u64::MAX as f64);
+        assert_eq!(average(i128::MIN, 1), i128::MIN as f64);
     }
 }
