@@ -620,3 +620,36 @@ fn the_greatest_float_is_nan() {
         "NaN NaN",
     );
 }
+
+#[test]
+fn a_condition_guards_what_stands_behind_it() {
+    let rows = "1,0\n5,2\n6,3\n7,1\n8,NULL\n";
+    for sql in ["INT", "BIGINT UNSIGNED", "DOUBLE", "REAL"] {
+        let columns = format!("a {sql}, b {sql}");
+        let count = |condition: &str, expected: &str| {
+            let select = format!("SELECT COUNT(*) AS n FROM s WHERE {condition}");
+            check(&columns, rows, &select, expected);
+            let select = format!("SELECT COUNT(*) FILTER (WHERE {condition}) AS n FROM s");
+            let rows = Rows {
+                columns: &columns,
+                csv: rows,
+                whole: false,
+            };
+            assert_eq!(rows.view(&select, 1, true), expected, "{select}");
+        };
+        count("b <> 0 AND a / b >= 2", "3");
+        count("b = 0 OR a / b >= 2", "4");
+        count("b > 0 AND a / b > 1 AND a / b < 3", "2");
+        count("CASE WHEN b = 0 THEN FALSE ELSE a / b >= 2 END", "3");
+        count("NOT (b = 0 OR a / b < 2)", "3");
+    }
+    let select = "SELECT a, b <> 0 AND a / b >= 2 AS r FROM s";
+    check(
+        "a INT, b INT",
+        rows,
+        select,
+        "1 false; 5 true; 6 true; 7 true; 8 NULL",
+    );
+    let select = "SELECT COUNT(*) AS n FROM s WHERE a <> 'x' AND CAST(a AS INT) > 1";
+    check("a VARCHAR", "x\n1\n2\n3\n4\n", select, "3");
+}

@@ -9,7 +9,7 @@
 //!               min, max of floats                      NaN is the greatest
 //! ```
 //!
-//! It happens before the optimizer, so that a constant is folded by the code that computes rows.
+//! What may fail is computed only for rows that need it (`guard`). All else happens before the optimizer, so that a constant is folded by the code that computes rows.
 
 mod arithmetic;
 mod canonical;
@@ -17,6 +17,7 @@ mod cast;
 mod extremes;
 mod fault;
 mod function;
+mod guard;
 mod kernel;
 mod rewrite;
 mod total;
@@ -32,6 +33,7 @@ use datafusion::logical_expr::AggregateUDF;
 use datafusion::optimizer::Analyzer;
 
 pub(crate) use cast::number_cast;
+pub(crate) use guard::guarded;
 
 use function::ExactFunction;
 
@@ -39,7 +41,9 @@ use function::ExactFunction;
 pub fn with_exact_numbers(builder: SessionStateBuilder) -> SessionStateBuilder {
     let mut rules = Analyzer::new().rules;
     rules.push(Arc::new(rewrite::ExactNumbers));
-    let mut builder = builder.with_analyzer_rules(rules);
+    let mut builder = builder
+        .with_analyzer_rules(rules)
+        .with_physical_optimizer_rule(Arc::new(guard::GuardedPlan));
     let exact = [
         ExactFunction::sum(sum_udaf()),
         ExactFunction::average(avg_udaf()),

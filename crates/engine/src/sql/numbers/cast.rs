@@ -100,7 +100,7 @@ fn digits(data_type: &DataType) -> Option<Digits> {
 }
 
 #[derive(Debug, PartialEq, Eq, Hash)]
-struct NumberCast {
+pub(super) struct NumberCast {
     to: DataType,
     or_null: bool,
     text: String,
