@@ -20,6 +20,7 @@ use arrow::datatypes::{Schema, SchemaRef};
 pub use headwater_ring::{Backpressure, WaitStrategy};
 use headwater_ring::{Producer, PushError};
 
+use crate::canonical::canonical_batch;
 use crate::durable::AckTracker;
 use crate::event_time::WatermarkConfig;
 use crate::record::{Mismatch, Record, matches};
@@ -215,7 +216,7 @@ impl<T: Record> Source<T> {
         self.wait_durable()
     }
 
-    /// Pushes a batch as it is, without copying it.
+    /// Pushes a batch without copying it, but for float columns with -0.0 or NaN.
     ///
     /// # Errors
     /// [`SourceError::SchemaMismatch`] if it has other columns; else as [`push`](Self::push).
@@ -227,7 +228,7 @@ impl<T: Record> Source<T> {
                 mismatch,
             });
         }
-        self.put(Message::Arrow(Box::new(batch)))?;
+        self.put(Message::Arrow(Box::new(canonical_batch(batch))))?;
         self.wait_durable()
     }
 

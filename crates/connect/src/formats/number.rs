@@ -275,7 +275,7 @@ impl Number<'_> {
         )
     }
 
-    /// The nearest 64-bit float; a number beyond its range has none.
+    /// The nearest 64-bit float, never -0.0; a number beyond its range has none.
     #[inline(always)]
     pub(super) fn float64(&self) -> Result<f64, DecodeFault> {
         if self.short && self.mantissa <= 1 << 53 && self.exponent.unsigned_abs() <= 22 {
@@ -286,7 +286,7 @@ impl Number<'_> {
             } else {
                 digits * power
             };
-            return Ok(if self.negative { -value } else { value });
+            return Ok(if self.negative { 0.0 - value } else { value });
         }
         self.float64_slow()
     }
@@ -294,14 +294,14 @@ impl Number<'_> {
     #[cold]
     fn float64_slow(&self) -> Result<f64, DecodeFault> {
         let value: f64 = fast_float2::parse(self.text).map_err(|_| DecodeFault::Type)?;
-        if value.is_finite() {
-            Ok(value)
-        } else {
-            Err(DecodeFault::Range)
+        match value.is_finite() {
+            // Adding 0.0 makes 0.0 of a -0.0.
+            true => Ok(value + 0.0),
+            false => Err(DecodeFault::Range),
         }
     }
 
-    /// The nearest 32-bit float; a number beyond its range has none.
+    /// The nearest 32-bit float, never -0.0; a number beyond its range has none.
     #[inline]
     pub(super) fn float32(&self) -> Result<f32, DecodeFault> {
         if self.short && self.mantissa <= 1 << 24 && self.exponent.unsigned_abs() <= 10 {
@@ -312,13 +312,12 @@ impl Number<'_> {
             } else {
                 digits * power
             };
-            return Ok(if self.negative { -value } else { value });
+            return Ok(if self.negative { 0.0 - value } else { value });
         }
         let value: f32 = fast_float2::parse(self.text).map_err(|_| DecodeFault::Type)?;
-        if value.is_finite() {
-            Ok(value)
-        } else {
-            Err(DecodeFault::Range)
+        match value.is_finite() {
+            true => Ok(value + 0.0),
+            false => Err(DecodeFault::Range),
         }
     }
 }

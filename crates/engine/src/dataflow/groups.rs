@@ -10,7 +10,7 @@ use std::sync::Arc;
 use arrow::array::{
     Array, ArrayRef, BooleanArray, Int64Array, RecordBatch, new_empty_array, new_null_array,
 };
-use arrow::compute::{cast, prep_null_mask_filter};
+use arrow::compute::{CastOptions, cast, cast_with_options, prep_null_mask_filter};
 use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
 use datafusion::common::cast::as_boolean_array;
 use datafusion::common::internal_err;
@@ -22,6 +22,7 @@ use datafusion::physical_plan::aggregates::group_values::{GroupValues, new_group
 use datafusion::physical_plan::aggregates::order::GroupOrdering;
 
 use super::computed_columns::ComputedColumns;
+use super::stage_state::Run;
 use super::stream_element::batch_of;
 use super::transform::{Transform, evaluate_all};
 
@@ -187,6 +188,31 @@ impl Grouping {
 
     pub(super) fn keys_of(&self, rows: &RecordBatch) -> Result<Vec<ArrayRef>> {
         evaluate_all(&self.keys, rows)
+    }
+
+    /// A saved run with the columns of a run of now: states of an older version may have narrower sums.
+    ///
+    /// # Errors
+    /// If it has other columns, or a column of a type that was never one of it.
+    pub(super) fn upgraded(&self, run: &Run) -> Result<Run> {
+        let (saved, now) = (run.rows.columns(), self.run_schema.fields());
+        if saved.len() != now.len() {
+            return internal_err!("{} columns of a state, not {}", saved.len(), now.len());
+        }
+        let mut columns = saved.iter().zip(now);
+        if columns.all(|(saved, now)| saved.data_type() == now.data_type()) {
+            return Ok(run.clone());
+        }
+        let options = CastOptions {
+            safe: false,
+            ..CastOptions::default()
+        };
+        let columns = saved.iter().zip(now);
+        let columns =
+            columns.map(|(saved, now)| cast_with_options(saved, now.data_type(), &options));
+        let columns = columns.collect::<Result<Vec<_>, _>>()?;
+        let rows = batch_of(&self.run_schema, columns, run.rows.num_rows())?;
+        Ok(Run::new(run.slot, rows))
     }
 
     /// The keys as columns of a run.

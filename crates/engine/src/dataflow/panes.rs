@@ -295,7 +295,8 @@ impl Panes {
     /// where rows are not routed by their keys, any split is right.
     pub fn own(&self, states: &[StageState], share: Share) -> Result<Vec<Run>> {
         if let Some(own) = share.unchanged(states) {
-            return Ok(own.runs.clone());
+            let runs = own.runs.iter();
+            return runs.map(|run| self.grouping.upgraded(run)).collect();
         }
         let runs = states.iter().flat_map(|state| &state.runs);
         share.cut_all(runs, &self.grouping)

@@ -162,7 +162,7 @@ impl QueryErrors {
     pub(super) fn guard<T>(&self, work: impl FnOnce() -> Result<T>) -> Option<T> {
         match contain(work) {
             Ok(Ok(value)) => return Some(value),
-            Ok(Err(error)) => self.fail(error.strip_backtrace()),
+            Ok(Err(error)) => self.fail(reason_of(&error)),
             Err(panic) => self.fail(panic),
         }
         None
@@ -247,7 +247,7 @@ impl QueryErrors {
             Ok(Ok(done)) => Ok(done),
             Ok(Err(error)) => Err(RowError {
                 sqlstate: (self.0.sqlstate_of)(&error),
-                message: error.strip_backtrace(),
+                message: reason_of(&error),
             }),
             Err(message) => Err(RowError {
                 message,
@@ -316,6 +316,14 @@ fn diffs_of(rows: &RecordBatch) -> Option<&[i8]> {
     let is_diff = schema.fields().last()?.name() == DIFF_COLUMN;
     let diffs = columns.last()?.as_primitive_opt::<Int8Type>()?;
     is_diff.then_some(diffs.values())
+}
+
+/// The error as text: of one that an expression of our own made, its message alone.
+pub(super) fn reason_of(error: &DataFusionError) -> String {
+    match error.find_root() {
+        DataFusionError::External(ours) => ours.to_string(),
+        _ => error.strip_backtrace(),
+    }
 }
 
 /// Runs `work`; a panic becomes its message.

@@ -12,7 +12,7 @@ use datafusion::common::exec_err;
 use datafusion::error::Result;
 
 use super::frontier::Frontier;
-use super::query_errors::contain;
+use super::query_errors::{contain, reason_of};
 use super::stream_element::batch_of;
 use super::transform::{self, Transform};
 
@@ -65,7 +65,7 @@ impl SourceColumns {
         failed: &mut Vec<(usize, String)>,
     ) {
         let computed = contain(|| self.compute(payload));
-        let computed = computed.map_or_else(Err, |done| done.map_err(|it| it.strip_backtrace()));
+        let computed = computed.map_or_else(Err, |done| done.map_err(|error| reason_of(&error)));
         match (computed, payload.num_rows()) {
             (Ok(rows), _) => whole.push(rows),
             // No row, no error of a row: nothing to halve.

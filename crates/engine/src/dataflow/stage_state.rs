@@ -135,8 +135,8 @@ impl Share {
         grouping: &Grouping,
     ) -> Result<Vec<Run>> {
         let cut = runs.into_iter().map(|run| {
-            let keys = grouping.run_keys(&run.rows);
-            self.cut(run, keys)
+            let run = grouping.upgraded(run)?;
+            self.cut(&run, grouping.run_keys(&run.rows))
         });
         cut.filter_map(Result::transpose).collect()
     }

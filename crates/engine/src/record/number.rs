@@ -4,6 +4,7 @@
 //! own type, or from a narrower one all of whose values they hold (`INT` into `i64`, never `BIGINT`
 //! into `f64`).
 
+use std::convert::identity;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, ArrowPrimitiveType, AsArray, BooleanArray, PrimitiveArray};
@@ -15,9 +16,10 @@ use arrow::datatypes::{
 };
 
 use super::codec::{Refusal, Scalar, Values};
+use crate::canonical::Canonical;
 
 macro_rules! numbers {
-    ($($native:ty as $arrow:ty),+ $(,)?) => {$(
+    ($($native:ty as $arrow:ty, $written:expr);+ $(;)?) => {$(
         impl Scalar for $native {
             type Array = PrimitiveArray<$arrow>;
 
@@ -29,7 +31,7 @@ macro_rules! numbers {
                 values: impl Values<'a, Self>,
                 nulls: Option<NullBuffer>,
             ) -> Result<ArrayRef, Refusal> {
-                Ok(Arc::new(primitives::<$arrow>(values, nulls)))
+                Ok(Arc::new(primitives::<$arrow>(values, nulls, $written)))
             }
 
             fn open(array: &ArrayRef) -> Result<Self::Array, Refusal> {
@@ -44,16 +46,16 @@ macro_rules! numbers {
 }
 
 numbers!(
-    i8 as Int8Type,
-    i16 as Int16Type,
-    i32 as Int32Type,
-    i64 as Int64Type,
-    u8 as UInt8Type,
-    u16 as UInt16Type,
-    u32 as UInt32Type,
-    u64 as UInt64Type,
-    f32 as Float32Type,
-    f64 as Float64Type,
+    i8 as Int8Type, identity;
+    i16 as Int16Type, identity;
+    i32 as Int32Type, identity;
+    i64 as Int64Type, identity;
+    u8 as UInt8Type, identity;
+    u16 as UInt16Type, identity;
+    u32 as UInt32Type, identity;
+    u64 as UInt64Type, identity;
+    f32 as Float32Type, Canonical::canonical;
+    f64 as Float64Type, Canonical::canonical;
 );
 
 impl Scalar for bool {
@@ -80,13 +82,14 @@ impl Scalar for bool {
     }
 }
 
-/// The values as an array, zero under every NULL.
+/// The values, each as `written`, as an array, zero under every NULL.
 pub(super) fn primitives<'a, P: ArrowPrimitiveType>(
     values: impl Values<'a, P::Native>,
     nulls: Option<NullBuffer>,
+    written: impl Fn(P::Native) -> P::Native,
 ) -> PrimitiveArray<P> {
     let values: Vec<P::Native> = values
-        .map(|value| value.copied().unwrap_or_default())
+        .map(|value| written(value.copied().unwrap_or_default()))
         .collect();
     PrimitiveArray::new(values.into(), nulls)
 }

@@ -4,6 +4,7 @@
 //! A column of another unit is converted on reading: a finer one is rounded down (also before
 //! 1970), a value out of range is refused with its row.
 
+use std::convert::identity;
 use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -84,7 +85,7 @@ impl Scalar for Timestamp {
     ) -> Result<ArrayRef, Refusal> {
         let micros = values.map(|value| value.map(|time| &time.0));
         Ok(Arc::new(primitives::<TimestampMicrosecondType>(
-            micros, nulls,
+            micros, nulls, identity,
         )))
     }
 
@@ -147,7 +148,11 @@ impl<U: ArrowTimestampType> Codec<i64> for InUnit<U> {
         rows: &'a [R],
         field: impl Fn(&'a R) -> &'a i64 + Copy,
     ) -> Result<ArrayRef, Refusal> {
-        Ok(Arc::new(primitives::<U>(dense(rows, field), None)))
+        Ok(Arc::new(primitives::<U>(
+            dense(rows, field),
+            None,
+            identity,
+        )))
     }
 
     fn open(array: &ArrayRef) -> Result<Self::Array, Refusal> {
@@ -172,7 +177,11 @@ impl<U: ArrowTimestampType> Codec<Option<i64>> for InUnit<U> {
         field: impl Fn(&'a R) -> &'a Option<i64> + Copy,
     ) -> Result<ArrayRef, Refusal> {
         let values = sparse(rows, field);
-        Ok(Arc::new(primitives::<U>(values.clone(), nulls(values))))
+        Ok(Arc::new(primitives::<U>(
+            values.clone(),
+            nulls(values),
+            identity,
+        )))
     }
 
     fn open(array: &ArrayRef) -> Result<Self::Array, Refusal> {

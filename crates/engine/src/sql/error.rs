@@ -37,6 +37,10 @@ pub mod sqlstate {
     pub const DATATYPE_MISMATCH: &str = "42804";
     /// A window or an aggregate is not allowed here.
     pub const GROUPING_ERROR: &str = "42803";
+    /// A number does not fit into its type.
+    pub const NUMERIC_VALUE_OUT_OF_RANGE: &str = "22003";
+    /// A number is divided by zero.
+    pub const DIVISION_BY_ZERO: &str = "22012";
     /// A number or interval is outside its range.
     pub const INVALID_PARAMETER: &str = "22023";
     /// Something of this name exists, and is of another kind.

@@ -25,6 +25,7 @@ mod error;
 mod identifiers;
 mod interval;
 mod lifecycle;
+pub mod numbers;
 mod options;
 mod parse;
 mod parser_error;

@@ -10,13 +10,17 @@ use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 
-use datafusion::arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
+use datafusion::arrow::array::{Array, ArrayRef, AsArray, Float32Array, Float64Array, RecordBatch};
 use datafusion::arrow::compute::cast;
 use datafusion::arrow::csv::ReaderBuilder;
-use datafusion::arrow::datatypes::{DataType, Float64Type, Int8Type, Int64Type, SchemaRef};
+use datafusion::arrow::datatypes::{
+    DataType, Float32Type, Float64Type, Int8Type, Int64Type, SchemaRef,
+};
 use datafusion::arrow::util::display::{ArrayFormatter, FormatOptions};
 use datafusion::datasource::MemTable;
+use datafusion::execution::session_state::SessionStateBuilder;
 use datafusion::prelude::{SessionConfig, SessionContext};
+use headwater::sql::numbers::with_exact_numbers;
 
 /// How far floats may differ, as a part of the greater one; below 1, absolutely.
 const TOLERANCE: f64 = 1e-9;
@@ -52,11 +56,15 @@ fn session(tables: &[Table]) -> SessionContext {
     let parser = &mut config.options_mut().sql_parser;
     parser.enable_ident_normalization = false;
     parser.map_string_types_to_utf8view = false;
-    let session = SessionContext::new_with_config(config);
+    let builder = SessionStateBuilder::new()
+        .with_config(config)
+        .with_default_features();
+    // Numbers are not DataFusion's own here, or a sum that wraps would be the right answer.
+    let session = SessionContext::new_with_state(with_exact_numbers(builder).build());
     // It sums sums, and so gives decimals more digits than SUM has by itself.
     session.remove_optimizer_rule("single_distinct_aggregation_to_group_by");
     for table in tables {
-        let rows = vec![table.batches.clone()];
+        let rows = vec![table.batches.iter().map(canonical).collect()];
         let rows = MemTable::try_new(Arc::clone(&table.schema), rows).expect("rows of the schema");
         let name = datafusion::common::TableReference::bare(table.name.clone());
         session
@@ -64,6 +72,33 @@ fn session(tables: &[Table]) -> SessionContext {
             .expect("a name of its own");
     }
     session
+}
+
+/// The rows as a source takes them: with one NaN and without -0.0.
+fn canonical(rows: &RecordBatch) -> RecordBatch {
+    let columns = rows.columns().iter().map(|column| -> ArrayRef {
+        let one = |float: f64| {
+            if float.is_nan() {
+                f64::NAN
+            } else {
+                float + 0.0
+            }
+        };
+        match column.data_type() {
+            DataType::Float64 => {
+                let floats: Float64Array = column.as_primitive::<Float64Type>().unary(one);
+                Arc::new(floats)
+            }
+            DataType::Float32 => {
+                let floats: Float32Array = column
+                    .as_primitive::<Float32Type>()
+                    .unary(|float| one(f64::from(float)) as f32);
+                Arc::new(floats)
+            }
+            _ => Arc::clone(column),
+        }
+    });
+    RecordBatch::try_new(rows.schema(), columns.collect()).expect("the same types")
 }
 
 /// The batch answer, or DataFusion's error.

@@ -6,7 +6,7 @@ use arrow::array::{
     Array, ArrayRef, AsArray, BinaryArray, BooleanArray, Date32Array, Decimal128Array,
     Float64Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray,
 };
-use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef};
+use arrow::datatypes::{DataType, Field, Float64Type, Int64Type, Schema, SchemaRef};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
@@ -62,6 +62,18 @@ fn empty_fields_differ_from_null_by_their_quotes() {
             (Some(" g "), Some(7)),
         ]
     );
+}
+
+#[test]
+fn there_is_one_nan_and_no_negative_zero() {
+    let decoded = decode(
+        &schema(&[("f", DataType::Float64)]),
+        &Value::Null,
+        &["nan", "-NaN", "-0", "-0.0e5"],
+    );
+    let floats = decoded.rows.column(0).as_primitive::<Float64Type>();
+    let bits: Vec<u64> = floats.values().iter().map(|it| it.to_bits()).collect();
+    assert_eq!(bits, [f64::NAN.to_bits(), f64::NAN.to_bits(), 0, 0]);
 }
 
 #[test]

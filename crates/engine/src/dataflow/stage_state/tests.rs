@@ -11,6 +11,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use arrow::array::{Float64Array, Int64Array, StringArray, TimestampMicrosecondArray};
+use arrow::compute::cast;
+use arrow::datatypes::DataType;
 use arrow::ipc::{reader::StreamReader, writer::StreamWriter};
 use arrow::util::pretty::pretty_format_batches;
 use rand::rngs::StdRng;
@@ -383,6 +385,40 @@ fn what_was_saved_keeps_its_ids() {
             assert_eq!(ids(&states), ids(&again), "{name}, {workers} workers");
         }
     }
+}
+
+/// An older version saved sums of integers in fewer bits.
+#[test]
+fn a_state_of_narrower_columns_is_widened() {
+    let grouping = grouping(&["name"], aggregates(&input_schema()));
+    let mut panes = Panes::new(&grouping, false);
+    let rows = rows(&mut StdRng::seed_from_u64(4), 0, 0.5);
+    panes
+        .at(PaneKey::whole(0))
+        .unwrap()
+        .live
+        .update(&rows)
+        .unwrap();
+    let run = panes
+        .at(PaneKey::whole(0))
+        .unwrap()
+        .whole(&grouping)
+        .unwrap()
+        .unwrap()
+        .clone();
+    assert_eq!(grouping.upgraded(&run).unwrap().id, run.id);
+    let narrow = |column: &ArrayRef| match column.data_type() {
+        DataType::Int64 => cast(column, &DataType::Int16).unwrap(),
+        _ => Arc::clone(column),
+    };
+    let columns: Vec<ArrayRef> = run.rows.columns().iter().map(narrow).collect();
+    let names = (0..columns.len()).map(|number| number.to_string());
+    let old = RecordBatch::try_from_iter(names.zip(columns)).unwrap();
+    assert_ne!(old.columns(), run.rows.columns());
+    let restored = Share { index: 0, peers: 1 }.cut_all(&[Run::new(0, old.clone())], &grouping);
+    assert_eq!(restored.unwrap()[0].rows, run.rows);
+    let fewer = Run::new(0, old.project(&[0]).unwrap());
+    assert!(grouping.upgraded(&fewer).is_err());
 }
 
 /// To the last bit and in the same order, whether the runs of a pane are folded early, a few rows at

@@ -9,6 +9,7 @@ use datafusion::catalog::{MemorySchemaProvider, TableProvider};
 use datafusion::common::TableReference;
 use datafusion::datasource::MemTable;
 use datafusion::error::DataFusionError;
+use datafusion::execution::session_state::SessionStateBuilder;
 use datafusion::physical_plan::collect;
 use datafusion::prelude::{SessionConfig, SessionContext};
 use datafusion::sql::sqlparser::ast::{Query, Statement as AstStatement};
@@ -21,6 +22,7 @@ use crate::db::catalog::{Catalog, SYSTEM_SCHEMA, SourceEntry, SystemTable};
 use crate::db::engine::{Engine, Persistence};
 use crate::durable::WalWriter;
 use crate::error::{Error, Result};
+use crate::sql::numbers::with_exact_numbers;
 use crate::sql::plan::explain;
 use crate::sql::{NamedMetadataColumns, SqlError, SqlQuery, resolve_identifiers};
 use crate::topic::Topic;
@@ -211,7 +213,13 @@ fn batch_context(partitions: usize) -> SessionContext {
     let parser = &mut config.options_mut().sql_parser;
     parser.enable_ident_normalization = false;
     parser.map_string_types_to_utf8view = false;
-    SessionContext::new_with_config(config)
+    let builder = SessionStateBuilder::new()
+        .with_config(config)
+        .with_default_features();
+    let context = SessionContext::new_with_state(with_exact_numbers(builder).build());
+    // It sums sums, each of which would have to fit.
+    context.remove_optimizer_rule("single_distinct_aggregation_to_group_by");
+    context
 }
 
 fn keeps_no_rows(catalog: &Catalog, name: &str, query: &SqlQuery) -> SqlError {

@@ -13,6 +13,7 @@ use headwater_connect::Cursor;
 
 use super::fields::{FieldReader, origins};
 use super::{WalRecordCodec, WalRecordError};
+use crate::canonical::canonical_batch;
 use crate::dataflow::Watermark;
 use crate::durable::SourceStep;
 
@@ -39,7 +40,9 @@ impl WalRecordCodec {
         if flags & HAS_CURSOR != 0 {
             step.cursor = Some(Cursor(serde_json::from_slice(&cursor)?));
         }
-        step.rows = self.rows.decode(bytes.take(rows_length)?)?;
+        // Its floats may not be canonical.
+        let rows = self.rows.decode(bytes.take(rows_length)?)?;
+        step.rows = rows.into_iter().map(canonical_batch).collect();
         if flags & HAS_REPROCESSED != 0 {
             for _ in 0..bytes.u32()? {
                 step.reprocessed.push((bytes.u64()?, bytes.u32()?));

@@ -19,6 +19,7 @@ use crate::dataflow::{
     Aggregate, EventTime, Grouping, KeyedSpec, OutputColumn, PlanNode, SessionSpec, WindowSpec,
     with_lateness,
 };
+use crate::sql::numbers::guarded;
 use crate::sql::{Result, SqlError, sqlstate};
 
 /// GROUP BY without a window: a result that changes with every row.
@@ -175,9 +176,10 @@ fn aggregates(exprs: &[Expr], from: &Subplan, props: &ExecutionProps) -> Result<
             return Err(SqlError::not_built(what)
                 .hint("A stream is never sorted: order the SELECT on a VIEW instead."));
         }
+        let filter = lowered.filter.map(|filter| guarded(filter, columns));
         Ok(Aggregate {
             function: lowered.aggregate,
-            filter: lowered.filter,
+            filter: filter.transpose().map_err(explain)?,
         })
     };
     exprs.iter().map(lower).collect()

@@ -4,13 +4,15 @@ use std::sync::Arc;
 
 use arrow::compute::can_cast_types;
 use arrow::datatypes::{Field, Schema, SchemaRef};
-use datafusion::physical_expr::PhysicalExpr;
+use datafusion::common::config::ConfigOptions;
 use datafusion::physical_expr::expressions::{CastExpr, Column, Literal};
+use datafusion::physical_expr::{PhysicalExpr, ScalarFunctionExpr};
 use datafusion::scalar::ScalarValue;
 
 use super::Planned;
 use super::planner_error::explain;
 use crate::dataflow::{PlanNode, Transform};
+use crate::sql::numbers::number_cast;
 use crate::sql::{SqlError, sqlstate};
 
 impl Planned {
@@ -105,6 +107,12 @@ fn cast(query: &SchemaRef, from: usize, to: &Field) -> Result<Arc<dyn PhysicalEx
             to.data_type()
         );
         return Err(SqlError::new(sqlstate::DATATYPE_MISMATCH, message));
+    }
+    let text = format!("CAST({:?} AS {})", field.name(), to.data_type());
+    if let Some(function) = number_cast(field.data_type(), to.data_type(), false, text) {
+        let options = Arc::new(ConfigOptions::default());
+        let cast = ScalarFunctionExpr::try_new(function, vec![column], query, options);
+        return Ok(Arc::new(cast.map_err(explain)?));
     }
     Ok(Arc::new(CastExpr::new(
         column,

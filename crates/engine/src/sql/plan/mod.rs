@@ -32,6 +32,7 @@ use datafusion::sql::planner::{ParserOptions, SqlToRel};
 use datafusion::sql::sqlparser::ast::Statement;
 
 use crate::dataflow;
+use crate::sql::numbers::with_exact_numbers;
 use crate::sql::{SqlError, SqlQuery};
 
 use planner_error::explain_in;
@@ -68,11 +69,11 @@ impl Planner {
     /// A planner with all of DataFusion's functions.
     pub fn new() -> Self {
         let config = SessionConfig::new().with_target_partitions(1);
-        let mut state = SessionStateBuilder::new()
+        let builder = SessionStateBuilder::new()
             .with_config(config)
             .with_default_features()
-            .with_optimizer_rules(incremental_rules())
-            .build();
+            .with_optimizer_rules(incremental_rules());
+        let mut state = with_exact_numbers(builder).build();
         for bound in [WindowBound::Start, WindowBound::End] {
             let function = Arc::new(ScalarUDF::from(bound.function()));
             // No other function has this name, so nothing is replaced.

@@ -50,14 +50,19 @@ pub(crate) fn explain(error: DataFusionError) -> SqlError {
         DataFusionError::SQL(inner, _) => SqlError::syntax(sentence(&inner.to_string())),
         other => {
             let message = diagnostic.unwrap_or_else(|| other.message().into_owned());
-            let ours = match other {
-                DataFusionError::External(inner) => inner.downcast_ref::<SqlError>(),
+            let state = match other {
+                DataFusionError::External(inner) => {
+                    let ours = inner.downcast_ref::<SqlError>();
+                    ours.map(|error| error.sqlstate)
+                }
+                DataFusionError::ArrowError(inner, _) => match inner.as_ref() {
+                    ArrowError::ArithmeticOverflow(_) => Some(sqlstate::NUMERIC_VALUE_OUT_OF_RANGE),
+                    ArrowError::DivideByZero => Some(sqlstate::DIVISION_BY_ZERO),
+                    _ => None,
+                },
                 _ => None,
             };
-            let state = ours.map_or_else(
-                || sqlstate_by_datafusion_words(&message),
-                |error| error.sqlstate,
-            );
+            let state = state.unwrap_or_else(|| sqlstate_by_datafusion_words(&message));
             SqlError::new(state, sentence(&message))
         }
     }

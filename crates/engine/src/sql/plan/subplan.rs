@@ -15,6 +15,7 @@ use super::planner_error::explain;
 use super::relation::{EventColumn, Relation};
 use super::window::has_bound;
 use crate::dataflow::{DIFF_COLUMN, PlanNode, Transform, with_diff};
+use crate::sql::numbers::guarded;
 use crate::sql::{Result, SqlError};
 
 pub(super) struct Subplan {
@@ -31,7 +32,9 @@ impl Subplan {
     pub fn physical(&self, expr: &Expr, props: &ExecutionProps) -> Result<Arc<dyn PhysicalExpr>> {
         refuse_bound(expr)?;
         let context = PhysicalPlanningContext::default();
-        create_physical_expr(expr, &self.schema, props, &context).map_err(explain)
+        let expr = create_physical_expr(expr, &self.schema, props, &context);
+        expr.and_then(|expr| guarded(expr, self.schema.as_arrow()))
+            .map_err(explain)
     }
 
     /// The lag of an event time column, in microseconds; `None` for any other expression.

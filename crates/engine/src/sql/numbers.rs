@@ -1,0 +1,57 @@
+//! Numbers as PostgreSQL has them: right or an error, and the same whatever the order of the rows.
+//!
+//! DataFusion's integers wrap, its aggregates wrap or round on the way, and its floats have -0.0 and many
+//! NaNs. [`with_exact_numbers`] replaces that in a session, for continuous queries and for SELECT alike:
+//!
+//! ```text
+//!   analyzer    type coercion, then ExactNumbers        arithmetic, casts, floats that functions compute
+//!   functions   sum, avg of integers                    exact totals of 128 bits, checked at the end
+//!               min, max of floats                      NaN is the greatest
+//! ```
+//!
+//! What may fail is computed only for rows that need it (`guard`). All else happens before the optimizer, so that a constant is folded by the code that computes rows.
+
+mod arithmetic;
+mod canonical;
+mod cast;
+mod extremes;
+mod fault;
+mod function;
+mod guard;
+mod kernel;
+mod rewrite;
+mod total;
+mod totals;
+
+use std::sync::Arc;
+
+use datafusion::execution::session_state::SessionStateBuilder;
+use datafusion::functions_aggregate::average::avg_udaf;
+use datafusion::functions_aggregate::min_max::{max_udaf, min_udaf};
+use datafusion::functions_aggregate::sum::sum_udaf;
+use datafusion::logical_expr::AggregateUDF;
+use datafusion::optimizer::Analyzer;
+
+pub(crate) use cast::number_cast;
+pub(crate) use guard::guarded;
+
+use function::ExactFunction;
+
+/// Makes a session compute as this module says. After the default functions have been registered.
+pub fn with_exact_numbers(builder: SessionStateBuilder) -> SessionStateBuilder {
+    let mut rules = Analyzer::new().rules;
+    rules.push(Arc::new(rewrite::ExactNumbers));
+    let mut builder = builder
+        .with_analyzer_rules(rules)
+        .with_physical_optimizer_rule(Arc::new(guard::GuardedPlan));
+    let exact = [
+        ExactFunction::sum(sum_udaf()),
+        ExactFunction::average(avg_udaf()),
+        ExactFunction::extreme(min_udaf()),
+        ExactFunction::extreme(max_udaf()),
+    ];
+    // Of functions with one name, the last one counts.
+    let functions = builder.aggregate_functions().get_or_insert_default();
+    functions.extend(exact.map(|function| Arc::new(AggregateUDF::from(function))));
+    builder
+}
