@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 
 use datafusion::arrow::array::{AsArray, RecordBatch};
-use datafusion::arrow::compute::{cast, max};
+use datafusion::arrow::compute::cast;
 use datafusion::arrow::datatypes::{DataType, Int64Type, SchemaRef};
 use headwater::{ArrowSource, Db, Error, Event as Output, Subscription};
 
@@ -387,7 +387,7 @@ impl<'a> Oracle<'a> {
         Ok(groups)
     }
 
-    /// For each row of a source the bound of its watermark when the row came, if the steps are known.
+    /// For each row of a source with one producer, the frontier before it: whatever the steps were.
     fn bounds(&self, window: &Window) -> HashMap<i64, i64> {
         let mut bounds = HashMap::new();
         let source = self
@@ -395,7 +395,7 @@ impl<'a> Oracle<'a> {
             .sources
             .iter()
             .position(|it| Some(&it.name) == window.direct.as_ref());
-        let Some(source) = source.filter(|_| self.case.stepwise) else {
+        let Some(source) = source else {
             return bounds;
         };
         let per_second = i128::from(per_second(&window.time_type));
@@ -409,15 +409,17 @@ impl<'a> Oracle<'a> {
             if *to != source {
                 continue;
             }
-            let bound = latest_us.map_or(i128::from(i64::MIN), |us| {
-                ((us - delay) * per_second).div_euclid(1_000_000)
-            });
-            let bound = bound.clamp(i128::from(i64::MIN), i128::from(i64::MAX)) as i64;
             let ids = rows.column(0).as_primitive::<Int64Type>();
-            bounds.extend(ids.values().iter().map(|&id| (id, bound)));
             let times = cast(rows.column(1), &DataType::Int64).expect("a timestamp is a number");
-            let latest = max(times.as_primitive::<Int64Type>()).map(to_us);
-            latest_us = latest_us.max(latest);
+            let times = times.as_primitive::<Int64Type>();
+            for (&id, time) in ids.values().iter().zip(times) {
+                let bound = latest_us.map_or(i128::from(i64::MIN), |us| {
+                    ((us - delay) * per_second).div_euclid(1_000_000)
+                });
+                let bound = bound.clamp(i128::from(i64::MIN), i128::from(i64::MAX)) as i64;
+                bounds.insert(id, bound);
+                latest_us = latest_us.max(time.map(to_us));
+            }
         }
         bounds
     }
@@ -446,7 +448,12 @@ fn late_ids(late: &[RecordBatch]) -> Result<HashSet<i64>, String> {
         let ids = batch
             .column_by_name("id")
             .ok_or("  late rows without the column id")?;
-        late_ids.extend(ids.as_primitive::<Int64Type>().values().iter().copied());
+        let counted = batch
+            .column_by_name("_counted")
+            .ok_or("  late rows without the column _counted")?;
+        let ids = ids.as_primitive::<Int64Type>().values().iter();
+        let late = ids.zip(counted.as_boolean().values());
+        late_ids.extend(late.filter(|(_, counted)| !counted).map(|(id, _)| *id));
     }
     Ok(late_ids)
 }
