@@ -37,6 +37,8 @@ A statement ends with a semicolon and may have several lines.
   SHOW SOURCES | STREAMS | VIEWS | SINKS | CONNECTORS;    DESCRIBE name;    EXPLAIN ...;
   SELECT * FROM system.sources;               also streams, sinks, gaps, errors, connectors
 
+A source without a log starts with the first SELECT, SUBSCRIBE or sink.
+
   \\d         list everything        \\d NAME    the columns of one
   \\q         quit                   help       this text
 ";
