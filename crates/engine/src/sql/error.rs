@@ -37,6 +37,14 @@ pub mod sqlstate {
     pub const DATATYPE_MISMATCH: &str = "42804";
     /// A window or an aggregate is not allowed here.
     pub const GROUPING_ERROR: &str = "42803";
+    /// A date or time in text does not follow its pattern, or the pattern is wrong.
+    pub const INVALID_DATETIME_FORMAT: &str = "22007";
+    /// A date or time is outside its range.
+    pub const DATETIME_OVERFLOW: &str = "22008";
+    /// The offset of a time zone is outside its range.
+    pub const INVALID_TIME_ZONE: &str = "22009";
+    /// A pattern of SIMILAR TO is wrong.
+    pub const INVALID_REGEX: &str = "2201B";
     /// A number or interval is outside its range.
     pub const INVALID_PARAMETER: &str = "22023";
     /// The query was cancelled before it finished.

@@ -22,6 +22,7 @@ mod annotated;
 mod columns;
 mod dialect;
 mod error;
+pub(crate) mod functions;
 mod identifiers;
 mod interval;
 mod lifecycle;

@@ -23,7 +23,8 @@ use crate::durable::WalWriter;
 use crate::error::{Error, Result};
 use crate::sql::plan::explain;
 use crate::sql::{
-    NamedMetadataColumns, SqlError, SqlQuery, Statement, deep, parse, resolve_identifiers, sqlstate,
+    NamedMetadataColumns, SqlError, SqlQuery, Statement, deep, functions, parse,
+    resolve_identifiers, sqlstate,
 };
 use crate::topic::Topic;
 
@@ -218,7 +219,9 @@ fn batch_context(partitions: usize) -> SessionContext {
     let parser = &mut config.options_mut().sql_parser;
     parser.enable_ident_normalization = false;
     parser.map_string_types_to_utf8view = false;
-    SessionContext::new_with_config(config)
+    let mut context = SessionContext::new_with_config(config);
+    functions::register(&mut context);
+    context
 }
 
 fn not_one_query() -> Error {

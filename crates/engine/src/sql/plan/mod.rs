@@ -31,7 +31,7 @@ use datafusion::sql::planner::{ParserOptions, SqlToRel};
 use datafusion::sql::sqlparser::ast::Statement;
 
 use crate::dataflow;
-use crate::sql::{SqlError, SqlQuery};
+use crate::sql::{SqlError, SqlQuery, functions};
 
 pub(crate) use planner_error::explain;
 use planner_error::explain_in;
@@ -77,6 +77,7 @@ impl Planner {
             // No other function has this name, so nothing is replaced.
             let _ = datafusion::execution::FunctionRegistry::register_udf(&mut state, function);
         }
+        functions::register(&mut state);
         Self { state }
     }
 

@@ -25,6 +25,9 @@ pub(super) fn explain_in(error: DataFusionError, query: &SqlQuery) -> SqlError {
 
 pub(crate) fn explain(error: DataFusionError) -> SqlError {
     let diagnostic = error.diagnostic().map(|found| found.message.clone());
+    if let Some(ours) = own(&error) {
+        return ours.clone();
+    }
     match error.find_root() {
         DataFusionError::SchemaError(inner, _) => {
             let state = match inner.as_ref() {
@@ -40,17 +43,21 @@ pub(crate) fn explain(error: DataFusionError) -> SqlError {
         DataFusionError::SQL(inner, _) => SqlError::syntax(sentence(&inner.to_string())),
         other => {
             let message = diagnostic.unwrap_or_else(|| other.message().into_owned());
-            let ours = match other {
-                DataFusionError::External(inner) => inner.downcast_ref::<SqlError>(),
-                _ => None,
-            };
-            let state = ours.map_or_else(
-                || sqlstate_by_datafusion_words(&message),
-                |error| error.sqlstate,
-            );
-            SqlError::new(state, sentence(&message))
+            SqlError::new(sqlstate_by_datafusion_words(&message), sentence(&message))
         }
     }
+}
+
+/// The error of our own that DataFusion carries.
+fn own(error: &DataFusionError) -> Option<&SqlError> {
+    let mut next: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(error) = next {
+        if let Some(ours) = error.downcast_ref::<SqlError>() {
+            return Some(ours);
+        }
+        next = error.source();
+    }
+    None
 }
 
 /// The SQLSTATE of an error of DataFusion's planner. DataFusion has one variant for all of these
