@@ -23,7 +23,7 @@ use crate::durable::WalWriter;
 use crate::error::{Error, Result};
 use crate::sql::plan::explain;
 use crate::sql::{
-    NamedMetadataColumns, SqlError, SqlQuery, Statement, deep, functions, parse,
+    NamedMetadataColumns, SqlError, SqlQuery, Statement, deep, functions, output_names, parse,
     resolve_identifiers, sqlstate,
 };
 use crate::topic::Topic;
@@ -48,6 +48,7 @@ pub(crate) fn select(
     let place = query.span.clone();
     let SelectInputs { views, logs, named } =
         inputs_of(&engine.catalog(), &engine.persistence, &mut query)?;
+    output_names::number_repeated(&mut query.ast);
     engine.workers.step()?;
     let partitions = match logs.is_empty() {
         true => 1,

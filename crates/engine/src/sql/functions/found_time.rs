@@ -31,7 +31,7 @@ pub(super) struct FoundTime {
     pub month: i64,
     pub day: i64,
     pub day_of_year: i64,
-    /// 1 is Sunday.
+    /// From 1 to 7, where 1 is Sunday.
     pub day_of_week: i64,
     pub week_of_month: i64,
     pub week: i64,
@@ -46,9 +46,9 @@ pub(super) struct FoundTime {
 
 /// A date and a time of day.
 pub(super) struct CalendarTime {
-    /// Days since 1970-01-01.
+    /// Days counted from 1970-01-01 on.
     pub days: i64,
-    /// Seconds since midnight.
+    /// Seconds that have passed since midnight.
     pub seconds: i64,
     pub micros: i64,
 }

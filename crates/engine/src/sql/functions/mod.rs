@@ -11,6 +11,7 @@
 //!   similar_function ---> similar_to
 //! ```
 
+mod as_written;
 mod found_time;
 mod number_pattern;
 mod number_writer;
@@ -31,6 +32,8 @@ use datafusion::error::DataFusionError;
 use datafusion::execution::FunctionRegistry;
 use datafusion::logical_expr::ScalarUDF;
 
+pub(super) use self::as_written::AS_WRITTEN;
+use self::as_written::AsWritten;
 use self::pattern_function::PatternFunction;
 use self::similar_function::SimilarToRewrite;
 use super::SqlError;
@@ -41,6 +44,7 @@ pub(crate) fn register(registry: &mut dyn FunctionRegistry) {
         // It replaces the one of its name.
         let _ = registry.register_udf(Arc::new(ScalarUDF::from(function)));
     }
+    let _ = registry.register_udf(Arc::new(ScalarUDF::from(AsWritten::default())));
     // Every registry of DataFusion takes rewrites.
     let _ = registry.register_function_rewrite(Arc::new(SimilarToRewrite));
 }

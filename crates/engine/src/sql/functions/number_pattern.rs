@@ -19,7 +19,7 @@ pub(super) enum NumberPiece {
     Minus,
     /// `PL`: a plus or a blank.
     Plus,
-    /// `SG`: the sign.
+    /// `SG`: a plus or a minus.
     Sign,
     Ordinal(LetterCase),
     Roman(LetterCase),
@@ -93,7 +93,7 @@ pub(super) struct NumberPattern {
     pub first_zero: Option<usize>,
     /// Digits up to the last `0`.
     pub last_zero: usize,
-    /// `FM`: without padding.
+    /// Whether `FM` takes the padding away.
     pub fill: bool,
     pub sign: Option<SignPlace>,
     pub minus: bool,

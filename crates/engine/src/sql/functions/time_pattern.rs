@@ -161,7 +161,7 @@ pub(super) struct TimeTemplate {
     pub name: &'static str,
     /// How the letters of a name are written.
     pub case: LetterCase,
-    /// `FM`: without padding.
+    /// Whether `FM` takes the padding away.
     pub fill: bool,
     /// `TM`: a name of the locale, which is the C locale; it has no padding.
     pub localized: bool,
@@ -203,23 +203,23 @@ impl TimePattern {
 }
 
 #[derive(Clone, Copy, PartialEq)]
-enum Prefix {
+enum TemplatePrefix {
     None,
     Fill,
     Localized,
 }
 
 /// The modifier before a template, and what follows it. Only one is read, as in PostgreSQL.
-fn prefix(text: &str) -> (Prefix, &str) {
+fn prefix(text: &str) -> (TemplatePrefix, &str) {
     match text.as_bytes() {
-        [b'F', b'M', ..] | [b'f', b'm', ..] => (Prefix::Fill, &text[2..]),
-        [b'T', b'M', ..] | [b't', b'm', ..] => (Prefix::Localized, &text[2..]),
-        _ => (Prefix::None, text),
+        [b'F', b'M', ..] | [b'f', b'm', ..] => (TemplatePrefix::Fill, &text[2..]),
+        [b'T', b'M', ..] | [b't', b'm', ..] => (TemplatePrefix::Localized, &text[2..]),
+        _ => (TemplatePrefix::None, text),
     }
 }
 
 /// The longest template at the start of `text`, and what follows it.
-fn template(text: &str, prefix: Prefix) -> Option<(TimeTemplate, &str)> {
+fn template(text: &str, prefix: TemplatePrefix) -> Option<(TimeTemplate, &str)> {
     let names = NAMES
         .iter()
         .filter(|(name, ..)| text.starts_with(name))
@@ -234,8 +234,8 @@ fn template(text: &str, prefix: Prefix) -> Option<(TimeTemplate, &str)> {
         field,
         name,
         case,
-        fill: prefix == Prefix::Fill,
-        localized: prefix == Prefix::Localized,
+        fill: prefix == TemplatePrefix::Fill,
+        localized: prefix == TemplatePrefix::Localized,
         ordinal: None,
     };
     Some((template, &text[name.len()..]))

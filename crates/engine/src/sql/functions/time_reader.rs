@@ -82,7 +82,7 @@ impl TimeReader {
         })
     }
 
-    /// Days since 1970-01-01.
+    /// The date in days since 1970-01-01.
     pub fn date(&self, text: &str) -> Result<i32> {
         let found = self.scan(text)?;
         let days = found.time(text)?.days;

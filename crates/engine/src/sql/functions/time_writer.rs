@@ -50,7 +50,7 @@ pub(super) struct TimeParts {
     year: i64,
     month: i64,
     day: i64,
-    /// Seconds since midnight.
+    /// Seconds that have passed since midnight.
     seconds: i64,
     micros: i64,
     /// Whether the value has a time zone, which is UTC.

@@ -68,6 +68,8 @@ fn sqlstate_by_datafusion_words(message: &str) -> &'static str {
         sqlstate::UNDEFINED_FUNCTION
     } else if lower.contains("table") && lower.contains("not found") {
         sqlstate::UNDEFINED_TABLE
+    } else if lower.contains("unique expression names") {
+        sqlstate::DUPLICATE_COLUMN
     } else if lower.contains("group by") {
         sqlstate::GROUPING_ERROR
     } else if lower.contains("coerc") || lower.contains("type") {
