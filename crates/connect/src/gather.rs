@@ -10,7 +10,7 @@
 //! gathered frames into one delivery, or two when frames follow the last cursor: a cursor covers
 //! exactly the delivery that carries it and all before, never a row more and never one less.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
@@ -18,8 +18,10 @@ use std::task::{Context, Poll, Waker};
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 
-use crate::formats::{Decoded, Decoder, Frames};
-use crate::{Bad, BadRows, Clock, Cursor, Delivery, Error, Item, Result, metadata_columns};
+use crate::formats::{Decoded, Decoder, Frames, RecordEnd};
+use crate::{
+    Bad, BadRows, Clock, Cursor, Delivery, Error, Item, Lifecycle, Result, metadata_columns,
+};
 
 /// The largest number of frames decoded at once.
 pub(crate) const FRAMES_MAX: usize = 8_192;
@@ -43,6 +45,8 @@ pub(crate) struct Gather {
     /// When the first of `bad` and `frames` came.
     arrival_us: i64,
     queue: VecDeque<Item>,
+    /// The warnings that were queued.
+    warned: BTreeSet<String>,
     /// Whether the source has returned: nothing more is added.
     ended: bool,
     /// What ends the attempt: a decoder that panicked, or a bad row that `bad_rows` does not allow.
@@ -73,6 +77,7 @@ impl Gather {
             cursor: None,
             arrival_us: 0,
             queue: VecDeque::new(),
+            warned: BTreeSet::new(),
             ended: false,
             failure: None,
             spoilt: false,
@@ -84,6 +89,10 @@ impl Gather {
 
     pub(crate) fn has_decoder(&self) -> bool {
         self.decoder.is_some()
+    }
+
+    pub(crate) fn record_end(&self) -> Option<RecordEnd> {
+        self.decoder.as_ref()?.record_end()
     }
 
     /// Whether the gathered frames should be sealed before more come.
@@ -226,6 +235,7 @@ impl Gather {
         }
         let mut bad = std::mem::take(&mut self.bad);
         let decoded = self.decode();
+        self.warn();
         bad.extend(decoded.bad);
         self.frames.clear();
         let bad = match self.bad_rows.judge(bad) {
@@ -234,6 +244,21 @@ impl Gather {
         };
         let delivery = self.delivery(decoded.rows, bad, cursor, self.arrival_us);
         self.queue.push_back(Item::Rows(delivery));
+    }
+
+    /// Queues the warnings of the decoder, each once for an origin.
+    fn warn(&mut self) {
+        let warnings = self.decoder.as_mut().map(|decoder| decoder.warnings());
+        for warning in warnings.unwrap_or_default() {
+            let what = match &self.origin {
+                Some(origin) => format!("{origin}: {warning}"),
+                None => warning,
+            };
+            if self.warned.insert(what.clone()) {
+                let warned = Lifecycle::Warned { what };
+                self.queue.push_back(Item::Lifecycle(warned));
+            }
+        }
     }
 
     /// Ends the attempt. A cursor behind the bad row must not be handed on, nor any row that would

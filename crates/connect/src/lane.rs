@@ -99,6 +99,11 @@ pub enum Lifecycle {
         /// The last lines it wrote to stderr.
         stderr_tail: String,
     },
+    /// Something about the content that a person should know, such as a header without a column.
+    Warned {
+        /// The warning, as a sentence.
+        what: String,
+    },
     /// A file was replaced, truncated or removed, or the external system changed in a similar way.
     Changed {
         /// What changed, as a sentence.

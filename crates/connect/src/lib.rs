@@ -43,6 +43,7 @@
 
 mod again;
 mod backoff;
+pub mod calendar;
 mod clock;
 pub mod conform;
 mod connector;

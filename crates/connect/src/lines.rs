@@ -4,23 +4,46 @@
 //! until more comes, or until [`LineSplitter::finish`] says that nothing will. A line longer than the limit
 //! is not collected: its length is counted, and its start handed out when it ends. The byte order mark that
 //! some programs put before a text is skipped where the caller says that the text begins.
+//!
+//! A format may have line ends within a frame, as CSV has in quotes. Then a frame is as many lines as its
+//! [`RecordEnd`] says; here "line" means all of them. When they are longer than the limit, they end with the
+//! next line end: a quote that is never closed costs no more than one overlong line.
 
 use memchr::memchr;
 
-use crate::formats::Frames;
+use crate::formats::{Frames, RecordEnd};
 use crate::{Bad, overlong};
 
 /// The byte order mark of UTF-8.
 const MARK: &[u8] = b"\xef\xbb\xbf";
 
+/// How bytes are cut into frames.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Framing {
+    /// The longest line that is a frame, in bytes.
+    pub max: usize,
+    /// Finds the end of a frame that may have line ends in it.
+    pub record_end: Option<RecordEnd>,
+}
+
+impl From<usize> for Framing {
+    fn from(max: usize) -> Self {
+        let record_end = None;
+        Self { max, record_end }
+    }
+}
+
 pub(crate) struct LineSplitter {
     /// The longest line that is a frame, in bytes.
     max: usize,
+    record_end: Option<RecordEnd>,
     /// The start of the line that has not ended; at most `max + 5` bytes: room for a line of the
     /// longest length with a mark and its CR, and for one byte more that shows that it is longer.
     partial: Vec<u8>,
     /// The length of that line so far, bytes.
     length: u64,
+    /// Where in `partial` the text behind its last line end begins.
+    last_line: usize,
     /// Whether the next line that ends is the first one of a text.
     first: bool,
 }
@@ -44,12 +67,14 @@ impl OverlongLine {
 }
 
 impl LineSplitter {
-    /// Splits into lines of at most `max` bytes.
-    pub fn new(max: usize) -> Self {
+    pub fn new(framing: impl Into<Framing>) -> Self {
+        let Framing { max, record_end } = framing.into();
         Self {
             max,
+            record_end,
             partial: Vec::new(),
             length: 0,
+            last_line: 0,
             first: false,
         }
     }
@@ -65,38 +90,100 @@ impl LineSplitter {
         self.length
     }
 
+    /// Whether the line that has not ended can end only where its quote is closed.
+    pub fn is_open(&self) -> bool {
+        let Some(mut record_end) = self.record_end.filter(|_| !self.is_cut()) else {
+            return false;
+        };
+        record_end.is_at(&self.partial[self.last_line..]);
+        self.length > 0 && record_end.is_open()
+    }
+
     /// Moves the lines of `block` to `frames` until all of it is taken or an overlong line has ended.
     /// Returns the number of bytes taken, and that line.
     pub fn take(&mut self, block: &[u8], frames: &mut Frames) -> (usize, Option<OverlongLine>) {
-        let mut at = 0;
-        if self.length > 0 {
-            let Some(end) = memchr(b'\n', block) else {
-                self.keep(block);
-                return (block.len(), None);
+        // Where the line begins, and the text behind the last line end in it.
+        let (mut start, mut last_line) = (0, 0);
+        while let Some(length) = memchr(b'\n', &block[last_line..]) {
+            let end = last_line + length;
+            last_line = end + 1;
+            let overlong = if self.length > 0 {
+                self.keep(&block[start..end]);
+                start = last_line;
+                if !self.partial_ends() {
+                    self.keep(b"\n");
+                    self.last_line = self.partial.len();
+                    continue;
+                }
+                let overlong = self.end_partial(frames);
+                overlong.map(|long| OverlongLine {
+                    taken: long.taken + 1,
+                    ..long
+                })
+            } else {
+                if !self.ends(&block[start..end], end - length - start) {
+                    continue;
+                }
+                let line = &block[start..end];
+                start = last_line;
+                self.end_whole(line, frames)
             };
-            self.keep(&block[..end]);
-            at = end + 1;
-            if let Some(mut overlong) = self.end_partial(frames) {
-                overlong.taken += 1;
-                return (at, Some(overlong));
+            if overlong.is_some() {
+                return (start, overlong);
             }
         }
-        while let Some(length) = memchr(b'\n', &block[at..]) {
-            let line = self.without_mark(without_cr(&block[at..at + length]));
-            at += length + 1;
-            if line.len() > self.max {
-                let start = line[..self.max].to_vec();
-                let overlong = OverlongLine {
-                    start,
-                    length: line.len() as u64,
-                    taken: length as u64 + 1,
-                };
-                return (at, Some(overlong));
-            }
-            frames.push(line);
+        if self.length == 0 {
+            self.last_line = last_line - start;
         }
-        self.keep(&block[at..]);
+        self.keep(&block[start..]);
         (block.len(), None)
+    }
+
+    /// Whether the line ends here, of which the text behind the last line end begins at `last_line`.
+    fn ends(&mut self, line: &[u8], last_line: usize) -> bool {
+        let Some(record_end) = &mut self.record_end else {
+            return true;
+        };
+        let text = match last_line == 0 && self.first {
+            true => unmarked(line),
+            false => &line[last_line..],
+        };
+        let ends = record_end.is_at(text) || line.len() > self.max;
+        if ends {
+            record_end.begin();
+        }
+        ends
+    }
+
+    fn partial_ends(&mut self) -> bool {
+        if self.is_cut() {
+            return true;
+        }
+        let partial = std::mem::take(&mut self.partial);
+        let ends = self.ends(&partial, self.last_line);
+        self.partial = partial;
+        ends
+    }
+
+    /// Whether `partial` does not hold all of the line.
+    fn is_cut(&self) -> bool {
+        self.length > self.partial.len() as u64
+    }
+
+    fn end_whole(&mut self, line: &[u8], frames: &mut Frames) -> Option<OverlongLine> {
+        let taken = line.len() as u64 + 1;
+        let line = self.without_mark(without_cr(line));
+        if line.len() > self.max {
+            let start = line[..self.max].to_vec();
+            let length = line.len() as u64;
+            return Some(OverlongLine {
+                start,
+                length,
+                taken,
+            });
+        }
+        frames.push(line);
+        None
     }
 
     /// Ends the line that has not ended, if there is one.
@@ -120,8 +207,12 @@ impl LineSplitter {
     }
 
     fn end_partial(&mut self, frames: &mut Frames) -> Option<OverlongLine> {
+        let whole = !self.is_cut();
         let length = std::mem::take(&mut self.length);
-        let whole = length == self.partial.len() as u64;
+        self.last_line = 0;
+        if let Some(record_end) = &mut self.record_end {
+            record_end.begin();
+        }
         let partial = std::mem::take(&mut self.partial);
         let line = if whole {
             without_cr(&partial)
@@ -157,6 +248,22 @@ impl LineSplitter {
             false => line,
         }
     }
+}
+
+/// The first line of a text, without its line end; `None` if it does not end.
+#[cfg(feature = "file")]
+pub(crate) fn first_line(text: &[u8], framing: Framing) -> Option<&[u8]> {
+    let text = unmarked(text);
+    let mut record_end = framing.record_end;
+    let mut last_line = 0;
+    for end in memchr::memchr_iter(b'\n', text) {
+        let ends = |it: &mut RecordEnd| it.is_at(&text[last_line..end]);
+        if record_end.as_mut().is_none_or(ends) {
+            return Some(&text[..end]);
+        }
+        last_line = end + 1;
+    }
+    None
 }
 
 /// The text without the byte order mark before it.
@@ -266,6 +373,67 @@ mod tests {
         let mut lines = LineSplitter::new(3);
         lines.take(b"abcde", &mut frames);
         assert_eq!(lines.finish(&mut frames).unwrap().taken, 5);
+    }
+
+    /// The records of CSV, in blocks cut at every place.
+    fn records(max: usize, text: &[u8]) -> Vec<String> {
+        let schema = crate::formats::tests::text_schema("v");
+        let csv = crate::formats::tests::decoder("csv", schema, &serde_json::Value::Null);
+        let record_end = csv.unwrap().record_end();
+        let framing = Framing { max, record_end };
+        let splitter = || {
+            let mut lines = LineSplitter::new(framing);
+            lines.begin();
+            lines
+        };
+        let whole = split_by(splitter(), &[text]);
+        for cut in 1..text.len() {
+            let (head, tail) = text.split_at(cut);
+            assert_eq!(split_by(splitter(), &[head, tail]), whole, "{cut}");
+        }
+        whole
+    }
+
+    #[test]
+    fn a_record_has_line_ends_in_its_quotes() {
+        assert_eq!(
+            records(99, b"a,\"b\nc\"\r\nd,\"e\"\"\n\"\"\",f\n\"\",\"\n\"\n"),
+            ["a,\"b\nc\"", "d,\"e\"\"\n\"\"\",f", "\"\",\"\n\""]
+        );
+        assert_eq!(records(99, b"a\"b\nc,d\"\ne\n"), ["a\"b", "c,d\"", "e"]);
+        assert_eq!(records(99, b"\"a\"b\n\"c\n"), ["\"a\"b", "\"c\n"]);
+        assert_eq!(
+            records(99, "\u{feff}\"a\nb\"\nc\n".as_bytes()),
+            ["\"a\nb\"", "c"]
+        );
+    }
+
+    #[test]
+    fn a_quote_that_is_not_closed_ends_with_the_line_beyond_the_limit() {
+        assert_eq!(
+            records(8, b"\"ab\ncd\nefgh\nij\n\"k\nl\"\n"),
+            ["11:\"ab\ncd\ne", "ij", "\"k\nl\""]
+        );
+        assert_eq!(records(4, b"\"abcdefghijklmn\"\nx\n"), ["16:\"abc", "x"]);
+    }
+
+    #[test]
+    fn only_a_quote_keeps_a_line_open() {
+        let schema = crate::formats::tests::text_schema("v");
+        let csv = crate::formats::tests::decoder("csv", schema, &serde_json::Value::Null);
+        let record_end = csv.unwrap().record_end();
+        let mut frames = Frames::default();
+        for (text, open) in [
+            ("a,\"b", true),
+            ("\"a\n", true),
+            ("\"a\nb\"", false),
+            ("a", false),
+            ("", false),
+        ] {
+            let mut lines = LineSplitter::new(Framing { max: 9, record_end });
+            lines.take(text.as_bytes(), &mut frames);
+            assert_eq!(lines.is_open(), open, "{text}");
+        }
     }
 
     proptest! {

@@ -16,6 +16,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::formats::{Decoder, Frames};
 use crate::gather::Gather;
+#[cfg(any(feature = "file", feature = "process"))]
+use crate::lines::Framing;
 use crate::locked::locked;
 use crate::overlong::overlong;
 use crate::status::StatusCell;
@@ -76,6 +78,15 @@ impl Output {
     /// this, and reports the rest with [`bad`](Self::bad).
     pub fn max_frame(&self) -> usize {
         self.max_frame
+    }
+
+    /// How bytes are cut into frames at line ends.
+    #[cfg(any(feature = "file", feature = "process"))]
+    pub(crate) fn framing(&self) -> Framing {
+        Framing {
+            max: self.max_frame,
+            record_end: locked(&self.gather).record_end(),
+        }
     }
 
     /// Waits until the next call will not wait. Dropping this future loses nothing.

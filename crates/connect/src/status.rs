@@ -267,7 +267,7 @@ impl StatusCell {
             Lifecycle::Disconnected { reason, .. } => {
                 self.enter_because(State::BackingOff, reason.as_str().into(), None);
             }
-            Lifecycle::Exited { .. } | Lifecycle::Changed { .. } => {}
+            Lifecycle::Exited { .. } | Lifecycle::Changed { .. } | Lifecycle::Warned { .. } => {}
         }
     }
 

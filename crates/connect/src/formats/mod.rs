@@ -29,6 +29,7 @@ use serde::{Deserialize, Serialize};
 use crate::options::{Checked, OptionSet};
 use crate::{Bad, Result};
 
+pub use self::csv::RecordEnd;
 pub(crate) use self::csv::has_header;
 pub(crate) use self::data_type::sql_name;
 
@@ -168,6 +169,14 @@ pub trait Decoder: Send {
     fn schema(&self) -> &SchemaRef;
     /// Decodes all frames; every frame ends up in `rows` or in `bad`.
     fn decode(&mut self, frames: &Frames) -> Decoded;
+    /// What a person should know about the frames decoded since the last call, besides their rows.
+    fn warnings(&mut self) -> Vec<String> {
+        Vec::new()
+    }
+    /// Finds the ends of frames in lines, if a frame may have line ends in it.
+    fn record_end(&self) -> Option<RecordEnd> {
+        None
+    }
 }
 
 /// Turns rows into the bytes of messages: one frame a row.

@@ -187,6 +187,23 @@ pub(super) fn field(text: &[u8]) -> Option<Number<'_>> {
     quoted(&text[zeros - usize::from(needed && zeros > 0)..])
 }
 
+/// The value of `nan`, `inf` or `infinity`, in any case, with a sign or without.
+pub(super) fn non_finite(text: &[u8]) -> Option<f64> {
+    let text = text.trim_ascii();
+    let (negative, word) = match text {
+        [b'-', word @ ..] => (true, word),
+        [b'+', word @ ..] => (false, word),
+        word => (false, word),
+    };
+    let value = match () {
+        () if word.eq_ignore_ascii_case(b"nan") => f64::NAN,
+        () if word.eq_ignore_ascii_case(b"inf") => f64::INFINITY,
+        () if word.eq_ignore_ascii_case(b"infinity") => f64::INFINITY,
+        () => return None,
+    };
+    Some(if negative { -value } else { value })
+}
+
 impl Number<'_> {
     /// The whole number this is; a fraction of zeros (`5.0`) is accepted.
     #[inline(always)]

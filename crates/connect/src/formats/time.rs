@@ -7,16 +7,13 @@
 //!
 //! `jiff` takes 2 to 3 times as long, reads `:60` as `:59` and refuses a tenth digit of a fraction; see
 //! `cargo test --release -p headwater-connect --lib formats::time -- --ignored --nocapture`.
-//!
-//! Days are counted by the civil-calendar arithmetic of Howard Hinnant, "chrono-Compatible
-//! Low-Level Date Algorithms".
 
 use arrow::datatypes::TimeUnit;
 
 use super::fault::DecodeFault;
+use crate::calendar::{DAY_SECONDS, civil_from_days, days_from_civil, days_in_month};
 use crate::time_unit;
 
-const DAY_SECONDS: i64 = 86_400;
 const NANOS_PER_SECOND: i64 = time_unit::per_second(TimeUnit::Nanosecond);
 
 /// The days from 1970-01-01 to `YYYY-MM-DD`.
@@ -63,7 +60,8 @@ fn date(text: &[u8]) -> Option<(i32, &[u8])> {
     if !(1..=12).contains(&month) || day < 1 || day > days_in_month(year, month) {
         return None;
     }
-    Some((days_from_civil(year, month, day), rest))
+    // Of four digits, the year fits.
+    Some((days_from_civil(year, month, day) as i32, rest))
 }
 
 /// Seconds since midnight; the seconds may be absent.
@@ -111,43 +109,6 @@ fn offset(text: &[u8]) -> Option<i64> {
         _ => return None,
     };
     (hours <= 23 && minutes <= 59).then_some(sign * (hours * 3600 + minutes * 60))
-}
-
-fn days_in_month(year: i64, month: i64) -> i64 {
-    match month {
-        2 if year % 4 == 0 && (year % 100 != 0 || year % 400 == 0) => 29,
-        2 => 28,
-        4 | 6 | 9 | 11 => 30,
-        _ => 31,
-    }
-}
-
-/// For years 0 to 9999, which fit.
-fn days_from_civil(year: i64, month: i64, day: i64) -> i32 {
-    let year = year - i64::from(month <= 2);
-    let era = year.div_euclid(400);
-    let year_of_era = year.rem_euclid(400);
-    let day_of_year = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;
-    let day_of_era = year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year;
-    (era * 146_097 + day_of_era - 719_468) as i32
-}
-
-/// Year, month and day of a day counted from 1970-01-01.
-fn civil_from_days(days: i64) -> (i64, i64, i64) {
-    let days = days + 719_468;
-    let era = days.div_euclid(146_097);
-    let day_of_era = days.rem_euclid(146_097);
-    let year_of_era =
-        (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let shifted = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * shifted + 2) / 5 + 1;
-    let month = if shifted < 10 {
-        shifted + 3
-    } else {
-        shifted - 9
-    };
-    (year_of_era + era * 400 + i64::from(month <= 2), month, day)
 }
 
 /// Appends `YYYY-MM-DD`. Years beyond four digits are written with a sign, as ISO 8601 does.

@@ -115,6 +115,12 @@ impl SourceShared {
     }
 
     pub fn note_lifecycle(&self, event: &Lifecycle) {
-        tracing::info!(source = self.name, ?event, "source");
+        match event {
+            Lifecycle::Warned { what } => {
+                tracing::warn!(source = self.name, warning = what, "source");
+                self.note_error(what);
+            }
+            event => tracing::info!(source = self.name, ?event, "source"),
+        }
     }
 }

@@ -41,6 +41,14 @@ pub mod sqlstate {
     pub const NUMERIC_VALUE_OUT_OF_RANGE: &str = "22003";
     /// A number is divided by zero.
     pub const DIVISION_BY_ZERO: &str = "22012";
+    /// A date or time in text does not follow its pattern, or the pattern is wrong.
+    pub const INVALID_DATETIME_FORMAT: &str = "22007";
+    /// A date or time is outside its range.
+    pub const DATETIME_OVERFLOW: &str = "22008";
+    /// The offset of a time zone is outside its range.
+    pub const INVALID_TIME_ZONE: &str = "22009";
+    /// A pattern of SIMILAR TO is wrong.
+    pub const INVALID_REGEX: &str = "2201B";
     /// A number or interval is outside its range.
     pub const INVALID_PARAMETER: &str = "22023";
     /// Something of this name exists, and is of another kind.

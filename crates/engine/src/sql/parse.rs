@@ -9,6 +9,7 @@ use super::columns::columns;
 use super::error::{Result, SqlError};
 use super::lifecycle;
 use super::options::with_list;
+use super::output_names;
 use super::refuse;
 use super::replay_source::replay_source;
 use super::script;
@@ -291,8 +292,9 @@ fn query(cursor: &mut TokenCursor) -> Result<SqlQuery> {
     if !starts_query(cursor) {
         return Err(cursor.unexpected("a query", QUERIES));
     }
-    let query = cursor.query()?;
+    let mut query = cursor.query()?;
     refuse::clauses(&query)?;
+    output_names::keep_casts_apart(&mut query);
     Ok(query)
 }
 

@@ -7,8 +7,8 @@
 use std::ops::ControlFlow;
 
 use datafusion::sql::sqlparser::ast::{
-    Expr, FunctionArguments, GroupByExpr, OrderBy, OrderByKind, Query, Select, SelectFlavor,
-    SetExpr, Spanned as _, TableFactor, Value, Visit, Visitor,
+    Expr, Function, FunctionArguments, GroupByExpr, OrderBy, OrderByKind, Query, Select,
+    SelectFlavor, SetExpr, Spanned as _, TableFactor, Value, Visit, Visitor,
 };
 use datafusion::sql::sqlparser::tokenizer::{Span, Token};
 
@@ -265,9 +265,11 @@ impl Visitor for Clauses<'_> {
                 let parameters = !matches!(function.parameters, FunctionArguments::None);
                 let query = matches!(function.args, FunctionArguments::Subquery(_));
                 let own = "Put it in parentheses of its own.";
+                let pattern = foreign_pattern(function);
                 let clauses = [
                     (parameters, "a second list of arguments", "Write one list."),
                     (query, "a query for arguments", own),
+                    (pattern.is_some(), pattern.unwrap_or_default(), PATTERNS),
                 ];
                 self.refuse(function.name.span(), clauses)
             }
@@ -279,6 +281,49 @@ impl Visitor for Clauses<'_> {
             _ => ControlFlow::Continue(()),
         }
     }
+}
+
+const PATTERNS: &str = "Its patterns are not PostgreSQL's: write to_char(ts, 'YYYY-MM-DD HH24:MI:SS') or \
+                        to_timestamp(text, 'YYYY-MM-DD HH24:MI:SS').";
+
+/// The functions that take patterns of another system, with the number of their arguments from which on
+/// one is a pattern.
+const FOREIGN_PATTERNS: &[(&str, usize, &str)] = &[
+    ("date_format", 0, "date_format()"),
+    ("to_unixtime", 2, "to_unixtime() with a pattern"),
+    ("to_time", 2, "to_time() with a pattern"),
+    (
+        "to_timestamp_seconds",
+        2,
+        "to_timestamp_seconds() with a pattern",
+    ),
+    (
+        "to_timestamp_millis",
+        2,
+        "to_timestamp_millis() with a pattern",
+    ),
+    (
+        "to_timestamp_micros",
+        2,
+        "to_timestamp_micros() with a pattern",
+    ),
+    (
+        "to_timestamp_nanos",
+        2,
+        "to_timestamp_nanos() with a pattern",
+    ),
+];
+
+/// What the call does by a pattern of another system, if it does.
+fn foreign_pattern(function: &Function) -> Option<&'static str> {
+    let FunctionArguments::List(list) = &function.args else {
+        return None;
+    };
+    let name = function.name.0.last()?.as_ident()?;
+    let found = FOREIGN_PATTERNS.iter().find(|(foreign, from, _)| {
+        name.value.eq_ignore_ascii_case(foreign) && list.args.len() >= *from
+    });
+    found.map(|(.., what)| *what)
 }
 
 fn fills(order_by: Option<&OrderBy>) -> bool {

@@ -22,6 +22,7 @@ use super::source_options::{FileSourceOptions, ReadFrom};
 use super::tail::{ReadStep, TailedFile};
 use super::watch::FolderWatcher;
 use crate::formats::Frames;
+use crate::lines::Framing;
 use crate::{Error, Gap, Lifecycle, Output, Result, Tally};
 
 /// Read buffer size, bytes.
@@ -41,7 +42,7 @@ pub(super) struct FileFollower<'a> {
     /// Drop counter for overlong lines.
     dropped: &'a Tally,
     content: FileContent,
-    max_frame: usize,
+    framing: Framing,
     tails: BTreeMap<FileId, Box<TailedFile>>,
     /// The files to read, by path.
     order: Vec<FileId>,
@@ -79,7 +80,7 @@ impl<'a> FileFollower<'a> {
             patterns: Arc::new(patterns),
             dropped,
             content,
-            max_frame: out.max_frame(),
+            framing: out.framing(),
             tails: BTreeMap::new(),
             order: Vec::new(),
             from_end: saved.is_none() && options.read_from == ReadFrom::End,

@@ -16,6 +16,7 @@ use super::find::FoundFiles;
 use super::gone::GoneFiles;
 use super::identity::{FileId, file_id};
 use super::tail::TailedFile;
+use crate::lines::Framing;
 
 /// The files of a cursor that are not being read.
 #[derive(Default)]
@@ -116,8 +117,8 @@ impl ResumePoints {
 
 impl SavedFile {
     /// The file under another name in its folder, continued at its position. Blocks.
-    pub(super) fn moved(&self, max: usize) -> Option<Box<TailedFile>> {
-        let mut tail = TailedFile::open(self.sibling()?, max).ok()?;
+    pub(super) fn moved(&self, framing: Framing) -> Option<Box<TailedFile>> {
+        let mut tail = TailedFile::open(self.sibling()?, framing).ok()?;
         let resumed = tail.resume(self.prefix, self.position).ok()?;
         tail.after = self.after;
         resumed.then(|| Box::new(tail))

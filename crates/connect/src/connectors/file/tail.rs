@@ -13,7 +13,7 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use super::identity::{FileId, Prefix, file_id};
-use crate::lines::{LineSplitter, unmarked};
+use crate::lines::{Framing, LineSplitter, first_line};
 
 /// The largest distance from the end of a file at which the start of its last line is found, and the
 /// largest header that is read, bytes.
@@ -82,8 +82,8 @@ pub(super) enum ReadStep {
 }
 
 impl TailedFile {
-    /// Opens a file. `max` is the longest line.
-    pub(super) fn open(path: PathBuf, max: usize) -> io::Result<Self> {
+    /// Opens a file, whose bytes are cut into lines as `framing` says.
+    pub(super) fn open(path: PathBuf, framing: Framing) -> io::Result<Self> {
         let file = File::open(&path)?;
         let metadata = file.metadata()?;
         Ok(Self {
@@ -91,7 +91,7 @@ impl TailedFile {
             origin: path.display().to_string().into(),
             path,
             prefix: Prefix::of(&file)?,
-            lines: LineSplitter::new(max),
+            lines: LineSplitter::new(framing),
             header: None,
             woken: true,
             at_end: false,
@@ -159,14 +159,13 @@ impl TailedFile {
     }
 
     /// Keeps the first line as the header.
-    pub(super) fn read_header(&mut self) -> io::Result<()> {
+    pub(super) fn read_header(&mut self, framing: Framing) -> io::Result<()> {
         let mut start = vec![0; LAST_LINE_MAX as usize];
         let read = match self.is_compressed()? {
             false => self.file.read_at(&mut start, 0)?,
             true => decompressed(&self.file)?.read(&mut start)?,
         };
-        let header = memchr::memchr(b'\n', &start[..read]).map(|end| &start[..end]);
-        self.header = header.map(|header| unmarked(header).to_vec());
+        self.header = first_line(&start[..read], framing).map(<[u8]>::to_vec);
         Ok(())
     }
 

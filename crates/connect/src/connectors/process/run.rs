@@ -26,7 +26,7 @@ use super::command::ProcessCommand;
 use super::cursor::CursorFinder;
 use super::group::{Group, Watcher};
 use crate::formats::Frames;
-use crate::lines::{LineSplitter, OverlongLine};
+use crate::lines::{Framing, LineSplitter, OverlongLine};
 use crate::{Error, Lifecycle, Output, Result};
 
 /// Read buffer size, bytes.
@@ -118,18 +118,18 @@ impl<'a> CommandRun<'a> {
         let name = |name: &str| both.then(|| Arc::from(name));
         let stdout = child.stdout.take().map(|pipe| Box::new(pipe) as PipeReader);
         let stderr = child.stderr.take().map(|pipe| Box::new(pipe) as PipeReader);
-        let max = out.max_frame();
+        let framing = out.framing();
         Ok(Self {
             child,
             group,
             watcher,
-            stdout: Pipe::new(stdout, true, name("stdout"), None, max),
+            stdout: Pipe::new(stdout, true, name("stdout"), None, framing),
             stderr: Pipe::new(
                 stderr,
                 rows != Stream::Stdout,
                 name("stderr"),
                 Some(StderrTail::default()),
-                max,
+                framing,
             ),
             cursors,
             out,
@@ -244,12 +244,12 @@ impl Pipe {
         rows: bool,
         name: Option<Arc<str>>,
         tail: Option<StderrTail>,
-        max: usize,
+        framing: Framing,
     ) -> Self {
         Self {
             reader,
             block: vec![0; BLOCK],
-            lines: LineSplitter::new(if rows { max } else { TAIL_LINE_MAX }),
+            lines: LineSplitter::new(if rows { framing } else { TAIL_LINE_MAX.into() }),
             frames: Frames::default(),
             rows,
             name,

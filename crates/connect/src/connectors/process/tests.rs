@@ -184,6 +184,30 @@ async fn either_output_or_both_are_rows() {
 }
 
 #[tokio::test]
+async fn a_record_of_csv_has_line_ends_in_quotes() {
+    use arrow::datatypes::{DataType, Field, Schema};
+    let columns = Schema::new(vec![Field::new("v", DataType::Utf8, true)]);
+    let given = [
+        (
+            "command",
+            Value::from(r#"printf '"a\nb"\n"c'; printf '\n""d"\ne'"#),
+        ),
+        ("shell", true.into()),
+        ("format", "csv".into()),
+    ];
+    let spec = source_spec("process", &given, Some(Arc::new(columns))).unwrap();
+    let handle = SourceHandle::new(Arc::new(spec), None, care());
+    let mut items = start(&handle);
+    let mut shown = Vec::new();
+    while let Some(item) = within("the end", items.recv()).await {
+        if let Item::Rows(_) = &item {
+            shown.extend(show(&item));
+        }
+    }
+    assert_eq!(shown, ["a\nb", "c\n\"d", "e"]);
+}
+
+#[tokio::test]
 async fn overlong_lines_are_bad() {
     let shown = all(&script(
         "echo abcd; echo abcde; echo abc",

@@ -10,7 +10,7 @@ use super::super::data_type::is_text;
 use super::super::fault::{DecodeFault, show};
 use super::super::{Decoded, Decoder, Frames, bad, decoded, not_utf8};
 use super::record::CsvRecord;
-use super::{CsvOptions, Dialect};
+use super::{CsvOptions, Dialect, RecordEnd};
 use crate::{Bad, Error, Result};
 
 pub(super) struct CsvDecoder {
@@ -24,6 +24,7 @@ pub(super) struct CsvDecoder {
     has_header: bool,
     record: CsvRecord,
     bad: Vec<Bad>,
+    warnings: Vec<String>,
 }
 
 impl CsvDecoder {
@@ -48,6 +49,7 @@ impl CsvDecoder {
             has_header: options.header,
             record: CsvRecord::default(),
             bad: Vec::new(),
+            warnings: Vec::new(),
         })
     }
 
@@ -91,9 +93,25 @@ impl CsvDecoder {
             Some(_) => named == targets.len() && named == distinct,
         };
         if is_header {
+            self.warn_of_unnamed(&targets);
             self.targets = Some(targets);
         }
         is_header
+    }
+
+    /// Notes the columns that a header does not name.
+    fn warn_of_unnamed(&mut self, targets: &[Option<usize>]) {
+        for (number, field) in self.schema.fields().iter().enumerate() {
+            if !targets.contains(&Some(number)) {
+                let name = field.name();
+                self.warnings.push(match field.is_nullable() {
+                    true => format!("the header does not name the column {name}, which is NULL"),
+                    false => format!(
+                        "the header does not name the column {name}, which is NOT NULL: every record is bad"
+                    ),
+                });
+            }
+        }
     }
 
     fn column(&mut self, name: &[u8]) -> Option<usize> {
@@ -131,9 +149,14 @@ impl CsvDecoder {
             return Err(self.no_header(record));
         };
         let (has, takes) = (record.len(), targets.len());
-        if has > takes {
+        if has != takes {
+            let (plural, are) = (
+                if has == 1 { "" } else { "s" },
+                if takes == 1 { "is" } else { "are" },
+            );
+            let columns = if takes == 1 { "column" } else { "columns" };
             return Err(format!(
-                "the record has {has} fields, there are {takes} columns"
+                "the record has {has} field{plural}, there {are} {takes} {columns}"
             ));
         }
         let reason = |fault: DecodeFault, column: &ColumnBuilder, text: &[u8]| {
@@ -172,6 +195,14 @@ fn blank_line(text: &[u8]) -> Option<usize> {
 impl Decoder for CsvDecoder {
     fn schema(&self) -> &SchemaRef {
         &self.schema
+    }
+
+    fn warnings(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.warnings)
+    }
+
+    fn record_end(&self) -> Option<RecordEnd> {
+        Some(RecordEnd::new(self.dialect))
     }
 
     fn decode(&mut self, frames: &Frames) -> Decoded {

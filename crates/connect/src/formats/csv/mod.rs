@@ -4,14 +4,18 @@
 //! NULL (nothing between two delimiters) and the empty string (`""`) differ only in their quotes, which
 //! a CSV library does not report: that is why the splitting is done here, in `record.rs`.
 //!
+//! A record ends at a line end outside of quotes; `record_end.rs` finds it for the sources that cut bytes
+//! into frames.
+//!
 //! With `header = true` the first record of all must name columns. Names of no column are skipped,
-//! columns without a name are NULL, and a later record whose every field is the name of another column
-//! is a header again: each of several files may have one. A record with more fields than the header,
-//! or than there are columns, is bad; one with fewer has NULL in the rest.
+//! columns without a name are NULL, of which a warning tells, and a later record whose every field is the
+//! name of another column is a header again: each of several files may have one. A record with more fields
+//! than the header, or than there are columns, is bad, and so is one with fewer.
 
 mod decode;
 mod encode;
 mod record;
+mod record_end;
 mod value;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
@@ -19,6 +23,7 @@ use serde::{Deserialize, Serialize};
 
 use self::decode::CsvDecoder;
 use self::encode::CsvEncoder;
+pub use self::record_end::RecordEnd;
 use super::{EpochUnit, Format};
 use crate::options::{Checked, Objection, OptionSet, Options};
 
@@ -37,13 +42,16 @@ pub const FORMAT: Format = Format {
 #[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct CsvOptions {
-    /// Whether the first record names the columns.
+    /// Whether the first record names the columns. A declared column that it does not name is NULL, which
+    /// `system.errors` reports once a file.
     #[serde(default)]
     header: bool,
     /// What separates two fields: one ASCII character, or '\t' for a tab.
     #[serde(default = "comma")]
     delimiter: Mark,
-    /// What encloses a field that has a delimiter in it: one ASCII character.
+    /// What encloses a field that has a delimiter or a line end in it: one ASCII character. A quote that
+    /// is never closed ends with the line in which its record becomes longer than `max_frame`; the whole
+    /// is one bad row.
     #[serde(default = "quote")]
     quote: Mark,
     /// The text that means NULL where it has no quotes around it.

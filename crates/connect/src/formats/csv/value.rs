@@ -13,11 +13,11 @@ impl ColumnBuilder {
     pub(super) fn field(&mut self, text: &[u8]) -> Result<(), DecodeFault> {
         match &mut self.values {
             ColumnValues::Boolean(values) => values.push(boolean(text).ok_or(DecodeFault::Type)?),
-            ColumnValues::Float32(values) => values.push(match special_float(text) {
+            ColumnValues::Float32(values) => values.push(match number::non_finite(text) {
                 Some(value) => value as f32,
                 None => number::field(text).ok_or(DecodeFault::Type)?.float32()?,
             }),
-            ColumnValues::Float64(values) => values.push(match special_float(text) {
+            ColumnValues::Float64(values) => values.push(match number::non_finite(text) {
                 Some(value) => value,
                 None => number::field(text).ok_or(DecodeFault::Type)?.float64()?,
             }),
@@ -46,22 +46,4 @@ fn boolean(text: &[u8]) -> Option<bool> {
         () if is(&["false", "f", "no", "0"]) => Some(false),
         () => None,
     }
-}
-
-/// The value of `nan`, `inf` or `infinity`, in any case, with a sign or without.
-fn special_float(text: &[u8]) -> Option<f64> {
-    let text = text.trim_ascii();
-    let (negative, word) = match text {
-        [b'-', word @ ..] => (true, word),
-        [b'+', word @ ..] => (false, word),
-        word => (false, word),
-    };
-    let value = match () {
-        // There is one NaN, without a sign.
-        () if word.eq_ignore_ascii_case(b"nan") => return Some(f64::NAN),
-        () if word.eq_ignore_ascii_case(b"inf") => f64::INFINITY,
-        () if word.eq_ignore_ascii_case(b"infinity") => f64::INFINITY,
-        () => return None,
-    };
-    Some(if negative { -value } else { value })
 }

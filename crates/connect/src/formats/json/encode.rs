@@ -1,7 +1,7 @@
 //! Rows into JSON: one object per row, one key per column, NULL written out.
 //!
-//! Numbers are written so that they read back as the same value. NaN and the infinities
-//! are null, for JSON has none; a DECIMAL is a number with all its digits; BINARY is base64; DATE is
+//! Numbers are written so that they read back as the same value. NaN and the infinities, which JSON does
+//! not have, are strings as in PostgreSQL, or null if the options say so; a DECIMAL is a number with all its digits; BINARY is base64; DATE is
 //! `YYYY-MM-DD`; TIMESTAMP is RFC 3339 in UTC, or a number if the options say so; lists and structs are
 //! arrays and objects. Any other type is written as the text that Arrow shows for it.
 
@@ -36,6 +36,18 @@ pub(super) struct JsonEncoderOptions {
     /// How timestamps are written: 'iso' is RFC 3339 text in UTC, the others a number of these units
     /// since 1970-01-01 UTC.
     timestamps: Timestamps,
+    /// How NaN and the infinities are written, which JSON does not have: 'string' is "NaN", "Infinity" and
+    /// "-Infinity", which a column of floats reads back; 'null' is null.
+    non_finite: NonFinite,
+}
+
+/// How a float that JSON has no number for is written.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+enum NonFinite {
+    #[default]
+    String,
+    Null,
 }
 
 impl Options for JsonEncoderOptions {}
@@ -66,13 +78,23 @@ impl Timestamps {
 
 /// A frame is an object without a line break in it, in `json` and in `ndjson`.
 pub(super) struct JsonEncoder {
+    style: JsonStyle,
+}
+
+/// How values that have several forms are written.
+#[derive(Clone, Copy)]
+struct JsonStyle {
     epoch: Option<EpochUnit>,
+    non_finite: NonFinite,
 }
 
 impl JsonEncoder {
     pub(super) fn new(options: &JsonEncoderOptions) -> Self {
         Self {
-            epoch: options.timestamps.epoch(),
+            style: JsonStyle {
+                epoch: options.timestamps.epoch(),
+                non_finite: options.non_finite,
+            },
         }
     }
 }
@@ -83,7 +105,7 @@ impl Encoder for JsonEncoder {
             format: "json",
             reason: error.to_string(),
         };
-        let columns = members(rows.schema_ref().fields(), rows.columns(), self.epoch);
+        let columns = members(rows.schema_ref().fields(), rows.columns(), self.style);
         let columns = columns.map_err(failed)?;
         for row in 0..rows.num_rows() {
             write_object(&columns, row, &mut out.bytes).map_err(failed)?;
@@ -110,8 +132,8 @@ enum JsonValues {
     Boolean(BooleanArray),
     Integer(PrimitiveArray<Int64Type>),
     Unsigned(PrimitiveArray<UInt64Type>),
-    Float32(PrimitiveArray<Float32Type>),
-    Float64(PrimitiveArray<Float64Type>),
+    Float32(PrimitiveArray<Float32Type>, NonFinite),
+    Float64(PrimitiveArray<Float64Type>, NonFinite),
     Text(StringArray),
     Binary(BinaryArray),
     Date(PrimitiveArray<Date32Type>),
@@ -126,7 +148,7 @@ enum JsonValues {
 fn members(
     fields: &Fields,
     columns: &[ArrayRef],
-    epoch: Option<EpochUnit>,
+    style: JsonStyle,
 ) -> Result<Vec<Member>, ArrowError> {
     let member = |(at, (field, column)): (usize, (&FieldRef, &ArrayRef))| {
         let mut before = vec![if at == 0 { b'{' } else { b',' }];
@@ -134,18 +156,18 @@ fn members(
         before.push(b':');
         Ok(Member {
             before,
-            column: JsonColumn::new(column, epoch)?,
+            column: JsonColumn::new(column, style)?,
         })
     };
     fields.iter().zip(columns).enumerate().map(member).collect()
 }
 
 impl JsonColumn {
-    fn new(array: &ArrayRef, epoch: Option<EpochUnit>) -> Result<Self, ArrowError> {
+    fn new(array: &ArrayRef, style: JsonStyle) -> Result<Self, ArrowError> {
         let nulls = array.logical_nulls();
         Ok(Self {
             nulls,
-            values: JsonValues::new(array, epoch)?,
+            values: JsonValues::new(array, style)?,
         })
     }
 
@@ -159,7 +181,7 @@ impl JsonColumn {
 }
 
 impl JsonValues {
-    fn new(array: &ArrayRef, epoch: Option<EpochUnit>) -> Result<Self, ArrowError> {
+    fn new(array: &ArrayRef, style: JsonStyle) -> Result<Self, ArrowError> {
         let as_type = |data_type: &DataType| cast(array, data_type);
         Ok(match array.data_type() {
             DataType::Null => Self::Null,
@@ -171,9 +193,10 @@ impl JsonValues {
                 Self::Unsigned(as_type(&DataType::UInt64)?.as_primitive().clone())
             }
             DataType::Float16 | DataType::Float32 => {
-                Self::Float32(as_type(&DataType::Float32)?.as_primitive().clone())
+                let values = as_type(&DataType::Float32)?.as_primitive().clone();
+                Self::Float32(values, style.non_finite)
             }
-            DataType::Float64 => Self::Float64(array.as_primitive().clone()),
+            DataType::Float64 => Self::Float64(array.as_primitive().clone(), style.non_finite),
             text if is_text(text) => Self::Text(as_type(&DataType::Utf8)?.as_string().clone()),
             DataType::FixedSizeBinary(_) => {
                 Self::Binary(as_type(&DataType::Binary)?.as_binary().clone())
@@ -184,25 +207,25 @@ impl JsonValues {
             DataType::Date32 => Self::Date(array.as_primitive().clone()),
             DataType::Timestamp(unit, _) => {
                 let values = as_type(&DataType::Int64)?.as_primitive().clone();
-                Self::Timestamp(values, *unit, epoch)
+                Self::Timestamp(values, *unit, style.epoch)
             }
             DataType::Decimal128(..) => Self::Decimal(array.as_primitive().clone()),
             DataType::List(_) => {
                 let list = array.as_list::<i32>().clone();
-                let items = JsonColumn::new(list.values(), epoch)?;
+                let items = JsonColumn::new(list.values(), style)?;
                 Self::List(list, Box::new(items))
             }
             DataType::LargeList(item)
             | DataType::FixedSizeList(item, _)
             | DataType::ListView(item)
             | DataType::LargeListView(item) => {
-                return Self::new(&as_type(&DataType::List(item.clone()))?, epoch);
+                return Self::new(&as_type(&DataType::List(item.clone()))?, style);
             }
             DataType::Struct(fields) => {
                 let columns: &StructArray = array.as_struct();
-                Self::Struct(members(fields, columns.columns(), epoch)?)
+                Self::Struct(members(fields, columns.columns(), style)?)
             }
-            DataType::Dictionary(_, values) => return Self::new(&as_type(values)?, epoch),
+            DataType::Dictionary(_, values) => return Self::new(&as_type(values)?, style),
             _ => Self::Other(array.clone()),
         })
     }
@@ -215,8 +238,20 @@ impl JsonValues {
             }
             Self::Integer(values) => write_plain(&values.value(row), out)?,
             Self::Unsigned(values) => write_plain(&values.value(row), out)?,
-            Self::Float32(values) => write_plain(&values.value(row), out)?,
-            Self::Float64(values) => write_plain(&values.value(row), out)?,
+            Self::Float32(values, non_finite) => {
+                let value = values.value(row);
+                match value.is_finite() {
+                    true => write_plain(&value, out)?,
+                    false => non_finite.write(value.into(), out),
+                }
+            }
+            Self::Float64(values, non_finite) => {
+                let value = values.value(row);
+                match value.is_finite() {
+                    true => write_plain(&value, out)?,
+                    false => non_finite.write(value, out),
+                }
+            }
             Self::Text(values) => write_text(values.value(row), out)?,
             Self::Binary(values) => {
                 out.push(b'"');
@@ -251,6 +286,17 @@ impl JsonValues {
     }
 }
 
+impl NonFinite {
+    fn write(self, value: f64, out: &mut Vec<u8>) {
+        out.extend_from_slice(match self {
+            Self::Null => b"null",
+            Self::String if value.is_nan() => b"\"NaN\"",
+            Self::String if value > 0.0 => b"\"Infinity\"",
+            Self::String => b"\"-Infinity\"",
+        });
+    }
+}
+
 fn write_object(members: &[Member], row: usize, out: &mut Vec<u8>) -> Result<(), ArrowError> {
     if members.is_empty() {
         out.push(b'{');
@@ -281,7 +327,7 @@ fn write_list(
     Ok(())
 }
 
-/// A number as the shortest text that reads back as the same; null for NaN and the infinities.
+/// A number as the shortest text that reads back as the same.
 fn write_plain<T: Serialize>(value: &T, out: &mut Vec<u8>) -> Result<(), ArrowError> {
     serde_json::to_writer(out.by_ref(), value)
         .map_err(|error| ArrowError::ExternalError(error.into()))

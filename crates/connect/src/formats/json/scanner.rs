@@ -150,6 +150,15 @@ impl<'a> JsonScanner<'a> {
         }
     }
 
+    /// The float that is next, of which `numeric` said `fault`: NaN or an infinity in a string.
+    #[cold]
+    pub(super) fn non_finite(&mut self, fault: DecodeFault) -> Result<f64, DecodeFault> {
+        if self.peek() != b'"' {
+            return Err(fault);
+        }
+        number::non_finite(&self.string()?).ok_or(fault)
+    }
+
     #[inline(always)]
     pub(super) fn number(&mut self) -> Result<Number<'a>, DecodeFault> {
         let (number, end) = number::scan(self.buf, self.at).ok_or(DecodeFault::BadNumber)?;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, AsArray, RecordBatch};
+use arrow::array::{Array, ArrayRef, AsArray, ListArray, RecordBatch};
 use arrow::datatypes::{
     DataType, Date32Type, Decimal128Type, Field, Fields, Float32Type, Float64Type, Int8Type,
     Int64Type, Schema, SchemaRef, TimeUnit, TimestampMicrosecondType, TimestampSecondType,
@@ -373,8 +373,8 @@ fn numbers_may_be_strings_but_must_fit() {
         ),
         (
             DataType::Float64,
-            r#""NaN""#,
-            "\"NaN\" is not of type DOUBLE",
+            r#""NaN1""#,
+            "\"NaN1\" is not of type DOUBLE",
         ),
         (DataType::Float64, r#""""#, "\"\" is not of type DOUBLE"),
         (DataType::Int64, r#""1 ""#, "\"1 \" is not of type BIGINT"),
@@ -620,11 +620,41 @@ fn timestamps_are_written_as_the_options_say() {
 }
 
 #[test]
-fn floats_that_are_no_numbers_are_written_as_null() {
-    let column = arrow::array::Float64Array::from(vec![f64::NAN, f64::INFINITY, -0.0]);
-    let rows = RecordBatch::try_from_iter([("v", Arc::new(column) as _)]).unwrap();
+fn floats_that_are_no_numbers_are_strings_and_read_back() {
+    let values = [f64::NAN, f64::INFINITY, f64::NEG_INFINITY, -0.0];
+    let wide = arrow::array::Float64Array::from(values.to_vec());
+    let narrow = arrow::array::Float32Array::from(values.map(|value| value as f32).to_vec());
+    let list = ListArray::from_iter_primitive::<Float64Type, _, _>(
+        values.map(|value| Some(vec![Some(value)])),
+    );
+    let rows = RecordBatch::try_from_iter([
+        ("w", Arc::new(wide) as ArrayRef),
+        ("n", Arc::new(narrow) as ArrayRef),
+        ("l", Arc::new(list) as ArrayRef),
+    ]);
+    let rows = rows.unwrap();
+    let written = lines(&rows);
     assert_eq!(
-        lines(&rows),
-        [r#"{"v":null}"#, r#"{"v":null}"#, r#"{"v":-0.0}"#]
+        written,
+        [
+            r#"{"w":"NaN","n":"NaN","l":["NaN"]}"#,
+            r#"{"w":"Infinity","n":"Infinity","l":["Infinity"]}"#,
+            r#"{"w":"-Infinity","n":"-Infinity","l":["-Infinity"]}"#,
+            r#"{"w":-0.0,"n":-0.0,"l":[-0.0]}"#,
+        ]
+    );
+    let decoded = decode(&rows.schema(), &written);
+    assert_eq!(decoded.bad, []);
+    assert_eq!(lines(&decoded.rows), written);
+    let mut out = Frames::default();
+    let options = json!({ "non_finite": "null" });
+    let mut encoder = encoder("json", rows.schema_ref(), &options).unwrap();
+    encoder.encode(&rows.slice(1, 1), &mut out).unwrap();
+    assert_eq!(out.bytes, br#"{"w":null,"n":null,"l":[null]}"#);
+    let integer = schema(&[("v", DataType::Int64)]);
+    let refused = decode(&integer, &[r#"{"v":"NaN"}"#]);
+    assert_eq!(
+        refused.bad[0].reason,
+        r#"column v: "NaN" is not of type BIGINT"#
     );
 }

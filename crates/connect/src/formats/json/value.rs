@@ -1,7 +1,7 @@
 //! How one JSON value becomes one value of a column.
 //!
 //! `null` is NULL. A numeric column takes a number, or a string with nothing but a number in it, as
-//! exchanges send prices. A VARCHAR takes a string, and the raw text of an object or array. A
+//! exchanges send prices; a float also the strings `NaN`, `Infinity` and `-Infinity`. A VARCHAR takes a string, and the raw text of an object or array. A
 //! TIMESTAMP takes RFC 3339 text or a number since 1970 in the unit of the options; a DATE takes
 //! `YYYY-MM-DD` or a number of days; a BINARY takes base64. Everything else is of the wrong type.
 
@@ -37,7 +37,10 @@ impl ColumnBuilder {
                 values.end_value()
             }
             ColumnValues::Float64(values) => {
-                values.push(scan.numeric()?.float64()?);
+                values.push(match scan.numeric() {
+                    Ok(number) => number.float64()?,
+                    Err(fault) => scan.non_finite(fault)?,
+                });
                 Ok(())
             }
             ColumnValues::Integer { values, min, max } => {
@@ -77,6 +80,13 @@ impl ColumnValues {
             }
             Self::Struct(rows) if scan.peek() == b'{' => objects.append(rows, scan),
             Self::Struct(_) => Err(DecodeFault::Type),
+            Self::Float32(values) => {
+                values.push(match scan.numeric() {
+                    Ok(number) => number.float32()?,
+                    Err(fault) => scan.non_finite(fault)? as f32,
+                });
+                Ok(())
+            }
             _ => self.number(scan.numeric()?),
         }
     }

@@ -9,7 +9,7 @@ use crate::db::catalog::SystemTable;
 use crate::db::engine::Engine;
 use crate::error::{Error, Result};
 use crate::sql::plan::Planned;
-use crate::sql::{SqlError, SqlQuery, resolve_identifiers, windows};
+use crate::sql::{SqlError, SqlQuery, output_names, resolve_identifiers, windows};
 use crate::topic::TopicFailure;
 
 /// # Errors
@@ -19,6 +19,7 @@ pub(crate) fn plan(engine: &Engine, mut query: SqlQuery) -> Result<Planned> {
     windows::rewrite(&mut query)?;
     let named = resolve_identifiers(&mut query, &*catalog)?;
     refuse_system_tables(&query)?;
+    output_names::refuse_repeated(&query)?;
     let planned = engine.planner.plan(query, &catalog.relations(&named))?;
     for input in &planned.inputs {
         if let Some(TopicFailure { reason, .. }) = catalog.topic(input)?.failure()

@@ -24,7 +24,7 @@ use crate::durable::WalWriter;
 use crate::error::{Error, Result};
 use crate::sql::numbers::with_exact_numbers;
 use crate::sql::plan::explain;
-use crate::sql::{NamedMetadataColumns, SqlError, SqlQuery, resolve_identifiers};
+use crate::sql::{NamedMetadataColumns, SqlError, SqlQuery, functions, output_names, resolve_identifiers};
 use crate::topic::Topic;
 
 /// The names of the sources, streams and views that a query names, and of their bad and late rows.
@@ -42,6 +42,7 @@ pub(crate) fn select(
     let place = query.span.clone();
     let SelectInputs { views, logs, named } =
         inputs_of(&engine.catalog(), &engine.persistence, &mut query)?;
+    output_names::number_repeated(&mut query.ast);
     engine.workers.step()?;
     let partitions = match logs.is_empty() {
         true => 1,
@@ -216,7 +217,8 @@ fn batch_context(partitions: usize) -> SessionContext {
     let builder = SessionStateBuilder::new()
         .with_config(config)
         .with_default_features();
-    let context = SessionContext::new_with_state(with_exact_numbers(builder).build());
+    let mut context = SessionContext::new_with_state(with_exact_numbers(builder).build());
+    functions::register(&mut context);
     // It sums sums, each of which would have to fit.
     context.remove_optimizer_rule("single_distinct_aggregation_to_group_by");
     context

@@ -33,7 +33,7 @@ use datafusion::sql::sqlparser::ast::Statement;
 
 use crate::dataflow;
 use crate::sql::numbers::with_exact_numbers;
-use crate::sql::{SqlError, SqlQuery};
+use crate::sql::{SqlError, SqlQuery, functions};
 
 use planner_error::explain_in;
 pub(crate) use planner_error::{explain, sqlstate_of};
@@ -79,6 +79,7 @@ impl Planner {
             // No other function has this name, so nothing is replaced.
             let _ = datafusion::execution::FunctionRegistry::register_udf(&mut state, function);
         }
+        functions::register(&mut state);
         Self { state }
     }
 

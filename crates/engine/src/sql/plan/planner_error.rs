@@ -10,10 +10,6 @@ use crate::sql::{SqlError, SqlQuery, sqlstate};
 
 /// SQLSTATE: an error of the data that has no code of its own.
 const DATA_EXCEPTION: &str = "22000";
-/// SQLSTATE: a number that its type cannot hold.
-const OUT_OF_RANGE: &str = "22003";
-/// SQLSTATE: a division by zero.
-const DIVISION_BY_ZERO: &str = "22012";
 /// SQLSTATE: a text that is no value of the type.
 const INVALID_TEXT: &str = "22P02";
 
@@ -35,6 +31,9 @@ pub(super) fn explain_in(error: DataFusionError, query: &SqlQuery) -> SqlError {
 
 pub(crate) fn explain(error: DataFusionError) -> SqlError {
     let diagnostic = error.diagnostic().map(|found| found.message.clone());
+    if let Some(ours) = own(&error) {
+        return ours.clone();
+    }
     match error.find_root() {
         DataFusionError::SchemaError(inner, _) => {
             let state = match inner.as_ref() {
@@ -51,18 +50,9 @@ pub(crate) fn explain(error: DataFusionError) -> SqlError {
         other => {
             let message = diagnostic.unwrap_or_else(|| other.message().into_owned());
             let state = match other {
-                DataFusionError::External(inner) => {
-                    let ours = inner.downcast_ref::<SqlError>();
-                    ours.map(|error| error.sqlstate)
-                }
-                DataFusionError::ArrowError(inner, _) => match inner.as_ref() {
-                    ArrowError::ArithmeticOverflow(_) => Some(sqlstate::NUMERIC_VALUE_OUT_OF_RANGE),
-                    ArrowError::DivideByZero => Some(sqlstate::DIVISION_BY_ZERO),
-                    _ => None,
-                },
-                _ => None,
+                DataFusionError::ArrowError(..) => sqlstate_of(other),
+                _ => sqlstate_by_datafusion_words(&message),
             };
-            let state = state.unwrap_or_else(|| sqlstate_by_datafusion_words(&message));
             SqlError::new(state, sentence(&message))
         }
     }
@@ -70,21 +60,30 @@ pub(crate) fn explain(error: DataFusionError) -> SqlError {
 
 /// The SQLSTATE of an error that an expression gives for a row.
 pub(crate) fn sqlstate_of(error: &DataFusionError) -> &'static str {
-    let ours = |error: &(dyn std::error::Error + 'static)| {
-        let ours = error.downcast_ref::<SqlError>();
-        ours.map_or(DATA_EXCEPTION, |error| error.sqlstate)
-    };
+    if let Some(ours) = own(error) {
+        return ours.sqlstate;
+    }
     match error.find_root() {
-        DataFusionError::External(error) => ours(error.as_ref()),
         DataFusionError::ArrowError(error, _) => match &**error {
-            ArrowError::DivideByZero => DIVISION_BY_ZERO,
-            ArrowError::ArithmeticOverflow(_) => OUT_OF_RANGE,
+            ArrowError::DivideByZero => sqlstate::DIVISION_BY_ZERO,
+            ArrowError::ArithmeticOverflow(_) => sqlstate::NUMERIC_VALUE_OUT_OF_RANGE,
             ArrowError::CastError(_) | ArrowError::ParseError(_) => INVALID_TEXT,
-            ArrowError::ExternalError(error) => ours(error.as_ref()),
             _ => DATA_EXCEPTION,
         },
         _ => DATA_EXCEPTION,
     }
+}
+
+/// The error of our own that DataFusion carries.
+fn own(error: &DataFusionError) -> Option<&SqlError> {
+    let mut next: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(error) = next {
+        if let Some(ours) = error.downcast_ref::<SqlError>() {
+            return Some(ours);
+        }
+        next = error.source();
+    }
+    None
 }
 
 /// The SQLSTATE of an error of DataFusion's planner. DataFusion has one variant for all of these
@@ -95,6 +94,8 @@ fn sqlstate_by_datafusion_words(message: &str) -> &'static str {
         sqlstate::UNDEFINED_FUNCTION
     } else if lower.contains("table") && lower.contains("not found") {
         sqlstate::UNDEFINED_TABLE
+    } else if lower.contains("unique expression names") {
+        sqlstate::DUPLICATE_COLUMN
     } else if lower.contains("group by") {
         sqlstate::GROUPING_ERROR
     } else if lower.contains("coerc") || lower.contains("type") {

@@ -1,13 +1,14 @@
 //! A call of TUMBLE, HOP or SESSION: its arguments checked, and the two expressions it stands for.
 
 use datafusion::sql::sqlparser::ast::{
-    Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentList, FunctionArguments, Ident,
+    Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentList, FunctionArguments,
     ObjectName, Spanned as _, Value,
 };
 use datafusion::sql::sqlparser::tokenizer::Span;
 
 use super::{WINDOW_END, WINDOW_START};
 use crate::sql::error::{Result, SqlError, sqlstate};
+use crate::sql::function_call::function_call;
 use crate::sql::interval;
 use crate::sql::script::QueryText;
 
@@ -163,25 +164,6 @@ impl WindowCall<'_> {
             number(size),
             number(slide),
         ];
-        let args = arguments.map(|expr| FunctionArg::Unnamed(FunctionArgExpr::Expr(expr)));
-        Expr::Function(Function {
-            name: Ident {
-                value: name.into(),
-                quote_style: None,
-                span: self.function.name.span(),
-            }
-            .into(),
-            uses_odbc_syntax: false,
-            parameters: FunctionArguments::None,
-            args: FunctionArguments::List(FunctionArgumentList {
-                duplicate_treatment: None,
-                args: args.into(),
-                clauses: Vec::new(),
-            }),
-            filter: None,
-            null_treatment: None,
-            over: None,
-            within_group: Vec::new(),
-        })
+        function_call(name, self.function.name.span(), arguments)
     }
 }

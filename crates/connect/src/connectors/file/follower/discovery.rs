@@ -105,18 +105,18 @@ impl FileFollower<'_> {
         path: PathBuf,
         ids: Arc<HashSet<FileId>>,
     ) -> Result<std::io::Result<Box<TailedFile>>> {
-        let (max, from_end) = (self.max_frame, self.from_end);
+        let (framing, from_end) = (self.framing, self.from_end);
         let has_header = self.content.has_header;
         let mut resume_points = std::mem::take(&mut self.resume_points);
         let (opened, resume_points) = blocking(move || {
             let open = || {
-                let mut tail = Box::new(TailedFile::open(path, max)?);
+                let mut tail = Box::new(TailedFile::open(path, framing)?);
                 let resumed = resume_points.resume(&mut tail, &ids)?;
                 if !resumed && from_end {
                     tail.skip_to_end()?;
                 }
                 if has_header {
-                    tail.read_header()?;
+                    tail.read_header(framing)?;
                 }
                 Ok(tail)
             };
@@ -172,8 +172,8 @@ impl FileFollower<'_> {
                 reported = true;
                 continue;
             }
-            let max = self.max_frame;
-            let (moved, saved) = blocking(move || (saved.moved(max), saved)).await?;
+            let framing = self.framing;
+            let (moved, saved) = blocking(move || (saved.moved(framing), saved)).await?;
             let Some(mut tail) = moved else {
                 gap.reason =
                     format!("{path} is gone: lines added since it was last read may be lost");

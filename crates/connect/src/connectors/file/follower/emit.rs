@@ -79,10 +79,10 @@ impl FileFollower<'_> {
         self.set_ahead(id, |ahead| ahead - behind);
         let Some(long) = long else { return Ok(()) };
         match self.options.overlong {
-            OverlongPolicy::Dlq => out.bad(long.into_bad(self.max_frame)).await?,
+            OverlongPolicy::Dlq => out.bad(long.into_bad(self.framing.max)).await?,
             OverlongPolicy::Truncate | OverlongPolicy::Drop => {
                 let what = self.left_out(id, &long);
-                let limit = self.max_frame;
+                let limit = self.framing.max;
                 let reason = format!("a line is longer than max_frame, {limit} bytes");
                 self.dropped.add(&reason, 1);
                 out.lifecycle(Lifecycle::Changed { what }).await?;
@@ -102,7 +102,7 @@ impl FileFollower<'_> {
         let path = path.map(|path| path.to_string()).unwrap_or_default();
         format!(
             "a line of {} bytes in {path} was dropped, the longest taken has {}",
-            long.length, self.max_frame
+            long.length, self.framing.max
         )
     }
 

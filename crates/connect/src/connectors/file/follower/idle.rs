@@ -26,7 +26,9 @@ impl FileFollower<'_> {
             }
             let overdue = !self.options.follow || now >= self.deadline(tail);
             let gone = tail.gone.is_some();
-            if overdue || (gone && tail.is_removed()) {
+            // Within quotes a line end is no end: more must come.
+            let waits = self.options.follow && !gone && tail.lines.is_open();
+            if overdue && !waits || (gone && tail.is_removed()) {
                 self.finish_line(id, out).await?;
                 self.report_truncated(id, out).await?;
             }
@@ -78,7 +80,8 @@ impl FileFollower<'_> {
     /// Waits until something may have changed, or is overdue.
     pub(in super::super) async fn wait(&mut self) {
         let waits = |tail: &TailedFile| {
-            tail.gone.is_some() || tail.lines.pending() > 0 || tail.truncated.is_some()
+            let partial = tail.lines.pending() > 0 && !tail.lines.is_open();
+            tail.gone.is_some() || partial || tail.truncated.is_some()
         };
         let waiting = self.tails.values().filter(|tail| waits(tail));
         let overdue = waiting.map(|tail| self.deadline(tail));

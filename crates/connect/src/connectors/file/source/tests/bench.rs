@@ -118,6 +118,10 @@ impl Bench {
                 .shown
                 .push(format!("gap: {}", self.relative(&gap.reason))),
             Item::Lifecycle(Lifecycle::Changed { what }) => self.shown.push(self.relative(&what)),
+            Item::Lifecycle(Lifecycle::Warned { what }) => {
+                self.shown
+                    .push(format!("warning: {}", self.relative(&what)));
+            }
             Item::Lifecycle(_) => {}
         }
     }

@@ -155,3 +155,66 @@ async fn the_header_of_each_file_counts_for_its_own_lines() {
     );
     bench.stop().await;
 }
+
+fn two_columns() -> Arc<Schema> {
+    Arc::new(Schema::new(vec![
+        Field::new("name", DataType::Utf8, true),
+        Field::new("n", DataType::Int64, true),
+    ]))
+}
+
+/// The cursor is at the end of a record, never in its quotes; what is open is waited for.
+#[tokio::test]
+async fn a_record_of_csv_has_line_ends_in_quotes() {
+    let more = [("format", "csv".into())];
+    let mut bench = Bench::with_columns("csv", &more, Some(two_columns()));
+    bench.append("csv", "\"a\nb\",1\nc,2\n\"d\n");
+    bench.start();
+    bench.expect(&["csv: a\nb", "csv: c"]).await;
+    tokio::time::sleep(std::time::Duration::from_millis(400)).await;
+    bench.stop().await;
+    bench.expect_all(&[]).await;
+    bench.append("csv", "e\"\",f\n\",3\r\ng,4\n");
+    bench.restart_from_cursor();
+    bench.expect(&["csv: d\ne\",f\n", "csv: g"]).await;
+    bench.stop().await;
+}
+
+#[tokio::test]
+async fn a_quote_that_is_never_closed_costs_one_bad_row() {
+    let more = [
+        ("format", "csv".into()),
+        ("max_frame", "16 B".into()),
+        ("follow", false.into()),
+    ];
+    let mut bench = Bench::with_columns("csv", &more, Some(two_columns()));
+    bench.append("csv", "a,1\n\"b,2\nccc,3\ndddd,4\ne,5\nf\n\"g\n");
+    bench.start();
+    bench
+        .expect_all(&[
+            "csv: a",
+            "<the frame has 17 bytes, the largest taken has 16>",
+            // In one delivery bad rows are shown first.
+            "<the record has 1 field, there are 2 columns>",
+            "<malformed CSV: the quote of a field is not closed before the frame ends>",
+            "csv: e",
+        ])
+        .await;
+}
+
+#[tokio::test]
+async fn a_header_without_a_column_is_a_warning_once_a_file() {
+    let more = [("format", "csv".into()), ("header", true.into())];
+    let mut bench = Bench::with_columns("*", &more, Some(two_columns()));
+    bench.append("a", "name\nx\n");
+    bench.append("b", "name\ny\n");
+    let warning = "warning: a: the header does not name the column n, which is NULL";
+    bench.start();
+    bench
+        .expect(&[warning, "a: x", &warning.replace(" a:", " b:"), "b: y"])
+        .await;
+    // The header is read again when rows of another file came in between.
+    bench.append("a", "z\n");
+    bench.expect(&["a: z"]).await;
+    bench.stop().await;
+}

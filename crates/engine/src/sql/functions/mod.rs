@@ -1,0 +1,55 @@
+//! Functions and operators that DataFusion has with another meaning than PostgreSQL.
+//!
+//! `to_char`, `to_timestamp` and `to_date` take PostgreSQL's patterns, and SIMILAR TO is its operator. The
+//! optimizer replaces a call by one that holds the pattern as it was read, so a pattern is read once a plan,
+//! and a wrong one is refused when the query is planned.
+//!
+//! ```text
+//!   pattern_function ---> time_pattern ----> time_writer
+//!                                      ----> time_reader --> time_scan --> found_time
+//!                    ---> number_pattern --> number_writer
+//!   similar_function ---> similar_to
+//! ```
+
+mod as_written;
+mod found_time;
+mod number_pattern;
+mod number_writer;
+mod pattern_function;
+mod similar_function;
+mod similar_to;
+mod time_pattern;
+mod time_reader;
+mod time_scan;
+mod time_writer;
+
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+use datafusion::error::DataFusionError;
+use datafusion::execution::FunctionRegistry;
+use datafusion::logical_expr::ScalarUDF;
+
+pub(super) use self::as_written::AS_WRITTEN;
+use self::as_written::AsWritten;
+use self::pattern_function::PatternFunction;
+use self::similar_function::SimilarToRewrite;
+use super::SqlError;
+
+/// Puts the functions of this module in the place of DataFusion's.
+pub(crate) fn register(registry: &mut dyn FunctionRegistry) {
+    for function in PatternFunction::all() {
+        // It replaces the one of its name.
+        let _ = registry.register_udf(Arc::new(ScalarUDF::from(function)));
+    }
+    let _ = registry.register_udf(Arc::new(ScalarUDF::from(AsWritten::default())));
+    // Every registry of DataFusion takes rewrites.
+    let _ = registry.register_function_rewrite(Arc::new(SimilarToRewrite));
+}
+
+/// The error as DataFusion carries it; `explain` finds it there again.
+fn external(error: SqlError) -> DataFusionError {
+    DataFusionError::External(Box::new(error))
+}
