@@ -36,6 +36,7 @@ pub struct Columns {
     pub fractions: Vec<String>,
     pub dates: Vec<String>,
     pub decimals: Vec<String>,
+    pub unsigned: Vec<String>,
     /// Integers of 64 bits.
     pub widest: Vec<String>,
 }
@@ -47,6 +48,7 @@ impl Columns {
         self.fractions.extend(more.fractions);
         self.dates.extend(more.dates);
         self.decimals.extend(more.decimals);
+        self.unsigned.extend(more.unsigned);
         self.widest.extend(more.widest);
     }
 }
@@ -183,20 +185,25 @@ fn key_of(expr: &Expr, columns: &Columns) -> Vec<Key> {
             );
             let shifted = matches!(**right, Expr::Interval(_)) && has(&**left, &is_date(columns));
             let divided = *op == BinaryOperator::Divide;
+            let bare = arithmetic && is_column(left) && is_column(right);
             let compared = is_try_cast(left) || is_try_cast(right);
             let decimal = divided && has(expr, &is_one_of(&columns.decimals));
             vec![
                 known("decimal:division").filter(|_| decimal),
                 known("float:division").filter(|_| divided && is_column(right)),
                 known("try_cast:compared").filter(|_| compared),
-                known("overflow").filter(|_| arithmetic && is_column(left) && is_column(right)),
+                known("overflow").filter(|_| bare),
+                known("unsigned").filter(|_| bare && has(expr, &is_one_of(&columns.unsigned))),
                 known("date + interval").filter(|_| shifted),
             ]
         }
         Expr::Between { expr, .. } | Expr::InList { expr, .. } => {
             vec![known("try_cast:compared").filter(|_| is_try_cast(expr))]
         }
-        Expr::UnaryOp { expr, .. } => vec![known("overflow").filter(|_| is_column(expr))],
+        Expr::UnaryOp { expr, .. } => vec![
+            known("overflow").filter(|_| is_column(expr)),
+            known("unsigned").filter(|_| is_one_of(&columns.unsigned)(expr)),
+        ],
         Expr::Value(value) => match &value.value {
             Value::Number(digits, _) if digits.contains('.') => vec![known("literal:point")],
             Value::Number(..) => vec![known("literal:integer")],

@@ -147,6 +147,16 @@ pub const EVERYTHING: &[Note] = &[
     ),
     note(
         NotYet,
+        "value:calendar",
+        "times that nanoseconds do not reach fail in COALESCE, DATE_TRUNC and casts",
+    ),
+    note(
+        NotYet,
+        "fn:round",
+        "ROUND of a DOUBLE rounds half away from zero, PostgreSQL half to even",
+    ),
+    note(
+        NotYet,
         "date + interval",
         "a DATE and an INTERVAL give a DATE, where PostgreSQL gives a TIMESTAMP",
     ),

@@ -21,6 +21,9 @@ use crate::data::per_second;
 /// Days from 1970 to the first day of the year 1, and to the last of 9999.
 const DAYS: std::ops::RangeInclusive<i64> = -719_162..=2_932_896;
 
+/// Seconds from 1970 to the last time that 64 bits of nanoseconds hold.
+const NANOSECONDS_REACH: u64 = 9_223_372_036;
+
 /// PostgreSQL's name of a type that it has, or the nearest one.
 fn type_name(data_type: &DataType) -> String {
     match data_type {
@@ -57,9 +60,11 @@ fn problem(column: &ArrayRef) -> Option<Key> {
             let second = per_second(data_type);
             let fine = second > 1_000_000 && numbers(column).any(|at| at % 1_000 != 0);
             let outside = |at: i64| !DAYS.contains(&at.div_euclid(second).div_euclid(86_400));
+            let far = |at: i64| at.div_euclid(second).unsigned_abs() > NANOSECONDS_REACH;
             match fine {
                 true => Some("nanoseconds"),
-                false => numbers(column).any(outside).then_some("calendar"),
+                false if numbers(column).any(outside) => Some("calendar"),
+                false => numbers(column).any(far).then_some("value:calendar"),
             }
         }
         DataType::List(_) => Some("lists"),
@@ -133,6 +138,7 @@ pub fn upload(table: &Table) -> (String, Columns) {
         decimals: named(|it| matches!(it, DataType::Decimal128(..))),
         fractions: named(|it| it.is_numeric() && !it.is_integer()),
         dates: named(|it| matches!(it, DataType::Date32)),
+        unsigned: named(DataType::is_unsigned_integer),
         widest: named(|it| matches!(it, DataType::Int64 | DataType::UInt64)),
     };
     (text, columns)
