@@ -196,7 +196,8 @@ pub(super) fn non_finite(text: &[u8]) -> Option<f64> {
         word => (false, word),
     };
     let value = match () {
-        () if word.eq_ignore_ascii_case(b"nan") => f64::NAN,
+        // There is one NaN, without a sign.
+        () if word.eq_ignore_ascii_case(b"nan") => return Some(f64::NAN),
         () if word.eq_ignore_ascii_case(b"inf") => f64::INFINITY,
         () if word.eq_ignore_ascii_case(b"infinity") => f64::INFINITY,
         () => return None,

@@ -24,7 +24,9 @@ use crate::durable::WalWriter;
 use crate::error::{Error, Result};
 use crate::sql::numbers::with_exact_numbers;
 use crate::sql::plan::explain;
-use crate::sql::{NamedMetadataColumns, SqlError, SqlQuery, functions, output_names, resolve_identifiers};
+use crate::sql::{
+    NamedMetadataColumns, SqlError, SqlQuery, functions, output_names, resolve_identifiers,
+};
 use crate::topic::Topic;
 
 /// The names of the sources, streams and views that a query names, and of their bad and late rows.
