@@ -46,6 +46,7 @@ fn every_example_is_run_here() {
     let mut names: Vec<String> = names.collect();
     names.sort();
     let run = [
+        "access-log",
         "hello",
         "incremental-sync",
         "live-stream",
@@ -130,6 +131,26 @@ fn hello() {
         let row = shape(&next_row(&rows));
         shapes.retain(|expected| *expected != row);
     }
+    end(program);
+}
+
+#[test]
+fn access_log() {
+    let mut command = headwater(&["run", "--in-memory", "examples/access-log/pipeline.sql"]);
+    command.current_dir(examples().join(".."));
+    let mut program = Program::start(command.stderr(Stdio::inherit()));
+    let rows = program.lines();
+    let mut expected: Vec<String> = expected("access-log/expected.ndjson")
+        .lines()
+        .map(str::to_owned)
+        .collect();
+    let mut found: Vec<String> = (0..expected.len())
+        .map(|_| rows.next("a row of the example"))
+        .collect();
+    // The rows of the two streams come in no particular order.
+    expected.sort();
+    found.sort();
+    assert_eq!(found, expected);
     end(program);
 }
 

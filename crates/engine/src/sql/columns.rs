@@ -55,10 +55,13 @@ fn column(part: &mut TokenCursor) -> Result<ColumnDefinition> {
         return Err(part.unexpected(&format!("the type of column {:?}", name.value), &[]));
     }
     let data_type = types::read(part)?;
-    let computed = computed(part)?;
-    let mut nullable = None;
+    let (mut nullable, mut computed) = (None, None);
     while !part.at_end() {
         let here = part.here();
+        if computed.is_none() && (part.sees(&["AS"]) || part.sees(&["GENERATED", "ALWAYS"])) {
+            computed = Some(expression(part)?);
+            continue;
+        }
         let null_allowed = if part.eat(&["NOT", "NULL"]) {
             false
         } else if part.eat(&["NULL"]) {
@@ -80,16 +83,13 @@ fn column(part: &mut TokenCursor) -> Result<ColumnDefinition> {
     })
 }
 
-/// `[GENERATED ALWAYS] AS (expression) [STORED]`, if it comes next.
-fn computed(part: &mut TokenCursor) -> Result<Option<SqlQuery>> {
-    let generated = part.eat(&["GENERATED", "ALWAYS"]);
-    if !generated && !part.sees(&["AS"]) {
-        return Ok(None);
-    }
+/// `[GENERATED ALWAYS] AS (expression) [STORED]`.
+fn expression(part: &mut TokenCursor) -> Result<SqlQuery> {
+    part.eat(&["GENERATED", "ALWAYS"]);
     part.expect("AS")?;
     let expression = part.parenthesized()?.expression()?;
     part.eat(&["STORED"]);
-    Ok(Some(expression))
+    Ok(expression)
 }
 
 /// Refuses computed columns where rows do not arrive.

@@ -20,16 +20,8 @@ const DIFFERENT: &[(&str, &str)] = &[
         "wrong: the second has no fraction",
     ),
     (
-        "SELECT id, to_char(ts, '%Y-%m-%d %H:%M:%S') AS c FROM trades",
-        "wrong: patterns of to_char",
-    ),
-    (
         "SELECT id, CAST(ts AS DATE) AS day, CAST(ts AS VARCHAR) AS text FROM trades WHERE id <= 2",
         "wrong: a T between date and time",
-    ),
-    (
-        "SELECT id, TO_CHAR(ts, '%Y-%m-%d %H:%M') AS t FROM trades WHERE id <= 2",
-        "wrong: patterns of to_char",
     ),
     (
         "SELECT id, TO_TIMESTAMP('2024-01-01T00:00:00') AS t, TO_DATE('2024-01-31') AS d, MAKE_DATE(2024, 2, 29) AS m FROM trades WHERE id = 1",

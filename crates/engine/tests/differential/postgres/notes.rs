@@ -95,35 +95,13 @@ pub const EVERYTHING: &[Note] = &[
     ),
     note(
         NotYet,
-        "floats:order",
-        "MIN and MAX leave the order of NaN, 0 and -0 to the order of rows",
-    ),
-    note(
-        NotYet,
-        "cast:fraction",
-        "a cast of a fraction to an integer cuts, where PostgreSQL rounds half to even",
-    ),
-    note(
-        NotYet,
         "text:fraction",
         "a whole DOUBLE as text has .0 at its end",
     ),
-    note(NotYet, "overflow", "integers that overflow wrap"),
-    note(NotYet, "sum:bigint", "a SUM of BIGINT that overflows wraps"),
     note(
         NotYet,
         "decimal:division",
         "a quotient or an AVG of DECIMALs is cut after its last digit, where PostgreSQL rounds",
-    ),
-    note(
-        NotYet,
-        "value:nan",
-        "a NaN and a NaN with a sign are two groups",
-    ),
-    note(
-        NotYet,
-        "value:negative-zero",
-        "IN, NULLIF and CASE take 0 and -0 for two numbers",
     ),
     note(
         NotYet,
@@ -134,11 +112,6 @@ pub const EVERYTHING: &[Note] = &[
         NotYet,
         "value:letters",
         "UPPER and LOWER change the number of letters, in C.UTF-8 they do not",
-    ),
-    note(
-        NotYet,
-        "float:division",
-        "a DOUBLE divided by zero is infinite or NaN, in PostgreSQL error 22012",
     ),
     note(
         NotYet,
