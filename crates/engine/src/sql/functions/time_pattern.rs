@@ -1,7 +1,7 @@
 //! PostgreSQL's patterns for dates and times, such as `YYYY-MM-DD HH24:MI:SS`, read into pieces.
 //!
-//! PostgreSQL copies letters that belong to no template. Here they are refused: they are a pattern of
-//! another system (`%Y-%m-%d`), or a misspelt template. In double quotes every text is text.
+//! PostgreSQL copies letters that belong to no template, and percent signs. Here those letters are refused,
+//! and a percent sign before a letter: they are a pattern of another system (`%Y-%m-%d`), or a misspelt template. In double quotes every text is text.
 
 use crate::sql::{Result, SqlError, sqlstate};
 
@@ -270,6 +270,14 @@ fn literal<'a>(pattern: &str, text: &'a str, pieces: &mut Vec<TimePiece>) -> Res
     match chars.next() {
         Some(letter) if letter.is_ascii_alphabetic() => {
             return Err(not_a_template(pattern, letter));
+        }
+        // `%d` would be a mark and the day of the week.
+        Some('%')
+            if chars
+                .as_str()
+                .starts_with(|next: char| next.is_ascii_alphabetic()) =>
+        {
+            return Err(not_a_template(pattern, '%'));
         }
         Some(mark) if mark.is_ascii_punctuation() => pieces.push(TimePiece::Separator(mark)),
         Some(blank) if is_blank(blank) => pieces.push(TimePiece::Separator(blank)),
