@@ -32,7 +32,11 @@ pub(super) fn explain_in(error: DataFusionError, query: &SqlQuery) -> SqlError {
 pub(crate) fn explain(error: DataFusionError) -> SqlError {
     let diagnostic = error.diagnostic().map(|found| found.message.clone());
     if let Some(ours) = own(&error) {
-        return ours.clone();
+        let message = diagnostic.map(|message| sentence(&message));
+        return SqlError {
+            message: message.unwrap_or_else(|| ours.message.clone()),
+            ..ours.clone()
+        };
     }
     match error.find_root() {
         DataFusionError::SchemaError(inner, _) => {
