@@ -601,14 +601,14 @@ fn a_failed_query_has_its_reason_and_starts_again() {
         );
         assert!(streams.contains("| numbers |"), "{streams}");
 
-        db.execute("START STREAM numbers; START STREAM sums")
-            .unwrap();
+        // What reads it starts with it.
+        db.execute("START STREAM numbers").unwrap();
         assert!(db.failures().is_empty(), "{:?}", db.failures());
         push("5");
         assert_eq!(
             numbers(&db, "SELECT n FROM sums"),
-            [5],
-            "started again: earlier rows are not counted"
+            [6],
+            "started again: the row that failed is not counted"
         );
     }
 }
