@@ -25,8 +25,8 @@ use std::time::{Duration, Instant};
 use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use dataflow::{
-    Aggregate, Built, EventTime, Grouping, KeyedSpec, OnError, OutputColumn, Plan, PlanNode,
-    QueryErrors, QueryFailure, SessionSpec, StreamElement, Watermark, WindowSpec, build,
+    Aggregate, Built, EventTime, Grouping, KeyedSpec, OnError, OpenWindows, OutputColumn, Plan,
+    PlanNode, QueryErrors, QueryFailure, SessionSpec, StreamElement, Watermark, WindowSpec, build,
 };
 use datafusion::functions_aggregate::{count, min_max, sum};
 use datafusion::logical_expr::AggregateUDF;
@@ -179,7 +179,9 @@ fn measure(name: &'static str, key: DataType, groups: u64, seconds: u64, save: b
         let (plan, failure) = (plan(name, &key), QueryFailure::default());
         let errors = QueryErrors::new(failure.clone(), OnError::Fail, |_| "XX000");
         let mut built = timely
-            .dataflow::<u64, _, _>(|scope| build(scope, &plan, 1, 0, &errors))
+            .dataflow::<u64, _, _>(|scope| {
+                build(scope, &plan, 1, 0, &errors, &OpenWindows::default())
+            })
             .expect("a dataflow");
         let (mut times, mut dice, mut written) = (Times::default(), Dice(7), HashSet::new());
         for step in 0..seconds as i64 * STEPS_A_SECOND {

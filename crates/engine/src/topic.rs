@@ -11,7 +11,7 @@ use arrow::datatypes::SchemaRef;
 use serde::{Deserialize, Serialize};
 
 use crate::clock::now_us;
-use crate::dataflow::{self, Run, StreamElement, Watermark, with_diff};
+use crate::dataflow::{self, OpenWindows, Run, StreamElement, Watermark, with_diff};
 use crate::durable;
 use crate::error::{Error, Result};
 use crate::event_log::EventLog;
@@ -32,6 +32,8 @@ pub(crate) struct Topic {
     pub relation: Relation,
     publication: Mutex<Publication>,
     rows: AtomicU64,
+    /// Of the query behind it.
+    pub open_windows: OpenWindows,
     failed: AtomicBool,
     /// Where a failure is recorded.
     event_log: OnceLock<Arc<EventLog>>,
@@ -101,6 +103,7 @@ impl Topic {
             relation,
             publication,
             rows: AtomicU64::new(0),
+            open_windows: OpenWindows::default(),
             failed: AtomicBool::new(false),
             event_log: OnceLock::new(),
         })

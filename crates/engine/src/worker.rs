@@ -103,7 +103,7 @@ impl<'a> Worker<'a> {
     fn sleep(&mut self) {
         let readable = self.sources.iter().filter(|source| !source.is_gated());
         let idle = readable
-            .filter_map(|source| source.reader.next_idle())
+            .filter_map(|source| source.next_timeout(&self.queries))
             .min();
         let timeout = idle.map(|at| at.saturating_duration_since(Instant::now()));
         let bell = Arc::clone(self.sequencer.bell(self.queries.here()));
@@ -120,6 +120,7 @@ impl<'a> Worker<'a> {
     fn step(&mut self) {
         let (now, sequence) = (Instant::now(), self.sequence + self.queries.epoch);
         for source in &mut self.sources {
+            source.advance(now, &self.queries);
             source.step(sequence, now, &mut self.queries.output);
         }
         self.run_queries();

@@ -26,6 +26,7 @@ use super::groups::Grouping;
 use super::key_group::owners;
 use super::keyed::{DeltaStage, KeyedStage};
 use super::metadata_columns::MetadataColumns;
+use super::open_windows::OpenWindows;
 use super::plan::{Plan, PlanNode};
 use super::query_errors::QueryErrors;
 use super::session::SessionStage;
@@ -84,7 +85,8 @@ pub struct Built {
     pub stages: Vec<StageHandle>,
 }
 
-/// Builds `plan`, with `inputs` inputs, in `scope`. `home` is the worker that gets the results.
+/// Builds `plan`, with `inputs` inputs, in `scope`. `home` is the worker that gets the results; its stages
+/// note in `open` when their windows close.
 ///
 /// # Errors
 /// If an aggregate of the plan cannot be set up.
@@ -94,6 +96,7 @@ pub fn build(
     inputs: usize,
     home: usize,
     errors: &QueryErrors,
+    open: &OpenWindows,
 ) -> Result<Built> {
     let (handles, streams): (Vec<_>, Vec<_>) = (0..inputs)
         .map(|_| scope.new_input::<StreamElement>())
@@ -111,6 +114,7 @@ pub fn build(
         scope,
         inputs,
         errors: errors.clone(),
+        open: open.clone(),
         stages: Vec::new(),
     };
     let result = builder.node(&plan.root)?;
@@ -135,6 +139,7 @@ struct DataflowBuilder<'scope> {
     scope: Scope<'scope, u64>,
     inputs: Vec<StreamElements<'scope>>,
     errors: QueryErrors,
+    open: OpenWindows,
     stages: Vec<StageHandle>,
 }
 
@@ -213,7 +218,8 @@ impl<'scope> DataflowBuilder<'scope> {
         name: &str,
         stage: impl Stage,
     ) -> StreamElements<'scope> {
-        let (output, handle) = stage::run(input, name, self.errors.clone(), stage);
+        let windows = self.open.of_stage(self.scope.index(), self.stages.len());
+        let (output, handle) = stage::run(input, name, self.errors.clone(), stage, windows);
         self.stages.push(handle);
         output
     }

@@ -35,6 +35,7 @@ mod key_group;
 mod keyed;
 mod keyed_state;
 mod metadata_columns;
+mod open_windows;
 mod pane;
 mod panes;
 mod plan;
@@ -57,6 +58,7 @@ pub use key_group::{KEY_GROUPS, owner};
 pub use metadata_columns::{
     MetadataColumn, MetadataColumns, Offsets, Provenance, with_metadata_columns,
 };
+pub use open_windows::OpenWindows;
 pub(crate) use pane::{earliest, in_us, latest, times};
 pub use plan::{EventTime, KeyedSpec, Plan, PlanNode, SessionSpec, WindowSpec, with_lateness};
 pub use query_errors::{OnError, QueryErrors, QueryFailure, SqlstateOf};

@@ -16,7 +16,7 @@ use headwater_connect::time_unit;
 
 use super::groups::{Grouping, OutputColumn};
 use super::metadata_columns::MetadataColumns;
-use super::pane::{start_of, times};
+use super::pane::{in_us, start_of, times};
 use super::stream_element::{StreamElement, batch_of};
 use super::transform::Transform;
 
@@ -95,6 +95,13 @@ impl EventTime {
     /// The event time of each row, in the unit of the column.
     pub(super) fn of(&self, rows: &RecordBatch) -> Result<Int64Array> {
         times(&self.expr.evaluate(rows)?.into_array(rows.num_rows())?)
+    }
+
+    /// The least watermark, in microseconds, with which no row before `end` will come.
+    pub(super) fn closes_us(&self, end: i64) -> i64 {
+        let us = in_us(&self.data_type, end).unwrap_or(i64::MAX);
+        let rounded = i64::from(self.bound(us.saturating_add(self.lag_us)) < end);
+        us.saturating_add(self.lag_us).saturating_add(rounded)
     }
 
     /// The watermark of the stream in the unit of this column: no row earlier than this will come.

@@ -338,6 +338,11 @@ impl Stage for SessionStage {
         self.panes.tidy(std::mem::take(&mut self.rows))
     }
 
+    fn closes_us(&self) -> Option<i64> {
+        let is_open = self.earliest_end < i64::MAX;
+        is_open.then(|| self.spec.time.closes_us(self.earliest_end))
+    }
+
     /// The first runs are the open sessions, the others those of panes.
     fn save(&mut self) -> Result<StageState> {
         let mut state = StageState {

@@ -21,6 +21,7 @@ use timely::dataflow::operators::generic::operator::Operator;
 use timely::progress::frontier::MutableAntichain;
 
 use super::frontier::Frontier;
+use super::open_windows::StageWindows;
 use super::query_errors::{QueryErrors, contain};
 use super::stage_state::{Checkpointed, Share, StageHandle, StageState};
 use super::stream_element::{StreamElement, Watermark};
@@ -45,6 +46,11 @@ pub(super) trait Stage: 'static {
 
     /// Ends the step, which is complete and has this watermark.
     fn end_of_step(&mut self, watermark: Watermark, out: &mut Vec<StreamElement>) -> Result<()>;
+
+    /// The watermark at which its first open window closes, in microseconds.
+    fn closes_us(&self) -> Option<i64> {
+        None
+    }
 
     /// The state between two steps. A stage that has none leaves out `save` and `restore`.
     fn save(&mut self) -> Result<StageState> {
@@ -106,6 +112,7 @@ impl Pending {
 struct RunningStage<S> {
     stage: S,
     watermark: Watermark,
+    windows: StageWindows,
 }
 
 impl<S: Stage> RunningStage<S> {
@@ -120,6 +127,7 @@ impl<S: Stage> RunningStage<S> {
             }
         }
         self.stage.end_of_step(self.watermark, out)?;
+        self.windows.note(self.stage.closes_us());
         out.push(StreamElement::Watermark(self.watermark));
         Ok(())
     }
@@ -134,7 +142,10 @@ impl<S: Stage> Checkpointed for RunningStage<S> {
 
     fn restore(&mut self, states: &[StageState], share: Share) -> Result<()> {
         self.watermark = Watermark::saved(states, "watermark");
-        contain(|| self.stage.restore(states, share)).map_err(DataFusionError::Execution)?
+        let restored = contain(|| self.stage.restore(states, share));
+        restored.map_err(DataFusionError::Execution)??;
+        self.windows.note(self.stage.closes_us());
+        Ok(())
     }
 }
 
@@ -143,9 +154,13 @@ pub(super) fn run<'scope, S: Stage, C: Arriving>(
     name: &str,
     errors: QueryErrors,
     stage: S,
+    windows: StageWindows,
 ) -> (StreamElements<'scope>, StageHandle) {
-    let watermark = Watermark::START;
-    let running = Rc::new(RefCell::new(RunningStage { stage, watermark }));
+    let running = Rc::new(RefCell::new(RunningStage {
+        stage,
+        watermark: Watermark::START,
+        windows,
+    }));
     let handle = StageHandle::new(running.clone());
     let output = input.unary_frontier(Pipeline, name, move |_, _| {
         let mut pending = Pending::default();

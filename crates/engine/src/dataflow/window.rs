@@ -196,6 +196,15 @@ impl Stage for WindowStage {
         self.panes.tidy(std::mem::take(&mut self.rows))
     }
 
+    fn closes_us(&self) -> Option<i64> {
+        let first = self.first_open()?;
+        Some(
+            self.spec
+                .time
+                .closes_us(first.saturating_add(self.spec.size)),
+        )
+    }
+
     fn save(&mut self) -> Result<StageState> {
         let mut state = StageState::default();
         state.set("bound", self.bound);

@@ -47,6 +47,9 @@ pub(crate) struct SourceReader {
     computed: Option<SourceColumns>,
     time: Option<EventTimeColumn>,
     idle_timeout: Duration,
+    idle_advance: bool,
+    /// When the last row came before all lanes became idle, and the watermark then.
+    idle_since: Option<(Instant, i64)>,
     /// By the number of the channel and the lane.
     lanes: BTreeMap<(usize, u64), LaneActivity>,
     /// The number of the next lane.
@@ -68,9 +71,12 @@ impl SourceReader {
         computed: Option<SourceColumns>,
         time: Option<EventTimeColumn>,
         idle_timeout: Duration,
+        idle_advance: bool,
     ) -> Self {
         Self {
             computed,
+            idle_advance,
+            idle_since: None,
             channels: Vec::new(),
             first: 0,
             dropped_before: 0,
@@ -163,9 +169,16 @@ impl SourceReader {
         let had_lanes = !self.lanes.is_empty();
         self.note_ended();
         self.note_floor(drained.ended);
+        let idle = !drained.ended && self.is_idle(now);
         let watermark = Watermark {
             at_us: self.marks.at_us,
-            idle: !drained.ended && self.is_idle(now),
+            idle,
+        };
+        let last_active = self.lanes.values().map(|lane| lane.last_active).max();
+        self.idle_since = match (last_active, self.idle_since) {
+            (Some(at), None) if idle => Some((at, watermark.at_us)),
+            (Some(_), since) if idle => since,
+            _ => None,
         };
         if self.watermark != watermark {
             self.watermark = watermark;
@@ -324,6 +337,30 @@ impl SourceReader {
             return i64::MIN;
         }
         self.declared_us
+    }
+
+    pub fn watermark(&self) -> Watermark {
+        self.watermark
+    }
+
+    /// Whether the watermark goes on by the clock: all lanes are idle, and it is known.
+    pub fn goes_by_clock(&self) -> bool {
+        self.idle_advance && self.idle_since.is_some_and(|(_, at_us)| at_us > i64::MIN)
+    }
+
+    /// When the watermark is `at_us` by the clock.
+    pub fn clock_reaches(&self, at_us: i64) -> Option<Instant> {
+        let (since, from_us) = self.idle_since?;
+        let after_us = u64::try_from(at_us.saturating_sub(from_us)).ok()?;
+        since.checked_add(Duration::from_micros(after_us))
+    }
+
+    /// Moves the watermark to `at_us`, if the clock has come as far and nothing waits to be read.
+    pub fn advance_by_clock(&mut self, at_us: i64, now: Instant) {
+        let has_come = self.clock_reaches(at_us).is_some_and(|at| at <= now);
+        if has_come && self.channels.iter_mut().all(|channel| channel.is_empty()) {
+            self.declared_us = self.declared_us.max(at_us);
+        }
     }
 
     /// When the next lane becomes idle; `None` if the source has no event time.

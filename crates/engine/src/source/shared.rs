@@ -26,6 +26,8 @@ pub(crate) struct SourceShared {
     pub dead_letters: AtomicU64,
     /// Whether rows of a REPROCESS wait to be taken.
     pub reprocessing: AtomicBool,
+    /// Whether the connector has its connection.
+    connected: AtomicBool,
     event_log: Arc<EventLog>,
     pub gap_count: AtomicU64,
     /// When a step last took rows, in microseconds since 1970-01-01 UTC; `i64::MIN` before the first.
@@ -45,6 +47,7 @@ impl SourceShared {
             dropped: AtomicU64::new(0),
             dead_letters: AtomicU64::new(0),
             reprocessing: AtomicBool::new(false),
+            connected: AtomicBool::new(true),
             event_log,
             gap_count: AtomicU64::new(0),
             last_row_us: AtomicI64::new(i64::MIN),
@@ -114,7 +117,17 @@ impl SourceShared {
         self.event_log.error("source", &self.name, error);
     }
 
+    /// Whether rows could come: a source without a connection is not idle.
+    pub fn is_connected(&self) -> bool {
+        self.connected.load(Ordering::Relaxed)
+    }
+
     pub fn note_lifecycle(&self, event: &Lifecycle) {
+        match event {
+            Lifecycle::Connected { .. } => self.connected.store(true, Ordering::Relaxed),
+            Lifecycle::Disconnected { .. } => self.connected.store(false, Ordering::Relaxed),
+            _ => {}
+        }
         match event {
             Lifecycle::Warned { what } => {
                 tracing::warn!(source = self.name, warning = what, "source");

@@ -151,6 +151,8 @@ pub(crate) struct NewSource {
     pub computed: Option<SourceColumns>,
     pub time: Option<EventTimeColumn>,
     pub idle_timeout: Duration,
+    /// Whether the watermark goes on by the clock while the source is idle.
+    pub idle_advance: bool,
     /// Whether its log is still to be replayed.
     pub replays: bool,
     pub feed: Handoff<SourceFeed>,

@@ -57,6 +57,13 @@ impl<'a> Queries<'a> {
         }
     }
 
+    /// The first of the watermarks beyond `at_us` at which a window of some query closes.
+    pub fn closes_after(&self, at_us: i64) -> Option<i64> {
+        let running = self.slots.iter().filter(|slot| !slot.idle);
+        let closes = running.filter_map(|slot| slot.output.open_windows.first_after(at_us));
+        closes.min()
+    }
+
     /// The number of this worker.
     pub fn here(&self) -> usize {
         self.timely.index()

@@ -46,7 +46,8 @@ impl QuerySlot {
         let on_error = on_error(query.dead_letters.as_ref());
         let errors = QueryErrors::new(query.failure.clone(), on_error, sqlstate_of);
         let built = timely.dataflow::<u64, _, _>(|scope| {
-            dataflow::build(scope, &query.plan, inputs, home, &errors)
+            let open = &query.output.open_windows;
+            dataflow::build(scope, &query.plan, inputs, home, &errors, open)
         });
         let Built {
             inputs,

@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use super::command::{LaneBacklog, NewSource};
 use super::epoch_output::EpochOutput;
+use super::queries::Queries;
 use crate::clock::now_us;
 use crate::dataflow::StreamElement;
 use crate::durable::{Replayed, SourceFeed, SourceStep};
@@ -34,6 +35,7 @@ impl SourceSlot {
             source.computed.clone(),
             source.time.clone(),
             source.idle_timeout,
+            source.idle_advance,
         );
         reader.resume(feed.state().watermark);
         Self {
@@ -80,6 +82,29 @@ impl SourceSlot {
 
     pub fn is_ready(&mut self) -> bool {
         self.feed.has_due() || !self.is_gated() && self.reader.has_work()
+    }
+
+    /// When a lane becomes idle, or the clock closes a window of a source that is idle.
+    pub fn next_timeout(&self, queries: &Queries<'_>) -> Option<Instant> {
+        let advance = self.clock_at_us(queries);
+        let advance = advance.and_then(|at_us| self.reader.clock_reaches(at_us));
+        self.reader.next_idle().into_iter().chain(advance).min()
+    }
+
+    /// Moves the watermark of an idle source by the clock, if that closes a window.
+    pub fn advance(&mut self, now: Instant, queries: &Queries<'_>) {
+        if !self.is_gated()
+            && let Some(at_us) = self.clock_at_us(queries)
+        {
+            self.reader.advance_by_clock(at_us, now);
+        }
+    }
+
+    /// The watermark that closes the next window, of a source whose watermark goes on by the clock.
+    fn clock_at_us(&self, queries: &Queries<'_>) -> Option<i64> {
+        let is_running = self.reader.goes_by_clock() && self.shared.is_connected();
+        let at_us = self.reader.watermark().at_us;
+        is_running.then(|| queries.closes_after(at_us)).flatten()
     }
 
     /// Takes what has arrived into the log, and what is due from there to the output.

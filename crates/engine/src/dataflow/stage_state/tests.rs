@@ -21,7 +21,9 @@ use rand::{Rng, SeedableRng};
 use super::*;
 use crate::dataflow::key_group::{KEY_GROUPS, owner};
 use crate::dataflow::panes::{PaneKey, Panes};
-use crate::dataflow::{Built, OnError, Plan, QueryErrors, QueryFailure, StreamElement, build};
+use crate::dataflow::{
+    Built, OnError, OpenWindows, Plan, QueryErrors, QueryFailure, StreamElement, build,
+};
 use plans::{aggregates, grouping, input_schema, inputs, plans};
 
 const SECOND: i64 = 1_000_000;
@@ -139,7 +141,9 @@ fn run(
         let errors = QueryErrors::new(failure.clone(), OnError::Fail, |_| "XX000");
         let inputs = inputs(&plan);
         let built = timely
-            .dataflow::<u64, _, _>(|scope| build(scope, &plan, inputs, home, &errors))
+            .dataflow::<u64, _, _>(|scope| {
+                build(scope, &plan, inputs, home, &errors, &OpenWindows::default())
+            })
             .unwrap();
         let mut running = built;
         if let Some(states) = &states {

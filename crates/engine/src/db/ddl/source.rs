@@ -74,6 +74,7 @@ pub(super) fn add_source(
         computed,
         time: entry.time.clone(),
         idle_timeout: options.idle_timeout.0,
+        idle_advance: options.goes_by_clock(entry.connector.is_some()),
         replays: engine.persistence.is_restoring(),
         feed: Handoff::new(feed),
     }));

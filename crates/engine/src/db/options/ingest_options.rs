@@ -26,6 +26,10 @@ pub(crate) struct IngestOptions {
     /// A producer that has sent nothing for this long does not hold back the watermark.
     #[serde(default = "seconds::<10>")]
     pub idle_timeout: Duration,
+    /// How the watermark goes on while no rows come for `idle_timeout`: by the `clock`, as far as it closes a
+    /// window, or not (`none`). By the clock for a source with a connector, as long as that is connected,
+    /// unless this says otherwise.
+    idle_advance: Option<IdleAdvanceOption>,
     /// When rows are written to the log: `async` soon after they came, `sync` before a push returns
     /// and before any result shows them, `off` never. A database in memory has only `off`.
     pub wal_mode: Option<WalOption>,
@@ -47,6 +51,13 @@ enum BackpressureOption {
     Block,
     DropOldest,
     Reject,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+enum IdleAdvanceOption {
+    Clock,
+    None,
 }
 
 #[derive(Debug, Default, Clone, Copy, Deserialize, JsonSchema)]
@@ -104,6 +115,13 @@ impl IngestOptions {
             age: Some(self.retention.0),
             bytes: Some(self.retention_bytes.0),
         }
+    }
+
+    /// Whether the watermark goes on by the clock. What a connector brings is mostly of now, and a last window
+    /// that stays open is what surprises; a program says the watermark of what it pushes.
+    pub fn goes_by_clock(&self, has_connector: bool) -> bool {
+        let said = self.idle_advance.map(|it| it == IdleAdvanceOption::Clock);
+        said.unwrap_or(has_connector)
     }
 
     pub fn config(&self) -> SourceConfig {
