@@ -177,7 +177,7 @@ impl SessionStage {
     }
 
     /// Finds which clusters are one session.
-    fn join(&self, clusters: &RecordBatch) -> Result<Joined> {
+    fn join(&self, clusters: &RecordBatch) -> Result<JoinedClusters> {
         let count = clusters.num_rows();
         let keys = self.spec.grouping.run_keys(clusters);
         let numbers = KeyNumbers::new(&self.spec.grouping)?.number(keys, count)?;
@@ -196,14 +196,14 @@ impl SessionStage {
             last = last.max(spans.last.value(row));
             session_of[row] = leaders.len() - 1;
         }
-        Ok(Joined {
+        Ok(JoinedClusters {
             session_of,
             leaders,
         })
     }
 
     /// One row for each session.
-    fn merge(&self, clusters: &RecordBatch, joined: &Joined) -> Result<RecordBatch> {
+    fn merge(&self, clusters: &RecordBatch, joined: &JoinedClusters) -> Result<RecordBatch> {
         if joined.leaders.len() == clusters.num_rows() {
             return Ok(clusters.clone());
         }
@@ -387,7 +387,7 @@ impl Stage for SessionStage {
 }
 
 /// Which clusters are one session.
-struct Joined {
+struct JoinedClusters {
     /// The number of the session of each cluster.
     session_of: Vec<usize>,
     /// The first cluster of each session.

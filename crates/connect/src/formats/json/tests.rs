@@ -645,7 +645,9 @@ fn floats_that_are_no_numbers_are_strings_and_read_back() {
     );
     let decoded = decode(&rows.schema(), &written);
     assert_eq!(decoded.bad, []);
-    assert_eq!(lines(&decoded.rows), written);
+    // There is one zero.
+    let read = written.iter().map(|line| line.replace("-0.0", "0.0"));
+    assert_eq!(lines(&decoded.rows), read.collect::<Vec<_>>());
     let mut out = Frames::default();
     let options = json!({ "non_finite": "null" });
     let mut encoder = encoder("json", rows.schema_ref(), &options).unwrap();

@@ -1,3 +1,5 @@
+//! How the frontier moves over rows, lanes and batches.
+
 use arrow::array::{ArrayRef, TimestampMicrosecondArray};
 
 use super::*;

@@ -31,7 +31,7 @@ impl FieldReader {
         Ok(taken)
     }
 
-    /// What is left.
+    /// The bytes that no field has taken.
     pub fn rest(&mut self) -> Buffer {
         let rest = self.bytes.slice(self.at);
         self.at = self.bytes.len();
