@@ -20,12 +20,20 @@ const DIFFERENT: &[(&str, &str)] = &[
         "wrong: the second has no fraction",
     ),
     (
-        "SELECT id, CAST(ts AS DATE) AS day, CAST(ts AS VARCHAR) AS text FROM trades WHERE id <= 2",
-        "wrong: a T between date and time",
+        "SELECT id, to_char(ts, 'YYYY-MM-DD HH24:MI:SS') AS c FROM trades",
+        "on purpose: the patterns of DataFusion are others; the file has PostgreSQL's answer",
     ),
     (
-        "SELECT id, TO_TIMESTAMP('2024-01-01T00:00:00') AS t, TO_DATE('2024-01-31') AS d, MAKE_DATE(2024, 2, 29) AS m FROM trades WHERE id = 1",
-        "on purpose: TO_TIMESTAMP and TO_DATE of a text without a pattern read ISO 8601",
+        "SELECT id, TO_CHAR(ts, 'YYYY-MM-DD HH24:MI') AS t FROM trades WHERE id <= 2",
+        "on purpose: the patterns of DataFusion are others; the file has PostgreSQL's answer",
+    ),
+    (
+        "SELECT id, sqrt(abs(price)) AS s, power(price, 2) AS p, exp(0) AS e, ln(abs(price)) AS l FROM trades",
+        "wrong: the logarithm of zero is no error",
+    ),
+    (
+        "SELECT id, CAST(ts AS DATE) AS day, CAST(ts AS VARCHAR) AS text FROM trades WHERE id <= 2",
+        "wrong: a T between date and time",
     ),
 ];
 
