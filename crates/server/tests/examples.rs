@@ -151,7 +151,8 @@ fn access_log() {
     expected.sort();
     found.sort();
     assert_eq!(found, expected);
-    end(program);
+    // The file is read to its end.
+    assert_eq!(program.wait().code(), Some(0));
 }
 
 #[tokio::test(flavor = "multi_thread")]

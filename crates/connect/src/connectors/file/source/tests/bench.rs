@@ -144,6 +144,14 @@ impl Bench {
         self.shown.clear();
     }
 
+    /// The same, in any order: of one delivery bad rows are shown before the others.
+    pub(super) async fn expect_sorted(&mut self, expected: &[&str]) {
+        while self.take().await {}
+        self.shown.sort();
+        assert_eq!(self.shown, expected);
+        self.shown.clear();
+    }
+
     pub(super) async fn running(&self) {
         let mut status = self.handle.watch();
         let found =
