@@ -18,7 +18,9 @@ use std::task::{Context, Poll, Waker};
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 
-use crate::formats::{Decoded, Decoder, Frames, RecordEnd};
+#[cfg(any(feature = "file", feature = "process"))]
+use crate::formats::RecordEnd;
+use crate::formats::{Decoded, Decoder, Frames};
 use crate::{
     Bad, BadRows, Clock, Cursor, Delivery, Error, Item, Lifecycle, Result, metadata_columns,
 };
@@ -91,6 +93,7 @@ impl Gather {
         self.decoder.is_some()
     }
 
+    #[cfg(any(feature = "file", feature = "process"))]
     pub(crate) fn record_end(&self) -> Option<RecordEnd> {
         self.decoder.as_ref()?.record_end()
     }

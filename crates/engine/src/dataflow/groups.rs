@@ -85,7 +85,7 @@ pub enum OutputColumn {
 
 /// Keys and aggregates of a GROUP BY.
 ///
-/// What they compute of a row is computed before the stage, by [`Grouping::computed`]: so a row that fails
+/// What they compute of a row is computed before the stage, by a projection: so a row that fails
 /// has changed no state. Keys, arguments and filters here are columns of the result of that, or literals.
 #[derive(Debug)]
 pub struct Grouping {
