@@ -295,16 +295,6 @@ fn differs(before: &ArrayRef, after: &ArrayRef) -> BooleanArray {
 }
 
 impl Stage for KeyedStage {
-    fn rows(
-        &mut self,
-        rows: RecordBatch,
-        _frontier: &Frontier,
-        out: &mut Vec<StreamElement>,
-    ) -> Result<()> {
-        out.push(StreamElement::rows(rows));
-        Ok(())
-    }
-
     fn partial(&mut self, _window: i64, rows: RecordBatch) -> Result<()> {
         self.deltas.push(rows);
         Ok(())

@@ -31,13 +31,17 @@ pub(super) type StreamElements<'scope> = timely::dataflow::Stream<'scope, u64, V
 
 /// A state machine that maps the elements of each step to those of its output.
 pub(super) trait Stage: 'static {
-    /// Processes rows of the step at hand; `frontier` is that of their source before each of them.
+    /// Processes rows of the step at hand; `frontier` is that of their source before each of them. A stage
+    /// of partial results passes rows on.
     fn rows(
         &mut self,
         rows: RecordBatch,
-        frontier: &Frontier,
+        _frontier: &Frontier,
         out: &mut Vec<StreamElement>,
-    ) -> Result<()>;
+    ) -> Result<()> {
+        out.push(StreamElement::rows(rows));
+        Ok(())
+    }
 
     /// Processes the groups that one worker had of a window.
     fn partial(&mut self, _window: i64, _rows: RecordBatch) -> Result<()> {

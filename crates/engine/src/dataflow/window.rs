@@ -239,16 +239,6 @@ impl MergeStage {
 }
 
 impl Stage for MergeStage {
-    fn rows(
-        &mut self,
-        rows: RecordBatch,
-        _frontier: &Frontier,
-        out: &mut Vec<StreamElement>,
-    ) -> Result<()> {
-        out.push(StreamElement::rows(rows));
-        Ok(())
-    }
-
     fn partial(&mut self, window: i64, rows: RecordBatch) -> Result<()> {
         let groups = match self.windows.entry(window) {
             Entry::Occupied(found) => found.into_mut(),

@@ -7,7 +7,7 @@
 
 use std::ops::Range;
 
-use datafusion::sql::sqlparser::ast::{SelectItem, SetExpr};
+use datafusion::sql::sqlparser::ast::{Query, SelectItem, SetExpr};
 use datafusion::sql::sqlparser::dialect::GenericDialect;
 use datafusion::sql::sqlparser::parser::{Parser, ParserError};
 use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan, Word};
@@ -257,45 +257,44 @@ impl<'a> TokenCursor<'a> {
 
     /// The query that takes up the rest of this part.
     pub fn query(&mut self) -> Result<SqlQuery> {
-        let span = self.rest();
-        if self.at_end() {
-            return Err(self.unexpected("a query", &[]));
-        }
-        let origin = self.tokens[self.next].token.span.start;
-        let ast = self.parse(|parser| {
-            let query = parser.parse_query()?;
-            match parser.peek_token_ref() {
-                end if end.token == Token::EOF => Ok(query),
-                other => parser.expected_ref("the end of the query", other),
-            }
-        })?;
-        self.next = self.limit;
-        let text = self.script.get(span.clone()).unwrap_or_default().to_owned();
-        Ok(SqlQuery {
-            ast,
-            text,
-            span,
-            origin,
-        })
+        self.rest_as("a", "query", |parser| parser.parse_query())
     }
 
     /// The expression that takes up the rest of this part, as a query over [`PAYLOAD`].
     pub fn expression(&mut self) -> Result<SqlQuery> {
-        let span = self.rest();
-        if self.at_end() {
-            return Err(self.unexpected("an expression", &[]));
-        }
-        let origin = self.tokens[self.next].token.span.start;
-        let (expr, mut ast) = self.parse(|parser| {
+        self.rest_as("an", "expression", |parser| {
             let expr = parser.parse_expr()?;
             let select = format!("SELECT NULL FROM {PAYLOAD}");
-            let mut around = Parser::new(&GenericDialect).try_with_sql(&select)?;
-            Ok((expr, around.parse_query()?))
-        })?;
-        self.expect_end()?;
-        if let SetExpr::Select(select) = ast.body.as_mut() {
-            select.projection = vec![SelectItem::UnnamedExpr(expr)];
+            let mut query = Parser::new(&GenericDialect)
+                .try_with_sql(&select)?
+                .parse_query()?;
+            if let SetExpr::Select(select) = query.body.as_mut() {
+                select.projection = vec![SelectItem::UnnamedExpr(expr)];
+            }
+            Ok(query)
+        })
+    }
+
+    /// Reads the rest of this part; `what`, with this article, is expected there.
+    fn rest_as(
+        &mut self,
+        article: &str,
+        what: &str,
+        read: impl FnOnce(&mut Parser) -> Result<Box<Query>, ParserError>,
+    ) -> Result<SqlQuery> {
+        let span = self.rest();
+        if self.at_end() {
+            return Err(self.unexpected(&format!("{article} {what}"), &[]));
         }
+        let origin = self.tokens[self.next].token.span.start;
+        let ast = self.parse(|parser| {
+            let query = read(parser)?;
+            match parser.peek_token_ref() {
+                end if end.token == Token::EOF => Ok(query),
+                other => parser.expected_ref(&format!("the end of the {what}"), other),
+            }
+        })?;
+        self.next = self.limit;
         let text = self.script.get(span.clone()).unwrap_or_default().to_owned();
         Ok(SqlQuery {
             ast,

@@ -141,7 +141,7 @@ fn log(random: &mut StdRng) -> Log {
 }
 
 fn join(lanes: &mut Vec<u32>) -> Entry {
-    // Numbers of lanes that ended are used again only by chance.
+    // When the lane of the greatest number has ended, the next that joins gets its number.
     let lane = lanes.iter().max().map_or(0, |last| last + 1);
     lanes.push(lane);
     Entry::Moved(FrontierEvent::Joined(lane))

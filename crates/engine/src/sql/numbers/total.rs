@@ -55,7 +55,7 @@ impl TotalResult {
 
 /// The double nearest to `total / count`, rounded once; `count` is not 0.
 pub(super) fn average(total: i128, count: u64) -> f64 {
-    /// Doubles hold every integer of so many bits.
+    /// Bits of the mantissa of a double: it represents every integer that fits into them.
     const EXACT: u32 = 53;
     let (size, divisor) = (total.unsigned_abs(), u128::from(count));
     if size < 1 << EXACT && count < 1 << EXACT {
