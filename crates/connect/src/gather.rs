@@ -30,6 +30,9 @@ pub(crate) const FRAMES_MAX: usize = 8_192;
 /// Bytes of gathered frames at which they are decoded.
 pub(crate) const BYTES_MAX: usize = 1 << 20;
 
+/// Warnings that are remembered so as not to come again: with more, those before are forgotten.
+const WARNED_MAX: usize = 1_024;
+
 pub(crate) struct Gather {
     decoder: Option<Box<dyn Decoder>>,
     /// The columns of what is handed on.
@@ -257,6 +260,9 @@ impl Gather {
                 Some(origin) => format!("{origin}: {warning}"),
                 None => warning,
             };
+            if self.warned.len() == WARNED_MAX {
+                self.warned.clear();
+            }
             if self.warned.insert(what.clone()) {
                 let warned = Lifecycle::Warned { what };
                 self.queue.push_back(Item::Lifecycle(warned));

@@ -24,8 +24,8 @@ pub(super) struct FileSourceOptions {
     /// Whether to wait for more. Otherwise the source ends when every file is read, one after the other.
     #[serde(default = "yes")]
     pub follow: bool,
-    /// How long to wait for the end of a last line without a line end; also, how long a file that was
-    /// moved away or removed is still read for what its writer adds.
+    /// How long to wait for the end of a last line without a line end, but not within the quotes of a CSV
+    /// field; also, how long a file that was moved away or removed is still read for what its writer adds.
     #[serde(default = "seconds::<5>")]
     pub partial_timeout: Duration,
     /// How often to look for changes that the system did not report.

@@ -155,9 +155,11 @@ impl CsvDecoder {
                 if takes == 1 { "is" } else { "are" },
             );
             let columns = if takes == 1 { "column" } else { "columns" };
-            return Err(format!(
-                "the record has {has} field{plural}, there {are} {takes} {columns}"
-            ));
+            let takes = match self.has_header {
+                true => format!("the header names {takes}"),
+                false => format!("there {are} {takes} {columns}"),
+            };
+            return Err(format!("the record has {has} field{plural}, {takes}"));
         }
         let reason = |fault: DecodeFault, column: &ColumnBuilder, text: &[u8]| {
             fault.of_column(column.field.name(), column.field.data_type(), text)

@@ -30,7 +30,7 @@ use crate::options::{Checked, Objection, OptionSet, Options};
 /// Records of fields, with a header or without.
 pub const FORMAT: Format = Format {
     name: "csv",
-    summary: "records of fields; columns by position or by a header",
+    summary: "records of fields, columns by position or by a header; one with too few or too many is a bad row",
     decoder_options: Some(OptionSet::of::<CsvOptions>()),
     encoder_options: Some(OptionSet::of::<CsvEncoderOptions>()),
     columns: None,
@@ -42,8 +42,9 @@ pub const FORMAT: Format = Format {
 #[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct CsvOptions {
-    /// Whether the first record names the columns. A declared column that it does not name is NULL, which
-    /// `system.errors` reports once a file.
+    /// Whether the first record names the columns; one like it that comes later, as in the next file, counts
+    /// from there. Names that are no columns are passed over. A declared column that it does not name is
+    /// NULL, which `system.errors` reports once a file.
     #[serde(default)]
     header: bool,
     /// What separates two fields: one ASCII character, or '\t' for a tab.

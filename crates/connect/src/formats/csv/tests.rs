@@ -158,8 +158,8 @@ fn a_header_without_a_column_is_a_warning() {
     assert_eq!(
         reasons(&decoded),
         [
-            "the record has 1 field, there are 2 columns",
-            "the record has 3 fields, there are 2 columns",
+            "the record has 1 field, the header names 2",
+            "the record has 3 fields, the header names 2",
         ]
     );
     assert_eq!(

@@ -1,9 +1,10 @@
 //! Rows into JSON: one object per row, one key per column, NULL written out.
 //!
 //! Numbers are written so that they read back as the same value. NaN and the infinities, which JSON does
-//! not have, are strings as in PostgreSQL, or null if the options say so; a DECIMAL is a number with all its digits; BINARY is base64; DATE is
-//! `YYYY-MM-DD`; TIMESTAMP is RFC 3339 in UTC, or a number if the options say so; lists and structs are
-//! arrays and objects. Any other type is written as the text that Arrow shows for it.
+//! not have, are strings as in PostgreSQL, or null if the options say so; a DECIMAL is a number with all its
+//! digits; BINARY is base64; DATE is `YYYY-MM-DD`; TIMESTAMP is RFC 3339 in UTC, or a number if the options
+//! say so; lists and structs are arrays and objects. Any other type is written as the text that Arrow shows
+//! for it.
 
 use std::io::Write;
 

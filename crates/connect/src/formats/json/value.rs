@@ -1,9 +1,10 @@
 //! How one JSON value becomes one value of a column.
 //!
 //! `null` is NULL. A numeric column takes a number, or a string with nothing but a number in it, as
-//! exchanges send prices; a float also the strings `NaN`, `Infinity` and `-Infinity`. A VARCHAR takes a string, and the raw text of an object or array. A
-//! TIMESTAMP takes RFC 3339 text or a number since 1970 in the unit of the options; a DATE takes
-//! `YYYY-MM-DD` or a number of days; a BINARY takes base64. Everything else is of the wrong type.
+//! exchanges send prices; a float also the strings `NaN`, `Infinity` and `-Infinity`. A VARCHAR takes a
+//! string, and the raw text of an object or array. A TIMESTAMP takes RFC 3339 text or a number since 1970 in
+//! the unit of the options; a DATE takes `YYYY-MM-DD` or a number of days; a BINARY takes base64. Everything
+//! else is of the wrong type.
 
 use super::super::column::{ColumnBuilder, ColumnValues};
 use super::super::fault::DecodeFault;
