@@ -1,7 +1,8 @@
-//! A server for `pipeline.sql`: sends trades in the format of Binance, and prints what it receives.
+//! A server for `pipeline.sql` and `combined.sql`: sends trades in the format of Binance, and prints what it
+//! receives.
 //!
-//! A connection to `/ws/...` receives the trades of `trades.ndjson`, one message each; each message to
-//! `/events` is printed as a line. It runs until Ctrl-C.
+//! A connection to `/ws/...` receives the trades of `trades.ndjson`, one to `/stream?...` those of
+//! `combined.ndjson`, one message each; each message to `/events` is printed as a line. It runs until Ctrl-C.
 
 use std::error::Error;
 use std::sync::Arc;
@@ -15,6 +16,7 @@ use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::handshake::server::{Request, Response};
 
 const TRADES: &str = include_str!("trades.ndjson");
+const COMBINED: &str = include_str!("combined.ndjson");
 
 #[allow(dead_code)] // Also a module of the tests.
 fn main() -> Result<(), Box<dyn Error>> {
@@ -57,11 +59,14 @@ async fn answer(
         Ok(response)
     };
     let mut socket = accept_hdr_async(stream, look).await?;
-    if path.starts_with("/ws/") {
-        for trade in TRADES.lines() {
-            socket.send(Message::text(trade)).await?;
-            tokio::time::sleep(pace).await;
-        }
+    let trades = match path.as_str() {
+        "/stream" => COMBINED,
+        path if path.starts_with("/ws/") => TRADES,
+        _ => "",
+    };
+    for trade in trades.lines() {
+        socket.send(Message::text(trade)).await?;
+        tokio::time::sleep(pace).await;
     }
     // Reads until the client closes, which also answers its pings.
     while let Some(message) = socket.next().await {

@@ -307,6 +307,15 @@ impl Db {
         catalog.sources().all(SourceEntry::has_ended)
     }
 
+    /// Whether every source with a connector behind this stream, view or source has ended, by itself or by
+    /// failing; false if there is none of this name.
+    pub fn inputs_ended(&self, name: &str) -> bool {
+        let catalog = self.engine.catalog();
+        let behind = catalog.sources_of(&[name.to_owned()]);
+        let mut sources = behind.iter().map(|it| catalog.source(&it.relation.name));
+        catalog.topic(name).is_ok() && sources.all(|it| it.is_ok_and(SourceEntry::has_ended))
+    }
+
     /// Stops the sources (at most 5 s), processes what has arrived and closes the windows of sources
     /// whose input has ended; dead letters that sinks may still have are waited for (at most 5 s). Rows
     /// that a full sink or lossless subscriber holds back are waited for while it takes some, and 2 s

@@ -21,6 +21,8 @@ pub struct WatermarkConfig {
 pub(crate) struct EventTimeColumn {
     /// The index of the column.
     pub column: usize,
+    /// The index of the column, and the fields below it, that have the same values, if there are such.
+    pub field: Option<(usize, Vec<String>)>,
     /// How far rows may come out of order.
     pub delay: Duration,
 }

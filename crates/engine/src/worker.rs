@@ -201,8 +201,12 @@ impl<'a> Worker<'a> {
                 }
             }
             WorkerCommand::Seal => self.sources.iter_mut().for_each(SourceSlot::seal),
-            WorkerCommand::Look { answer } => {
-                let backlog = self.sources.iter_mut().map(SourceSlot::backlog).max();
+            WorkerCommand::Look { of, answer } => {
+                let is_asked = |source: &&mut SourceSlot| {
+                    of.as_ref().is_none_or(|of| of.contains(&source.topic.id))
+                };
+                let asked = self.sources.iter_mut().filter(is_asked);
+                let backlog = asked.map(SourceSlot::backlog).max();
                 send(answer, backlog.unwrap_or(LaneBacklog::Nothing));
             }
             WorkerCommand::Shutdown => {}

@@ -172,7 +172,7 @@ fn logged_rows_run_through_a_query_again_without_touching_the_live_one() {
     let before = number(&db, "SELECT SUM(n) FROM w");
     let sql =
         "REPLAY SOURCE ticks FROM '1970-01-01 00:00:20' TO '1970-01-01 00:01:00' INTO STREAM w";
-    let Some(Outcome::Subscribed(again)) = db.execute(sql).unwrap().pop() else {
+    let Some(Outcome::Replayed(again)) = db.execute(sql).unwrap().pop() else {
         panic!("no rows");
     };
     assert_eq!(integers(&rows(again), 1), [10, 10, 10, 10]);

@@ -67,7 +67,7 @@ fn where_the_clock_has_closed_a_window_is_in_the_log() {
     db.execute("CREATE VIEW late_again AS SELECT COUNT(*) AS n FROM again__late")
         .unwrap();
     let replayed = db.execute("REPLAY SOURCE s INTO STREAM again").unwrap();
-    let Some(headwater::Outcome::Subscribed(mut rows)) = replayed.into_iter().next() else {
+    let Some(headwater::Outcome::Replayed(mut rows)) = replayed.into_iter().next() else {
         panic!("REPLAY gives rows");
     };
     assert_eq!(integers(&next_rows(&mut rows, 1), 0), [7]);

@@ -91,7 +91,8 @@ impl Script {
                 | Outcome::Altered { .. }
                 | Outcome::Started { .. }
                 | Outcome::Lifecycle { .. }
-                | Outcome::Subscribed(_) => {}
+                | Outcome::Subscribed { .. }
+                | Outcome::Replayed(_) => {}
             }
         }
         Ok(answer)

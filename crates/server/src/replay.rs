@@ -55,7 +55,7 @@ pub fn run(arguments: &ReplayArguments) -> Result<(), CliError> {
         .execute(&statement(arguments))
         .map_err(CliError::input)?
         .pop();
-    if let Some(Outcome::Subscribed(rows)) = outcome {
+    if let Some(Outcome::Replayed(rows)) = outcome {
         let mut lines = JsonLines::new(Arc::new(Mutex::new(io::stdout())), None)?;
         lines.follow(rows).map_err(CliError::runtime)?;
     }

@@ -8,13 +8,15 @@
 //! SELECT or SUBSCRIBE that reads it, or at the end of the script. At a prompt, which has no end, a sink
 //! starts it too.
 
+use std::future::pending;
 use std::io::{self, BufRead, IsTerminal};
 use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use futures_util::StreamExt;
-use headwater::sql::{SqlError, Statement, parse_each};
+use headwater::sql::{SqlError, Statement, parse_each, sqlstate};
 use headwater::{Db, Event, Outcome, Subscription};
 use rustyline::DefaultEditor;
 use rustyline::error::ReadlineError;
@@ -32,7 +34,7 @@ A statement ends with a semicolon and may have several lines.
 
   CREATE SOURCE | STREAM | VIEW | SINK ...    DROP ...    INSERT INTO sink SELECT ...
   SELECT ... FROM view;                       the current result of a view
-  SUBSCRIBE TO name;                          new rows, until Ctrl-C
+  SUBSCRIBE TO name;                          new rows, until Ctrl-C; in a pipe until its sources end
   START | PAUSE | RESUME | STOP STREAM name;  ATTACH SOURCE name TO STREAM name;    DETACH ...
   SHOW SOURCES | STREAMS | VIEWS | SINKS | CONNECTORS;    DESCRIBE name;    EXPLAIN ...;
   SELECT * FROM system.sources;               also streams, sinks, gaps, errors, connectors
@@ -78,6 +80,17 @@ struct SqlShell {
     /// Whether the standard input is a terminal.
     has_prompt: bool,
 }
+
+/// Whether a signal has ended what was waited for.
+fn is_cancelled(error: &headwater::Error) -> bool {
+    let errors = error.sql_errors();
+    errors
+        .iter()
+        .any(|error| error.sqlstate == sqlstate::QUERY_CANCELED)
+}
+
+/// Time between two checks whether what a SUBSCRIBE in a pipe follows has ended.
+const END_POLL: Duration = Duration::from_millis(10);
 
 impl SqlShell {
     fn prompt(&self) -> Result<(), CliError> {
@@ -176,7 +189,7 @@ impl SqlShell {
                 tokio::select! {
                     ended = &mut ended => match ended.map_err(CliError::runtime)? {
                         // A signal has ended the wait.
-                        Err(error) if !error.sql_errors().is_empty() => return Ok(()),
+                        Err(error) if is_cancelled(&error) => return Ok(()),
                         ended => return ended.map_err(CliError::runtime),
                     },
                     () = signals.next() => self.db.cancel_queries(),
@@ -241,8 +254,24 @@ impl SqlShell {
             Outcome::Rows {
                 schema, batches, ..
             } => show::print(&schema, &batches),
-            Outcome::Subscribed(rows) => self.runtime.block_on(follow(rows)),
+            Outcome::Subscribed { name, rows } => {
+                self.runtime.block_on(follow(rows, self.end_of(name)))
+            }
+            Outcome::Replayed(rows) => self.runtime.block_on(follow(rows, pending())),
         }
+    }
+
+    /// Returns when a stream has all rows that it will have, which at a prompt nobody waits for.
+    async fn end_of(&self, name: String) {
+        if self.has_prompt {
+            pending::<()>().await;
+        }
+        while !self.db.inputs_ended(&name) {
+            tokio::time::sleep(END_POLL).await;
+        }
+        let db = self.db.clone();
+        // Without an answer the rows so far are all there are.
+        let _ = tokio::task::spawn_blocking(move || db.settle()).await;
     }
 }
 
@@ -310,14 +339,22 @@ fn report(done: Result<(), CliError>) {
     }
 }
 
-/// Prints rows until Ctrl-C or the end of the subscription.
-async fn follow(mut rows: Subscription) -> Result<(), CliError> {
+/// Prints rows until Ctrl-C or the end of the subscription; after `end`, those that are there.
+async fn follow(mut rows: Subscription, end: impl Future<Output = ()>) -> Result<(), CliError> {
     let mut signals = Signals::listen()?;
     let mut lines = JsonLines::new(Arc::new(Mutex::new(io::stdout())), None)?;
+    let (mut end, mut ended) = (std::pin::pin!(end), false);
     loop {
-        let event = tokio::select! {
-            event = StreamExt::next(&mut rows) => event,
-            () = signals.next() => None,
+        let event = match ended {
+            true => rows.try_next().transpose(),
+            false => tokio::select! {
+                event = StreamExt::next(&mut rows) => event,
+                () = signals.next() => None,
+                () = &mut end => {
+                    ended = true;
+                    continue;
+                }
+            },
         };
         let written = match event {
             None => return Ok(()),

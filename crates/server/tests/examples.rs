@@ -11,6 +11,8 @@ use std::time::Duration;
 use rustix::process::Signal;
 use serde_json::Value;
 use support::{Lines, PATIENCE, Program, headwater};
+use tempfile::TempDir;
+use tokio::sync::mpsc::UnboundedReceiver;
 
 #[path = "../../../examples/incremental-sync/main.rs"]
 mod incremental_sync;
@@ -155,23 +157,42 @@ fn access_log() {
     assert_eq!(program.wait().code(), Some(0));
 }
 
+/// A pipeline of the example, and the server that it speaks to.
+struct WebsocketExample {
+    program: Program,
+    lines: Lines,
+    received: UnboundedReceiver<String>,
+    /// Where its file is.
+    _folder: TempDir,
+}
+
+impl WebsocketExample {
+    async fn start(sql: &str) -> Self {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let here = listener.local_addr().unwrap().to_string();
+        let (events, received) = tokio::sync::mpsc::unbounded_channel();
+        tokio::spawn(websocket::serve(listener, Duration::ZERO, events));
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("pipeline.sql");
+        std::fs::write(&file, expected(sql).replace("127.0.0.1:9443", &here)).unwrap();
+        let (program, lines) = pipeline(&file);
+        Self {
+            program,
+            lines,
+            received,
+            _folder: folder,
+        }
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn websocket() {
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let here = listener.local_addr().unwrap().to_string();
-    let (events, mut received) = tokio::sync::mpsc::unbounded_channel();
-    tokio::spawn(websocket::serve(listener, Duration::ZERO, events));
-
-    let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join("pipeline.sql");
-    let sql = expected("websocket/pipeline.sql").replace("127.0.0.1:9443", &here);
-    std::fs::write(&file, sql).unwrap();
     let rows: Vec<Value> = expected("websocket/expected.ndjson")
         .lines()
         .map(|line| serde_json::from_str(line).unwrap())
         .collect();
-    let (program, lines) = pipeline(&file);
-    let count = rows.len();
+    let mut example = WebsocketExample::start("websocket/pipeline.sql").await;
+    let (count, lines) = (rows.len(), example.lines);
     let (seen, _open) = tokio::task::spawn_blocking(move || (next_rows(&lines, count), lines))
         .await
         .unwrap();
@@ -180,12 +201,33 @@ async fn websocket() {
     for trade in expected("websocket/trades.ndjson").lines() {
         let trade: Value = serde_json::from_str(trade).unwrap();
         let number = |name: &str| trade[name].as_str().unwrap().parse::<f64>().unwrap();
-        let event = tokio::time::timeout(PATIENCE, received.recv()).await;
+        let event = tokio::time::timeout(PATIENCE, example.received.recv()).await;
         let event = event.expect("a trade at the sink's server").unwrap();
         let event: Value = serde_json::from_str(&event).unwrap();
         let sent =
             serde_json::json!({"symbol": trade["s"], "price": number("p"), "volume": number("q")});
         assert_eq!(event, sent);
     }
-    tokio::task::spawn_blocking(|| end(program)).await.unwrap();
+    tokio::task::spawn_blocking(|| end(example.program))
+        .await
+        .unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn combined_stream() {
+    let example = WebsocketExample::start("websocket/combined.sql").await;
+    let mut expected: Vec<String> = expected("websocket/combined-expected.ndjson")
+        .lines()
+        .map(str::to_owned)
+        .collect();
+    let (count, lines) = (expected.len(), example.lines);
+    let next = move || -> Vec<String> { (0..count).map(|_| lines.next("a row")).collect() };
+    let mut found = tokio::task::spawn_blocking(next).await.unwrap();
+    // The symbols of a second come in no particular order.
+    expected.sort();
+    found.sort();
+    assert_eq!(found, expected);
+    tokio::task::spawn_blocking(|| end(example.program))
+        .await
+        .unwrap();
 }

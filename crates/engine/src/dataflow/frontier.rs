@@ -8,15 +8,16 @@
 //! A batch carries the range of its frontiers. Only a stage that closes a window within the range asks
 //! for [`Frontier::values`], one for each row, which are computed once for all queries that ask.
 
-use std::sync::{Arc, OnceLock};
+mod row_frontiers;
 
-use arrow::array::{BooleanArray, Int64Array, RecordBatch, UInt32Array};
-use arrow::compute::{filter, take};
-use datafusion::common::cast::as_int64_array;
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, Int64Array, RecordBatch};
 use datafusion::error::Result;
-use serde::{Deserialize, Serialize};
 
 use super::pane::{in_us, latest, times};
+use row_frontiers::StepFrontiers;
+pub use row_frontiers::{BatchFrontier, Frontier};
 
 /// The lane of rows for which no frontier waits, such as those that REPROCESS decodes.
 pub const NO_LANE: u32 = u32::MAX;
@@ -40,6 +41,9 @@ pub enum FrontierEvent {
     /// No rows earlier than this will come, in microseconds.
     AtLeast(i64),
 }
+
+/// The greatest frontier: the greatest number stands for none.
+const LAST_US: i64 = i64::MAX - 1;
 
 /// How far a lane has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -80,18 +84,22 @@ impl LaneMarks {
         self.lanes.iter().find(|mark| mark.lane == lane)
     }
 
-    /// The same place, with only the lanes that `events` name.
-    #[must_use]
-    pub fn narrowed(&self, events: &[FrontierEvent]) -> Self {
+    /// Leaves only the lanes that `events` name.
+    pub fn narrow(&mut self, events: &[FrontierEvent]) {
         let mut named: Vec<u32> = events.iter().filter_map(FrontierEvent::lane).collect();
         named.sort_unstable();
         let is_named = |mark: &LaneMark| named.binary_search(&mark.lane).is_ok();
         let others = self.lanes.iter().filter(|mark| !is_named(mark));
-        Self {
-            at_us: self.at_us,
-            others_us: least(others).min(self.others_us),
-            lanes: self.lanes.iter().copied().filter(is_named).collect(),
-        }
+        self.others_us = least(others).min(self.others_us);
+        self.lanes.retain(is_named);
+    }
+
+    /// The frontier or the greatest mark, whichever is greater: nothing but rows moves the frontier beyond
+    /// it.
+    fn reach_us(&self) -> i64 {
+        let marks = self.lanes.iter().map(|mark| mark.at_us);
+        let others = Some(self.others_us).filter(|others| *others < i64::MAX);
+        marks.chain(others).fold(self.at_us, i64::max)
     }
 
     /// The least mark of the active lanes other than this one.
@@ -172,75 +180,67 @@ pub struct FrontierMoves {
 }
 
 impl FrontierMoves {
-    /// Moves `marks` over the step, whose rows are in `batches`; returns the frontier of each batch.
-    pub fn apply(&self, marks: &mut LaneMarks, batches: &[RecordBatch]) -> Vec<Frontier> {
+    /// Moves `marks` over the step, whose rows are in `batches`.
+    pub fn pass(&self, marks: &mut LaneMarks, batches: &[RecordBatch]) -> Vec<BatchFrontier> {
         let mut events = self.events.iter().copied();
         let mut next = events.next();
-        let mut frontiers = Vec::with_capacity(batches.len());
+        let mut passed = Vec::with_capacity(batches.len());
         for batch in batches {
-            let (mut left, mut within) = (batch.num_rows(), Vec::new());
-            while left > 0
+            let times = Arc::clone(batch.column(self.column as usize));
+            let (first_us, mut reach_us, mut row) = (marks.at_us, marks.reach_us(), 0);
+            while row < times.len()
                 && let Some(event) = next
             {
-                let (event, rest) = event.split_at(left);
+                let (event, rest) = event.split_at(times.len() - row);
                 next = rest.or_else(|| events.next());
-                left -= event.rows();
-                within.push(event);
+                if let FrontierEvent::AtLeast(at_us) = event {
+                    reach_us = reach_us.max(at_us);
+                }
+                marks.pass(event, self.latest_us(&times, row, event));
+                row += event.rows();
             }
-            let moves = Self {
-                start: marks.narrowed(&within),
-                events: within,
-                ..*self
-            };
-            frontiers.push(moves.pass_batch(marks, batch));
+            passed.push(BatchFrontier::new(times, first_us, marks.at_us, reach_us));
         }
         for event in next.into_iter().chain(events) {
             marks.pass(event, None);
         }
-        frontiers
+        passed
     }
 
-    /// Moves `marks` over `batch`, whose rows are those of the events; returns its frontier.
-    fn pass_batch(self, marks: &mut LaneMarks, batch: &RecordBatch) -> Frontier {
-        let (first_us, mut row) = (marks.at_us, 0);
-        for event in &self.events {
-            marks.pass(*event, self.latest_us(batch, row, *event));
-            row += event.rows();
-        }
-        if marks.at_us == first_us {
-            return Frontier::at(first_us);
-        }
-        Frontier {
-            last_us: marks.at_us,
-            rows: Some(Arc::new(RowFrontiers::Moves {
-                rows: batch.clone(),
-                moves: self,
-                values: OnceLock::new(),
-            })),
-            ..Frontier::at(first_us)
-        }
+    /// The frontiers of the batches of the step, over which it has passed.
+    pub fn frontiers(self: &Arc<Self>, batches: Vec<BatchFrontier>) -> Vec<Frontier> {
+        StepFrontiers::new(self, batches).into_frontiers()
     }
 
-    fn latest_us(&self, batch: &RecordBatch, row: usize, event: FrontierEvent) -> Option<i64> {
-        let column = batch.column(self.column as usize);
-        let column = column.slice(row, event.rows());
-        let latest = in_us(column.data_type(), latest(&times(&column).ok()?)?)?;
-        Some(latest.saturating_sub(self.delay_us))
+    /// The greatest time of the rows of the event, which begin at `row`, less the delay.
+    fn latest_us(&self, column: &ArrayRef, row: usize, event: FrontierEvent) -> Option<i64> {
+        let times = match event.rows() {
+            0 => return None,
+            rows if rows == column.len() => times(column),
+            rows => times(&column.slice(row, rows)),
+        };
+        let latest = in_us(column.data_type(), latest(&times.ok()?)?)?;
+        Some(self.less_delay(latest))
     }
 
-    /// The frontier before each row of `rows`, which are the rows of the events.
-    fn values(&self, rows: &RecordBatch) -> Result<Int64Array> {
-        let column = rows.column(self.column as usize);
-        let times = times(column)?;
-        let less_delay =
-            |time| Some(in_us(column.data_type(), time)?.saturating_sub(self.delay_us));
-        let times_us: Vec<_> = times.iter().map(|time| time.and_then(less_delay)).collect();
+    fn less_delay(&self, time_us: i64) -> i64 {
+        time_us.saturating_sub(self.delay_us).min(LAST_US)
+    }
+
+    /// The frontier before each row of the step, whose event times are in `columns`.
+    fn values<'a>(&self, columns: impl Iterator<Item = &'a ArrayRef>) -> Result<Int64Array> {
+        let mut times_us = Vec::new();
+        for column in columns {
+            let times = times(column)?;
+            let less_delay = |time| Some(self.less_delay(in_us(column.data_type(), time)?));
+            times_us.extend(times.iter().map(|time| time.and_then(less_delay)));
+        }
         let (mut marks, mut row) = (self.start.clone(), 0);
         let mut values = Vec::with_capacity(times_us.len());
         for event in &self.events {
             match *event {
                 FrontierEvent::Rows { lane, count } => {
-                    let end = row + count as usize;
+                    let end = times_us.len().min(row + count as usize);
                     marks.pass_each(lane, &times_us[row..end], &mut values);
                     row = end;
                 }
@@ -285,177 +285,6 @@ impl FrontierEvent {
             }
             whole => (whole, None),
         }
-    }
-}
-
-/// The frontier before each row of a batch.
-#[derive(Debug, Clone)]
-pub struct Frontier {
-    /// Which source the rows are from; rows of one have the order of its log.
-    source: u32,
-    first_us: i64,
-    last_us: i64,
-    /// The frontiers of the rows that the batch was made of; none if all are the same.
-    rows: Option<Arc<RowFrontiers>>,
-    /// Which of those rows are in the batch: each step selects from what the step before left.
-    kept: Vec<Kept>,
-}
-
-/// A choice of rows.
-#[derive(Debug, Clone)]
-enum Kept {
-    Slice(usize, usize),
-    Where(BooleanArray),
-    Rows(UInt32Array),
-}
-
-#[derive(Debug)]
-enum RowFrontiers {
-    Moves {
-        rows: RecordBatch,
-        moves: FrontierMoves,
-        values: OnceLock<Int64Array>,
-    },
-    Values(Int64Array),
-}
-
-impl Frontier {
-    /// Of rows that are late for no window that is open.
-    pub const NONE: Self = Self::at(i64::MIN);
-
-    /// The same frontier before every row, in microseconds.
-    pub const fn at(at_us: i64) -> Self {
-        Self {
-            source: 0,
-            first_us: at_us,
-            last_us: at_us,
-            rows: None,
-            kept: Vec::new(),
-        }
-    }
-
-    /// The same frontier, of rows from this source.
-    #[must_use]
-    pub fn of_source(self, source: u32) -> Self {
-        Self { source, ..self }
-    }
-
-    /// The same frontier, of rows that came by this input of a UNION: between inputs there is no order.
-    #[must_use]
-    pub fn of_input(self, input: usize) -> Self {
-        let mixed = (self.source.rotate_left(7) ^ input as u32).wrapping_mul(0x9e37_79b1);
-        self.of_source(mixed)
-    }
-
-    /// The source that the rows are from, as it was set; 0 if it was not.
-    pub fn source(&self) -> u32 {
-        self.source
-    }
-
-    /// The frontier before the first row and one that no row is beyond, in microseconds.
-    pub fn range_us(&self) -> (i64, i64) {
-        (self.first_us, self.last_us)
-    }
-
-    /// Only the rows for which `kept` is true are left.
-    pub fn filter(&mut self, kept: &BooleanArray) {
-        if self.rows.is_some() {
-            self.kept.push(Kept::Where(kept.clone()));
-        }
-    }
-
-    /// The frontier of the `count` rows from number `first` on, of `all` that there are.
-    #[must_use]
-    pub fn sliced(&self, first: usize, count: usize, all: usize) -> Self {
-        let mut sliced = self.clone();
-        if self.rows.is_some() && count < all {
-            sliced.kept.push(Kept::Slice(first, count));
-        }
-        sliced
-    }
-
-    /// The frontier of these rows.
-    #[must_use]
-    pub fn taken(&self, rows: &UInt32Array) -> Self {
-        let mut taken = self.clone();
-        if self.rows.is_some() {
-            taken.kept.push(Kept::Rows(rows.clone()));
-        }
-        taken
-    }
-
-    /// The frontier before each of the `count` rows, in microseconds.
-    ///
-    /// # Errors
-    /// If the event time column is not a timestamp.
-    pub fn values(&self, count: usize) -> Result<Int64Array> {
-        let mut values = match self.rows.as_deref() {
-            None => return Ok(Int64Array::from_value(self.first_us, count)),
-            Some(RowFrontiers::Values(values)) => values.clone(),
-            Some(RowFrontiers::Moves {
-                rows,
-                moves,
-                values,
-            }) => match values.get() {
-                Some(values) => values.clone(),
-                None => {
-                    let computed = moves.values(rows)?;
-                    values.get_or_init(|| computed).clone()
-                }
-            },
-        };
-        for kept in &self.kept {
-            let selected = match kept {
-                Kept::Slice(first, count) => Arc::new(values.slice(*first, *count)),
-                Kept::Where(kept) => filter(&values, kept)?,
-                Kept::Rows(rows) => take(&values, rows, None)?,
-            };
-            values = as_int64_array(&selected)?.clone();
-        }
-        Ok(values)
-    }
-}
-
-impl PartialEq for Frontier {
-    /// Whether the ranges are the same.
-    fn eq(&self, other: &Self) -> bool {
-        self.range_us() == other.range_us()
-    }
-}
-
-/// A frontier as it crosses processes.
-#[derive(Serialize, Deserialize)]
-struct FrontierMessage {
-    source: u32,
-    range_us: (i64, i64),
-    values: Option<Vec<i64>>,
-}
-
-impl Serialize for Frontier {
-    fn serialize<S: serde::Serializer>(&self, to: S) -> std::result::Result<S::Ok, S::Error> {
-        let values = self.rows.as_ref().map(|_| self.values(0)).transpose();
-        let values = values.map_err(serde::ser::Error::custom)?;
-        let message = FrontierMessage {
-            source: self.source,
-            range_us: self.range_us(),
-            values: values.map(|values| values.values().to_vec()),
-        };
-        message.serialize(to)
-    }
-}
-
-impl<'de> Deserialize<'de> for Frontier {
-    fn deserialize<D: serde::Deserializer<'de>>(from: D) -> std::result::Result<Self, D::Error> {
-        let message = FrontierMessage::deserialize(from)?;
-        let (first_us, last_us) = message.range_us;
-        let values = message.values.map(Int64Array::from);
-        Ok(Self {
-            source: message.source,
-            first_us,
-            last_us,
-            rows: values.map(|values| Arc::new(RowFrontiers::Values(values))),
-            kept: Vec::new(),
-        })
     }
 }
 

@@ -212,7 +212,7 @@ impl Grouping {
             columns.map(|(saved, now)| cast_with_options(saved, now.data_type(), &options));
         let columns = columns.collect::<Result<Vec<_>, _>>()?;
         let rows = batch_of(&self.run_schema, columns, run.rows.num_rows())?;
-        Ok(Run::new(run.slot, rows))
+        Ok(run.with_rows(rows))
     }
 
     /// The keys as columns of a run.

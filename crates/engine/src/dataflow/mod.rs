@@ -21,7 +21,8 @@
 //! What the workers of a query share as memory, so that a query runs in one process:
 //!
 //! - the [`Plan`], with its expressions and functions, which has no serialized form;
-//! - the [`QueryFailure`], so that the first error ends the query on every worker.
+//! - the [`QueryFailure`], so that the first error ends the query on every worker;
+//! - the [`OpenWindows`], from which a source that is idle learns when the next window closes.
 //!
 //! State is not shared: each worker has its own, and only its immutable [`Run`]s leave the worker, for
 //! checkpoints.
@@ -52,7 +53,9 @@ mod window;
 pub use build::{Built, Input, Outlet, build};
 pub use datafusion::error::Result;
 
-pub use frontier::{Frontier, FrontierEvent, FrontierMoves, LaneMark, LaneMarks, NO_LANE};
+pub use frontier::{
+    BatchFrontier, Frontier, FrontierEvent, FrontierMoves, LaneMark, LaneMarks, NO_LANE,
+};
 pub use groups::{Aggregate, Grouping, OutputColumn};
 pub use key_group::{KEY_GROUPS, owner};
 pub use metadata_columns::{

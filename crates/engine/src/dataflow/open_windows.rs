@@ -24,11 +24,13 @@ impl OpenWindows {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The part of one stage on one worker.
+    /// The part of one stage on one worker, which has no open window yet: the query may be built again.
     pub(super) fn of_stage(&self, worker: usize, stage: usize) -> StageWindows {
+        let key = (worker, stage);
+        self.lock().remove(&key);
         StageWindows {
             all: self.clone(),
-            key: (worker, stage),
+            key,
             last: None,
         }
     }

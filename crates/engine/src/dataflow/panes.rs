@@ -5,15 +5,16 @@
 //!          \___fold____/                 the part that is folded already, a few rows a step
 //! ```
 //!
-//! Without checkpoints a pane is only its live groups. [`Panes::save`] moves those into a run, so it
-//! copies nothing and later rows start from empty groups. Runs are folded in the background:
+//! Without checkpoints a pane is only its live groups. [`Panes::sealed`] moves those into a run, so it
+//! copies nothing and later rows start from empty groups; a SESSION that indexes its rows does so as well.
+//! Runs are folded in the background:
 //! [`Panes::tidy`] merges a bounded number of rows a step. Once all are folded, and the later runs
 //! together are half as large as the first or there are [`MAX_RUNS`], one run replaces all. So a run is
 //! written again only after as much has been added.
 //!
 //! Always from the left: then the result is the same however far the fold has come, also for sums and
 //! averages of doubles, and groups stay in the order in which they first came. The last bits of a sum of
-//! doubles do depend on where a checkpoint cut the rows: `(a + b) + (c + d)` is not
+//! doubles do depend on where a checkpoint, or an index of a SESSION, cut the rows: `(a + b) + (c + d)` is not
 //! `((a + b) + c) + d`. So after a crash the sum is that of an execution with the same checkpoints; of
 //! variances, whose states do not merge exactly even into an empty state, all but the last bits are.
 //! Sums of integers and decimals, counts, least and greatest do not depend on checkpoints.
@@ -49,7 +50,7 @@ pub(super) struct PaneKey {
     /// The first instant of the pane.
     pub start: i64,
     /// The start of the first window that counts its rows, of those that came late for the windows before;
-    /// `i64::MIN` if every window that contains the pane does.
+    /// `i64::MIN` if every window that contains the pane does. Of a SESSION, the source of the rows.
     pub counted_from: i64,
 }
 

@@ -171,8 +171,10 @@ impl SessionStage {
             let joined = self.join(&clusters)?;
             sources.push((source, self.merge(&clusters, &joined)?));
         }
-        self.close(sources, out)?;
-        self.earliest_end = self.find_earliest_end()?;
+        let open = self.close(sources, out)?;
+        let ahead = self.panes.first();
+        let ahead = ahead.map(|start| start.saturating_add(self.spec.gap));
+        self.earliest_end = open.min(ahead.unwrap_or(i64::MAX));
         Ok(())
     }
 
@@ -232,17 +234,25 @@ impl SessionStage {
         Ok(lt_eq(&end, &Int64Array::new_scalar(self.bound))?)
     }
 
-    /// Closes the sessions that have ended, made of those of each source; the others stay open.
+    /// The first end of sessions that have not ended.
+    fn earliest_open_end(&self, sessions: &RecordBatch) -> Result<i64> {
+        let ends = self.ends(&Spans::of(sessions)?);
+        let open = ends.values().iter().filter(|end| **end > self.bound);
+        Ok(open.copied().min().unwrap_or(i64::MAX))
+    }
+
+    /// Closes the sessions that have ended, made of those of each source; the others stay open. Returns when
+    /// the first of them ends.
     fn close(
         &mut self,
         sources: Vec<(i64, RecordBatch)>,
         out: &mut Vec<StreamElement>,
-    ) -> Result<()> {
-        let (results, ended) = match sources.as_slice() {
-            [] => return Ok(()),
+    ) -> Result<i64> {
+        let (sessions, has_ended, ended) = match sources.as_slice() {
+            [] => return Ok(i64::MAX),
             [(_, sessions)] => {
                 let ended = self.has_ended(sessions)?;
-                (filter_record_batch(sessions, &ended)?, ended)
+                (sessions.clone(), ended.clone(), ended)
             }
             several => {
                 let all = several.iter().map(|(_, sessions)| sessions);
@@ -257,9 +267,10 @@ impl SessionStage {
                     has_ended.value(if merged { session } else { cluster })
                 });
                 let ended = BooleanArray::from(ended.collect::<Vec<_>>());
-                (filter_record_batch(&sessions, &has_ended)?, ended)
+                (sessions, has_ended, ended)
             }
         };
+        let results = filter_record_batch(&sessions, &has_ended)?;
         if results.num_rows() > 0 {
             out.extend(self.results(&results)?);
         }
@@ -276,7 +287,7 @@ impl SessionStage {
                 });
             }
         }
-        Ok(())
+        self.earliest_open_end(&sessions)
     }
 
     fn results(&self, sessions: &RecordBatch) -> Result<Vec<StreamElement>> {
@@ -297,18 +308,6 @@ impl SessionStage {
         let first: ArrayRef = Arc::new(spans.first);
         Ok((cast(&first, time)?, cast(&end, time)?))
     }
-
-    fn find_earliest_end(&self) -> Result<i64> {
-        let mut earliest = i64::MAX;
-        for open in &self.open {
-            if let Some(last) = pane::earliest(&Spans::of(&open.rows)?.last) {
-                earliest = earliest.min(last.saturating_add(self.spec.gap));
-            }
-        }
-        let ahead = self.panes.first();
-        let ahead = ahead.map(|start| start.saturating_add(self.spec.gap));
-        Ok(earliest.min(ahead.unwrap_or(i64::MAX)))
-    }
 }
 
 impl Stage for SessionStage {
@@ -320,8 +319,10 @@ impl Stage for SessionStage {
     ) -> Result<()> {
         let (source, times) = (i64::from(frontier.source()), self.spec.time.of(&rows)?);
         let bound = |us| self.spec.time.bound(us).max(self.bound);
+        let earliest = pane::earliest(&times).unwrap_or(i64::MAX);
+        let ahead = |bound| times.null_count() == 0 && earliest >= bound;
         let last = bound(frontier.range_us().1);
-        if times.null_count() == 0 && pane::earliest(&times).is_none_or(|first| first >= last) {
+        if ahead(last) || (ahead(self.bound) && frontier.in_order()) {
             self.note(source, &rows, &times)?;
             return self.add(source, rows, &times);
         }

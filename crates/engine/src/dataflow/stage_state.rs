@@ -32,7 +32,8 @@ pub struct Run {
     /// The start of the pane that it belongs to, in the unit of the event time column, where a
     /// stage has panes; else 0.
     pub slot: i64,
-    /// The first window that counts it; `i64::MIN` if all that contain the pane do.
+    /// Which part of the pane it is: the start of the first window that counts it, `i64::MIN` if all that
+    /// contain the pane do; of a SESSION, the source of its rows.
     pub counted_from: i64,
     /// Keys and states, or rows of a view.
     pub rows: RecordBatch,

@@ -166,10 +166,10 @@ impl Stage for WindowStage {
         self.rows += rows.num_rows();
         let (from_us, to_us) = frontier.range_us();
         let first = self.first_counted(from_us);
-        if first == self.first_counted(to_us) {
+        if first == self.first_counted(to_us) || frontier.in_order() {
             return self.add(rows, first, out);
         }
-        // A window closes among these rows.
+        // A window closes among these rows, and some may be late for it.
         let frontiers = frontier.values(rows.num_rows())?;
         let firsts: Vec<i64> = frontiers
             .values()

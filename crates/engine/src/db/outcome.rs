@@ -39,7 +39,7 @@ pub enum Outcome {
     Altered {
         /// What the entry is.
         kind: Kind,
-        /// The name of the source.
+        /// The name of the source, stream or view.
         name: String,
     },
     /// An entry was dropped, and with CASCADE all that read it.
@@ -56,8 +56,15 @@ pub enum Outcome {
         /// The finite sources that it reads and that are still being read: their rows so far are in it.
         reading: Vec<String>,
     },
-    /// An answer that does not end.
-    Subscribed(Subscription),
+    /// The rows of SUBSCRIBE.
+    Subscribed {
+        /// The source, stream or view.
+        name: String,
+        /// Its rows, which go on as long as it does.
+        rows: Subscription,
+    },
+    /// The rows of REPLAY, which ends.
+    Replayed(Subscription),
 }
 
 impl Outcome {

@@ -120,7 +120,8 @@ fn dispatch(engine: &Engine, statement: Statement, place: &OptionSpan) -> Result
             let queue = SubscriberQueue::new(QUEUE_ROWS, None);
             let rows = engine.workers.subscribe(&topic, queue, Begin::Kept);
             connectors::begin_reading(engine, std::slice::from_ref(&topic.relation.name))?;
-            Ok(Outcome::Subscribed(rows))
+            let name = topic.relation.name.clone();
+            Ok(Outcome::Subscribed { name, rows })
         }
         Statement::Show(shown) => Ok(query::show(engine, shown)),
         Statement::Describe(name) => query::describe(engine, &name),

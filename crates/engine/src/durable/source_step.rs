@@ -17,7 +17,7 @@ pub(crate) struct SourceStep {
     /// The provenance of each of these batches. May end early until [`locate`](Self::locate) fills it.
     pub from: Vec<Provenance>,
     /// How the frontier moves over these batches, of a source with event time.
-    pub moves: Option<FrontierMoves>,
+    pub moves: Option<Arc<FrontierMoves>>,
     /// The frontier of each of these batches. May end early until [`locate`](Self::locate) fills it.
     pub frontiers: Vec<Frontier>,
     /// The undecodable rows, with the columns of `<source>__bad`.
@@ -43,7 +43,8 @@ impl SourceStep {
     /// arrived at `arrival_us`; without a frontier of their own they get the one that the log records.
     pub fn locate(&mut self, mut offset: u64, arrival_us: i64) {
         if let (Some(moves), true) = (&self.moves, self.frontiers.is_empty()) {
-            self.frontiers = moves.apply(&mut moves.start.clone(), &self.rows);
+            let batches = moves.pass(&mut moves.start.clone(), &self.rows);
+            self.frontiers = moves.frontiers(batches);
         }
         let step = Provenance::arrived(arrival_us, None);
         self.from.resize(self.rows.len(), step);

@@ -28,6 +28,8 @@
 mod fields;
 mod version_1;
 
+use std::sync::Arc;
+
 use arrow::array::RecordBatch;
 use arrow::buffer::Buffer;
 use arrow::datatypes::{DataType, SchemaRef};
@@ -70,7 +72,9 @@ impl Section {
 pub(crate) enum WalRecordError {
     #[error("the record ends at byte {at} of {need}")]
     Short { at: usize, need: usize },
-    #[error("it has a section {tag}, which this build does not know: a later version wrote it")]
+    #[error(
+        "it has a section {tag}, which this build does not know: a later version wrote it, open the folder with that"
+    )]
     Section { tag: u8 },
     #[error("its frontier has an event of kind {kind}, which this build does not know")]
     FrontierEvent { kind: u8 },
@@ -167,7 +171,7 @@ impl WalRecordCodec {
                 }
                 Section::Reprocessed => step.reprocessed = positions::decode(&mut bytes)?,
                 Section::Origins => step.from = origins::decode(&mut bytes)?,
-                Section::Frontier => step.moves = Some(frontier::decode(&mut bytes)?),
+                Section::Frontier => step.moves = Some(Arc::new(frontier::decode(&mut bytes)?)),
             }
         }
         if let Some(moves) = &step.moves {
@@ -345,7 +349,7 @@ mod tests {
                 batch(1_000..1_007).slice(2, 3),
             ],
             from: vec![from(Some("/a"), 1), from(Some("/a"), 1), from(None, -9)],
-            moves: Some(moves()),
+            moves: Some(Arc::new(moves())),
             frontiers: Vec::new(),
             bad: Some(bad_rows(&[bad], 7)),
             watermark: Some(Watermark {
@@ -426,7 +430,7 @@ mod tests {
             "{error}"
         );
         let mut step = source_step();
-        step.moves.as_mut().unwrap().column = 1;
+        Arc::make_mut(step.moves.as_mut().unwrap()).column = 1;
         let mut codec = codec;
         let no_time = bytes(&codec.encode(&step).unwrap());
         assert!(codec.decode(no_time).is_err());

@@ -6,13 +6,13 @@
 //! came for the idle timeout.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
-
-use arrow::array::RecordBatch;
 
 use super::channel::{Channel, DrainedLanes, LaneRows};
 use crate::dataflow::{
-    Frontier, FrontierEvent, FrontierMoves, LaneMarks, NO_LANE, SourceColumns, Watermark,
+    BatchFrontier, Frontier, FrontierEvent, FrontierMoves, LaneMarks, NO_LANE, SourceColumns,
+    Watermark,
 };
 use crate::event_time::EventTimeColumn;
 
@@ -30,7 +30,7 @@ struct LaneActivity {
 /// How a step moved the event time of a source.
 #[derive(Default)]
 pub(crate) struct EventTimeMoved {
-    pub moves: Option<FrontierMoves>,
+    pub moves: Option<Arc<FrontierMoves>>,
     /// The frontier of each batch.
     pub frontiers: Vec<Frontier>,
     /// The watermark behind the rows, if it moved.
@@ -64,6 +64,15 @@ pub(crate) struct SourceReader {
     declared_us: i64,
     /// Whether the source was closed: its input ends when its channels have been read.
     closed: bool,
+}
+
+/// Moves over an event that is of no rows, and notes it if it changes something.
+fn note(marks: &mut LaneMarks, events: &mut Vec<FrontierEvent>, event: FrontierEvent) {
+    if matches!(event, FrontierEvent::AtLeast(at_us) if at_us <= marks.at_us) {
+        return;
+    }
+    marks.pass(event, None);
+    events.push(event);
 }
 
 impl SourceReader {
@@ -165,11 +174,15 @@ impl SourceReader {
         if let Some(declared) = drained.declared_us {
             self.declared_us = self.declared_us.max(declared);
         }
-        let mut moved = self.pass(events, &drained.rows);
+        let mut moves = self.moves(events);
+        let batches = match self.time {
+            Some(_) => moves.pass(&mut self.marks, &drained.rows),
+            None => Vec::new(),
+        };
         let had_lanes = !self.lanes.is_empty();
-        self.note_ended();
-        self.note_floor(drained.ended);
-        let idle = !drained.ended && self.is_idle(now);
+        self.note_ended(&mut moves.events);
+        self.note_floor(drained.ended, &mut moves.events);
+        let idle = !drained.ended && self.is_idle(now, &mut moves.events);
         let watermark = Watermark {
             at_us: self.marks.at_us,
             idle,
@@ -180,12 +193,10 @@ impl SourceReader {
             (Some(_), since) if idle => since,
             _ => None,
         };
-        if self.watermark != watermark {
-            self.watermark = watermark;
-            moved.watermark = Some(watermark);
-        }
+        let moved = (self.watermark != watermark).then_some(watermark);
+        self.watermark = watermark;
         self.remove_ended(had_lanes, now);
-        moved
+        self.moved(moves, batches, moved)
     }
 
     /// A lane counts from its creation, with rows or without.
@@ -239,33 +250,44 @@ impl SourceReader {
         }
     }
 
-    /// Moves the frontier over the rows of the step.
-    fn pass(&mut self, events: Vec<FrontierEvent>, rows: &[RecordBatch]) -> EventTimeMoved {
-        let (Some(time), false) = (&self.time, events.is_empty()) else {
-            return EventTimeMoved::default();
-        };
-        let start = match rows.is_empty() {
-            true => LaneMarks::default(),
-            false => self.marks.narrowed(&events),
-        };
-        let moves = FrontierMoves {
-            column: time.column as u32,
-            delay_us: i64::try_from(time.delay.as_micros()).unwrap_or(i64::MAX),
-            start,
+    /// The beginning of a step: from here, by these events, the frontier moves.
+    fn moves(&self, events: Vec<FrontierEvent>) -> FrontierMoves {
+        let delay = self.time.as_ref().map_or(Duration::ZERO, |time| time.delay);
+        FrontierMoves {
+            column: self.time.as_ref().map_or(0, |time| time.column as u32),
+            delay_us: i64::try_from(delay.as_micros()).unwrap_or(i64::MAX),
+            start: self.marks.clone(),
             events,
-        };
-        let frontiers = moves.apply(&mut self.marks, rows);
+        }
+    }
+
+    /// The end of a step. The log records the moves of one with rows, or that moved the watermark; other
+    /// changes of lanes are where the next record starts.
+    fn moved(
+        &self,
+        mut moves: FrontierMoves,
+        batches: Vec<BatchFrontier>,
+        watermark: Option<Watermark>,
+    ) -> EventTimeMoved {
+        let recorded = !batches.is_empty() || watermark.is_some();
+        if self.time.is_none() || moves.events.is_empty() || !recorded {
+            return EventTimeMoved {
+                watermark,
+                ..EventTimeMoved::default()
+            };
+        }
+        moves.start.narrow(&moves.events);
+        let moves = Arc::new(moves);
         EventTimeMoved {
-            frontiers,
-            // Without rows the record has the watermark, and nothing to judge.
-            moves: (!rows.is_empty()).then_some(moves),
-            watermark: None,
+            frontiers: moves.frontiers(batches),
+            moves: Some(moves),
+            watermark,
         }
     }
 
     /// Notes the lanes from which nothing more comes. Behind the last of them, the frontier is where the
     /// furthest was.
-    fn note_ended(&mut self) {
+    fn note_ended(&mut self, events: &mut Vec<FrontierEvent>) {
         let mut live = Vec::with_capacity(self.lanes.len());
         for (number, channel) in self.channels.iter_mut().enumerate() {
             live.extend(channel.lanes().into_iter().map(|lane| (number, lane)));
@@ -279,32 +301,32 @@ impl SourceReader {
                     .get(activity.number)
                     .map_or(i64::MIN, |mark| mark.at_us);
                 *ended_us = mark.max(*ended_us);
-                marks.pass(FrontierEvent::Ended(activity.number), None);
+                note(marks, events, FrontierEvent::Ended(activity.number));
             }
             is_live
         });
         if !self.lanes.is_empty() {
-            self.ended_us = i64::MIN;
+            *ended_us = i64::MIN;
         } else {
-            self.marks.pass(FrontierEvent::AtLeast(self.ended_us), None);
+            note(marks, events, FrontierEvent::AtLeast(*ended_us));
         }
     }
 
     /// Notes the watermark that a producer declared, and the end of the input.
-    fn note_floor(&mut self, ended: bool) {
+    fn note_floor(&mut self, ended: bool, events: &mut Vec<FrontierEvent>) {
         let at_us = match ended {
             true => i64::MAX,
             false => self.declared_in_force(),
         };
-        self.marks.pass(FrontierEvent::AtLeast(at_us), None);
+        note(&mut self.marks, events, FrontierEvent::AtLeast(at_us));
     }
 
     /// Notes the lanes from which nothing came for the idle timeout. Returns whether that is all of them.
-    fn is_idle(&mut self, now: Instant) -> bool {
+    fn is_idle(&mut self, now: Instant, events: &mut Vec<FrontierEvent>) -> bool {
         for lane in self.lanes.values_mut() {
             if !lane.idle && now.duration_since(lane.last_active) >= self.idle_timeout {
                 lane.idle = true;
-                self.marks.pass(FrontierEvent::Idle(lane.number), None);
+                note(&mut self.marks, events, FrontierEvent::Idle(lane.number));
             }
         }
         match self.lanes.is_empty() {
@@ -382,3 +404,6 @@ impl SourceReader {
         self.dropped_before + now
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -2,19 +2,21 @@
 //!
 //! A column is a name, a type and `NULL` or `NOT NULL`; `types` has the Arrow type of each SQL type.
 //! The watermark names one of the columns, a timestamp, and the maximum delay of out-of-order rows.
-//! A column may be computed from those that arrive: `ts TIMESTAMP AS (expression)`. Keys, defaults and checks are refused: nothing would enforce them.
+//! A column may be computed from those that arrive: `ts TIMESTAMP AS (expression)`; a watermark for a field,
+//! `data.T`, declares the computed column `T`. Keys, defaults and checks are refused: nothing would enforce
+//! them.
 
 use std::time::Duration;
 
 use arrow::datatypes::DataType;
-use datafusion::sql::sqlparser::ast::{BinaryOperator, Expr};
+use datafusion::sql::sqlparser::ast::{BinaryOperator, Expr, Ident};
 use datafusion::sql::sqlparser::tokenizer::Token;
 
 use super::error::{Result, SqlError, sqlstate};
-use super::interval;
 use super::statement::{ColumnDefinition, Name, SqlQuery, WatermarkClause};
 use super::token_cursor::{TokenCursor, unquoted};
 use super::types;
+use super::{interval, refuse};
 
 /// Reads `(column, ..., WATERMARK FOR ...)`, parentheses included.
 pub(super) fn columns(
@@ -22,7 +24,7 @@ pub(super) fn columns(
 ) -> Result<(Vec<ColumnDefinition>, Option<WatermarkClause>)> {
     let inner = cursor.parenthesized()?;
     let mut columns: Vec<ColumnDefinition> = Vec::new();
-    let mut watermark: Option<WatermarkClause> = None;
+    let mut watermark: Option<WatermarkDeclaration> = None;
     for mut part in inner.comma_separated() {
         if part.sees(&["WATERMARK", "FOR"]) {
             if watermark.is_some() {
@@ -42,10 +44,17 @@ pub(super) fn columns(
         }
         columns.push(column);
     }
-    if let Some(watermark) = &mut watermark {
-        bind(watermark, &columns)?;
-    }
-    Ok((columns, watermark))
+    let watermark = watermark.map(|watermark| watermark.bind(&mut columns));
+    Ok((columns, watermark.transpose()?))
+}
+
+/// `WATERMARK FOR path AS path [- INTERVAL '...']`, as written.
+struct WatermarkDeclaration {
+    /// A column, and the fields below it that lead to the event time.
+    path: Vec<Name>,
+    /// The path as an expression.
+    expression: SqlQuery,
+    delay: Duration,
 }
 
 fn column(part: &mut TokenCursor) -> Result<ColumnDefinition> {
@@ -58,7 +67,8 @@ fn column(part: &mut TokenCursor) -> Result<ColumnDefinition> {
     let (mut nullable, mut computed) = (None, None);
     while !part.at_end() {
         let here = part.here();
-        if computed.is_none() && (part.sees(&["AS"]) || part.sees(&["GENERATED", "ALWAYS"])) {
+        let generated = part.sees(&["GENERATED", "ALWAYS", "AS"]) && !part.sees(IDENTITY);
+        if computed.is_none() && (part.sees(&["AS"]) || generated) {
             computed = Some(expression(part)?);
             continue;
         }
@@ -88,6 +98,7 @@ fn expression(part: &mut TokenCursor) -> Result<SqlQuery> {
     part.eat(&["GENERATED", "ALWAYS"]);
     part.expect("AS")?;
     let expression = part.parenthesized()?.expression()?;
+    refuse::clauses(&expression)?;
     part.eat(&["STORED"]);
     Ok(expression)
 }
@@ -101,6 +112,8 @@ pub(super) fn refuse_computed(columns: &[ColumnDefinition], of: &str) -> Result<
             .at(expression.span.clone()))
     })
 }
+
+const IDENTITY: &[&str] = &["GENERATED", "ALWAYS", "AS", "IDENTITY"];
 
 const TABLE_WIDE: &[(&[&str], &str)] = &[
     (&["PRIMARY", "KEY"], "PRIMARY KEY"),
@@ -163,40 +176,50 @@ fn not_null_only(part: &TokenCursor) -> SqlError {
 }
 
 /// `WATERMARK FOR ts AS ts`, or `AS ts - INTERVAL '...'`.
-fn read_watermark(part: &mut TokenCursor) -> Result<WatermarkClause> {
+fn read_watermark(part: &mut TokenCursor) -> Result<WatermarkDeclaration> {
     part.expect("WATERMARK")?;
     part.expect("FOR")?;
-    let column = part.name("the event time column")?;
+    let mut written = part.clone();
+    let mut path = vec![part.name("the event time column")?];
+    while part.eat_token(&Token::Period) {
+        path.push(part.name("a field")?);
+    }
+    written.split_tail(part.remaining());
     part.expect("AS")?;
     let position = part.rest();
     let expr = part.parse(|parser| parser.parse_expr())?;
     part.expect_end()?;
     let form = || {
+        let path: Vec<String> = path.iter().map(Name::to_string).collect();
+        let path = path.join(".");
         SqlError::syntax("a watermark is its column, less an interval")
             .hint(format!(
-                "Write AS {column} - INTERVAL '1 second', or AS {column}."
+                "Write AS {path} - INTERVAL '1 second', or AS {path}."
             ))
             .at(position.clone())
     };
     let (base, delay) = match expr {
-        Expr::Identifier(base) => (base, 0),
         Expr::BinaryOp {
             left,
             op: BinaryOperator::Minus,
             right,
-        } => match *left {
-            Expr::Identifier(base) => (base, delay_micros(&right, &position)?),
-            _ => return Err(form()),
-        },
+        } => (*left, delay_micros(&right, &position)?),
+        base => (base, 0),
+    };
+    let base: Vec<Ident> = match base {
+        Expr::Identifier(base) => vec![base],
+        Expr::CompoundIdentifier(parts) => parts,
         _ => return Err(form()),
     };
-    let is_column = base.value == column.value
-        || !column.quoted && base.value.eq_ignore_ascii_case(&column.value);
-    if !is_column {
+    let is_same = |(base, name): (&Ident, &Name)| {
+        base.value == name.value || !name.quoted && base.value.eq_ignore_ascii_case(&name.value)
+    };
+    if base.len() != path.len() || !base.iter().zip(&path).all(is_same) {
         return Err(form());
     }
-    Ok(WatermarkClause {
-        column,
+    Ok(WatermarkDeclaration {
+        path,
+        expression: written.expression()?,
         delay: Duration::from_micros(delay),
     })
 }
@@ -213,40 +236,87 @@ fn delay_micros(expr: &Expr, position: &std::ops::Range<usize>) -> Result<u64> {
     })
 }
 
-/// Finds the column of the watermark, which must be a timestamp, and uses its declared spelling.
-fn bind(watermark: &mut WatermarkClause, columns: &[ColumnDefinition]) -> Result<()> {
-    let name = &watermark.column;
-    let Some(column) = find(name, columns) else {
-        let message = format!("watermark column {:?} is not declared", name.value);
-        let known: Vec<&str> = columns
-            .iter()
-            .map(|column| column.name.value.as_str())
-            .collect();
-        return Err(SqlError::new(sqlstate::UNDEFINED_COLUMN, message)
-            .maybe_hint(super::suggest::did_you_mean(&name.value, &known))
-            .at(name.span.clone()));
-    };
-    if !matches!(column.data_type, DataType::Timestamp(..)) {
-        let message = format!("watermark column {:?} is not a TIMESTAMP", name.value);
-        return Err(SqlError::new(sqlstate::DATATYPE_MISMATCH, message)
-            .detail(format!(
-                "It is declared with the Arrow type {}.",
-                column.data_type
-            ))
-            .hint("Declare it as TIMESTAMP, or TIMESTAMP(3) for milliseconds.")
-            .at(name.span.clone()));
+impl WatermarkDeclaration {
+    /// Finds the column of the watermark, which must be a timestamp, in its declared spelling. A field
+    /// becomes a computed column of its name.
+    fn bind(self, columns: &mut Vec<ColumnDefinition>) -> Result<WatermarkClause> {
+        let declared: Vec<&str> = columns.iter().map(|it| it.name.value.as_str()).collect();
+        let (first, fields) = self.path.split_first().expect("a path has a name");
+        let position = find(first, &declared).ok_or_else(|| undeclared(first, &declared))?;
+        let mut data_type = columns[position].data_type.clone();
+        let mut path = vec![declared[position].to_owned()];
+        for name in fields {
+            let DataType::Struct(below) = &data_type else {
+                return Err(undeclared(name, &[]));
+            };
+            let known: Vec<&str> = below.iter().map(|field| field.name().as_str()).collect();
+            // Queries find fields by their exact names, too.
+            let field = known.iter().position(|field| *field == name.value);
+            let field = field.ok_or_else(|| undeclared(name, &known))?;
+            path.push(known[field].to_owned());
+            data_type = below[field].data_type().clone();
+        }
+        let last = fields.last().unwrap_or(first).clone();
+        let mut column = Name {
+            value: path.last().cloned().unwrap_or_default(),
+            ..last
+        };
+        refuse_time_type(&column, &data_type)?;
+        if fields.is_empty() {
+            path.clear();
+        } else {
+            refuse_taken(&column, &declared)?;
+            column.span = self.expression.span.clone();
+            columns.push(ColumnDefinition {
+                name: column.clone(),
+                data_type,
+                nullable: true,
+                computed: Some(self.expression),
+            });
+        }
+        Ok(WatermarkClause {
+            column,
+            field: path,
+            delay: self.delay,
+        })
     }
-    watermark.column.value.clone_from(&column.name.value);
-    Ok(())
 }
 
-fn find<'a>(name: &Name, columns: &'a [ColumnDefinition]) -> Option<&'a ColumnDefinition> {
-    let exact = columns
-        .iter()
-        .find(|column| column.name.value == name.value);
-    let mut similar = columns
-        .iter()
-        .filter(|column| column.name.value.eq_ignore_ascii_case(&name.value));
+fn undeclared(name: &Name, known: &[&str]) -> SqlError {
+    let message = format!("watermark column {:?} is not declared", name.value);
+    SqlError::new(sqlstate::UNDEFINED_COLUMN, message)
+        .maybe_hint(super::suggest::did_you_mean(&name.value, known))
+        .at(name.span.clone())
+}
+
+fn refuse_time_type(name: &Name, data_type: &DataType) -> Result<()> {
+    if matches!(data_type, DataType::Timestamp(..)) {
+        return Ok(());
+    }
+    let message = format!("watermark column {:?} is not a TIMESTAMP", name.value);
+    Err(SqlError::new(sqlstate::DATATYPE_MISMATCH, message)
+        .detail(format!("It is declared with the Arrow type {data_type}."))
+        .hint("Declare it as TIMESTAMP, or TIMESTAMP(3) for milliseconds.")
+        .at(name.span.clone()))
+}
+
+/// Refuses a field whose column would have the name of another.
+fn refuse_taken(name: &Name, declared: &[&str]) -> Result<()> {
+    if !declared.contains(&name.value.as_str()) {
+        return Ok(());
+    }
+    let message = format!("column {:?} is declared already", name.value);
+    Err(SqlError::new(sqlstate::DUPLICATE_COLUMN, message)
+        .detail("A watermark for a field declares a column of its name.")
+        .hint("Give the field another column, such as event_time TIMESTAMP AS (a.b), and the watermark for that.")
+        .at(name.span.clone()))
+}
+
+/// The number of the declared name that is meant.
+fn find(name: &Name, declared: &[&str]) -> Option<usize> {
+    let exact = declared.iter().position(|other| *other == name.value);
+    let mut similar =
+        (0..declared.len()).filter(|&other| declared[other].eq_ignore_ascii_case(&name.value));
     match (exact, similar.next(), similar.next()) {
         (Some(exact), ..) => Some(exact),
         (None, Some(only), None) if !name.quoted => Some(only),

@@ -9,7 +9,8 @@
 //!               min, max of floats                      NaN is the greatest
 //! ```
 //!
-//! What may fail is computed only for rows that need it (`guard`). All else happens before the optimizer, so that a constant is folded by the code that computes rows.
+//! What may fail is computed only for rows that need it (`guard`). All else happens before the optimizer, so
+//! that a constant is folded by the code that computes rows.
 
 mod arithmetic;
 mod canonical;

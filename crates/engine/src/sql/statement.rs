@@ -193,6 +193,9 @@ pub const PAYLOAD: &str = "payload";
 pub struct WatermarkClause {
     /// The event time column: one of the declared columns, in its declared spelling.
     pub column: Name,
+    /// The field whose values it has: a column and the fields below it. Empty if it is a column that was
+    /// declared by itself.
+    pub field: Vec<String>,
     /// Maximum delay of out-of-order rows, in whole microseconds; zero when rows arrive in order.
     pub delay: Duration,
 }

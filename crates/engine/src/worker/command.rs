@@ -55,8 +55,10 @@ pub(crate) enum WorkerCommand {
         source: TopicId,
         gate: Arc<Gate>,
     },
-    /// Every worker answers what waits in its lanes, also behind closed gates.
+    /// Every worker answers what waits in the lanes of its sources, or of those `of` these, also behind
+    /// closed gates.
     Look {
+        of: Option<Vec<TopicId>>,
         answer: SyncSender<LaneBacklog>,
     },
     /// Feeds records of logs to the queries, as the step that wrote them.

@@ -2,6 +2,9 @@
 
 use arrow::array::{ArrayRef, TimestampMicrosecondArray};
 
+use arrow::array::{BooleanArray, UInt32Array};
+use datafusion::common::cast::as_timestamp_microsecond_array;
+
 use super::*;
 
 const NONE: i64 = i64::MIN;
@@ -19,18 +22,21 @@ fn rows(lane: u32, count: u32) -> FrontierEvent {
 fn frontiers(delay_us: i64, events: Vec<FrontierEvent>, batches: &[&[Option<i64>]]) -> Vec<i64> {
     let batches: Vec<_> = batches.iter().map(|times| batch(times)).collect();
     let mut marks = LaneMarks::default();
-    let moves = FrontierMoves {
+    let moves = Arc::new(FrontierMoves {
         column: 0,
         delay_us,
         start: marks.clone(),
         events,
-    };
-    let frontiers = moves.apply(&mut marks, &batches);
+    });
+    let frontiers = moves.frontiers(moves.pass(&mut marks, &batches));
     let mut all = Vec::new();
     for (frontier, batch) in frontiers.iter().zip(&batches) {
         let values = frontier.values(batch.num_rows()).unwrap();
         let (first, last) = frontier.range_us();
         assert!(values.values().iter().all(|at| (first..=last).contains(at)));
+        let times = as_timestamp_microsecond_array(batch.column(0)).unwrap();
+        let is_behind = |(time, at): (Option<i64>, &i64)| time.is_none_or(|time| time < *at);
+        assert!(!frontier.in_order() || !times.iter().zip(values.values()).any(is_behind));
         all.extend(values.values());
     }
     all.push(marks.at_us);
@@ -103,13 +109,14 @@ fn a_frontier_does_not_depend_on_the_batches() {
 fn rows_that_are_left_keep_their_frontiers() {
     let rows = batch(&[Some(10), Some(20), Some(30), Some(40)]);
     let mut marks = LaneMarks::default();
-    let moves = FrontierMoves {
+    let moves = Arc::new(FrontierMoves {
         column: 0,
         delay_us: 0,
         start: marks.clone(),
         events: vec![FrontierEvent::Joined(0), self::rows(0, 4)],
-    };
-    let mut frontier = moves.apply(&mut marks, &[rows]).remove(0);
+    });
+    let batches = moves.pass(&mut marks, &[rows]);
+    let mut frontier = moves.frontiers(batches).remove(0);
     frontier.filter(&BooleanArray::from(vec![true, false, true, true]));
     let frontier = frontier.taken(&UInt32Array::from(vec![2, 1]));
     assert_eq!(frontier.values(2).unwrap().values(), &[30, 20]);
@@ -117,4 +124,31 @@ fn rows_that_are_left_keep_their_frontiers() {
     let back: Frontier = serde_json::from_str(&message).unwrap();
     assert_eq!(back, frontier);
     assert_eq!(back.values(2).unwrap().values(), &[30, 20]);
+}
+
+#[test]
+fn rows_in_order_need_no_frontier_each() {
+    let in_order = |marks: &LaneMarks, events: Vec<FrontierEvent>, times: &[Option<i64>]| {
+        let moves = Arc::new(FrontierMoves {
+            column: 0,
+            delay_us: 0,
+            start: marks.clone(),
+            events,
+        });
+        let batches = moves.pass(&mut marks.clone(), &[batch(times)]);
+        moves.frontiers(batches)[0].in_order()
+    };
+    let mut marks = LaneMarks::default();
+    marks.pass(FrontierEvent::Joined(0), None);
+    let sorted = [Some(10), Some(20), Some(20), Some(30)];
+    assert!(in_order(&marks, vec![rows(0, 4)], &sorted));
+    assert!(!in_order(&marks, vec![rows(0, 4)], &[Some(10), Some(9)]));
+    assert!(!in_order(&marks, vec![rows(0, 4)], &[None, Some(9)]));
+    let declared = vec![FrontierEvent::AtLeast(15), rows(0, 4)];
+    assert!(!in_order(&marks, declared, &sorted));
+    // The idle lane is ahead: its next row moves the frontier to 25, whatever its time.
+    marks.pass(rows(0, 1), Some(25));
+    marks.pass(FrontierEvent::Idle(0), None);
+    marks.at_us = 5;
+    assert!(!in_order(&marks, vec![rows(0, 4)], &sorted));
 }

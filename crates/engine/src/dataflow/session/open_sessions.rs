@@ -131,7 +131,7 @@ impl OpenSessions {
         self.use_count.rows += times.len() as i64;
         self.use_count.unused_rows = 0;
         let numbers = self.keys.number(keys, times.len())?;
-        let mut unknown = self.sources.remove(&UNKNOWN_SOURCE).unwrap_or_default();
+        let unknown = self.sources.remove(&UNKNOWN_SOURCE).unwrap_or_default();
         let spans = spans_of(&mut self.sources, source, &self.keys);
         let gap = self.gap;
         let rows = numbers.iter().zip(times).zip(bounds);
@@ -157,8 +157,7 @@ impl OpenSessions {
         });
         let counts = BooleanArray::from(counts.collect::<Vec<_>>());
         if !unknown.is_empty() {
-            self.sources
-                .insert(UNKNOWN_SOURCE, std::mem::take(&mut unknown));
+            self.sources.insert(UNKNOWN_SOURCE, unknown);
         }
         Ok(counts)
     }

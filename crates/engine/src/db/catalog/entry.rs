@@ -188,6 +188,7 @@ impl SourceEntry {
         }
         let time = EventTimeColumn {
             column,
+            field: None,
             delay: watermark.delay,
         };
         self.time = Some(time.clone());
@@ -273,9 +274,14 @@ impl CatalogEntry {
 }
 
 pub(crate) fn event_columns(time: Option<&EventTimeColumn>) -> Vec<EventColumn> {
-    let column = |time: &EventTimeColumn| EventColumn {
-        column: time.column,
-        lag_us: 0,
+    let Some(time) = time else {
+        return Vec::new();
     };
-    time.map(column).into_iter().collect()
+    let field = time.field.clone().map(|(column, field)| EventColumn {
+        column,
+        field,
+        lag_us: 0,
+    });
+    let column = EventColumn::new(time.column, 0);
+    Some(column).into_iter().chain(field).collect()
 }

@@ -6,6 +6,7 @@
 //!   library:  each call of execute is a script; a SELECT answers at once, and says what is still read
 //! ```
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -13,6 +14,7 @@ use super::start_connectors;
 use crate::db::catalog::{Catalog, ConnectorEnd, SourceEntry};
 use crate::db::engine::Engine;
 use crate::error::Result;
+use crate::topic::TopicId;
 use crate::worker::LaneBacklog;
 use headwater_connect::State;
 
@@ -69,23 +71,26 @@ pub(crate) fn still_read(catalog: &Catalog, topics: &[String]) -> Vec<String> {
 /// # Errors
 /// If SELECTs are cancelled, or the database is closed.
 pub(crate) fn wait_for_end(engine: &Engine, topics: &[String]) -> Result<()> {
-    let ends: Vec<ConnectorEnd> = {
+    let (ends, sources): (Vec<ConnectorEnd>, Vec<TopicId>) = {
         let catalog = engine.catalog();
         let sources = sources_of(&catalog, topics).into_iter();
-        sources.filter_map(SourceEntry::awaited_end).collect()
+        let awaited = sources.filter_map(|it| Some((it.awaited_end()?, it.topic.id)));
+        awaited.unzip()
     };
     if ends.is_empty() {
         return Ok(());
     }
+    let workers = Arc::clone(&engine.workers);
     engine.io.run_select(async move {
         while !ends.iter().all(ConnectorEnd::has_ended) {
             tokio::time::sleep(POLL_INTERVAL).await;
         }
-    })?;
-    while engine.workers.step()? == LaneBacklog::Rows {
-        std::thread::sleep(POLL_INTERVAL);
-    }
-    Ok(())
+        // A step waits for the workers, which is short.
+        while workers.step_of(Some(sources.clone()))? == LaneBacklog::Rows {
+            tokio::time::sleep(POLL_INTERVAL).await;
+        }
+        Ok(())
+    })?
 }
 
 fn sources_of<'a>(catalog: &'a Catalog, topics: &[String]) -> Vec<&'a SourceEntry> {

@@ -145,12 +145,16 @@ fn new_topics(
     let relation = Relation {
         event_time: new.planned.event_time.clone(),
         changes: plan.changes,
+        in_order: new.planned.in_order,
         ..Relation::new(new.name, Arc::clone(&plan.schema))
     };
     // A changing result is kept, so that a later subscriber begins with its present rows.
     let output = engine.restored_topic(home, relation, new.kind == Kind::View || plan.changes)?;
     let late = plan.late.iter().enumerate().map(|(number, schema)| {
-        let relation = Relation::new(&late_name(new.name, number), Arc::clone(schema));
+        let relation = Relation {
+            in_order: false,
+            ..Relation::new(&late_name(new.name, number), Arc::clone(schema))
+        };
         engine.restored_topic(home, relation, false)
     });
     Ok((output, late.collect::<Result<_>>()?))

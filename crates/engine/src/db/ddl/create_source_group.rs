@@ -33,7 +33,7 @@ pub(crate) fn create_source_group(engine: &Engine, create: CreateSourceGroup) ->
             return Err(error.at(watermark.column.span.clone()).into());
         }
         let column = schema.index_of(&watermark.column.value);
-        event_time.extend(column.map(|column| EventColumn { column, lag_us: 0 }));
+        event_time.extend(column.map(|column| EventColumn::new(column, 0)));
     }
     let topic = new_topic(engine, &name, 0, schema, event_time)?;
     let mut lifecycle = StreamLifecycle::pending(!create.columns.is_empty(), now_us());

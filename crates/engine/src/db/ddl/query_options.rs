@@ -61,7 +61,10 @@ pub(super) fn on_error(option: &OptionEntry) -> Result<OnError> {
 
 /// A new topic for the dead letters of a query.
 pub(super) fn dead_letter_topic(engine: &Engine, query: &str, home: usize) -> Result<Arc<Topic>> {
-    let relation = Relation::new(&dead_letter_name(query), DeadLetter::schema());
+    let relation = Relation {
+        in_order: false,
+        ..Relation::new(&dead_letter_name(query), DeadLetter::schema())
+    };
     engine.restored_topic(home, relation, false)
 }
 

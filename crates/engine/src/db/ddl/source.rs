@@ -41,7 +41,7 @@ pub(super) fn add_source(
         Some(_) => declared,
         None => Arc::clone(&payload),
     };
-    let time = event_time_column(create, &schema)?;
+    let time = event_time_column(create, options, &schema)?;
     let mut catalog = engine.catalog();
     let home = catalog.sources().count() % engine.workers.count;
     let relation = Relation {
@@ -92,14 +92,25 @@ fn shared(engine: &Engine, topic: &Topic, payload: SchemaRef) -> Arc<SourceShare
 }
 
 /// The column of the event time, if the statement has a watermark.
-fn event_time_column(create: &CreateSource, schema: &SchemaRef) -> Result<Option<EventTimeColumn>> {
+fn event_time_column(
+    create: &CreateSource,
+    options: &IngestOptions,
+    schema: &SchemaRef,
+) -> Result<Option<EventTimeColumn>> {
     let Some(watermark) = &create.watermark else {
         return Ok(None);
     };
-    let column = schema.index_of(&watermark.column.value);
-    let column = column.map_err(Error::config)?;
-    let delay = watermark.delay;
-    Ok(Some(EventTimeColumn { column, delay }))
+    options.check_watermark(watermark)?;
+    let index_of = |name: &str| schema.index_of(name).map_err(Error::config);
+    let field = match watermark.field.split_first() {
+        Some((column, fields)) => Some((index_of(column)?, fields.to_vec())),
+        None => None,
+    };
+    Ok(Some(EventTimeColumn {
+        column: index_of(&watermark.column.value)?,
+        field,
+        delay: watermark.delay,
+    }))
 }
 
 fn stopped_connector(spec: SourceSpec, waits: bool) -> SourceConnector {

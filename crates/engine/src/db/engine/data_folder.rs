@@ -144,7 +144,7 @@ impl DataFolder {
     /// Blocks.
     pub fn close(&self) {
         self.closed.store(true, Ordering::Release);
-        // SourceStep out, so that their files are closed.
+        // Taken out, so that their files are closed.
         let wal_writers = std::mem::take(&mut *locked(&self.wal_writers));
         wal_writers.values().for_each(|it| it.close());
         let ack_trackers = std::mem::take(&mut *locked(&self.ack_trackers));

@@ -129,15 +129,25 @@ impl Workers {
 
     /// Waits until the workers have done all turns so far; returns what still waits in the lanes.
     pub fn finish_turns(&self) -> Result<LaneBacklog> {
-        let left = self.ask(|answer| WorkerCommand::Look { answer }).wait()?;
-        Ok(left.into_iter().max().unwrap_or(LaneBacklog::Nothing))
+        self.look(None)
+    }
+
+    fn look(&self, of: Option<Vec<TopicId>>) -> Result<LaneBacklog> {
+        let left = self.ask(|answer| WorkerCommand::Look { of, answer });
+        let left = left.wait()?.into_iter().max();
+        Ok(left.unwrap_or(LaneBacklog::Nothing))
     }
 
     /// Does one step on every worker and waits for it; returns what still waits in the lanes.
     pub fn step(&self) -> Result<LaneBacklog> {
+        self.step_of(None)
+    }
+
+    /// The same; returns what still waits in the lanes of these sources.
+    pub fn step_of(&self, sources: Option<Vec<TopicId>>) -> Result<LaneBacklog> {
         self.check_open()?;
         self.sequencer.step();
-        self.finish_turns()
+        self.look(sources)
     }
 
     /// Steps until no rows wait, a limited number of times.

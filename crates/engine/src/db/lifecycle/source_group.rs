@@ -30,6 +30,7 @@ pub(crate) fn new_topic(
     let has_columns = !schema.fields().is_empty();
     let relation = Relation {
         event_time,
+        in_order: false,
         ..Relation::new(name, schema)
     };
     let topic = Topic::new(engine.workers.next_topic(), home, relation, false)?;

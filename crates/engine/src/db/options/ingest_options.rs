@@ -7,7 +7,9 @@ use headwater_log::Retention;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use crate::dataflow::MetadataColumn;
 use crate::source::{Backpressure, SourceConfig, WaitStrategy, WalMode};
+use crate::sql::{SqlError, WatermarkClause, sqlstate};
 
 /// The options that every source has, whatever its connector.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -122,6 +124,20 @@ impl IngestOptions {
     pub fn goes_by_clock(&self, has_connector: bool) -> bool {
         let said = self.idle_advance.map(|it| it == IdleAdvanceOption::Clock);
         said.unwrap_or(has_connector)
+    }
+
+    /// An error if the watermark of arrival times is to stand still: they are the clock.
+    pub fn check_watermark(&self, watermark: &WatermarkClause) -> Result<(), SqlError> {
+        let by_arrival = watermark.column.value == MetadataColumn::Arrival.name();
+        match self.idle_advance {
+            Some(IdleAdvanceOption::None) if by_arrival => {
+                let message = "idle_advance = 'none' with a watermark for _arrival";
+                Err(SqlError::new(sqlstate::INVALID_PARAMETER, message)
+                    .hint("Arrival times go on with the clock: leave the option out.")
+                    .at(watermark.column.span.clone()))
+            }
+            _ => Ok(()),
+        }
     }
 
     pub fn config(&self) -> SourceConfig {

@@ -61,7 +61,7 @@ pub(crate) fn replay_statement(engine: &Engine, statement: &ReplaySource) -> Res
         Error::Sql(error) if error.position.is_none() => error.at(source.span.clone()).into(),
         other => other,
     })?;
-    Ok(Outcome::Subscribed(rows))
+    Ok(Outcome::Replayed(rows))
 }
 
 /// Starts a replay of rows from and up to these event times; returns the results.

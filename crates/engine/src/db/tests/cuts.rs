@@ -27,7 +27,7 @@ const DELAY_US: i64 = 3 * SECOND;
 const SOURCES: usize = 3;
 
 /// What each query reads is a `$` in front of the number of a source.
-const QUERIES: [(&str, &str); 13] = [
+const QUERIES: [(&str, &str); 16] = [
     (
         "tumble",
         "SELECT k, window_start, COUNT(*) AS c, SUM(n) AS s, SUM(x) AS x, MIN(n) AS lo, MAX(x) AS hi, \
@@ -43,7 +43,22 @@ const QUERIES: [(&str, &str); 13] = [
         "SELECT k, window_start, window_end, COUNT(*) AS c, SUM(n) AS s, SUM(x) AS x \
                   FROM s0 GROUP BY k, SESSION(ts, INTERVAL '4 seconds')",
     ),
+    (
+        "lists",
+        "SELECT k, window_start, array_agg(n) AS a, first_value(n) AS f, last_value(x) AS l, \
+                string_agg(CAST(n AS VARCHAR), ',') AS t FROM s0 GROUP BY k, TUMBLE(ts, INTERVAL '5 seconds')",
+    ),
+    (
+        "hop_lists",
+        "SELECT k, window_start, array_agg(n) AS a, last_value(x) AS l FROM s0 \
+                GROUP BY k, HOP(ts, INTERVAL '2 seconds', INTERVAL '8 seconds')",
+    ),
     ("kept", "SELECT k, n, x, ts FROM s0 WHERE n % 3 <> 0"),
+    (
+        "session_lists",
+        "SELECT k, window_start, array_agg(n) AS a, first_value(x) AS f FROM kept \
+                GROUP BY k, SESSION(ts, INTERVAL '4 seconds')",
+    ),
     (
         "kept_hop",
         "SELECT k, window_end, COUNT(*) AS c, SUM(n) AS s \
@@ -243,7 +258,7 @@ fn steps(
 
 impl Source {
     fn step(&mut self, entries: &[&Entry], random: &mut StdRng, schema: &SchemaRef) -> SourceStep {
-        let start = self.marks.clone();
+        let mut start = self.marks.clone();
         let (mut events, mut batches, mut rows) = (Vec::new(), Vec::new(), Vec::new());
         for entry in entries {
             self.pass(entry);
@@ -275,14 +290,15 @@ impl Source {
         };
         let moved = self.watermark != Some(watermark);
         self.watermark = Some(watermark);
+        start.narrow(&events);
         let moves = FrontierMoves {
             column: 3,
             delay_us: DELAY_US,
-            start: start.narrowed(&events),
+            start,
             events,
         };
         SourceStep {
-            moves: (!batches.is_empty()).then_some(moves),
+            moves: (!batches.is_empty()).then(|| Arc::new(moves)),
             rows: batches,
             watermark: moved.then_some(watermark),
             ..SourceStep::default()

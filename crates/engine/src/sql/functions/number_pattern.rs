@@ -5,6 +5,9 @@
 use super::time_pattern::{LetterCase, quoted_text};
 use crate::sql::{Result, SqlError, sqlstate};
 
+/// Longest pattern: far longer than any number.
+const PATTERN_BYTES_MAX: usize = 1_024;
+
 /// What a template of a number writes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum NumberPiece {
@@ -110,6 +113,9 @@ pub(super) struct NumberPattern {
 impl NumberPattern {
     /// Reads a pattern by which numbers are written.
     pub fn new(pattern: &str) -> Result<Self> {
+        if pattern.len() > PATTERN_BYTES_MAX {
+            return Err(refused(&format!("more than {PATTERN_BYTES_MAX} bytes")));
+        }
         let mut read = Self::default();
         let mut rest = pattern;
         while !rest.is_empty() {

@@ -131,6 +131,14 @@ impl ScalarUDFImpl for SimilarTo {
             .args
             .iter()
             .all(|it| matches!(it, ColumnarValue::Scalar(_)));
+        if let (Some(planned), ColumnarValue::Array(texts)) = (&self.planned, &arguments.args[0]) {
+            let texts = cast(texts, &DataType::Utf8)?;
+            let texts = texts.as_string::<i32>().iter();
+            let matched = texts.map(|text| text.map(|text| planned.0.is_match(text)));
+            return Ok(ColumnarValue::Array(Arc::new(
+                matched.collect::<BooleanArray>(),
+            )));
+        }
         let columns = ColumnarValue::values_to_arrays(&arguments.args)?;
         let texts = cast(&columns[0], &DataType::Utf8)?;
         let patterns = cast(&columns[1], &DataType::Utf8)?;
@@ -142,10 +150,6 @@ impl ScalarUDFImpl for SimilarTo {
                 matched.push(None);
                 continue;
             };
-            if let Some(planned) = &self.planned {
-                matched.push(Some(planned.0.is_match(text)));
-                continue;
-            }
             // Equal patterns often follow each other.
             if last.as_ref().is_none_or(|(known, _)| *known != pattern) {
                 last = Some((pattern, self.regex(pattern)?));

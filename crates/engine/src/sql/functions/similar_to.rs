@@ -249,9 +249,9 @@ impl SimilarPattern<'_> {
     }
 }
 
-/// Appends a character that only means itself.
+/// Appends a character that only means itself. `\<` and `\>` would be the bounds of a word.
 fn push_literal(literal: char, regex: &mut String) {
-    if literal.is_ascii_punctuation() {
+    if literal.is_ascii_punctuation() && !matches!(literal, '<' | '>') {
         regex.push('\\');
     }
     regex.push(literal);

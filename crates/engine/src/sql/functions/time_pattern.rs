@@ -1,7 +1,8 @@
 //! PostgreSQL's patterns for dates and times, such as `YYYY-MM-DD HH24:MI:SS`, read into pieces.
 //!
 //! PostgreSQL copies letters that belong to no template, and percent signs. Here those letters are refused,
-//! and a percent sign before a letter: they are a pattern of another system (`%Y-%m-%d`), or a misspelt template. In double quotes every text is text.
+//! and a percent sign before a letter: they are a pattern of another system (`%Y-%m-%d`), or a misspelt
+//! template. In double quotes every text is text.
 
 use crate::sql::{Result, SqlError, sqlstate};
 

@@ -1,7 +1,8 @@
-//! AND and OR whose right side may fail: it is computed only for rows that the left side leaves open.
+//! AND and OR whose right side may fail: it fails only for rows that the left side leaves open.
 //!
 //! DataFusion computes the right side for the whole batch unless few of its rows are open, so whether
-//! `b <> 0 AND a / b > 1` fails would depend on how the rows were cut into batches.
+//! `b <> 0 AND a / b > 1` fails would depend on how the rows were cut into batches. So does a guard, but
+//! when that fails it computes the right side for the open rows alone.
 
 use std::fmt;
 use std::hash::{Hash, Hasher};
@@ -21,9 +22,6 @@ use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::filter::{FilterExec, FilterExecBuilder};
 use datafusion::physical_plan::projection::{ProjectionExec, ProjectionExpr};
-
-use super::arithmetic::Arithmetic;
-use super::cast::NumberCast;
 
 /// The expression over the columns of `schema`, with guards where they are needed.
 pub(crate) fn guarded(
@@ -49,9 +47,8 @@ pub(crate) fn guarded(
 }
 
 fn may_fail(expr: &Arc<dyn PhysicalExpr>, schema: &Schema) -> Result<bool> {
-    if let Some(call) = expr.downcast_ref::<ScalarFunctionExpr>() {
-        let function = call.fun().inner();
-        return Ok(function.is::<Arithmetic>() || function.is::<NumberCast>());
+    if expr.downcast_ref::<ScalarFunctionExpr>().is_some() {
+        return Ok(true);
     }
     match expr.downcast_ref::<CastExpr>() {
         Some(cast) => Ok(!cast.expr().data_type(schema)?.is_numeric()),
@@ -115,8 +112,13 @@ impl PhysicalExpr for GuardedLogic {
         if open.true_count() == 0 {
             return Ok(ColumnarValue::Array(Arc::new(left.clone())));
         }
-        // NULL where it is not computed, which the left side decides.
-        let right = self.right.evaluate_selection(rows, &open)?;
+        // Of few open rows a copy costs less than the others do.
+        let few = open.true_count() <= rows.num_rows() / 5;
+        let right = match (!few).then(|| self.right.evaluate(rows)) {
+            Some(Ok(right)) => right,
+            // NULL where it is not computed, which the left side decides.
+            _ => self.right.evaluate_selection(rows, &open)?,
+        };
         let right = right.into_array(rows.num_rows())?;
         let right = as_boolean_array(&right)?;
         let both = match self.and {

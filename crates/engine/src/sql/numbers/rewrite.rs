@@ -56,9 +56,10 @@ fn rewrite_node(plan: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
     .transform_data(canonical_results)
 }
 
-/// Puts a projection above an aggregate that computes floats: a sum can be a NaN of any bits.
+/// Puts a projection above aggregates that compute floats: a sum can be a NaN of any bits.
 fn canonical_results(plan: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
-    if !matches!(plan, LogicalPlan::Aggregate(_) | LogicalPlan::Extension(_)) {
+    use LogicalPlan::{Aggregate, Extension, Window};
+    if !matches!(plan, Aggregate(_) | Extension(_) | Window(_)) {
         return Ok(Transformed::no(plan));
     }
     let fields = plan.schema().fields();

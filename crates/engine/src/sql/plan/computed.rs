@@ -62,18 +62,19 @@ impl Planner {
         resolve_identifiers(&mut query, &Payload(payload))?;
         let relation = Relation::new(PAYLOAD, Arc::clone(payload));
         let planned = self.plan(query, &[relation])?;
-        let refuse = |message: String| {
-            SqlError::new(sqlstate::INVALID_PARAMETER, message)
-                .hint("Compute it row by row from the columns that arrive.")
-                .at(expr.span.clone())
+        let refuse = |code, message: String, hint: &str| {
+            let error = SqlError::new(code, message).hint(hint);
+            error.at(expr.span.clone())
         };
         let name = &column.name.value;
         let found = planned.plan.schema.field(0).data_type().clone();
         if !arrow::compute::can_cast_types(&found, &column.data_type) {
             let wanted = &column.data_type;
-            return Err(refuse(format!(
-                "column {name:?} is {wanted}, its expression {found}"
-            )));
+            return Err(refuse(
+                sqlstate::DATATYPE_MISMATCH,
+                format!("column {name:?} is {wanted}, its expression {found}"),
+                "Cast the expression, or declare the column with its type.",
+            ));
         }
         match planned.plan.root {
             PlanNode::Transform { from, steps }
@@ -84,10 +85,11 @@ impl Planner {
             {
                 Ok(ColumnOrigin::Computed(steps))
             }
-            PlanNode::Input { .. } => Ok(ColumnOrigin::Payload(0)),
-            _ => Err(refuse(format!(
-                "column {name:?} is not computed row by row"
-            ))),
+            _ => Err(refuse(
+                sqlstate::INVALID_PARAMETER,
+                format!("column {name:?} is not computed row by row"),
+                "Compute it row by row from the columns that arrive.",
+            )),
         }
     }
 }

@@ -18,6 +18,7 @@ use crate::sql::{Result, SqlError};
 pub(super) struct Converted {
     pub plan: Plan,
     pub event_time: Vec<EventColumn>,
+    pub in_order: bool,
 }
 
 /// Converts `plan`, whose inputs are numbered as in `inputs`.
@@ -46,6 +47,7 @@ pub(super) fn convert(
             late: converter.late,
         },
         event_time: root.event_time,
+        in_order: root.in_order,
     })
 }
 
@@ -84,6 +86,7 @@ impl Converter<'_> {
                 schema: empty.schema.clone(),
                 event_time: Vec::new(),
                 changes: false,
+                in_order: true,
             }),
             LogicalPlan::Aggregate(aggregate) => {
                 keyed(self.subplan(&aggregate.input)?, aggregate, self.props)
@@ -115,6 +118,7 @@ impl Converter<'_> {
             schema: schema.clone(),
             event_time: relation.event_time.clone(),
             changes: relation.changes,
+            in_order: relation.in_order,
         };
         Ok(match projection {
             Some(columns) => whole.narrowed(relation, columns, schema),
@@ -123,10 +127,8 @@ impl Converter<'_> {
     }
 
     fn projection(&self, from: Subplan, exprs: &[Expr], schema: &DFSchemaRef) -> Result<Subplan> {
-        let event_time = exprs.iter().enumerate().filter_map(|(column, expr)| {
-            let lag_us = from.event_lag_us(expr)?;
-            Some(EventColumn { column, lag_us })
-        });
+        let exprs_of = exprs.iter().enumerate();
+        let event_time = exprs_of.flat_map(|(column, expr)| from.event_columns(expr, column));
         let event_time = event_time.collect();
         let mut physical = Vec::with_capacity(exprs.len() + 1);
         for expr in exprs {
@@ -152,6 +154,7 @@ impl Converter<'_> {
             schema: schema.clone(),
             event_time,
             changes,
+            in_order: false,
         })
     }
 }

@@ -56,6 +56,7 @@ pub(super) fn keyed(
         schema: aggregate.schema.clone(),
         event_time: Vec::new(),
         changes: true,
+        in_order: false,
     })
 }
 
@@ -115,6 +116,7 @@ pub(super) fn windowed(
         schema: aggregate.schema.clone(),
         event_time,
         changes: false,
+        in_order: false,
     })
 }
 
@@ -161,6 +163,16 @@ fn windowed_keys(
     })
 }
 
+/// The aggregates whose value follows the order of the rows.
+const FOLLOW_ORDER: &[&str] = &[
+    "array_agg",
+    "string_agg",
+    "first_value",
+    "last_value",
+    "nth_value",
+    "any_value",
+];
+
 fn aggregates(exprs: &[Expr], from: &Subplan, props: &ExecutionProps) -> Result<Vec<Aggregate>> {
     let columns = from.schema.as_arrow();
     let context = PhysicalPlanningContext::default();
@@ -168,11 +180,18 @@ fn aggregates(exprs: &[Expr], from: &Subplan, props: &ExecutionProps) -> Result<
         refuse_bound(expr)?;
         let lowered = LoweredAggregateBuilder::new(expr, &from.schema, columns, props, &context);
         let lowered = lowered.build().map_err(explain)?;
+        let name = lowered.aggregate.fun().name();
+        if lowered.order_bys.is_empty() && !from.in_order && FOLLOW_ORDER.contains(&name) {
+            let what = format!("{name}() of rows in no order");
+            return Err(SqlError::not_built(what).hint(format!(
+                "Rows of a UNION or of windows come in no order of their own: write {name}(x ORDER BY y), or read one source."
+            )));
+        }
         let sorted = lowered.aggregate.order_sensitivity();
         if !lowered.order_bys.is_empty()
             && matches!(sorted, AggregateOrderSensitivity::HardRequirement)
         {
-            let what = format!("ORDER BY in {}()", lowered.aggregate.fun().name());
+            let what = format!("ORDER BY in {name}()");
             return Err(SqlError::not_built(what)
                 .hint("A stream is never sorted: order the SELECT on a VIEW instead."));
         }
@@ -227,7 +246,7 @@ fn window_event_time(
             _ => return None,
         };
         let lag_us = lag_us.saturating_add(more_us);
-        Some(EventColumn { column, lag_us })
+        Some(EventColumn::new(column, lag_us))
     });
     lags.collect()
 }

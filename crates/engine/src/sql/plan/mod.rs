@@ -50,6 +50,8 @@ pub struct Planned {
     pub inputs: Vec<String>,
     /// The columns of its result that carry event time.
     pub event_time: Vec<EventColumn>,
+    /// Whether the rows of its result come in the order of one log.
+    pub in_order: bool,
     /// The optimized logical plan, for EXPLAIN.
     pub logical: String,
 }
@@ -114,6 +116,7 @@ impl Planner {
         Ok(Planned {
             plan: converted.plan,
             event_time: converted.event_time,
+            in_order: converted.in_order,
             inputs,
             logical: plan.display_indent().to_string(),
         })

@@ -14,13 +14,26 @@ use datafusion::logical_expr::{AggregateUDF, HigherOrderUDF, ScalarUDF, TableSou
 use crate::dataflow::{MetadataColumn, MetadataColumns};
 use crate::sql::{SqlError, sqlstate};
 
-/// A column that carries event time.
+/// A column, or a field of one, that carries event time.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EventColumn {
     /// Its index among the columns, from 0.
     pub column: usize,
+    /// The names that lead from the column to the field; empty if it is the column itself.
+    pub field: Vec<String>,
     /// Maximum distance of its values behind the watermark of the stream, in microseconds.
     pub lag_us: i64,
+}
+
+impl EventColumn {
+    /// Of a column, not of a field of it.
+    pub fn new(column: usize, lag_us: i64) -> Self {
+        Self {
+            column,
+            field: Vec::new(),
+            lag_us,
+        }
+    }
 }
 
 /// A source, stream or view that a query can read.
@@ -34,18 +47,21 @@ pub struct Relation {
     pub event_time: Vec<EventColumn>,
     /// Whether it can retract rows.
     pub changes: bool,
+    /// Whether its rows come in the order of one log, on any number of workers.
+    pub in_order: bool,
     /// Appends the metadata columns at the end of `schema`, if the query names some.
     pub metadata_columns: Option<MetadataColumns>,
 }
 
 impl Relation {
-    /// Rows that are never taken back, without event time.
+    /// Rows of one log that are never taken back, without event time.
     pub fn new(name: &str, schema: SchemaRef) -> Self {
         Self {
             name: name.to_owned(),
             schema,
             event_time: Vec::new(),
             changes: false,
+            in_order: true,
             metadata_columns: None,
         }
     }

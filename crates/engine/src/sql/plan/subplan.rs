@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, FieldRef, Schema};
-use datafusion::common::DFSchemaRef;
+use datafusion::common::{Column as ColumnName, DFSchemaRef};
 use datafusion::execution::context::ExecutionProps;
 use datafusion::logical_expr::Expr;
 use datafusion::logical_expr::physical_planning_context::PhysicalPlanningContext;
@@ -25,6 +25,8 @@ pub(super) struct Subplan {
     pub event_time: Vec<EventColumn>,
     /// Whether it can retract rows, and so has a diff.
     pub changes: bool,
+    /// Whether its rows come in the order of one log.
+    pub in_order: bool,
 }
 
 impl Subplan {
@@ -39,19 +41,32 @@ impl Subplan {
 
     /// The lag of an event time column, in microseconds; `None` for any other expression.
     pub fn event_lag_us(&self, expr: &Expr) -> Option<i64> {
-        let Expr::Column(column) = expr.clone().unalias_nested().data else {
-            return None;
-        };
-        let number = self.schema.index_of_column(&column).ok()?;
-        lag_of(&self.event_time, number)
+        let whole = |event: EventColumn| event.field.is_empty().then_some(event.lag_us);
+        self.event_columns(expr, 0).find_map(whole)
+    }
+
+    /// The event time that a column with the values of `expr` carries.
+    pub fn event_columns(&self, expr: &Expr, column: usize) -> impl Iterator<Item = EventColumn> {
+        let source = field_path(expr);
+        let source =
+            source.and_then(|(from, path)| Some((self.schema.index_of_column(&from).ok()?, path)));
+        self.event_time.iter().filter_map(move |event| {
+            let (_, path) = source.as_ref().filter(|(from, _)| *from == event.column)?;
+            Some(EventColumn {
+                column,
+                field: event.field.strip_prefix(path.as_slice())?.to_vec(),
+                lag_us: event.lag_us,
+            })
+        })
     }
 
     /// The given columns of a relation, of which this is the scan.
     pub fn narrowed(self, relation: &Relation, columns: &[usize], schema: &DFSchemaRef) -> Self {
         let event_time = self.event_time.iter().filter_map(|event| {
-            let column = columns.iter().position(|&column| column == event.column)?;
-            let lag_us = event.lag_us;
-            Some(EventColumn { column, lag_us })
+            Some(EventColumn {
+                column: columns.iter().position(|&column| column == event.column)?,
+                ..event.clone()
+            })
         });
         let event_time = event_time.collect();
         let exprs = columns.iter().map(|&column| {
@@ -139,19 +154,36 @@ pub(super) fn common_event_time(subplans: &[Subplan]) -> Vec<EventColumn> {
     let common = first.event_time.iter().filter_map(|event| {
         let mut lag_us = event.lag_us;
         for subplan in rest {
-            lag_us = lag_us.max(lag_of(&subplan.event_time, event.column)?);
+            let same =
+                |other: &&EventColumn| (other.column, &other.field) == (event.column, &event.field);
+            lag_us = lag_us.max(subplan.event_time.iter().find(same)?.lag_us);
         }
         Some(EventColumn {
-            column: event.column,
             lag_us,
+            ..event.clone()
         })
     });
     common.collect()
 }
 
-fn lag_of(event_time: &[EventColumn], column: usize) -> Option<i64> {
-    let event = event_time.iter().find(|event| event.column == column)?;
-    Some(event.lag_us)
+/// The column that a chain of field accesses starts at, and the names of the fields.
+fn field_path(expr: &Expr) -> Option<(ColumnName, Vec<String>)> {
+    match expr {
+        Expr::Column(column) => Some((column.clone(), Vec::new())),
+        Expr::Alias(alias) => field_path(&alias.expr),
+        Expr::ScalarFunction(call) if call.func.name() == "get_field" => {
+            let (of, names) = call.args.split_first()?;
+            let (column, mut path) = field_path(of)?;
+            for name in names {
+                let Expr::Literal(name, _) = name else {
+                    return None;
+                };
+                path.push(name.try_as_str()??.to_owned());
+            }
+            Some((column, path))
+        }
+        _ => None,
+    }
 }
 
 /// Refuses a bound of the window: with HOP and SESSION a row has no single window until it closes.
