@@ -115,15 +115,29 @@ impl LaneMarks {
         }
     }
 
+    fn get_mut(&mut self, lane: u32) -> Option<&mut LaneMark> {
+        // In the order of their numbers, unless those have begun again.
+        let found = self.lanes.binary_search_by_key(&lane, |mark| mark.lane);
+        let found = found.ok();
+        let found = found.or_else(|| self.lanes.iter().position(|mark| mark.lane == lane));
+        found.map(|number| &mut self.lanes[number])
+    }
+
     /// Moves over an event; `latest_us` is the greatest event time of its rows less the delay.
     pub fn pass(&mut self, event: FrontierEvent, latest_us: Option<i64>) {
         match event {
             FrontierEvent::Rows { lane, .. } => {
-                let Some(mark) = self.lanes.iter_mut().find(|mark| mark.lane == lane) else {
+                let frontier_us = self.at_us;
+                let Some(mark) = self.get_mut(lane) else {
                     return;
                 };
                 mark.idle = false;
-                mark.at_us = mark.at_us.max(latest_us.unwrap_or(i64::MIN));
+                let before_us = mark.at_us;
+                mark.at_us = before_us.max(latest_us.unwrap_or(i64::MIN));
+                if before_us > frontier_us {
+                    // It was not this lane that held the frontier back.
+                    return;
+                }
             }
             FrontierEvent::Joined(lane) => self.lanes.push(LaneMark {
                 lane,
@@ -131,8 +145,9 @@ impl LaneMarks {
                 idle: false,
             }),
             FrontierEvent::Idle(lane) => {
-                let mark = self.lanes.iter_mut().find(|mark| mark.lane == lane);
-                mark.into_iter().for_each(|mark| mark.idle = true);
+                self.get_mut(lane)
+                    .into_iter()
+                    .for_each(|mark| mark.idle = true);
             }
             FrontierEvent::Ended(lane) => self.lanes.retain(|mark| mark.lane != lane),
             FrontierEvent::AtLeast(at_us) => self.at_us = self.at_us.max(at_us),
@@ -143,8 +158,8 @@ impl LaneMarks {
     /// Moves over rows of one lane, and adds the frontier before each of them to `out`.
     fn pass_each(&mut self, lane: u32, times_us: &[Option<i64>], out: &mut Vec<i64>) {
         let others_us = self.least_beside(lane);
-        let (mut at_us, mark) = (self.at_us, self.lanes.iter_mut().find(|it| it.lane == lane));
-        let Some(mark) = mark else {
+        let mut at_us = self.at_us;
+        let Some(mark) = self.get_mut(lane) else {
             out.resize(out.len() + times_us.len(), at_us);
             return;
         };

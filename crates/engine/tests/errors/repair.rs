@@ -93,6 +93,28 @@ fn bad_rows_are_decoded_again_after_the_format_was_repaired_and_only_once() {
 }
 
 #[test]
+fn a_row_whose_column_cannot_be_computed_stays_bad() {
+    let input = tempfile::tempdir().unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let path = input.path().join("in");
+    std::fs::write(&path, "1\nx\n2\n").unwrap();
+    let db = open(folder.path());
+    db.execute(&format!(
+        "CREATE SOURCE s (line VARCHAR, n BIGINT AS (CAST(line AS BIGINT)))
+             WITH (connector = 'file', path = '{}', format = 'text');
+         CREATE VIEW v AS SELECT n, COUNT(*) AS c FROM s GROUP BY n",
+        path.display()
+    ))
+    .unwrap();
+    until("the bad row", || {
+        numbers(&db, "SELECT bad FROM system.sources") == [1]
+    });
+    assert_eq!(reprocess(&db), (0, 1));
+    assert_eq!(reprocess(&db), (0, 1));
+    assert_eq!(numbers(&db, "SELECT bad FROM system.sources"), [1]);
+}
+
+#[test]
 fn bad_rows_of_a_source_that_has_ended_still_count_where_no_window_has_closed() {
     let input = tempfile::tempdir().unwrap();
     let folder = tempfile::tempdir().unwrap();

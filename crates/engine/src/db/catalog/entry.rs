@@ -11,6 +11,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::stream::StreamLifecycle;
+use crate::dataflow::SourceColumns;
 use crate::db::options::WalOption;
 use crate::db::sink_task::SinkStatus;
 use crate::error::{Error, Result};
@@ -38,6 +39,8 @@ pub(crate) struct SourceEntry {
     /// The settings of CREATE SOURCE, for handles that are opened without settings.
     pub config: SourceConfig,
     pub time: Option<EventTimeColumn>,
+    /// What makes its columns of what arrives, if some are computed.
+    pub computed: Option<SourceColumns>,
     /// `wal_mode` of CREATE SOURCE.
     pub wal: Option<WalOption>,
     pub connector: Option<SourceConnector>,

@@ -64,6 +64,7 @@ pub(super) fn add_source(
         bad,
         config: options.config(),
         time,
+        computed,
         wal: options.wal_mode,
         connector: spec.map(|spec| stopped_connector(spec, waits)),
     };
@@ -71,7 +72,7 @@ pub(super) fn add_source(
         topic: Arc::clone(&entry.topic),
         bad: Arc::clone(&entry.bad),
         shared: Arc::clone(&entry.shared),
-        computed,
+        computed: entry.computed.clone(),
         time: entry.time.clone(),
         idle_timeout: options.idle_timeout.0,
         idle_advance: options.goes_by_clock(entry.connector.is_some()),

@@ -19,6 +19,7 @@ use arrow::compute::concat_batches;
 use arrow::datatypes::TimestampMicrosecondType;
 use headwater_connect::{Again, Bad, SourceSpec};
 
+use crate::dataflow::SourceColumns;
 use crate::db::catalog::{CatalogEntry, NOT_IN_STATE, WRONG_KIND, undefined};
 use crate::db::engine::{Engine, Workers};
 use crate::db::outcome::Outcome;
@@ -41,6 +42,7 @@ struct Reprocessed {
     topic: Arc<Topic>,
     shared: Arc<SourceShared>,
     spec: SourceSpec,
+    computed: Option<SourceColumns>,
     wal_writer: Arc<WalWriter>,
 }
 
@@ -131,6 +133,7 @@ fn reprocessed(engine: &Engine, name: &Name) -> Result<Reprocessed> {
         topic: Arc::clone(&source.topic),
         shared: Arc::clone(&source.shared),
         spec: connector.spec.clone(),
+        computed: source.computed.clone(),
         wal_writer,
     })
 }
@@ -156,13 +159,19 @@ impl Reprocessed {
                     continue;
                 }
                 match decoder.decode(&bad, arrival_us) {
-                    Ok(rows) => found.add(rows, place)?,
-                    Err(_) => found.redecoded.still_bad += 1,
+                    Ok(rows) if self.can_compute(&rows) => found.add(rows, place)?,
+                    _ => found.redecoded.still_bad += 1,
                 }
             }
             Ok(())
         })?;
         found.finish()
+    }
+
+    /// Whether the columns of all these rows can be computed.
+    fn can_compute(&self, rows: &RecordBatch) -> bool {
+        let computed = self.computed.as_ref().map(|computed| computed.apply(rows));
+        computed.is_none_or(|computed| computed.failed.is_empty())
     }
 
     fn each_record(&self, mut each: impl FnMut(u64, SourceStep) -> Result<()>) -> Result<()> {
