@@ -1,10 +1,11 @@
 //! `headwater sql`: statements one by one, typed at a prompt or read from a pipe.
 //!
 //! A statement ends with a semicolon. All run in one database that stays open until the shell ends; with
-//! `--data` the database is that folder. SUBSCRIBE prints until Ctrl-C. At a prompt the shell prints an
+//! `--data` the database is that folder. SUBSCRIBE prints until Ctrl-C, in a pipe until its sources
+//! end. At a prompt the shell prints an
 //! error and goes on, and Ctrl-C ends a SELECT; in a pipe the first error, or Ctrl-C, ends the shell.
 //!
-//! What comes through a pipe is one script, and so is a file: a source without a log starts with the first
+//! What comes through a pipe is one script, and so is a file: a source starts with the first
 //! SELECT or SUBSCRIBE that reads it, or at the end of the script. At a prompt, which has no end, a sink
 //! starts it too.
 
@@ -39,7 +40,7 @@ A statement ends with a semicolon and may have several lines.
   SHOW SOURCES | STREAMS | VIEWS | SINKS | CONNECTORS;    DESCRIBE name;    EXPLAIN ...;
   SELECT * FROM system.sources;               also streams, sinks, gaps, errors, connectors
 
-A source without a log starts with the first SELECT, SUBSCRIBE or sink.
+A source starts with the first SELECT, SUBSCRIBE or sink.
 
   \\d         list everything        \\d NAME    the columns of one
   \\q         quit                   help       this text

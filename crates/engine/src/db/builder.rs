@@ -77,7 +77,7 @@ impl Builder {
         self
     }
 
-    /// All statements are those of one script, whichever calls execute them: a source without a log takes
+    /// All statements are those of one script, whichever calls execute them: a source takes
     /// nothing before a SELECT or SUBSCRIBE that reads it, or [`Db::end_script`], so that no stream misses its
     /// first rows; and a SELECT answers when the finite inputs that it reads have ended.
     #[must_use]

@@ -7,8 +7,8 @@
 use std::ops::ControlFlow;
 
 use datafusion::sql::sqlparser::ast::{
-    Expr, Function, FunctionArguments, GroupByExpr, OrderBy, OrderByKind, Query, Select,
-    SelectFlavor, SetExpr, Spanned as _, TableFactor, Value, Visit, Visitor,
+    BinaryOperator, Expr, Function, FunctionArguments, GroupByExpr, OrderBy, OrderByKind, Query,
+    Select, SelectFlavor, SetExpr, Spanned as _, TableFactor, Value, Visit, Visitor,
 };
 use datafusion::sql::sqlparser::tokenizer::{Span, Token};
 
@@ -272,6 +272,14 @@ impl Visitor for Clauses<'_> {
                     (pattern.is_some(), pattern.unwrap_or_default(), PATTERNS),
                 ];
                 self.refuse(function.name.span(), clauses)
+            }
+            Expr::BinaryOp {
+                op: BinaryOperator::BitwiseXor,
+                left,
+                ..
+            } => {
+                let clause = (true, "the operator ^", "Write power(a, b).");
+                self.refuse(left.span(), [clause])
             }
             Expr::Value(value) => {
                 let parameter = matches!(value.value, Value::Placeholder(_));

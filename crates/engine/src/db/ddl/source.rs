@@ -55,9 +55,8 @@ pub(super) fn add_source(
     let feed = engine
         .persistence
         .open_log(&topic, options, time.as_ref(), bell)?;
-    // Without a log what it takes before somebody reads it would be lost.
-    let has_log = engine.persistence.wal_writer(name).is_some();
-    let waits = engine.runs_script() && !has_log && !engine.persistence.is_restoring();
+    // What it takes before the streams and sinks of the script exist, they would miss.
+    let waits = engine.runs_script() && !engine.persistence.is_restoring();
     let entry = SourceEntry {
         shared: shared(engine, &topic, payload),
         topic,
