@@ -73,6 +73,12 @@ impl TopicFailure {
             at_us: now_us(),
         }
     }
+
+    /// Whether it ends what reads this queue. A sink waits for a stream that can go on: what that gives
+    /// then, the sink has not had.
+    fn ends(&self, queue: &SubscriberQueue) -> bool {
+        !(self.keeps_state && queue.is_of_sink())
+    }
 }
 
 /// What is published, and to which subscribers.
@@ -191,7 +197,7 @@ impl Topic {
             Some(Err(error)) => queue.end(Some(error.strip_backtrace())),
             None => {}
         }
-        if let Some(failure) = &state.failure {
+        if let Some(failure) = state.failure.as_ref().filter(|it| it.ends(&queue)) {
             queue.end(Some(failure.reason.clone()));
         } else if state.ended {
             queue.end(None);
@@ -307,9 +313,8 @@ impl Topic {
     /// worker.
     pub fn resume(&self) {
         let mut state = locked(&self.publication);
-        if state.failure.take().is_some() {
-            // These subscriptions have ended with the failure.
-            state.queues.clear();
+        if let Some(failure) = state.failure.take() {
+            state.queues.retain(|queue| !failure.ends(queue));
         }
         self.failed.store(false, Ordering::Release);
     }
@@ -341,9 +346,8 @@ impl Publication {
         if self.failure.is_some() {
             return;
         }
-        self.queues
-            .iter()
-            .for_each(|queue| queue.end(Some(failure.reason.clone())));
+        let ended = self.queues.iter().filter(|queue| failure.ends(queue));
+        ended.for_each(|queue| queue.end(Some(failure.reason.clone())));
         self.failure = Some(failure);
     }
 }

@@ -163,6 +163,11 @@ impl SubscriberQueue {
         })
     }
 
+    /// Whether a sink reads it.
+    pub fn is_of_sink(&self) -> bool {
+        self.sink.is_some()
+    }
+
     /// The name of the sink that reads it, its position in the external system, and the rows that it has
     /// not written yet: all at one moment.
     pub fn backlog(&self) -> Option<(&str, SinkCheckpoint<Run>)> {
