@@ -70,7 +70,7 @@ pub(super) fn statements(lexemes: &[Lexeme]) -> impl Iterator<Item = &[Lexeme]> 
 
 /// Refuses a statement that is nested or chained deeper than the stack allows.
 pub(super) fn measure(statement: &[Lexeme]) -> Result<()> {
-    let (mut depth, mut ctes) = (TreeDepth::default(), 0);
+    let (mut depth, mut ctes, mut arrays) = (TreeDepth::default(), 0, 0);
     for (index, lexeme) in statement.iter().enumerate() {
         let before = index
             .checked_sub(1)
@@ -78,10 +78,18 @@ pub(super) fn measure(statement: &[Lexeme]) -> Result<()> {
         depth.token(&lexeme.token.token, before);
         let opens = lexeme.token.token == Token::LParen;
         ctes += usize::from(opens && before.is_some_and(is_as));
+        // `BIGINT[][]` nests without a bracket around another.
+        arrays = match (&lexeme.token.token, before) {
+            (Token::LBracket, _) => arrays,
+            (Token::RBracket, Some(Token::LBracket)) => arrays + 1,
+            _ => 0,
+        };
         let (what, found, limit) = if depth.nesting() > NESTING_MAX {
             ("parentheses nested", depth.nesting(), NESTING_MAX)
         } else if depth.operators() > DEPTH_MAX {
             ("operators chained", depth.operators(), DEPTH_MAX)
+        } else if arrays > NESTING_MAX {
+            ("arrays nested", arrays, NESTING_MAX)
         } else if ctes > CTES_MAX {
             ("common table expressions chained", ctes, CTES_MAX)
         } else {

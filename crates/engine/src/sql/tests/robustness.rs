@@ -165,10 +165,15 @@ fn what_is_chained_too_long_is_refused() {
         ("EXPLAIN", " EXPLAIN"),
         ("SELECT a", "[1]"),
         ("SELECT a", ".b"),
+        ("CREATE SOURCE s (a BIGINT", "[]"),
+        ("SELECT CAST(1 AS BIGINT", "[]"),
     ] {
         let script = format!("{first}{}", rest.repeat(20_000));
         digest(&script);
     }
+    let arrays = format!("CREATE SOURCE s (a BIGINT{})", "[]".repeat(20_000));
+    let error = parse_each(&arrays).remove(0).unwrap_err();
+    assert_eq!(error.sqlstate, "54001", "{}", error.message);
     let long = format!("SELECT 1{}", " + 1".repeat(20_000));
     let error = parse_each(&long).remove(0).unwrap_err();
     assert_eq!(error.sqlstate, "54001");
