@@ -25,6 +25,7 @@ pub mod streams;
 mod subscription;
 mod tap;
 pub mod telemetry;
+mod time_zone;
 mod topic;
 mod worker;
 

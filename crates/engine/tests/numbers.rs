@@ -410,6 +410,33 @@ fn sums_of_integers_are_checked_at_the_end() {
 }
 
 #[test]
+fn sums_of_decimals_are_checked_at_the_end() {
+    for digits in [38, 76] {
+        let columns = format!("d DECIMAL({digits}, 2)");
+        let greatest = format!("{}.99", "9".repeat(digits - 2));
+        let out = format!("error decimal({digits}, 2) out of range in sum(");
+        let twice = format!("{greatest}\n{greatest}\n");
+        for sum in [
+            "SELECT SUM(d) AS r FROM s",
+            "SELECT SUM(d) AS r FROM s GROUP BY d IS NULL",
+        ] {
+            check_at_once(&columns, &twice, sum, &out);
+            // On the way there the total has more digits than the type, and more bits.
+            let back = format!("{twice}-{greatest}\n0.01\n-0.01\n");
+            check_at_once(&columns, &back, sum, &greatest);
+        }
+        let distinct = "SELECT SUM(DISTINCT d) AS r FROM s";
+        check(&columns, &twice, distinct, &greatest);
+    }
+    let thirds = "1.00\n0.00\n0.00\nNULL\n";
+    for (csv, average) in [(thirds, "0.333333"), ("-0.01\n-0.01\n0.00\n", "-0.006667")] {
+        check("d DECIMAL(9, 2)", csv, "SELECT AVG(d) AS r FROM s", average);
+        let by_key = "SELECT AVG(d) AS r FROM s GROUP BY 1 = 1";
+        check_at_once("d DECIMAL(9, 2)", csv, by_key, average);
+    }
+}
+
+#[test]
 fn averages_of_integers_are_rounded_once() {
     let average = "SELECT AVG(a) AS r, AVG(DISTINCT a) AS d FROM s";
     check(

@@ -411,3 +411,8 @@ fn windowed_statements() {
 fn statements_over_fees() {
     run("fees.slt", "data/fees.slt", 200);
 }
+
+#[test]
+fn statements_over_values_that_hurt() {
+    run("values.slt", "data/values.slt", 45);
+}

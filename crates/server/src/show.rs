@@ -71,6 +71,7 @@ pub fn cells(
 ) -> Result<Vec<TextRow>, ArrowError> {
     let options = FormatOptions::new()
         .with_timestamp_format(Some("%Y-%m-%d %H:%M:%S%.f"))
+        .with_timestamp_tz_format(Some("%Y-%m-%d %H:%M:%S%.f%:::z"))
         .with_null("");
     let columns = batch.columns().iter();
     let columns = columns.map(|column| ArrayFormatter::try_new(column, &options));
@@ -138,6 +139,8 @@ fn printable(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use arrow::array::{ArrayRef, TimestampMicrosecondArray};
+
     use super::*;
 
     #[test]
@@ -149,6 +152,16 @@ mod tests {
         assert_eq!(shown(0.0), "0");
         assert_eq!(shown(1.5e-7), "0.00000015");
         assert_eq!(rounded("NaN".to_owned()), "NaN");
+    }
+
+    #[test]
+    fn instants_are_shown_with_their_zone() {
+        let times = TimestampMicrosecondArray::from(vec![1_711_848_600_000_000]);
+        let instants = times.clone().with_timezone("+00:00");
+        let columns: [(_, ArrayRef); 2] = [("ts", Arc::new(times)), ("at", Arc::new(instants))];
+        let batch = RecordBatch::try_from_iter(columns).unwrap();
+        let shown = cells(&batch, 0..1).unwrap();
+        assert_eq!(shown, [["2024-03-31 01:30:00", "2024-03-31 01:30:00+00"]]);
     }
 
     #[test]

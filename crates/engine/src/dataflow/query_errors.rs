@@ -82,6 +82,13 @@ pub(super) struct RowError {
     sqlstate: &'static str,
 }
 
+impl RowError {
+    /// What users read of a query that has ended.
+    fn reason(&self) -> String {
+        format!("{} (SQLSTATE {})", self.message, self.sqlstate)
+    }
+}
+
 /// Computes rows one by one from some rows of a batch and the number of the first of them; `None` if none
 /// are left.
 pub(super) type RowWork<'a, T> = &'a dyn Fn(&RecordBatch, usize) -> Result<Option<T>>;
@@ -160,12 +167,22 @@ impl QueryErrors {
     /// Runs `work` and returns its value. An error or a panic is recorded, if it is the first, and ends
     /// the query, never the worker.
     pub(super) fn guard<T>(&self, work: impl FnOnce() -> Result<T>) -> Option<T> {
+        let done = self.computed(work);
+        done.map_err(|error| self.fail(error.reason())).ok()
+    }
+
+    fn computed<T>(&self, work: impl FnOnce() -> Result<T>) -> std::result::Result<T, RowError> {
         match contain(work) {
-            Ok(Ok(value)) => return Some(value),
-            Ok(Err(error)) => self.fail(reason_of(&error)),
-            Err(panic) => self.fail(panic),
+            Ok(Ok(value)) => Ok(value),
+            Ok(Err(error)) => Err(RowError {
+                sqlstate: (self.0.sqlstate_of)(&error),
+                message: reason_of(&error),
+            }),
+            Err(message) => Err(RowError {
+                message,
+                sqlstate: INTERNAL,
+            }),
         }
-        None
     }
 
     /// As [`guard`](Self::guard), for a stage, which changes its state in this epoch.
@@ -222,7 +239,7 @@ impl QueryErrors {
     ) {
         let count = rows.num_rows();
         match count {
-            0 => return self.fail(error.message),
+            0 => return self.fail(error.reason()),
             1 => return split.failed.push((first, error)),
             _ => {}
         }
@@ -243,17 +260,7 @@ impl QueryErrors {
         first: usize,
         work: RowWork<'_, T>,
     ) -> std::result::Result<Option<T>, RowError> {
-        match contain(|| work(rows, first)) {
-            Ok(Ok(done)) => Ok(done),
-            Ok(Err(error)) => Err(RowError {
-                sqlstate: (self.0.sqlstate_of)(&error),
-                message: reason_of(&error),
-            }),
-            Err(message) => Err(RowError {
-                message,
-                sqlstate: INTERNAL,
-            }),
-        }
+        self.computed(|| work(rows, first))
     }
 
     /// Makes dead letters of the failed ones of `rows`, or ends the query.
@@ -267,7 +274,7 @@ impl QueryErrors {
         let failed: Vec<_> = failed.iter().filter(|(row, _)| appears(*row)).collect();
         let (_, first) = failed.first()?;
         if !self.is_dead_letter() {
-            self.fail(first.message.clone());
+            self.fail(first.reason());
             return None;
         }
         let numbers = failed.iter().map(|(row, _)| *row as u32);

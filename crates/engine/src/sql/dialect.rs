@@ -6,14 +6,19 @@
 //! than tokens, fails each with an error at which `sqlparser` does not backtrack. The search then
 //! ends at once.
 //!
-//! It differs from `GenericDialect` in one other point: `/*! ... */` is a comment like any other.
+//! It differs from `GenericDialect` in two other points: `/*! ... */` is a comment like any other, and AT TIME
+//! ZONE is read as a call of a function.
 
 use std::any::TypeId;
 use std::cell::Cell;
 
 use datafusion::sql::sqlparser::ast::Expr;
 use datafusion::sql::sqlparser::dialect::{Dialect, GenericDialect};
+use datafusion::sql::sqlparser::keywords::Keyword;
 use datafusion::sql::sqlparser::parser::{Parser, ParserError};
+
+use super::function_call::function_call;
+use super::functions::AT_TIME_ZONE;
 
 /// Expressions that may be begun for each token of a statement.
 const TRIES_PER_TOKEN: usize = 4;
@@ -57,6 +62,20 @@ impl Dialect for LimitedDialect {
             }
             None => Some(Err(ParserError::RecursionLimitExceeded)),
         }
+    }
+
+    fn parse_infix(
+        &self,
+        parser: &mut Parser,
+        expr: &Expr,
+        precedence: u8,
+    ) -> Option<Result<Expr, ParserError>> {
+        let span = parser.peek_token_ref().span;
+        if !parser.parse_keywords(&[Keyword::AT, Keyword::TIME, Keyword::ZONE]) {
+            return None;
+        }
+        let zone = parser.parse_subexpr(precedence);
+        Some(zone.map(|zone| function_call(AT_TIME_ZONE, span, [zone, expr.clone()])))
     }
 
     fn is_delimited_identifier_start(&self, c: char) -> bool {

@@ -35,12 +35,20 @@ pub mod sqlstate {
     pub const UNDEFINED_OBJECT: &str = "42704";
     /// A value has the wrong type.
     pub const DATATYPE_MISMATCH: &str = "42804";
+    /// No cast leads from one type to the other.
+    pub const CANNOT_COERCE: &str = "42846";
     /// A window or an aggregate is not allowed here.
     pub const GROUPING_ERROR: &str = "42803";
     /// A number does not fit into its type.
     pub const NUMERIC_VALUE_OUT_OF_RANGE: &str = "22003";
     /// A number is divided by zero.
     pub const DIVISION_BY_ZERO: &str = "22012";
+    /// A logarithm of zero or of a negative number.
+    pub const INVALID_LOGARITHM: &str = "2201E";
+    /// A power or root that is no real number.
+    pub const INVALID_POWER: &str = "2201F";
+    /// A text is no value of the type.
+    pub const INVALID_TEXT: &str = "22P02";
     /// A date or time in text does not follow its pattern, or the pattern is wrong.
     pub const INVALID_DATETIME_FORMAT: &str = "22007";
     /// A date or time is outside its range.

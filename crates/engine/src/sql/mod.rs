@@ -23,7 +23,7 @@ mod columns;
 mod dialect;
 mod error;
 mod function_call;
-pub(crate) mod functions;
+pub mod functions;
 mod identifiers;
 mod interval;
 mod lifecycle;
@@ -41,6 +41,7 @@ mod statement;
 mod suggest;
 mod token_cursor;
 mod types;
+mod values;
 pub mod windows;
 
 pub(crate) use alter::{alter_text, quoted};

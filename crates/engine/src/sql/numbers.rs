@@ -4,10 +4,12 @@
 //! NaNs. [`with_exact_numbers`] replaces that in a session, for continuous queries and for SELECT alike:
 //!
 //! ```text
-//!   analyzer    type coercion, then ExactNumbers        arithmetic, casts, floats that functions compute
-//!   functions   sum, avg of integers                    exact totals of 128 bits, checked at the end
-//!               min, max of floats                      NaN is the greatest
+//!   analyzer    CommonTypes, type coercion, ExactNumbers    arithmetic, casts, floats that functions compute
+//!   functions   sum, avg of integers and decimals           exact totals, checked at the end
+//!               min, max of floats                          NaN is the greatest
 //! ```
+//!
+//! It also puts in what `values` has, which is not about numbers.
 //!
 //! What may fail is computed only for rows that need it (`guard`). All else happens before the optimizer, so
 //! that a constant is folded by the code that computes rows.
@@ -15,8 +17,10 @@
 mod arithmetic;
 mod canonical;
 mod cast;
+mod decimal_total;
 mod extremes;
 mod fault;
+mod float_function;
 mod function;
 mod guard;
 mod kernel;
@@ -30,20 +34,26 @@ use datafusion::execution::session_state::SessionStateBuilder;
 use datafusion::functions_aggregate::average::avg_udaf;
 use datafusion::functions_aggregate::min_max::{max_udaf, min_udaf};
 use datafusion::functions_aggregate::sum::sum_udaf;
-use datafusion::logical_expr::AggregateUDF;
+use datafusion::logical_expr::{AggregateUDF, ScalarUDF};
 use datafusion::optimizer::Analyzer;
 
-pub(crate) use cast::number_cast;
+pub(crate) use cast::exact_cast;
+pub(super) use cast::or_null;
+pub(super) use fault::ValueFault;
 pub(crate) use guard::guarded;
 
 use function::ExactFunction;
 
+use super::values::{CommonTypes, LetterFunction, SqlTypes, TimeFunction};
+
 /// Makes a session compute as this module says. After the default functions have been registered.
 pub fn with_exact_numbers(builder: SessionStateBuilder) -> SessionStateBuilder {
     let mut rules = Analyzer::new().rules;
+    rules.insert(0, Arc::new(CommonTypes));
     rules.push(Arc::new(rewrite::ExactNumbers));
     let mut builder = builder
         .with_analyzer_rules(rules)
+        .with_type_planner(Arc::new(SqlTypes))
         .with_physical_optimizer_rule(Arc::new(guard::GuardedPlan));
     let exact = [
         ExactFunction::sum(sum_udaf()),
@@ -54,5 +64,15 @@ pub fn with_exact_numbers(builder: SessionStateBuilder) -> SessionStateBuilder {
     // Of functions with one name, the last one counts.
     let functions = builder.aggregate_functions().get_or_insert_default();
     functions.extend(exact.map(|function| Arc::new(AggregateUDF::from(function))));
+    let functions = builder.scalar_functions().get_or_insert_default();
+    let times = functions.iter().filter_map(TimeFunction::new);
+    let mut replaced: Vec<_> = times.map(ScalarUDF::from).collect();
+    replaced.extend(
+        functions
+            .iter()
+            .filter_map(LetterFunction::new)
+            .map(ScalarUDF::from),
+    );
+    functions.extend(replaced.into_iter().map(Arc::new));
     builder
 }

@@ -7,7 +7,8 @@
 //! | `REAL` `FLOAT` (up to 24 bits), `DOUBLE` `FLOAT(25..53)` | `Float32`, `Float64` |
 //! | `DECIMAL(p, s)` | `Decimal128`, beyond 38 digits `Decimal256` |
 //! | `BOOLEAN`, `DATE`, `BYTEA` `BLOB` `BYTES` `VARBINARY` | `Boolean`, `Date32`, `Binary` |
-//! | `TIMESTAMP`, `TIMESTAMP(0, 3, 6, 9)`, `... WITH TIME ZONE` | `Timestamp`, microseconds by default |
+//! | `TIMESTAMP`, `TIMESTAMP(0, 3, 6, 9)` | `Timestamp`, microseconds by default |
+//! | `TIMESTAMPTZ`, `TIMESTAMP WITH TIME ZONE` | the same in the zone `+00:00` |
 //! | `TIME` | `Time64` in microseconds |
 //! | `ARRAY<t>` `t[]`, `STRUCT<name t, ...>`, `MAP<k, v>` | `List`, `Struct`, `Map` |
 //!
@@ -48,6 +49,7 @@ const NAMES: &[&str] = &[
     "DATE",
     "TIME",
     "TIMESTAMP",
+    "TIMESTAMPTZ",
     "BYTES",
     "BYTEA",
     "BLOB",
@@ -57,6 +59,14 @@ const NAMES: &[&str] = &[
     "MAP",
 ];
 
+/// The zone that Arrow names in every TIMESTAMPTZ.
+pub(super) const UTC: &str = "+00:00";
+
+/// The type of an instant.
+pub(super) fn timestamptz(unit: TimeUnit) -> DataType {
+    DataType::Timestamp(unit, Some(UTC.into()))
+}
+
 pub(super) fn read(cursor: &mut TokenCursor) -> Result<DataType> {
     let start = cursor.here();
     let sql = cursor.parse(|parser| parser.parse_data_type())?;
@@ -64,7 +74,8 @@ pub(super) fn read(cursor: &mut TokenCursor) -> Result<DataType> {
     arrow_type(&sql).map_err(|error| error.at(position))
 }
 
-fn arrow_type(sql: &Sql) -> Result<DataType> {
+/// The Arrow type of a type in SQL.
+pub(super) fn arrow_type(sql: &Sql) -> Result<DataType> {
     Ok(match sql {
         Sql::Boolean | Sql::Bool => DataType::Boolean,
         Sql::Date | Sql::Date32 => DataType::Date32,
@@ -177,11 +188,10 @@ fn timestamp(sql: &Sql, precision: Option<u64>, zone: &TimezoneInfo) -> Result<D
         return Err(SqlError::new(sqlstate::INVALID_PARAMETER, message)
             .hint("TIMESTAMP(3) counts milliseconds, TIMESTAMP(6) microseconds."));
     };
-    let zone = match zone {
-        TimezoneInfo::None | TimezoneInfo::WithoutTimeZone => None,
-        TimezoneInfo::WithTimeZone | TimezoneInfo::Tz => Some("+00:00".into()),
-    };
-    Ok(DataType::Timestamp(unit, zone))
+    Ok(match zone {
+        TimezoneInfo::None | TimezoneInfo::WithoutTimeZone => DataType::Timestamp(unit, None),
+        TimezoneInfo::WithTimeZone | TimezoneInfo::Tz => timestamptz(unit),
+    })
 }
 
 fn time(sql: &Sql, precision: Option<u64>, zone: &TimezoneInfo) -> Result<DataType> {

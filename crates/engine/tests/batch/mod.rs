@@ -20,6 +20,7 @@ use datafusion::arrow::util::display::{ArrayFormatter, FormatOptions};
 use datafusion::datasource::MemTable;
 use datafusion::execution::session_state::SessionStateBuilder;
 use datafusion::prelude::{SessionConfig, SessionContext};
+use headwater::sql::functions;
 use headwater::sql::numbers::with_exact_numbers;
 
 /// How far floats may differ, as a part of the greater one; below 1, absolutely.
@@ -60,7 +61,8 @@ fn session(tables: &[Table]) -> SessionContext {
         .with_config(config)
         .with_default_features();
     // Numbers are not DataFusion's own here, or a sum that wraps would be the right answer.
-    let session = SessionContext::new_with_state(with_exact_numbers(builder).build());
+    let mut session = SessionContext::new_with_state(with_exact_numbers(builder).build());
+    functions::register(&mut session);
     // It sums sums, and so gives decimals more digits than SUM has by itself.
     session.remove_optimizer_rule("single_distinct_aggregation_to_group_by");
     for table in tables {

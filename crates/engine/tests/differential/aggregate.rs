@@ -6,7 +6,6 @@ use rand::seq::IndexedRandom as _;
 
 use crate::data::{Care, Column};
 use crate::expression::{Class, Expressions, class_of};
-use crate::postgres::notes::is_on;
 
 fn is_exact_number(column: &Column) -> bool {
     column.care == Care::None && class_of(&column.data_type) == Some(Class::Number)
@@ -77,9 +76,7 @@ impl Expressions<'_> {
     }
 
     fn comparable(&mut self) -> Option<String> {
-        let ordered = is_on("floats:order");
-        let fits = |it: &Column| ordered || it.care == Care::None || !it.data_type.is_floating();
-        let column = self.column(|it| fits(it) && class_of(&it.data_type).is_some())?;
+        let column = self.column(|it| class_of(&it.data_type).is_some())?;
         Some(column.name)
     }
 

@@ -32,6 +32,7 @@ pub struct Column {
 /// The types that columns can have, as SQL and as Arrow have them.
 fn types() -> Vec<(&'static str, DataType)> {
     use DataType::*;
+    let utc = || Some("+00:00".into());
     vec![
         ("TINYINT", Int8),
         ("SMALLINT", Int16),
@@ -55,6 +56,8 @@ fn types() -> Vec<(&'static str, DataType)> {
         ("TIMESTAMP(3)", Timestamp(TimeUnit::Millisecond, None)),
         ("TIMESTAMP", Timestamp(TimeUnit::Microsecond, None)),
         ("TIMESTAMP(9)", Timestamp(TimeUnit::Nanosecond, None)),
+        ("TIMESTAMPTZ", Timestamp(TimeUnit::Microsecond, utc())),
+        ("TIMESTAMPTZ(3)", Timestamp(TimeUnit::Millisecond, utc())),
     ]
 }
 

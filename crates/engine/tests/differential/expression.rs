@@ -101,7 +101,11 @@ impl Expressions<'_> {
             Class::Number => self.pick(&["0", "1", "2", "-3", "2.5", "-0.25", "100", "NULL"]),
             Class::Text => self.pick(&["''", "'a'", "'ab'", "'12'", "'Äö'", "'%'"]),
             Class::Bool => self.pick(&["TRUE", "FALSE", "1 = 1"]),
-            Class::Time => self.pick(&["DATE '2023-12-09'", "TIMESTAMP '2023-11-15T10:00:00'"]),
+            Class::Time => self.pick(&[
+                "DATE '2023-12-09'",
+                "TIMESTAMP '2023-11-15T10:00:00'",
+                "TIMESTAMPTZ '2023-10-29T02:30:00+02'",
+            ]),
         }
     }
 
@@ -139,8 +143,14 @@ impl Expressions<'_> {
                 self.wide(format!("{function}({text})"))
             }
             19 => {
-                let part = self.pick(&["HOUR", "MINUTE", "DAY", "MONTH", "YEAR", "DOW", "EPOCH"]);
-                let time = self.of(Class::Time, depth);
+                let part = self.pick(&[
+                    "HOUR", "MINUTE", "SECOND", "DAY", "MONTH", "YEAR", "DOW", "EPOCH",
+                ]);
+                let mut time = self.of(Class::Time, depth);
+                if ["HOUR", "MINUTE", "SECOND"].contains(&part.as_str()) {
+                    // A DATE has none.
+                    time = format!("CAST({time} AS TIMESTAMP)");
+                }
                 let part = format!("EXTRACT({part} FROM {time})");
                 match self.tame {
                     true => format!("CAST({part} AS DOUBLE)"),
@@ -179,7 +189,10 @@ impl Expressions<'_> {
             }
             11 => format!("COALESCE({t}, 'none')"),
             12 => format!("CAST({} AS VARCHAR)", self.of(Class::Number, depth)),
-            13 => format!("MD5({t})"),
+            13 => match self.rng.random_bool(0.5) {
+                true => format!("CAST({} AS VARCHAR(3))", self.of(Class::Time, depth)),
+                false => format!("INITCAP(MD5({t}))"),
+            },
             14 => format!("SPLIT_PART({t}, 'b', 1)"),
             15 => format!("REGEXP_REPLACE({t}, 'a+', 'z')"),
             _ => format!("CAST({} AS VARCHAR)", self.of(Class::Bool, depth)),
@@ -225,21 +238,47 @@ impl Expressions<'_> {
 
     fn time(&mut self, depth: u32) -> String {
         let t = self.of(Class::Time, depth);
-        match self.rng.random_range(0..5) {
-            0 => format!("DATE_TRUNC('hour', {t})"),
+        let zones = [
+            "Europe/Berlin",
+            "America/New_York",
+            "Asia/Kathmandu",
+            "-5:30",
+        ];
+        let zone = self.pick(&zones);
+        match self.rng.random_range(0..10) {
+            0 => {
+                let unit = self.pick(&["second", "hour", "week", "year", "century"]);
+                format!("DATE_TRUNC('{unit}', {t})")
+            }
+            5 => format!(
+                "DATE_BIN(INTERVAL '25 minutes', CAST({t} AS TIMESTAMP), TIMESTAMP '0001-01-01')"
+            ),
+            6 => format!("CAST({t} AS TIMESTAMP(0))"),
             1 => format!("CAST({t} AS DATE)"),
             2 => format!("({t} + INTERVAL '1 day')"),
             3 => format!("COALESCE({t}, DATE '2024-01-01')"),
+            7 | 8 => format!("TIMEZONE('{zone}', {t})"),
+            9 => format!("DATE_TRUNC('day', {t}, '{zone}')"),
             _ => format!("DATE_TRUNC('month', {t})"),
         }
     }
 
     /// An expression that fails for some rows, or wraps.
     pub fn risky(&mut self) -> String {
-        let text = self.column_of(Class::Text).unwrap_or_else(|| "'x'".into());
         let number = self.column_of(Class::Number).unwrap_or_else(|| "0".into());
+        let text = self.column_of(Class::Text);
+        // A constant fails in PostgreSQL even if there is no row.
+        let text = text.unwrap_or_else(|| format!("CONCAT('x', {number})"));
         let other = self.column_of(Class::Number).unwrap_or_else(|| "1".into());
-        match self.rng.random_range(0..9) {
+        match self.rng.random_range(0..14) {
+            9 => {
+                let function = self.pick(&["LN", "SQRT", "EXP", "ACOS", "LOG10"]);
+                format!("{function}(CAST({number} AS DOUBLE))")
+            }
+            10 => format!("POWER(CAST({number} AS DOUBLE), CAST({other} AS DOUBLE))"),
+            11 => format!("CAST({text} AS DOUBLE)"),
+            12 => format!("CAST({text} AS DATE)"),
+            13 => format!("CAST({text} AS DECIMAL(9, 2))"),
             4 | 5 => format!("({number} {} {other})", self.pick(&["+", "-", "*"])),
             6 => format!("({number} {} {other})", self.pick(&["/", "%"])),
             7 => format!("(- {number})"),

@@ -17,7 +17,6 @@
 //!
 //! `HEADWATER_DIFF_CASES` is how many cases run (default 200), `HEADWATER_DIFF_SEED` the first seed;
 //! `HEADWATER_DIFF_KEEP_GOING` goes on after a failure, `HEADWATER_DIFF_REFUSED` prints what was refused.
-//! `HEADWATER_DIFF_FAMILIES` (`all`, or keys with commas between) also asks about what is not right yet.
 
 mod aggregate;
 #[path = "../batch/mod.rs"]

@@ -198,9 +198,15 @@ fn drain(events: &mut Subscription) -> Result<Vec<RecordBatch>, Failure> {
 }
 
 fn failure(error: &Error) -> Failure {
+    let reason = error.to_string();
+    // Of a SELECT it is in the error, of a stream in its text.
+    let of_select = error.sql_errors().first().map(|it| it.sqlstate.into());
+    let of_stream = reason
+        .rsplit_once("(SQLSTATE ")
+        .map(|(_, it)| it.trim_end_matches(')').into());
     Failure {
-        sqlstate: error.sql_errors().first().map(|it| it.sqlstate.into()),
-        reason: error.to_string(),
+        sqlstate: of_select.or(of_stream),
+        reason,
     }
 }
 

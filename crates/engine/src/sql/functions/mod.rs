@@ -2,16 +2,19 @@
 //!
 //! `to_char`, `to_timestamp` and `to_date` take PostgreSQL's patterns, and SIMILAR TO is its operator. The
 //! optimizer replaces a call by one that holds the pattern as it was read, so a pattern is read once a plan,
-//! and a wrong one is refused when the query is planned.
+//! and a wrong one is refused when the query is planned. So is the name of a time zone.
 //!
 //! ```text
 //!   pattern_function ---> time_pattern ----> time_writer
 //!                                      ----> time_reader --> time_scan --> found_time
 //!                    ---> number_pattern --> number_writer
 //!   similar_function ---> similar_to
+//!   at_time_zone, date_trunc ---> crate::time_zone
 //! ```
 
 mod as_written;
+mod at_time_zone;
+mod date_trunc;
 mod found_time;
 mod number_pattern;
 mod number_writer;
@@ -34,22 +37,29 @@ use datafusion::logical_expr::ScalarUDF;
 
 pub(super) use self::as_written::AS_WRITTEN;
 use self::as_written::AsWritten;
+pub(super) use self::at_time_zone::AT_TIME_ZONE;
+use self::at_time_zone::AtTimeZone;
+use self::date_trunc::DateTrunc;
 use self::pattern_function::PatternFunction;
 use self::similar_function::SimilarToRewrite;
 use super::SqlError;
 
 /// Puts the functions of this module in the place of DataFusion's.
-pub(crate) fn register(registry: &mut dyn FunctionRegistry) {
+pub fn register(registry: &mut dyn FunctionRegistry) {
     for function in PatternFunction::all() {
         // It replaces the one of its name.
         let _ = registry.register_udf(Arc::new(ScalarUDF::from(function)));
     }
     let _ = registry.register_udf(Arc::new(ScalarUDF::from(AsWritten::default())));
+    let _ = registry.register_udf(Arc::new(ScalarUDF::from(AtTimeZone::default())));
+    if let Ok(inner) = registry.udf("date_trunc") {
+        let _ = registry.register_udf(Arc::new(ScalarUDF::from(DateTrunc::new(inner))));
+    }
     // Every registry of DataFusion takes rewrites.
     let _ = registry.register_function_rewrite(Arc::new(SimilarToRewrite));
 }
 
 /// The error as DataFusion carries it; `explain` finds it there again.
-fn external(error: SqlError) -> DataFusionError {
+pub(super) fn external(error: SqlError) -> DataFusionError {
     DataFusionError::External(Box::new(error))
 }

@@ -4,8 +4,8 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, ArrayRef, AsArray, Date32Array, PrimitiveArray, StringArray, StringBuilder,
-    TimestampMicrosecondArray, new_null_array,
+    Array, ArrayRef, AsArray, Date32Array, PrimitiveArray, StringArray, TimestampMicrosecondArray,
+    new_null_array,
 };
 use arrow::compute::cast;
 use arrow::datatypes::{
@@ -18,7 +18,6 @@ use datafusion::logical_expr::simplify::{ExprSimplifyResult, SimplifyContext};
 use datafusion::logical_expr::{
     ColumnarValue, Expr, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
 };
-use datafusion::scalar::ScalarValue;
 use headwater_connect::calendar::{DAY_SECONDS, days_from_civil};
 use headwater_connect::time_unit;
 
@@ -28,9 +27,10 @@ use super::number_writer::{NumberValue, NumberWriter};
 use super::time_pattern::TimePattern;
 use super::time_reader::TimeReader;
 use super::time_writer::{SECOND_US, TimeParts};
+use crate::sql::types::{UTC, timestamptz};
+use crate::sql::values::{in_form_of, to_text::texts};
 use crate::sql::{SqlError, sqlstate};
 
-const MICROSECOND: DataType = DataType::Timestamp(TimeUnit::Microsecond, None);
 /// Where PostgreSQL counts timestamps from, seconds since 1970.
 const EPOCH_2000: i64 = days_from_civil(2000, 1, 1) * DAY_SECONDS;
 
@@ -134,7 +134,7 @@ impl PatternFunction {
                         .iter()
                         .map(|text| text.map(|it| reader.timestamp_us(it)).transpose());
                     let times = times.collect::<Result<TimestampMicrosecondArray, _>>();
-                    Arc::new(times.map_err(external)?)
+                    Arc::new(times.map_err(external)?.with_timezone(UTC))
                 }
             }
         })
@@ -160,7 +160,7 @@ impl ScalarUDFImpl for PatternFunction {
         }
         Ok(match self.kind {
             PatternFunctionKind::Char => DataType::Utf8,
-            PatternFunctionKind::Timestamp => MICROSECOND,
+            PatternFunctionKind::Timestamp => timestamptz(TimeUnit::Microsecond),
             PatternFunctionKind::Date => DataType::Date32,
         })
     }
@@ -202,7 +202,7 @@ impl ScalarUDFImpl for PatternFunction {
                 new_null_array(arguments.return_field.data_type(), values.len())
             }
             (Some(pattern), _) => self.apply(&values, pattern)?,
-            (None, []) => Arc::new(from_epoch(&values)?),
+            (None, []) => Arc::new(from_epoch(&values)?.with_timezone(UTC)),
             (None, [ColumnarValue::Scalar(pattern), ..]) => match pattern.try_as_str().flatten() {
                 Some(pattern) => {
                     let pattern = self.read(values.data_type(), pattern).map_err(external)?;
@@ -215,12 +215,7 @@ impl ScalarUDFImpl for PatternFunction {
                 return Err(external(SqlError::not_built(what)));
             }
         };
-        Ok(match value {
-            ColumnarValue::Array(_) => ColumnarValue::Array(result),
-            ColumnarValue::Scalar(_) => {
-                ColumnarValue::Scalar(ScalarValue::try_from_array(&result, 0)?)
-            }
-        })
+        in_form_of(value, result)
     }
 }
 
@@ -241,25 +236,6 @@ fn is_interval(data_type: &DataType) -> bool {
         data_type,
         DataType::Interval(_) | DataType::Duration(_) | DataType::Time32(_) | DataType::Time64(_)
     )
-}
-
-/// One text for each value that is not NULL; `write` appends that of a row.
-fn texts(
-    values: &dyn Array,
-    mut write: impl FnMut(usize, &mut String) -> Result<()>,
-) -> Result<StringArray> {
-    let mut texts = StringBuilder::with_capacity(values.len(), values.len() * 16);
-    let mut text = String::new();
-    for row in 0..values.len() {
-        if values.is_null(row) {
-            texts.append_null();
-            continue;
-        }
-        text.clear();
-        write(row, &mut text)?;
-        texts.append_value(&text);
-    }
-    Ok(texts.finish())
 }
 
 fn primitive<T: ArrowPrimitiveType>(values: &ArrayRef) -> Result<PrimitiveArray<T>> {

@@ -55,6 +55,24 @@ pub(super) enum TimeField {
 
 use TimeField as F;
 
+impl TimeField {
+    /// Whether it is a part of the time since midnight.
+    pub fn is_time_of_day(self) -> bool {
+        matches!(
+            self,
+            F::Meridiem { .. }
+                | F::Hour12
+                | F::Hour24
+                | F::Minute
+                | F::Second
+                | F::Milliseconds
+                | F::Microseconds
+                | F::Fraction(_)
+                | F::SecondOfDay
+        )
+    }
+}
+
 /// How the letters of a name are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum LetterCase {

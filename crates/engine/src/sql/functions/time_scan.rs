@@ -70,15 +70,7 @@ impl<'a> TimeScan<'a> {
 
     pub fn template(&mut self, template: &TimeTemplate) -> Result<()> {
         match template.field {
-            F::Meridiem { .. }
-            | F::Hour12
-            | F::Hour24
-            | F::Minute
-            | F::Second
-            | F::Milliseconds
-            | F::Microseconds
-            | F::Fraction(_)
-            | F::SecondOfDay => self.time_template(template),
+            field if field.is_time_of_day() => self.time_template(template),
             F::ZoneHours => self.zone_hours(template),
             F::ZoneMinutes => {
                 self.found.zone_sign = if self.found.zone_sign == 0 {

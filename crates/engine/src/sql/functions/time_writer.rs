@@ -147,24 +147,11 @@ impl TimePattern {
 }
 
 fn has_interval(field: F) -> bool {
-    matches!(
+    let of_date = matches!(
         field,
-        F::Meridiem { .. }
-            | F::Hour12
-            | F::Hour24
-            | F::Minute
-            | F::Second
-            | F::Milliseconds
-            | F::Microseconds
-            | F::Fraction(_)
-            | F::SecondOfDay
-            | F::Year(_)
-            | F::YearWithComma
-            | F::Month
-            | F::Day
-            | F::DayOfYear
-            | F::Exact
-    )
+        F::Year(_) | F::YearWithComma | F::Month | F::Day | F::DayOfYear | F::Exact
+    );
+    of_date || field.is_time_of_day()
 }
 
 impl TimeTemplate {
@@ -180,19 +167,6 @@ impl TimeTemplate {
     fn write(&self, time: &TimeParts, out: &mut String) {
         match self.field {
             F::Exact => {}
-            F::Meridiem { .. }
-            | F::Hour12
-            | F::Hour24
-            | F::Minute
-            | F::Second
-            | F::Milliseconds
-            | F::Microseconds
-            | F::Fraction(_)
-            | F::SecondOfDay
-            | F::Zone
-            | F::ZoneHours
-            | F::ZoneMinutes
-            | F::ZoneOffset => self.write_time(time, out),
             F::Era { dots } => {
                 let era = match (time.year <= 0, dots) {
                     (true, false) => "BC",
@@ -234,6 +208,7 @@ impl TimeTemplate {
             F::IsoWeek => self.fixed((time.iso_day_of_year() - 1) / 7 + 1, 2, out),
             F::Quarter => self.fixed((time.month - 1) / 3 + 1, 0, out),
             F::JulianDay => self.fixed(time.days + JULIAN_EPOCH, 0, out),
+            _ => self.write_time(time, out),
         }
     }
 

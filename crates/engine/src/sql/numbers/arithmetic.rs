@@ -2,11 +2,15 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, ArrowPrimitiveType, AsArray, PrimitiveArray};
+use arrow::array::{
+    Array, ArrayRef, ArrowNativeTypeOp, ArrowPrimitiveType, AsArray, PrimitiveArray,
+};
+use arrow::compute::kernels::arity::try_binary;
 use arrow::compute::kernels::numeric;
 use arrow::datatypes::{
-    DataType, Decimal128Type, Decimal256Type, Field, FieldRef, Float32Type, Float64Type, Int8Type,
-    Int16Type, Int32Type, Int64Type, UInt8Type, UInt16Type, UInt32Type, UInt64Type,
+    ArrowNativeType, DataType, Decimal128Type, Decimal256Type, DecimalType, Field, FieldRef,
+    Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type, UInt8Type, UInt16Type,
+    UInt32Type, UInt64Type,
 };
 use arrow::error::ArrowError;
 use datafusion::common::{exec_err, internal_err};
@@ -18,8 +22,11 @@ use datafusion::logical_expr::{
 };
 use datafusion::scalar::ScalarValue;
 
-use super::fault::NumberFault;
+use super::fault::ValueFault;
 use super::kernel::{FailedRow, Side, SqlNumber, compute};
+
+/// What the values of an error are where they have too many digits themselves.
+pub(super) const TOO_LONG: &str = "the result has too many digits";
 
 /// An operation on one or two numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -99,7 +106,7 @@ impl Arithmetic {
 
     fn fail(
         &self,
-        fault: NumberFault,
+        fault: ValueFault,
         data_type: &DataType,
         values: impl std::fmt::Display,
     ) -> DataFusionError {
@@ -124,32 +131,31 @@ impl Arithmetic {
     /// Decimals: Arrow's kernels check for overflow of their integers, here also the precision.
     fn decimals<T>(&self, left: &Operand, right: &Operand) -> Result<ArrayRef>
     where
-        T: arrow::datatypes::DecimalType,
+        T: DecimalType,
     {
         let kernel = match self.operation {
             Operation::Add => numeric::add,
             Operation::Subtract | Operation::Negate | Operation::Absolute => numeric::sub,
             Operation::Multiply => numeric::mul,
-            Operation::Divide => numeric::div,
-            Operation::Modulo => numeric::rem,
+            Operation::Divide | Operation::Modulo => numeric::rem,
         };
         let result = match (left.same, right.same) {
+            _ if self.operation == Operation::Divide => quotients::<T>(left, right),
             (true, true) | (false, false) => kernel(&left.array, &right.array),
             (true, false) => kernel(&scalar(&left.array), &right.array),
             (false, true) => kernel(&left.array, &scalar(&right.array)),
         };
-        let values = "the result has too many digits";
         let data_type = left.array.data_type();
         let result = result.map_err(|error| match error {
-            ArrowError::DivideByZero => self.fail(NumberFault::DivisionByZero, data_type, values),
+            ArrowError::DivideByZero => self.fail(ValueFault::DivisionByZero, data_type, TOO_LONG),
             ArrowError::ArithmeticOverflow(_) => {
-                self.fail(NumberFault::OutOfRange, data_type, values)
+                self.fail(ValueFault::OutOfRange, data_type, TOO_LONG)
             }
             other => other.into(),
         })?;
         let decimals: &PrimitiveArray<T> = result.as_primitive();
         let checked = decimals.validate_decimal_precision(decimals.precision());
-        checked.map_err(|_| self.fail(NumberFault::OutOfRange, decimals.data_type(), values))?;
+        checked.map_err(|_| self.fail(ValueFault::OutOfRange, decimals.data_type(), TOO_LONG))?;
         Ok(result)
     }
 
@@ -185,6 +191,49 @@ fn both_decimal256(left: &DataType, right: &DataType) -> bool {
         (left, right),
         (DataType::Decimal256(..), DataType::Decimal256(..))
     )
+}
+
+/// Quotients with the type that Arrow gives them, rounded half away from zero where Arrow cuts them.
+fn quotients<T: DecimalType>(left: &Operand, right: &Operand) -> Result<ArrayRef, ArrowError> {
+    /// Digits after the point that a quotient has more than the dividend.
+    const MORE_DIGITS: i8 = 4;
+    let (x, y) = (
+        left.array.as_primitive::<T>(),
+        right.array.as_primitive::<T>(),
+    );
+    let scale = x.scale().saturating_add(MORE_DIGITS).min(T::MAX_SCALE);
+    let shift = scale - x.scale() + y.scale();
+    let precision = shift.saturating_add(x.precision() as i8) as u8;
+    let factor = T::Native::usize_as(10).pow_checked(shift.unsigned_abs().into())?;
+    let one = |x: T::Native, y: T::Native| match shift >= 0 {
+        true => rounded_quotient(x.mul_checked(factor)?, y),
+        false => rounded_quotient(x, y.mul_checked(factor)?),
+    };
+    let quotients: PrimitiveArray<T> = match (left.same, right.same) {
+        (true, false) => y.try_unary(|y| one(x.value(0), y))?,
+        (false, true) => x.try_unary(|x| one(x, y.value(0)))?,
+        _ => try_binary(x, y, one)?,
+    };
+    let quotients = quotients.with_precision_and_scale(precision.min(T::MAX_PRECISION), scale)?;
+    Ok(Arc::new(quotients))
+}
+
+/// Rounded half away from zero.
+pub(super) fn rounded_quotient<N: ArrowNativeTypeOp + ArrowNativeType>(
+    x: N,
+    y: N,
+) -> Result<N, ArrowError> {
+    let size = if y.is_lt(N::ZERO) {
+        y.neg_wrapping()
+    } else {
+        y
+    };
+    let half = size.div_wrapping(N::usize_as(2));
+    let moved = match x.is_lt(N::ZERO) {
+        true => x.sub_checked(half)?,
+        false => x.add_checked(half)?,
+    };
+    moved.div_checked(y)
 }
 
 fn scalar(array: &ArrayRef) -> arrow::array::Scalar<ArrayRef> {

@@ -1,20 +1,34 @@
-//! What goes wrong with a number: it does not fit its type, or something is divided by zero.
+//! What goes wrong with a value: it does not fit its type, it is none of it, or a function has no result for it.
 
 use std::fmt::Display;
 
-use arrow::datatypes::DataType;
+use arrow::datatypes::{DataType, TimeUnit};
 use datafusion::error::DataFusionError;
+use headwater_connect::time_unit::precision;
 
 use crate::sql::{SqlError, sqlstate};
 
-/// Why an operation has no result.
+/// Why an expression has no result.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum NumberFault {
+pub(in crate::sql) enum ValueFault {
     OutOfRange,
     DivisionByZero,
+    /// The argument of a function is beyond those that it is defined for.
+    InputOutOfRange,
+    LogarithmOfZero,
+    LogarithmOfNegative,
+    RootOfNegative,
+    ZeroToNegative,
+    ComplexPower,
+    /// A text that is no value of the type.
+    InvalidText,
+    /// A text that is no date or time.
+    InvalidTime,
+    /// A text of a date or time that there is not.
+    TimeOutOfRange,
 }
 
-impl NumberFault {
+impl ValueFault {
     /// The error: `expression` is the SQL that was computed, `values` what it was computed of.
     pub fn error(
         self,
@@ -22,15 +36,46 @@ impl NumberFault {
         expression: &str,
         values: impl Display,
     ) -> DataFusionError {
-        let (state, message) = match self {
-            Self::OutOfRange => {
-                let message = format!("{} out of range", name(data_type));
-                (sqlstate::NUMERIC_VALUE_OUT_OF_RANGE, message)
-            }
-            Self::DivisionByZero => (sqlstate::DIVISION_BY_ZERO, "division by zero".to_owned()),
+        let (state, message) = self.in_words();
+        let message = match self {
+            Self::OutOfRange | Self::TimeOutOfRange => format!("{} {message}", name(data_type)),
+            Self::InvalidText | Self::InvalidTime => format!("{message} {}", name(data_type)),
+            _ => message.to_owned(),
         };
         let message = format!("{message} in {expression}: {values}");
         DataFusionError::External(Box::new(SqlError::new(state, message)))
+    }
+
+    fn in_words(self) -> (&'static str, &'static str) {
+        use sqlstate::{INVALID_LOGARITHM, INVALID_POWER, NUMERIC_VALUE_OUT_OF_RANGE};
+        match self {
+            Self::OutOfRange => (NUMERIC_VALUE_OUT_OF_RANGE, "out of range"),
+            Self::InputOutOfRange => (NUMERIC_VALUE_OUT_OF_RANGE, "input is out of range"),
+            Self::DivisionByZero => (sqlstate::DIVISION_BY_ZERO, "division by zero"),
+            Self::LogarithmOfZero => (INVALID_LOGARITHM, "cannot take logarithm of zero"),
+            Self::LogarithmOfNegative => (
+                INVALID_LOGARITHM,
+                "cannot take logarithm of a negative number",
+            ),
+            Self::RootOfNegative => (
+                INVALID_POWER,
+                "cannot take square root of a negative number",
+            ),
+            Self::ZeroToNegative => (
+                INVALID_POWER,
+                "zero raised to a negative power is undefined",
+            ),
+            Self::ComplexPower => (
+                INVALID_POWER,
+                "a negative number raised to a non-integer power is complex",
+            ),
+            Self::InvalidText => (sqlstate::INVALID_TEXT, "invalid input syntax for type"),
+            Self::InvalidTime => (
+                sqlstate::INVALID_DATETIME_FORMAT,
+                "invalid input syntax for type",
+            ),
+            Self::TimeOutOfRange => (sqlstate::DATETIME_OVERFLOW, "out of range"),
+        }
     }
 }
 
@@ -50,6 +95,13 @@ pub(super) fn name(data_type: &DataType) -> String {
         DataType::Decimal128(precision, scale) | DataType::Decimal256(precision, scale) => {
             format!("decimal({precision}, {scale})")
         }
+        DataType::Boolean => "boolean".into(),
+        DataType::Utf8 => "varchar".into(),
+        DataType::Date32 => "date".into(),
+        DataType::Time64(_) => "time".into(),
+        DataType::Interval(_) => "interval".into(),
+        DataType::Timestamp(TimeUnit::Microsecond, None) => "timestamp".into(),
+        DataType::Timestamp(unit, None) => format!("timestamp({})", precision(*unit)),
         other => other.to_string(),
     }
 }

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use arrow::datatypes::{
-    DataType, Field, FieldRef, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type,
-    UInt8Type, UInt16Type, UInt32Type, UInt64Type,
+    DataType, Decimal128Type, Decimal256Type, Field, FieldRef, Float32Type, Float64Type, Int8Type,
+    Int16Type, Int32Type, Int64Type, UInt8Type, UInt16Type, UInt32Type, UInt64Type, i256,
 };
 use datafusion::common::internal_err;
 use datafusion::error::Result;
@@ -18,7 +18,7 @@ use datafusion::logical_expr::{
 use datafusion::scalar::ScalarValue;
 
 use super::extremes::Extremes;
-use super::total::{DistinctTotal, GroupTotal, TOTAL, TotalResult};
+use super::total::{DistinctTotal, GroupTotal, TotalNumber, TotalResult};
 use super::totals::Totals;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -28,7 +28,7 @@ enum AggregateKind {
     Extreme,
 }
 
-/// An aggregate that is exact for integers, and right for canonical floats.
+/// An aggregate that is exact for integers and decimals, and right for canonical floats.
 #[derive(Debug, PartialEq, Eq, Hash)]
 pub(super) struct ExactFunction {
     kind: AggregateKind,
@@ -59,22 +59,41 @@ impl ExactFunction {
         }
     }
 
-    /// Whether a value of this type is added to a [`GroupTotal`].
-    fn totals(&self, argument: &DataType) -> bool {
-        self.kind != AggregateKind::Extreme && argument.is_integer()
+    /// The type of a [`TotalNumber`] of such values, if they have one.
+    fn total_type(&self, argument: &DataType) -> Option<DataType> {
+        match argument {
+            _ if self.kind == AggregateKind::Extreme => None,
+            DataType::Decimal128(..) | DataType::Decimal256(..) => Some(i256::TYPE),
+            integer => integer.is_integer().then_some(i128::TYPE),
+        }
     }
 
-    fn total_result(&self, args: &AccumulatorArgs<'_>) -> Option<TotalResult> {
-        self.totals(args.expr_fields[0].data_type())
-            .then(|| TotalResult {
-                average: self.kind == AggregateKind::Average,
-                data_type: args.return_type().clone(),
-                text: args.name.to_owned(),
-            })
+    fn total_result(&self, args: &AccumulatorArgs<'_>) -> TotalResult {
+        let argument = args.expr_fields[0].data_type();
+        TotalResult {
+            average: self.kind == AggregateKind::Average,
+            data_type: args.return_type().clone(),
+            more_digits: scale(args.return_type()).abs_diff(scale(argument)).into(),
+            text: args.name.to_owned(),
+        }
     }
 
     fn greatest(&self) -> bool {
         self.inner.name() == "max"
+    }
+}
+
+fn scale(data_type: &DataType) -> i8 {
+    match data_type {
+        DataType::Decimal128(_, scale) | DataType::Decimal256(_, scale) => *scale,
+        _ => 0,
+    }
+}
+
+fn total_of_group<N: TotalNumber>(result: TotalResult, distinct: bool) -> Box<dyn Accumulator> {
+    match distinct {
+        true => Box::new(DistinctTotal::<N>::new(result)),
+        false => Box::new(GroupTotal::<N>::new(result)),
     }
 }
 
@@ -91,6 +110,8 @@ fn total_groups<const AVERAGE: bool>(
         DataType::UInt16 => Box::new(Totals::<UInt16Type, AVERAGE>::new(result)),
         DataType::UInt32 => Box::new(Totals::<UInt32Type, AVERAGE>::new(result)),
         DataType::UInt64 => Box::new(Totals::<UInt64Type, AVERAGE>::new(result)),
+        DataType::Decimal128(..) => Box::new(Totals::<Decimal128Type, AVERAGE>::new(result)),
+        DataType::Decimal256(..) => Box::new(Totals::<Decimal256Type, AVERAGE>::new(result)),
         other => return internal_err!("a total of {other}"),
     })
 }
@@ -131,9 +152,10 @@ impl AggregateUDFImpl for ExactFunction {
     }
 
     fn accumulator(&self, args: AccumulatorArgs<'_>) -> Result<Box<dyn Accumulator>> {
-        match self.total_result(&args) {
-            Some(result) if args.is_distinct => Ok(Box::new(DistinctTotal::new(result))),
-            Some(result) => Ok(Box::new(GroupTotal::new(result))),
+        let result = self.total_result(&args);
+        match self.total_type(args.expr_fields[0].data_type()) {
+            Some(i128::TYPE) => Ok(total_of_group::<i128>(result, args.is_distinct)),
+            Some(_) => Ok(total_of_group::<i256>(result, args.is_distinct)),
             None => self.inner.accumulator(args),
         }
     }
@@ -142,22 +164,22 @@ impl AggregateUDFImpl for ExactFunction {
         &self,
         args: AccumulatorArgs<'_>,
     ) -> Result<Box<dyn Accumulator>> {
-        match self.totals(args.expr_fields[0].data_type()) {
-            true => self.accumulator(args),
-            false => self.inner.create_sliding_accumulator(args),
+        match self.total_type(args.expr_fields[0].data_type()) {
+            Some(_) => self.accumulator(args),
+            None => self.inner.create_sliding_accumulator(args),
         }
     }
 
     fn state_fields(&self, args: StateFieldsArgs<'_>) -> Result<Vec<FieldRef>> {
-        if !self.totals(args.input_fields[0].data_type()) {
+        let Some(total) = self.total_type(args.input_fields[0].data_type()) else {
             return self.inner.state_fields(args);
-        }
+        };
         if args.is_distinct {
             let name = format_state_name(args.name, "distinct");
-            let list = Field::new_list(name, Field::new_list_field(TOTAL, true), false);
+            let list = Field::new_list(name, Field::new_list_field(total, true), false);
             return Ok(vec![Arc::new(list)]);
         }
-        let total = Field::new(format_state_name(args.name, "total"), TOTAL, true);
+        let total = Field::new(format_state_name(args.name, "total"), total, true);
         let count = Field::new(
             format_state_name(args.name, "count"),
             DataType::UInt64,
@@ -170,9 +192,9 @@ impl AggregateUDFImpl for ExactFunction {
     }
 
     fn groups_accumulator_supported(&self, args: AccumulatorArgs<'_>) -> bool {
-        match self.totals(args.expr_fields[0].data_type()) {
-            true => !args.is_distinct,
-            false => self.inner.groups_accumulator_supported(args),
+        match self.total_type(args.expr_fields[0].data_type()) {
+            Some(_) => !args.is_distinct,
+            None => self.inner.groups_accumulator_supported(args),
         }
     }
 
@@ -181,7 +203,8 @@ impl AggregateUDFImpl for ExactFunction {
         args: AccumulatorArgs<'_>,
     ) -> Result<Box<dyn GroupsAccumulator>> {
         let argument = args.expr_fields[0].data_type();
-        if let Some(result) = self.total_result(&args) {
+        if self.total_type(argument).is_some() {
+            let result = self.total_result(&args);
             return match self.kind {
                 AggregateKind::Average => total_groups::<true>(argument, result),
                 AggregateKind::Sum | AggregateKind::Extreme => {

@@ -10,7 +10,7 @@ use arrow::array::{Array, ArrowPrimitiveType, AsArray, PrimitiveArray};
 use arrow::buffer::NullBuffer;
 
 use super::arithmetic::Operation;
-use super::fault::NumberFault;
+use super::fault::ValueFault;
 use crate::canonical::Canonical;
 
 /// A number with which SQL computes.
@@ -25,7 +25,7 @@ pub(super) trait SqlNumber: Copy + Default + Display {
     fn absolute(x: Self, y: Self) -> (Self, bool);
 
     /// The result of an operation whose value is odd.
-    fn settle(operation: Operation, x: Self, y: Self, value: Self) -> Result<Self, NumberFault>;
+    fn settle(operation: Operation, x: Self, y: Self, value: Self) -> Result<Self, ValueFault>;
 
     fn compute(operation: Operation, x: Self, y: Self) -> (Self, bool) {
         match operation {
@@ -78,10 +78,10 @@ macro_rules! integers {
                 if y < zero { zero.overflowing_sub(y) } else { (y, false) }
             }
 
-            fn settle(operation: Operation, _: Self, y: Self, _: Self) -> Result<Self, NumberFault> {
+            fn settle(operation: Operation, _: Self, y: Self, _: Self) -> Result<Self, ValueFault> {
                 match operation {
-                    Operation::Divide | Operation::Modulo if y == 0 => Err(NumberFault::DivisionByZero),
-                    _ => Err(NumberFault::OutOfRange),
+                    Operation::Divide | Operation::Modulo if y == 0 => Err(ValueFault::DivisionByZero),
+                    _ => Err(ValueFault::OutOfRange),
                 }
             }
         }
@@ -135,10 +135,10 @@ macro_rules! float {
                 (y.abs(), false)
             }
 
-            fn settle(operation: Operation, x: Self, y: Self, value: Self) -> Result<Self, NumberFault> {
+            fn settle(operation: Operation, x: Self, y: Self, value: Self) -> Result<Self, ValueFault> {
                 let divides = operation == Operation::Divide;
                 if divides && y == 0.0 && !x.is_nan() {
-                    return Err(NumberFault::DivisionByZero);
+                    return Err(ValueFault::DivisionByZero);
                 }
                 let overflows = value.is_infinite() && x.is_finite() && y.is_finite();
                 let underflows = value == 0.0
@@ -149,7 +149,7 @@ macro_rules! float {
                         _ => false,
                     };
                 match overflows || underflows {
-                    true => Err(NumberFault::OutOfRange),
+                    true => Err(ValueFault::OutOfRange),
                     false => Ok(value.canonical()),
                 }
             }
@@ -192,7 +192,7 @@ impl<'a, T: ArrowPrimitiveType> Side<'a, T> {
 
 /// The first row that has no result, with its values.
 pub(super) struct FailedRow<N> {
-    pub fault: NumberFault,
+    pub fault: ValueFault,
     pub x: N,
     pub y: N,
 }

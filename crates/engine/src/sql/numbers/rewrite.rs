@@ -18,8 +18,11 @@ use datafusion::optimizer::AnalyzerRule;
 
 use super::arithmetic::{Arithmetic, Operation};
 use super::canonical::{canonical, canonical_scalar};
-use super::cast::number_cast;
+use super::cast::exact_cast;
 use super::fault::name;
+use super::float_function::{FloatFunction, FloatMath};
+use crate::sql::functions::external;
+use crate::sql::{SqlError, sqlstate};
 
 /// The longest text of an expression that an error repeats, bytes.
 const MAX_TEXT: usize = 80;
@@ -121,7 +124,7 @@ impl TreeNodeRewriter for NumberRewriter<'_> {
                 )))
             }
             Expr::ScalarFunction(_) if is_float(&expr.get_type(self.schema)?) => {
-                Ok(Transformed::yes(canonical(expr)))
+                Ok(Transformed::yes(float_function(expr, text)))
             }
             other => Ok(Transformed::no(other)),
         }
@@ -166,15 +169,35 @@ impl NumberRewriter<'_> {
         text: String,
         rebuilt: impl Fn(Box<Expr>, arrow::datatypes::FieldRef) -> Expr,
     ) -> Result<Transformed<Expr>> {
-        let (from, to) = (of.get_type(self.schema)?, field.data_type().clone());
-        if let Some(function) = number_cast(&from, &to, or_null, text) {
+        let from = of.get_type(self.schema)?;
+        if from.is_numeric() && matches!(field.data_type(), DataType::Timestamp(..)) {
+            let message = format!("cannot cast type {} to timestamp", name(&from));
+            let error = SqlError::new(sqlstate::CANNOT_COERCE, message);
+            return Err(external(error.hint("Write to_timestamp(seconds).")));
+        }
+        if let Some(function) = exact_cast(&from, &field, or_null, text) {
             return Ok(Transformed::yes(function.call(vec![*of])));
         }
+        let to_float = is_float(field.data_type());
         let same = rebuilt(of, field);
-        Ok(match is_float(&to) && !from.is_numeric() {
+        Ok(match to_float && !from.is_numeric() {
             true => Transformed::yes(canonical(same)),
             false => Transformed::no(same),
         })
+    }
+}
+
+/// The call with its errors, and with a canonical result.
+fn float_function(expr: Expr, text: String) -> Expr {
+    match expr {
+        Expr::ScalarFunction(of) => match FloatMath::of(&of) {
+            Some(math) => {
+                let function = FloatFunction::new(math, of.func, text);
+                Arc::new(ScalarUDF::from(function)).call(of.args)
+            }
+            None => canonical(Expr::ScalarFunction(of)),
+        },
+        other => canonical(other),
     }
 }
 
@@ -189,7 +212,9 @@ fn text_of(expr: &Expr) -> Option<String> {
         Expr::BinaryExpr(binary) if Operation::of(binary.op).is_some() => {
             write!(text, "{}", expr.human_display())
         }
-        Expr::ScalarFunction(function) if function.name() == ABS => write!(text, "{expr}"),
+        Expr::ScalarFunction(of) if of.name() == ABS || FloatMath::of(of).is_some() => {
+            write!(text, "{expr}")
+        }
         Expr::Negative(of) => write!(text, "-{}", of.human_display()),
         Expr::Cast(Cast { expr, field }) | Expr::TryCast(TryCast { expr, field }) => {
             let to = name(field.data_type());

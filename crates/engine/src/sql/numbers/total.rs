@@ -1,55 +1,150 @@
-//! SUM and AVG of integers: a total of 128 bits, which holds more rows than there can be, and is checked once.
+//! SUM and AVG of integers and decimals: a total that holds more rows than there can be, and is checked once.
 //!
-//! This file has the results and the accumulators of one group; `totals` has those of many.
+//! A total of integers has 128 bits, one of decimals 256. This file has the accumulators of one group and the
+//! results of integers; `decimal_total` has those of decimals, and `totals` the accumulators of many groups.
 
 use std::collections::HashMap;
+use std::fmt::Display;
+use std::hash::Hash;
+use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, ArrowPrimitiveType, AsArray, PrimitiveArray};
+use arrow::array::{
+    Array, ArrayRef, ArrowPrimitiveType, AsArray, Float64Array, Int64Array, PrimitiveArray,
+    UInt64Array,
+};
+use arrow::buffer::NullBuffer;
 use arrow::datatypes::{
-    DECIMAL128_MAX_PRECISION, DataType, Decimal128Type, Int8Type, Int16Type, Int32Type, Int64Type,
-    UInt8Type, UInt16Type, UInt32Type, UInt64Type,
+    ArrowNativeType, DECIMAL128_MAX_PRECISION, DataType, Decimal128Type, Int8Type, Int16Type,
+    Int32Type, Int64Type, UInt8Type, UInt16Type, UInt32Type, UInt64Type,
 };
 use datafusion::common::exec_err;
-use datafusion::error::Result;
+use datafusion::error::{DataFusionError, Result};
 use datafusion::logical_expr::Accumulator;
 use datafusion::scalar::ScalarValue;
 
-use super::fault::NumberFault;
+use super::arithmetic::TOO_LONG;
+use super::fault::ValueFault;
 
-/// The type of a total in a state: 128 bits.
-pub(super) const TOTAL: DataType = DataType::Decimal128(DECIMAL128_MAX_PRECISION, 0);
+/// An integer that is wide enough for a total.
+pub(super) trait TotalNumber: ArrowNativeType + Display + Eq + Hash {
+    type Arrow: ArrowPrimitiveType<Native = Self> + Send;
+    /// The type of a total in a state; it may have more digits.
+    const TYPE: DataType;
+
+    /// `None` if it is too great after all.
+    fn sum(self, other: Self) -> Option<Self>;
+
+    fn difference(self, other: Self) -> Option<Self>;
+
+    /// Calls `each` for each value that is not NULL, of arguments or totals.
+    fn for_each(array: &ArrayRef, each: impl FnMut(Self)) -> Result<()>;
+
+    fn sums(totals: Vec<Self>, nulls: Option<NullBuffer>, result: &TotalResult)
+    -> Result<ArrayRef>;
+
+    /// Without values a count is 0, and the average counts for nothing.
+    fn averages(
+        totals: Vec<Self>,
+        counts: &[u64],
+        nulls: Option<NullBuffer>,
+        result: &TotalResult,
+    ) -> Result<ArrayRef>;
+}
 
 /// What is made of a total.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct TotalResult {
     pub average: bool,
-    /// The type of a sum: BIGINT, or BIGINT UNSIGNED.
+    /// The type of the result.
     pub data_type: DataType,
+    /// Digits after the point that an average of decimals has more than they have.
+    pub more_digits: u32,
     /// The aggregate as SQL, for its errors.
     pub text: String,
 }
 
 impl TotalResult {
-    /// The result of `count` integers of this total; NULL for none.
-    fn of(&self, total: i128, count: u64) -> Result<ScalarValue> {
-        let any = count > 0;
-        match (self.average, &self.data_type) {
-            (true, _) => Ok(ScalarValue::Float64(any.then(|| average(total, count)))),
-            (false, DataType::UInt64) => {
-                let sum = any.then(|| self.fitted(total)).transpose()?;
-                Ok(ScalarValue::UInt64(sum))
-            }
-            (false, _) => {
-                let sum = any.then(|| self.fitted(total)).transpose()?;
-                Ok(ScalarValue::Int64(sum))
-            }
+    /// The result of `count` values of this total; NULL for none.
+    fn of<N: TotalNumber>(&self, total: N, count: u64) -> Result<ScalarValue> {
+        if count == 0 {
+            return ScalarValue::try_from(&self.data_type);
         }
+        let result = match self.average {
+            true => N::averages(vec![total], &[count], None, self)?,
+            false => N::sums(vec![total], None, self)?,
+        };
+        ScalarValue::try_from_array(&result, 0)
     }
 
-    /// The total as an integer of the result's type.
-    pub fn fitted<N: TryFrom<i128>>(&self, total: i128) -> Result<N> {
-        let fitted = N::try_from(total);
-        fitted.map_err(|_| NumberFault::OutOfRange.error(&self.data_type, &self.text, total))
+    pub fn out_of_range(&self, total: impl Display) -> DataFusionError {
+        ValueFault::OutOfRange.error(&self.data_type, &self.text, total)
+    }
+}
+
+impl TotalNumber for i128 {
+    type Arrow = Decimal128Type;
+    const TYPE: DataType = DataType::Decimal128(DECIMAL128_MAX_PRECISION, 0);
+
+    fn sum(self, other: Self) -> Option<Self> {
+        self.checked_add(other)
+    }
+
+    fn difference(self, other: Self) -> Option<Self> {
+        self.checked_sub(other)
+    }
+
+    fn for_each(array: &ArrayRef, mut each: impl FnMut(Self)) -> Result<()> {
+        match array.data_type() {
+            DataType::Int8 => each_of::<Int8Type, _>(array, &mut each),
+            DataType::Int16 => each_of::<Int16Type, _>(array, &mut each),
+            DataType::Int32 => each_of::<Int32Type, _>(array, &mut each),
+            DataType::Int64 => each_of::<Int64Type, _>(array, &mut each),
+            DataType::UInt8 => each_of::<UInt8Type, _>(array, &mut each),
+            DataType::UInt16 => each_of::<UInt16Type, _>(array, &mut each),
+            DataType::UInt32 => each_of::<UInt32Type, _>(array, &mut each),
+            DataType::UInt64 => each_of::<UInt64Type, _>(array, &mut each),
+            DataType::Decimal128(..) => each_of::<Decimal128Type, _>(array, &mut each),
+            other => return exec_err!("a total of {other}"),
+        }
+        Ok(())
+    }
+
+    fn sums(
+        totals: Vec<Self>,
+        nulls: Option<NullBuffer>,
+        result: &TotalResult,
+    ) -> Result<ArrayRef> {
+        fn fitted<N: TryFrom<i128>>(totals: Vec<i128>, result: &TotalResult) -> Result<Vec<N>> {
+            let fitted = |total| N::try_from(total).map_err(|_| result.out_of_range(total));
+            totals.into_iter().map(fitted).collect()
+        }
+        Ok(match result.data_type {
+            DataType::UInt64 => Arc::new(UInt64Array::new(fitted(totals, result)?.into(), nulls)),
+            _ => Arc::new(Int64Array::new(fitted(totals, result)?.into(), nulls)),
+        })
+    }
+
+    fn averages(
+        totals: Vec<Self>,
+        counts: &[u64],
+        nulls: Option<NullBuffer>,
+        _: &TotalResult,
+    ) -> Result<ArrayRef> {
+        let averages = totals.iter().zip(counts);
+        let averages = averages.map(|(&total, &count)| average(total, count.max(1)));
+        let averages: Vec<f64> = averages.collect();
+        Ok(Arc::new(Float64Array::new(averages.into(), nulls)))
+    }
+}
+
+pub(super) fn each_of<T: ArrowPrimitiveType<Native: Into<N>>, N>(
+    array: &ArrayRef,
+    each: &mut impl FnMut(N),
+) {
+    let array: &PrimitiveArray<T> = array.as_primitive();
+    match array.null_count() {
+        0 => array.values().iter().for_each(|&value| each(value.into())),
+        _ => array.iter().flatten().for_each(|value| each(value.into())),
     }
 }
 
@@ -71,64 +166,48 @@ pub(super) fn average(total: i128, count: u64) -> f64 {
     if total < 0 { -value } else { value }
 }
 
-/// Calls `add` for each value that is not NULL, of integers or totals.
-fn for_each(array: &ArrayRef, mut add: impl FnMut(i128)) -> Result<()> {
-    fn each<T: ArrowPrimitiveType<Native: Into<i128>>>(
-        array: &ArrayRef,
-        add: &mut impl FnMut(i128),
-    ) {
-        let array: &PrimitiveArray<T> = array.as_primitive();
-        match array.null_count() {
-            0 => array.values().iter().for_each(|&value| add(value.into())),
-            _ => array.iter().flatten().for_each(|value| add(value.into())),
-        }
-    }
-    match array.data_type() {
-        DataType::Int8 => each::<Int8Type>(array, &mut add),
-        DataType::Int16 => each::<Int16Type>(array, &mut add),
-        DataType::Int32 => each::<Int32Type>(array, &mut add),
-        DataType::Int64 => each::<Int64Type>(array, &mut add),
-        DataType::UInt8 => each::<UInt8Type>(array, &mut add),
-        DataType::UInt16 => each::<UInt16Type>(array, &mut add),
-        DataType::UInt32 => each::<UInt32Type>(array, &mut add),
-        DataType::UInt64 => each::<UInt64Type>(array, &mut add),
-        DataType::Decimal128(..) => each::<Decimal128Type>(array, &mut add),
-        other => return exec_err!("a total of {other}"),
-    }
-    Ok(())
-}
-
-fn total_scalar(total: Option<i128>) -> ScalarValue {
-    ScalarValue::Decimal128(total, DECIMAL128_MAX_PRECISION, 0)
+fn total_scalar<N: TotalNumber>(total: Option<N>) -> Result<ScalarValue> {
+    ScalarValue::new_primitive::<N::Arrow>(total, &N::TYPE)
 }
 
 /// The total of one group.
 #[derive(Debug)]
-pub(super) struct GroupTotal {
+pub(super) struct GroupTotal<N> {
     result: TotalResult,
-    total: i128,
+    /// `None` once it was too great.
+    total: Option<N>,
     count: u64,
 }
 
-impl GroupTotal {
+impl<N: TotalNumber> GroupTotal<N> {
     pub fn new(result: TotalResult) -> Self {
         Self {
             result,
-            total: 0,
+            total: Some(N::default()),
             count: 0,
         }
     }
+
+    fn total(&self) -> Result<N> {
+        self.total.ok_or_else(|| self.result.out_of_range(TOO_LONG))
+    }
+
+    fn change(&mut self, array: &ArrayRef, by: impl Fn(N, N) -> Option<N>) -> Result<()> {
+        N::for_each(array, |value| {
+            self.total = self.total.and_then(|total| by(total, value))
+        })
+    }
 }
 
-impl Accumulator for GroupTotal {
+impl<N: TotalNumber> Accumulator for GroupTotal<N> {
     fn update_batch(&mut self, values: &[ArrayRef]) -> Result<()> {
         self.count += (values[0].len() - values[0].null_count()) as u64;
-        for_each(&values[0], |value| self.total += value)
+        self.change(&values[0], N::sum)
     }
 
     fn retract_batch(&mut self, values: &[ArrayRef]) -> Result<()> {
         self.count -= (values[0].len() - values[0].null_count()) as u64;
-        for_each(&values[0], |value| self.total -= value)
+        self.change(&values[0], N::difference)
     }
 
     fn supports_retract_batch(&self) -> bool {
@@ -136,7 +215,7 @@ impl Accumulator for GroupTotal {
     }
 
     fn evaluate(&mut self) -> Result<ScalarValue> {
-        self.result.of(self.total, self.count)
+        self.result.of(self.total()?, self.count)
     }
 
     fn size(&self) -> usize {
@@ -145,7 +224,8 @@ impl Accumulator for GroupTotal {
 
     /// As that of `totals`.
     fn state(&mut self) -> Result<Vec<ScalarValue>> {
-        let total = total_scalar((self.count > 0).then_some(self.total));
+        let total = (self.count > 0).then(|| self.total()).transpose()?;
+        let total = total_scalar(total)?;
         Ok(match self.result.average {
             true => vec![ScalarValue::UInt64(Some(self.count)), total],
             false => vec![total],
@@ -163,40 +243,40 @@ impl Accumulator for GroupTotal {
             }
             None => self.count += (totals.len() - totals.null_count()) as u64,
         }
-        for_each(totals, |total| self.total += total)
+        self.change(totals, N::sum)
     }
 }
 
-/// The total of the distinct integers of one group.
+/// The total of the distinct values of one group.
 #[derive(Debug)]
-pub(super) struct DistinctTotal {
+pub(super) struct DistinctTotal<N> {
     result: TotalResult,
-    /// How often each integer is there.
-    integers: HashMap<i128, u64>,
+    /// How often each value is there.
+    values: HashMap<N, u64>,
 }
 
-impl DistinctTotal {
+impl<N> DistinctTotal<N> {
     pub fn new(result: TotalResult) -> Self {
         Self {
             result,
-            integers: HashMap::new(),
+            values: HashMap::new(),
         }
     }
 }
 
-impl Accumulator for DistinctTotal {
+impl<N: TotalNumber> Accumulator for DistinctTotal<N> {
     fn update_batch(&mut self, values: &[ArrayRef]) -> Result<()> {
-        for_each(&values[0], |value| {
-            *self.integers.entry(value).or_default() += 1;
+        N::for_each(&values[0], |value| {
+            *self.values.entry(value).or_default() += 1;
         })
     }
 
     fn retract_batch(&mut self, values: &[ArrayRef]) -> Result<()> {
-        for_each(&values[0], |value| {
-            if let Some(count) = self.integers.get_mut(&value) {
+        N::for_each(&values[0], |value| {
+            if let Some(count) = self.values.get_mut(&value) {
                 *count -= 1;
                 if *count == 0 {
-                    self.integers.remove(&value);
+                    self.values.remove(&value);
                 }
             }
         })
@@ -207,18 +287,22 @@ impl Accumulator for DistinctTotal {
     }
 
     fn evaluate(&mut self) -> Result<ScalarValue> {
-        let count = self.integers.len() as u64;
-        self.result.of(self.integers.keys().sum(), count)
+        let count = self.values.len() as u64;
+        let mut keys = self.values.keys();
+        let total = keys.try_fold(N::default(), |total, &value| total.sum(value));
+        let total = total.ok_or_else(|| self.result.out_of_range(TOO_LONG))?;
+        self.result.of(total, count)
     }
 
     fn size(&self) -> usize {
-        size_of_val(self) + self.integers.capacity() * size_of::<(i128, u64)>()
+        size_of_val(self) + self.values.capacity() * size_of::<(N, u64)>()
     }
 
-    /// One list of the integers.
+    /// One list of the values.
     fn state(&mut self) -> Result<Vec<ScalarValue>> {
-        let integers = self.integers.keys().map(|&it| total_scalar(Some(it)));
-        let list = ScalarValue::new_list_nullable(&integers.collect::<Vec<_>>(), &TOTAL);
+        let values = self.values.keys().map(|&it| total_scalar(Some(it)));
+        let values = values.collect::<Result<Vec<_>>>()?;
+        let list = ScalarValue::new_list_nullable(&values, &N::TYPE);
         Ok(vec![ScalarValue::List(list)])
     }
 

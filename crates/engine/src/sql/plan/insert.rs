@@ -12,7 +12,7 @@ use datafusion::scalar::ScalarValue;
 use super::Planned;
 use super::planner_error::explain;
 use crate::dataflow::{PlanNode, Transform};
-use crate::sql::numbers::number_cast;
+use crate::sql::numbers::exact_cast;
 use crate::sql::{SqlError, sqlstate};
 
 impl Planned {
@@ -109,7 +109,7 @@ fn cast(query: &SchemaRef, from: usize, to: &Field) -> Result<Arc<dyn PhysicalEx
         return Err(SqlError::new(sqlstate::DATATYPE_MISMATCH, message));
     }
     let text = format!("CAST({:?} AS {})", field.name(), to.data_type());
-    if let Some(function) = number_cast(field.data_type(), to.data_type(), false, text) {
+    if let Some(function) = exact_cast(field.data_type(), to, false, text) {
         let options = Arc::new(ConfigOptions::default());
         let cast = ScalarFunctionExpr::try_new(function, vec![column], query, options);
         return Ok(Arc::new(cast.map_err(explain)?));

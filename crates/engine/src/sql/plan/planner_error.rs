@@ -10,8 +10,6 @@ use crate::sql::{SqlError, SqlQuery, sqlstate};
 
 /// SQLSTATE: an error of the data that has no code of its own.
 const DATA_EXCEPTION: &str = "22000";
-/// SQLSTATE: a text that is no value of the type.
-const INVALID_TEXT: &str = "22P02";
 
 /// The error with its position in the query, if DataFusion knows it.
 pub(super) fn explain_in(error: DataFusionError, query: &SqlQuery) -> SqlError {
@@ -71,7 +69,7 @@ pub(crate) fn sqlstate_of(error: &DataFusionError) -> &'static str {
         DataFusionError::ArrowError(error, _) => match &**error {
             ArrowError::DivideByZero => sqlstate::DIVISION_BY_ZERO,
             ArrowError::ArithmeticOverflow(_) => sqlstate::NUMERIC_VALUE_OUT_OF_RANGE,
-            ArrowError::CastError(_) | ArrowError::ParseError(_) => INVALID_TEXT,
+            ArrowError::CastError(_) | ArrowError::ParseError(_) => sqlstate::INVALID_TEXT,
             _ => DATA_EXCEPTION,
         },
         _ => DATA_EXCEPTION,

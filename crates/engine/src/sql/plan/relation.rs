@@ -8,10 +8,11 @@ use datafusion::common::TableReference;
 use datafusion::config::ConfigOptions;
 use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::session_state::SessionState;
-use datafusion::logical_expr::planner::{ContextProvider, ExprPlanner};
+use datafusion::logical_expr::planner::{ContextProvider, ExprPlanner, TypePlanner};
 use datafusion::logical_expr::{AggregateUDF, HigherOrderUDF, ScalarUDF, TableSource, WindowUDF};
 
 use crate::dataflow::{MetadataColumn, MetadataColumns};
+use crate::sql::values::SqlTypes;
 use crate::sql::{SqlError, sqlstate};
 
 /// A column, or a field of one, that carries event time.
@@ -136,6 +137,10 @@ impl ContextProvider for Relations<'_> {
 
     fn get_window_meta(&self, name: &str) -> Option<Arc<WindowUDF>> {
         find(self.state.window_functions(), name)
+    }
+
+    fn get_type_planner(&self) -> Option<Arc<dyn TypePlanner>> {
+        Some(Arc::new(SqlTypes))
     }
 
     fn get_variable_type(&self, _names: &[String]) -> Option<DataType> {

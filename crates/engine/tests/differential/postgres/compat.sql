@@ -37,7 +37,7 @@ CREATE FUNCTION date_trunc(text, date) RETURNS timestamp LANGUAGE sql IMMUTABLE
 CREATE FUNCTION signum(double precision) RETURNS double precision LANGUAGE sql IMMUTABLE
     AS 'SELECT pg_catalog.sign($1)';
 CREATE FUNCTION rest(a double precision, b double precision) RETURNS double precision
-    LANGUAGE sql IMMUTABLE AS 'SELECT $1 - $2 * trunc($1 / $2)';
+    LANGUAGE sql IMMUTABLE AS 'SELECT CASE WHEN $2 = 0 THEN ''NaN'' ELSE $1 - $2 * trunc($1 / $2) END';
 CREATE OPERATOR % (LEFTARG = double precision, RIGHTARG = double precision, FUNCTION = rest);
 
 -- Aggregates of other databases.

@@ -32,24 +32,14 @@ pub struct Asked {
 pub struct Columns {
     /// PostgreSQL must not be asked about these.
     pub blocked: Vec<(String, Key)>,
-    /// Floats and decimals.
-    pub fractions: Vec<String>,
-    pub dates: Vec<String>,
-    pub decimals: Vec<String>,
     pub unsigned: Vec<String>,
-    /// Integers of 64 bits.
-    pub widest: Vec<String>,
 }
 
 impl Columns {
     /// Adds those of another table.
     pub fn extend(&mut self, more: Self) {
         self.blocked.extend(more.blocked);
-        self.fractions.extend(more.fractions);
-        self.dates.extend(more.dates);
-        self.decimals.extend(more.decimals);
         self.unsigned.extend(more.unsigned);
-        self.widest.extend(more.widest);
     }
 }
 
@@ -144,66 +134,27 @@ fn key_of(expr: &Expr, columns: &Columns) -> Vec<Key> {
         }
         Expr::Function(function) => {
             let name = function.name.to_string().to_lowercase();
-            let text = ["concat", "string_agg"].contains(&name.as_str());
-            let fraction = text && has(expr, &is_fraction(columns));
-            let widest = name == "sum" && has(&function.args, &is_one_of(&columns.widest));
-            let decimal = name == "avg" && has(&function.args, &is_one_of(&columns.decimals));
-            vec![
-                known(&format!("fn:{name}")),
-                known("text:fraction").filter(|_| fraction),
-                known("sum:bigint").filter(|_| widest),
-                known("decimal:division").filter(|_| decimal),
-                known("overflow").filter(|_| name == "abs" && has(&function.args, &is_column)),
-            ]
+            vec![known(&format!("fn:{name}"))]
         }
-        Expr::Ceil { .. } => vec![known("fn:ceil")],
-        Expr::Floor { .. } => vec![known("fn:floor")],
         Expr::Extract { .. } => vec![known("extract")],
         Expr::Cast {
-            kind,
-            expr,
-            data_type,
-            ..
-        } => {
-            let fraction = has(&**expr, &is_fraction(columns));
-            let (whole, text) = match data_type {
-                DataType::Double(_) => (false, false),
-                DataType::Varchar(_) => (false, true),
-                _ => (true, false),
-            };
-            vec![
-                known("try_cast").filter(|_| *kind == CastKind::TryCast),
-                known("tinyint").filter(|_| matches!(data_type, DataType::TinyInt(_))),
-                known("cast:fraction").filter(|_| fraction && whole),
-                known("text:fraction").filter(|_| fraction && text),
-            ]
-        }
+            kind, data_type, ..
+        } => vec![
+            known("try_cast").filter(|_| *kind == CastKind::TryCast),
+            known("tinyint").filter(|_| matches!(data_type, DataType::TinyInt(_))),
+        ],
         Expr::BinaryOp { left, right, op } => {
             let arithmetic = matches!(
                 op,
                 BinaryOperator::Plus | BinaryOperator::Minus | BinaryOperator::Multiply
             );
-            let shifted = matches!(**right, Expr::Interval(_)) && has(&**left, &is_date(columns));
-            let divided = *op == BinaryOperator::Divide;
             let bare = arithmetic && is_column(left) && is_column(right);
-            let compared = is_try_cast(left) || is_try_cast(right);
-            let decimal = divided && has(expr, &is_one_of(&columns.decimals));
-            vec![
-                known("decimal:division").filter(|_| decimal),
-                known("float:division").filter(|_| divided && is_column(right)),
-                known("try_cast:compared").filter(|_| compared),
-                known("overflow").filter(|_| bare),
-                known("unsigned").filter(|_| bare && has(expr, &is_one_of(&columns.unsigned))),
-                known("date + interval").filter(|_| shifted),
-            ]
+            let unsigned = bare && has(expr, &is_one_of(&columns.unsigned));
+            vec![known("unsigned").filter(|_| unsigned)]
         }
-        Expr::Between { expr, .. } | Expr::InList { expr, .. } => {
-            vec![known("try_cast:compared").filter(|_| is_try_cast(expr))]
+        Expr::UnaryOp { expr, .. } => {
+            vec![known("unsigned").filter(|_| is_one_of(&columns.unsigned)(expr))]
         }
-        Expr::UnaryOp { expr, .. } => vec![
-            known("overflow").filter(|_| is_column(expr)),
-            known("unsigned").filter(|_| is_one_of(&columns.unsigned)(expr)),
-        ],
         Expr::Value(value) => match &value.value {
             Value::Number(digits, _) if digits.contains('.') => vec![known("literal:point")],
             Value::Number(..) => vec![known("literal:integer")],
@@ -227,39 +178,8 @@ fn is_column(expr: &Expr) -> bool {
     matches!(expr, Expr::Identifier(_))
 }
 
-fn is_try_cast(expr: &Expr) -> bool {
-    match expr {
-        Expr::Nested(inner) => is_try_cast(inner),
-        Expr::Cast { kind, .. } => *kind == CastKind::TryCast,
-        _ => false,
-    }
-}
-
 fn is_one_of(columns: &[String]) -> impl Fn(&Expr) -> bool {
     move |expr| matches!(expr, Expr::Identifier(name) if columns.contains(&name.value))
-}
-
-fn is_date(columns: &Columns) -> impl Fn(&Expr) -> bool {
-    move |expr| match expr {
-        Expr::Identifier(name) => columns.dates.contains(&name.value),
-        Expr::Cast { data_type, .. } => *data_type == DataType::Date,
-        Expr::TypedString(typed) => typed.data_type == DataType::Date,
-        _ => false,
-    }
-}
-
-/// Whether an expression gives a float or decimal, of those that do not have it from their arguments.
-fn is_fraction(columns: &Columns) -> impl Fn(&Expr) -> bool {
-    move |expr| match expr {
-        // The number of a derived table.
-        Expr::Identifier(name) => name.value == "d0" || columns.fractions.contains(&name.value),
-        Expr::Value(value) => {
-            matches!(&value.value, Value::Number(digits, _) if digits.contains('.'))
-        }
-        Expr::Cast { data_type, .. } => matches!(data_type, DataType::Double(_)),
-        Expr::Extract { field, .. } => *field == DateTimeField::Epoch,
-        _ => false,
-    }
 }
 
 fn parsed(sql: &str) -> Expr {
@@ -361,7 +281,7 @@ fn in_other_words(expr: &Expr) -> Option<String> {
             _ => return None,
         },
         Expr::Extract {
-            field: DateTimeField::Epoch,
+            field: DateTimeField::Epoch | DateTimeField::Second,
             ..
         } => {
             format!("CAST({expr} AS DOUBLE PRECISION)")

@@ -1,5 +1,4 @@
-//! What PostgreSQL is not asked, or asked in other words: on purpose, or since the answer is not right
-//! yet; each with how often it was met.
+//! What PostgreSQL is on purpose not asked, or asked in other words; each with how often it was met.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -13,8 +12,6 @@ pub enum Kind {
     OtherWords,
     /// PostgreSQL has no answer to it that could be compared.
     NoAnswer,
-    /// Headwater's answer is wrong; PostgreSQL is asked if `HEADWATER_DIFF_FAMILIES` names the family.
-    NotYet,
 }
 
 pub struct Note {
@@ -27,7 +24,7 @@ const fn note(kind: Kind, key: Key, reason: &'static str) -> Note {
     Note { key, kind, reason }
 }
 
-use Kind::{NoAnswer, NotYet, OtherWords};
+use Kind::{NoAnswer, OtherWords};
 
 /// The families; the key of a function begins with `fn:`, that of a value with `value:`.
 pub const EVERYTHING: &[Note] = &[
@@ -44,7 +41,7 @@ pub const EVERYTHING: &[Note] = &[
     note(
         OtherWords,
         "extract",
-        "EXTRACT gives an INT, of EPOCH a DOUBLE, no NUMERIC",
+        "EXTRACT gives an INT, of SECOND and EPOCH a DOUBLE, no NUMERIC",
     ),
     note(
         OtherWords,
@@ -94,46 +91,6 @@ pub const EVERYTHING: &[Note] = &[
         "a row that is late for some of its HOP windows",
     ),
     note(
-        NotYet,
-        "text:fraction",
-        "a whole DOUBLE as text has .0 at its end",
-    ),
-    note(
-        NotYet,
-        "decimal:division",
-        "a quotient or an AVG of DECIMALs is cut after its last digit, where PostgreSQL rounds",
-    ),
-    note(
-        NotYet,
-        "value:infinity",
-        "to compare a DECIMAL with an infinite DOUBLE fails",
-    ),
-    note(
-        NotYet,
-        "value:letters",
-        "UPPER and LOWER change the number of letters, in C.UTF-8 they do not",
-    ),
-    note(
-        NotYet,
-        "try_cast:compared",
-        "a TRY_CAST in a comparison that is out of range gives FALSE, no NULL",
-    ),
-    note(
-        NotYet,
-        "value:calendar",
-        "times that nanoseconds do not reach fail in COALESCE, DATE_TRUNC and casts",
-    ),
-    note(
-        NotYet,
-        "fn:round",
-        "ROUND of a DOUBLE rounds half away from zero, PostgreSQL half to even",
-    ),
-    note(
-        NotYet,
-        "date + interval",
-        "a DATE and an INTERVAL give a DATE, where PostgreSQL gives a TIMESTAMP",
-    ),
-    note(
         NoAnswer,
         "fn:median",
         "PostgreSQL has no MEDIAN; ours has the type of its argument, and cuts",
@@ -154,19 +111,9 @@ fn find(key: &str) -> Option<&'static Note> {
     EVERYTHING.iter().find(|note| note.key == key)
 }
 
-/// Whether cases of a family are made: it is right, or `HEADWATER_DIFF_FAMILIES` names it.
-pub fn is_on(key: &str) -> bool {
-    find(key).is_none_or(|note| note.kind != NotYet) || is_switched_on(key)
-}
-
 /// Whether PostgreSQL is not asked about it.
 pub fn is_off(key: &str) -> bool {
-    find(key).is_some_and(|note| note.kind == NoAnswer) || !is_on(key)
-}
-
-fn is_switched_on(key: &str) -> bool {
-    let list = std::env::var("HEADWATER_DIFF_FAMILIES").unwrap_or_default();
-    list.split(',').any(|it| it == key || it == "all")
+    find(key).is_some_and(|note| note.kind == NoAnswer)
 }
 
 /// The key as the list has it, if the list has it.
@@ -207,7 +154,6 @@ impl fmt::Display for Counts {
         for (kind, title) in [
             (OtherWords, "on purpose, asked in other words"),
             (NoAnswer, "on purpose, not asked"),
-            (NotYet, "not right yet, not asked"),
         ] {
             writeln!(f, "{title}:")?;
             for note in EVERYTHING.iter().filter(|note| note.kind == kind) {

@@ -21,9 +21,6 @@ use crate::data::per_second;
 /// Days from 1970 to the first day of the year 1, and to the last of 9999.
 const DAYS: std::ops::RangeInclusive<i64> = -719_162..=2_932_896;
 
-/// Seconds from 1970 to the last time that 64 bits of nanoseconds hold.
-const NANOSECONDS_REACH: u64 = 9_223_372_036;
-
 /// PostgreSQL's name of a type that it has, or the nearest one.
 fn type_name(data_type: &DataType) -> String {
     match data_type {
@@ -60,43 +57,14 @@ fn problem(column: &ArrayRef) -> Option<Key> {
             let second = per_second(data_type);
             let fine = second > 1_000_000 && numbers(column).any(|at| at % 1_000 != 0);
             let outside = |at: i64| !DAYS.contains(&at.div_euclid(second).div_euclid(86_400));
-            let far = |at: i64| at.div_euclid(second).unsigned_abs() > NANOSECONDS_REACH;
             match fine {
                 true => Some("nanoseconds"),
-                false if numbers(column).any(outside) => Some("calendar"),
-                false => numbers(column).any(far).then_some("value:calendar"),
+                false => numbers(column).any(outside).then_some("calendar"),
             }
         }
         DataType::List(_) => Some("lists"),
-        DataType::Utf8 => {
-            let mut texts = column.as_string::<i32>().iter().flatten();
-            texts.any(changes_length).then_some("value:letters")
-        }
-        DataType::Float32 => floats(column.as_primitive::<Float32Type>().iter().flatten()),
-        DataType::Float64 => floats(column.as_primitive::<Float64Type>().iter().flatten()),
         _ => None,
     }
-}
-
-/// Whether a letter is several in another case, or depends on where in a word it is.
-fn changes_length(text: &str) -> bool {
-    let several = |it: char| it.to_uppercase().count() > 1 || it.to_lowercase().count() > 1;
-    text.chars().any(|it| it == 'Σ' || several(it))
-}
-
-fn floats<T: Into<f64>>(values: impl Iterator<Item = T>) -> Option<Key> {
-    let mut found = None;
-    for value in values.map(Into::into) {
-        match value {
-            _ if value.is_nan() => return Some("value:nan"),
-            _ if value.is_infinite() => found = Some("value:infinity"),
-            _ if value == 0.0 && value.is_sign_negative() => {
-                found = found.or(Some("value:negative-zero"));
-            }
-            _ => {}
-        }
-    }
-    found
 }
 
 /// The statements that give PostgreSQL a table of a name, and the columns it must not be asked about.
@@ -128,18 +96,11 @@ pub fn upload(table: &Table) -> (String, Columns) {
         }
     }
     text.push_str("\\.");
-    let named = |fits: fn(&DataType) -> bool| {
-        let fields = table.schema.fields().iter();
-        let fitting = fields.filter(|it| fits(it.data_type()));
-        fitting.map(|it| it.name().clone()).collect()
-    };
+    let fields = table.schema.fields().iter();
+    let fitting = fields.filter(|it| it.data_type().is_unsigned_integer());
     let columns = Columns {
         blocked,
-        decimals: named(|it| matches!(it, DataType::Decimal128(..))),
-        fractions: named(|it| it.is_numeric() && !it.is_integer()),
-        dates: named(|it| matches!(it, DataType::Date32)),
-        unsigned: named(DataType::is_unsigned_integer),
-        widest: named(|it| matches!(it, DataType::Int64 | DataType::UInt64)),
+        unsigned: fitting.map(|it| it.name().clone()).collect(),
     };
     (text, columns)
 }

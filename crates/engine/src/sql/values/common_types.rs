@@ -1,0 +1,254 @@
+//! The analyzer rule that decides what two arguments become, before DataFusion's coercion does.
+//!
+//! | beside each other | become | DataFusion would take |
+//! |---|---|---|
+//! | a DECIMAL and a float, of an operator | DOUBLE | DECIMAL, which has neither infinity nor NaN, or REAL |
+//! | an integer and a REAL, of an operator | DOUBLE | REAL |
+//! | a DECIMAL and a float, of COALESCE and the like | the float | DECIMAL |
+//! | a DATE and a TIMESTAMP(p) | TIMESTAMP(p) | nanoseconds, which end in 2262 |
+//! | a DATE and an INTERVAL | TIMESTAMP and INTERVAL | DATE and INTERVAL |
+//!
+//! It also puts in [`TimeFunction`] where the planner has not looked the function up by name, writes booleans of
+//! CONCAT as `t` and `f`, and translates regular expressions.
+
+use std::sync::Arc;
+
+use arrow::datatypes::{DataType, FieldRef, TimeUnit};
+use datafusion::common::config::ConfigOptions;
+use datafusion::common::datatype::DataTypeExt;
+use datafusion::common::tree_node::{Transformed, TreeNode};
+use datafusion::common::{DFSchema, ScalarValue};
+use datafusion::error::Result;
+use datafusion::logical_expr::expr::{Case, InList, ScalarFunction};
+use datafusion::logical_expr::expr_rewriter::NamePreserver;
+use datafusion::logical_expr::utils::merge_schema;
+use datafusion::logical_expr::{
+    Between, BinaryExpr, Cast, Expr, ExprSchemable, LogicalPlan, Operator, ScalarUDF,
+};
+use datafusion::optimizer::AnalyzerRule;
+
+use super::TimeFunction;
+use super::regex_words::{translate_function, translate_operator};
+use super::sql_types::text_of;
+
+/// Functions whose arguments become one type.
+const OF_ONE_TYPE: &[&str] = &["coalesce", "nullif", "greatest", "least", "nvl", "ifnull"];
+/// Functions that write values of any type as text.
+const WRITERS: &[&str] = &["concat", "concat_ws"];
+
+#[derive(Debug)]
+pub(in crate::sql) struct CommonTypes;
+
+impl AnalyzerRule for CommonTypes {
+    fn name(&self) -> &str {
+        "common_types"
+    }
+
+    fn analyze(&self, plan: LogicalPlan, _: &ConfigOptions) -> Result<LogicalPlan> {
+        Ok(plan.transform_up_with_subqueries(rewrite_node)?.data)
+    }
+}
+
+fn rewrite_node(plan: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
+    let schema = merge_schema(&plan.inputs());
+    let names = NamePreserver::new(&plan);
+    plan.map_expressions(|expr| {
+        let name = names.save(&expr);
+        let rewritten = expr.transform_up(|expr| Ok(unified(expr, &schema)))?;
+        Ok(rewritten.update_data(|expr| name.restore(expr)))
+    })?
+    .map_data(LogicalPlan::recompute_schema)
+}
+
+fn unified(expr: Expr, schema: &DFSchema) -> Transformed<Expr> {
+    Transformed::yes(match expr {
+        Expr::BinaryExpr(mut binary) => {
+            translate_operator(&mut binary);
+            Expr::BinaryExpr(sides(binary, schema))
+        }
+        Expr::Between(Between {
+            mut expr,
+            negated,
+            mut low,
+            mut high,
+        }) => {
+            unify(&mut [&mut *expr, &mut *low, &mut *high], true, schema);
+            Expr::Between(Between::new(expr, negated, low, high))
+        }
+        Expr::InList(mut of) => {
+            let InList { expr, list, .. } = &mut of;
+            let values = std::iter::once(&mut **expr).chain(list);
+            unify(&mut values.collect::<Vec<_>>(), true, schema);
+            Expr::InList(of)
+        }
+        Expr::Case(mut case) => {
+            branches(&mut case, schema);
+            Expr::Case(case)
+        }
+        Expr::ScalarFunction(call) => Expr::ScalarFunction(function(call, schema)),
+        other => return Transformed::no(other),
+    })
+}
+
+fn sides(binary: BinaryExpr, schema: &DFSchema) -> BinaryExpr {
+    let BinaryExpr {
+        mut left,
+        op,
+        mut right,
+    } = binary;
+    if computes_or_compares(op) {
+        unify(&mut [&mut *left, &mut *right], true, schema);
+    }
+    if matches!(op, Operator::Plus | Operator::Minus) {
+        at_midnight(&mut left, &right, schema);
+        at_midnight(&mut right, &left, schema);
+    }
+    BinaryExpr { left, op, right }
+}
+
+fn computes_or_compares(op: Operator) -> bool {
+    use Operator::{Divide, Minus, Modulo, Multiply, Plus};
+    use Operator::{Eq, Gt, GtEq, IsDistinctFrom, IsNotDistinctFrom, Lt, LtEq, NotEq};
+    let computes = matches!(op, Plus | Minus | Multiply | Divide | Modulo);
+    let compares = matches!(op, Eq | NotEq | Lt | LtEq | Gt | GtEq);
+    computes || compares || matches!(op, IsDistinctFrom | IsNotDistinctFrom)
+}
+
+/// A date to which an interval is added.
+fn at_midnight(date: &mut Expr, interval: &Expr, schema: &DFSchema) {
+    let types = (date.get_type(schema), interval.get_type(schema));
+    if let (Ok(DataType::Date32), Ok(DataType::Interval(_))) = types {
+        let midnight = DataType::Timestamp(TimeUnit::Microsecond, None);
+        become_type(date, midnight.into_nullable_field_ref());
+    }
+}
+
+fn branches(case: &mut Case, schema: &DFSchema) {
+    let mut compared = Vec::new();
+    let mut results: Vec<&mut Expr> = case.else_expr.as_deref_mut().into_iter().collect();
+    for (when, then) in &mut case.when_then_expr {
+        compared.push(&mut **when);
+        results.push(&mut **then);
+    }
+    unify(&mut results, false, schema);
+    if let Some(of) = case.expr.as_deref_mut() {
+        compared.push(of);
+        unify(&mut compared, true, schema);
+    }
+}
+
+fn function(mut call: ScalarFunction, schema: &DFSchema) -> ScalarFunction {
+    translate_function(&mut call);
+    let name = call.name().to_owned();
+    if OF_ONE_TYPE.contains(&name.as_str()) {
+        let compared = name == "nullif";
+        unify(
+            &mut call.args.iter_mut().collect::<Vec<_>>(),
+            compared,
+            schema,
+        );
+    }
+    if WRITERS.contains(&name.as_str()) {
+        for argument in &mut call.args {
+            // The first letter of TRUE and FALSE.
+            if argument
+                .get_type(schema)
+                .is_ok_and(|it| it == DataType::Boolean)
+            {
+                become_type(argument, text_of(1));
+            }
+        }
+    }
+    if name == TimeFunction::PART && !call.func.inner().is::<TimeFunction>() {
+        let function = TimeFunction::new(&call.func).map(ScalarUDF::from);
+        call.func = function.map_or(call.func, Arc::new);
+    }
+    call
+}
+
+/// Casts those of the expressions that would otherwise be lost in the type that all of them become;
+/// `operands`: of an operator.
+fn unify(exprs: &mut [&mut Expr], operands: bool, schema: &DFSchema) {
+    let types = exprs.iter().map(|expr| expr.get_type(schema));
+    // What has no type is refused by the coercion that follows.
+    let Ok(types) = types.collect::<Result<Vec<_>>>() else {
+        return;
+    };
+    let mut typed = exprs.iter().zip(&types);
+    let has_float = typed.any(|(expr, it)| it.is_floating() && !is_small_literal(expr));
+    let has_real = types.contains(&DataType::Float32);
+    let float = match operands || types.contains(&DataType::Float64) {
+        true => DataType::Float64,
+        false => DataType::Float32,
+    };
+    let time = types
+        .iter()
+        .filter(|it| matches!(it, DataType::Timestamp(..)));
+    let time = time.max_by_key(|it| unit_digits(it)).cloned();
+    let coarsest = coarsest_time(exprs, &types).filter(|_| operands);
+    for (expr, data_type) in exprs.iter_mut().zip(types) {
+        match (data_type, &time) {
+            (it, _) if is_whole_seconds(expr) && coarser(&coarsest, &it) => {
+                // Without a cast of the column, a condition on it can be looked up.
+                if let (Expr::Cast(literal), Some(coarsest)) = (&mut **expr, &coarsest) {
+                    literal.field = coarsest.clone().into_nullable_field_ref();
+                }
+            }
+            (it, _) if it.is_decimal() && has_float || it.is_integer() && has_real && operands => {
+                become_type(expr, float.clone().into_nullable_field_ref());
+            }
+            (DataType::Date32, Some(time)) => {
+                become_type(expr, time.clone().into_nullable_field_ref());
+            }
+            _ => {}
+        }
+    }
+}
+
+/// The type of the coarsest timestamp that is not written as a text.
+fn coarsest_time(exprs: &[&mut Expr], types: &[DataType]) -> Option<DataType> {
+    let times = exprs.iter().zip(types).filter(|(expr, data_type)| {
+        matches!(data_type, DataType::Timestamp(_, None)) && !is_whole_seconds(expr)
+    });
+    let types = times.map(|(_, data_type)| data_type.clone());
+    types.min_by_key(unit_digits)
+}
+
+/// Whether it is like `TIMESTAMP '2024-01-05 10:20:30'`, which is a timestamp of every unit.
+fn is_whole_seconds(expr: &Expr) -> bool {
+    let Expr::Cast(Cast { expr, field }) = expr else {
+        return false;
+    };
+    let is_whole = match &**expr {
+        Expr::Literal(text, _) => text
+            .try_as_str()
+            .flatten()
+            .is_some_and(|it| !it.contains('.')),
+        _ => false,
+    };
+    is_whole && matches!(field.data_type(), DataType::Timestamp(_, None))
+}
+
+/// Whether it is a literal that is also a DECIMAL, which PostgreSQL says it is.
+fn is_small_literal(expr: &Expr) -> bool {
+    const WHOLE_MAX: f64 = 1e14;
+    matches!(expr, Expr::Literal(ScalarValue::Float64(Some(value)), _) if value.abs() < WHOLE_MAX)
+}
+
+fn coarser(time: &Option<DataType>, than: &DataType) -> bool {
+    let digits = time.as_ref().map(unit_digits);
+    digits.is_some_and(|digits| digits < unit_digits(than))
+}
+
+/// The digits of a second that a timestamp has.
+fn unit_digits(data_type: &DataType) -> u32 {
+    match data_type {
+        DataType::Timestamp(unit, _) => headwater_connect::time_unit::precision(*unit),
+        _ => 0,
+    }
+}
+
+fn become_type(expr: &mut Expr, field: FieldRef) {
+    let of = std::mem::replace(expr, Expr::Literal(ScalarValue::Null, None));
+    *expr = Expr::Cast(Cast::new_from_field(Box::new(of), field));
+}
