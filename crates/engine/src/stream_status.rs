@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 /// What a stream is doing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum StreamStatus {
     /// Created and not started: every source group is at first.
@@ -17,6 +17,7 @@ pub enum StreamStatus {
     /// It gets no rows and keeps nothing.
     Stopped,
     /// There is no stream of this name.
+    #[default]
     Unknown,
 }
 
@@ -63,15 +64,26 @@ pub struct LifecycleState {
     pub streams: BTreeMap<String, SavedStream>,
 }
 
+impl LifecycleState {
+    /// Notes how far a stream has been fed from the logs of these held sources.
+    pub(crate) fn fed(&mut self, stream: &str, held: BTreeMap<String, u64>) {
+        if !held.is_empty() {
+            let stream = self.streams.entry(stream.to_owned());
+            stream.or_default().held.extend(held);
+        }
+    }
+}
+
 /// One stream of a [`LifecycleState`].
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct SavedStream {
     /// Its status at the checkpoint.
     pub status: StreamStatus,
     /// The sources attached to it, if it is a source group.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub attached: Vec<String>,
-    /// Per held source with a log, the step up to which the stream has been fed from it, by name.
+    /// Per held source with a log, the step up to which the stream has been fed from it, by name. Only a
+    /// checkpoint has it.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub held: BTreeMap<String, u64>,
 }

@@ -213,20 +213,17 @@ impl Topic {
                 reason: failure.reason.clone(),
             });
         }
-        let store = state.store.as_ref();
-        let snapshot = store.map_or(Ok(Vec::new()), Store::snapshot);
-        snapshot.map_err(|error| Error::QueryFailed {
+        state.rows().map_err(|error| Error::QueryFailed {
             reason: error.strip_backtrace(),
         })
     }
 
-    /// The rows of a view for a query that begins to read it.
-    pub fn snapshot_elements(&self) -> Vec<StreamElement> {
-        let batches = self.snapshot().unwrap_or_default().into_iter();
-        let batches = batches.filter(|batch| batch.num_rows() > 0);
-        batches
-            .map(|batch| StreamElement::rows(self.as_published(batch)))
-            .collect()
+    /// The rows of a view, as they are published to a query that reads it: of one that has failed, those
+    /// before the failure.
+    pub fn published_rows(&self) -> Vec<RecordBatch> {
+        let batches = locked(&self.publication).rows().unwrap_or_default();
+        let batches = batches.into_iter().filter(|batch| batch.num_rows() > 0);
+        batches.map(|batch| self.as_published(batch)).collect()
     }
 
     /// Whether its sinks have written all rows published.
@@ -342,6 +339,11 @@ impl Topic {
 }
 
 impl Publication {
+    fn rows(&self) -> dataflow::Result<Vec<RecordBatch>> {
+        let store = self.store.as_ref();
+        store.map_or(Ok(Vec::new()), Store::snapshot)
+    }
+
     fn fail(&mut self, failure: TopicFailure) {
         if self.failure.is_some() {
             return;

@@ -60,6 +60,10 @@ fn states(db: &Db) -> String {
     )
 }
 
+fn failed_count(db: &Db) -> usize {
+    states(db).matches("| failed").count()
+}
+
 fn table(head: &str, rows: &[&str]) -> String {
     let columns: Vec<&str> = head.split(' ').collect();
     let cells: Vec<Vec<&str>> = rows.iter().map(|row| row.split(' ').collect()).collect();
@@ -128,7 +132,7 @@ fn with_a_log_a_start_misses_nothing() {
         restart(&db, "totals", "VIEW");
         restart(&db, "windows", "STREAM");
         // The view that has failed with its stream goes on with it.
-        assert_eq!(states(&db).matches("failed").count(), 0);
+        assert_eq!(failed_count(&db), 0);
         assert_nothing_is_missing(&db);
     }
 }
@@ -277,5 +281,218 @@ fn an_altered_stream_is_still_altered_after_a_restart() {
     ] {
         let refused = db.execute(statement).unwrap_err().to_string();
         assert!(refused.contains(error), "{refused}");
+    }
+}
+
+/// A view whose result changes, and readers of it.
+const READERS: &str = "CREATE VIEW big AS SELECT k, total FROM totals WHERE total > 2;
+    CREATE VIEW bigger AS SELECT k, total FROM big WHERE total > 100";
+
+#[test]
+fn readers_of_a_changing_view_have_each_row_once_after_its_failure() {
+    for workers in [1, 2] {
+        for killed in [false, true] {
+            let folder = tempfile::tempdir().unwrap();
+            let mut db = open(folder.path(), workers);
+            db.execute(&format!("{SOURCE};{EARLY};{READERS}")).unwrap();
+            push(&db, &[("a", "3", 1, 1), ("b", "4", 1, 1)]);
+            push_and_fail(&db);
+            let copy;
+            if killed {
+                db.checkpoint().unwrap();
+                copy = crash(folder.path());
+                db = open(copy.path(), 3 - workers);
+            }
+            restart(&db, "totals", "VIEW");
+            assert_eq!(failed_count(&db), 2, "the windows");
+            let totals = ["a 114", "b 26", "c 200"];
+            assert_eq!(all(&db, "totals"), table("k total", &totals));
+            assert_eq!(all(&db, "big"), table("k total", &totals));
+            let bigger = table("k total", &["a 114", "c 200"]);
+            assert_eq!(all(&db, "bigger"), bigger);
+        }
+    }
+}
+
+#[test]
+fn readers_go_on_with_a_view_that_reads_the_log_again() {
+    for workers in [1, 2] {
+        let folder = tempfile::tempdir().unwrap();
+        let db = open(folder.path(), workers);
+        let reader = "CREATE VIEW halves AS SELECT k, share * 2 AS share FROM shares";
+        db.execute(&format!("{SOURCE};{LATE};{reader}")).unwrap();
+        push(&db, &[("a", "", 2, 1), ("b", "", 4, 2), ("c", "", 1, 2)]);
+        push(&db, &[("a", "", -2, 3), ("b", "", 1, 4)]);
+        push(&db, &[("a", "", 10, 5)]);
+        db.execute(&format!(
+            "ALTER VIEW shares {DEAD_LETTER}; START STREAM shares"
+        ))
+        .unwrap();
+        let shares = table("k share", &["a 10", "b 20", "c 100"]);
+        assert_eq!(all(&db, "shares"), shares);
+        let halves = table("k share", &["a 20", "b 40", "c 200"]);
+        assert_eq!(all(&db, "halves"), halves);
+    }
+}
+
+/// Two streams that fail at other rows, and a view that reads both.
+const TWO: &str = "CREATE STREAM one AS SELECT k, CAST(amount AS BIGINT) AS v FROM sales;
+    CREATE STREAM two AS SELECT k, 10 / n AS v FROM sales;
+    CREATE VIEW both AS SELECT k, COUNT(*) AS c, SUM(v) AS v
+        FROM (SELECT k, v FROM one UNION ALL SELECT k, v FROM two) GROUP BY k;
+    CREATE VIEW above AS SELECT k, v FROM both";
+
+#[test]
+fn a_stream_waits_with_its_state_until_all_that_it_reads_goes_on() {
+    for workers in [1, 2] {
+        let folder = tempfile::tempdir().unwrap();
+        let db = open(folder.path(), workers);
+        db.execute(&format!("{SOURCE};{TWO}")).unwrap();
+        push(&db, &[("a", "1", 1, 1)]);
+        push(&db, &[("a", "x", 0, 2), ("b", "2", 2, 3)]);
+        assert_eq!(failed_count(&db), 4);
+        for stream in ["both", "above"] {
+            let refused = db.execute(&format!("START STREAM {stream}")).unwrap_err();
+            let shown = refused.to_string();
+            assert!(shown.contains("which it reads, has failed"), "{shown}");
+        }
+        db.execute(&format!("ALTER STREAM one {DEAD_LETTER}; START STREAM one"))
+            .unwrap();
+        assert_eq!(failed_count(&db), 3);
+        db.checkpoint().unwrap();
+        let folder = crash(folder.path());
+        let db = open(folder.path(), workers);
+        assert_eq!(failed_count(&db), 3);
+        db.execute(&format!("ALTER STREAM two {DEAD_LETTER}; START STREAM two"))
+            .unwrap();
+        assert_eq!(failed_count(&db), 0, "{}", states(&db));
+        push(&db, &[("b", "3", 5, 4)]);
+        // What `one` gave while `both` still waited for `two`, it has missed.
+        assert_eq!(all(&db, "both"), table("k c v", &["a 2 11", "b 3 10"]));
+        assert_eq!(all(&db, "above"), table("k v", &["a 11", "b 10"]));
+    }
+}
+
+#[test]
+fn a_view_that_fails_while_it_catches_up_reads_each_row_of_the_log_once() {
+    for workers in [1, 2] {
+        let folder = tempfile::tempdir().unwrap();
+        let db = open(folder.path(), workers);
+        db.execute(&format!("{SOURCE};{LATE}")).unwrap();
+        push(&db, &[("a", "", 2, 1), ("b", "", 4, 2)]);
+        db.execute("PAUSE STREAM shares").unwrap();
+        push(&db, &[("a", "", -2, 3), ("b", "", 1, 4)]);
+        push(&db, &[("c", "", 10, 5)]);
+        db.execute("RESUME STREAM shares").unwrap();
+        assert!(states(&db).contains("division by zero"));
+        push(&db, &[("a", "", 10, 6), ("d", "", 5, 7)]);
+        db.execute(&format!(
+            "ALTER VIEW shares {DEAD_LETTER}; START STREAM shares"
+        ))
+        .unwrap();
+        let shares = ["a 10", "b 20", "c 10", "d 20"];
+        assert_eq!(all(&db, "shares"), table("k share", &shares));
+        push(&db, &[("d", "", 5, 7)]);
+        let shares = ["a 10", "b 20", "c 10", "d 10"];
+        assert_eq!(all(&db, "shares"), table("k share", &shares));
+    }
+}
+
+#[test]
+fn late_rows_have_readers_again_after_a_start_without_state() {
+    for workers in [1, 2] {
+        let folder = tempfile::tempdir().unwrap();
+        let db = open(folder.path(), workers);
+        db.execute(&format!(
+            "{SOURCE}; CREATE STREAM rates AS SELECT k, window_start, 100 / SUM(n) AS rate FROM sales
+                GROUP BY TUMBLE(ts, INTERVAL '1 minute'), k"
+        ))
+        .unwrap();
+        push(&db, &[("a", "", 0, 1)]);
+        push(&db, &[("a", "", 1, 100)]);
+        assert!(states(&db).contains("division by zero"));
+        db.execute("START STREAM rates").unwrap();
+        db.execute("CREATE VIEW lates AS SELECT k, n AS total FROM rates__late")
+            .unwrap();
+        push(&db, &[("a", "", 1, 200)]);
+        push(&db, &[("b", "", 7, 2)]);
+        assert_eq!(failed_count(&db), 0);
+        assert_eq!(all(&db, "lates"), table("k total", &["b 7"]));
+        db.checkpoint().unwrap();
+        let folder = crash(folder.path());
+        let db = open(folder.path(), workers);
+        assert_eq!(failed_count(&db), 0);
+        push(&db, &[("c", "", 8, 2)]);
+        assert_eq!(all(&db, "lates"), table("k total", &["b 7", "c 8"]));
+    }
+}
+
+#[test]
+fn a_failed_backfill_is_not_fed_and_begins_again() {
+    for workers in [1, 2] {
+        let folder = tempfile::tempdir().unwrap();
+        let db = open(folder.path(), workers);
+        db.execute(SOURCE).unwrap();
+        push(&db, &[("a", "", 2, 1), ("b", "", 4, 2)]);
+        push(&db, &[("a", "", -2, 3)]);
+        push(&db, &[("a", "", 5, 4)]);
+        db.execute(LATE).unwrap();
+        assert!(states(&db).contains("division by zero"));
+        push(&db, &[("c", "", 10, 5)]);
+        db.execute(&format!(
+            "ALTER VIEW shares {DEAD_LETTER}; START STREAM shares"
+        ))
+        .unwrap();
+        push(&db, &[("b", "", 6, 6)]);
+        let shares = ["a 20", "b 10", "c 10"];
+        assert_eq!(all(&db, "shares"), table("k share", &shares));
+    }
+}
+
+#[test]
+fn dead_letters_have_their_name_to_themselves() {
+    let db = Db::builder().workers(1).in_memory().unwrap();
+    db.execute(&format!("{SOURCE};{EARLY}")).unwrap();
+    db.execute("ALTER VIEW totals SET (on_error = 'fail')")
+        .unwrap();
+    let reserved = db.execute("CREATE STREAM totals__dead AS SELECT k FROM sales");
+    let reserved = reserved.unwrap_err().to_string();
+    assert!(reserved.contains("which the engine reserves"), "{reserved}");
+}
+
+#[test]
+fn a_held_reader_of_a_changing_view_misses_nothing_across_a_restart() {
+    let sql = "CREATE VIEW totals AS SELECT k, SUM(n) AS total FROM sales GROUP BY k;
+        CREATE VIEW from_nothing AS SELECT k, total FROM totals;
+        CREATE VIEW paused AS SELECT k, total FROM totals;
+        CREATE VIEW failing AS SELECT k, 100 / total AS total FROM totals";
+    for workers in [1, 2] {
+        for last in [false, true] {
+            let folder = tempfile::tempdir().unwrap();
+            let db = open(folder.path(), workers);
+            db.execute(&format!("{SOURCE};{sql}")).unwrap();
+            db.execute("PAUSE STREAM from_nothing").unwrap();
+            push(&db, &[("a", "", 1, 1), ("b", "", 2, 1), ("c", "", 4, 1)]);
+            db.execute("PAUSE STREAM paused").unwrap();
+            push(&db, &[("a", "", 4, 2), ("b", "", -2, 2)]);
+            push(&db, &[("b", "", 10, 3), ("d", "", 50, 3)]);
+            db.checkpoint().unwrap();
+            push(&db, &[("c", "", 1, 4)]);
+            if last {
+                db.checkpoint().unwrap();
+            }
+            db.flush().unwrap();
+            let folder = crash(folder.path());
+            let db = open(folder.path(), 3 - workers);
+            push(&db, &[("d", "", -25, 5)]);
+            db.execute("RESUME STREAM from_nothing; RESUME STREAM paused; START STREAM failing")
+                .unwrap();
+            let totals = table("k total", &["a 5", "b 10", "c 5", "d 25"]);
+            assert_eq!(all(&db, "totals"), totals);
+            assert_eq!(all(&db, "paused"), totals);
+            assert_eq!(all(&db, "from_nothing"), totals);
+            let shares = table("k total", &["a 20", "b 10", "c 20", "d 4"]);
+            assert_eq!(all(&db, "failing"), shares);
+        }
     }
 }

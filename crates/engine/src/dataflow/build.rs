@@ -241,22 +241,49 @@ impl<'scope> DataflowBuilder<'scope> {
     }
 }
 
+/// What `work` makes of each element; what fails in it, fails in the epoch of the element.
+fn each<'scope, I>(
+    input: StreamElements<'scope>,
+    name: &str,
+    errors: QueryErrors,
+    mut work: impl FnMut(StreamElement, &QueryErrors) -> I + 'static,
+) -> timely::dataflow::Stream<'scope, u64, Vec<I::Item>>
+where
+    I: IntoIterator<Item: 'static>,
+{
+    input.unary(Pipeline, name, move |_, _| {
+        move |input, output| {
+            input.for_each_time(|time, batches| {
+                errors.begin(*time.time());
+                let elements = batches.flat_map(|elements| elements.drain(..));
+                let made = elements.flat_map(|element| work(element, &errors));
+                output.session(&time).give_iterator(made);
+            });
+        }
+    })
+}
+
 fn transform<'scope>(
     input: StreamElements<'scope>,
     steps: Vec<Transform>,
     errors: QueryErrors,
 ) -> StreamElements<'scope> {
-    input.flat_map(move |element| match element {
-        StreamElement::Rows(rows, frontier) => {
-            let work = |part: &RecordBatch, first: usize| {
-                let mut frontier = frontier.sliced(first, part.num_rows(), rows.num_rows());
-                let done = transform::apply(&steps, part, &mut frontier)?;
-                Ok(done.map(|rows| StreamElement::Rows(rows, frontier)))
-            };
-            errors.rows(&rows, &work)
-        }
-        other => Some(other).into_iter().chain(Vec::new()),
-    })
+    each(
+        input,
+        "transform",
+        errors,
+        move |element, errors| match element {
+            StreamElement::Rows(rows, frontier) => {
+                let work = |part: &RecordBatch, first: usize| {
+                    let mut frontier = frontier.sliced(first, part.num_rows(), rows.num_rows());
+                    let done = transform::apply(&steps, part, &mut frontier)?;
+                    Ok(done.map(|rows| StreamElement::Rows(rows, frontier)))
+                };
+                errors.rows(&rows, &work)
+            }
+            other => Some(other).into_iter().chain(Vec::new()),
+        },
+    )
 }
 
 /// Adds the metadata columns that the plan names.
@@ -266,21 +293,26 @@ fn add_metadata_columns<'scope>(
     errors: QueryErrors,
 ) -> StreamElements<'scope> {
     let mut from = None;
-    input.flat_map(move |element| match (element, &from) {
-        (StreamElement::From(provenance), _) => {
-            from = Some(provenance);
-            None
-        }
-        (StreamElement::Rows(rows, frontier), Some(provenance)) => {
-            let rows = errors.guard(|| Ok(columns.apply(&rows, provenance)?));
-            rows.map(|rows| StreamElement::Rows(rows, frontier))
-        }
-        (StreamElement::Rows(..), None) => {
-            errors.fail("rows without their provenance".to_owned());
-            None
-        }
-        (other, _) => Some(other),
-    })
+    each(
+        input,
+        "metadata columns",
+        errors,
+        move |element, errors| match (element, &from) {
+            (StreamElement::From(provenance), _) => {
+                from = Some(provenance);
+                None
+            }
+            (StreamElement::Rows(rows, frontier), Some(provenance)) => {
+                let rows = errors.guard(|| Ok(columns.apply(&rows, provenance)?));
+                rows.map(|rows| StreamElement::Rows(rows, frontier))
+            }
+            (StreamElement::Rows(..), None) => {
+                errors.fail("rows without their provenance".to_owned());
+                None
+            }
+            (other, _) => Some(other),
+        },
+    )
 }
 
 /// Drops all rows; watermarks pass.
@@ -350,7 +382,7 @@ fn exchange<'scope>(
     errors: QueryErrors,
 ) -> RoutedElements<'scope> {
     let (here, peers) = (input.scope().index(), input.scope().peers());
-    let routed = input.flat_map(move |element| {
+    let routed = each(input, "route", errors, move |element, errors| {
         let parts = errors.guard(|| route_element(element, here, peers, &route));
         parts.unwrap_or_default()
     });

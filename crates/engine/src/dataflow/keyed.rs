@@ -22,7 +22,7 @@ use super::group_results::GroupResults;
 use super::groups::{Groups, KeyNumbers};
 use super::keyed_state::KeyedState;
 use super::plan::KeyedSpec;
-use super::query_errors::{QueryErrors, SplitRows};
+use super::query_errors::{QueryErrors, SplitRows, contain};
 use super::stage::Stage;
 use super::stage_state::{Share, StageState};
 use super::stream_element::{StreamElement, Watermark, appearing, diffs, disappearing, with_diff};
@@ -170,9 +170,9 @@ impl KeyedStage {
         let keys = self.spec.grouping.run_keys(&first).to_vec();
         let states = self.scratch.take_states(keys)?;
         let (old, locals) = old.unzip();
-        match self.old_and_new(old.as_ref(), &states) {
-            Ok((old, new)) => self.emit(old.zip(locals), new, out)?,
-            Err(_) => self.emit_apart(old, &states, out)?,
+        match contain(|| self.old_and_new(old.as_ref(), &states)) {
+            Ok(Ok((old, new))) => self.emit(old.zip(locals), new, out)?,
+            Ok(Err(_)) | Err(_) => self.emit_apart(old, &states, out)?,
         }
         self.states.put(&touched.groups, states)
     }

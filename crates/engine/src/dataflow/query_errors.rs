@@ -19,7 +19,7 @@ use std::iter::Chain;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, LazyLock, OnceLock};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 use std::{option, vec};
 
 use arrow::array::{ArrayRef, AsArray, BinaryArray, RecordBatch, StringArray, UInt32Array};
@@ -46,27 +46,54 @@ pub type SqlstateOf = fn(&DataFusionError) -> &'static str;
 /// SQLSTATE: an error inside the engine.
 const INTERNAL: &str = "XX000";
 
-/// The first error of a query. All its workers share it.
+/// The first error of a query. All its workers share it. One of them may be an epoch ahead of another: so the
+/// first error is that of the earliest epoch, and the epochs before it are whole.
 #[derive(Debug, Clone, Default)]
 pub struct QueryFailure(Arc<FailureState>);
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct FailureState {
-    reason: OnceLock<String>,
+    /// The epoch of the elements that failed; `u64::MAX` if none have.
+    epoch: AtomicU64,
+    /// The error of that epoch. Who writes either holds its lock.
+    reason: Mutex<String>,
     /// One more than the last epoch in which a stage has changed its state.
     staged: AtomicU64,
 }
 
+impl Default for FailureState {
+    fn default() -> Self {
+        Self {
+            epoch: AtomicU64::new(u64::MAX),
+            reason: Mutex::default(),
+            staged: AtomicU64::new(0),
+        }
+    }
+}
+
 impl QueryFailure {
-    /// The error, if there was one: the query has no further results.
-    pub fn get(&self) -> Option<&str> {
-        self.0.reason.get().map(String::as_str)
+    /// The error, if there was one in `epoch` or before: the query has no further results.
+    pub fn until(&self, epoch: u64) -> Option<String> {
+        self.is_in(epoch).then(|| self.reason().clone())
     }
 
-    /// Records the error, if it is the first.
-    pub fn set(&self, reason: String) {
-        // If the race is lost, another error was first.
-        let _ = self.0.reason.set(reason);
+    fn reason(&self) -> MutexGuard<'_, String> {
+        self.0.reason.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether there was an error in `epoch` or before.
+    fn is_in(&self, epoch: u64) -> bool {
+        // Acquire: pairs with the Release of `set`; the reason is read under the lock.
+        self.0.epoch.load(Ordering::Acquire) <= epoch
+    }
+
+    /// Records an error of `epoch`, if it is the first.
+    pub fn set(&self, epoch: u64, reason: String) {
+        let mut first = self.reason();
+        if epoch < self.0.epoch.load(Ordering::Acquire) {
+            *first = reason;
+            self.0.epoch.store(epoch, Ordering::Release);
+        }
     }
 
     /// Whether a stage of some worker has changed its state in `epoch`, or later.
@@ -123,6 +150,8 @@ pub struct QueryErrors(Rc<ErrorState>);
 struct ErrorState {
     failure: RefCell<QueryFailure>,
     on_error: Cell<OnError>,
+    /// The epoch of the elements at hand.
+    epoch: Cell<u64>,
     sqlstate_of: SqlstateOf,
 }
 
@@ -132,6 +161,7 @@ impl QueryErrors {
         Self(Rc::new(ErrorState {
             failure: RefCell::new(failure),
             on_error: Cell::new(on_error),
+            epoch: Cell::new(0),
             sqlstate_of,
         }))
     }
@@ -152,8 +182,11 @@ impl QueryErrors {
         self.0.on_error.set(on_error);
     }
 
-    pub(super) fn has_failed(&self) -> bool {
-        self.0.failure.borrow().get().is_some()
+    /// The elements to come are of `epoch`, and so is what fails. Returns whether the query works until
+    /// then.
+    pub(super) fn begin(&self, epoch: u64) -> bool {
+        self.0.epoch.set(epoch);
+        !self.0.failure.borrow().is_in(epoch)
     }
 
     pub(super) fn is_dead_letter(&self) -> bool {
@@ -161,7 +194,7 @@ impl QueryErrors {
     }
 
     pub(super) fn fail(&self, reason: String) {
-        self.0.failure.borrow().set(reason);
+        self.0.failure.borrow().set(self.0.epoch.get(), reason);
     }
 
     /// Runs `work` and returns its value. An error or a panic is recorded, if it is the first, and ends
@@ -186,9 +219,10 @@ impl QueryErrors {
     }
 
     /// As [`guard`](Self::guard), for a stage, which changes its state in this epoch.
-    pub(super) fn guard_stage<T>(&self, epoch: u64, work: impl FnOnce() -> Result<T>) -> Option<T> {
+    pub(super) fn guard_stage<T>(&self, work: impl FnOnce() -> Result<T>) -> Option<T> {
         let failure = self.0.failure.borrow();
-        failure.0.staged.fetch_max(epoch + 1, Ordering::AcqRel);
+        let staged = &failure.0.staged;
+        staged.fetch_max(self.0.epoch.get() + 1, Ordering::AcqRel);
         drop(failure);
         self.guard(work)
     }
@@ -344,3 +378,6 @@ fn panic_message(panic: &(dyn Any + Send)) -> &str {
     text.or_else(|| panic.downcast_ref::<String>().map(String::as_str))
         .unwrap_or("no message")
 }
+
+#[cfg(test)]
+mod tests;

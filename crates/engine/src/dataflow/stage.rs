@@ -176,12 +176,11 @@ pub(super) fn run<'scope, S: Stage, C: Arriving>(
                 }
             });
             while let Some((capability, elements)) = pending.complete(frontier) {
-                if errors.has_failed() {
+                if !errors.begin(*capability.time()) {
                     continue;
                 }
                 let step = || running.borrow_mut().step(elements, &mut out);
-                let done = errors.guard_stage(*capability.time(), step);
-                match done {
+                match errors.guard_stage(step) {
                     Some(()) => output.session(&capability).give_iterator(out.drain(..)),
                     None => out.clear(),
                 }

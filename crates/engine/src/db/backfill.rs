@@ -85,6 +85,14 @@ impl BackfillInput {
         }
     }
 
+    fn unknown_place(&self) -> Error {
+        let name = &self.topic.relation.name;
+        let message = format!("how far the log of {name:?} has been read is not known");
+        SqlError::new(sqlstate::NOT_IN_STATE, message)
+            .hint("STOP STREAM, then START STREAM: it begins without its state.")
+            .into()
+    }
+
     /// Removes rows outside of the clip.
     pub fn clip(&self, part: &mut Replayed) -> Result<()> {
         self.clip.map_or(Ok(()), |clip| clip.apply(part))
@@ -186,34 +194,37 @@ impl Clip {
     }
 }
 
-/// Feeds a query whose inputs are held until only rows that the workers buffer are missing, or it fails.
-/// Blocks.
+/// Feeds a query whose inputs are held until only rows that the workers buffer are missing, or it fails;
+/// returns whether it works. Blocks.
 pub(crate) fn catch_up(
     workers: &Workers,
     event_log: &EventLog,
     output: TopicId,
     inputs: &[BackfillInput],
-) -> Result<()> {
-    feed(workers, event_log, output, inputs, None)?;
+) -> Result<bool> {
+    if !feed(workers, event_log, output, inputs, None)? {
+        return Ok(false);
+    }
     let buffered =
         workers.ask(|answer| WorkerCommand::Query(QueryCommand::Buffer { output, answer }));
     let until = buffered.wait()?.into_iter().flatten().collect();
     feed(workers, event_log, output, inputs, Some(&until))
 }
 
-/// Feeds what the logs hold behind the places of the inputs, up to the steps of `until`.
+/// Feeds what the logs hold behind the places of the inputs, up to the steps of `until`; returns whether the
+/// query works. The workers move the places, in the turn in which the query is fed.
 fn feed(
     workers: &Workers,
     event_log: &EventLog,
     output: TopicId,
     inputs: &[BackfillInput],
     until: Option<&BTreeMap<TopicId, u64>>,
-) -> Result<()> {
+) -> Result<bool> {
     let mut replay = WalMerge::default();
     for input in inputs {
         input.wal_writer.catch_up().map_err(Error::Data)?;
-        let after = input.place.get().unwrap_or(0);
         let (topic, schema) = (input.topic.id, &input.topic.relation.schema);
+        let after = input.place.get().ok_or_else(|| input.unknown_place())?;
         if let Some(lost) = replay.add(topic, schema, &input.wal_writer, after)? {
             let name = &input.topic.relation.name;
             let reason = format!("retention has removed {lost} rows that were still to be read");
@@ -226,22 +237,17 @@ fn feed(
     };
     while let Some(mut parts) = replay.next_step()? {
         parts.retain(is_due);
-        let mut before = Vec::new();
         for part in &mut parts {
             if let Some(input) = inputs.iter().find(|it| it.topic.id == part.source) {
-                before.extend(input.place.get().map(|step| (&input.place, step)));
-                input.place.set(part.sequence);
                 input.clip(part)?;
             }
         }
         let has_failed = !parts.is_empty() && workers.feed(output, parts)?;
         if has_failed {
-            // It has not been fed this step, and reads it again if it is started.
-            before.iter().for_each(|(place, step)| place.set(*step));
-            break;
+            return Ok(false);
         }
     }
-    Ok(())
+    Ok(true)
 }
 
 /// The query hears live rows from now on, after those that the workers have buffered for it.

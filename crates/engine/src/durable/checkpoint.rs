@@ -101,6 +101,9 @@ pub(crate) struct TopicCheckpoint<R> {
 pub(crate) struct QueryCheckpoint<R> {
     /// By the number of the worker, its stages in their order.
     pub workers: BTreeMap<usize, Vec<StageState<R>>>,
+    /// By name, the rows of each held input whose result changes, as they were when the hold began.
+    #[serde(default = "BTreeMap::new", skip_serializing_if = "BTreeMap::is_empty")]
+    pub held: BTreeMap<String, Vec<R>>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -162,7 +165,10 @@ impl<R> Checkpoint<R> {
                 Ok((worker, stages.collect::<Result<_, E>>()?))
             });
             let workers = workers.collect::<Result<_, E>>()?;
-            Ok((name, QueryCheckpoint { workers }))
+            let held = query.held.into_iter();
+            let held = held.map(|(input, rows)| Ok((input, all(rows, map)?)));
+            let held = held.collect::<Result<_, E>>()?;
+            Ok((name, QueryCheckpoint { workers, held }))
         });
         let queries = queries.collect::<Result<_, E>>()?;
         let sinks = self.sinks.into_iter().map(|(name, sink)| {
@@ -189,10 +195,17 @@ impl<R> Checkpoint<R> {
         self.sources.extend(part.sources);
         self.topics.extend(part.topics);
         self.sinks.extend(part.sinks);
+        for (name, stream) in part.streams.streams {
+            self.streams.fed(&name, stream.held);
+        }
         for (name, query) in part.queries {
             match self.queries.entry(name) {
                 Entry::Vacant(first) => drop(first.insert(query)),
-                Entry::Occupied(known) => known.into_mut().workers.extend(query.workers),
+                Entry::Occupied(known) => {
+                    let known = known.into_mut();
+                    known.workers.extend(query.workers);
+                    known.held.extend(query.held);
+                }
             }
         }
     }

@@ -12,7 +12,9 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::dataflow::{StreamElement, Watermark, disappearing};
+use arrow::array::RecordBatch;
+
+use crate::dataflow::{Run, StreamElement, Watermark, disappearing};
 use crate::topic::{Topic, TopicId};
 
 /// How far a query has been fed from a source that has a log: the number of a step. Thread-safe.
@@ -63,7 +65,7 @@ pub(crate) struct InputHold {
 pub(super) struct ActiveHold {
     pub hold: InputHold,
     /// The result when the hold began, of an input whose result changes; on its home worker.
-    before: Vec<StreamElement>,
+    pub before: Vec<Run>,
     changes: bool,
     watermark: Option<Watermark>,
     /// What passes by, once the query has nearly caught up with the log.
@@ -72,15 +74,31 @@ pub(super) struct ActiveHold {
 
 impl ActiveHold {
     pub fn new(hold: &InputHold, topic: &Topic, here: usize) -> Self {
-        let changes = topic.relation.changes;
-        let before = match changes && topic.home == here {
-            true => topic.snapshot_elements(),
+        let before = match topic.relation.changes && topic.home == here {
+            true => topic.published_rows(),
             false => Vec::new(),
         };
+        let before = before.into_iter().map(|rows| Run::new(0, rows)).collect();
+        Self::with(hold.clone(), topic, before)
+    }
+
+    /// The hold of an input whose result changes, as it was before a restart.
+    pub fn restored(topic: &Topic, before: &[Run], here: usize) -> Self {
+        let hold = InputHold {
+            input: topic.id,
+            missed: Arc::default(),
+            place: None,
+        };
+        let is_home = topic.home == here;
+        let before = before.iter().filter(|_| is_home).cloned().collect();
+        Self::with(hold, topic, before)
+    }
+
+    fn with(hold: InputHold, topic: &Topic, before: Vec<Run>) -> Self {
         Self {
-            hold: hold.clone(),
+            hold,
             before,
-            changes,
+            changes: topic.relation.changes,
             watermark: None,
             buffer: None,
         }
@@ -121,19 +139,13 @@ impl ActiveHold {
         if let Some(buffer) = self.buffer {
             return buffer;
         }
-        let mut elements: Vec<StreamElement> = self.before.into_iter().map(retracted).collect();
+        let gone = self.before.into_iter().map(|run| disappearing(run.rows));
+        let mut rows: Vec<RecordBatch> = gone.collect();
         if self.changes {
-            elements.extend(topic.snapshot_elements());
+            rows.extend(topic.published_rows());
         }
+        let mut elements: Vec<_> = rows.into_iter().map(StreamElement::rows).collect();
         elements.extend(self.watermark.map(StreamElement::Watermark));
         elements
-    }
-}
-
-/// Rows that appear as rows that disappear.
-pub(super) fn retracted(element: StreamElement) -> StreamElement {
-    match element {
-        StreamElement::Rows(rows, _) => StreamElement::rows(disappearing(rows)),
-        other => other,
     }
 }

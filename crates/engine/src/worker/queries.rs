@@ -16,9 +16,9 @@ use std::time::Duration;
 
 use super::command::{NewQuery, WorkerCommand};
 use super::epoch_output::EpochOutput;
-use super::input_hold::{ActiveHold, InputHold, retracted};
+use super::input_hold::{ActiveHold, InputHold};
 use super::query_slot::QuerySlot;
-use crate::dataflow::{self, QueryFailure, Run, Share, StreamElement, Watermark};
+use crate::dataflow::{self, QueryFailure, Run, Share, StreamElement, Watermark, disappearing};
 use crate::durable::{Checkpoint, QueryCheckpoint, Replayed};
 use crate::sequencer::Sequencer;
 use crate::topic::{Topic, TopicFailure, TopicId};
@@ -86,10 +86,7 @@ impl<'a> Queries<'a> {
         if self.slots[number].idle {
             return;
         }
-        if let Some(failed) = self.failed_input(number) {
-            let reason = format!("{failed:?}, which it reads, has failed");
-            self.fail(number, reason, true);
-        }
+        self.inherit_failure(number);
         let query = &mut self.slots[number];
         let mut fed = false;
         for ((topic, input), provenance) in query.inputs.iter_mut().zip(&query.needs_provenance) {
@@ -125,6 +122,14 @@ impl<'a> Queries<'a> {
             }
         }
         self.take_output(number);
+    }
+
+    /// Freezes a query that works if it reads one that has failed.
+    fn inherit_failure(&mut self, number: usize) {
+        if let Some(failed) = self.failed_input(number) {
+            let reason = format!("{failed:?}, which it reads, has failed");
+            self.fail(number, reason, true);
+        }
     }
 
     /// The name of an input of a query that works whose own query has failed. Every worker finds it in the
@@ -169,7 +174,7 @@ impl<'a> Queries<'a> {
         if query.failure.is_some() {
             return;
         }
-        if let Some(reason) = query.errors.failure().get().map(str::to_owned) {
+        if let Some(reason) = query.errors.failure().until(self.epoch) {
             self.fail(number, reason, false);
             return;
         }
@@ -227,14 +232,14 @@ impl<'a> Queries<'a> {
             Some(state) => self.restore(number, state),
             None => self.begin_first(number, query),
         }
-        self.begun(number);
+        self.begun(number, query.state.is_some());
     }
 
     /// The query has been fed what it begins with, unless it still reads its past, or has failed.
-    fn begun(&mut self, number: usize) {
+    fn begun(&mut self, number: usize, is_restored: bool) {
         let here = self.here();
         let slot = &mut self.slots[number];
-        slot.begun = slot.held.is_empty();
+        slot.begun = is_restored || slot.held.is_empty();
         slot.hold_failed(here);
     }
 
@@ -253,7 +258,7 @@ impl<'a> Queries<'a> {
         let query = &mut self.slots[number];
         if let Err(error) = query.restore(state, share) {
             let reason = format!("its state cannot be restored: {}", error.strip_backtrace());
-            query.errors.failure().set(reason.clone());
+            query.errors.failure().set(self.epoch, reason.clone());
             query.fail(TopicFailure::fatal(reason), share.index);
         }
     }
@@ -272,7 +277,8 @@ impl<'a> Queries<'a> {
             return;
         }
         let present = |topic: &Topic| {
-            let mut elements = topic.snapshot_elements();
+            let rows = topic.published_rows().into_iter();
+            let mut elements: Vec<_> = rows.map(StreamElement::rows).collect();
             elements.push(StreamElement::Watermark(topic.watermark()));
             elements
         };
@@ -287,7 +293,7 @@ impl<'a> Queries<'a> {
         if let Some(slot) = QuerySlot::build(self.timely, query) {
             self.slots[number] = slot;
             self.begin_first(number, query);
-            self.begun(number);
+            self.begun(number, false);
             let here = self.here();
             self.slots[number].hold(held, here);
         }
@@ -309,13 +315,18 @@ impl<'a> Queries<'a> {
         }
     }
 
-    /// Holds exactly these inputs from now on, and feeds the query what it needs of those released.
+    /// Holds exactly these inputs from now on, and feeds the query what it needs of those released. One that
+    /// has failed stays as it is.
     pub fn hold(&mut self, output: TopicId, wanted: &[InputHold], reason: &str) {
         let here = self.here();
         let Some(number) = self.number_of(output) else {
             return;
         };
+        self.inherit_failure(number);
         let slot = &mut self.slots[number];
+        if slot.failure.is_some() {
+            return;
+        }
         let stays = |held: &ActiveHold| wanted.iter().any(|hold| held.is_of(hold.input));
         let (kept, released): (Vec<_>, Vec<_>) =
             std::mem::take(&mut slot.held).into_iter().partition(stays);
@@ -357,12 +368,13 @@ impl<'a> Queries<'a> {
         let is_home = output.home == self.here();
         // A changing result disappears row by row, so that the queries that read it follow.
         if is_home && output.relation.changes {
-            let gone = output.snapshot_elements().into_iter().map(retracted);
+            let gone = output.published_rows().into_iter().map(disappearing);
+            let gone = gone.map(StreamElement::rows);
             self.output.of(&output).extend(gone);
         }
         self.run_from(number + 1);
         if is_home {
-            output.reset();
+            self.slots[number].topics().for_each(|topic| topic.reset());
         }
     }
 
@@ -384,7 +396,13 @@ impl<'a> Queries<'a> {
             }
         }
         self.feed_held(number, fed);
-        self.slots[number].failure.is_some()
+        let slot = &self.slots[number];
+        let has_failed = slot.failure.is_some();
+        // One that fails has not been fed this step, and reads it again if it is started.
+        for part in parts.iter().filter(|_| !has_failed) {
+            slot.fed_behind(part.source, part.sequence);
+        }
+        has_failed
     }
 
     /// Buffers what passes by the held inputs that have a log; returns those inputs.
@@ -412,8 +430,8 @@ impl<'a> Queries<'a> {
             let failure = query.failure.as_ref();
             if failure.is_none_or(|failure| failure.keeps_state) {
                 let name = query.output.relation.name.clone();
-                let workers = [(here, query.save()?)].into();
-                state.queries.insert(name, QueryCheckpoint { workers });
+                state.streams.fed(&name, query.places(here));
+                state.queries.insert(name, query.save(here)?);
             }
             if query.output.home == here {
                 query.topics().try_for_each(|topic| topic.save(state))?;

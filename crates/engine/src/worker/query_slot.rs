@@ -1,5 +1,6 @@
 //! A query on one worker: its part of the dataflow, its topics, its held inputs.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::array::{AsArray, Int32Array, RecordBatch, StringArray, TimestampMicrosecondArray};
@@ -11,11 +12,11 @@ use super::input_hold::{ActiveHold, InputHold};
 use crate::clock::now_us;
 use crate::dataflow::{
     self, Built, Input, OnError, Outlet, QueryErrors, QueryFailure, Run, Share, StageHandle,
-    StageState, StreamElement,
+    StreamElement,
 };
 use crate::durable::QueryCheckpoint;
 use crate::sql::plan::sqlstate_of;
-use crate::topic::{Topic, TopicFailure};
+use crate::topic::{Topic, TopicFailure, TopicId};
 
 pub(super) struct QuerySlot {
     pub inputs: Vec<(Arc<Topic>, Input)>,
@@ -123,6 +124,24 @@ impl QuerySlot {
         }
     }
 
+    /// It has been fed this step of a held source: notes it, on every worker alike.
+    pub fn fed_behind(&self, source: TopicId, step: u64) {
+        let held = self.held.iter().filter(|held| held.is_of(source));
+        let places = held.filter_map(|held| held.hold.place.as_ref());
+        places.for_each(|place| place.set(step));
+    }
+
+    /// How far it has been fed from the held sources at home here, by name.
+    pub fn places(&self, here: usize) -> BTreeMap<String, u64> {
+        let place = |held: &ActiveHold| {
+            let mut inputs = self.inputs.iter().map(|(topic, _)| topic);
+            let topic = inputs.find(|topic| held.is_of(topic.id) && topic.home == here)?;
+            let place = held.hold.place.as_ref()?.get()?;
+            Some((topic.relation.name.clone(), place))
+        };
+        self.held.iter().filter_map(place).collect()
+    }
+
     /// Freezes the query as it is: it gives no results, and all its inputs are held. The home worker
     /// reports the failure to subscribers before any later command: another worker may still be in this
     /// step when the query is started again.
@@ -196,12 +215,29 @@ impl QuerySlot {
         std::iter::once(&self.output).chain(aside)
     }
 
-    pub fn save(&self) -> dataflow::Result<Vec<StageState>> {
-        self.stages.iter().map(StageHandle::save).collect()
+    /// The part of its state that is here.
+    pub fn save(&self, here: usize) -> dataflow::Result<QueryCheckpoint<Run>> {
+        let stages = self.stages.iter().map(StageHandle::save);
+        let held = self.held.iter().filter_map(|held| {
+            let mut inputs = self.inputs.iter().map(|(topic, _)| topic);
+            let topic = inputs.find(|topic| held.is_of(topic.id))?;
+            let is_kept = topic.relation.changes && topic.home == here;
+            is_kept.then(|| (topic.relation.name.clone(), held.before.clone()))
+        });
+        Ok(QueryCheckpoint {
+            workers: [(here, stages.collect::<dataflow::Result<_>>()?)].into(),
+            held: held.collect(),
+        })
     }
 
-    /// Restores its stages from the states of all workers.
-    pub fn restore(&self, state: &QueryCheckpoint<Run>, share: Share) -> dataflow::Result<()> {
+    /// Restores its stages from the states of all workers, and its held inputs whose results change.
+    pub fn restore(&mut self, state: &QueryCheckpoint<Run>, share: Share) -> dataflow::Result<()> {
+        for (name, before) in &state.held {
+            let mut inputs = self.inputs.iter();
+            let input = inputs.find(|(topic, _)| topic.relation.name == *name);
+            self.held
+                .extend(input.map(|(topic, _)| ActiveHold::restored(topic, before, share.index)));
+        }
         for (number, stage) in self.stages.iter().enumerate() {
             stage.restore(&state.stage(number), share)?;
         }

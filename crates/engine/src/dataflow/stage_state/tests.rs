@@ -157,7 +157,7 @@ fn run(
             while running.probe.less_equal(&(epoch as u64)) {
                 timely.step_or_park(Some(PEER_WAIT));
             }
-            assert_eq!(failure.get(), None);
+            assert_eq!(failure.until(epoch as u64), None);
             let lines = lines(running.outlet.take(epoch as u64));
             if share.index == home {
                 collected.lock().unwrap().push(lines);

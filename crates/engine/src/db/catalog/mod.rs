@@ -130,16 +130,9 @@ fn saved(query: &QueryEntry) -> SavedStream {
         true => query.inputs.clone(),
         false => Vec::new(),
     };
-    let failed = lifecycle
-        .if_failed
-        .iter()
-        .filter(|_| query.topic.has_failed());
-    // An input that was held before the failure stays where it was.
-    let held = failed.chain(&lifecycle.held);
-    let held = held.filter_map(|(input, held)| Some((input.clone(), held.place.as_ref()?.get()?)));
     SavedStream {
         status: lifecycle.status,
         attached,
-        held: held.collect(),
+        held: BTreeMap::new(),
     }
 }

@@ -4,9 +4,7 @@
 //! after that. A query that has failed is not started by it.
 
 use super::create_sink::is_sink_query;
-use super::query_options::{
-    ON_ERROR, dead_letter_name, dead_letter_topic, on_error, refuse_taken_dead_letters,
-};
+use super::query_options::{ON_ERROR, dead_letter_name, dead_letter_topic, on_error};
 use crate::dataflow::OnError;
 use crate::db::catalog::{Catalog, not_a};
 use crate::db::engine::Engine;
@@ -21,7 +19,7 @@ pub(crate) fn alter_stream(engine: &Engine, alter: &AlterStream) -> Result<Outco
     // Spelt in two ways it may be there twice, and the last one counts.
     for option in &alter.options {
         match on_error(option)? {
-            OnError::DeadLetter => begin_dead_letters(engine, &name, &alter.stream)?,
+            OnError::DeadLetter => begin_dead_letters(engine, &name)?,
             OnError::Fail => end_dead_letters(engine, &name, &alter.stream)?,
         }
     }
@@ -60,17 +58,12 @@ fn altered_stream(catalog: &Catalog, alter: &AlterStream) -> Result<String, SqlE
     Ok(name)
 }
 
-fn begin_dead_letters(engine: &Engine, name: &str, given: &Name) -> Result<()> {
+fn begin_dead_letters(engine: &Engine, name: &str) -> Result<()> {
     let mut catalog = engine.catalog();
     let Some(query) = catalog.query(name).filter(|it| it.dead_letters.is_none()) else {
         return Ok(());
     };
     let (output, home) = (query.topic.id, query.topic.home);
-    let declared = Name {
-        value: name.to_owned(),
-        ..given.clone()
-    };
-    refuse_taken_dead_letters(&catalog, &declared)?;
     let topic = Some(dead_letter_topic(engine, name, home)?);
     if let Some(query) = catalog.query_mut(name) {
         query.dead_letters.clone_from(&topic);
@@ -84,19 +77,24 @@ fn end_dead_letters(engine: &Engine, name: &str, given: &Name) -> Result<()> {
     let mut catalog = engine.catalog();
     let topic = dead_letter_name(name);
     let readers = catalog.readers_of_topic(&topic);
+    let Some(query) = catalog
+        .query_mut(name)
+        .filter(|it| it.dead_letters.is_some())
+    else {
+        return Ok(());
+    };
     if !readers.is_empty() {
         let message = format!("{topic:?} is read by {}", readers.join(", "));
         let error = SqlError::new(sqlstate::DEPENDENT_OBJECTS, message).hint("DROP them first.");
         return Err(error.at(given.span.clone()).into());
     }
-    if let Some(query) = catalog.query_mut(name)
-        && query.dead_letters.take().is_some()
-    {
-        engine.workers.life(QueryCommand::SetDeadLetters {
-            output: query.topic.id,
-            topic: None,
-        });
-    }
+    query.dead_letters = None;
+    let output = query.topic.id;
+    let command = QueryCommand::SetDeadLetters {
+        output,
+        topic: None,
+    };
+    engine.workers.life(command);
     Ok(())
 }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::declaration::is_taken;
-use super::query_options::{QueryOptions, dead_letter_topic, refuse_taken_dead_letters};
+use super::query_options::{QueryOptions, dead_letter_topic};
 use crate::clock::now_us;
 use crate::dataflow::{OnError, QueryFailure};
 use crate::db::backfill::{BackfillInput, catch_up, inputs_from, release};
@@ -34,9 +34,6 @@ pub(crate) fn create_query(engine: &Engine, create: CreateQuery) -> Result<Outco
     if is_taken(&engine.catalog(), &create.name, create.if_not_exists)? {
         return Ok(Outcome::Unchanged { name });
     }
-    if options.on_error == OnError::DeadLetter {
-        refuse_taken_dead_letters(&engine.catalog(), &create.name)?;
-    }
     let text = query.text.clone();
     let planned = plan(engine, query)?;
     let inputs = &planned.inputs;
@@ -60,8 +57,9 @@ pub(crate) fn create_query(engine: &Engine, create: CreateQuery) -> Result<Outco
     };
     let output = install(engine, new, None, &backfill)?;
     if !backfill.is_empty() {
-        catch_up(&engine.workers, &engine.event_log, output, &backfill)?;
-        release(&engine.workers, output);
+        if catch_up(&engine.workers, &engine.event_log, output, &backfill)? {
+            release(&engine.workers, output);
+        }
         engine.workers.finish_turns()?;
     }
     Ok(Outcome::created(kind, name))

@@ -7,6 +7,7 @@ use tokio_util::sync::CancellationToken;
 use super::create_query::{NewStream, install};
 use super::dead_letter_stream::{ensure_dead_letter_stream, refuse_cycle};
 use super::declaration::{is_taken, schema_of};
+use super::query_options::ON_ERROR;
 use crate::dataflow::OnError;
 use crate::db::catalog::{Catalog, CatalogEntry, SinkEntry, Start};
 use crate::db::connectors::{open_sink_queue, subscribe_sink};
@@ -17,7 +18,7 @@ use crate::db::query::{plan, published_schema};
 use crate::db::sink_task::SinkStatus;
 use crate::error::Result;
 use crate::sql::plan::Planned;
-use crate::sql::{CreateSink, Kind, Name, SinkInput, SqlError, SqlQuery};
+use crate::sql::{CreateSink, Kind, Name, OptionEntry, SinkInput, SqlError, SqlQuery, sqlstate};
 use crate::subscription::Subscription;
 
 pub(crate) fn create_sink(
@@ -30,6 +31,7 @@ pub(crate) fn create_sink(
         return Ok(Outcome::Unchanged { name });
     }
     refuse_unbuilt_options(&create.options)?;
+    create.options.iter().try_for_each(refuse_on_error)?;
     let status = Arc::new(SinkStatus::new(&engine.event_log, &name));
     let receipt = engine.persistence.saved_receipt(&name);
     status.begin(receipt.clone());
@@ -73,6 +75,20 @@ pub(crate) fn create_sink(
     };
     engine.catalog().insert(&name, CatalogEntry::Sink(entry));
     Ok(Outcome::created(Kind::Sink, name))
+}
+
+/// The rows of a sink's own query have nowhere to go but to the sink.
+fn refuse_on_error(option: &OptionEntry) -> Result<(), SqlError> {
+    if !option.key.eq_ignore_ascii_case(ON_ERROR) {
+        return Ok(());
+    }
+    let message = format!(
+        "option {:?} is one of a stream or view, not of a sink",
+        option.key
+    );
+    let hint = "CREATE STREAM with the option and the query, and the sink FROM that stream.";
+    let error = SqlError::new(sqlstate::UNDEFINED_OBJECT, message).hint(hint);
+    Err(error.at(option.key_span.start..option.value_span.end))
 }
 
 /// Starts the query of a sink; returns its rows, subscribed to before there are any.

@@ -34,13 +34,14 @@ pub(super) fn is_taken(
     Ok(is_taken)
 }
 
-/// The ending of a name that the engine reserves: for bad rows, late rows, the query of a sink.
+/// The ending of a name that the engine reserves: for bad rows, late rows, dead
+/// letters, the query of a sink.
 fn reserved_ending(name: &str) -> Option<&str> {
     let (_, ending) = name.rsplit_once("__")?;
     let is_numbered = ending
         .strip_prefix("late_")
         .is_some_and(|number| number.parse::<u32>().is_ok());
-    let is_reserved = matches!(ending, "bad" | "late" | "query") || is_numbered;
+    let is_reserved = matches!(ending, "bad" | "dead" | "late" | "query") || is_numbered;
     is_reserved.then(|| &name[name.len() - ending.len() - 2..])
 }
 

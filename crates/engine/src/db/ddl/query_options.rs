@@ -7,12 +7,12 @@ use headwater_connect::DeadLetter;
 
 use crate::dataflow::OnError;
 use crate::db::backfill::start_of;
-use crate::db::catalog::{Catalog, Start};
+use crate::db::catalog::Start;
 use crate::db::engine::Engine;
 use crate::db::options::refuse_all_but;
 use crate::error::Result;
 use crate::sql::plan::Relation;
-use crate::sql::{Name, OptionEntry, SqlError, sqlstate};
+use crate::sql::{OptionEntry, SqlError, sqlstate};
 use crate::topic::Topic;
 
 /// The name of the option that says what happens to a row whose expressions fail.
@@ -68,23 +68,7 @@ pub(super) fn dead_letter_topic(engine: &Engine, query: &str, home: usize) -> Re
     engine.restored_topic(home, relation, false)
 }
 
-/// Refuses dead letters whose name something else has.
-pub(super) fn refuse_taken_dead_letters(catalog: &Catalog, query: &Name) -> Result<(), SqlError> {
-    let name = dead_letter_name(&query.value);
-    let is_topic = || catalog.topics().any(|it| it.relation.name == name);
-    if !catalog.entries.contains_key(&name) && !is_topic() {
-        return Ok(());
-    }
-    let message = format!(
-        "the dead letters of {:?} would be {name:?}, which exists",
-        query.value
-    );
-    let hint = "Choose another name, or DROP it first.";
-    Err(SqlError::new(sqlstate::DUPLICATE_TABLE, message)
-        .hint(hint)
-        .at(query.span.clone()))
-}
-
+/// The name of the topic of its dead letters; the engine reserves the ending.
 pub(super) fn dead_letter_name(query: &str) -> String {
     format!("{query}__dead")
 }

@@ -6,29 +6,35 @@ use std::sync::Arc;
 use super::source_group;
 use crate::clock::now_us;
 use crate::dataflow::QueryFailure;
-use crate::db::backfill::{BackfillInput, catch_up, inputs_from, release};
+use crate::db::backfill::{BackfillInput, catch_up, inputs_from};
 use crate::db::catalog::{Catalog, HeldInput, QueryEntry, StreamDefinition};
 use crate::db::engine::{Engine, Persistence};
 use crate::error::Result;
 use crate::worker::{InputHold, NewQuery, QueryCommand};
 
-/// Rebuilds the query of a stream, if it has inputs. A view that has failed begins where it once began.
+/// Rebuilds the query of a stream, if it has inputs. A view that has failed begins where it once began; its
+/// inputs stay held until `regulate` has fed what has come since.
 pub(super) fn rebuild(engine: &Engine, name: &str) -> Result<()> {
     let mut catalog = engine.catalog();
-    let Some(query) = catalog.query_mut(name) else {
-        return Ok(());
-    };
-    query.lifecycle.if_failed = held_if_failed(&engine.persistence, &query.inputs);
     let Some(query) = catalog.query(name) else {
         return Ok(());
     };
-    let output = query.topic.id;
+    let (output, start) = (query.topic.id, query.lifecycle.start);
     let mut past = Vec::new();
     if query.topic.has_failed() {
-        let start = query.lifecycle.start;
         past = inputs_from(&catalog, &engine.persistence, &query.inputs, start)?;
         engine.workers.life(QueryCommand::Stop { output });
     }
+    if let Some(query) = catalog.query_mut(name) {
+        let lifecycle = &mut query.lifecycle;
+        lifecycle.if_failed = held_if_failed(&engine.persistence, &query.inputs);
+        if !past.is_empty() {
+            lifecycle.held = past.iter().map(held_at).collect();
+        }
+    }
+    let Some(query) = catalog.query(name) else {
+        return Ok(());
+    };
     let command = match new_query(&catalog, &engine.persistence, query, &past)? {
         Some(new) => QueryCommand::Begin {
             query: Box::new(new),
@@ -40,10 +46,19 @@ pub(super) fn rebuild(engine: &Engine, name: &str) -> Result<()> {
     engine.workers.life(command);
     drop(catalog);
     if !past.is_empty() {
+        // Only this knows from which event time on it begins.
         catch_up(&engine.workers, &engine.event_log, output, &past)?;
-        release(&engine.workers, output);
     }
     Ok(())
+}
+
+/// An input of a query that begins in the past, as it is held until it has been fed.
+fn held_at(input: &BackfillInput) -> (String, HeldInput) {
+    let held = HeldInput {
+        place: Some(Arc::clone(&input.place)),
+        ..HeldInput::new("had failed", now_us(), true)
+    };
+    (input.topic.relation.name.clone(), held)
 }
 
 /// A query without state, which first reads `past`.

@@ -1,12 +1,15 @@
 //! Brings streams back to the status of a checkpoint, once the statements that define them have run.
 
 use super::attach::attach_source;
+use super::rebuild::holds;
 use super::transition::change_state;
-use crate::db::catalog::Catalog;
+use crate::clock::now_us;
+use crate::db::catalog::HeldInput;
 use crate::db::engine::Engine;
 use crate::error::Result;
 use crate::sql::{Name, StreamAction};
 use crate::stream_status::{LifecycleState, SavedStream, StreamStatus};
+use crate::worker::QueryCommand;
 
 /// Attaches, starts, pauses and stops so that streams are as they were when `state` was taken.
 pub(crate) fn restore(engine: &Engine, state: &LifecycleState) -> Result<()> {
@@ -33,7 +36,7 @@ pub(crate) fn restore(engine: &Engine, state: &LifecycleState) -> Result<()> {
         for action in actions {
             change_state(engine, *action, &Name::exact(name))?;
         }
-        restore_places(&engine.catalog(), name, saved);
+        restore_places(engine, name, saved);
     }
     Ok(())
 }
@@ -58,17 +61,34 @@ pub(crate) fn reattach(engine: &Engine, state: &LifecycleState) -> Result<()> {
     Ok(())
 }
 
-/// Restores how far a stream has been fed from the logs of its held inputs.
-fn restore_places(catalog: &Catalog, name: &str, saved: &SavedStream) {
-    let Some(query) = catalog.query(name) else {
+/// Restores how far a stream has been fed from the logs of its held inputs. One that had nearly caught up
+/// with them goes on catching up.
+fn restore_places(engine: &Engine, name: &str, saved: &SavedStream) {
+    let mut catalog = engine.catalog();
+    let Some(query) = catalog.query_mut(name) else {
         return;
     };
+    let (output, lifecycle) = (query.topic.id, &mut query.lifecycle);
     for (input, step) in &saved.held {
-        let lifecycle = &query.lifecycle;
-        let held = lifecycle.held.get(input);
-        let held = held.or_else(|| lifecycle.if_failed.get(input));
+        let held = match query.topic.has_failed() && !lifecycle.held.contains_key(input) {
+            true => lifecycle.if_failed.get(input),
+            false => {
+                let held = || HeldInput::new("was paused", now_us(), true);
+                Some(&*lifecycle.held.entry(input.clone()).or_insert_with(held))
+            }
+        };
         if let Some(place) = held.and_then(|held| held.place.as_ref()) {
             place.set(*step);
         }
+    }
+    let Some(query) = catalog.query(name) else {
+        return;
+    };
+    if !query.topic.has_failed() {
+        engine.workers.life(QueryCommand::Hold {
+            output,
+            inputs: holds(&catalog, &query.lifecycle.held),
+            reason: "".into(),
+        });
     }
 }

@@ -9,19 +9,20 @@
 
 use super::rebuild::{held_if_failed, holds};
 use crate::dataflow::QueryFailure;
-use crate::db::catalog::{Catalog, HeldInput};
+use crate::db::catalog::{Catalog, HeldInput, QueryEntry};
 use crate::db::engine::Engine;
 use crate::error::{Error, Result};
+use crate::sql::{Name, SqlError, sqlstate};
 use crate::topic::TopicFailure;
 use crate::worker::QueryCommand;
 
-/// Continues a failed stream and those that have failed with it. Their inputs that have a log stay held
-/// until `regulate` has fed the log.
-pub(super) fn resume(engine: &Engine, name: &str) -> Result<()> {
+/// Continues failed streams, each behind what it reads. Their inputs that have a log stay held until
+/// `regulate` has fed the log.
+pub(super) fn resume(engine: &Engine, names: &[String]) -> Result<()> {
     {
         let mut catalog = engine.catalog();
-        for name in failed_with(&catalog, name) {
-            resume_one(engine, &mut catalog, &name);
+        for name in names {
+            resume_one(engine, &mut catalog, name);
         }
     }
     // Until then they are still marked as failed.
@@ -36,19 +37,41 @@ pub(super) fn check_works(catalog: &Catalog, name: &str) -> Result<()> {
     }
 }
 
-/// `name`, and the streams that have failed because it has, readers behind what they read.
-fn failed_with(catalog: &Catalog, name: &str) -> Vec<String> {
+/// An error if a stream that this one reads has failed: without its rows it would fail at once.
+pub(super) fn check_inputs_work(catalog: &Catalog, name: &Name) -> Result<()> {
+    let (declared, query) = catalog.stream_named(name)?;
+    let Some(failed) = failed_inputs(catalog, query).next() else {
+        return Ok(());
+    };
+    let message =
+        format!("stream {declared:?} cannot be started: {failed:?}, which it reads, has failed");
+    let hint = format!("START STREAM {failed} first: what has failed with it goes on with it.");
+    let error = SqlError::new(sqlstate::NOT_IN_STATE, message).hint(hint);
+    Err(error.at(name.span.clone()).into())
+}
+
+/// The streams that a query reads and that have failed.
+fn failed_inputs<'a>(
+    catalog: &'a Catalog,
+    query: &'a QueryEntry,
+) -> impl Iterator<Item = String> + 'a {
+    let publishers = query.inputs.iter().filter_map(|it| catalog.publisher(it));
+    publishers.filter(|name| catalog.query(name).is_some_and(|it| it.topic.has_failed()))
+}
+
+/// `name`, and the streams that have failed because it has and read nothing else that has failed, readers
+/// behind what they read.
+pub(super) fn failed_with(catalog: &Catalog, name: &str) -> Vec<String> {
     let mut names = vec![name.to_owned()];
-    let mut next = 0;
-    while let Some(name) = names.get(next).cloned() {
-        let has_inherited = |reader: &String| {
-            let failure = catalog.query(reader).and_then(|it| it.topic.failure());
-            failure.is_some_and(|failure| failure.is_inherited && failure.keeps_state)
-        };
-        let readers = catalog.readers(&name).into_iter().filter(has_inherited);
-        let new: Vec<_> = readers.filter(|reader| !names.contains(reader)).collect();
-        names.extend(new);
-        next += 1;
+    // What a stream reads is older than the stream.
+    let ordered = catalog.order.iter();
+    for (reader, query) in ordered.filter_map(|it| Some((it, catalog.query(it)?))) {
+        let failure = query.topic.failure();
+        let waits = failure.is_some_and(|failure| failure.is_inherited && failure.keeps_state);
+        let mut failed = failed_inputs(catalog, query).peekable();
+        if waits && failed.peek().is_some() && failed.all(|input| names.contains(&input)) {
+            names.push(reader.clone());
+        }
     }
     names
 }

@@ -6,7 +6,7 @@ use headwater_connect::State;
 
 use super::rebuild::rebuild;
 use super::regulate::{pause_unwanted, regulate};
-use super::resume::{check_works, resume};
+use super::resume::{check_inputs_work, check_works, failed_with, resume};
 use crate::clock::now_us;
 use crate::db::catalog::Catalog;
 use crate::db::engine::Engine;
@@ -68,6 +68,10 @@ impl Transition {
 }
 
 pub(crate) fn change_state(engine: &Engine, action: StreamAction, name: &Name) -> Result<Outcome> {
+    if action == StreamAction::Start {
+        // Then what has failed because a stream has is marked as failed, too, whichever worker does that.
+        engine.workers.finish_turns()?;
+    }
     let (declared, from, failure) = {
         let catalog = engine.catalog();
         let (declared, query) = catalog.stream_named(name)?;
@@ -77,6 +81,10 @@ pub(crate) fn change_state(engine: &Engine, action: StreamAction, name: &Name) -
         let error = wrong_state(action, &declared, from);
         return Err(error.at(name.span.clone()).into());
     };
+    let restarts = matches!(transition, Transition::Begin | Transition::Continue);
+    if restarts {
+        check_inputs_work(&engine.catalog(), name)?;
+    }
     let status = transition.status(from);
     if status != from
         && let Some(query) = engine.catalog().query_mut(&declared)
@@ -105,9 +113,13 @@ fn apply(engine: &Engine, transition: Transition, name: &str, from: StreamStatus
         }
         Transition::Begin | Transition::Continue | Transition::Resume => {
             retry_sources(&engine.catalog(), name);
+            let failed = failed_with(&engine.catalog(), name);
             match transition {
-                Transition::Begin => rebuild(engine, name)?,
-                Transition::Continue => resume(engine, name)?,
+                Transition::Begin => {
+                    rebuild(engine, name)?;
+                    resume(engine, &failed[1..])?;
+                }
+                Transition::Continue => resume(engine, &failed)?,
                 _ => {}
             }
             regulate(engine)?;
