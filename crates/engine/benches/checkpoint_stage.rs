@@ -26,7 +26,8 @@ use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray, TimestampMicr
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use dataflow::{
     Aggregate, Built, EventTime, Grouping, KeyedSpec, OnError, OpenWindows, OutputColumn, Plan,
-    PlanNode, QueryErrors, QueryFailure, SessionSpec, StreamElement, Watermark, WindowSpec, build,
+    PlanNode, QueryErrors, QueryFailure, SessionSpec, StreamElement, Watermark, WindowSlots,
+    WindowSpec, build,
 };
 use datafusion::functions_aggregate::{count, min_max, sum};
 use datafusion::logical_expr::AggregateUDF;
@@ -123,8 +124,12 @@ fn plan(name: &str, key: &DataType) -> Plan {
             spec: Arc::new(WindowSpec {
                 stage: 0,
                 time,
-                size: 10 * SECOND,
-                slide: if name == "hop" { 2 } else { 10 } * SECOND,
+                slots: WindowSlots {
+                    size: 10 * SECOND,
+                    slide: if name == "hop" { 2 } else { 10 } * SECOND,
+                    offset: 0,
+                    days: None,
+                },
                 grouping,
                 output,
                 schema: Arc::clone(&result),

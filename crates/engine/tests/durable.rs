@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use headwater::arrow::array::{AsArray, RecordBatch};
 use headwater::arrow::datatypes::Int64Type;
-use headwater::{Db, Error, Outcome, Record, SourceConfig, Timestamp, WalMode};
+use headwater::{Db, Error, Event, Outcome, Record, SourceConfig, Timestamp, WalMode};
 use killed::crash;
 use support::{shown, until_sources_end};
 
@@ -294,6 +294,57 @@ fn a_push_that_returned_is_on_disk() {
         let copy = crash(folder.path());
         let again = open(copy.path(), 1);
         assert_eq!(totals(&again), truth(0..number + 1).0);
+    }
+}
+
+/// Five hours apart, over the change of the clocks on 2024-03-31.
+fn push_hours(db: &Db, numbers: std::ops::Range<i64>) {
+    let source = db.source::<Trade>("trades").unwrap();
+    for number in numbers {
+        let ts = Timestamp::from_micros(1_711_584_000_000_000 + number * 5 * 3_600_000_000);
+        source
+            .push(Trade {
+                ts,
+                ..trade(number)
+            })
+            .unwrap();
+    }
+    db.settle().unwrap();
+}
+
+#[test]
+fn days_of_a_zone_are_the_same_after_a_crash_and_replayed() {
+    let days = "CREATE VIEW days AS SELECT CAST(window_start AS VARCHAR) AS day, SUM(qty) AS qty FROM trades
+        GROUP BY HOP(ts, INTERVAL '1 day', INTERVAL '2 days', 'Europe/Berlin')";
+    let found = |db: &Db| rows(&db.query("SELECT * FROM days").unwrap());
+    let truth = Db::in_memory().unwrap();
+    truth.execute(&format!("{SOURCE}; {days}")).unwrap();
+    push_hours(&truth, 0..60);
+    assert!(found(&truth).len() > 10);
+
+    let folder = tempfile::tempdir().unwrap();
+    let db = open(folder.path(), 1);
+    db.execute(&format!("{SOURCE}; {days}")).unwrap();
+    push_hours(&db, 0..20);
+    db.checkpoint().unwrap();
+    push_hours(&db, 20..35);
+    db.flush().unwrap();
+    for workers in [1, 2] {
+        let copy = crash(folder.path());
+        let db = open(copy.path(), workers);
+        push_hours(&db, 35..60);
+        assert_eq!(found(&db), found(&truth), "{workers} worker(s)");
+        let replayed = db.replay("trades", None, None, None, "days").unwrap();
+        let batches = replayed.map(|event| match event.unwrap() {
+            Event::Rows(rows) => rows,
+            other => panic!("{other:?}"),
+        });
+        let replayed = rows(&batches.collect::<Vec<_>>());
+        let closed = found(&db);
+        assert!(
+            closed.iter().all(|day| replayed.contains(day)),
+            "{replayed:?}"
+        );
     }
 }
 

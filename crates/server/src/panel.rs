@@ -165,7 +165,7 @@ impl Panel {
 
 /// The text columns of a windowed result, which are its key; `None` if it is not windowed or has none.
 fn key(schema: &Schema) -> Option<Vec<usize>> {
-    let window = ["window_start", "window_end"];
+    let window = ["window_start", "window_end", "window_time"];
     let fields = || schema.fields().iter().enumerate();
     let windowed = fields().any(|(_, field)| {
         window.contains(&field.name().as_str())

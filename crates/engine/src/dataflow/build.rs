@@ -447,7 +447,12 @@ fn divide(
     parts
         .map(|(to, members)| {
             let members = UInt32Array::from(members);
-            let element = wrap(take_record_batch(rows, &members)?, &members);
+            // Rows without a column have no key, and go to one worker.
+            let part = match members.len() == rows.num_rows() {
+                true => rows.clone(),
+                false => take_record_batch(rows, &members)?,
+            };
+            let element = wrap(part, &members);
             Ok(RoutedElement { from, to, element })
         })
         .collect()

@@ -8,7 +8,7 @@ use arrow::array::{ArrayRef, RecordBatch};
 use arrow::datatypes::{Field, Schema, SchemaRef};
 use datafusion::error::Result;
 
-use super::groups::{Grouping, Groups, OutputColumn};
+use super::groups::{Grouping, Groups, OutputColumn, last_instants};
 use super::query_errors::{QueryErrors, SplitRows};
 use super::stream_element::{StreamElement, batch_of};
 
@@ -51,13 +51,14 @@ impl GroupResults<'_> {
         let (mut fields, mut columns) = (Vec::new(), Vec::new());
         for (column, field) in self.output.iter().zip(self.schema.fields()) {
             let values = match (column, &window) {
-                (OutputColumn::Key(number), _) => &keys[*number],
-                (OutputColumn::WindowStart, Some((start, _))) => start,
-                (OutputColumn::WindowEnd, Some((_, end))) => end,
+                (OutputColumn::Key(number), _) => Arc::clone(&keys[*number]),
+                (OutputColumn::WindowStart, Some((start, _))) => Arc::clone(start),
+                (OutputColumn::WindowEnd, Some((_, end))) => Arc::clone(end),
+                (OutputColumn::WindowTime, Some((_, end))) => last_instants(end)?,
                 _ => continue,
             };
-            columns.push(Arc::clone(values));
             fields.push(Field::new(field.name(), values.data_type().clone(), true));
+            columns.push(values);
         }
         Ok(batch_of(
             &Arc::new(Schema::new(fields)),

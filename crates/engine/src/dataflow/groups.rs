@@ -22,6 +22,7 @@ use datafusion::physical_plan::aggregates::group_values::{GroupValues, new_group
 use datafusion::physical_plan::aggregates::order::GroupOrdering;
 
 use super::computed_columns::ComputedColumns;
+use super::pane::times;
 use super::stage_state::Run;
 use super::stream_element::batch_of;
 use super::transform::{Transform, evaluate_all};
@@ -79,6 +80,8 @@ pub enum OutputColumn {
     WindowStart,
     /// The first instant after the window.
     WindowEnd,
+    /// The last instant of the window: the event time of the result.
+    WindowTime,
     /// The aggregate of this number, counted from 0.
     Aggregate(usize),
 }
@@ -280,6 +283,7 @@ impl Results {
             OutputColumn::Aggregate(number) => Ok(Arc::clone(&self.values[*number])),
             OutputColumn::WindowStart => Ok(Arc::clone(&bounds()?.0)),
             OutputColumn::WindowEnd => Ok(Arc::clone(&bounds()?.1)),
+            OutputColumn::WindowTime => last_instants(&bounds()?.1),
         });
         let columns = columns.collect::<Result<Vec<_>>>()?;
         Ok(batch_of(schema, columns, self.count)?)
@@ -289,6 +293,12 @@ impl Results {
 /// The same instant, in the unit of `data_type`, in every row.
 pub(super) fn instants(data_type: &DataType, at: i64, rows: usize) -> Result<ArrayRef> {
     Ok(cast(&Int64Array::from_value(at, rows), data_type)?)
+}
+
+/// The last instant of each window, by their ends.
+pub(super) fn last_instants(ends: &ArrayRef) -> Result<ArrayRef> {
+    let last: Int64Array = times(ends)?.unary(|end| end.saturating_sub(1));
+    Ok(cast(&last, ends.data_type())?)
 }
 
 /// A live set of groups.

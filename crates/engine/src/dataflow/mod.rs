@@ -35,6 +35,7 @@ mod groups;
 mod key_group;
 mod keyed;
 mod keyed_state;
+mod local_days;
 mod metadata_columns;
 mod open_windows;
 mod pane;
@@ -49,6 +50,7 @@ mod stream_element;
 mod transform;
 mod union;
 mod window;
+mod window_slots;
 
 pub use build::{Built, Input, Outlet, build};
 pub use datafusion::error::Result;
@@ -58,6 +60,7 @@ pub use frontier::{
 };
 pub use groups::{Aggregate, Grouping, OutputColumn};
 pub use key_group::{KEY_GROUPS, owner};
+pub use local_days::LocalDays;
 pub use metadata_columns::{
     MetadataColumn, MetadataColumns, Offsets, Provenance, with_metadata_columns,
 };
@@ -72,3 +75,4 @@ pub use stream_element::{
     DIFF_COLUMN, StreamElement, Watermark, appearing, disappearing, with_diff,
 };
 pub use transform::Transform;
+pub use window_slots::WindowSlots;

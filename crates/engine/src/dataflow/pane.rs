@@ -14,19 +14,10 @@ use datafusion::common::cast::as_int64_array;
 use datafusion::error::Result;
 use headwater_connect::time_unit;
 
+use super::window_slots::PaneTimes;
+
 /// Runs of rows in one pane, at most, that a batch is sliced into; with more, rows are gathered by pane.
 const MAX_SLICES: usize = 32;
-
-/// The start of the pane that holds `time`; panes are aligned to 1970-01-01.
-pub(super) fn start_of(time: i64, length: i64) -> i64 {
-    time.saturating_sub(time.rem_euclid(length))
-}
-
-/// Whether `time` is certainly in the pane that starts at `start`. Of the first pane of all, which is
-/// shorter, it never is.
-fn holds(start: i64, time: i64, length: i64) -> bool {
-    start > i64::MIN && start <= time && (time.wrapping_sub(start) as u64) < length as u64
-}
 
 /// Event times as integers in the unit of their column.
 pub(crate) fn times(array: &ArrayRef) -> Result<Int64Array> {
@@ -67,14 +58,22 @@ pub(super) struct PaneRows {
     pub rows: RecordBatch,
 }
 
-/// Sorts rows into panes of `length`. A pane may come in several parts; rows of one pane keep
-/// their order.
-pub(super) fn split(rows: RecordBatch, times: &Int64Array, length: i64) -> Result<Vec<PaneRows>> {
-    if let Some(pane) = only_pane(times, length) {
-        let pane = Some(pane);
+/// Sorts rows into panes. A pane may come in several parts; rows of one pane keep their order.
+/// `pane_at` finds the pane that holds an instant: once for neighbours that share one.
+pub(super) fn split(
+    rows: RecordBatch,
+    times: &Int64Array,
+    pane_at: impl Fn(i64) -> PaneTimes,
+) -> Result<Vec<PaneRows>> {
+    let Some(first) = times.values().first() else {
+        return Ok(Vec::new());
+    };
+    let first = pane_at(*first);
+    if times.null_count() == 0 && times.values().iter().all(|time| first.holds(*time)) {
+        let pane = Some(first.slot);
         return Ok(vec![PaneRows { pane, rows }]);
     }
-    let panes = panes_of(times, length);
+    let panes = panes_of(times, first, pane_at);
     let slices = panes.chunk_by(|a, b| a == b).count();
     if slices <= MAX_SLICES {
         Ok(slice(&rows, &panes))
@@ -83,22 +82,18 @@ pub(super) fn split(rows: RecordBatch, times: &Int64Array, length: i64) -> Resul
     }
 }
 
-/// The pane of all rows, if they share one.
-fn only_pane(times: &Int64Array, length: i64) -> Option<i64> {
-    let pane = start_of(*times.values().first()?, length);
-    let same = |&time: &i64| holds(pane, time, length);
-    (times.null_count() == 0 && times.values().iter().all(same)).then_some(pane)
-}
-
 /// The pane of each row. Neighbours are mostly in the same one, and only a change costs a division.
-fn panes_of(times: &Int64Array, length: i64) -> Vec<Option<i64>> {
-    let mut last = start_of(0, length);
+fn panes_of(
+    times: &Int64Array,
+    mut last: PaneTimes,
+    pane_at: impl Fn(i64) -> PaneTimes,
+) -> Vec<Option<i64>> {
     let panes = times.iter().map(|time| {
         let time = time?;
-        if !holds(last, time, length) {
-            last = start_of(time, length);
+        if !last.holds(time) {
+            last = pane_at(time);
         }
-        Some(last)
+        Some(last.slot)
     });
     panes.collect()
 }
@@ -150,7 +145,8 @@ mod tests {
         let times = Int64Array::from(times);
         let rows =
             RecordBatch::try_from_iter([("t", Arc::new(times.clone()) as ArrayRef)]).unwrap();
-        let parts = split(rows, &times, length).unwrap();
+        let pane_at = |time| PaneTimes::of_length(length, 0, time);
+        let parts = split(rows, &times, pane_at).unwrap();
         parts
             .into_iter()
             .map(|part| (part.pane, part.rows.num_rows()))
@@ -186,8 +182,6 @@ mod tests {
 
     #[test]
     fn extreme_times_do_not_overflow() {
-        assert_eq!(start_of(i64::MIN, 60), i64::MIN);
-        assert!(start_of(i64::MAX, 60) <= i64::MAX - i64::MAX % 60);
         assert_eq!(parts_of(vec![Some(i64::MIN), Some(i64::MAX)], 60).len(), 2);
         let first = i64::MIN;
         let cut_short = 60 - first.rem_euclid(60);

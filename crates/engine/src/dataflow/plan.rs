@@ -16,9 +16,10 @@ use headwater_connect::time_unit;
 
 use super::groups::{Grouping, OutputColumn};
 use super::metadata_columns::MetadataColumns;
-use super::pane::{in_us, start_of, times};
+use super::pane::{in_us, times};
 use super::stream_element::{StreamElement, batch_of};
 use super::transform::Transform;
+use super::window_slots::WindowSlots;
 
 /// A continuous query, ready to be built on every worker.
 #[derive(Debug, Clone)]
@@ -125,10 +126,8 @@ pub struct WindowSpec {
     pub stage: usize,
     /// The event time of the rows.
     pub time: EventTime,
-    /// Length of a window, in units of the event time column; a multiple of `slide`.
-    pub size: i64,
-    /// Distance between the starts of two windows, in units of the event time column.
-    pub slide: i64,
+    /// Where windows begin and end.
+    pub slots: WindowSlots,
     /// Keys and aggregates of the GROUP BY.
     pub grouping: Arc<Grouping>,
     /// The columns of the result, in their order.
@@ -138,23 +137,14 @@ pub struct WindowSpec {
 }
 
 impl WindowSpec {
-    /// The start of the first window that is open when no row before `bound` will come; `i64::MIN` if none
-    /// has closed.
-    pub(super) fn first_open(&self, bound: i64) -> i64 {
-        if bound == i64::MIN {
-            return i64::MIN;
-        }
-        let last = start_of(bound.saturating_sub(self.size), self.slide);
-        last.saturating_add(self.slide)
-    }
-
-    /// Rows that are late, whether a window counts them, and the end of the last window that missed them.
+    /// Rows that are late, whether a window counts them, and the start of the last window that missed them.
     pub(super) fn late(
         &self,
         rows: RecordBatch,
         is_counted: bool,
-        missed_until: Option<i64>,
+        missed: Option<i64>,
     ) -> Result<StreamElement> {
+        let missed_until = missed.map(|start| self.slots.instant(self.slots.end(start)));
         let missed_until = Int64Array::from(vec![missed_until; rows.num_rows()]);
         let rows = self.grouping.as_they_came(&rows)?;
         late(self.stage, rows, is_counted, &missed_until, &self.time)

@@ -35,6 +35,7 @@ use super::query_errors::QueryErrors;
 use super::stage::Stage;
 use super::stage_state::{Run, Share, StageState};
 use super::stream_element::{StreamElement, Watermark};
+use super::window_slots::PaneTimes;
 use open_sessions::{OpenSessions, UseCount};
 
 /// Open sessions per row since the last sweep up to which every step sweeps; with more, a sweep waits
@@ -83,7 +84,7 @@ impl SessionStage {
         }
         self.rows_since += rows.num_rows();
         self.rows += rows.num_rows();
-        for part in pane::split(rows, times, gap)? {
+        for part in pane::split(rows, times, |time| PaneTimes::of_length(gap, 0, time))? {
             let Some(start) = part.pane else { continue };
             let key = PaneKey {
                 start,

@@ -34,6 +34,7 @@ use super::query_errors::QueryErrors;
 use super::stage::Stage;
 use super::stage_state::{Share, StageState};
 use super::stream_element::{StreamElement, Watermark};
+use super::window_slots::PaneTimes;
 
 /// What the stage emits of a closed window.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,7 +62,7 @@ impl WindowStage {
     pub fn new(spec: Arc<WindowSpec>, close: Close, errors: QueryErrors) -> Self {
         Self {
             errors,
-            panes: Panes::new(&spec.grouping, spec.size == spec.slide),
+            panes: Panes::new(&spec.grouping, spec.slots.are_panes()),
             rows: 0,
             spec,
             close,
@@ -70,28 +71,26 @@ impl WindowStage {
         }
     }
 
-    /// The start of the first window that counts a row behind this frontier.
-    fn first_counted(&self, frontier_us: i64) -> i64 {
-        self.spec
-            .first_open(self.spec.time.bound(frontier_us))
-            .max(self.next)
+    /// The start of the first window that counts a row, if the frontier before it is in this pane.
+    fn first_counted(&self, pane: PaneTimes) -> i64 {
+        self.spec.slots.first_window(pane.slot).max(self.next)
     }
 
     /// Adds rows that no window which starts before `first` counts.
     fn add(&mut self, rows: RecordBatch, first: i64, out: &mut Vec<StreamElement>) -> Result<()> {
         let spec = Arc::clone(&self.spec);
         let times = spec.time.of(&rows)?;
-        for part in pane::split(rows, &times, spec.slide)? {
+        let slots = &spec.slots;
+        for part in pane::split(rows, &times, |time| slots.pane_at(time))? {
             let Some(start) = part.pane else {
                 out.push(spec.late(part.rows, false, None)?);
                 continue;
             };
             let mut key = PaneKey::whole(start);
-            if start.saturating_sub(spec.size - spec.slide) < first {
-                let missed = start.min(first.saturating_sub(spec.slide));
-                let missed_until = missed.saturating_add(spec.size);
+            if slots.first_window(start) < first {
+                let missed = start.min(first.saturating_sub(slots.slide));
                 let is_counted = first <= start;
-                out.push(spec.late(part.rows.clone(), is_counted, Some(missed_until))?);
+                out.push(spec.late(part.rows.clone(), is_counted, Some(missed))?);
                 if !is_counted {
                     continue;
                 }
@@ -105,13 +104,12 @@ impl WindowStage {
     /// The first window after those closed that has rows.
     fn first_open(&self) -> Option<i64> {
         let first = self.panes.first()?;
-        let earliest = first.saturating_sub(self.spec.size - self.spec.slide);
-        Some(earliest.max(self.next))
+        Some(self.spec.slots.first_window(first).max(self.next))
     }
 
     fn close(&mut self, start: i64, out: &mut Vec<StreamElement>) -> Result<()> {
         let spec = Arc::clone(&self.spec);
-        let mut groups = match spec.size == spec.slide {
+        let mut groups = match spec.slots.are_panes() {
             true => match self.panes.remove(PaneKey::whole(start)) {
                 Some(pane) => Some(pane.into_groups(&spec.grouping)?),
                 None => None,
@@ -129,19 +127,19 @@ impl WindowStage {
         }
         // Not by the start of the next window: the last window of all time has none.
         self.panes.drop_until(start);
-        self.next = start.saturating_add(spec.slide);
+        self.next = start.saturating_add(spec.slots.slide);
         Ok(())
     }
 
     /// Closes windows without rows too: later rows must not open them again on one worker and not on
     /// another.
     fn close_empty(&mut self) {
-        self.next = self.next.max(self.spec.first_open(self.bound));
+        self.next = self.first_counted(self.spec.slots.pane_at(self.bound));
     }
 
     fn merge_panes(&mut self, start: i64) -> Result<Option<Groups>> {
         let mut merged: Option<Groups> = None;
-        let last = start.saturating_add(self.spec.size - self.spec.slide);
+        let last = self.spec.slots.last_pane(start);
         for pane in self.panes.of_window(start, last) {
             let Some(run) = pane.whole(&self.spec.grouping)? else {
                 continue;
@@ -165,17 +163,25 @@ impl Stage for WindowStage {
     ) -> Result<()> {
         self.rows += rows.num_rows();
         let (from_us, to_us) = frontier.range_us();
-        let first = self.first_counted(from_us);
-        if first == self.first_counted(to_us) || frontier.in_order() {
+        let spec = Arc::clone(&self.spec);
+        let (slots, time) = (&spec.slots, &spec.time);
+        let pane_at = |us| slots.pane_at(time.bound(us));
+        let mut pane = pane_at(from_us);
+        let first = self.first_counted(pane);
+        let closes_none =
+            pane.holds(time.bound(to_us)) || first == self.first_counted(pane_at(to_us));
+        if closes_none || frontier.in_order() {
             return self.add(rows, first, out);
         }
         // A window closes among these rows, and some may be late for it.
         let frontiers = frontier.values(rows.num_rows())?;
-        let firsts: Vec<i64> = frontiers
-            .values()
-            .iter()
-            .map(|us| self.first_counted(*us))
-            .collect();
+        let firsts = frontiers.values().iter().map(|us| {
+            if !pane.holds(time.bound(*us)) {
+                pane = pane_at(*us);
+            }
+            self.first_counted(pane)
+        });
+        let firsts: Vec<i64> = firsts.collect();
         let mut row = 0;
         for same in firsts.chunk_by(|a, b| a == b) {
             self.add(rows.slice(row, same.len()), same[0], out)?;
@@ -186,8 +192,9 @@ impl Stage for WindowStage {
 
     fn end_of_step(&mut self, watermark: Watermark, out: &mut Vec<StreamElement>) -> Result<()> {
         self.bound = self.bound.max(self.spec.time.bound(watermark.at_us));
+        let reached = self.spec.slots.reached(self.bound);
         while let Some(start) = self.first_open() {
-            if start.saturating_add(self.spec.size) > self.bound {
+            if self.spec.slots.end(start) > reached {
                 break;
             }
             self.close(start, out)?;
@@ -197,12 +204,8 @@ impl Stage for WindowStage {
     }
 
     fn closes_us(&self) -> Option<i64> {
-        let first = self.first_open()?;
-        Some(
-            self.spec
-                .time
-                .closes_us(first.saturating_add(self.spec.size)),
-        )
+        let end = self.spec.slots.end(self.first_open()?);
+        Some(self.spec.time.closes_us(self.spec.slots.instant(end)))
     }
 
     fn save(&mut self) -> Result<StageState> {
@@ -266,8 +269,8 @@ fn finish(
     out: &mut Vec<StreamElement>,
 ) -> Result<()> {
     let window = |rows: usize| -> Result<_> {
-        let end = start.saturating_add(spec.size);
-        let bound = |at| instants(&spec.time.data_type, at, rows);
+        let end = spec.slots.end(start);
+        let bound = |slot| instants(&spec.time.data_type, spec.slots.instant(slot), rows);
         Ok(Some((bound(start)?, bound(end)?)))
     };
     if !errors.is_dead_letter() {

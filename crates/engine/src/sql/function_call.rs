@@ -6,8 +6,13 @@ use datafusion::sql::sqlparser::ast::{
 use datafusion::sql::sqlparser::tokenizer::Span;
 
 /// `name(arguments)` with the span of what it replaces.
-pub(super) fn function_call<const N: usize>(name: &str, span: Span, arguments: [Expr; N]) -> Expr {
-    let args = arguments.map(|expr| FunctionArg::Unnamed(FunctionArgExpr::Expr(expr)));
+pub(super) fn function_call(
+    name: &str,
+    span: Span,
+    arguments: impl IntoIterator<Item = Expr>,
+) -> Expr {
+    let unnamed = |expr| FunctionArg::Unnamed(FunctionArgExpr::Expr(expr));
+    let args = arguments.into_iter().map(unnamed);
     Expr::Function(Function {
         name: Ident {
             value: name.into(),
@@ -19,7 +24,7 @@ pub(super) fn function_call<const N: usize>(name: &str, span: Span, arguments: [
         parameters: FunctionArguments::None,
         args: FunctionArguments::List(FunctionArgumentList {
             duplicate_treatment: None,
-            args: args.into(),
+            args: args.collect(),
             clauses: Vec::new(),
         }),
         filter: None,

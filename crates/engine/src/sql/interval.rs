@@ -10,6 +10,9 @@ use headwater_connect::options::Duration;
 /// What to write if an interval is refused.
 pub(super) const HINT: &str = "Write a number and a unit, e.g. INTERVAL '30 days'.";
 
+/// Microseconds of a day of 24 hours.
+pub(super) const DAY_US: i64 = 86_400_000_000;
+
 /// The microseconds of an expression that is an interval, or why it is not one.
 pub(super) fn micros(expr: &Expr) -> Result<i64, String> {
     let text = match expr {

@@ -39,6 +39,7 @@ mod script;
 mod stack;
 mod statement;
 mod suggest;
+mod time_zone;
 mod token_cursor;
 mod types;
 mod values;

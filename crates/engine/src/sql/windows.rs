@@ -7,14 +7,15 @@
 //!   GROUP BY __window_start(ts, 'hop', 60000000, 1000000), __window_end(ts, 'hop', ...)
 //! ```
 //!
-//! The two functions take the event time, the window function in lower case, and the size and the
+//! The functions take the event time, the window function in lower case, and the size and the
 //! slide in microseconds. A tumbling window slides by its size; for a session both numbers are the
-//! gap.
+//! gap. With an offset its microseconds follow, with a time zone the offset and the name of the zone.
 //!
 //! Each `SELECT` is rewritten by itself, also in a subquery. In one that has a window, the bare names
-//! `window_start` and `window_end` mean its own window in the select list, `HAVING`, `QUALIFY` and
-//! `ORDER BY`; in `WHERE`, after a qualifier, or in a `SELECT` without a window they are columns
-//! like any other. The planner checks whether the event time has a watermark.
+//! `window_start`, `window_end` and `window_time` mean its own window in the select list, `HAVING`,
+//! `QUALIFY` and `ORDER BY`; in `WHERE`, after a qualifier, or in a `SELECT` without a window they are columns
+//! like any other. `__window_time` is a key of the GROUP BY only if the `SELECT` names it. The planner checks
+//! whether the event time has a watermark.
 
 mod call;
 
@@ -38,8 +39,12 @@ pub const WINDOW_START: &str = "__window_start";
 /// The function that returns the instant at which a row's window ends.
 pub const WINDOW_END: &str = "__window_end";
 
+/// The function that returns the last instant of a row's window.
+pub const WINDOW_TIME: &str = "__window_time";
+
 const START_NAME: &str = "window_start";
 const END_NAME: &str = "window_end";
+const TIME_NAME: &str = "window_time";
 
 /// Rewrites the windows of a query and of every query in it. A query without windows stays as it
 /// is, and so does one that has been rewritten.
@@ -105,7 +110,7 @@ impl VisitorMut for WindowRewrite<'_> {
         let message = format!("{} is used outside of GROUP BY", window.name());
         let error = self.error(sqlstate::GROUPING_ERROR, message, function.name.span());
         stop_at_error::<()>(Err(error.hint(
-            "A window is an item of GROUP BY by itself; elsewhere write window_start or window_end.",
+            "A window is an item of GROUP BY by itself; elsewhere write window_start, window_end or window_time.",
         )))
     }
 }
@@ -122,7 +127,11 @@ impl WindowRewrite<'_> {
         let Some(bounds) = self.take_window(items)? else {
             return self.refuse_misspelt(items);
         };
-        let mut names = WindowNames { bounds, inside: 0 };
+        let mut names = WindowNames {
+            bounds,
+            names_time: false,
+            inside: 0,
+        };
         for item in &mut select.projection {
             names.select_item(item);
         }
@@ -135,10 +144,13 @@ impl WindowRewrite<'_> {
         if let Some(order_by) = order_by {
             let _ = order_by.visit(&mut names);
         }
+        if names.names_time {
+            items.push(names.bounds.time);
+        }
         Ok(())
     }
 
-    /// Replaces the window by its two expressions, if there is one among the items.
+    /// Replaces the window by its start and end, if there is one among the items.
     fn take_window(&self, items: &mut Vec<Expr>) -> Result<Option<WindowBounds>> {
         let mut calls = items.iter().enumerate().filter_map(|(at, item)| {
             let Expr::Function(function) = item else {
@@ -163,7 +175,8 @@ impl WindowRewrite<'_> {
         };
         let bounds = call.bounds()?;
         items.splice(at..=at, [bounds.start.clone(), bounds.end.clone()]);
-        items.retain(|item| !is_name(item, START_NAME) && !is_name(item, END_NAME));
+        let names = [START_NAME, END_NAME, TIME_NAME];
+        items.retain(|item| !names.iter().any(|name| is_name(item, name)));
         Ok(Some(bounds))
     }
 
@@ -209,28 +222,29 @@ impl WindowRewrite<'_> {
             return Ok(());
         }
         Err(SqlError::not_built(name)
-            .hint("Write window_start or window_end.")
+            .hint("Write window_start, window_end or window_time.")
             .at(self.text.position(function.name.span())))
     }
 }
 
-/// Replaces `window_start` and `window_end` by the expressions, but not within subqueries.
+/// Replaces the names of the window's bounds by the expressions, but not within subqueries.
 struct WindowNames {
     bounds: WindowBounds,
+    /// Whether `window_time` was among the names.
+    names_time: bool,
     /// The depth of the subquery that the visitor is in, 0 outside of any.
     inside: usize,
 }
 
 impl WindowNames {
-    /// The expression that a bare name stands for, and the name, if it is one of the two.
+    /// The expression that a bare name stands for, and the name, if it is one of the window's.
     fn meaning(&self, expr: &Expr) -> Option<(&Expr, &'static str)> {
-        if is_name(expr, START_NAME) {
-            Some((&self.bounds.start, START_NAME))
-        } else if is_name(expr, END_NAME) {
-            Some((&self.bounds.end, END_NAME))
-        } else {
-            None
-        }
+        let bounds = [
+            (&self.bounds.start, START_NAME),
+            (&self.bounds.end, END_NAME),
+            (&self.bounds.time, TIME_NAME),
+        ];
+        bounds.into_iter().find(|(_, name)| is_name(expr, name))
     }
 
     fn select_item(&mut self, item: &mut SelectItem) {
@@ -275,9 +289,10 @@ impl VisitorMut for WindowNames {
     /// Runs after the children, so that the visitor does not enter the new expression.
     fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
         if self.inside == 0
-            && let Some((meaning, _)) = self.meaning(expr)
+            && let Some((meaning, name)) = self.meaning(expr)
         {
             *expr = meaning.clone();
+            self.names_time |= name == TIME_NAME;
         }
         ControlFlow::Continue(())
     }

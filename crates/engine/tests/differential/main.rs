@@ -12,8 +12,8 @@
 //! failure prints the seed and a case as small as could be found that still fails.
 //!
 //! PostgreSQL needs a server, so the tests that ask it are ignored unless `.ci/postgres` runs them.
-//! They print what differs on purpose (`postgres/notes.rs`), and how often it was met. Two more ask
-//! about statements that are written down: `expressions.txt` and `ordinary.rs`.
+//! They print what differs on purpose (`postgres/notes.rs`), and how often it was met. Others ask
+//! about statements that are written down, `expressions.txt` and `ordinary.rs`, and about the days of time zones, `zones.rs`.
 //!
 //! `HEADWATER_DIFF_CASES` is how many cases run (default 200), `HEADWATER_DIFF_SEED` the first seed;
 //! `HEADWATER_DIFF_KEEP_GOING` goes on after a failure, `HEADWATER_DIFF_REFUSED` prints what was refused.
@@ -31,6 +31,7 @@ mod query;
 mod run;
 mod shrink;
 mod windows;
+mod zones;
 
 use std::str::FromStr;
 use std::sync::{Arc, Mutex, PoisonError, mpsc};

@@ -29,8 +29,8 @@ pub struct Relation {
 /// Which windows; lengths in units of the event time column.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Windows {
-    Tumble { size: i64 },
-    Hop { slide: i64, size: i64 },
+    Tumble { size: i64, offset: i64 },
+    Hop { slide: i64, size: i64, offset: i64 },
     Session { gap: i64 },
 }
 
@@ -397,10 +397,13 @@ impl Grammar<'_> {
         // Keeps `id` among the columns of late rows, and gives the result one.
         aggregates.insert(0, "MIN(id)".into());
         let filter = self.filter(&from.columns);
-        let mut items = vec![
-            "window_start AS ws".to_owned(),
-            "window_end AS we".to_owned(),
-        ];
+        // PostgreSQL has no nanoseconds, so not the last instant of such a window.
+        let has_last = per_second(&time_type) <= 1_000_000;
+        let end = match !has_last || self.rng.random_bool(0.5) {
+            true => ("window_end AS we", "__we AS we"),
+            false => ("window_time AS we", "__wt AS we"),
+        };
+        let mut items = vec!["window_start AS ws".to_owned(), end.0.to_owned()];
         items.extend(name(&keys, "k"));
         items.extend(name(&aggregates, "a"));
         let items = items.join(", ").replace(" AS a0", " AS id");
@@ -412,13 +415,10 @@ impl Grammar<'_> {
             from.text,
             group.join(", ")
         );
-        group[0] = "__ws, __we".into();
+        group[0] = "__ws, __we, __wt".into();
         let table = format!("__win_{query}");
-        let items = items.replacen(
-            "window_start AS ws, window_end AS we",
-            "__ws AS ws, __we AS we",
-            1,
-        );
+        let items = items.replacen("window_start AS ws", "__ws AS ws", 1);
+        let items = items.replacen(end.0, end.1, 1);
         let batch = format!(
             "{}SELECT {items} FROM {} JOIN {table} ON id = __id{filter} GROUP BY {}{having}",
             from.with,
@@ -463,29 +463,39 @@ impl Grammar<'_> {
         let size = *[1, 5, 10, 60].choose(self.rng).expect("some");
         // Which windows were open when a late row came is known only if each push is a step.
         let hop = from.relation.orderly || self.stepwise && is_source(from);
+        let offset = match self.rng.random_bool(0.3) {
+            true => self.rng.random_range(-100..100),
+            false => 0,
+        };
+        let more = match offset {
+            0 => String::new(),
+            seconds => format!(", INTERVAL '{seconds} seconds'"),
+        };
         match self.rng.random_range(0..3) {
             0 if hop => {
                 let panes = *[1, 2, 3, 10].choose(self.rng).expect("some");
                 let (slide, size) = (size * second, size * panes * second);
                 let text = (size / second, slide / second);
                 let call = format!(
-                    "HOP({time}, INTERVAL '{} seconds', INTERVAL '{} seconds')",
+                    "HOP({time}, INTERVAL '{} seconds', INTERVAL '{} seconds'{more})",
                     text.1, text.0
                 );
-                (Windows::Hop { slide, size }, call)
+                let offset = offset * second;
+                let windows = Windows::Hop {
+                    slide,
+                    size,
+                    offset,
+                };
+                (windows, call)
             }
             1 => {
                 let call = format!("SESSION({time}, INTERVAL '{size} seconds')");
                 (Windows::Session { gap: size * second }, call)
             }
             _ => {
-                let call = format!("TUMBLE({time}, INTERVAL '{size} seconds')");
-                (
-                    Windows::Tumble {
-                        size: size * second,
-                    },
-                    call,
-                )
+                let call = format!("TUMBLE({time}, INTERVAL '{size} seconds'{more})");
+                let (size, offset) = (size * second, offset * second);
+                (Windows::Tumble { size, offset }, call)
             }
         }
     }

@@ -51,25 +51,30 @@ fn clamp(at: i128) -> i64 {
     at.clamp(i128::from(i64::MIN), i128::from(i64::MAX)) as i64
 }
 
-/// Windows of `size` that start every `slide` and hold `at`.
-fn covering(at: i64, slide: i64, size: i64) -> impl Iterator<Item = (i64, i64)> {
+/// Windows of `size` that start every `slide` from `offset` on and hold `at`.
+fn covering(at: i64, slide: i64, size: i64, offset: i64) -> impl Iterator<Item = (i64, i64)> {
     let (at, slide, size) = (i128::from(at), i128::from(slide), i128::from(size));
-    let last = at.div_euclid(slide) * slide;
+    let offset = i128::from(offset);
+    let last = (at - offset).div_euclid(slide) * slide + offset;
     let starts = (0..size / slide).map(move |back| last - back * slide);
     starts.map(move |start| (clamp(start), clamp(start + size)))
 }
 
 /// The windows of all rows that were not late: those still open when the row came.
 pub fn members(rows: &[Timed], windows: Windows) -> Vec<Member> {
-    let (slide, size) = match windows {
-        Windows::Tumble { size } => (size, size),
-        Windows::Hop { slide, size } => (slide, size),
+    let (slide, size, offset) = match windows {
+        Windows::Tumble { size, offset } => (size, size, offset),
+        Windows::Hop {
+            slide,
+            size,
+            offset,
+        } => (slide, size, offset),
         Windows::Session { gap } => return sessions(rows, gap),
     };
     let mut members = Vec::new();
     for row in rows {
         let Some(at) = row.at else { continue };
-        let open = covering(at, slide, size).filter(|(_, end)| *end > row.bound);
+        let open = covering(at, slide, size, offset).filter(|(_, end)| *end > row.bound);
         members.extend(open.map(|(start, end)| Member {
             id: row.id,
             start,
@@ -106,6 +111,7 @@ pub fn table(name: String, members: &[Member], time_type: &DataType) -> Table {
         Field::new("__id", DataType::Int64, false),
         Field::new("__ws", time_type.clone(), false),
         Field::new("__we", time_type.clone(), false),
+        Field::new("__wt", time_type.clone(), false),
     ]));
     let column = |of: fn(&Member) -> i64| -> Vec<ScalarValue> {
         members
@@ -118,8 +124,9 @@ pub fn table(name: String, members: &[Member], time_type: &DataType) -> Table {
         array(ids.collect(), &DataType::Int64),
         array(column(|it| it.start), time_type),
         array(column(|it| it.end), time_type),
+        array(column(|it| it.end.saturating_sub(1)), time_type),
     ];
-    let batch = RecordBatch::try_new(Arc::clone(&schema), columns).expect("three columns");
+    let batch = RecordBatch::try_new(Arc::clone(&schema), columns).expect("four columns");
     Table {
         name,
         schema,

@@ -8,6 +8,7 @@ use super::query_options::{ON_ERROR, dead_letter_name, dead_letter_topic, on_err
 use crate::dataflow::OnError;
 use crate::db::catalog::{Catalog, not_a};
 use crate::db::engine::Engine;
+use crate::db::options::refuse_allowed_lateness;
 use crate::db::outcome::Outcome;
 use crate::error::Result;
 use crate::sql::{AlterStream, Kind, Name, OptionEntry, SqlError, alter_text, sqlstate};
@@ -15,6 +16,7 @@ use crate::worker::QueryCommand;
 
 pub(crate) fn alter_stream(engine: &Engine, alter: &AlterStream) -> Result<Outcome> {
     let name = altered_stream(&engine.catalog(), alter)?;
+    refuse_allowed_lateness(&alter.options)?;
     alter.options.iter().try_for_each(refuse_fixed)?;
     // Spelt in two ways it may be there twice, and the last one counts.
     for option in &alter.options {

@@ -7,5 +7,6 @@ mod with_list;
 pub use ingest_options::source_options;
 pub(crate) use ingest_options::{IngestOptions, WalOption};
 pub(crate) use with_list::{
-    OptionSpan, refuse_all_but, refuse_unbuilt_options, sink_spec, source_spec,
+    OptionSpan, refuse_all_but, refuse_allowed_lateness, refuse_unbuilt_options, sink_spec,
+    source_spec,
 };

@@ -15,6 +15,25 @@ pub(crate) type OptionSpan = std::ops::Range<usize>;
 /// Options by name that are known and not built, and what each waits for.
 const UNBUILT: &[(&str, &str)] = &[("start", "beginning in the past is")];
 
+/// Refuses an option for the allowed lateness, which other engines have.
+pub(crate) fn refuse_allowed_lateness(options: &[OptionEntry]) -> Result<()> {
+    let is_lateness = |option: &&OptionEntry| {
+        let key = option.key.to_lowercase().replace(['-', '.'], "_");
+        key.ends_with("allowed_lateness") || key.ends_with("allow_lateness")
+    };
+    let Some(option) = options.iter().find(is_lateness) else {
+        return Ok(());
+    };
+    let message = format!(
+        "option {:?} is unknown: the delay of WATERMARK FOR is the allowed lateness of every window over the source",
+        option.key
+    );
+    let hint = "Write WATERMARK FOR ts AS ts - INTERVAL '1 hour' in CREATE SOURCE. Rows that come later still are in \
+                <name>__late, and a second query can add them to the result.";
+    let error = SqlError::new(sqlstate::UNDEFINED_OBJECT, message).hint(hint);
+    Err(error.at(option.key_span.clone()).into())
+}
+
 /// Refuses options that are known and not built.
 pub(crate) fn refuse_unbuilt_options(options: &[OptionEntry]) -> Result<()> {
     for option in options {
@@ -36,6 +55,7 @@ pub(crate) fn refuse_unbuilt_options(options: &[OptionEntry]) -> Result<()> {
 
 /// Refuses every option of `owner` but `keys`.
 pub(crate) fn refuse_all_but(keys: &[&str], owner: &str, options: &[OptionEntry]) -> Result<()> {
+    refuse_allowed_lateness(options)?;
     let is_known = |option: &OptionEntry| keys.iter().any(|it| option.key.eq_ignore_ascii_case(it));
     let Some(option) = options.iter().find(|option| !is_known(option)) else {
         return Ok(());
@@ -98,6 +118,7 @@ pub(crate) fn source_spec(
     declared: Option<SchemaRef>,
     place: &OptionSpan,
 ) -> Result<(IngestOptions, Option<SourceSpec>)> {
+    refuse_allowed_lateness(options)?;
     let (connector, given) = given(options);
     let own = OptionSet::of::<IngestOptions>();
     let (checked, spec) = match connector {
@@ -123,6 +144,7 @@ pub(crate) fn sink_spec(
     schema: SchemaRef,
     place: &OptionSpan,
 ) -> Result<SinkSpec> {
+    refuse_allowed_lateness(options)?;
     let (connector, given) = given(options);
     let Some(entry) = connector else {
         let error = SqlError::syntax("a sink needs the option connector")

@@ -27,7 +27,7 @@ const DELAY_US: i64 = 3 * SECOND;
 const SOURCES: usize = 3;
 
 /// What each query reads is a `$` in front of the number of a source.
-const QUERIES: [(&str, &str); 16] = [
+const QUERIES: [(&str, &str); 19] = [
     (
         "tumble",
         "SELECT k, window_start, COUNT(*) AS c, SUM(n) AS s, SUM(x) AS x, MIN(n) AS lo, MAX(x) AS hi, \
@@ -83,6 +83,21 @@ const QUERIES: [(&str, &str); 16] = [
         "chained_sessions",
         "SELECT k, window_start, COUNT(*) AS c, SUM(s) AS s \
                           FROM tumble GROUP BY k, SESSION(window_start, INTERVAL '9 seconds')",
+    ),
+    (
+        "chained_time",
+        "SELECT window_start, window_time, COUNT(*) AS c, SUM(s) AS s FROM \
+                      (SELECT window_time AS at, SUM(n) AS s FROM s0 GROUP BY k, TUMBLE(ts, INTERVAL '5 seconds')) AS w \
+                      GROUP BY TUMBLE(at, INTERVAL '10 seconds')",
+    ),
+    (
+        "moved_hop",
+        "SELECT k, window_start, window_end, COUNT(*) AS c, SUM(n) AS s \
+                   FROM s0 GROUP BY k, HOP(ts, INTERVAL '2 seconds', INTERVAL '8 seconds', INTERVAL '-700 milliseconds')",
+    ),
+    (
+        "days",
+        "SELECT k, window_start, COUNT(*) AS c, SUM(n) AS s FROM s0 GROUP BY k, TUMBLE(ts, INTERVAL '1 day', 'Europe/Berlin')",
     ),
     (
         "united",

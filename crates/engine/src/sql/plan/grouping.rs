@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use arrow::datatypes::{DataType, FieldRef, Schema, SchemaRef};
+use arrow::datatypes::{DataType, FieldRef, Schema, SchemaRef, TimeUnit};
 use datafusion::execution::context::ExecutionProps;
 use datafusion::functions_aggregate::min_max::{max_udaf, min_udaf};
 use datafusion::logical_expr::physical_planning_context::PhysicalPlanningContext;
@@ -14,11 +14,14 @@ use datafusion::physical_expr::aggregate::{AggregateExprBuilder, LoweredAggregat
 use super::planner_error::explain;
 use super::relation::EventColumn;
 use super::subplan::{Subplan, refuse_bound};
-use super::window::{WindowAggregate, WindowBound, WindowKey, WindowLengths, in_units, window_key};
-use crate::dataflow::{
-    Aggregate, EventTime, Grouping, KeyedSpec, OutputColumn, PlanNode, SessionSpec, WindowSpec,
-    with_lateness,
+use super::window::{
+    EqualWindows, WindowAggregate, WindowBound, WindowKey, WindowLengths, in_units, window_key,
 };
+use crate::dataflow::{
+    Aggregate, EventTime, Grouping, KeyedSpec, LocalDays, OutputColumn, PlanNode, SessionSpec,
+    WindowSlots, WindowSpec, with_lateness,
+};
+use crate::sql::interval::DAY_US;
 use crate::sql::numbers::guarded;
 use crate::sql::{Result, SqlError, sqlstate};
 
@@ -85,11 +88,10 @@ pub(super) fn windowed(
     let grouping = |aggregates| Grouping::new(&columns, keys, fields, aggregates).map_err(explain);
     let from = Box::new(from.node);
     let node = match window.lengths {
-        WindowLengths::Equal { size_us, slide_us } => {
+        WindowLengths::Equal(windows) => {
             let spec = Arc::new(WindowSpec {
                 stage,
-                size: length(size_us, &time)?,
-                slide: length(slide_us, &time)?,
+                slots: slots(&windows, &time)?,
                 grouping: grouping(aggregates)?,
                 time,
                 output,
@@ -141,6 +143,7 @@ fn windowed_keys(
                 output.push(match key.bound {
                     WindowBound::Start => OutputColumn::WindowStart,
                     WindowBound::End => OutputColumn::WindowEnd,
+                    WindowBound::Time => OutputColumn::WindowTime,
                 });
                 window = Some(key);
             }
@@ -209,7 +212,7 @@ fn event_time(expr: &Expr, from: &Subplan, props: &ExecutionProps) -> Result<Eve
         let message = format!("{expr} is not event time: the stream has no watermark for it");
         return Err(SqlError::new(sqlstate::DATATYPE_MISMATCH, message).hint(
             "Declare WATERMARK FOR the column in CREATE SOURCE, and group by the column \
-             itself or, over a windowed stream, by its window_end.",
+             itself or, over a windowed stream, by its window_time.",
         ));
     };
     let physical = from.physical(expr, props)?;
@@ -238,11 +241,16 @@ fn window_event_time(
 ) -> Vec<EventColumn> {
     let columns = output.iter().enumerate();
     let lags = columns.filter_map(|(column, bound)| {
+        use OutputColumn::{WindowEnd, WindowStart, WindowTime};
         let more_us = match (bound, lengths) {
-            (OutputColumn::WindowEnd, WindowLengths::Equal { .. }) => 0,
+            (WindowEnd | WindowTime, WindowLengths::Equal(_)) => 0,
             // With many sessions open, a closed one is emitted up to a sixteenth of a gap later.
-            (OutputColumn::WindowEnd, WindowLengths::Session { gap_us }) => gap_us / 16 + 1,
-            (OutputColumn::WindowStart, WindowLengths::Equal { size_us, .. }) => *size_us,
+            (WindowEnd | WindowTime, WindowLengths::Session { gap_us }) => gap_us / 16 + 1,
+            // No zone has moved its clocks back by more than a day.
+            (WindowStart, WindowLengths::Equal(windows)) => match windows.zone {
+                Some(_) => windows.size_us.saturating_add(DAY_US),
+                None => windows.size_us,
+            },
             _ => return None,
         };
         let lag_us = lag_us.saturating_add(more_us);
@@ -251,13 +259,39 @@ fn window_event_time(
     lags.collect()
 }
 
+/// The windows in units of the event time column, or in days of their time zone.
+fn slots(windows: &EqualWindows, time: &EventTime) -> Result<WindowSlots> {
+    let slots = |days, length: &dyn Fn(i64) -> Result<i64>| {
+        Ok(WindowSlots {
+            size: length(windows.size_us)?,
+            slide: length(windows.slide_us)?,
+            offset: length(windows.offset_us)?,
+            days,
+        })
+    };
+    match windows.zone {
+        Some(zone) => {
+            let days = LocalDays::new(zone, unit(time)?);
+            slots(Some(days), &|us| Ok(us / DAY_US))
+        }
+        None => slots(None, &|us| length(us, time)),
+    }
+}
+
+fn unit(time: &EventTime) -> Result<TimeUnit> {
+    match &time.data_type {
+        DataType::Timestamp(unit, _) => Ok(*unit),
+        other => {
+            let message = format!("a window needs a TIMESTAMP, not {other}");
+            Err(SqlError::new(sqlstate::DATATYPE_MISMATCH, message))
+        }
+    }
+}
+
 /// A length in units of the event time column.
 fn length(us: i64, time: &EventTime) -> Result<i64> {
-    let DataType::Timestamp(unit, _) = &time.data_type else {
-        let message = format!("a window needs a TIMESTAMP, not {}", time.data_type);
-        return Err(SqlError::new(sqlstate::DATATYPE_MISMATCH, message));
-    };
-    in_units(us, *unit).ok_or_else(|| {
+    let unit = unit(time)?;
+    in_units(us, unit).ok_or_else(|| {
         let message =
             format!("an interval of {us} microseconds is not a whole number of {unit:?}s");
         SqlError::new(sqlstate::INVALID_PARAMETER, message)

@@ -76,7 +76,7 @@ impl Planner {
             .with_default_features()
             .with_optimizer_rules(incremental_rules());
         let mut state = with_exact_numbers(builder).build();
-        for bound in [WindowBound::Start, WindowBound::End] {
+        for bound in WindowBound::ALL {
             let function = Arc::new(ScalarUDF::from(bound.function()));
             // No other function has this name, so nothing is replaced.
             let _ = datafusion::execution::FunctionRegistry::register_udf(&mut state, function);

@@ -191,8 +191,8 @@ pub(super) fn refuse_bound(expr: &Expr) -> Result<()> {
     if !has_bound(expr).map_err(explain)? {
         return Ok(());
     }
-    Err(
-        SqlError::not_built("window_start or window_end within a GROUP BY key or an aggregate")
-            .hint("Compute with them in the SELECT list, or group the windowed stream by another stream."),
+    Err(SqlError::not_built(
+        "window_start, window_end or window_time within a GROUP BY key or an aggregate",
     )
+    .hint("Compute with them in the SELECT list, or group the windowed stream by another stream."))
 }

@@ -1,14 +1,15 @@
 //! Windowed GROUP BYs on their way through the optimizer.
 //!
-//! `sql/windows.rs` rewrites `GROUP BY TUMBLE(ts, ...)` to two group keys, `__window_start(ts, window,
-//! size, slide)` and `__window_end(...)`. They are not ordinary keys: with HOP a row has several. So
-//! the aggregate becomes an extension node, which the optimizer does not look into, and filters on
-//! the window stay above it.
+//! `sql/windows.rs` rewrites `GROUP BY TUMBLE(ts, ...)` to group keys, `__window_start(ts, window,
+//! size, slide)`, `__window_end(...)` and perhaps `__window_time(...)`. They are not ordinary keys: with HOP a
+//! row has several. So the aggregate becomes an extension node, which the optimizer does not look into, and
+//! filters on the window stay above it.
 
 use std::cmp::Ordering;
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, TimeUnit};
+use chrono_tz::Tz;
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{DFSchema, DFSchemaRef, exec_err, plan_err};
 use datafusion::error::Result;
@@ -19,36 +20,37 @@ use datafusion::logical_expr::{
 use datafusion::scalar::ScalarValue;
 use headwater_connect::time_unit;
 
-use crate::sql::windows::{WINDOW_END, WINDOW_START};
+use crate::sql::windows::{WINDOW_END, WINDOW_START, WINDOW_TIME};
 
 /// The bound of the window that a group key is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum WindowBound {
     Start,
     End,
+    /// The last instant, which is the event time of the result.
+    Time,
 }
 
 impl WindowBound {
+    pub const ALL: [Self; 3] = [Self::Start, Self::End, Self::Time];
+
     fn name(self) -> &'static str {
         match self {
             Self::Start => WINDOW_START,
             Self::End => WINDOW_END,
+            Self::Time => WINDOW_TIME,
         }
     }
 
     fn of_function(name: &str) -> Option<Self> {
-        match name {
-            WINDOW_START => Some(Self::Start),
-            WINDOW_END => Some(Self::End),
-            _ => None,
-        }
+        Self::ALL.into_iter().find(|bound| bound.name() == name)
     }
 
     /// The placeholder function: it is planned and never called.
     pub fn function(self) -> BoundFunction {
         BoundFunction {
             bound: self,
-            signature: Signature::any(4, Volatility::Immutable),
+            signature: Signature::variadic_any(Volatility::Immutable),
         }
     }
 }
@@ -83,14 +85,19 @@ impl ScalarUDFImpl for BoundFunction {
 /// The lengths of the windows, in microseconds.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum WindowLengths {
-    /// TUMBLE and HOP; for TUMBLE both are the same.
-    Equal {
-        size_us: i64,
-        slide_us: i64,
-    },
-    Session {
-        gap_us: i64,
-    },
+    Equal(EqualWindows),
+    Session { gap_us: i64 },
+}
+
+/// TUMBLE and HOP windows, in microseconds; with TUMBLE size and slide are the same.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct EqualWindows {
+    pub size_us: i64,
+    pub slide_us: i64,
+    /// The start of one window, from 0 to `slide_us`.
+    pub offset_us: i64,
+    /// The zone whose days the windows consist of.
+    pub zone: Option<Tz>,
 }
 
 /// A group key that is a bound of the window.
@@ -108,15 +115,18 @@ pub(super) fn window_key(key: &Expr) -> Result<Option<WindowKey>> {
     let Some(bound) = WindowBound::of_function(call.func.name()) else {
         return Ok(None);
     };
-    let [time, function, size, slide] = call.args.as_slice() else {
+    let [time, function, size, slide, shift @ ..] = call.args.as_slice() else {
         return plan_err!("a window needs four arguments");
     };
     let (size_us, slide_us) = (microseconds(size)?, microseconds(slide)?);
-    let lengths = match function {
-        Expr::Literal(ScalarValue::Utf8(Some(name)), _) if name == "session" => {
-            WindowLengths::Session { gap_us: size_us }
-        }
-        _ => WindowLengths::Equal { size_us, slide_us },
+    let lengths = match text(function) {
+        Some("session") => WindowLengths::Session { gap_us: size_us },
+        _ => WindowLengths::Equal(EqualWindows {
+            size_us,
+            slide_us,
+            offset_us: shift.first().map_or(Ok(0), microseconds)?,
+            zone: shift.get(1).map(zone).transpose()?,
+        }),
     };
     Ok(Some(WindowKey {
         bound,
@@ -131,6 +141,20 @@ pub(super) fn has_bound(expr: &Expr) -> Result<bool> {
         Expr::ScalarFunction(call) => Ok(WindowBound::of_function(call.func.name()).is_some()),
         _ => Ok(false),
     })
+}
+
+fn text(literal: &Expr) -> Option<&str> {
+    match literal {
+        Expr::Literal(ScalarValue::Utf8(Some(text)), _) => Some(text),
+        _ => None,
+    }
+}
+
+fn zone(literal: &Expr) -> Result<Tz> {
+    match text(literal).and_then(|name| name.parse().ok()) {
+        Some(zone) => Ok(zone),
+        None => plan_err!("a window needs the name of a time zone, not {literal}"),
+    }
 }
 
 fn microseconds(literal: &Expr) -> Result<i64> {

@@ -54,6 +54,58 @@ fn a_hop_gives_its_slide_first_and_a_session_its_gap_twice() {
 }
 
 #[test]
+fn an_offset_and_a_zone_follow() {
+    let start = |window: &str| {
+        let rewritten = rewritten(&format!("SELECT window_start FROM t GROUP BY {window}"));
+        let (_, start) = rewritten.split_once("SELECT ").unwrap();
+        start.split_once(" AS ").unwrap().0.to_owned()
+    };
+    for (window, arguments) in [
+        (
+            "TUMBLE(ts, INTERVAL '1 hour', INTERVAL '15 minutes')",
+            "ts, 'tumble', 3600000000, 3600000000, 900000000",
+        ),
+        // By whole slides nothing moves.
+        (
+            "TUMBLE(ts, INTERVAL '1 hour', INTERVAL '-2 hours')",
+            "ts, 'tumble', 3600000000, 3600000000",
+        ),
+        (
+            "HOP(ts, INTERVAL '1 hour', INTERVAL '2 hours', INTERVAL '-15 minutes')",
+            "ts, 'hop', 7200000000, 3600000000, 2700000000",
+        ),
+        (
+            "TUMBLE(ts, INTERVAL '1 day', 'europe/berlin')",
+            "ts, 'tumble', 86400000000, 86400000000, 0, 'Europe/Berlin'",
+        ),
+        (
+            "HOP(ts, INTERVAL '1 day', INTERVAL '1 week', INTERVAL '8 days', 'UTC')",
+            "ts, 'hop', 604800000000, 86400000000, 0, 'UTC'",
+        ),
+    ] {
+        assert_eq!(start(window), format!("__window_start({arguments})"));
+    }
+}
+
+#[test]
+fn window_time_is_a_key_if_it_is_named() {
+    let call = |name: &str| format!("__window_{name}(ts, 'tumble', 1000000, 1000000)");
+    let (start, end, time) = (call("start"), call("end"), call("time"));
+    assert_eq!(
+        rewritten(
+            "SELECT k, window_time FROM t GROUP BY TUMBLE(ts, INTERVAL '1 second'), k, window_time"
+        ),
+        format!("SELECT k, {time} AS \"window_time\" FROM t GROUP BY {start}, {end}, k, {time}")
+    );
+    assert_eq!(
+        rewritten(
+            "SELECT k FROM t GROUP BY TUMBLE(ts, INTERVAL '1 second'), k HAVING window_time > 1"
+        ),
+        format!("SELECT k FROM t GROUP BY {start}, {end}, k, {time} HAVING {time} > 1")
+    );
+}
+
+#[test]
 fn the_names_are_replaced_in_every_clause_behind_grouping() {
     let start = "__window_start(ts, 'tumble', 1000000, 1000000)";
     let end = "__window_end(ts, 'tumble', 1000000, 1000000)";
@@ -188,6 +240,42 @@ fn the_error_of_a_wrong_window_has_its_position() {
             "22023",
             "HOP size of 1000000 microseconds is not a multiple of its slide of 60000000",
             "HOP",
+        ),
+        (
+            "TUMBLE(ts, INTERVAL '1 hour', 'Europe/Berlin')",
+            "22023",
+            "INTERVAL '1 hour' is no whole number of days, as TUMBLE with a time zone needs",
+            "'1 hour'",
+        ),
+        (
+            "HOP(ts, INTERVAL '12 hours', INTERVAL '1 day', 'Europe/Berlin')",
+            "22023",
+            "INTERVAL '12 hours' is no whole number of days, as HOP with a time zone needs",
+            "'12 hours'",
+        ),
+        (
+            "TUMBLE(ts, INTERVAL '1 day', INTERVAL '4 hours', 'Europe/Berlin')",
+            "22023",
+            "INTERVAL '4 hours' is no whole number of days, as TUMBLE with a time zone needs",
+            "'4 hours'",
+        ),
+        (
+            "TUMBLE(ts, INTERVAL '1 day', 'Europe/Berln')",
+            "22023",
+            "time zone \"Europe/Berln\" is unknown",
+            "'Europe/Berln'",
+        ),
+        (
+            "TUMBLE(ts, INTERVAL '1 day', 'Europe/Berlin', INTERVAL '1 day')",
+            "42883",
+            "TUMBLE(ts, INTERVAL '1 day', 'Europe/Berlin', INTERVAL '1 day') is not a valid call of TUMBLE",
+            "TUMBLE",
+        ),
+        (
+            "TUMBLE(ts, INTERVAL '1 hour', 5)",
+            "22023",
+            "5 is not an interval",
+            "5",
         ),
         (
             "TUMBLE(ts, INTERVAL '1 day') OVER ()",

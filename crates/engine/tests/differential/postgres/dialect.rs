@@ -318,7 +318,7 @@ fn in_other_words(expr: &Expr) -> Option<String> {
     })
 }
 
-/// The FROM clause that gives each row of a window query its windows `__ws` and `__we`.
+/// The FROM clause that gives each row of a window query its windows: `__ws`, `__we` and `__wt`.
 ///
 /// `rows` is the query with the columns id, event time and keys of the rows that reach the windows.
 pub fn windows(window: &Window, rows: &str, late: &[i64]) -> String {
@@ -327,23 +327,33 @@ pub fn windows(window: &Window, rows: &str, late: &[i64]) -> String {
     let time = &window.time;
     let late: Vec<_> = late.iter().map(ToString::to_string).collect();
     let on_time = format!("id <> ALL (ARRAY[{}]::bigint[])", late.join(", "));
-    let bin = |size: i64| {
+    let bin = |size: i64, offset: i64| {
         format!(
-            "date_bin({}, {time}, timestamp '1970-01-01')",
-            interval(size)
+            "date_bin({}, {time}, timestamp '1970-01-01' + {})",
+            interval(size),
+            interval(offset)
         )
     };
+    let last = format!(
+        "__we - INTERVAL '{} microseconds' AS __wt",
+        1_000_000 / second.min(1_000_000)
+    );
     match window.windows {
-        Windows::Tumble { size } => format!(
-            "JOIN LATERAL (SELECT {bin} AS __ws, {bin} + {size} AS __we) AS __w ON {on_time}",
-            bin = bin(size),
+        Windows::Tumble { size, offset } => format!(
+            "JOIN LATERAL (SELECT *, {last} FROM (SELECT {bin} AS __ws, {bin} + {size} AS __we) AS __w) \
+             AS __w ON {on_time}",
+            bin = bin(size, offset),
             size = interval(size),
         ),
-        Windows::Hop { slide, size } => format!(
-            "JOIN LATERAL (SELECT __ws, __ws + {size} AS __we \
-             FROM generate_series({last} - {back}, {last}, {slide}) AS __ws) AS __w ON {on_time}",
+        Windows::Hop {
+            slide,
+            size,
+            offset,
+        } => format!(
+            "JOIN LATERAL (SELECT *, {last} FROM (SELECT __ws, __ws + {size} AS __we \
+             FROM generate_series({to} - {back}, {to}, {slide}) AS __ws) AS __w) AS __w ON {on_time}",
             size = interval(size),
-            last = bin(slide),
+            to = bin(slide, offset),
             back = interval(size - slide),
             slide = interval(slide),
         ),
@@ -358,11 +368,11 @@ pub fn windows(window: &Window, rows: &str, late: &[i64]) -> String {
             };
             let (gap, by_key, by_island) = (interval(gap), group(""), group("island"));
             format!(
-                "JOIN (SELECT id AS __id, min({time}) OVER ({by_island}) AS __ws, \
+                "JOIN (SELECT *, {last} FROM (SELECT id AS __id, min({time}) OVER ({by_island}) AS __ws, \
                  max({time}) OVER ({by_island}) + {gap} AS __we FROM \
                  (SELECT *, sum(first) OVER ({by_key} ORDER BY {time}, id) AS island FROM \
                  (SELECT *, CASE WHEN {time} - lag({time}) OVER ({by_key} ORDER BY {time}, id) < {gap} \
-                 THEN 0 ELSE 1 END AS first FROM ({rows}) AS r WHERE {on_time}) AS r) AS r) \
+                 THEN 0 ELSE 1 END AS first FROM ({rows}) AS r WHERE {on_time}) AS r) AS r) AS __w) \
                  AS __w ON id = __id"
             )
         }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
+use chrono_tz::Tz;
 use datafusion::functions_aggregate::{array_agg, average, count, min_max, sum};
 use datafusion::logical_expr::AggregateUDF;
 use datafusion::physical_expr::aggregate::AggregateExprBuilder;
@@ -10,8 +11,8 @@ use datafusion::physical_expr::expressions::col;
 
 use super::SECOND;
 use crate::dataflow::{
-    Aggregate, EventTime, Grouping, KeyedSpec, OutputColumn, Plan, PlanNode, SessionSpec,
-    WindowSpec,
+    Aggregate, EventTime, Grouping, KeyedSpec, LocalDays, OutputColumn, Plan, PlanNode,
+    SessionSpec, WindowSlots, WindowSpec,
 };
 
 fn time_type() -> DataType {
@@ -115,13 +116,29 @@ fn windows(keys: &[&str], size: i64, slide: i64, from: Box<PlanNode>) -> Plan {
     let spec = Arc::new(WindowSpec {
         stage: 0,
         time: event_time(),
-        size,
-        slide,
+        slots: WindowSlots {
+            size,
+            slide,
+            offset: 0,
+            days: None,
+        },
         grouping: grouping(keys, aggregates),
         output,
         schema,
     });
     plan(PlanNode::Window { from, spec }, false)
+}
+
+/// Windows of 30 days from each tenth on, where what counts as a second is a microsecond.
+fn days(keys: &[&str]) -> Plan {
+    let mut plan = windows(keys, 30, 10, input());
+    if let PlanNode::Window { spec, .. } = &mut plan.root
+        && let Some(spec) = Arc::get_mut(spec)
+    {
+        spec.slots.offset = 3;
+        spec.slots.days = Some(LocalDays::new(Tz::Europe__Berlin, TimeUnit::Second));
+    }
+    plan
 }
 
 fn sessions(keys: &[&str]) -> Plan {
@@ -193,6 +210,7 @@ pub(super) fn plans() -> Vec<(&'static str, Plan)> {
             windows(&[], 5 * SECOND, 5 * SECOND, input()),
         ),
         ("hop", windows(&["name"], 12 * SECOND, 3 * SECOND, input())),
+        ("hop, days of a zone", days(&["name"])),
         ("session", sessions(&["number"])),
         ("session, two keys", sessions(&["name", "number"])),
         ("keyed", keyed(&["name", "number"])),
