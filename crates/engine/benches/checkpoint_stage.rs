@@ -17,6 +17,9 @@
 #[allow(dead_code, unused_imports)]
 #[path = "../src/dataflow/mod.rs"]
 mod dataflow;
+#[allow(dead_code)]
+#[path = "../src/time_zone/mod.rs"]
+mod time_zone;
 
 use std::collections::HashSet;
 use std::sync::Arc;

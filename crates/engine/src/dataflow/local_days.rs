@@ -10,13 +10,13 @@
 //! midnight, the hour that is repeated belongs to the later day. A day that a zone left out has no instant:
 //! it begins and ends where the next one begins.
 //!
-//! The rules are those of the IANA database that is compiled in, so a replay does not depend on the machine.
-//! They end with the year 2099; later a zone keeps its last offset.
+//! The rules are those of `time_zone`, which are compiled in, so a replay does not depend on the machine.
 
 use arrow::datatypes::TimeUnit;
-use chrono::{DateTime, Offset as _, TimeZone as _, Utc};
 use chrono_tz::Tz;
 use headwater_connect::time_unit::per_second;
+
+use crate::time_zone::TimeZone;
 
 const SECONDS_PER_DAY: i64 = 86_400;
 
@@ -26,7 +26,7 @@ const OFFSET_MAX: i128 = 16 * 3_600;
 /// The days by the calendar of a time zone, counted from 1970-01-01.
 #[derive(Debug, Clone, Copy)]
 pub struct LocalDays {
-    zone: Tz,
+    zone: TimeZone,
     units_per_second: i64,
 }
 
@@ -34,7 +34,7 @@ impl LocalDays {
     /// The days of `zone`, whose instants are in this unit.
     pub fn new(zone: Tz, unit: TimeUnit) -> Self {
         Self {
-            zone,
+            zone: TimeZone::Place(zone),
             units_per_second: per_second(unit),
         }
     }
@@ -80,20 +80,15 @@ impl LocalDays {
 
     /// How far local time is ahead of UTC, seconds.
     fn offset_at(&self, second: i128) -> i128 {
-        let nearest = match second < 0 {
-            true => DateTime::<Utc>::MIN_UTC,
-            false => DateTime::<Utc>::MAX_UTC,
-        };
-        let known = i64::try_from(second).ok();
-        let known = known.and_then(|second| DateTime::from_timestamp(second, 0));
-        let at = known.unwrap_or(nearest).naive_utc();
-        let offset = self.zone.offset_from_utc_datetime(&at);
-        offset.fix().local_minus_utc().into()
+        let second = second.clamp(i64::MIN.into(), i64::MAX.into()) as i64;
+        self.zone.offset_at(second).into()
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use chrono::{DateTime, Utc};
+
     use super::*;
 
     fn days(zone: &str) -> LocalDays {

@@ -66,7 +66,9 @@ pub use metadata_columns::{
 };
 pub use open_windows::OpenWindows;
 pub(crate) use pane::{earliest, in_us, latest, times};
-pub use plan::{EventTime, KeyedSpec, Plan, PlanNode, SessionSpec, WindowSpec, with_lateness};
+pub use plan::{
+    EventTime, KeyedSpec, LATE_COLUMNS, Plan, PlanNode, SessionSpec, WindowSpec, with_lateness,
+};
 pub use query_errors::{OnError, QueryErrors, QueryFailure, SqlstateOf};
 pub use source_columns::{ColumnOrigin, SourceColumns};
 pub use stage_state::{Run, Share, StageHandle, StageState};

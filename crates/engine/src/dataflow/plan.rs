@@ -167,14 +167,18 @@ pub(super) fn late(
     Ok(StreamElement::Late { stage, rows })
 }
 
+/// The columns that late rows have behind those of the input.
+pub const LATE_COLUMNS: [&str; 2] = ["_counted", "_missed_until"];
+
 /// The columns of the late rows of a stage whose rows have these `columns`:
 ///
 /// - `_counted`: whether a window counts the row, as with HOP one that closed later may;
 /// - `_missed_until`: the end of the last window that closed before the row came; NULL without an event
 ///   time.
 pub fn with_lateness(columns: &Schema, time: &DataType) -> SchemaRef {
-    let counted = Field::new("_counted", DataType::Boolean, false);
-    let missed_until = Field::new("_missed_until", time.clone(), true);
+    let [counted, missed_until] = LATE_COLUMNS;
+    let counted = Field::new(counted, DataType::Boolean, false);
+    let missed_until = Field::new(missed_until, time.clone(), true);
     let more = [counted, missed_until].map(Arc::new);
     let all = columns.fields().iter().cloned().chain(more);
     Arc::new(Schema::new(all.collect::<Vec<_>>()))

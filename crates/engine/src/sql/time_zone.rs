@@ -1,20 +1,22 @@
-//! The names of time zones.
+//! The names of time zones in SQL.
 
-use chrono_tz::{TZ_VARIANTS, Tz};
+use chrono_tz::Tz;
 
 use super::error::{Result, SqlError, sqlstate};
 use super::suggest::nearest;
+use crate::time_zone::TimeZone;
 
 /// The zone of this name in the IANA database, in any case.
 ///
 /// # Errors
 /// If there is none; the hint has the nearest name, also for a city alone.
 pub(super) fn time_zone(name: &str) -> Result<Tz> {
-    let is_named = |zone: &&Tz| zone.name().eq_ignore_ascii_case(name);
-    if let Some(zone) = TZ_VARIANTS.iter().find(is_named) {
-        return Ok(*zone);
-    }
-    let names: Vec<&str> = TZ_VARIANTS.iter().map(|zone| zone.name()).collect();
+    TimeZone::place(name).ok_or_else(|| unknown(name))
+}
+
+/// The error that there is no zone of this name.
+pub(super) fn unknown(name: &str) -> SqlError {
+    let names: Vec<&str> = TimeZone::names().collect();
     let spelt = name.replace(' ', "_");
     let is_of_city = |zone: &&&str| {
         let city = zone.rsplit_once('/').map(|(_, city)| city);
@@ -31,7 +33,7 @@ pub(super) fn time_zone(name: &str) -> Result<Tz> {
         None => "Write a name of the IANA database, e.g. 'Europe/Berlin'.".to_owned(),
     };
     let message = format!("time zone {name:?} is unknown");
-    Err(SqlError::new(sqlstate::INVALID_PARAMETER, message).hint(hint))
+    SqlError::new(sqlstate::INVALID_PARAMETER, message).hint(hint)
 }
 
 #[cfg(test)]

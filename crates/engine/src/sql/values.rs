@@ -3,6 +3,7 @@
 //! ```text
 //!   sql_types       the types of a CAST          TIMESTAMP is microseconds; VARCHAR(n) has a length
 //!   common_types    what two arguments become    a DECIMAL beside a DOUBLE, a DATE beside a TIMESTAMP or INTERVAL
+//!   interval_length what intervals are compared by    a day is 24 hours
 //!   from_text, to_text                           what a cast reads and writes
 //!   time_function   date_trunc, date_bin, date_part     in the unit of the column, so that no year is too far
 //!   regex_words     the regular expressions of ~ and regexp_replace
@@ -11,6 +12,7 @@
 
 mod common_types;
 pub(super) mod from_text;
+mod interval_length;
 mod letters;
 mod regex_words;
 mod sql_types;

@@ -17,8 +17,8 @@ use crate::postgres::{Postgres, TextRows};
 use crate::setting;
 
 const DAY: i64 = 86_400;
-/// From 1840 to 2100, seconds.
-const YEARS: std::ops::Range<i64> = -130 * 365 * DAY..130 * 365 * DAY;
+/// From 1840 to 2098, seconds: later years have the rules of earlier ones, which Gaza's Ramadan does not keep.
+const YEARS: std::ops::Range<i64> = -130 * 365 * DAY..128 * 365 * DAY;
 
 fn utc(second: i64) -> NaiveDateTime {
     DateTime::from_timestamp(second, 0)

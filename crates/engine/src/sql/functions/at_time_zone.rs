@@ -19,9 +19,8 @@ use datafusion::scalar::ScalarValue;
 use headwater_connect::time_unit;
 
 use super::external;
-use crate::sql::suggest::nearest;
 use crate::sql::types::timestamptz;
-use crate::sql::{SqlError, sqlstate};
+use crate::sql::{SqlError, sqlstate, time_zone};
 use crate::time_zone::{TimeZone, ZoneClock};
 
 /// The name of the function, which is PostgreSQL's.
@@ -57,15 +56,7 @@ fn time_type(of: &DataType) -> Option<DataType> {
 
 /// The zone of a name, or the error that there is none.
 pub(super) fn zone_named(name: &str) -> Result<TimeZone> {
-    TimeZone::named(name).ok_or_else(|| {
-        let message = format!("time zone \"{name}\" not recognized");
-        let names: Vec<&str> = TimeZone::names().collect();
-        let hint = match nearest(name, &names) {
-            Some(near) => format!("Did you mean '{near}'?"),
-            None => "Write the name of a place, as in 'Europe/Berlin', or 'UTC'.".to_owned(),
-        };
-        external(SqlError::new(sqlstate::INVALID_PARAMETER, message).hint(hint))
-    })
+    TimeZone::named(name).ok_or_else(|| external(time_zone::unknown(name)))
 }
 
 /// The zone of a constant; `None` for NULL.

@@ -18,8 +18,8 @@ use super::window::{
     EqualWindows, WindowAggregate, WindowBound, WindowKey, WindowLengths, in_units, window_key,
 };
 use crate::dataflow::{
-    Aggregate, EventTime, Grouping, KeyedSpec, LocalDays, OutputColumn, PlanNode, SessionSpec,
-    WindowSlots, WindowSpec, with_lateness,
+    Aggregate, EventTime, Grouping, KeyedSpec, LATE_COLUMNS, LocalDays, OutputColumn, PlanNode,
+    SessionSpec, WindowSlots, WindowSpec, with_lateness,
 };
 use crate::sql::interval::DAY_US;
 use crate::sql::numbers::guarded;
@@ -81,6 +81,7 @@ pub(super) fn windowed(
     let mut aggregates = aggregates(&aggregate.aggregates, &from, props)?;
     output.extend((0..aggregates.len()).map(OutputColumn::Aggregate));
     let event_time = window_event_time(&output, &window.lengths, time.lag_us);
+    refuse_late_columns(&from)?;
     let stage = late.len();
     let columns = Arc::new(from.schema.as_arrow().clone());
     late.push(with_lateness(&columns, &time.data_type));
@@ -222,6 +223,18 @@ fn event_time(expr: &Expr, from: &Subplan, props: &ExecutionProps) -> Result<Eve
         expr: physical,
         lag_us,
     })
+}
+
+/// Refuses columns that late rows get.
+fn refuse_late_columns(from: &Subplan) -> Result<()> {
+    let names = from.schema.fields().iter().map(|field| field.name());
+    let taken = names
+        .into_iter()
+        .find(|name| LATE_COLUMNS.contains(&name.as_str()));
+    let Some(name) = taken else { return Ok(()) };
+    let message = format!("{name:?} is a column that late rows get");
+    Err(SqlError::new(sqlstate::DUPLICATE_COLUMN, message)
+        .hint("Group a stream that gives the column another name."))
 }
 
 fn refuse_changes(from: &Subplan) -> Result<()> {

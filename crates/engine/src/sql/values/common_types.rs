@@ -7,6 +7,7 @@
 //! | a DECIMAL and a float, of COALESCE and the like | the float | DECIMAL |
 //! | a DATE and a TIMESTAMP(p) | TIMESTAMP(p) | nanoseconds, which end in 2262 |
 //! | a DATE and an INTERVAL | TIMESTAMP and INTERVAL | DATE and INTERVAL |
+//! | intervals that are compared | their lengths | months, then days, then nanoseconds |
 //!
 //! It also puts in [`TimeFunction`] where the planner has not looked the function up by name, writes booleans of
 //! CONCAT as `t` and `f`, and translates regular expressions.
@@ -23,11 +24,13 @@ use datafusion::logical_expr::expr::{Case, InList, ScalarFunction};
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::utils::merge_schema;
 use datafusion::logical_expr::{
-    Between, BinaryExpr, Cast, Expr, ExprSchemable, LogicalPlan, Operator, ScalarUDF,
+    Between, BinaryExpr, Cast, Expr, ExprSchemable, LogicalPlan, Operator, ScalarUDF, Union,
 };
 use datafusion::optimizer::AnalyzerRule;
+use datafusion::optimizer::analyzer::type_coercion::TypeCoercionRewriter;
 
 use super::TimeFunction;
+use super::interval_length::{has_length, length_of};
 use super::regex_words::{translate_function, translate_operator};
 use super::sql_types::text_of;
 
@@ -57,7 +60,13 @@ fn rewrite_node(plan: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
         let rewritten = expr.transform_up(|expr| Ok(unified(expr, &schema)))?;
         Ok(rewritten.update_data(|expr| name.restore(expr)))
     })?
-    .map_data(LogicalPlan::recompute_schema)
+    .map_data(|plan| match plan {
+        // It would keep the types that its inputs had before.
+        LogicalPlan::Union(Union { inputs, .. }) => {
+            Union::try_new_with_loose_types(inputs).map(LogicalPlan::Union)
+        }
+        other => other.recompute_schema(),
+    })
 }
 
 fn unified(expr: Expr, schema: &DFSchema) -> Transformed<Expr> {
@@ -72,13 +81,17 @@ fn unified(expr: Expr, schema: &DFSchema) -> Transformed<Expr> {
             mut low,
             mut high,
         }) => {
-            unify(&mut [&mut *expr, &mut *low, &mut *high], true, schema);
+            let mut values = [&mut *expr, &mut *low, &mut *high];
+            unify(&mut values, true, schema);
+            by_length(&mut values, schema);
             Expr::Between(Between::new(expr, negated, low, high))
         }
         Expr::InList(mut of) => {
             let InList { expr, list, .. } = &mut of;
             let values = std::iter::once(&mut **expr).chain(list);
-            unify(&mut values.collect::<Vec<_>>(), true, schema);
+            let mut values: Vec<_> = values.collect();
+            unify(&mut values, true, schema);
+            by_length(&mut values, schema);
             Expr::InList(of)
         }
         Expr::Case(mut case) => {
@@ -99,6 +112,9 @@ fn sides(binary: BinaryExpr, schema: &DFSchema) -> BinaryExpr {
     if computes_or_compares(op) {
         unify(&mut [&mut *left, &mut *right], true, schema);
     }
+    if compares(op) {
+        by_length(&mut [&mut *left, &mut *right], schema);
+    }
     if matches!(op, Operator::Plus | Operator::Minus) {
         at_midnight(&mut left, &right, schema);
         at_midnight(&mut right, &left, schema);
@@ -108,10 +124,24 @@ fn sides(binary: BinaryExpr, schema: &DFSchema) -> BinaryExpr {
 
 fn computes_or_compares(op: Operator) -> bool {
     use Operator::{Divide, Minus, Modulo, Multiply, Plus};
+    matches!(op, Plus | Minus | Multiply | Divide | Modulo) || compares(op)
+}
+
+fn compares(op: Operator) -> bool {
     use Operator::{Eq, Gt, GtEq, IsDistinctFrom, IsNotDistinctFrom, Lt, LtEq, NotEq};
-    let computes = matches!(op, Plus | Minus | Multiply | Divide | Modulo);
-    let compares = matches!(op, Eq | NotEq | Lt | LtEq | Gt | GtEq);
-    computes || compares || matches!(op, IsDistinctFrom | IsNotDistinctFrom)
+    let orders = matches!(op, Eq | NotEq | Lt | LtEq | Gt | GtEq);
+    orders || matches!(op, IsDistinctFrom | IsNotDistinctFrom)
+}
+
+/// Intervals that are compared with each other.
+fn by_length(values: &mut [&mut Expr], schema: &DFSchema) {
+    let has_length = |value: &&mut Expr| type_of(value, schema).is_ok_and(|it| has_length(&it));
+    if values.iter().all(has_length) {
+        for value in values {
+            let interval = std::mem::take(*value);
+            **value = length_of(interval);
+        }
+    }
 }
 
 /// A date to which an interval is added.
@@ -169,7 +199,7 @@ fn function(mut call: ScalarFunction, schema: &DFSchema) -> ScalarFunction {
 /// Casts those of the expressions that would otherwise be lost in the type that all of them become;
 /// `operands`: of an operator.
 fn unify(exprs: &mut [&mut Expr], operands: bool, schema: &DFSchema) {
-    let types = exprs.iter().map(|expr| expr.get_type(schema));
+    let types = exprs.iter().map(|expr| type_of(expr, schema));
     // What has no type is refused by the coercion that follows.
     let Ok(types) = types.collect::<Result<Vec<_>>>() else {
         return;
@@ -203,6 +233,16 @@ fn unify(exprs: &mut [&mut Expr], operands: bool, schema: &DFSchema) {
             _ => {}
         }
     }
+}
+
+/// The type of an expression whose parts may still wait for their coercion, as those of `GREATEST(decimal, bigint)`.
+fn type_of(expr: &Expr, schema: &DFSchema) -> Result<DataType> {
+    expr.get_type(schema).or_else(|_| {
+        let coerced = expr
+            .clone()
+            .rewrite(&mut TypeCoercionRewriter::new(schema))?;
+        coerced.data.get_type(schema)
+    })
 }
 
 /// The type of the coarsest timestamp that is not written as a text.

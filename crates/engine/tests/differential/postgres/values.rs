@@ -260,8 +260,15 @@ fn elements(text: &str) -> Vec<Option<String>> {
     elements
 }
 
-/// Days since 1970 of `YYYY-MM-DD`, in the proleptic Gregorian calendar.
+/// The text without ` BC`, and whether that was there.
+fn era(text: &str) -> (&str, bool) {
+    let before = text.strip_suffix(" BC");
+    (before.unwrap_or(text), before.is_some())
+}
+
+/// Days since 1970 of `YYYY-MM-DD`, in the proleptic Gregorian calendar; the year 1 BC is 0.
 fn day(text: &str) -> Option<i64> {
+    let (text, is_before) = era(text);
     let mut parts = text.split('-').map(str::parse::<i64>);
     let (year, month, day) = (
         parts.next()?.ok()?,
@@ -271,6 +278,7 @@ fn day(text: &str) -> Option<i64> {
     if parts.next().is_some() {
         return None;
     }
+    let year = if is_before { 1 - year } else { year };
     // The year begins in March, so that the leap day is its last.
     let (year, month) = if month > 2 {
         (year, month - 3)
@@ -283,10 +291,12 @@ fn day(text: &str) -> Option<i64> {
 
 /// `YYYY-MM-DD HH:MM:SS.ffffff`, with or without `+00`, in units of a part of a second.
 fn instant(text: &str, per_second: i64) -> Option<i64> {
+    let (text, is_before) = era(text);
     let (date, time) = text.split_once(' ')?;
+    let date = format!("{date}{}", if is_before { " BC" } else { "" });
     let time = time.strip_suffix("+00").unwrap_or(time);
     let (clock, fraction) = time.split_once('.').unwrap_or((time, ""));
-    let mut seconds = day(date)? * 24 * 60 * 60;
+    let mut seconds = day(&date)? * 24 * 60 * 60;
     for (part, unit) in clock.split(':').zip([3600, 60, 1]) {
         seconds += part.parse::<i64>().ok()? * unit;
     }

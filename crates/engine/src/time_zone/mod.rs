@@ -49,16 +49,17 @@ impl TimeZone {
         if let Some((_, offset)) = ABBREVIATIONS.iter().find(same) {
             return Some(Self::Offset(*offset));
         }
+        let place = Self::place(name).map(Self::Place);
+        place.or_else(|| posix(name).map(Self::Offset))
+    }
+
+    /// The place of an IANA name in any case.
+    pub fn place(name: &str) -> Option<Tz> {
         let in_any_case = || {
             let mut zones = TZ_VARIANTS.iter();
-            zones
-                .find(|zone| zone.name().eq_ignore_ascii_case(name))
-                .copied()
+            zones.find(|zone| zone.name().eq_ignore_ascii_case(name))
         };
-        let place = name.parse().ok().or_else(in_any_case);
-        place
-            .map(Self::Place)
-            .or_else(|| posix(name).map(Self::Offset))
+        name.parse().ok().or_else(|| in_any_case().copied())
     }
 
     /// The names of all places.
