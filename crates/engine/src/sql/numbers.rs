@@ -41,6 +41,7 @@ pub(crate) use cast::exact_cast;
 pub(super) use cast::or_null;
 pub(super) use fault::ValueFault;
 pub(crate) use guard::guarded;
+pub(super) use rewrite::with_expressions;
 
 use function::ExactFunction;
 

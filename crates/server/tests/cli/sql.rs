@@ -72,21 +72,35 @@ fn each_way_to_read_starts_a_source() {
 
 #[test]
 fn a_sink_has_all_rows_at_the_end_of_a_script() {
-    for _ in 0..20 {
+    for number in 0..20 {
         let folder = tempfile::tempdir().unwrap();
         let out = folder.path().join("out.ndjson");
+        let data = folder.path().join("data").display().to_string();
+        let arguments = ["sql", "--data", &data];
+        // With a log and without.
+        let arguments = &arguments[..if number % 2 == 0 { 3 } else { 1 }];
         let sql = format!(
             "{}CREATE STREAM s AS SELECT n FROM ticks WHERE n % 2 = 0;\n
              CREATE SINK o FROM s WITH (connector = 'file', path = '{}');\n",
             TICKS.replace("rows = 25", "rows = 5000"),
             out.display()
         );
-        rows(with_input(&["sql"], &sql));
+        rows(with_input(arguments, &sql));
         assert_eq!(
             std::fs::read_to_string(&out).unwrap().lines().count(),
             2_500
         );
     }
+}
+
+#[test]
+fn a_subscription_in_a_pipe_ends_with_its_sources() {
+    let endless = TICKS.replace("rows = 25, rows_per_second = 0", "rows_per_second = 5");
+    let endless = endless.replace("SOURCE ticks", "SOURCE others");
+    let rest =
+        "CREATE STREAM s AS SELECT n FROM ticks WHERE n < 2;\nSUBSCRIBE TO s;\nSELECT 7 AS n;\n";
+    let shown = rows(with_input(&["sql"], &format!("{TICKS}{endless}{rest}")));
+    assert_eq!(shown, "{\"n\":0}\n{\"n\":1}\n{\"n\":7}\n");
 }
 
 #[test]

@@ -18,7 +18,7 @@ use datafusion::logical_expr::{
 use datafusion::scalar::ScalarValue;
 use headwater_connect::time_unit;
 
-use super::external;
+use super::{external, undefined_function};
 use crate::sql::types::timestamptz;
 use crate::sql::{SqlError, sqlstate, time_zone};
 use crate::time_zone::{TimeZone, ZoneClock};
@@ -97,9 +97,7 @@ impl ScalarUDFImpl for AtTimeZone {
             },
             _ => {}
         }
-        let types: Vec<String> = arguments.iter().map(ToString::to_string).collect();
-        let message = format!("function timezone({}) does not exist", types.join(", "));
-        let error = SqlError::new(sqlstate::UNDEFINED_FUNCTION, message);
+        let error = undefined_function(AT_TIME_ZONE, arguments);
         Err(external(
             error.hint("Write timestamp AT TIME ZONE 'Europe/Berlin'."),
         ))

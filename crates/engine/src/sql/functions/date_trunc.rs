@@ -11,7 +11,6 @@ use arrow::compute::kernels::numeric::sub;
 use arrow::datatypes::{DataType, Field, FieldRef, Int64Type, TimeUnit};
 use datafusion::common::Result;
 use datafusion::logical_expr::simplify::{ExprSimplifyResult, SimplifyContext};
-use datafusion::logical_expr::type_coercion::functions::fields_with_udf;
 use datafusion::logical_expr::{
     ColumnarValue, Expr, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature,
     Volatility,
@@ -21,7 +20,7 @@ use headwater_connect::calendar::DAY_SECONDS;
 use headwater_connect::time_unit;
 
 use super::at_time_zone::{Shift, zone_of};
-use super::external;
+use super::{coerced_by, external};
 use crate::sql::SqlError;
 use crate::sql::types::timestamptz;
 
@@ -122,10 +121,7 @@ impl ScalarUDFImpl for DateTrunc {
             let instant = timestamptz(unit_of(time));
             return Ok(vec![DataType::Utf8, instant, DataType::Utf8]);
         }
-        let field = |it: &DataType| Arc::new(Field::new("argument", it.clone(), true));
-        let fields: Vec<FieldRef> = arguments.iter().map(field).collect();
-        let fields = fields_with_udf(&fields, self.inner.as_ref())?;
-        Ok(fields.iter().map(|it| it.data_type().clone()).collect())
+        coerced_by(self.inner.as_ref(), arguments)
     }
 
     fn return_type(&self, arguments: &[DataType]) -> Result<DataType> {

@@ -31,9 +31,11 @@ mod tests;
 
 use std::sync::Arc;
 
-use datafusion::error::DataFusionError;
+use arrow::datatypes::{DataType, Field, FieldRef};
+use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::FunctionRegistry;
 use datafusion::logical_expr::ScalarUDF;
+use datafusion::logical_expr::type_coercion::functions::{UDFCoercionExt, fields_with_udf};
 
 pub(super) use self::as_written::AS_WRITTEN;
 use self::as_written::AsWritten;
@@ -42,7 +44,7 @@ use self::at_time_zone::AtTimeZone;
 use self::date_trunc::DateTrunc;
 use self::pattern_function::PatternFunction;
 use self::similar_function::SimilarToRewrite;
-use super::SqlError;
+use super::{SqlError, sqlstate};
 
 /// Puts the functions of this module in the place of DataFusion's.
 pub fn register(registry: &mut dyn FunctionRegistry) {
@@ -57,6 +59,24 @@ pub fn register(registry: &mut dyn FunctionRegistry) {
     }
     // Every registry of DataFusion takes rewrites.
     let _ = registry.register_function_rewrite(Arc::new(SimilarToRewrite));
+}
+
+/// The error that a function does not take arguments of these types.
+pub(super) fn undefined_function(name: &str, arguments: &[DataType]) -> SqlError {
+    let types: Vec<String> = arguments.iter().map(ToString::to_string).collect();
+    let message = format!("function {name}({}) does not exist", types.join(", "));
+    SqlError::new(sqlstate::UNDEFINED_FUNCTION, message)
+}
+
+/// The types that arguments of these become, as a function of DataFusion has it.
+pub(super) fn coerced_by(
+    function: &impl UDFCoercionExt,
+    arguments: &[DataType],
+) -> Result<Vec<DataType>> {
+    let field = |it: &DataType| Arc::new(Field::new("argument", it.clone(), true));
+    let fields: Vec<FieldRef> = arguments.iter().map(field).collect();
+    let fields = fields_with_udf(&fields, function)?;
+    Ok(fields.iter().map(|it| it.data_type().clone()).collect())
 }
 
 /// The error as DataFusion carries it; `explain` finds it there again.

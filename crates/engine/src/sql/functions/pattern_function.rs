@@ -21,12 +21,12 @@ use datafusion::logical_expr::{
 use headwater_connect::calendar::{DAY_SECONDS, days_from_civil};
 use headwater_connect::time_unit;
 
-use super::external;
 use super::number_pattern::NumberPattern;
 use super::number_writer::{NumberValue, NumberWriter};
 use super::time_pattern::TimePattern;
 use super::time_reader::TimeReader;
 use super::time_writer::{SECOND_US, TimeParts};
+use super::{external, undefined_function};
 use crate::sql::types::{UTC, timestamptz};
 use crate::sql::values::{in_form_of, to_text::texts};
 use crate::sql::{SqlError, sqlstate};
@@ -96,12 +96,6 @@ impl PatternFunction {
     }
 
     fn undefined(&self, arguments: &[DataType]) -> SqlError {
-        let types: Vec<String> = arguments.iter().map(ToString::to_string).collect();
-        let message = format!(
-            "function {}({}) does not exist",
-            self.name(),
-            types.join(", ")
-        );
         let hint = match self.kind {
             PatternFunctionKind::Char => "Write to_char(value, pattern).",
             PatternFunctionKind::Timestamp => {
@@ -109,7 +103,7 @@ impl PatternFunction {
             }
             PatternFunctionKind::Date => "Write to_date(text, pattern) or CAST(text AS DATE).",
         };
-        SqlError::new(sqlstate::UNDEFINED_FUNCTION, message).hint(hint)
+        undefined_function(self.name(), arguments).hint(hint)
     }
 
     fn apply(&self, values: &ArrayRef, pattern: &ReadPattern) -> Result<ArrayRef> {

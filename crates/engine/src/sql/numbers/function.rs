@@ -9,7 +9,6 @@ use arrow::datatypes::{
 use datafusion::common::internal_err;
 use datafusion::error::Result;
 use datafusion::logical_expr::function::{AccumulatorArgs, StateFieldsArgs};
-use datafusion::logical_expr::type_coercion::functions::fields_with_udf;
 use datafusion::logical_expr::utils::{AggregateOrderSensitivity, format_state_name};
 use datafusion::logical_expr::{
     Accumulator, AggregateUDF, AggregateUDFImpl, GroupsAccumulator, ReversedUDAF, SetMonotonicity,
@@ -20,6 +19,7 @@ use datafusion::scalar::ScalarValue;
 use super::extremes::Extremes;
 use super::total::{DistinctTotal, GroupTotal, TotalNumber, TotalResult};
 use super::totals::Totals;
+use crate::sql::functions::coerced_by;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum AggregateKind {
@@ -134,12 +134,7 @@ impl AggregateUDFImpl for ExactFunction {
         match (self.kind, arguments) {
             (AggregateKind::Extreme, _) => self.inner.coerce_types(arguments),
             (_, [integer]) if integer.is_integer() => Ok(arguments.to_vec()),
-            _ => {
-                let field = |it: &DataType| Arc::new(Field::new("argument", it.clone(), true));
-                let fields: Vec<FieldRef> = arguments.iter().map(field).collect();
-                let fields = fields_with_udf(&fields, self.inner.as_ref())?;
-                Ok(fields.iter().map(|it| it.data_type().clone()).collect())
-            }
+            _ => coerced_by(self.inner.as_ref(), arguments),
         }
     }
 

@@ -44,19 +44,29 @@ impl AnalyzerRule for ExactNumbers {
 }
 
 fn rewrite_node(plan: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
+    let rewrite = |expr: Expr, schema: &DFSchema| {
+        expr.rewrite(&mut NumberRewriter {
+            schema,
+            texts: Vec::new(),
+        })
+    };
+    with_expressions(plan, rewrite)?
+        .map_data(LogicalPlan::recompute_schema)?
+        .transform_data(canonical_results)
+}
+
+/// The node with its expressions rewritten, under their names; `rewrite` also gets the columns of its inputs.
+pub(in crate::sql) fn with_expressions(
+    plan: LogicalPlan,
+    rewrite: impl Fn(Expr, &DFSchema) -> Result<Transformed<Expr>>,
+) -> Result<Transformed<LogicalPlan>> {
     let schema = merge_schema(&plan.inputs());
     let names = NamePreserver::new(&plan);
     plan.map_expressions(|expr| {
         let name = names.save(&expr);
-        let mut rewriter = NumberRewriter {
-            schema: &schema,
-            texts: Vec::new(),
-        };
-        let rewritten = expr.rewrite(&mut rewriter)?;
+        let rewritten = rewrite(expr, &schema)?;
         Ok(rewritten.update_data(|expr| name.restore(expr)))
-    })?
-    .map_data(LogicalPlan::recompute_schema)?
-    .transform_data(canonical_results)
+    })
 }
 
 /// Puts a projection above aggregates that compute floats: a sum can be a NaN of any bits.

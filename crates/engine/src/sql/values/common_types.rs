@@ -21,8 +21,6 @@ use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{DFSchema, ScalarValue};
 use datafusion::error::Result;
 use datafusion::logical_expr::expr::{Case, InList, ScalarFunction};
-use datafusion::logical_expr::expr_rewriter::NamePreserver;
-use datafusion::logical_expr::utils::merge_schema;
 use datafusion::logical_expr::{
     Between, BinaryExpr, Cast, Expr, ExprSchemable, LogicalPlan, Operator, ScalarUDF, Union,
 };
@@ -33,6 +31,7 @@ use super::TimeFunction;
 use super::interval_length::{has_length, length_of};
 use super::regex_words::{translate_function, translate_operator};
 use super::sql_types::text_of;
+use crate::sql::numbers::with_expressions;
 
 /// Functions whose arguments become one type.
 const OF_ONE_TYPE: &[&str] = &["coalesce", "nullif", "greatest", "least", "nvl", "ifnull"];
@@ -53,14 +52,9 @@ impl AnalyzerRule for CommonTypes {
 }
 
 fn rewrite_node(plan: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
-    let schema = merge_schema(&plan.inputs());
-    let names = NamePreserver::new(&plan);
-    plan.map_expressions(|expr| {
-        let name = names.save(&expr);
-        let rewritten = expr.transform_up(|expr| Ok(unified(expr, &schema)))?;
-        Ok(rewritten.update_data(|expr| name.restore(expr)))
-    })?
-    .map_data(|plan| match plan {
+    let rewrite =
+        |expr: Expr, schema: &DFSchema| expr.transform_up(|expr| Ok(unified(expr, schema)));
+    with_expressions(plan, rewrite)?.map_data(|plan| match plan {
         // It would keep the types that its inputs had before.
         LogicalPlan::Union(Union { inputs, .. }) => {
             Union::try_new_with_loose_types(inputs).map(LogicalPlan::Union)

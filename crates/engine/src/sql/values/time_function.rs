@@ -17,7 +17,7 @@ use datafusion::scalar::ScalarValue;
 use super::in_form_of;
 use super::time_bin::{TimeBin, length};
 use super::time_parts::{SecondPart, Truncation, refuse_part_of_date};
-use crate::sql::functions::external;
+use crate::sql::functions::{external, undefined_function};
 use crate::sql::{SqlError, sqlstate};
 
 const MICROSECOND: DataType = DataType::Timestamp(TimeUnit::Microsecond, None);
@@ -180,16 +180,7 @@ impl ScalarUDFImpl for TimeFunction {
         if self.takes(&coerced) {
             return Ok(coerced);
         }
-        let types: Vec<_> = arguments.iter().map(ToString::to_string).collect();
-        let message = format!(
-            "function {}({}) does not exist",
-            self.name(),
-            types.join(", ")
-        );
-        Err(external(SqlError::new(
-            sqlstate::UNDEFINED_FUNCTION,
-            message,
-        )))
+        Err(external(undefined_function(self.name(), arguments)))
     }
 
     fn return_type(&self, arguments: &[DataType]) -> Result<DataType> {
