@@ -99,6 +99,7 @@ fn push_and_fail(db: &Db) {
 fn restart(db: &Db, stream: &str, kind: &str) {
     let again = db.execute(&format!("START STREAM {stream}")).unwrap_err();
     assert!(again.to_string().contains("invalid input"), "{again}");
+    assert_eq!(again.sql_errors()[0].sqlstate, "22P02");
     db.execute(&format!("ALTER {kind} {stream} {DEAD_LETTER}"))
         .unwrap();
     db.execute(&format!("START STREAM {stream}")).unwrap();

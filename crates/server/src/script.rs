@@ -95,7 +95,10 @@ impl SqlScript {
                         errors.extend(found);
                     }
                 }
-                Err(error) => errors.push(error),
+                Err(error) => {
+                    wrong.extend(created_at(&self.text, &error));
+                    errors.push(error);
+                }
             }
         }
         let follows = |error: &SqlError| {
@@ -241,6 +244,20 @@ fn created_by(statement: &Statement) -> Option<&str> {
     }
 }
 
+/// The name, in lower case, of what a statement would have created that cannot be read.
+fn created_at(text: &str, error: &SqlError) -> Option<String> {
+    const KINDS: &[&str] = &["SOURCE", "STREAM", "VIEW", "SINK"];
+    let before = text.get(..error.position.as_ref()?.start)?;
+    let statement = before.rsplit(';').next()?;
+    let is = |word: &str, wanted: &[&str]| wanted.iter().any(|it| word.eq_ignore_ascii_case(it));
+    let mut words = statement.split_whitespace();
+    words.find(|word| is(word, &["CREATE"]))?;
+    words.find(|word| is(word, KINDS))?;
+    let name = words.find(|word| !is(word, &["IF", "NOT", "EXISTS"]))?;
+    let name = name.split('(').next()?;
+    Some(name.trim_matches('"').to_lowercase())
+}
+
 /// The errors of a statement that begins `offset` bytes into the script, with positions in the script.
 pub fn in_script(error: &headwater::Error, offset: usize) -> Vec<SqlError> {
     if error.sql_errors().is_empty() {
@@ -328,5 +345,11 @@ mod tests {
         assert!(errors[0].contains("sede") && errors[1].contains("rows"));
         assert!(errors[2].ends_with("at \"b\""), "{}", errors[2]);
         assert!(errors[3].contains("SELEC"), "{}", errors[3]);
+        let text = "CREATE SOURCE IF NOT EXISTS \"s\"(a BIGIN) WITH (connector = 'generate');
+            CREATE VIEW x AS SELECT a FROM s;
+            CREATE SINK o FROM x WITH (connector = 'stdout');";
+        let errors = load(text).map(|_| ()).unwrap_err();
+        assert_eq!(errors.len(), 1, "{errors:#?}");
+        assert!(errors[0].contains("BIGIN"), "{}", errors[0]);
     }
 }

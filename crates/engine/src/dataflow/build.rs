@@ -147,12 +147,14 @@ impl<'scope> DataflowBuilder<'scope> {
     fn node(&mut self, node: &PlanNode) -> Result<StreamElements<'scope>> {
         Ok(match node {
             PlanNode::Input { input } => self.inputs[*input].clone(),
-            PlanNode::Empty => {
-                transform(self.inputs[0].clone(), vec![nothing()], self.errors.clone())
-            }
-            PlanNode::Transform { from, steps } => {
+            PlanNode::Empty => self.transform(self.inputs[0].clone(), vec![nothing()], false),
+            PlanNode::Transform {
+                from,
+                steps,
+                changes,
+            } => {
                 let from = self.node(from)?;
-                transform(from, steps.clone(), self.errors.clone())
+                self.transform(from, steps.clone(), *changes)
             }
             PlanNode::Union { from } => {
                 let from = from
@@ -205,11 +207,23 @@ impl<'scope> DataflowBuilder<'scope> {
             return self.node(from);
         };
         let (from, mut steps) = match from {
-            PlanNode::Transform { from, steps } => (&**from, steps.clone()),
+            PlanNode::Transform { from, steps, .. } => (&**from, steps.clone()),
             other => (other, Vec::new()),
         };
         steps.push(computed);
-        Ok(transform(self.node(from)?, steps, self.errors.clone()))
+        // What changes is not grouped.
+        let from = self.node(from)?;
+        Ok(self.transform(from, steps, false))
+    }
+
+    /// Rows after these steps; `changes`: whether they have a diff.
+    fn transform(
+        &self,
+        from: StreamElements<'scope>,
+        steps: Vec<Transform>,
+        changes: bool,
+    ) -> StreamElements<'scope> {
+        transform(from, steps, changes, self.errors.clone())
     }
 
     fn stage(
@@ -266,6 +280,7 @@ where
 fn transform<'scope>(
     input: StreamElements<'scope>,
     steps: Vec<Transform>,
+    changes: bool,
     errors: QueryErrors,
 ) -> StreamElements<'scope> {
     each(
@@ -279,7 +294,7 @@ fn transform<'scope>(
                     let done = transform::apply(&steps, part, &mut frontier)?;
                     Ok(done.map(|rows| StreamElement::Rows(rows, frontier)))
                 };
-                errors.rows(&rows, &work)
+                errors.rows(&rows, changes, &work)
             }
             other => Some(other).into_iter().chain(Vec::new()),
         },

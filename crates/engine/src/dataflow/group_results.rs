@@ -40,7 +40,7 @@ impl GroupResults<'_> {
         let split = self.split(run, errors);
         let mut out: Vec<_> = split.done.into_iter().map(StreamElement::rows).collect();
         if !split.failed.is_empty() {
-            out.extend(errors.give_up(&self.without_values(run)?, &split.failed));
+            out.extend(errors.give_up(&self.without_values(run)?, false, &split.failed));
         }
         Ok(out)
     }

@@ -210,7 +210,10 @@ impl KeyedStage {
                 .map(StreamElement::rows),
         );
         if !failed.is_empty() {
-            out.extend(self.errors.give_up(&result.without_values(new)?, &failed));
+            out.extend(
+                self.errors
+                    .give_up(&result.without_values(new)?, false, &failed),
+            );
         }
         Ok(())
     }

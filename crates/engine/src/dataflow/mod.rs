@@ -70,6 +70,7 @@ pub use plan::{
     EventTime, KeyedSpec, LATE_COLUMNS, Plan, PlanNode, SessionSpec, WindowSpec, with_lateness,
 };
 pub use query_errors::{OnError, QueryErrors, QueryFailure, SqlstateOf};
+pub(crate) use query_errors::{lower_first, reason_of, sqlstate_of_reason};
 pub use source_columns::{ColumnOrigin, SourceColumns};
 pub use stage_state::{Run, Share, StageHandle, StageState};
 pub(crate) use stream_element::batch_of;

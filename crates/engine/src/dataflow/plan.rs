@@ -52,6 +52,8 @@ pub enum PlanNode {
         from: Box<PlanNode>,
         /// The transforms, in their order.
         steps: Vec<Transform>,
+        /// Whether the rows of `from` carry a diff, as their last column.
+        changes: bool,
     },
     /// UNION ALL: the rows of all inputs, which have the same columns.
     Union {

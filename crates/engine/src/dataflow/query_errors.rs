@@ -25,10 +25,11 @@ use std::{option, vec};
 use arrow::array::{ArrayRef, AsArray, BinaryArray, RecordBatch, StringArray, UInt32Array};
 use arrow::compute::take_record_batch;
 use arrow::datatypes::{Int8Type, Schema, SchemaRef};
+use arrow::error::ArrowError;
 use datafusion::error::{DataFusionError, Result};
 use headwater_connect::{DeadLetter, originals};
 
-use super::stream_element::{DIFF_COLUMN, StreamElement, batch_of};
+use super::stream_element::{StreamElement, batch_of};
 
 /// What a query does with a row whose expressions fail.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -116,24 +117,69 @@ impl RowError {
     }
 }
 
+/// The message and the SQLSTATE of what [`RowError::reason`] has written.
+pub(crate) fn sqlstate_of_reason(reason: &str) -> Option<(&str, &str)> {
+    reason.strip_suffix(')')?.rsplit_once(" (SQLSTATE ")
+}
+
 /// Computes rows one by one from some rows of a batch and the number of the first of them; `None` if none
 /// are left.
 pub(super) type RowWork<'a, T> = &'a dyn Fn(&RecordBatch, usize) -> Result<Option<T>>;
 
 /// Rows that fail together, apart.
-pub(super) struct SplitRows<T> {
+pub(super) struct SplitRows<T, E = RowError> {
     /// What the others have become, in their order.
     pub done: Vec<T>,
     /// The numbers of the rows that fail alone, in their order.
-    pub failed: Vec<(usize, RowError)>,
+    pub failed: Vec<(usize, E)>,
 }
 
-impl<T> SplitRows<T> {
-    fn new() -> Self {
-        Self {
+impl<T, E> SplitRows<T, E> {
+    /// What `work` makes of `rows`; where it fails, the rows that do are found by halving.
+    ///
+    /// # Errors
+    /// If it fails of no row.
+    pub fn of(
+        rows: &RecordBatch,
+        work: impl Fn(&RecordBatch, usize) -> std::result::Result<Option<T>, E>,
+    ) -> std::result::Result<Self, E> {
+        let mut split = Self {
             done: Vec::new(),
             failed: Vec::new(),
+        };
+        match work(rows, 0) {
+            Ok(done) => split.done.extend(done),
+            Err(error) => split.halve(rows, 0, error, &work)?,
         }
+        Ok(split)
+    }
+
+    /// Computes halves of rows that have failed together with this error, and halves of those.
+    fn halve(
+        &mut self,
+        rows: &RecordBatch,
+        first: usize,
+        error: E,
+        work: &impl Fn(&RecordBatch, usize) -> std::result::Result<Option<T>, E>,
+    ) -> std::result::Result<(), E> {
+        let count = rows.num_rows();
+        match count {
+            0 => return Err(error),
+            1 => {
+                self.failed.push((first, error));
+                return Ok(());
+            }
+            _ => {}
+        }
+        let half = count / 2;
+        for (from, length) in [(0, half), (half, count - half)] {
+            let part = rows.slice(from, length);
+            match work(&part, first + from) {
+                Ok(done) => self.done.extend(done),
+                Err(error) => self.halve(&part, first + from, error, work)?,
+            }
+        }
+        Ok(())
     }
 }
 
@@ -228,14 +274,16 @@ impl QueryErrors {
     }
 
     /// What `work` makes of `rows`, which it computes row by row, in their order; then the dead letters.
+    /// `changes`: whether the rows have a diff.
     pub(super) fn rows(
         &self,
         rows: &RecordBatch,
+        changes: bool,
         work: RowWork<'_, StreamElement>,
     ) -> Chain<option::IntoIter<StreamElement>, vec::IntoIter<StreamElement>> {
         let (done, rest) = match self.attempt(rows, 0, work) {
             Ok(done) => (done, Vec::new()),
-            Err(error) => (None, self.rows_apart(rows, error, work)),
+            Err(_) => (None, self.rows_apart(rows, changes, work)),
         };
         done.into_iter().chain(rest)
     }
@@ -243,48 +291,25 @@ impl QueryErrors {
     fn rows_apart(
         &self,
         rows: &RecordBatch,
-        error: RowError,
+        changes: bool,
         work: RowWork<'_, StreamElement>,
     ) -> Vec<StreamElement> {
-        let mut split = SplitRows::new();
-        self.bisect(rows, 0, error, work, &mut split);
+        let split = self.split(rows, work);
         let mut out = split.done;
-        out.extend(self.give_up(rows, &split.failed));
+        out.extend(self.give_up(rows, changes, &split.failed));
         out
     }
 
     /// What `work` makes of `rows`, and which of them fail.
     pub(super) fn split<T>(&self, rows: &RecordBatch, work: RowWork<'_, T>) -> SplitRows<T> {
-        let mut split = SplitRows::new();
-        match self.attempt(rows, 0, work) {
-            Ok(done) => split.done.extend(done),
-            Err(error) => self.bisect(rows, 0, error, work, &mut split),
-        }
-        split
-    }
-
-    fn bisect<T>(
-        &self,
-        rows: &RecordBatch,
-        first: usize,
-        error: RowError,
-        work: RowWork<'_, T>,
-        split: &mut SplitRows<T>,
-    ) {
-        let count = rows.num_rows();
-        match count {
-            0 => return self.fail(error.reason()),
-            1 => return split.failed.push((first, error)),
-            _ => {}
-        }
-        let half = count / 2;
-        for (from, length) in [(0, half), (half, count - half)] {
-            let part = rows.slice(from, length);
-            match self.attempt(&part, first + from, work) {
-                Ok(done) => split.done.extend(done),
-                Err(error) => self.bisect(&part, first + from, error, work, split),
+        let split = SplitRows::of(rows, |part, first| self.attempt(part, first, work));
+        split.unwrap_or_else(|error| {
+            self.fail(error.reason());
+            SplitRows {
+                done: Vec::new(),
+                failed: Vec::new(),
             }
-        }
+        })
     }
 
     /// Runs `work` on all of `rows` together, of which the first has this number.
@@ -297,13 +322,14 @@ impl QueryErrors {
         self.computed(|| work(rows, first))
     }
 
-    /// Makes dead letters of the failed ones of `rows`, or ends the query.
+    /// Makes dead letters of the failed ones of `rows`, or ends the query; `changes`: whether the rows have a diff.
     pub(super) fn give_up(
         &self,
         rows: &RecordBatch,
+        changes: bool,
         failed: &[(usize, RowError)],
     ) -> Option<StreamElement> {
-        let diffs = diffs_of(rows);
+        let diffs = changes.then(|| diffs_of(rows)).flatten();
         let appears = |row: usize| diffs.is_none_or(|diffs| diffs[row] > 0);
         let failed: Vec<_> = failed.iter().filter(|(row, _)| appears(*row)).collect();
         let (_, first) = failed.first()?;
@@ -351,19 +377,45 @@ fn readable(schema: &Schema) -> SchemaRef {
     Arc::new(Schema::new(fields.collect::<Vec<_>>()))
 }
 
-/// The changes of rows of a changing stream.
+/// The changes of rows of a changing stream, whose last column they are.
 fn diffs_of(rows: &RecordBatch) -> Option<&[i8]> {
-    let (schema, columns) = (rows.schema_ref(), rows.columns());
-    let is_diff = schema.fields().last()?.name() == DIFF_COLUMN;
-    let diffs = columns.last()?.as_primitive_opt::<Int8Type>()?;
-    is_diff.then_some(diffs.values())
+    let diffs = rows.columns().last()?.as_primitive_opt::<Int8Type>()?;
+    Some(diffs.values())
 }
 
-/// The error as text: of one that an expression of our own made, its message alone.
-pub(super) fn reason_of(error: &DataFusionError) -> String {
+/// The error in plain words: of one that an expression of our own made, its message alone, and of one of a
+/// library what it says behind the kinds of its error.
+pub(crate) fn reason_of(error: &DataFusionError) -> String {
+    use ArrowError::{
+        ArithmeticOverflow, CastError, ComputeError, InvalidArgumentError, ParseError, SchemaError,
+    };
     match error.find_root() {
         DataFusionError::External(ours) => ours.to_string(),
-        _ => error.strip_backtrace(),
+        DataFusionError::ArrowError(error, _) => match &**error {
+            CastError(what)
+            | ParseError(what)
+            | ComputeError(what)
+            | SchemaError(what)
+            | ArithmeticOverflow(what)
+            | InvalidArgumentError(what) => lower_first(what),
+            ArrowError::DivideByZero => "division by zero".to_owned(),
+            other => lower_first(&other.to_string()),
+        },
+        DataFusionError::Execution(what) | DataFusionError::Plan(what) => lower_first(what),
+        other => lower_first(&other.strip_backtrace()),
+    }
+}
+
+/// The first line of a library's message, with a lower-case first letter unless it begins with a word in
+/// capitals, and without a full stop.
+pub(crate) fn lower_first(text: &str) -> String {
+    let line = text.lines().next().unwrap_or_default().trim();
+    let line = line.trim_end_matches('.');
+    let mut chars = line.chars();
+    match (chars.next(), chars.clone().next()) {
+        (Some(first), Some(second)) if first.is_uppercase() && second.is_uppercase() => line.into(),
+        (Some(first), _) => first.to_lowercase().chain(chars).collect(),
+        (None, _) => String::new(),
     }
 }
 

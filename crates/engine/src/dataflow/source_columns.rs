@@ -6,13 +6,11 @@
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, RecordBatch};
-use arrow::compute::{CastOptions, cast_with_options, concat_batches};
+use arrow::compute::concat_batches;
 use arrow::datatypes::SchemaRef;
-use datafusion::common::exec_err;
-use datafusion::error::Result;
 
 use super::frontier::Frontier;
-use super::query_errors::{contain, reason_of};
+use super::query_errors::{SplitRows, contain, reason_of};
 use super::stream_element::batch_of;
 use super::transform::{self, Transform};
 
@@ -21,7 +19,7 @@ use super::transform::{self, Transform};
 pub enum ColumnOrigin {
     /// What arrives, by the number of the column there.
     Payload(usize),
-    /// The one column that these steps make of the payload.
+    /// The one column that these steps make of the payload, of the type of the column.
     Computed(Vec<Transform>),
 }
 
@@ -48,8 +46,12 @@ impl SourceColumns {
 
     /// Computes the columns of `payload`. Where rows fail, the others are found by halving.
     pub(crate) fn apply(&self, payload: &RecordBatch) -> ComputedRows {
-        let (mut whole, mut failed) = (Vec::new(), Vec::new());
-        self.add(payload, 0, &mut whole, &mut failed);
+        let compute = |part: &RecordBatch, _| contain(|| self.compute(part)).flatten().map(Some);
+        let (mut whole, failed) = match SplitRows::of(payload, compute) {
+            Ok(split) => (split.done, split.failed),
+            // No row, no error of a row.
+            Err(_) => (Vec::new(), Vec::new()),
+        };
         let rows = match whole.len() {
             1 => whole.remove(0),
             _ => concat_batches(&self.schema, &whole).expect("batches of this schema"),
@@ -57,51 +59,28 @@ impl SourceColumns {
         ComputedRows { rows, failed }
     }
 
-    fn add(
-        &self,
-        payload: &RecordBatch,
-        first: usize,
-        whole: &mut Vec<RecordBatch>,
-        failed: &mut Vec<(usize, String)>,
-    ) {
-        let computed = contain(|| self.compute(payload));
-        let computed = computed.map_or_else(Err, |done| done.map_err(|error| reason_of(&error)));
-        match (computed, payload.num_rows()) {
-            (Ok(rows), _) => whole.push(rows),
-            // No row, no error of a row: nothing to halve.
-            (Err(_), 0) => {}
-            (Err(error), 1) => failed.push((first, error)),
-            (Err(_), rows) => {
-                let half = rows / 2;
-                self.add(&payload.slice(0, half), first, whole, failed);
-                let rest = payload.slice(half, rows - half);
-                self.add(&rest, first + half, whole, failed);
-            }
-        }
-    }
-
-    fn compute(&self, payload: &RecordBatch) -> Result<RecordBatch> {
+    /// # Errors
+    /// Names the column that a row has failed for.
+    fn compute(&self, payload: &RecordBatch) -> Result<RecordBatch, String> {
         let fields = self.schema.fields().iter();
         let columns = self.columns.iter().zip(fields).map(|(origin, field)| {
             let steps = match origin {
                 ColumnOrigin::Payload(column) => return Ok(Arc::clone(payload.column(*column))),
                 ColumnOrigin::Computed(steps) => steps,
             };
-            let computed = transform::apply(steps, payload, &mut Frontier::NONE.clone())?;
+            let named = |why: &str| format!("column {:?}: {why}", field.name());
+            let computed = transform::apply(steps, payload, &mut Frontier::NONE.clone());
+            let computed = computed.map_err(|error| named(&reason_of(&error)))?;
             let Some(computed) = computed.filter(|rows| rows.num_columns() == 1) else {
-                return exec_err!("{} is not computed for each row", field.name());
+                return Err(named("it is not computed for each row"));
             };
-            let strict = CastOptions {
-                safe: false,
-                ..CastOptions::default()
-            };
-            let column = cast_with_options(computed.column(0), field.data_type(), &strict)?;
+            let column = Arc::clone(computed.column(0));
             if !field.is_nullable() && column.null_count() > 0 {
-                return exec_err!("column {} is NULL", field.name());
+                return Err(format!("column {} is NULL", field.name()));
             }
             Ok(column)
         });
-        let columns = columns.collect::<Result<Vec<ArrayRef>>>()?;
-        Ok(batch_of(&self.schema, columns, payload.num_rows())?)
+        let columns = columns.collect::<Result<Vec<ArrayRef>, String>>()?;
+        batch_of(&self.schema, columns, payload.num_rows()).map_err(|error| error.to_string())
     }
 }

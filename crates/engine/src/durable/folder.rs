@@ -137,6 +137,16 @@ impl Folder {
     }
 }
 
+/// The bytes of the name of a folder, more than which no file system takes.
+const FILE_NAME_MAX: usize = 255;
+
+/// Why a source of this name could have no log, if it could not.
+pub(crate) fn too_long(name: &str) -> Option<String> {
+    let bytes = file_name(name).len();
+    (bytes > FILE_NAME_MAX)
+        .then(|| format!("the name of its log would have {bytes} bytes, at most {FILE_NAME_MAX}"))
+}
+
 fn left(file: &Path, error: &std::io::Error) -> Error {
     let file = file.display();
     Error::Data(format!(
@@ -157,12 +167,20 @@ fn file_name(name: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::file_name;
+    use super::{file_name, too_long};
 
     #[test]
     fn a_source_of_any_name_has_a_folder_of_its_own() {
         assert_eq!(file_name("trades_2-b"), "trades_2-b");
         assert_eq!(file_name("../Ä b"), "%2e%2e%2f%c3%84%20b");
         assert_ne!(file_name("a%b"), file_name("a%25b"));
+    }
+
+    #[test]
+    fn a_name_is_too_long_when_that_of_its_folder_is() {
+        assert_eq!(too_long(&"a".repeat(255)), None);
+        assert!(too_long(&"a".repeat(256)).is_some());
+        assert_eq!(too_long(&"é".repeat(42)), None);
+        assert!(too_long(&"é".repeat(43)).is_some());
     }
 }

@@ -29,7 +29,7 @@ pub(crate) use checkpoint::{
     Checkpoint, Definition, QueryCheckpoint, SinkCheckpoint, SourceCheckpoint, TopicCheckpoint,
 };
 
-pub(crate) use folder::Folder;
+pub(crate) use folder::{Folder, too_long};
 pub(crate) use source_feed::SourceFeed;
 pub(crate) use source_step::{BadRowPosition, SourceStep, bad_rows, bad_schema};
 pub(crate) use wal_merge::{Replayed, WalMerge};

@@ -36,7 +36,7 @@ pub enum Difference {
         column: String,
     },
     /// The column has another type.
-    #[error("column {column:?} is {got} where {expected} is expected")]
+    #[error("column {column:?} is {got} where {expected} is expected{}", zones(.expected, .got))]
     Type {
         /// The name of the column.
         column: String,
@@ -125,6 +125,17 @@ fn did_you_mean(similar: &Option<String>) -> String {
     }
 }
 
+/// What to do where one of two timestamps has a zone.
+fn zones(expected: &DataType, got: &DataType) -> &'static str {
+    match (expected, got) {
+        (DataType::Timestamp(_, None), DataType::Timestamp(_, Some(_)))
+        | (DataType::Timestamp(_, Some(_)), DataType::Timestamp(_, None)) => {
+            " (a field of a struct is a TIMESTAMP: declare the column as one, or push Arrow batches into the TIMESTAMPTZ)"
+        }
+        _ => "",
+    }
+}
+
 fn missing(expected: &Schema, got: &Schema) -> Vec<Difference> {
     let absent = expected
         .fields()
@@ -183,6 +194,8 @@ fn changed(expected: &Schema, got: &Schema) -> Vec<Difference> {
 
 #[cfg(test)]
 mod tests {
+    use arrow::datatypes::TimeUnit;
+
     use super::*;
 
     fn schema(columns: &[(&str, DataType, bool)]) -> Schema {
@@ -233,6 +246,12 @@ mod tests {
             ],
         };
         assert_eq!(matches(&strict, &other), Err(expected));
+        let time = |zone: Option<&str>| {
+            let zone = zone.map(Into::into);
+            schema(&[("t", DataType::Timestamp(TimeUnit::Microsecond, zone), false)])
+        };
+        let zoned = mismatch(&time(Some("+00:00")), &time(None));
+        assert!(zoned.contains("push Arrow batches"), "{zoned}");
         let turned = schema(&[("b", Utf8, false), ("a", Int64, false)]);
         let expected = "column \"a\" is number 2 where it is expected as number 1; \
                     column \"b\" is number 1 where it is expected as number 2";

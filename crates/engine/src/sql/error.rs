@@ -10,6 +10,8 @@
 
 use std::ops::{ControlFlow, Range};
 
+pub(super) use crate::dataflow::lower_first;
+
 /// The result of reading or rewriting SQL.
 pub type Result<T, E = SqlError> = std::result::Result<T, E>;
 
@@ -47,6 +49,14 @@ pub mod sqlstate {
     pub const INVALID_LOGARITHM: &str = "2201E";
     /// A power or root that is no real number.
     pub const INVALID_POWER: &str = "2201F";
+    /// Bytes are no text in UTF-8.
+    pub const CHARACTER_NOT_IN_REPERTOIRE: &str = "22021";
+    /// A part of a text or of bytes has a negative length.
+    pub const SUBSTRING_ERROR: &str = "22011";
+    /// There is no byte of this number.
+    pub const ARRAY_SUBSCRIPT_ERROR: &str = "2202E";
+    /// The bounds or the number of the buckets of a histogram are wrong.
+    pub const INVALID_WIDTH_BUCKET: &str = "2201G";
     /// A text is no value of the type.
     pub const INVALID_TEXT: &str = "22P02";
     /// A date or time in text does not follow its pattern, or the pattern is wrong.
@@ -55,7 +65,7 @@ pub mod sqlstate {
     pub const DATETIME_OVERFLOW: &str = "22008";
     /// The offset of a time zone is outside its range.
     pub const INVALID_TIME_ZONE: &str = "22009";
-    /// A pattern of SIMILAR TO is wrong.
+    /// A regular expression, or a pattern of SIMILAR TO, is wrong.
     pub const INVALID_REGEX: &str = "2201B";
     /// A number or interval is outside its range.
     pub const INVALID_PARAMETER: &str = "22023";
@@ -63,6 +73,8 @@ pub mod sqlstate {
     pub const WRONG_KIND: &str = "42809";
     /// Something of this name already exists.
     pub const DUPLICATE_TABLE: &str = "42P07";
+    /// The name has more bytes than the name of its folder may have.
+    pub const NAME_TOO_LONG: &str = "42622";
     /// The engine reserves the name.
     pub const RESERVED_NAME: &str = "42939";
     /// Something else still needs it.
@@ -71,8 +83,34 @@ pub mod sqlstate {
     pub const NOT_IN_STATE: &str = "55000";
     /// The query was cancelled before it finished.
     pub const QUERY_CANCELED: &str = "57014";
+    /// More than a limit of the engine allows.
+    pub const PROGRAM_LIMIT_EXCEEDED: &str = "54000";
     /// The statement is nested or chained beyond the limit.
     pub const STATEMENT_TOO_COMPLEX: &str = "54001";
+    /// An error of the data that has no code of its own.
+    pub const DATA_EXCEPTION: &str = "22000";
+
+    /// The code of an error of a row which is written as this text.
+    pub(crate) fn of_row(code: &str) -> Option<&'static str> {
+        const ALL: &[&str] = &[
+            NUMERIC_VALUE_OUT_OF_RANGE,
+            DIVISION_BY_ZERO,
+            INVALID_LOGARITHM,
+            INVALID_POWER,
+            INVALID_TEXT,
+            INVALID_DATETIME_FORMAT,
+            DATETIME_OVERFLOW,
+            INVALID_TIME_ZONE,
+            INVALID_REGEX,
+            INVALID_PARAMETER,
+            CHARACTER_NOT_IN_REPERTOIRE,
+            SUBSTRING_ERROR,
+            ARRAY_SUBSCRIPT_ERROR,
+            INVALID_WIDTH_BUCKET,
+            DATA_EXCEPTION,
+        ];
+        ALL.iter().find(|it| **it == code).copied()
+    }
 }
 
 /// Why a piece of SQL was refused. `Display` writes the message alone.
@@ -157,16 +195,5 @@ pub(super) fn visited(flow: VisitFlow) -> Result<()> {
     match flow {
         ControlFlow::Continue(()) => Ok(()),
         ControlFlow::Break(error) => Err(*error),
-    }
-}
-
-/// The message of another library with a lower-case first letter, unless it begins with a word in
-/// capitals.
-pub(super) fn lower_first(text: &str) -> String {
-    let mut chars = text.chars();
-    match (chars.next(), chars.clone().next()) {
-        (Some(first), Some(second)) if first.is_uppercase() && second.is_uppercase() => text.into(),
-        (Some(first), _) => first.to_lowercase().chain(chars).collect(),
-        (None, _) => String::new(),
     }
 }

@@ -57,6 +57,7 @@ pub use statement::{
     PAYLOAD, ReplaySource, Shown, SinkInput, Spanned, SqlQuery, Statement, StreamAction,
     TimeLiteral, WatermarkClause,
 };
+pub(crate) use suggest::did_you_mean;
 
 #[cfg(test)]
 mod tests;

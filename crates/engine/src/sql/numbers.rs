@@ -40,12 +40,16 @@ use datafusion::optimizer::Analyzer;
 pub(crate) use cast::exact_cast;
 pub(super) use cast::or_null;
 pub(super) use fault::ValueFault;
+pub(crate) use fault::name as type_name;
 pub(crate) use guard::guarded;
 pub(super) use rewrite::with_expressions;
 
 use function::ExactFunction;
 
-use super::values::{CommonTypes, LetterFunction, SqlTypes, TimeFunction};
+use super::values::{
+    ByteFunction, CommonTypes, LetterFunction, NumberFunction, RegexFunction, SqlTypes, SqlWords,
+    TimeFunction,
+};
 
 /// Makes a session compute as this module says. After the default functions have been registered.
 pub fn with_exact_numbers(builder: SessionStateBuilder) -> SessionStateBuilder {
@@ -74,6 +78,20 @@ pub fn with_exact_numbers(builder: SessionStateBuilder) -> SessionStateBuilder {
             .filter_map(LetterFunction::new)
             .map(ScalarUDF::from),
     );
+    replaced.extend(
+        functions
+            .iter()
+            .filter_map(ByteFunction::new)
+            .map(ScalarUDF::from),
+    );
+    // Under the names that PostgreSQL has for them, too.
+    let named = |name: &str| functions.iter().find(|it| it.name() == name);
+    replaced.extend(named("ceil").map(|it| (**it).clone().with_aliases(["ceiling"])));
+    replaced.extend(ByteFunction::others().map(ScalarUDF::from));
+    replaced.extend(NumberFunction::all().map(ScalarUDF::from));
+    replaced.extend(RegexFunction::all().map(ScalarUDF::from));
     functions.extend(replaced.into_iter().map(Arc::new));
+    let planners = builder.expr_planners().get_or_insert_default();
+    planners.insert(0, Arc::new(SqlWords));
     builder
 }

@@ -320,7 +320,7 @@ fn cut_emit(cursor: &mut TokenCursor) -> Result<Option<(Emit, std::ops::Range<us
             continue;
         }
         if tail.sees(&["CHANGES"]) || tail.sees(&["FINAL"]) || tail.sees(&["AFTER"]) {
-            return Err(tail.unexpected("ON", &[]).hint(EMIT_FORMS));
+            return Err(tail.unexpected("ON", &[]).hint(WITHOUT_EMIT));
         }
         if !tail.eat(&["ON"]) {
             continue;
@@ -340,8 +340,8 @@ fn cut_emit(cursor: &mut TokenCursor) -> Result<Option<(Emit, std::ops::Range<us
     Ok(None)
 }
 
-const EMIT_FORMS: &str =
-    "Write EMIT ON UPDATE, or EMIT ON WINDOW CLOSE, which is what a windowed stream does.";
+const WITHOUT_EMIT: &str = "Leave EMIT out: a stream gives each change as rows come, and each result of a window when \
+     that closes.";
 
 fn subscribe(cursor: &mut TokenCursor) -> Result<Statement> {
     cursor.expect("SUBSCRIBE")?;

@@ -19,6 +19,9 @@ use super::error::{Result, SqlError, lower_first, sqlstate};
 /// Maximum nesting of parentheses, brackets and angle brackets, levels.
 pub(super) const NESTING_MAX: usize = 32;
 
+/// Maximum nesting of CASE, levels.
+pub(super) const CASES_MAX: usize = 50;
+
 /// Maximum depth of a tree of operators, levels.
 pub(super) const DEPTH_MAX: usize = 128;
 
@@ -86,6 +89,8 @@ pub(super) fn measure(statement: &[Lexeme]) -> Result<()> {
         };
         let (what, found, limit) = if depth.nesting() > NESTING_MAX {
             ("parentheses nested", depth.nesting(), NESTING_MAX)
+        } else if depth.cases > CASES_MAX {
+            ("CASE nested", depth.cases, CASES_MAX)
         } else if depth.operators() > DEPTH_MAX {
             ("operators chained", depth.operators(), DEPTH_MAX)
         } else if arrays > NESTING_MAX {
@@ -113,6 +118,8 @@ struct TreeDepth {
     angles: usize,
     /// `INTERVAL INTERVAL ...`, which descends without parentheses.
     prefixes: usize,
+    /// Open `CASE`, which nest without parentheses.
+    cases: usize,
 }
 
 #[derive(Default)]
@@ -182,6 +189,8 @@ impl TreeDepth {
 
     fn word(&mut self, word: &str) {
         match word.to_ascii_uppercase().as_str() {
+            "CASE" => self.cases += 1,
+            "END" => self.cases = self.cases.saturating_sub(1),
             "WHEN" | "THEN" | "ELSE" => self.level.next_expression(),
             "AND" | "OR" => {
                 self.level.logic += 1;

@@ -93,6 +93,7 @@ fn plan() -> Plan {
     let filtered = PlanNode::Transform {
         from: Box::new(PlanNode::Input { input: 0 }),
         steps: vec![Transform::Filter(above.unwrap())],
+        changes: false,
     };
     Plan {
         metadata_columns: Vec::new(),
@@ -154,7 +155,7 @@ fn an_epoch_before_that_of_the_failure_is_whole() {
     assert!(
         failure
             .until(1)
-            .is_some_and(|it| it.contains("ivide by zero"))
+            .is_some_and(|it| it.contains("division by zero"))
     );
     assert!(failure.until(2).is_some());
     assert!(

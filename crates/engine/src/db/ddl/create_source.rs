@@ -1,7 +1,7 @@
 //! CREATE SOURCE, and the dead-letter stream that its options name.
 
 use super::dead_letter_stream::ensure_dead_letter_stream;
-use super::declaration::{is_taken, payload_of};
+use super::declaration::{is_taken, payload_of, refuse_long_name};
 use super::source::add_source;
 use crate::db::engine::Engine;
 use crate::db::options::{OptionSpan, refuse_unbuilt_options, source_spec};
@@ -18,6 +18,7 @@ pub(crate) fn create_source(
     if is_taken(&engine.catalog(), &create.name, create.if_not_exists)? {
         return Ok(Outcome::Unchanged { name });
     }
+    refuse_long_name(engine, &create.name)?;
     refuse_unbuilt_options(&create.options)?;
     let declared = (!create.columns.is_empty()).then(|| payload_of(&create.columns));
     let (options, spec) = source_spec(&engine.connectors, &create.options, declared, place)?;

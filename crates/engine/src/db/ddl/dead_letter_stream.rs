@@ -6,7 +6,7 @@ use std::sync::Arc;
 use arrow::datatypes::{DataType, Field, SchemaRef};
 use headwater_connect::{DeadLetter, ErrorOptions};
 
-use super::declaration::{is_taken, schema_of};
+use super::declaration::{is_taken, refuse_long_name, schema_of};
 use super::source::add_source;
 use crate::db::catalog::{Catalog, CatalogEntry};
 use crate::db::engine::Engine;
@@ -81,6 +81,7 @@ pub(super) fn refuse_cycle(
 
 fn create_dead_letter_stream(engine: &Engine, name: &Name) -> Result<()> {
     is_taken(&engine.catalog(), name, false)?;
+    refuse_long_name(engine, name)?;
     let written = quoted(&name.value);
     let text = format!(
         "CREATE SOURCE {written} ({COLUMNS}, \

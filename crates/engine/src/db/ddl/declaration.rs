@@ -5,6 +5,8 @@ use std::sync::Arc;
 use arrow::datatypes::{Field, Schema, SchemaRef};
 
 use crate::db::catalog::Catalog;
+use crate::db::engine::Engine;
+use crate::durable::too_long;
 use crate::sql::{ColumnDefinition, Name, SqlError, sqlstate};
 
 /// Whether something of this name exists, which is an error without IF NOT EXISTS.
@@ -32,6 +34,18 @@ pub(super) fn is_taken(
         return Err(error.at(name.span.clone()));
     }
     Ok(is_taken)
+}
+
+/// Refuses the name of a source whose log could have no folder of its own.
+pub(super) fn refuse_long_name(engine: &Engine, name: &Name) -> Result<(), SqlError> {
+    // One that is there has a folder, or needs none.
+    let why = too_long(&name.value).filter(|_| !engine.persistence.is_restoring());
+    why.map_or(Ok(()), |why| {
+        let message = format!("the name of a source is too long: {why}");
+        let error = SqlError::new(sqlstate::NAME_TOO_LONG, message).at(name.span.clone());
+        let hint = "Choose a shorter one: a letter of ASCII, a digit, _ and - have one byte, all others three and more.";
+        Err(error.hint(hint))
+    })
 }
 
 /// The ending of a name that the engine reserves: for bad rows, late rows, dead

@@ -8,7 +8,7 @@
 //! The streams that have failed because of it go on with it, before it gives them rows again.
 
 use super::rebuild::{held_if_failed, holds};
-use crate::dataflow::QueryFailure;
+use crate::dataflow::{QueryFailure, sqlstate_of_reason};
 use crate::db::catalog::{Catalog, HeldInput, QueryEntry};
 use crate::db::engine::Engine;
 use crate::error::{Error, Result};
@@ -32,8 +32,18 @@ pub(super) fn resume(engine: &Engine, names: &[String]) -> Result<()> {
 /// An error if the stream has failed again.
 pub(super) fn check_works(catalog: &Catalog, name: &str) -> Result<()> {
     match catalog.query(name).and_then(|query| query.topic.failure()) {
-        Some(TopicFailure { reason, .. }) => Err(Error::QueryFailed { reason }),
+        Some(TopicFailure { reason, .. }) => Err(failed_again(name, reason)),
         None => Ok(()),
+    }
+}
+
+/// The failure with the SQLSTATE of the row at which the query has failed.
+fn failed_again(name: &str, reason: String) -> Error {
+    match sqlstate_of_reason(&reason).and_then(|(text, code)| Some((text, sqlstate::of_row(code)?))) {
+        Some((text, code)) => SqlError::new(code, format!("{name:?} has failed again: {text}"))
+            .hint("ALTER STREAM or VIEW .. SET (on_error = 'dead_letter') lets it go on without such rows.")
+            .into(),
+        None => Error::QueryFailed { reason },
     }
 }
 

@@ -59,6 +59,7 @@ pub(super) fn plan(catalog: &Catalog, query: &QueryEntry) -> Result<Option<Plan>
         from.push(PlanNode::Transform {
             from: Box::new(PlanNode::Input { input: number }),
             steps: vec![Transform::Project { exprs, schema }],
+            changes: false,
         });
     }
     let root = match from.len() {

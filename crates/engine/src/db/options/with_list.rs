@@ -7,10 +7,13 @@ use headwater_connect::{Connectors, Rejection, SinkSpec, SourceSpec};
 
 use super::ingest_options::IngestOptions;
 use crate::error::{Error, Result};
-use crate::sql::{OptionEntry, OptionValue, SqlError, sqlstate};
+use crate::sql::{OptionEntry, OptionValue, SqlError, did_you_mean, sqlstate};
 
 /// The bytes of a script that an option takes up.
 pub(crate) type OptionSpan = std::ops::Range<usize>;
+
+/// The option that names the connector.
+const CONNECTOR: &str = "connector";
 
 /// Options by name that are known and not built, and what each waits for.
 const UNBUILT: &[(&str, &str)] = &[("start", "beginning in the past is")];
@@ -32,6 +35,17 @@ pub(crate) fn refuse_allowed_lateness(options: &[OptionEntry]) -> Result<()> {
                 <name>__late, and a second query can add them to the result.";
     let error = SqlError::new(sqlstate::UNDEFINED_OBJECT, message).hint(hint);
     Err(error.at(option.key_span.clone()).into())
+}
+
+/// Refuses a list in which the option `connector` is misspelt.
+fn refuse_misspelt_connector(options: &[OptionEntry]) -> Result<()> {
+    let hint = |option: &OptionEntry| did_you_mean(&option.key, &[CONNECTOR]);
+    let misspelt = options.iter().find_map(|it| Some((it, hint(it)?)));
+    misspelt.map_or(Ok(()), |(option, hint)| {
+        let message = format!("option {:?} is unknown", option.key);
+        let error = SqlError::new(sqlstate::UNDEFINED_OBJECT, message).hint(hint);
+        Err(error.at(option.key_span.clone()).into())
+    })
 }
 
 /// Refuses options that are known and not built.
@@ -71,7 +85,7 @@ pub(crate) fn refuse_all_but(keys: &[&str], owner: &str, options: &[OptionEntry]
 
 /// A `WITH` list for `check`, and apart from it the option `connector`.
 fn given(options: &[OptionEntry]) -> (Option<&OptionEntry>, Vec<Given<OptionSpan>>) {
-    let is_connector = |option: &&OptionEntry| option.key.eq_ignore_ascii_case("connector");
+    let is_connector = |option: &&OptionEntry| option.key.eq_ignore_ascii_case(CONNECTOR);
     let connector = options.iter().find(is_connector);
     let others = options.iter().filter(|option| !is_connector(option));
     let given = others.map(|option| Given {
@@ -123,6 +137,7 @@ pub(crate) fn source_spec(
     let own = OptionSet::of::<IngestOptions>();
     let (checked, spec) = match connector {
         None => {
+            refuse_misspelt_connector(options)?;
             let checked = check("source", &[own], &given);
             (checked.map_err(|problems| rejected(problems, place))?, None)
         }
@@ -147,6 +162,7 @@ pub(crate) fn sink_spec(
     refuse_allowed_lateness(options)?;
     let (connector, given) = given(options);
     let Some(entry) = connector else {
+        refuse_misspelt_connector(options)?;
         let error = SqlError::syntax("a sink needs the option connector")
             .hint("Say where the rows go: WITH (connector = 'stdout').")
             .at(place.clone());

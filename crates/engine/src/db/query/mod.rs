@@ -9,6 +9,8 @@ mod private_replay;
 mod retained_rows;
 mod select;
 mod system_rows;
+mod undefined;
+mod wildcards;
 
 pub(crate) use explain::{describe, explain};
 pub(crate) use guarantees::guarantees;

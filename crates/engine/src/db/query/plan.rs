@@ -5,6 +5,7 @@ use std::sync::Arc;
 use arrow::datatypes::SchemaRef;
 use datafusion::sql::sqlparser::ast::{Query, visit_relations};
 
+use super::undefined::{refuse_undefined, with_fields};
 use crate::db::catalog::SystemTable;
 use crate::db::engine::Engine;
 use crate::error::{Error, Result};
@@ -18,9 +19,14 @@ pub(crate) fn plan(engine: &Engine, mut query: SqlQuery) -> Result<Planned> {
     let catalog = engine.catalog();
     windows::rewrite(&mut query)?;
     let named = resolve_identifiers(&mut query, &*catalog)?;
+    refuse_undefined(&query, &catalog)?;
     refuse_system_tables(&query)?;
     output_names::refuse_repeated(&query)?;
-    let planned = engine.planner.plan(query, &catalog.relations(&named))?;
+    let (relations, text) = (catalog.relations(&named), query.clone());
+    let planned = engine.planner.plan(query, &relations).map_err(|error| {
+        let tables: Vec<_> = relations.iter().map(|it| Arc::clone(&it.schema)).collect();
+        with_fields(error, &text, &tables)
+    })?;
     for input in &planned.inputs {
         if let Some(TopicFailure { reason, .. }) = catalog.topic(input)?.failure()
             && !engine.persistence.is_restoring()

@@ -17,13 +17,15 @@ use datafusion::sql::sqlparser::ast::{Query, Statement as AstStatement};
 use super::plan::relation_names;
 use super::retained_rows::{RetainedPart, RetainedRows};
 use super::system_rows::system_rows;
+use super::undefined::{refuse_undefined, with_fields};
+use super::wildcards::expand_wildcards;
 use crate::dataflow::MetadataColumns;
 use crate::db::catalog::{Catalog, SYSTEM_SCHEMA, SourceEntry, SystemTable};
 use crate::db::engine::{Engine, Persistence};
 use crate::durable::WalWriter;
 use crate::error::{Error, Result};
 use crate::sql::numbers::with_exact_numbers;
-use crate::sql::plan::explain;
+use crate::sql::plan::{explain, explain_in};
 use crate::sql::{
     NamedMetadataColumns, SqlError, SqlQuery, functions, output_names, resolve_identifiers,
 };
@@ -41,10 +43,8 @@ pub(crate) fn select(
     engine: &Engine,
     mut query: SqlQuery,
 ) -> Result<(SchemaRef, Vec<RecordBatch>)> {
-    let place = query.span.clone();
     let SelectInputs { views, logs, named } =
         inputs_of(&engine.catalog(), &engine.persistence, &mut query)?;
-    output_names::number_repeated(&mut query.ast);
     engine.workers.step()?;
     let partitions = match logs.is_empty() {
         true => 1,
@@ -67,11 +67,17 @@ pub(crate) fn select(
         register(&log.topic.relation.name, Arc::new(table))?;
     }
     register_system_tables(engine, &context, &query)?;
-    let ast = *query.ast;
+    let ast = (*query.ast).clone();
     let answer = engine
         .io
         .run_select(async move { run(&context, ast).await })?;
-    answer.map_err(|error| Error::from(explain(error).at(place)))
+    answer.map_err(|error| {
+        let error = engine.planner.suggest_function(explain_in(error, &query));
+        let place = error.position.clone().unwrap_or_else(|| query.span.clone());
+        let topics = views.iter().chain(logs.iter().map(|it| &it.topic));
+        let tables: Vec<_> = topics.map(|it| Arc::clone(&it.relation.schema)).collect();
+        with_fields(error.at(place), &query, &tables).into()
+    })
 }
 
 /// Registers the system tables that a query names, with the rows of this moment.
@@ -124,6 +130,7 @@ fn inputs_of(
         named: resolve_identifiers(query, catalog)?,
         ..SelectInputs::default()
     };
+    refuse_undefined(query, catalog)?;
     for name in relation_names(&query.ast) {
         let Ok(topic) = catalog.topic(&name) else {
             continue;
@@ -195,9 +202,11 @@ struct SelectInputs {
 /// Runs one query to its end. The result's schema is known even if there are no rows.
 async fn run(
     context: &SessionContext,
-    query: Query,
+    mut query: Query,
 ) -> Result<(SchemaRef, Vec<RecordBatch>), DataFusionError> {
     let state = context.state();
+    expand_wildcards(&state, &mut query).await;
+    output_names::number_repeated(&mut query);
     let statement = AstStatement::Query(Box::new(query));
     let statement = datafusion::sql::parser::Statement::Statement(Box::new(statement));
     let plan = state.statement_to_plan(statement).await?;
@@ -216,6 +225,7 @@ fn batch_context(partitions: usize) -> SessionContext {
     let parser = &mut config.options_mut().sql_parser;
     parser.enable_ident_normalization = false;
     parser.map_string_types_to_utf8view = false;
+    parser.collect_spans = true;
     let builder = SessionStateBuilder::new()
         .with_config(config)
         .with_default_features();

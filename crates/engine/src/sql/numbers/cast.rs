@@ -134,12 +134,13 @@ impl ExactCast {
         let options = FormatOptions::default();
         let value = ArrayFormatter::try_new(values, &options)?;
         let value = value.value(row.unwrap_or_default()).to_string();
-        Err(match values.data_type().is_string() {
-            true => {
+        Err(match values.data_type() {
+            it if it.is_string() => {
                 let fault = from_text::fault(&value, &self.to);
                 fault.error(&self.to, &self.text, format_args!("'{value}'"))
             }
-            false => ValueFault::OutOfRange.error(&self.to, &self.text, value),
+            DataType::Binary => ValueFault::NotUtf8.error(&self.to, &self.text, value),
+            _ => ValueFault::OutOfRange.error(&self.to, &self.text, value),
         })
     }
 

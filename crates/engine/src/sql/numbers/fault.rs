@@ -22,6 +22,10 @@ pub(in crate::sql) enum ValueFault {
     ComplexPower,
     /// A text that is no value of the type.
     InvalidText,
+    /// A text of bytes in digits that are not hexadecimal, or an odd number of them.
+    InvalidHex,
+    /// Bytes that are no text.
+    NotUtf8,
     /// A text that is no date or time.
     InvalidTime,
     /// A text of a date or time that there is not.
@@ -70,6 +74,11 @@ impl ValueFault {
                 "a negative number raised to a non-integer power is complex",
             ),
             Self::InvalidText => (sqlstate::INVALID_TEXT, "invalid input syntax for type"),
+            Self::InvalidHex => (sqlstate::INVALID_PARAMETER, "invalid hexadecimal digits"),
+            Self::NotUtf8 => (
+                sqlstate::CHARACTER_NOT_IN_REPERTOIRE,
+                "bytes are no text in UTF-8",
+            ),
             Self::InvalidTime => (
                 sqlstate::INVALID_DATETIME_FORMAT,
                 "invalid input syntax for type",
@@ -80,7 +89,7 @@ impl ValueFault {
 }
 
 /// The name that a type of numbers has in SQL.
-pub(super) fn name(data_type: &DataType) -> String {
+pub(crate) fn name(data_type: &DataType) -> String {
     match data_type {
         DataType::Int8 => "tinyint".into(),
         DataType::Int16 => "smallint".into(),
@@ -97,6 +106,7 @@ pub(super) fn name(data_type: &DataType) -> String {
         }
         DataType::Boolean => "boolean".into(),
         DataType::Utf8 => "varchar".into(),
+        DataType::Binary => "bytea".into(),
         DataType::Date32 => "date".into(),
         DataType::Time64(_) => "time".into(),
         DataType::Interval(_) => "interval".into(),

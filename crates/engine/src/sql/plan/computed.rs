@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
-use arrow::datatypes::{Schema, SchemaRef};
+use arrow::datatypes::{Field, Schema, SchemaRef};
 
+use super::insert::cast;
 use super::{Planner, Relation};
 use crate::dataflow::{ColumnOrigin, PlanNode, SourceColumns, Transform};
 use crate::sql::identifiers::{TableLookup, resolve_identifiers};
@@ -77,12 +78,19 @@ impl Planner {
             ));
         }
         match planned.plan.root {
-            PlanNode::Transform { from, steps }
-                if matches!(*from, PlanNode::Input { .. })
-                    && steps
-                        .iter()
-                        .all(|step| matches!(step, Transform::Project { .. })) =>
+            PlanNode::Transform {
+                from, mut steps, ..
+            } if matches!(*from, PlanNode::Input { .. })
+                && steps
+                    .iter()
+                    .all(|step| matches!(step, Transform::Project { .. })) =>
             {
+                let field = Field::new(name, column.data_type.clone(), true);
+                let schema = &planned.plan.schema;
+                steps.push(Transform::Project {
+                    exprs: vec![cast(schema, 0, &field)?],
+                    schema: Arc::new(Schema::new(vec![field])),
+                });
                 Ok(ColumnOrigin::Computed(steps))
             }
             _ => Err(refuse(

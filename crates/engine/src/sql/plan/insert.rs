@@ -12,7 +12,7 @@ use datafusion::scalar::ScalarValue;
 use super::Planned;
 use super::planner_error::explain;
 use crate::dataflow::{PlanNode, Transform};
-use crate::sql::numbers::exact_cast;
+use crate::sql::numbers::{exact_cast, type_name};
 use crate::sql::{SqlError, sqlstate};
 
 impl Planned {
@@ -60,6 +60,7 @@ impl Planned {
         plan.root = PlanNode::Transform {
             from: Box::new(plan.root),
             steps: vec![step],
+            changes: false,
         };
         Ok(Self {
             plan,
@@ -92,7 +93,12 @@ fn named_columns(sink: &SchemaRef, order: &[&str]) -> Result<Vec<usize>, SqlErro
     }
 }
 
-fn cast(query: &SchemaRef, from: usize, to: &Field) -> Result<Arc<dyn PhysicalExpr>, SqlError> {
+/// The column number `from` of a query as a value of the column `to`.
+pub(super) fn cast(
+    query: &SchemaRef,
+    from: usize,
+    to: &Field,
+) -> Result<Arc<dyn PhysicalExpr>, SqlError> {
     let field = query.field(from);
     let column = Arc::new(Column::new(field.name(), from));
     if field.data_type() == to.data_type() {
@@ -108,7 +114,7 @@ fn cast(query: &SchemaRef, from: usize, to: &Field) -> Result<Arc<dyn PhysicalEx
         );
         return Err(SqlError::new(sqlstate::DATATYPE_MISMATCH, message));
     }
-    let text = format!("CAST({:?} AS {})", field.name(), to.data_type());
+    let text = format!("CAST({} AS {})", field.name(), type_name(to.data_type()));
     if let Some(function) = exact_cast(field.data_type(), to, false, text) {
         let options = Arc::new(ConfigOptions::default());
         let cast = ScalarFunctionExpr::try_new(function, vec![column], query, options);

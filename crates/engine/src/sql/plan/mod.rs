@@ -12,6 +12,8 @@
 
 mod computed;
 mod convert;
+#[cfg(test)]
+mod function_list;
 mod grouping;
 mod insert;
 mod planner_error;
@@ -33,10 +35,9 @@ use datafusion::sql::sqlparser::ast::Statement;
 
 use crate::dataflow;
 use crate::sql::numbers::with_exact_numbers;
-use crate::sql::{SqlError, SqlQuery, functions};
+use crate::sql::{SqlError, SqlQuery, did_you_mean, functions};
 
-use planner_error::explain_in;
-pub(crate) use planner_error::{explain, sqlstate_of};
+pub(crate) use planner_error::{explain, explain_in, sqlstate_of};
 use relation::Relations;
 pub use relation::{EventColumn, Relation};
 use window::WindowBound;
@@ -98,12 +99,31 @@ impl Planner {
             })
     }
 
+    /// The error with the function that may be meant, if it is that there is none of a name.
+    pub fn suggest_function(&self, error: SqlError) -> SqlError {
+        let names = self.function_names();
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        let hint = planner_error::unknown_function(&error).and_then(|it| did_you_mean(it, &names));
+        error.maybe_hint(hint)
+    }
+
+    /// The names of the functions that a query may call, in their order.
+    pub fn function_names(&self) -> BTreeSet<String> {
+        let state = &self.state;
+        let scalar = state.scalar_functions().keys();
+        let names = scalar.chain(state.aggregate_functions().keys());
+        let names = names.chain(state.window_functions().keys());
+        // What a rewriting puts in is for nobody else, and one name is refused.
+        let is_callable = |it: &&String| !it.starts_with("__") && *it != "date_format";
+        names.filter(is_callable).cloned().collect()
+    }
+
     fn plan_within(&self, query: SqlQuery, relations: &[Relation]) -> Result<Planned, SqlError> {
         let relations = Relations::new(&self.state, relations);
         let planner = SqlToRel::new_with_options(&relations, parser_options());
         let statement = Statement::Query(query.ast.clone());
         let plan = planner.sql_statement_to_plan(statement);
-        let plan = plan.map_err(|error| explain_in(error, &query))?;
+        let plan = plan.map_err(|error| self.suggest_function(explain_in(error, &query)))?;
         supported::check(&plan)?;
         let plan = plan
             .transform_up(window::keep_together)

@@ -114,13 +114,22 @@ impl Subplan {
     /// Adds a step to the transform at the top, or a transform with this step.
     pub fn transformed(self, step: Transform) -> Self {
         let node = match self.node {
-            PlanNode::Transform { from, mut steps } => {
+            PlanNode::Transform {
+                from,
+                mut steps,
+                changes,
+            } => {
                 steps.push(step);
-                PlanNode::Transform { from, steps }
+                PlanNode::Transform {
+                    from,
+                    steps,
+                    changes,
+                }
             }
             other => PlanNode::Transform {
                 from: Box::new(other),
                 steps: vec![step],
+                changes: self.changes,
             },
         };
         Self { node, ..self }

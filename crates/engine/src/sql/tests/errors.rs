@@ -548,7 +548,7 @@ fn what_contradicts_itself_is_refused() {
             syntax,
             "expected ON, found CHANGES",
             "CHANGES",
-            "EMIT ON UPDATE",
+            "Leave EMIT out",
         ),
     ]);
 }

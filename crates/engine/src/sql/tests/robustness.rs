@@ -130,6 +130,8 @@ fn what_is_nested_too_deep_is_refused() {
         ("SELECT ", "(", ")"),
         ("SELECT ", "abs(", ")"),
         ("SELECT ", "[", "]"),
+        ("SELECT ", "CASE WHEN a THEN ", " END"),
+        ("SELECT ", "CASE WHEN a THEN 1 ELSE ", " END"),
         ("SELECT a FROM ", "(SELECT a FROM ", ")"),
         (
             "SELECT a FROM t WHERE ",

@@ -10,7 +10,8 @@
 //! | intervals that are compared | their lengths | months, then days, then nanoseconds |
 //!
 //! It also puts in [`TimeFunction`] where the planner has not looked the function up by name, writes booleans of
-//! CONCAT as `t` and `f`, and translates regular expressions.
+//! CONCAT as `t` and `f`, and translates regular expressions. A literal beside bytes is bytes, an array without
+//! elements has no length, and what is removed from an array or replaced in it is every such element.
 
 use std::sync::Arc;
 
@@ -20,6 +21,9 @@ use datafusion::common::datatype::DataTypeExt;
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{DFSchema, ScalarValue};
 use datafusion::error::Result;
+use datafusion::functions::core::nullif;
+use datafusion::functions_nested::remove::array_remove_all_udf;
+use datafusion::functions_nested::replace::array_replace_all_udf;
 use datafusion::logical_expr::expr::{Case, InList, ScalarFunction};
 use datafusion::logical_expr::{
     Between, BinaryExpr, Cast, Expr, ExprSchemable, LogicalPlan, Operator, ScalarUDF, Union,
@@ -29,6 +33,7 @@ use datafusion::optimizer::analyzer::type_coercion::TypeCoercionRewriter;
 
 use super::TimeFunction;
 use super::interval_length::{has_length, length_of};
+use super::number_function::as_operators;
 use super::regex_words::{translate_function, translate_operator};
 use super::sql_types::text_of;
 use crate::sql::numbers::with_expressions;
@@ -92,12 +97,14 @@ fn unified(expr: Expr, schema: &DFSchema) -> Transformed<Expr> {
             branches(&mut case, schema);
             Expr::Case(case)
         }
-        Expr::ScalarFunction(call) => Expr::ScalarFunction(function(call, schema)),
+        Expr::ScalarFunction(call) => {
+            null_if_empty(as_operators(function(call, schema), schema), schema)
+        }
         other => return Transformed::no(other),
     })
 }
 
-fn sides(binary: BinaryExpr, schema: &DFSchema) -> BinaryExpr {
+pub(super) fn sides(binary: BinaryExpr, schema: &DFSchema) -> BinaryExpr {
     let BinaryExpr {
         mut left,
         op,
@@ -105,6 +112,9 @@ fn sides(binary: BinaryExpr, schema: &DFSchema) -> BinaryExpr {
     } = binary;
     if computes_or_compares(op) {
         unify(&mut [&mut *left, &mut *right], true, schema);
+    }
+    if op == Operator::StringConcat {
+        bytes_of_literals(&mut [&mut *left, &mut *right], schema);
     }
     if compares(op) {
         by_length(&mut [&mut *left, &mut *right], schema);
@@ -183,6 +193,18 @@ fn function(mut call: ScalarFunction, schema: &DFSchema) -> ScalarFunction {
             }
         }
     }
+    if name == "encode"
+        && let [of, _] = &mut call.args[..]
+        && matches!(of, Expr::Literal(ScalarValue::Utf8(_), _))
+    {
+        become_type(of, DataType::Binary.into_nullable_field_ref());
+    }
+    let replaced = match name.as_str() {
+        "array_remove" => Some(array_remove_all_udf()),
+        "array_replace" => Some(array_replace_all_udf()),
+        _ => None,
+    };
+    call.func = replaced.unwrap_or(call.func);
     if name == TimeFunction::PART && !call.func.inner().is::<TimeFunction>() {
         let function = TimeFunction::new(&call.func).map(ScalarUDF::from);
         call.func = function.map_or(call.func, Arc::new);
@@ -193,6 +215,7 @@ fn function(mut call: ScalarFunction, schema: &DFSchema) -> ScalarFunction {
 /// Casts those of the expressions that would otherwise be lost in the type that all of them become;
 /// `operands`: of an operator.
 fn unify(exprs: &mut [&mut Expr], operands: bool, schema: &DFSchema) {
+    bytes_of_literals(exprs, schema);
     let types = exprs.iter().map(|expr| type_of(expr, schema));
     // What has no type is refused by the coercion that follows.
     let Ok(types) = types.collect::<Result<Vec<_>>>() else {
@@ -226,6 +249,36 @@ fn unify(exprs: &mut [&mut Expr], operands: bool, schema: &DFSchema) {
             }
             _ => {}
         }
+    }
+}
+
+/// Makes bytes of the literals beside bytes: `payload = '\x00ff'`.
+fn bytes_of_literals(exprs: &mut [&mut Expr], schema: &DFSchema) {
+    let is_bytes = |it: &&mut Expr| it.get_type(schema).is_ok_and(|it| it == DataType::Binary);
+    if !exprs.iter().any(is_bytes) {
+        return;
+    }
+    for expr in exprs {
+        if matches!(expr, Expr::Literal(ScalarValue::Utf8(_), _)) {
+            become_type(expr, DataType::Binary.into_nullable_field_ref());
+        }
+    }
+}
+
+/// An array without elements has no length.
+fn null_if_empty(expr: Expr, schema: &DFSchema) -> Expr {
+    match &expr {
+        Expr::ScalarFunction(call) if call.name() == "array_length" => {
+            let Ok(zero) = expr
+                .get_type(schema)
+                .and_then(|it| ScalarValue::new_zero(&it))
+            else {
+                return expr;
+            };
+            let zero = Expr::Literal(zero, None);
+            Expr::ScalarFunction(ScalarFunction::new_udf(nullif(), vec![expr, zero]))
+        }
+        _ => expr,
     }
 }
 

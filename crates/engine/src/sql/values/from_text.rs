@@ -3,12 +3,15 @@
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, ArrayRef, ArrowPrimitiveType, AsArray, Int64Array, PrimitiveArray, StringArray,
+    Array, ArrayRef, ArrowPrimitiveType, AsArray, BinaryArray, Int64Array, PrimitiveArray,
+    StringArray,
 };
-use arrow::datatypes::{DataType, Float32Type, Float64Type, Int64Type};
+use arrow::datatypes::{DataType, Float32Type, Float64Type, Int64Type, TimeUnit};
 use datafusion::error::Result;
-use headwater_connect::time_unit::precision;
+use headwater_connect::calendar::DAY_SECONDS;
+use headwater_connect::time_unit::{per_second, precision};
 
+use super::bytes;
 use crate::canonical::Canonical;
 use crate::sql::numbers::{ValueFault, or_null};
 
@@ -18,11 +21,17 @@ pub(in crate::sql) fn reads(to: &DataType) -> bool {
         to,
         DataType::Date32 | DataType::Timestamp(..) | DataType::Time64(_) | DataType::Interval(_)
     );
-    is_time || to.is_numeric() || *to == DataType::Boolean
+    is_time || to.is_numeric() || matches!(to, DataType::Boolean | DataType::Binary)
 }
 
 /// The values that the texts are, with NULL for those that are none.
 pub(in crate::sql) fn read(texts: &ArrayRef, to: &DataType) -> Result<ArrayRef> {
+    if *to == DataType::Binary {
+        let texts = or_null(texts, &DataType::Utf8)?;
+        let read = texts.as_string::<i32>().iter();
+        let read = read.map(|text| text.and_then(|text| bytes::read(text).ok()));
+        return Ok(Arc::new(read.collect::<BinaryArray>()));
+    }
     let values = or_null(texts, to)?;
     let repair: fn(&str) -> Option<String> = match to {
         DataType::Float32 => return in_range::<Float32Type>(texts, &values),
@@ -30,6 +39,7 @@ pub(in crate::sql) fn read(texts: &ArrayRef, to: &DataType) -> Result<ArrayRef> 
         DataType::Decimal128(..) | DataType::Decimal256(..) => without_exponent,
         DataType::Timestamp(..) => usual_time,
         DataType::Date32 => |text| (text.trim() != text).then(|| text.trim().to_owned()),
+        DataType::Time64(unit) => return within_day(&values, *unit),
         _ => return Ok(values),
     };
     if values.null_count() == texts.null_count() {
@@ -106,11 +116,22 @@ where
     Ok(Arc::new(checked))
 }
 
+/// The times of day, with NULL for those at the end of the day and behind it, which Arrow makes of `23:59:60`.
+fn within_day(times: &ArrayRef, unit: TimeUnit) -> Result<ArrayRef> {
+    let end = DAY_SECONDS * per_second(unit);
+    let numbers = or_null(times, &DataType::Int64)?;
+    let numbers = numbers.as_primitive::<Int64Type>();
+    let within: Int64Array = numbers.unary_opt(|it| (it < end).then_some(it));
+    let within: ArrayRef = Arc::new(within);
+    or_null(&within, times.data_type())
+}
+
 /// Why the text is no value of the type.
 pub(in crate::sql) fn fault(text: &str, to: &DataType) -> ValueFault {
     let text = text.trim();
     match to {
         DataType::Interval(_) => ValueFault::InvalidTime,
+        DataType::Binary if text.starts_with("\\x") => ValueFault::InvalidHex,
         DataType::Date32 | DataType::Timestamp(..) | DataType::Time64(_) => {
             let is_mark = |it: u8| it.is_ascii_digit() || b" -:.+TZ".contains(&it);
             let looks_right = text.bytes().all(is_mark) && text.contains(['-', ':']);

@@ -5,10 +5,18 @@
 //! | `.` | `(?s:.)` | any letter, a line feed too |
 //! | `\d`, `\D` | `[0-9]`, `[^0-9]` | a digit of ASCII |
 //! | `\&`, `\1`, `$` of a replacement | `${0}`, `${1}`, `$$` | the match, a group, a dollar |
+//! | `\\` of a replacement before a digit | `\${ }` | a backslash: DataFusion takes `\1` for a group |
 
-use datafusion::common::ScalarValue;
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, StringArray, StringBuilder};
+use datafusion::common::{Result, ScalarValue};
 use datafusion::logical_expr::expr::ScalarFunction;
 use datafusion::logical_expr::{BinaryExpr, Expr, Operator};
+use regex::{Regex, RegexBuilder};
+
+use crate::sql::functions::external;
+use crate::sql::{SqlError, sqlstate};
 
 /// Translates the pattern of `text ~ pattern`.
 pub(super) fn translate_operator(binary: &mut BinaryExpr) {
@@ -100,18 +108,57 @@ fn pattern_of(pattern: &str, over_lines: bool) -> String {
 
 fn replacement_of(replacement: &str) -> String {
     let mut out = String::with_capacity(replacement.len());
-    let mut letters = replacement.chars();
+    let mut letters = replacement.chars().peekable();
     while let Some(letter) = letters.next() {
         match letter {
             '$' => out.push_str("$$"),
-            '\\' => match letters.next() {
-                Some('&') => out.push_str("${0}"),
-                Some(group @ '1'..='9') => out.extend(['$', '{', group, '}']),
-                Some('\\') | None => out.push('\\'),
-                Some(other) => out.extend(['\\', other]),
-            },
+            '\\' => {
+                match letters.next_if(|it| matches!(it, '&' | '\\' | '1'..='9')) {
+                    Some('&') => out.push_str("${0}"),
+                    Some(group @ '1'..='9') => out.extend(['$', '{', group, '}']),
+                    _ => out.push('\\'),
+                }
+                if out.ends_with('\\') && letters.peek().is_some_and(char::is_ascii_digit) {
+                    // No group has a blank for its name, so it is empty.
+                    out.push_str("${ }");
+                }
+            }
             other => out.push(other),
         }
     }
     out
+}
+
+/// The regular expression of a pattern that was not translated, without regard to case if `any_case`.
+pub(super) fn regex_of(pattern: &str, any_case: bool) -> Result<Regex> {
+    let regex = RegexBuilder::new(&pattern_of(pattern, true))
+        .case_insensitive(any_case)
+        .build();
+    regex.map_err(|error| {
+        let reason = error.to_string();
+        let reason = reason.lines().last().unwrap_or_default();
+        let reason = reason.strip_prefix("error: ").unwrap_or(reason);
+        let message = format!("invalid regular expression {pattern:?}: {reason}");
+        external(SqlError::new(sqlstate::INVALID_REGEX, message))
+    })
+}
+
+/// For each text what its pattern matches first, or the first group of that if the pattern has one.
+pub(super) fn first_matches(texts: &StringArray, patterns: &StringArray) -> Result<ArrayRef> {
+    let mut last: Option<(&str, Regex)> = None;
+    let mut matches = StringBuilder::new();
+    for (text, pattern) in texts.iter().zip(patterns) {
+        let (Some(text), Some(pattern)) = (text, pattern) else {
+            matches.append_null();
+            continue;
+        };
+        let regex = match &mut last {
+            Some((known, regex)) if *known == pattern => regex,
+            last => &mut last.insert((pattern, regex_of(pattern, false)?)).1,
+        };
+        let group = usize::from(regex.captures_len() > 1);
+        let found = regex.captures(text).and_then(|it| it.get(group));
+        matches.append_option(found.map(|it| it.as_str()));
+    }
+    Ok(Arc::new(matches.finish()))
 }

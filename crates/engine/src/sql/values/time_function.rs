@@ -15,8 +15,9 @@ use datafusion::logical_expr::{
 use datafusion::scalar::ScalarValue;
 
 use super::in_form_of;
+use super::interval_parts::{IntervalPart, refuse_part_of_interval};
 use super::time_bin::{TimeBin, length};
-use super::time_parts::{SecondPart, Truncation, refuse_part_of_date};
+use super::time_parts::{SecondPart, Truncation, YearPart, refuse_part_of_date};
 use crate::sql::functions::{external, undefined_function};
 use crate::sql::{SqlError, sqlstate};
 
@@ -91,7 +92,10 @@ impl TimeFunction {
                 length(*stride).map(|_| ())
             }
             (TimeFunctionKind::Part, Some(part)) => match part.try_as_str().flatten() {
-                Some(part) => refuse_part_of_date(part, time),
+                Some(part) => {
+                    refuse_part_of_date(part, time)?;
+                    refuse_part_of_interval(part, time)
+                }
                 None => Ok(()),
             },
             _ => Ok(()),
@@ -108,10 +112,7 @@ impl TimeFunction {
             }
         };
         match (self.kind, first.try_as_str().flatten()) {
-            (TimeFunctionKind::Part, Some(part)) => match SecondPart::of(part) {
-                Some(part) => part.of_times(times),
-                None => Ok(None),
-            },
+            (TimeFunctionKind::Part, Some(part)) => part_of(part, times),
             (TimeFunctionKind::Trunc, Some(unit)) => match utc_unit(times.data_type()) {
                 Some(per) => {
                     let truncation = Truncation::new(unit, per).map_err(external)?;
@@ -132,6 +133,37 @@ impl TimeFunction {
             _ => Ok(None),
         }
     }
+}
+
+/// The part of times or intervals; `None` if DataFusion's is right.
+fn part_of(part: &str, times: &ArrayRef) -> Result<Option<ArrayRef>> {
+    if is_interval(times.data_type()) {
+        return IntervalPart::of(part)
+            .map_err(external)?
+            .of_intervals(times);
+    }
+    match (SecondPart::of(part), YearPart::of(part)) {
+        (Some(part), _) => part.of_times(times),
+        (None, Some(part)) => part.of_times(times),
+        (None, None) => Ok(None),
+    }
+}
+
+/// The type of a part that DataFusion's function does not have, or has as another type.
+fn part_type(part: &str, of: &DataType) -> Option<DataType> {
+    let has_fraction = match is_interval(of) {
+        true => IntervalPart::of(part).ok()?.has_fraction(),
+        false if YearPart::of(part).is_some() => false,
+        false => SecondPart::of(part).is_some().then_some(true)?,
+    };
+    Some(match has_fraction {
+        true => DataType::Float64,
+        false => DataType::Int32,
+    })
+}
+
+fn is_interval(data_type: &DataType) -> bool {
+    matches!(data_type, DataType::Interval(_) | DataType::Duration(_))
 }
 
 /// The unit of a timestamp in UTC.
@@ -192,13 +224,11 @@ impl ScalarUDFImpl for TimeFunction {
         let time = &args.arg_fields[1];
         self.check(first, time.data_type()).map_err(external)?;
         let part = first.and_then(|it| it.try_as_str().flatten());
-        if self.kind == TimeFunctionKind::Part && part.and_then(SecondPart::of).is_some() {
-            let nullable = time.is_nullable();
-            return Ok(Arc::new(Field::new(
-                self.name(),
-                DataType::Float64,
-                nullable,
-            )));
+        if self.kind == TimeFunctionKind::Part
+            && let Some(data_type) = part.and_then(|part| part_type(part, time.data_type()))
+        {
+            let field = Field::new(self.name(), data_type, time.is_nullable());
+            return Ok(Arc::new(field));
         }
         self.inner.return_field_from_args(args)
     }

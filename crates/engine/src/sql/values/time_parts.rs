@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, Float64Array};
+use arrow::array::{ArrayRef, AsArray, Float64Array, Int32Array};
 use arrow::compute::cast;
-use arrow::datatypes::{DataType, Int64Type, IntervalMonthDayNanoType, IntervalUnit, TimeUnit};
+use arrow::datatypes::{DataType, Int64Type, TimeUnit};
 use datafusion::error::Result;
 use headwater_connect::calendar::{DAY_SECONDS, civil_from_days, days_from_civil};
 use headwater_connect::time_unit::per_second;
@@ -101,43 +101,74 @@ impl SecondPart {
     /// The seconds beyond the whole minutes; `None` of types that have no seconds of their own.
     pub fn of_times(self, times: &ArrayRef) -> Result<Option<ArrayRef>> {
         let unit = match times.data_type() {
-            DataType::Timestamp(unit, _) | DataType::Duration(unit) => *unit,
+            DataType::Timestamp(unit, _) => *unit,
             DataType::Time32(unit) | DataType::Time64(unit) => *unit,
-            DataType::Interval(IntervalUnit::MonthDayNano) => {
-                let intervals = times.as_primitive::<IntervalMonthDayNanoType>();
-                let parts = intervals.iter();
-                let parts =
-                    parts.map(|it| it.map(|it| self.part(it.nanoseconds, TimeUnit::Nanosecond)));
-                return Ok(Some(Arc::new(parts.collect::<Float64Array>())));
-            }
             _ => return Ok(None),
         };
-        let is_point = matches!(times.data_type(), DataType::Timestamp(..));
         let minute = MINUTE_SECONDS * per_second(unit);
         let numbers = match times.data_type() {
             DataType::Time32(_) => cast(&cast(times, &DataType::Int32)?, &DataType::Int64)?,
             _ => cast(times, &DataType::Int64)?,
         };
-        let parts: Float64Array = numbers.as_primitive::<Int64Type>().unary(|time| {
-            // A span may be negative, and so are its parts.
-            let within = if is_point {
-                time.rem_euclid(minute)
-            } else {
-                time
-            };
-            self.part(within, unit)
-        });
+        let numbers = numbers.as_primitive::<Int64Type>();
+        let parts: Float64Array = numbers.unary(|time| self.part(time.rem_euclid(minute), unit));
         Ok(Some(Arc::new(parts)))
     }
 
-    fn part(self, time: i64, unit: TimeUnit) -> f64 {
-        let per = per_second(unit);
-        let within = (time % (MINUTE_SECONDS * per)) as f64;
+    fn part(self, within: i64, unit: TimeUnit) -> f64 {
+        let (per, within) = (per_second(unit), within as f64);
         match self {
             Self::Seconds => within / per as f64,
             // A unit of a second has no thousandth.
             Self::Milliseconds if per < 1_000 => within * 1_000.0,
             Self::Milliseconds => within / (per / 1_000) as f64,
+        }
+    }
+}
+
+/// Years by tens and more, which DataFusion does not count.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum YearPart {
+    Decade,
+    Century,
+    Millennium,
+}
+
+impl YearPart {
+    pub fn of(part: &str) -> Option<Self> {
+        Some(match part.trim().to_ascii_lowercase().as_str() {
+            "decade" | "decades" | "dec" => Self::Decade,
+            "century" | "centuries" | "c" | "cent" => Self::Century,
+            "millennium" | "millennia" | "mil" => Self::Millennium,
+            _ => return None,
+        })
+    }
+
+    /// The part of each date or time; `None` of types that have no year.
+    pub fn of_times(self, times: &ArrayRef) -> Result<Option<ArrayRef>> {
+        let (numbers, day) = match times.data_type() {
+            DataType::Date32 => (cast(times, &DataType::Int32)?, 1),
+            DataType::Timestamp(unit, _) => (Arc::clone(times), DAY_SECONDS * per_second(*unit)),
+            _ => return Ok(None),
+        };
+        let numbers = cast(&numbers, &DataType::Int64)?;
+        let parts: Int32Array = numbers.as_primitive::<Int64Type>().unary(|time| {
+            let (year, ..) = civil_from_days(time.div_euclid(day));
+            self.of_year(year) as i32
+        });
+        Ok(Some(Arc::new(parts)))
+    }
+
+    /// The first century has no year 0, and neither has the one before.
+    fn of_year(self, year: i64) -> i64 {
+        let since_one = |years: i64| match year > 0 {
+            true => (year + years - 1) / years,
+            false => -((years - year) / years),
+        };
+        match self {
+            Self::Decade => year.div_euclid(10),
+            Self::Century => since_one(100),
+            Self::Millennium => since_one(1_000),
         }
     }
 }

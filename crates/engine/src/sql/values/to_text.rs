@@ -17,14 +17,14 @@ use headwater_connect::time_unit::{per_second, precision};
 
 /// Whether [`written`] writes values of a type otherwise than Arrow.
 pub(in crate::sql) fn writes(from: &DataType) -> bool {
-    use DataType::{Date32, Duration, Float32, Float64, Interval, Time64, Timestamp};
+    use DataType::{Binary, Date32, Duration, Float32, Float64, Interval, Time64, Timestamp};
     matches!(
         from,
-        Float32 | Float64 | Date32 | Time64(_) | Timestamp(..) | Interval(_) | Duration(_)
+        Binary | Float32 | Float64 | Date32 | Time64(_) | Timestamp(..) | Interval(_) | Duration(_)
     )
 }
 
-/// The values as texts.
+/// The values as texts; NULL for bytes that are none.
 pub(in crate::sql) fn written(values: &ArrayRef) -> Result<ArrayRef> {
     /// Decimal exponents from which on PostgreSQL writes one: digits that the type holds for certain.
     const EXPONENT_F32: i32 = 6;
@@ -60,6 +60,11 @@ pub(in crate::sql) fn written(values: &ArrayRef) -> Result<ArrayRef> {
                 push_interval(it.months.into(), it.days.into(), it.nanoseconds, unit, out);
                 Ok(())
             })?)
+        }
+        DataType::Binary => {
+            let bytes = values.as_binary::<i32>().iter();
+            let texts = bytes.map(|it| it.and_then(|it| std::str::from_utf8(it).ok()));
+            Arc::new(texts.collect::<StringArray>())
         }
         _ => cast(values, &DataType::Utf8)?,
     })

@@ -14,6 +14,9 @@ use crate::sql::interval::{self, DAY_US};
 use crate::sql::script::QueryText;
 use crate::sql::time_zone::time_zone;
 
+/// The maximum number of HOP windows that a row is in, each with a result for each key.
+const WINDOWS_MAX: i64 = 100_000;
+
 /// The functions that `GROUP BY` takes as a window.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum WindowFunction {
@@ -215,7 +218,17 @@ impl WindowCall<'_> {
 
     fn check_hop(&self, slide: i64, size: i64) -> Result<()> {
         if size % slide == 0 {
-            return Ok(());
+            return match size / slide {
+                ..=WINDOWS_MAX => Ok(()),
+                windows => {
+                    let message = format!(
+                        "a row would be in {windows} windows of HOP, at most {WINDOWS_MAX}"
+                    );
+                    let place = self.text.position(self.function.name.span());
+                    let error = SqlError::new(sqlstate::PROGRAM_LIMIT_EXCEEDED, message).at(place);
+                    Err(error.hint("Give HOP a longer slide, or a shorter size."))
+                }
+            };
         }
         let message =
             format!("HOP size of {size} microseconds is not a multiple of its slide of {slide}");
