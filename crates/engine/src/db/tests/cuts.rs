@@ -56,8 +56,8 @@ const QUERIES: [(&str, &str); 19] = [
     ("kept", "SELECT k, n, x, ts FROM s0 WHERE n % 3 <> 0"),
     (
         "session_lists",
-        "SELECT k, window_start, array_agg(n) AS a, first_value(x) AS f FROM kept \
-                GROUP BY k, SESSION(ts, INTERVAL '4 seconds')",
+        "SELECT k, window_start, array_agg(n ORDER BY ts, n) AS a, \
+                first_value(x ORDER BY ts, x) AS f FROM kept GROUP BY k, SESSION(ts, INTERVAL '4 seconds')",
     ),
     (
         "kept_hop",

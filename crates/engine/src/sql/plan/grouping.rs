@@ -65,7 +65,7 @@ pub(super) fn keyed(
 
 /// GROUP BY with a window, whose results are final; `late` gets the columns of its late rows.
 pub(super) fn windowed(
-    from: Subplan,
+    mut from: Subplan,
     aggregate: &WindowAggregate,
     props: &ExecutionProps,
     late: &mut Vec<SchemaRef>,
@@ -78,6 +78,8 @@ pub(super) fn windowed(
         window,
     } = windowed_keys(&from, aggregate, props)?;
     let time = event_time(&window.time, &from, props)?;
+    // A session is joined from parts, in an order that depends on the steps in which they came.
+    from.in_order &= matches!(window.lengths, WindowLengths::Equal(_));
     let mut aggregates = aggregates(&aggregate.aggregates, &from, props)?;
     output.extend((0..aggregates.len()).map(OutputColumn::Aggregate));
     let event_time = window_event_time(&output, &window.lengths, time.lag_us);
@@ -188,7 +190,7 @@ fn aggregates(exprs: &[Expr], from: &Subplan, props: &ExecutionProps) -> Result<
         if lowered.order_bys.is_empty() && !from.in_order && FOLLOW_ORDER.contains(&name) {
             let what = format!("{name}() of rows in no order");
             return Err(SqlError::not_built(what).hint(format!(
-                "Rows of a UNION or of windows come in no order of their own: write {name}(x ORDER BY y), or read one source."
+                "Rows of a UNION, of windows and within sessions have no order of their own: write {name}(x ORDER BY y)."
             )));
         }
         let sorted = lowered.aggregate.order_sensitivity();
