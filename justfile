@@ -31,6 +31,10 @@ differential cases="20000":
 disk:
     HEADWATER_DISK_ALL=1 cargo test -p headwater --test disk -- --nocapture
 
+# Damages a data folder at random, this number of times, and checks that nothing is silently wrong.
+damage damages="1000":
+    HEADWATER_DAMAGES={{damages}} cargo test -p headwater --test disk random -- --nocapture
+
 # Checks that memory, threads and files do not grow at half the top rate.
 soak seconds="600":
     HEADWATER_SOAK_SECONDS={{seconds}} cargo bench -p headwater --bench soak

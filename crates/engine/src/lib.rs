@@ -13,6 +13,7 @@ mod durable;
 mod error;
 mod event_log;
 mod event_time;
+pub mod folder;
 mod ingest;
 mod locked;
 pub mod record;

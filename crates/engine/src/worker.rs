@@ -194,6 +194,7 @@ impl<'a> Worker<'a> {
                 self.sequence = *sequence;
                 self.sources.iter_mut().for_each(SourceSlot::end_replay);
             }
+            WorkerCommand::SkipTo(sequence) => self.sequence = self.sequence.max(*sequence),
             WorkerCommand::Checkpoint { answer } => send(answer, self.state()),
             WorkerCommand::Read { views, answer } => {
                 for view in views.iter().filter(|view| view.home == here) {

@@ -210,6 +210,9 @@ pub enum Defect {
     /// The segment before it is missing or was cut, so it cannot be used.
     #[error("the segment before it is missing or was cut")]
     Orphan,
+    /// Segments in front of it are missing, and retention did not remove them.
+    #[error("segments before this one are missing")]
+    Beginning,
     /// The log was once longer: bytes that were durable are missing at its end or between two segments.
     #[error("the log ends before a place that was known to be durable")]
     Missing,

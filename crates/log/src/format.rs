@@ -2,8 +2,8 @@
 //!
 //! All numbers are little endian. A *place* is a byte's position in the whole log (PostgreSQL's LSN): the segments laid
 //! end to end since the log began, those removed by retention included. A segment is named for the place of its first
-//! byte. A record header's checksum also covers the record's place, so stale or misplaced bytes never pass for a
-//! record.
+//! byte. A record header's checksum also covers the record's place and the id of the log, so stale or misplaced bytes,
+//! or those of another log, never pass for a record.
 //!
 //! Decoding takes any bytes and returns the defect found. Readers trust a header that passes, so everything in it that
 //! could do harm (length, offset arithmetic) is checked here.
@@ -18,8 +18,11 @@ pub(crate) const RECORD_HEADER: usize = 72;
 pub(crate) const SEGMENT_HEADER: usize = 64;
 /// Length of the mark, the file that holds a durable place, bytes.
 pub(crate) const MARK: usize = 32;
-/// The format version that this build writes. In the second version, only payloads differ from the first.
-pub(crate) const VERSION: u32 = 2;
+/// The format version that this build writes. In the second version, only payloads differ from the first; from the third
+/// on, checksums cover the id of the log.
+pub(crate) const VERSION: u32 = 3;
+/// The first format version whose checksums cover the id of the log.
+const VERSION_WITH_ID: u32 = 3;
 /// The oldest format version that this build reads.
 pub(crate) const VERSION_MIN: u32 = 1;
 
@@ -29,8 +32,35 @@ pub const MAX_PAYLOAD: u64 = 1 << 30;
 /// The first bytes of each record.
 pub(crate) const MARKER: [u8; 4] = [0xf5, b'H', b'W', b'R'];
 const SEGMENT_MAGIC: [u8; 8] = *b"HWLOG\x1a\r\n";
-const MARK_MAGIC: [u8; 4] = *b"HWSY";
+/// The first bytes of the mark.
+pub(crate) const MARK_MAGIC: [u8; 4] = *b"HWSY";
+/// The first bytes of the file that says where the log begins.
+pub(crate) const FIRST_MAGIC: [u8; 4] = *b"HWFI";
 const HAS_TIMES: u32 = 1;
+
+/// What all checksums of a log begin with: its id, so that bytes of another log never match. A log without an id has
+/// seed 0.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Seed(u32);
+
+impl Seed {
+    pub fn of(id: u64) -> Self {
+        Seed(if id == 0 {
+            0
+        } else {
+            crc32c(&id.to_le_bytes())
+        })
+    }
+
+    /// The seed of what has this format version.
+    pub fn at(self, version: u32) -> Self {
+        if has_id(version) { self } else { Seed(0) }
+    }
+
+    pub fn crc(self, bytes: &[u8]) -> u32 {
+        crc32c_append(self.0, bytes)
+    }
+}
 
 /// A place in a log, with what lies before it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -86,7 +116,7 @@ impl Header {
         RECORD_HEADER as u64 + u64::from(self.payload_len)
     }
 
-    pub fn encode(&self, place: u64) -> [u8; RECORD_HEADER] {
+    pub fn encode(&self, place: u64, seed: Seed) -> [u8; RECORD_HEADER] {
         let mut bytes = [0; RECORD_HEADER];
         let (min, max) = self.times.unwrap_or_default();
         let flags = if self.times.is_some() { HAS_TIMES } else { 0 };
@@ -108,17 +138,17 @@ impl Header {
         );
         bytes[64..68].copy_from_slice(&self.rows.to_le_bytes());
         bytes[68..72].copy_from_slice(&flags.to_le_bytes());
-        let crc = header_crc(&bytes, place);
+        let crc = header_crc(&bytes, place, seed);
         bytes[4..8].copy_from_slice(&crc.to_le_bytes());
         bytes
     }
 
     /// Decodes the header of the record at `place`.
-    pub fn decode(bytes: &[u8; RECORD_HEADER], place: u64) -> Result<Self, Defect> {
+    pub fn decode(bytes: &[u8; RECORD_HEADER], place: u64, seed: Seed) -> Result<Self, Defect> {
         if bytes[..4] != MARKER {
             return Err(Defect::Marker);
         }
-        if header_crc(bytes, place) != u32_at(bytes, 4) {
+        if header_crc(bytes, place, seed) != u32_at(bytes, 4) {
             return Err(Defect::Header);
         }
         let flags = u32_at(bytes, 68);
@@ -149,8 +179,8 @@ impl Header {
     }
 }
 
-fn header_crc(bytes: &[u8; RECORD_HEADER], place: u64) -> u32 {
-    crc32c_append(crc32c(&place.to_le_bytes()), &bytes[8..])
+fn header_crc(bytes: &[u8; RECORD_HEADER], place: u64, seed: Seed) -> u32 {
+    crc32c_append(seed.crc(&place.to_le_bytes()), &bytes[8..])
 }
 
 /// The checksum of a payload given in parts.
@@ -183,7 +213,7 @@ pub(crate) enum SegmentStart {
 }
 
 impl SegmentHeader {
-    pub fn encode(&self) -> [u8; SEGMENT_HEADER] {
+    pub fn encode(&self, seed: Seed) -> [u8; SEGMENT_HEADER] {
         let mut bytes = [0; SEGMENT_HEADER];
         bytes[..8].copy_from_slice(&SEGMENT_MAGIC);
         bytes[8..12].copy_from_slice(&self.version.to_le_bytes());
@@ -200,20 +230,20 @@ impl SegmentHeader {
                 self.synced,
             ],
         );
-        let crc = segment_crc(&bytes);
+        let crc = segment_crc(&bytes, seed.at(self.version));
         bytes[12..16].copy_from_slice(&crc.to_le_bytes());
         bytes
     }
 
     /// Decodes the header of the segment that is named for `base`.
-    pub fn decode(bytes: &[u8], base: u64) -> SegmentStart {
-        if bytes.len() < SEGMENT_HEADER
-            || bytes[..8] != SEGMENT_MAGIC
-            || segment_crc(bytes) != u32_at(bytes, 12)
-        {
+    pub fn decode(bytes: &[u8], base: u64, seed: Seed) -> SegmentStart {
+        if bytes.len() < SEGMENT_HEADER || bytes[..8] != SEGMENT_MAGIC {
             return SegmentStart::Broken;
         }
         let version = u32_at(bytes, 8);
+        if segment_crc(bytes, seed.at(version)) != u32_at(bytes, 12) {
+            return SegmentStart::Broken;
+        }
         if !(VERSION_MIN..=VERSION).contains(&version) {
             return SegmentStart::OtherVersion(version);
         }
@@ -240,29 +270,34 @@ impl SegmentHeader {
     }
 }
 
-fn segment_crc(bytes: &[u8]) -> u32 {
-    crc32c_append(crc32c(&bytes[..12]), &bytes[16..SEGMENT_HEADER])
+fn segment_crc(bytes: &[u8], seed: Seed) -> u32 {
+    crc32c_append(seed.crc(&bytes[..12]), &bytes[16..SEGMENT_HEADER])
 }
 
-/// Encodes the mark: a place known to be durable.
-pub(crate) fn encode_mark(durable: &Position) -> [u8; MARK] {
+/// Whether the checksums of this format version cover the id of the log.
+pub(crate) fn has_id(version: u32) -> bool {
+    version >= VERSION_WITH_ID
+}
+
+/// Encodes a place as a file of its own, such as the mark.
+pub(crate) fn encode_mark(magic: [u8; 4], durable: &Position, seed: Seed) -> [u8; MARK] {
     let mut bytes = [0; MARK];
-    bytes[..4].copy_from_slice(&MARK_MAGIC);
+    bytes[..4].copy_from_slice(&magic);
     put(
         &mut bytes,
         8,
         &[durable.bytes, durable.offset, durable.sequence],
     );
-    let crc = crc32c(&bytes[8..]);
+    let crc = seed.crc(&bytes[8..]);
     bytes[4..8].copy_from_slice(&crc.to_le_bytes());
     bytes
 }
 
-/// Decodes a mark; `None` if the bytes are torn or not a mark.
-pub(crate) fn decode_mark(bytes: &[u8]) -> Option<Position> {
-    let sound = bytes.len() >= MARK
-        && bytes[..4] == MARK_MAGIC
-        && crc32c(&bytes[8..MARK]) == u32_at(bytes, 4);
+/// Decodes a place; `None` if the bytes are torn or not of this log. An earlier version wrote it without a seed.
+pub(crate) fn decode_mark(magic: [u8; 4], bytes: &[u8], seed: Seed) -> Option<Position> {
+    let matches = |seed: Seed| seed.crc(&bytes[8..MARK]) == u32_at(bytes, 4);
+    let sound =
+        bytes.len() >= MARK && bytes[..4] == magic && (matches(seed) || matches(Seed::default()));
     sound.then(|| Position {
         bytes: u64_at(bytes, 8),
         offset: u64_at(bytes, 16),
@@ -279,6 +314,8 @@ pub(crate) fn get<const N: usize>(bytes: &[u8], at: usize) -> [u64; N] {
 mod tests {
     use super::*;
 
+    const SEED: Seed = Seed(7);
+
     fn header() -> Header {
         Header {
             first_offset: 7,
@@ -293,19 +330,21 @@ mod tests {
     }
 
     #[test]
-    fn a_header_is_sound_at_its_own_place_only() {
-        let bytes = header().encode(200);
-        assert_eq!(Header::decode(&bytes, 200), Ok(header()));
-        assert_eq!(Header::decode(&bytes, 201), Err(Defect::Header));
+    fn a_header_is_sound_at_its_own_place_of_its_own_log_only() {
+        let bytes = header().encode(200, SEED);
+        assert_eq!(Header::decode(&bytes, 200, SEED), Ok(header()));
+        for (place, seed) in [(201, SEED), (200, Seed::of(8)), (200, Seed::default())] {
+            assert_eq!(Header::decode(&bytes, place, seed), Err(Defect::Header));
+        }
     }
 
     #[test]
     fn every_flipped_bit_of_a_header_is_noticed() {
-        let sound = header().encode(200);
+        let sound = header().encode(200, SEED);
         for bit in 0..RECORD_HEADER * 8 {
             let mut bytes = sound;
             bytes[bit / 8] ^= 1 << (bit % 8);
-            assert!(Header::decode(&bytes, 200).is_err(), "bit {bit}");
+            assert!(Header::decode(&bytes, 200, SEED).is_err(), "bit {bit}");
         }
     }
 
@@ -323,27 +362,27 @@ mod tests {
             previous: place,
             synced: 1,
         };
-        let sound = header.encode();
+        let sound = header.encode(SEED);
         assert_eq!(
-            SegmentHeader::decode(&sound, 9),
+            SegmentHeader::decode(&sound, 9, SEED),
             SegmentStart::Sound(header)
         );
-        assert_eq!(SegmentHeader::decode(&sound, 8), SegmentStart::Broken);
+        assert_eq!(SegmentHeader::decode(&sound, 8, SEED), SegmentStart::Broken);
         for bit in 0..SEGMENT_HEADER * 8 {
             let mut bytes = sound;
             bytes[bit / 8] ^= 1 << (bit % 8);
             assert_eq!(
-                SegmentHeader::decode(&bytes, 9),
+                SegmentHeader::decode(&bytes, 9, SEED),
                 SegmentStart::Broken,
                 "bit {bit}"
             );
         }
-        let sound = encode_mark(&place);
-        assert_eq!(decode_mark(&sound), Some(place));
+        let sound = encode_mark(MARK_MAGIC, &place, SEED);
+        assert_eq!(decode_mark(MARK_MAGIC, &sound, SEED), Some(place));
         for bit in 0..MARK * 8 {
             let mut bytes = sound;
             bytes[bit / 8] ^= 1 << (bit % 8);
-            assert_eq!(decode_mark(&bytes), None, "bit {bit}");
+            assert_eq!(decode_mark(MARK_MAGIC, &bytes, SEED), None, "bit {bit}");
         }
     }
 }

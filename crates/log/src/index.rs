@@ -7,10 +7,10 @@
 //!
 //! Extents are contiguous, except around damage that was skipped when the log was opened.
 
-use crc32c::{crc32c, crc32c_append};
+use crc32c::crc32c_append;
 
 use crate::format::{
-    Header, Position, SEGMENT_HEADER, SegmentHeader, VERSION, VERSION_MIN, get, put,
+    Header, Position, SEGMENT_HEADER, Seed, SegmentHeader, VERSION, VERSION_MIN, get, put,
 };
 
 const MAGIC: [u8; 8] = *b"HWIDX\x1a\r\n";
@@ -113,12 +113,7 @@ pub(crate) struct Index {
 }
 
 impl Index {
-    /// The length limit of the index of a segment of `segment_len` bytes: every record an extent of its own.
-    pub fn len_max(segment_len: u64) -> u64 {
-        HEADER as u64 + ENTRY as u64 * (segment_len / crate::format::RECORD_HEADER as u64 + 1)
-    }
-
-    pub fn encode(&self) -> Vec<u8> {
+    pub fn encode(&self, seed: Seed) -> Vec<u8> {
         let mut bytes = vec![0; HEADER + ENTRY * self.extents.len()];
         bytes[..8].copy_from_slice(&MAGIC);
         bytes[8..12].copy_from_slice(&self.header.version.to_le_bytes());
@@ -137,20 +132,20 @@ impl Index {
         for (n, extent) in self.extents.iter().enumerate() {
             put(&mut bytes, HEADER + n * ENTRY, &entry(extent));
         }
-        let crc = checksum(&bytes);
+        let crc = checksum(&bytes, seed.at(self.header.version));
         bytes[12..16].copy_from_slice(&crc.to_le_bytes());
         bytes
     }
 
     /// Decodes the index of segment `base`; `None` if the bytes are not a sound index of it.
-    pub fn decode(bytes: &[u8], base: u64) -> Option<Self> {
-        let sound = bytes.len() >= HEADER
-            && bytes[..8] == MAGIC
-            && bytes[12..16] == checksum(bytes).to_le_bytes();
-        if !sound {
+    pub fn decode(bytes: &[u8], base: u64, seed: Seed) -> Option<Self> {
+        if bytes.len() < HEADER || bytes[..8] != MAGIC {
             return None;
         }
         let version = u32::from_le_bytes([bytes[8], bytes[9], bytes[10], bytes[11]]);
+        if bytes[12..16] != checksum(bytes, seed.at(version)).to_le_bytes() {
+            return None;
+        }
         if !(VERSION_MIN..=VERSION).contains(&version) {
             return None;
         }
@@ -216,8 +211,8 @@ pub(crate) fn end_of(header: &SegmentHeader, len: u64, extents: &[Extent]) -> Po
     }
 }
 
-fn checksum(bytes: &[u8]) -> u32 {
-    crc32c_append(crc32c(&bytes[..12]), &bytes[16..])
+fn checksum(bytes: &[u8], seed: Seed) -> u32 {
+    crc32c_append(seed.crc(&bytes[..12]), &bytes[16..])
 }
 
 fn entry(extent: &Extent) -> [u64; 10] {
@@ -315,13 +310,15 @@ mod tests {
 
     #[test]
     fn an_index_is_read_back_and_every_flipped_bit_is_noticed() {
-        let sound = index().encode();
-        assert_eq!(Index::decode(&sound, 100), Some(index()));
-        assert_eq!(Index::decode(&sound, 101), None);
+        let seed = Seed::of(7);
+        let sound = index().encode(seed);
+        assert_eq!(Index::decode(&sound, 100, seed), Some(index()));
+        assert_eq!(Index::decode(&sound, 101, seed), None);
+        assert_eq!(Index::decode(&sound, 100, Seed::of(8)), None);
         for bit in 0..sound.len() * 8 {
             let mut bytes = sound.clone();
             bytes[bit / 8] ^= 1 << (bit % 8);
-            assert_eq!(Index::decode(&bytes, 100), None, "bit {bit}");
+            assert_eq!(Index::decode(&bytes, 100, seed), None, "bit {bit}");
         }
     }
 }

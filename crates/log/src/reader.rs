@@ -108,6 +108,18 @@ impl LogReader {
             .map_or(0, |first| first.header.first_offset)
     }
 
+    /// Where the log begins: the place and offset of its first segment.
+    pub fn begin(&self) -> Position {
+        let segments = self.shared.segments();
+        segments
+            .first()
+            .map_or(Position::default(), |first| Position {
+                bytes: first.header.base,
+                offset: first.header.first_offset,
+                sequence: first.header.previous.sequence,
+            })
+    }
+
     /// The end of the last whole record.
     pub fn end(&self) -> Position {
         self.shared.written()
@@ -384,9 +396,11 @@ impl LogScan {
             }
             Err(error) => return Err(Error::io("open", &self.segment.path, error)),
         };
+        let seed = shared.config.seed().at(self.segment.header.version);
+        let end = extent.end();
         match &mut self.extent {
-            Some(open) => open.reset(file, base, start, extent.end()),
-            none => *none = Some(SegmentReader::new(file, base, start, extent.end())),
+            Some(open) => open.reset(file, base, seed, start, end),
+            none => *none = Some(SegmentReader::new(file, base, seed, start, end)),
         }
         Ok(())
     }

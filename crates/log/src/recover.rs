@@ -7,7 +7,7 @@
 //! ```
 //!
 //! D, the furthest place known to have been durable, is the greatest that any index, segment header, record (each
-//! carries the D of its time) or the mark names. A bad byte at or behind D was never acknowledged: everything from
+//! carries the D of its time), the mark or the caller names. A bad byte at or behind D was never acknowledged: everything from
 //! there on is cut, including sound records and whole segments behind it, because a log is a prefix of what was
 //! appended. A bad byte before D is damage: opening fails and changes nothing, unless `LogConfig::skip_damaged` is set.
 //! Then the file stays as it is, is sealed with an index that leaves the damage out, and the log goes on in a new
@@ -21,9 +21,16 @@ use std::sync::Arc;
 
 use crate::disk::{Disk, read_full, read_small, write_full};
 use crate::error::{Cut, Damage, Defect, Error, Result};
-use crate::format::{MARK, Position, SEGMENT_HEADER, VERSION, decode_mark};
+use crate::format::{
+    FIRST_MAGIC, MARK, MARK_MAGIC, Position, SEGMENT_HEADER, VERSION, decode_mark, encode_mark,
+    has_id,
+};
 use crate::segment::{Segment, SegmentState, index_path, named_place};
-use crate::survey::{Survey, survey};
+use crate::survey::{Survey, Trust, survey};
+use crate::writer::LogConfig;
+
+/// The name of the file that says where retention has made the log begin.
+const FIRST: &str = "first";
 
 /// The report of opening a log: what was found, cut and left out.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -61,26 +68,25 @@ pub(crate) struct RecoveredSegments {
 pub(crate) fn recover(
     disk: &dyn Disk,
     dir: &Path,
-    extent_bytes: u64,
-    skip_damaged: bool,
+    config: &LogConfig,
 ) -> Result<RecoveredSegments> {
-    let mut surveys = survey_all(disk, dir, extent_bytes)?;
-    let mark = read_small(disk, &mark_path(dir), MARK as u64)?;
-    let mark = mark
-        .and_then(|bytes| decode_mark(&bytes))
-        .unwrap_or_default();
+    remove_orphans(disk, dir)?;
+    let mut surveys = survey_all(disk, dir, config, Trust::Indexes)?;
+    let mark = read_mark(disk, dir, config)?;
     let scanned_bytes = surveys
         .iter()
         .filter(|found| !found.indexed)
         .map(|found| found.file_len)
         .sum();
-    let mut judge = Judge::new(dir, &surveys, mark);
+    let first = read_first(disk, dir, config, &surveys)?;
+    let mut judge = Judge::new(dir, &surveys, mark, first);
     let keep = judge.walk(&mut surveys);
-    if let Some(damage) = judge.damaged.first().filter(|_| !skip_damaged) {
+    if let Some(damage) = judge.damaged.first().filter(|_| !config.skip_damaged) {
         return Err(Error::Damaged(damage.clone()));
     }
     let gone = surveys.split_off(keep);
     apply(disk, dir, &surveys, &gone, judge.durable)?;
+    note_first(disk, dir, config, &surveys, first)?;
     let floor = Position {
         bytes: judge.durable,
         ..mark
@@ -112,26 +118,109 @@ pub(crate) fn recover(
     })
 }
 
-fn survey_all(disk: &dyn Disk, dir: &Path, extent_bytes: u64) -> Result<Vec<Survey>> {
+/// The furthest place that the mark or the caller names as durable.
+pub(crate) fn read_mark(disk: &dyn Disk, dir: &Path, config: &LogConfig) -> Result<Position> {
+    let mark = read_small(disk, &mark_path(dir), MARK as u64)?;
+    let mark = mark
+        .and_then(|bytes| decode_mark(MARK_MAGIC, &bytes, config.seed()))
+        .unwrap_or_default();
+    Ok(match mark.bytes > config.known.bytes {
+        true => mark,
+        false => config.known,
+    })
+}
+
+/// Where retention may have made the log begin; `None` for a log of an earlier version, which did not note that.
+pub(crate) fn read_first(
+    disk: &dyn Disk,
+    dir: &Path,
+    config: &LogConfig,
+    surveys: &[Survey],
+) -> Result<Option<Position>> {
+    let noted = read_small(disk, &dir.join(FIRST), MARK as u64)?;
+    let noted = noted.and_then(|bytes| decode_mark(FIRST_MAGIC, &bytes, config.seed()));
+    let known = noted.into_iter().chain(config.known_first);
+    let known = known.max_by_key(|place| place.bytes);
+    let is_new = surveys.first().is_none_or(|it| has_id(it.header.version));
+    Ok(known.or(is_new.then(Position::default)))
+}
+
+/// Notes where the log begins, unless `first` says so already.
+fn note_first(
+    disk: &dyn Disk,
+    dir: &Path,
+    config: &LogConfig,
+    surveys: &[Survey],
+    first: Option<Position>,
+) -> Result<()> {
+    let Some(found) = surveys.first().filter(|found| found.base > 0) else {
+        return Ok(());
+    };
+    let begin = Position {
+        bytes: found.base,
+        offset: found.header.first_offset,
+        sequence: found.header.previous.sequence,
+    };
+    match first.is_none_or(|first| first.bytes < begin.bytes) {
+        true => write_first(disk, dir, config, begin),
+        false => Ok(()),
+    }
+}
+
+/// Notes where the log begins from now on, durable when this returns.
+pub(crate) fn write_first(
+    disk: &dyn Disk,
+    dir: &Path,
+    config: &LogConfig,
+    first: Position,
+) -> Result<()> {
+    let (path, temporary) = (dir.join(FIRST), dir.join("first.new"));
+    let bytes = encode_mark(FIRST_MAGIC, &first, config.seed());
+    let written = disk.create(&temporary).and_then(|file| {
+        write_full(&*file, &mut [std::io::IoSlice::new(&bytes)], 0)?;
+        file.sync()?;
+        disk.rename(&temporary, &path)?;
+        disk.sync_dir(dir)
+    });
+    written.map_err(|error| Error::io("write", &path, error))
+}
+
+/// The places of all files of this ending in the folder, in order.
+fn places(disk: &dyn Disk, dir: &Path, ending: &str) -> Result<Vec<u64>> {
     let names = disk
         .list(dir)
         .map_err(|error| Error::io("list", dir, error))?;
-    let mut places: Vec<u64> = names
-        .iter()
-        .filter_map(|name| named_place(name, ".log"))
-        .collect();
+    let places = names.iter().filter_map(|name| named_place(name, ending));
+    let mut places: Vec<u64> = places.collect();
     places.sort_unstable();
-    for orphan in names.iter().filter_map(|name| named_place(name, ".index")) {
-        if places.binary_search(&orphan).is_err() {
+    Ok(places)
+}
+
+/// Removes the indexes of segments that are gone.
+fn remove_orphans(disk: &dyn Disk, dir: &Path) -> Result<()> {
+    let segments = places(disk, dir, ".log")?;
+    for orphan in places(disk, dir, ".index")? {
+        if segments.binary_search(&orphan).is_err() {
             let path = index_path(dir, orphan);
             disk.remove(&path)
                 .map_err(|error| Error::io("remove", &path, error))?;
         }
     }
-    places
-        .iter()
-        .map(|place| survey(disk, dir, *place, extent_bytes))
-        .collect()
+    Ok(())
+}
+
+/// Surveys all segments in the folder.
+pub(crate) fn survey_all(
+    disk: &dyn Disk,
+    dir: &Path,
+    config: &LogConfig,
+    trust: Trust,
+) -> Result<Vec<Survey>> {
+    let segments = places(disk, dir, ".log")?;
+    let surveys = segments
+        .into_iter()
+        .map(|place| survey(disk, dir, place, config, trust));
+    surveys.collect()
 }
 
 fn segment(dir: &Path, found: Survey, sealed: bool) -> Arc<Segment> {
@@ -145,15 +234,28 @@ fn segment(dir: &Path, found: Survey, sealed: bool) -> Arc<Segment> {
     Arc::new(Segment::new(dir, found.header, state))
 }
 
-struct Judge {
+/// Tells torn ends from damage.
+pub(crate) struct Judge {
     dir: PathBuf,
     /// D: the furthest place known to have been durable.
-    durable: u64,
+    pub durable: u64,
     mark: Position,
     /// The end of what was judged so far.
-    at: Position,
-    cut: Vec<Cut>,
-    damaged: Vec<Damage>,
+    pub at: Position,
+    pub cut: Vec<Cut>,
+    pub damaged: Vec<Damage>,
+}
+
+/// The damage if segments are missing that retention did not remove.
+fn begins_late(surveys: &[Survey], first: Option<Position>) -> Option<Damage> {
+    let (found, first) = (surveys.first()?, first?);
+    (found.base > first.bytes).then(|| Damage {
+        file: found.path.clone(),
+        position: 0,
+        bytes: found.base - first.bytes,
+        offsets: first.offset..found.header.first_offset.max(first.offset),
+        why: Defect::Beginning,
+    })
 }
 
 /// An unreadable stretch of one file.
@@ -166,7 +268,7 @@ struct Wrong {
 }
 
 impl Judge {
-    fn new(dir: &Path, surveys: &[Survey], mark: Position) -> Self {
+    pub fn new(dir: &Path, surveys: &[Survey], mark: Position, first: Option<Position>) -> Self {
         // Retention removes a segment only if the one behind it is durable, so the first one kept is.
         let kept = surveys.first().filter(|first| first.base > 0);
         let kept = kept.map_or(0, |first| first.base + SEGMENT_HEADER as u64);
@@ -188,12 +290,12 @@ impl Judge {
             mark,
             at,
             cut: Vec::new(),
-            damaged: Vec::new(),
+            damaged: begins_late(surveys, first).into_iter().collect(),
         }
     }
 
     /// Judges the segments in order; returns the number of them to keep.
-    fn walk(&mut self, surveys: &mut [Survey]) -> usize {
+    pub fn walk(&mut self, surveys: &mut [Survey]) -> usize {
         let starts: Vec<u64> = surveys
             .iter()
             .map(|found| found.header.first_offset)

@@ -7,12 +7,13 @@
 use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, PoisonError};
+use std::sync::PoisonError;
 use std::time::Duration;
 
 use crate::disk::Disk;
 use crate::error::{Error, Result};
-use crate::format::SEGMENT_HEADER;
+use crate::format::{Position, SEGMENT_HEADER};
+use crate::recover::write_first;
 use crate::segment::{Segment, index_path};
 use crate::writer::LogWriter;
 
@@ -83,7 +84,7 @@ impl LogWriter {
             if !(free && durable && (too_old || too_large)) {
                 break;
             }
-            self.remove_first(oldest)?;
+            self.remove_first(oldest, next)?;
             total -= found.bytes;
             removed.push(found);
             segments.remove(0);
@@ -91,9 +92,16 @@ impl LogWriter {
         Ok(removed)
     }
 
-    /// Removes the first segment; a scan that has it open can read it to its end.
-    fn remove_first(&self, oldest: &Arc<Segment>) -> Result<()> {
+    /// Removes the first segment; a scan that has it open can read it to its end. It is noted first that the log begins
+    /// with the next: a segment that is missing for another reason is damage.
+    fn remove_first(&self, oldest: &Segment, next: &Segment) -> Result<()> {
         let shared = &self.shared;
+        let first = Position {
+            bytes: next.header.base,
+            offset: next.header.first_offset,
+            sequence: next.header.previous.sequence,
+        };
+        write_first(&*shared.disk, &shared.dir, &shared.config, first)?;
         remove_file(&*shared.disk, &oldest.path)?;
         shared
             .segments

@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use crate::disk::{DiskFile, read_full};
 use crate::error::Defect;
-use crate::format::{Header, MARKER, RECORD_HEADER, payload_crc};
+use crate::format::{Header, MARKER, RECORD_HEADER, Seed, payload_crc};
 
 /// Bytes read from the file at once; more only for a larger record.
 const PIECE: u64 = 1 << 20;
@@ -22,6 +22,7 @@ pub(crate) struct SegmentReader {
     file: Arc<dyn DiskFile>,
     /// The place of the file's first byte.
     base: u64,
+    seed: Seed,
     /// Position in the file of the next record.
     pub pos: u64,
     /// Position in the file at which reading ends.
@@ -34,10 +35,11 @@ pub(crate) struct SegmentReader {
 }
 
 impl SegmentReader {
-    pub fn new(file: Arc<dyn DiskFile>, base: u64, pos: u64, end: u64) -> Self {
+    pub fn new(file: Arc<dyn DiskFile>, base: u64, seed: Seed, pos: u64, end: u64) -> Self {
         SegmentReader {
             file,
             base,
+            seed,
             pos,
             end,
             piece: Vec::new(),
@@ -47,11 +49,11 @@ impl SegmentReader {
     }
 
     /// Continues in another file, with the same memory.
-    pub fn reset(&mut self, file: Arc<dyn DiskFile>, base: u64, pos: u64, end: u64) {
+    pub fn reset(&mut self, file: Arc<dyn DiskFile>, base: u64, seed: Seed, pos: u64, end: u64) {
         let piece = std::mem::take(&mut self.piece);
         *self = SegmentReader {
             piece,
-            ..SegmentReader::new(file, base, pos, end)
+            ..SegmentReader::new(file, base, seed, pos, end)
         };
     }
 
@@ -82,7 +84,7 @@ impl SegmentReader {
             .slice(0, RECORD_HEADER)
             .try_into()
             .expect("a header's length");
-        let header = match Header::decode(bytes, self.place()) {
+        let header = match Header::decode(bytes, self.place(), self.seed) {
             Ok(header) => header,
             Err(why) => return Ok(Err(why)),
         };

@@ -14,7 +14,7 @@ use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError, RwLock};
 
 use crate::disk::{Disk, DiskFile, write_full};
 use crate::error::{Error, Result};
-use crate::format::{Position, encode_mark};
+use crate::format::{MARK_MAGIC, Position, encode_mark};
 use crate::segment::{Segment, index_path, locked};
 use crate::syncer::SyncBell;
 use crate::writer::LogConfig;
@@ -161,7 +161,8 @@ impl SharedLog {
         self.publish(synced.map(|()| written));
         self.check()?;
         // The mark and the indexes only save work or locate damage after a crash, so the log goes on without them.
-        if let Err(error) = write_full(&**mark, &mut [IoSlice::new(&encode_mark(&written))], 0) {
+        let bytes = encode_mark(MARK_MAGIC, &written, self.config.seed());
+        if let Err(error) = write_full(&**mark, &mut [IoSlice::new(&bytes)], 0) {
             tracing::warn!(folder = %self.dir.display(), %error, "cannot write the durable mark of a log");
         }
         self.write_indexes(&segments, written.bytes);
@@ -208,7 +209,7 @@ impl SharedLog {
                 continue;
             }
             let path = index_path(&self.dir, segment.header.base);
-            let bytes = segment.index().encode();
+            let bytes = segment.index().encode(self.config.seed());
             let written = self.disk.create(&path);
             let written =
                 written.and_then(|file| write_full(&*file, &mut [IoSlice::new(&bytes)], 0));

@@ -1,6 +1,6 @@
 //! The survey of one segment's file when a log is opened: its records, and the holes between them.
 //!
-//! A segment with a sound index beside it is not read. Any other is read from its first byte to its last and every
+//! Of a segment with a sound index beside it only the first record is read. Any other is read from its first byte to its last and every
 //! checksum is verified. Reading goes on behind a hole, because only the records *behind* it show whether it had been
 //! durable (`recover.rs` judges).
 
@@ -9,10 +9,17 @@ use std::sync::Arc;
 
 use crate::disk::{Disk, DiskFile, read_full, read_small};
 use crate::error::{Defect, Error, Result};
-use crate::format::{Header, Position, SEGMENT_HEADER, SegmentHeader, SegmentStart, VERSION};
+use crate::format::{
+    Header, Position, RECORD_HEADER, SEGMENT_HEADER, Seed, SegmentHeader, SegmentStart, VERSION,
+    VERSION_MIN,
+};
 use crate::index::{Extent, Index, end_of, push};
 use crate::segment::{index_path, segment_path};
 use crate::segment_reader::SegmentReader;
+use crate::writer::LogConfig;
+
+/// The longest index that is read, bytes: one of 800,000 extents.
+const INDEX_BYTES_MAX: u64 = 64 << 20;
 
 /// A stretch of a segment's file that holds no sound record.
 #[derive(Debug, Clone)]
@@ -62,22 +69,43 @@ impl Survey {
     }
 }
 
+/// Whether a segment with a sound index is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Trust {
+    /// Only its first record, to see that the index is of this file.
+    Indexes,
+    /// Every segment is read whole.
+    Nothing,
+}
+
 /// Surveys the segment that is named for `base`.
-pub(crate) fn survey(disk: &dyn Disk, dir: &Path, base: u64, extent_bytes: u64) -> Result<Survey> {
+pub(crate) fn survey(
+    disk: &dyn Disk,
+    dir: &Path,
+    base: u64,
+    config: &LogConfig,
+    trust: Trust,
+) -> Result<Survey> {
     let path = segment_path(dir, base);
     let reading = |error| Error::io("read", &path, error);
     let file = disk
         .open(&path)
         .map_err(|error| Error::io("open", &path, error))?;
     let file_len = file.len().map_err(reading)?;
-    if let Some(index) = read_index(disk, dir, base, file_len)? {
-        return Ok(indexed(path, file, file_len, index));
+    let seed = config.seed();
+    let index = read_index(disk, dir, base, seed)?;
+    if let Some(index) = &index
+        && trust == Trust::Indexes
+        && index.len <= file_len
+        && is_of(index, &file, seed).map_err(reading)?
+    {
+        return Ok(indexed(path, file, file_len, index.clone()));
     }
     let mut start = [0; SEGMENT_HEADER];
     let have = read_full(&*file, &mut start, 0).map_err(reading)?;
-    let (header_sound, header) = match SegmentHeader::decode(&start[..have], base) {
+    let (header_sound, header) = match SegmentHeader::decode(&start[..have], base, seed) {
         SegmentStart::Sound(header) => (true, header),
-        SegmentStart::Broken => (false, guessed(base)),
+        SegmentStart::Broken => (false, guessed(base, VERSION)),
         SegmentStart::OtherVersion(found) => {
             return Err(Error::Version {
                 path,
@@ -97,17 +125,39 @@ pub(crate) fn survey(disk: &dyn Disk, dir: &Path, base: u64, extent_bytes: u64) 
         extents: Vec::new(),
         holes: Vec::new(),
         len,
-        synced: header.synced,
+        // Whatever has become of the segment: an index is written once all of it is durable.
+        synced: header.synced.max(index.map_or(0, |it| base + it.len)),
         indexed: false,
         torn: false,
     };
-    walk(&mut found, extent_bytes).map_err(reading)?;
+    walk(&mut found, config, seed).map_err(reading)?;
+    if !header_sound && found.extents.is_empty() {
+        // Perhaps an earlier version wrote it.
+        found.header = guessed(base, VERSION_MIN);
+        found.holes.clear();
+        walk(&mut found, config, seed).map_err(reading)?;
+    }
     Ok(found)
 }
 
-fn guessed(base: u64) -> SegmentHeader {
+/// Whether the first record of the file is the one that the index names.
+fn is_of(index: &Index, file: &Arc<dyn DiskFile>, seed: Seed) -> std::io::Result<bool> {
+    let Some(first) = index.extents.first() else {
+        return Ok(true);
+    };
+    let mut bytes = [0; RECORD_HEADER];
+    let base = index.header.base;
+    let have = read_full(&**file, &mut bytes, first.position)?;
+    let header = Header::decode(&bytes, base + first.position, seed.at(index.header.version));
+    Ok(have == RECORD_HEADER
+        && header.is_ok_and(|header| {
+            (header.first_offset, header.sequence) == (first.first_offset, first.first_sequence)
+        }))
+}
+
+fn guessed(base: u64, version: u32) -> SegmentHeader {
     SegmentHeader {
-        version: VERSION,
+        version,
         base,
         first_offset: 0,
         previous: Position {
@@ -118,10 +168,10 @@ fn guessed(base: u64) -> SegmentHeader {
     }
 }
 
-fn read_index(disk: &dyn Disk, dir: &Path, base: u64, file_len: u64) -> Result<Option<Index>> {
-    let bytes = read_small(disk, &index_path(dir, base), Index::len_max(file_len))?;
-    let index = bytes.and_then(|bytes| Index::decode(&bytes, base));
-    Ok(index.filter(|index| index.len <= file_len))
+/// The index of a segment, if it is sound; the segment may be shorter than it says.
+fn read_index(disk: &dyn Disk, dir: &Path, base: u64, seed: Seed) -> Result<Option<Index>> {
+    let bytes = read_small(disk, &index_path(dir, base), INDEX_BYTES_MAX)?;
+    Ok(bytes.and_then(|bytes| Index::decode(&bytes, base, seed)))
 }
 
 fn indexed(path: PathBuf, file: Arc<dyn DiskFile>, file_len: u64, index: Index) -> Survey {
@@ -142,10 +192,11 @@ fn indexed(path: PathBuf, file: Arc<dyn DiskFile>, file_len: u64, index: Index) 
 }
 
 /// Reads all records into the extents of `found`, and the stretches between them into its holes.
-fn walk(found: &mut Survey, extent_bytes: u64) -> std::io::Result<()> {
+fn walk(found: &mut Survey, config: &LogConfig, seed: Seed) -> std::io::Result<()> {
     let mut records = SegmentReader::new(
         found.file.clone(),
         found.base,
+        seed.at(found.header.version),
         SEGMENT_HEADER as u64,
         found.file_len,
     );
@@ -155,6 +206,7 @@ fn walk(found: &mut Survey, extent_bytes: u64) -> std::io::Result<()> {
         let why = match sound(&mut records, expected)? {
             Ok(None) => return Ok(()),
             Ok(Some(header)) => {
+                let extent_bytes = config.extent_bytes;
                 push(&mut found.extents, found.base, at, &header, extent_bytes);
                 if expected.is_none() {
                     found.header.first_offset = header.first_offset;

@@ -16,7 +16,7 @@ use std::time::Duration;
 use crate::disk::{Disk, DiskFile, write_full};
 use crate::error::{Error, Result};
 use crate::format::{
-    Header, MAX_PAYLOAD, Position, RECORD_HEADER, SEGMENT_HEADER, SegmentHeader, VERSION,
+    Header, MAX_PAYLOAD, Position, RECORD_HEADER, SEGMENT_HEADER, Seed, SegmentHeader, VERSION,
     payload_crc,
 };
 use crate::index::push;
@@ -62,6 +62,20 @@ pub struct LogConfig {
     pub mode: SyncMode,
     /// Whether to leave out and report damage rather than refuse to open the log. Default: false.
     pub skip_damaged: bool,
+    /// The id of the log, which its checksums cover; it stays the same for the life of the log. Default: 0, for a log
+    /// that has none.
+    pub id: u64,
+    /// A place that the caller knows to have been durable: a log that ends before it is damaged. A log without segments
+    /// begins at its offset if its `bytes` are 0. Default: nothing is known.
+    pub known: Position,
+    /// Where the caller knows the log to have begun once: it begins there, or where retention says. Default: not known.
+    pub known_first: Option<Position>,
+}
+
+impl LogConfig {
+    pub(crate) fn seed(&self) -> Seed {
+        Seed::of(self.id)
+    }
 }
 
 impl Default for LogConfig {
@@ -71,6 +85,9 @@ impl Default for LogConfig {
             extent_bytes: 1 << 20,
             mode: SyncMode::default(),
             skip_damaged: false,
+            id: 0,
+            known: Position::default(),
+            known_first: None,
         }
     }
 }
@@ -115,7 +132,7 @@ impl LogWriter {
     ) -> Result<(LogWriter, Recovered)> {
         disk.create_dir(dir)
             .map_err(|error| Error::io("create", dir, error))?;
-        let mut opened = recover(&*disk, dir, config.extent_bytes, config.skip_damaged)?;
+        let mut opened = recover(&*disk, dir, &config)?;
         let mark = open_mark(&*disk, dir)?;
         let last = opened.segments.last().cloned();
         let active = match last.filter(|_| !opened.seal) {
@@ -125,7 +142,7 @@ impl LogWriter {
                 if let Some(last) = opened.segments.last() {
                     last.state().sealed = true;
                 }
-                let fresh = Arc::new(create(&*disk, dir, header)?);
+                let fresh = Arc::new(create(&*disk, dir, header, config.seed())?);
                 opened.segments.push(fresh.clone());
                 fresh
             }
@@ -196,6 +213,11 @@ impl LogWriter {
         self.end
     }
 
+    /// The id of the log; 0 if it has none.
+    pub fn id(&self) -> u64 {
+        self.shared.config.id
+    }
+
     /// The first row that is kept; the offset of the end if there is none.
     pub fn first_offset(&self) -> u64 {
         self.shared
@@ -252,7 +274,8 @@ impl LogWriter {
     }
 
     fn write(&mut self, header: &Header, payload: &[&[u8]], position: u64) -> Result<()> {
-        let bytes: [u8; RECORD_HEADER] = header.encode(self.end.bytes);
+        let seed = self.shared.config.seed();
+        let bytes: [u8; RECORD_HEADER] = header.encode(self.end.bytes, seed);
         let mut slices = Vec::with_capacity(payload.len() + 1);
         slices.push(IoSlice::new(&bytes));
         slices.extend(payload.iter().map(|part| IoSlice::new(part)));
@@ -284,7 +307,8 @@ impl LogWriter {
             synced: shared.durable_bytes(),
             ..next_header(Some(&self.active), &self.end, &self.end)
         };
-        let next = Arc::new(create(&*shared.disk, &shared.dir, header)?);
+        let seed = shared.config.seed();
+        let next = Arc::new(create(&*shared.disk, &shared.dir, header, seed)?);
         self.file = next
             .state()
             .file
@@ -351,12 +375,12 @@ fn next_header(before: Option<&Arc<Segment>>, end: &Position, floor: &Position) 
 }
 
 /// Creates a segment's file with its header; nothing of it is durable yet.
-fn create(disk: &dyn Disk, dir: &Path, header: SegmentHeader) -> Result<Segment> {
+fn create(disk: &dyn Disk, dir: &Path, header: SegmentHeader, seed: Seed) -> Result<Segment> {
     let path = segment_path(dir, header.base);
     let file = disk
         .create(&path)
         .map_err(|error| Error::io("create", &path, error))?;
-    match write_full(&*file, &mut [IoSlice::new(&header.encode())], 0) {
+    match write_full(&*file, &mut [IoSlice::new(&header.encode(seed))], 0) {
         Ok(()) => Ok(Segment::fresh(dir, header, file)),
         Err(error) => {
             // An empty or torn segment at the end is cut when the log is opened, so a failure here does no harm.

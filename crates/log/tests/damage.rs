@@ -197,25 +197,34 @@ fn a_lost_fsync_is_reported() {
     }
 }
 
+/// What the checksums of a version begin with.
+fn seed(version: u32) -> u32 {
+    match version {
+        1 | 2 => 0,
+        _ => crc32c::crc32c(&small().id.to_le_bytes()),
+    }
+}
+
 /// A segment's header with matching checksums, as `FORMAT.md` draws it.
-fn segment_header() -> Vec<u8> {
+fn segment_header(version: u32) -> Vec<u8> {
     let mut bytes = b"HWLOG\x1a\r\n".to_vec();
-    bytes.extend(1u32.to_le_bytes());
-    let crc = crc32c::crc32c_append(crc32c::crc32c(&bytes), &[0; 48]);
+    bytes.extend(version.to_le_bytes());
+    let crc = crc32c::crc32c_append(crc32c::crc32c_append(seed(version), &bytes), &[0; 48]);
     bytes.extend(crc.to_le_bytes());
     bytes.extend([0; 48]);
     bytes
 }
 
 /// A record's header with matching checksums for place 64.
-fn record_header(len: u32, first_offset: u64, rows: u32) -> Vec<u8> {
+fn record_header(version: u32, len: u32, first_offset: u64, rows: u32) -> Vec<u8> {
     let mut body = len.to_le_bytes().to_vec();
     body.extend(0u32.to_le_bytes());
     body.extend(first_offset.to_le_bytes());
     body.extend([0; 40]);
     body.extend(rows.to_le_bytes());
     body.extend(0u32.to_le_bytes());
-    let crc = crc32c::crc32c_append(crc32c::crc32c(&64u64.to_le_bytes()), &body);
+    let place = crc32c::crc32c_append(seed(version), &64u64.to_le_bytes());
+    let crc = crc32c::crc32c_append(place, &body);
     [
         vec![0xf5, b'H', b'W', b'R'],
         crc.to_le_bytes().to_vec(),
@@ -232,7 +241,12 @@ fn planted(bytes: &[u8]) -> LyingDisk {
 
 #[test]
 fn a_corrupt_length_allocates_nothing() {
-    let lying = [segment_header(), record_header(1 << 30, 0, 1), vec![7; 100]].concat();
+    let lying = [
+        segment_header(3),
+        record_header(3, 1 << 30, 0, 1),
+        vec![7; 100],
+    ]
+    .concat();
     let disk = planted(&lying);
     let used = allocation_counter::measure(|| {
         let (_, report) = open(&disk).unwrap();
@@ -246,25 +260,23 @@ fn a_corrupt_length_allocates_nothing() {
 
 #[test]
 fn what_format_md_draws_is_what_is_read() {
-    let sound = [segment_header(), record_header(0, 0, 9)].concat();
-    let (log, report) = open(&planted(&sound)).unwrap();
-    assert_eq!((report.cut, log.end().offset), (vec![], 9));
-    let overflowing = [segment_header(), record_header(0, u64::MAX, 9)].concat();
+    for version in [1, 2, 3] {
+        let sound = [segment_header(version), record_header(version, 0, 0, 9)].concat();
+        let (log, report) = open(&planted(&sound)).unwrap();
+        assert_eq!((report.cut, log.end().offset), (vec![], 9));
+    }
+    let overflowing = [segment_header(3), record_header(3, 0, u64::MAX, 9)].concat();
     assert_eq!(
         open(&planted(&overflowing)).unwrap().1.cut[0].why,
         Defect::Header
     );
-    let mut later = segment_header();
-    later[8] = 3;
-    let crc = crc32c::crc32c_append(crc32c::crc32c(&later[..12]), &later[16..]);
-    later[12..16].copy_from_slice(&crc.to_le_bytes());
-    let error = open(&planted(&later)).expect_err("a later version");
+    let error = open(&planted(&segment_header(4))).expect_err("a later version");
     assert!(
         matches!(
             error,
             Error::Version {
-                found: 3,
-                known: 2,
+                found: 4,
+                known: 3,
                 ..
             }
         ),
@@ -291,7 +303,7 @@ proptest! {
 
     #[test]
     fn arbitrary_bytes_are_survived(bytes in prop::collection::vec(any::<u8>(), 0..600), headed in any::<bool>(), mark in any::<[u8; 32]>()) {
-        let bytes = if headed { [segment_header(), bytes].concat() } else { bytes };
+        let bytes = if headed { [segment_header(3), bytes].concat() } else { bytes };
         let disk = planted(&bytes);
         disk.plant(&dir().join("durable"), &mark);
         let used = allocation_counter::measure(|| survive(&disk));
@@ -300,7 +312,7 @@ proptest! {
 
     #[test]
     fn sound_headers_with_any_numbers_are_survived(len: u32, first: u64, rows: u32, tail in prop::collection::vec(any::<u8>(), 0..200)) {
-        survive(&planted(&[segment_header(), record_header(len, first, rows), tail].concat()));
+        survive(&planted(&[segment_header(3), record_header(3, len, first, rows), tail].concat()));
     }
 }
 
@@ -328,6 +340,146 @@ proptest! {
             let Ok((log, _)) = opened else { continue };
             for kept in read(&mut scan_skipping(&log)).unwrap() {
                 prop_assert!(truth.records.iter().any(|(record, _)| *record == kept), "wrong data");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_missing_first_segment_is_reported_unless_retention_removed_it() {
+    let (sound, _) = a_log();
+    let segments: Vec<PathBuf> = support::contents(&sound).into_keys().collect();
+    let disk = sound.fork();
+    headwater_log::Disk::remove(&disk, &segments[0]).unwrap();
+    let Err(Error::Damaged(damage)) = open(&disk) else {
+        panic!("the first segment is gone");
+    };
+    assert_eq!(
+        (damage.file, damage.why),
+        (segments[1].clone(), Defect::Beginning)
+    );
+    assert!(damage.offsets.start == 0 && damage.offsets.end > 0);
+    // With a note of retention of another segment it is noticed as well.
+    let disk = sound.fork();
+    let (mut log, _) = open(&disk).unwrap();
+    let total: usize = support::contents(&disk)
+        .values()
+        .map(|file| file.len())
+        .sum();
+    let all = headwater_log::Retention {
+        age: None,
+        bytes: Some(total as u64 - 1),
+    };
+    let removed = log.retain(0, &all, headwater_log::Needed::NOTHING).unwrap();
+    assert!(!removed.is_empty() && removed.len() + 1 < segments.len());
+    drop(log);
+    open(&disk).unwrap();
+    headwater_log::Disk::remove(&disk, &segments[removed.len()]).unwrap();
+    assert!(matches!(open(&disk), Err(Error::Damaged(_))));
+    open_skipping(&disk).unwrap();
+    open(&disk).unwrap();
+}
+
+#[test]
+fn files_of_another_log_are_noticed() {
+    let (sound, truth) = a_log();
+    // The same records, in a log with another id.
+    let other = LyingDisk::new(3);
+    let config = LogConfig { id: 8, ..small() };
+    let (mut log, _) = LogWriter::open(Arc::new(other.clone()), dir(), config).unwrap();
+    let mut twin = Truth::default();
+    for n in 0..12 {
+        twin.append(&mut log, n % 4, 30 + n as usize * 11).unwrap();
+        twin.sync(&log).unwrap();
+    }
+    log.close().unwrap();
+    let mut exchanged = 0;
+    for path in sound.paths() {
+        let Some(bytes) = other.contents(&path) else {
+            continue;
+        };
+        let disk = sound.fork();
+        disk.plant(&path, &bytes);
+        let is_segment = path.extension().is_some_and(|ending| ending == "log");
+        match open(&disk).and_then(|(log, _)| read_all(&log)) {
+            Err(Error::Damaged(damage)) => assert_eq!(damage.file, path),
+            // The mark and the indexes are not needed.
+            Ok(found) => {
+                assert!(!is_segment, "{}", path.display());
+                let all: Vec<_> = truth.records.iter().map(|(kept, _)| kept.clone()).collect();
+                assert!(found == all, "{}", path.display());
+            }
+            Err(other) => panic!("{other}"),
+        }
+        exchanged += 1;
+    }
+    assert!(exchanged > 5);
+}
+
+#[test]
+fn a_log_that_ends_before_a_known_place_is_damaged() {
+    let (sound, truth) = a_log();
+    let last = support::contents(&sound).into_keys().next_back().unwrap();
+    let known = truth.durable;
+    // An older copy of the log: its last segment is missing, and nothing else tells.
+    let disk = sound.fork();
+    disk.plant(&dir().join("durable"), &[]);
+    headwater_log::Disk::remove(&disk, &last).unwrap();
+    let config = LogConfig { known, ..small() };
+    let error = LogWriter::open(Arc::new(disk.clone()), dir(), config).expect_err("shorter");
+    let Error::Damaged(damage) = error else {
+        panic!("{error}")
+    };
+    assert_eq!(
+        (damage.why, damage.offsets.end),
+        (Defect::Missing, known.offset)
+    );
+    let empty = LyingDisk::new(0);
+    let config = LogConfig { known, ..small() };
+    assert!(LogWriter::open(Arc::new(empty.clone()), dir(), config).is_err());
+    assert!(empty.paths().is_empty(), "nothing was created");
+}
+
+#[test]
+fn a_log_can_begin_at_an_offset() {
+    let disk = LyingDisk::new(0);
+    let known = headwater_log::Position {
+        offset: 40,
+        ..Default::default()
+    };
+    let config = LogConfig { known, ..small() };
+    let (log, _) = LogWriter::open(Arc::new(disk), dir(), config).unwrap();
+    assert_eq!((log.first_offset(), log.end().offset), (40, 40));
+}
+
+#[test]
+fn an_inspection_changes_nothing_and_finds_what_an_opening_finds() {
+    let (sound, truth) = a_log();
+    let files = |disk: &LyingDisk| -> Vec<_> {
+        let paths = disk.paths().into_iter();
+        paths.map(|path| (disk.contents(&path), path)).collect()
+    };
+    for path in sound.paths() {
+        let length = sound.contents(&path).unwrap().len() as u64;
+        for byte in (0..length).step_by(5) {
+            let disk = sound.fork();
+            assert!(disk.flip(&path, byte, 1));
+            let before = files(&disk);
+            let mut rows = 0;
+            let count = |record: headwater_log::LogRecord<'_>| {
+                rows += u64::from(record.rows);
+                Ok(())
+            };
+            let found = headwater_log::inspect(&disk, dir(), &small(), count).unwrap();
+            assert_eq!(files(&disk), before);
+            let lost: u64 = found
+                .damaged
+                .iter()
+                .map(|it| it.damage.offsets.end - it.damage.offsets.start)
+                .sum();
+            assert_eq!(rows + lost, truth.end().offset, "{} {byte}", path.display());
+            if path.extension().is_some_and(|ending| ending == "log") {
+                assert_eq!(found.damaged.len(), 1, "{} {byte}", path.display());
             }
         }
     }

@@ -3,7 +3,7 @@
 //! ```text
 //!   run FILE.sql       check FILE.sql     sql [FILE]
 //!   tap FILE.sql [S]   tap -- COMMAND     connectors [NAME]
-//!   replay FILE.sql SOURCE STREAM
+//!   replay FILE.sql SOURCE STREAM      verify DATA    salvage DATA --to NEW
 //! ```
 //!
 //! Each command has its own file. They share [`script`], which runs the statements of a file in a
@@ -22,6 +22,7 @@ mod log;
 mod panel;
 mod replay;
 mod run;
+mod salvage;
 mod screen;
 mod script;
 mod shell;
@@ -29,6 +30,7 @@ mod show;
 mod signals;
 mod tap;
 mod terminal;
+mod verify;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -70,6 +72,14 @@ enum HeadwaterCommand {
     ///
     /// Reads the data folder of a pipeline that is not running, and changes nothing in it.
     Replay(replay::ReplayArguments),
+    /// Read everything in a data folder, and say what each damaged thing would cost.
+    ///
+    /// Changes nothing. Exit code 3 if something is damaged.
+    Verify(verify::VerifyArguments),
+    /// Copy what is good in a damaged data folder into a new one.
+    ///
+    /// Tells which rows are lost. The damaged folder stays as it is.
+    Salvage(salvage::SalvageArguments),
     /// List the connectors, or explain the options of one.
     Connectors(connectors::ConnectorsArguments),
 }
@@ -83,6 +93,8 @@ fn main() -> ExitCode {
         HeadwaterCommand::Sql(arguments) => shell::run(arguments),
         HeadwaterCommand::Tap(arguments) => tap::run(arguments),
         HeadwaterCommand::Replay(arguments) => replay::run(arguments),
+        HeadwaterCommand::Verify(arguments) => verify::run(arguments),
+        HeadwaterCommand::Salvage(arguments) => salvage::run(arguments),
         HeadwaterCommand::Connectors(arguments) => connectors::run(arguments),
     };
     match done {

@@ -60,6 +60,13 @@ impl ComputedColumns {
         Ok(Arc::new(Column::new(self.fields[number].name(), number)))
     }
 
+    /// The expression whose value a column has; a literal stays one.
+    pub fn origin<'a>(&'a self, expr: &'a Arc<dyn PhysicalExpr>) -> &'a Arc<dyn PhysicalExpr> {
+        let column = expr.downcast_ref::<Column>();
+        let origin = column.and_then(|column| self.exprs.get(column.index()));
+        origin.unwrap_or(expr)
+    }
+
     /// [`column`](Self::column) for each of `exprs`.
     pub fn columns(
         &mut self,

@@ -22,10 +22,12 @@ use datafusion::physical_plan::aggregates::group_values::{GroupValues, new_group
 use datafusion::physical_plan::aggregates::order::GroupOrdering;
 
 use super::computed_columns::ComputedColumns;
+use super::fingerprint::FingerprintText;
 use super::pane::times;
 use super::stage_state::Run;
 use super::stream_element::batch_of;
 use super::transform::{Transform, evaluate_all};
+use super::type_name::type_name;
 
 /// One aggregate of a GROUP BY, with its own FILTER.
 #[derive(Debug, Clone)]
@@ -156,6 +158,33 @@ impl Grouping {
     /// The rows as they were before [`computed`](Self::computed).
     pub(super) fn as_they_came(&self, rows: &RecordBatch) -> Result<RecordBatch> {
         self.computed.without(rows)
+    }
+
+    /// Adds keys and aggregates to a fingerprint, with the types that they have; not those of states, which
+    /// [`upgraded`](Self::upgraded) compares.
+    pub(super) fn describe(&self, text: &mut FingerprintText) {
+        for (key, field) in self.keys.iter().zip(self.key_schema.fields()) {
+            text.expr("key", self.computed.origin(key));
+            text.part("type", &type_name(field.data_type()));
+        }
+        for (aggregate, types) in self.aggregates.iter().zip(&self.argument_types) {
+            text.aggregate(&aggregate.function, types);
+            if let Some(filter) = &aggregate.filter {
+                text.expr("filter", self.computed.origin(filter));
+            }
+        }
+    }
+
+    /// Keys and aggregates by their names, for people.
+    pub(super) fn label(&self) -> String {
+        let keys = self
+            .key_schema
+            .fields()
+            .iter()
+            .map(|key| key.name().clone());
+        let functions = self.aggregates.iter();
+        let functions = functions.map(|it| format!("{}()", it.function.fun().name()));
+        keys.chain(functions).collect::<Vec<_>>().join(", ")
     }
 
     /// The number of keys; 0 if all rows are one group.

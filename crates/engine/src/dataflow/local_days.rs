@@ -12,6 +12,8 @@
 //!
 //! The rules are those of `time_zone`, which are compiled in, so a replay does not depend on the machine.
 
+use std::fmt;
+
 use arrow::datatypes::TimeUnit;
 use chrono_tz::Tz;
 use headwater_connect::time_unit::per_second;
@@ -28,6 +30,16 @@ const OFFSET_MAX: i128 = 16 * 3_600;
 pub struct LocalDays {
     zone: TimeZone,
     units_per_second: i64,
+}
+
+/// The zone and the unit of the instants, as they are part of fingerprints.
+impl fmt::Display for LocalDays {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.zone {
+            TimeZone::Place(zone) => write!(f, "{} {}", zone.name(), self.units_per_second),
+            TimeZone::Offset(offset) => write!(f, "{offset} {}", self.units_per_second),
+        }
+    }
 }
 
 impl LocalDays {

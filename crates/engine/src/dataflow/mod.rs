@@ -29,6 +29,7 @@
 
 mod build;
 mod computed_columns;
+mod fingerprint;
 mod frontier;
 mod group_results;
 mod groups;
@@ -48,12 +49,14 @@ mod stage;
 mod stage_state;
 mod stream_element;
 mod transform;
+mod type_name;
 mod union;
 mod window;
 mod window_slots;
 
 pub use build::{Built, Input, Outlet, build};
 pub use datafusion::error::Result;
+pub use fingerprint::Fingerprint;
 
 pub use frontier::{
     BatchFrontier, Frontier, FrontierEvent, FrontierMoves, LaneMark, LaneMarks, NO_LANE,
@@ -78,4 +81,5 @@ pub use stream_element::{
     DIFF_COLUMN, StreamElement, Watermark, appearing, disappearing, with_diff,
 };
 pub use transform::Transform;
+pub(crate) use type_name::type_name;
 pub use window_slots::WindowSlots;

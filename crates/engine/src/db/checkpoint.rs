@@ -30,8 +30,9 @@ pub(crate) fn checkpoint(engine: &Engine) -> Result<()> {
     };
     let _one_at_a_time = folder.one_checkpoint();
     let _span = telemetry::checkpoint_span().entered();
-    let state = collect(engine)?;
-    let covered = sync_logs(folder, &state)?;
+    let mut state = collect(engine)?;
+    state.dropped = folder.dropped();
+    let covered = sync_logs(folder, &mut state)?;
     let sinks = ask_sinks(&engine.catalog(), &state);
     wait_for_sinks(&engine.io, sinks)?;
     let written = folder.folder.write(state)?;
@@ -66,15 +67,17 @@ fn collect(engine: &Engine) -> Result<Checkpoint<Run>> {
     Ok(state)
 }
 
-/// Waits until the logs are on disk as far as `state` covers them; returns how far that is.
+/// Waits until the logs are on disk as far as `state` covers them, and notes how far they are; returns what is
+/// covered.
 fn sync_logs(
     folder: &DataFolder,
-    state: &Checkpoint<Run>,
+    state: &mut Checkpoint<Run>,
 ) -> Result<Vec<(Arc<WalWriter>, u64, u64)>> {
     let mut covered = Vec::new();
-    for (name, source) in &state.sources {
+    for (name, source) in &mut state.sources {
         if let Some(wal_writer) = folder.wal_writer(name) {
             wal_writer.sync_to(source.sequence).map_err(Error::Data)?;
+            source.log = Some(wal_writer.end());
             covered.push((wal_writer, source.offset, source.sequence));
         }
     }

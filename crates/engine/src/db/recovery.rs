@@ -44,7 +44,7 @@ pub(crate) fn recover(engine: &Engine, folder: &DataFolder) -> Result<()> {
         lifecycle::reattach(engine, &streams)?;
         define_again(engine, definition)?;
     }
-    report_ownerless_logs(&engine.catalog(), folder, &engine.event_log);
+    report_what_does_not_fit(&engine.catalog(), folder, &engine.event_log);
     lifecycle::restore(engine, &streams)?;
     folder.set_restoring(false);
     if starts_connectors {
@@ -86,14 +86,23 @@ fn define_again(engine: &Engine, definition: &Definition) -> Result<()> {
     run(&definition.altered, "altered")
 }
 
-/// Reports logs that belong to no source: a crash between DROP SOURCE and the end of its log leaves one.
-fn report_ownerless_logs(catalog: &Catalog, folder: &DataFolder, event_log: &EventLog) {
+/// Reports logs that belong to no source, and checkpoints that could not be read.
+fn report_what_does_not_fit(catalog: &Catalog, folder: &DataFolder, event_log: &EventLog) {
+    let dropped = folder.dropped();
     let sources = catalog.sources().map(|source| source.shared.name());
-    for log in folder.folder.strange_logs(sources) {
+    let sources = sources.chain(dropped.keys().map(String::as_str));
+    for (log, what) in folder.folder.strange_logs(sources) {
         let log = log.display().to_string();
-        let problem = "this log belongs to no source: remove it unless you need it";
+        let problem = format!(
+            "no source of this data folder has this log ({what}): take it over with CREATE SOURCE .. \
+             WITH (log = 'adopt'), or move it away"
+        );
         tracing::warn!(folder = log, problem);
-        event_log.error("log", &log, problem);
+        event_log.error("log", &log, &problem);
+    }
+    for problem in &folder.passed_over {
+        let problem = format!("{problem}; the checkpoint before it was used");
+        event_log.error("checkpoint", "checkpoints", &problem);
     }
 }
 

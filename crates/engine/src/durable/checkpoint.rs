@@ -8,10 +8,15 @@ use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 
 use arrow::array::RecordBatch;
+use datafusion::error::DataFusionError;
 use headwater_connect::Cursor;
+use headwater_log::Position;
 use serde::{Deserialize, Serialize};
 
-use crate::dataflow::{Run, StageState, Watermark};
+use super::identity::Id;
+use super::source_step::SourceStep;
+use crate::dataflow;
+use crate::dataflow::{Fingerprint, Run, StageState, Watermark};
 use crate::event_time::WatermarkConfig;
 use crate::streams::LifecycleState;
 use crate::topic::TopicFailure;
@@ -21,6 +26,12 @@ use crate::topic::TopicFailure;
 pub(crate) struct Checkpoint<R> {
     /// The number of the last step.
     pub sequence: u64,
+    /// The number of workers, each of which saved its part of every query; manifests of format 1 have none.
+    #[serde(default)]
+    pub workers: usize,
+    /// The logs of sources that were dropped and may still be on disk, by the names of the sources.
+    #[serde(default)]
+    pub dropped: BTreeMap<String, Id>,
     /// The statements that created what exists, in order.
     pub definitions: Vec<Definition>,
     pub streams: LifecycleState,
@@ -34,6 +45,8 @@ impl<R> Default for Checkpoint<R> {
     fn default() -> Self {
         Self {
             sequence: 0,
+            workers: 0,
+            dropped: BTreeMap::new(),
             definitions: Vec::new(),
             streams: LifecycleState::default(),
             sources: BTreeMap::new(),
@@ -69,6 +82,23 @@ pub(crate) struct SourceCheckpoint {
     pub watermark: Watermark,
     /// The position in the external system behind the rows that were fed.
     pub cursor: Option<Cursor>,
+    /// Its log when the checkpoint was written; manifests of format 1 have none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub log: Option<LogEnd>,
+}
+
+/// What a manifest says of a log: which it is, and how far it was durable at least.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct LogEnd {
+    pub id: Id,
+    /// The offset behind the last row.
+    pub offset: u64,
+    /// The number of the step that took the last record.
+    pub sequence: u64,
+    /// The place behind the last record, bytes since the log began.
+    pub place: u64,
+    /// The place and the offset with which it began: retention may have removed more since.
+    pub first: (u64, u64),
 }
 
 impl Default for SourceCheckpoint {
@@ -78,6 +108,51 @@ impl Default for SourceCheckpoint {
             sequence: 0,
             watermark: Watermark::START,
             cursor: None,
+            log: None,
+        }
+    }
+}
+
+impl LogEnd {
+    /// The log of this id, which begins at `first` and ends at `end`.
+    pub fn at(id: Id, first: Position, end: Position) -> Self {
+        Self {
+            first: (first.bytes, first.offset),
+            id,
+            offset: end.offset,
+            sequence: end.sequence,
+            place: end.bytes,
+        }
+    }
+
+    /// Where its first segment began.
+    pub fn begin(&self) -> Position {
+        Position {
+            bytes: self.first.0,
+            offset: self.first.1,
+            sequence: 0,
+        }
+    }
+
+    pub fn position(&self) -> Position {
+        Position {
+            offset: self.offset,
+            sequence: self.sequence,
+            bytes: self.place,
+        }
+    }
+}
+
+impl SourceCheckpoint {
+    /// The queries have been fed a record: what a step took, whose rows end at offset `end`.
+    pub fn note(&mut self, end: u64, sequence: u64, taken: &SourceStep) {
+        self.offset = end;
+        self.sequence = sequence;
+        if let Some(watermark) = taken.watermark {
+            self.watermark = self.watermark.later(watermark);
+        }
+        if taken.cursor.is_some() {
+            self.cursor.clone_from(&taken.cursor);
         }
     }
 }
@@ -99,6 +174,12 @@ pub(crate) struct TopicCheckpoint<R> {
 /// The state of a query: that of each stage on each worker.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct QueryCheckpoint<R> {
+    /// The stages, in their order; manifests of format 1 have none.
+    #[serde(default)]
+    pub stages: Vec<Fingerprint>,
+    /// What it reads; manifests of format 1 do not say.
+    #[serde(default)]
+    pub inputs: Vec<String>,
     /// By the number of the worker, its stages in their order.
     pub workers: BTreeMap<usize, Vec<StageState<R>>>,
     /// By name, the rows of each held input whose result changes, as they were when the hold began.
@@ -124,11 +205,56 @@ impl<R> Default for SinkCheckpoint<R> {
 }
 
 impl QueryCheckpoint<Run> {
-    /// The states of stage number `stage` on all workers.
+    /// For each of these stages, the number of the saved stage with the same fingerprint; of several with the
+    /// same, in their order. A state of format 1 is known by its position alone. Of a stream that was stopped
+    /// nothing is saved, and it begins without state: then there are none.
+    ///
+    /// # Errors
+    /// If a stage has no state, or a state no stage.
+    pub fn places_of(&self, wanted: &[Fingerprint]) -> dataflow::Result<Vec<usize>> {
+        if self.stages.is_empty() {
+            let mut saved = self.workers.values().map(Vec::len);
+            if saved.clone().all(|saved| saved == 0) {
+                return Ok(Vec::new());
+            }
+            return match saved.find(|saved| *saved != wanted.len()) {
+                None => Ok((0..wanted.len()).collect()),
+                Some(saved) => refused(format!(
+                    "{saved} stages are saved, and the query has {}",
+                    wanted.len()
+                )),
+            };
+        }
+        let mut left: Vec<Option<&Fingerprint>> = self.stages.iter().map(Some).collect();
+        let mut places = Vec::with_capacity(wanted.len());
+        for stage in wanted {
+            let Some(place) = left.iter().position(|saved| *saved == Some(stage)) else {
+                let saved: Vec<_> = left.iter().flatten().map(ToString::to_string).collect();
+                let saved = saved.join(", ");
+                return refused(format!(
+                    "no state is saved for {stage}; there is that of {saved}"
+                ));
+            };
+            left[place] = None;
+            places.push(place);
+        }
+        match left.iter().flatten().next() {
+            None => Ok(places),
+            Some(stage) => refused(format!(
+                "the state of {stage} is saved, which the query does not have"
+            )),
+        }
+    }
+
+    /// The state of stage number `stage` on each worker.
     pub fn stage(&self, stage: usize) -> Vec<StageState> {
         let states = self.workers.values().filter_map(|stages| stages.get(stage));
         states.cloned().collect()
     }
+}
+
+fn refused<T>(why: String) -> dataflow::Result<T> {
+    Err(DataFusionError::Execution(why))
 }
 
 impl SinkCheckpoint<Run> {
@@ -168,7 +294,13 @@ impl<R> Checkpoint<R> {
             let held = query.held.into_iter();
             let held = held.map(|(input, rows)| Ok((input, all(rows, map)?)));
             let held = held.collect::<Result<_, E>>()?;
-            Ok((name, QueryCheckpoint { workers, held }))
+            let query = QueryCheckpoint {
+                stages: query.stages,
+                inputs: query.inputs,
+                workers,
+                held,
+            };
+            Ok((name, query))
         });
         let queries = queries.collect::<Result<_, E>>()?;
         let sinks = self.sinks.into_iter().map(|(name, sink)| {
@@ -180,6 +312,8 @@ impl<R> Checkpoint<R> {
         });
         Ok(Checkpoint {
             sequence: self.sequence,
+            workers: self.workers,
+            dropped: self.dropped,
             definitions: self.definitions,
             streams: self.streams,
             sources: self.sources,
@@ -192,6 +326,7 @@ impl<R> Checkpoint<R> {
     /// Adds the part of another worker.
     pub fn add(&mut self, part: Self) {
         self.sequence = self.sequence.max(part.sequence);
+        self.workers += 1;
         self.sources.extend(part.sources);
         self.topics.extend(part.topics);
         self.sinks.extend(part.sinks);
@@ -213,4 +348,52 @@ impl<R> Checkpoint<R> {
 
 fn all<R, S, E>(runs: Vec<R>, map: &mut impl FnMut(R) -> Result<S, E>) -> Result<Vec<S>, E> {
     runs.into_iter().map(map).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use serde_json::json;
+
+    use super::*;
+
+    fn stage(name: &str) -> Fingerprint {
+        let hash = crc32c::crc32c(name.as_bytes());
+        let stage = json!({"stage": name, "hash": format!("{hash:016x}")});
+        serde_json::from_value(stage).unwrap()
+    }
+
+    fn saved(stages: &[&str], positions: usize) -> QueryCheckpoint<Run> {
+        QueryCheckpoint {
+            stages: stages.iter().map(|name| stage(name)).collect(),
+            inputs: Vec::new(),
+            workers: BTreeMap::from([(0, vec![StageState::default(); positions])]),
+            held: BTreeMap::new(),
+        }
+    }
+
+    #[test]
+    fn state_is_found_by_its_fingerprint() {
+        let places = |saved: &QueryCheckpoint<Run>, wanted: &[&str]| {
+            let wanted: Vec<_> = wanted.iter().map(|name| stage(name)).collect();
+            saved.places_of(&wanted).map_err(|error| error.to_string())
+        };
+        let three = saved(&["a", "b", "a"], 3);
+        assert_eq!(places(&three, &["a", "b", "a"]), Ok(vec![0, 1, 2]));
+        assert_eq!(places(&three, &["b", "a", "a"]), Ok(vec![1, 0, 2]));
+        for (wanted, named) in [
+            (&["a", "b", "c"][..], "no state is saved for c"),
+            (&["a", "b"], "the state of a "),
+            (&["a", "b", "a", "b"], "no state is saved for b"),
+        ] {
+            let why = places(&three, wanted).unwrap_err();
+            assert!(why.contains(named), "{why}");
+        }
+        // One of a stream that was stopped, and one of the first format.
+        assert_eq!(places(&saved(&[], 0), &["a", "b"]), Ok(vec![]));
+        assert_eq!(places(&saved(&[], 2), &["a", "b"]), Ok(vec![0, 1]));
+        let why = places(&saved(&[], 1), &["a", "b"]).unwrap_err();
+        assert!(why.contains("1 stages are saved"), "{why}");
+    }
 }

@@ -1,9 +1,9 @@
 //! Checkpoints on disk: data files with runs, and manifests that name them.
 //!
 //! ```text
-//!   checkpoints/000041.data   runs, one Arrow IPC stream after the other; written once
+//!   checkpoints/000041.data   runs (run_file.rs)
 //!   checkpoints/000042.data
-//!   checkpoints/000042.json   the manifest: crc32c of the rest, a line feed, a Checkpoint as JSON
+//!   checkpoints/000042.json   the manifest (manifest.rs)
 //! ```
 //!
 //! A run is written with the first checkpoint that has it, so a checkpoint costs what has changed. A
@@ -13,78 +13,32 @@
 //! should a disk damage the newest, the one before and the logs behind it hold the same, and retention
 //! leaves those logs. Runs in data files of which little is still named are written again, so that the
 //! folder stays in proportion to the state.
+//!
+//! A folder has a manifest from its creation on. So one without a manifest, and with anything else, has lost
+//! it: it is refused, and nothing in it is changed.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::io::{self, IoSlice};
+use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
-use arrow::buffer::Buffer;
-use arrow::ipc::reader::StreamDecoder;
-use arrow::ipc::writer::StreamEncoder;
-use headwater_log::{Disk, read_full, write_full};
-use serde::{Deserialize, Serialize};
+use headwater_log::Disk;
 
 use super::checkpoint::{Checkpoint, Definition};
+use super::checkpoint_error::CheckpointError;
+use super::files::{read_file, read_part, replace_file, write_file};
+use super::identity::Id;
+use super::manifest::{self, Manifest, manifest_name};
+use super::run_file::{
+    self, DataFile, DataFileProblem, FileSum, RunLocation, check_head, data_name, decode, is_run,
+};
 use crate::dataflow::Run;
 
 /// Percent of a data file that manifests must name, or its runs are written again.
 const LIVE_PERCENT_MIN: u64 = 25;
 
-/// Where a run is on disk.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct RunLocation {
-    file: u64,
-    at: u64,
-    bytes: u64,
-    slot: i64,
-    /// As [`Run::counted_from`]; older manifests have none.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    counted_from: Option<i64>,
-}
-
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum CheckpointError {
-    #[error("{file}: {error}")]
-    Disk { file: String, error: io::Error },
-    #[error("{file} is not a manifest: {error}")]
-    Manifest {
-        file: String,
-        error: serde_json::Error,
-    },
-    #[error("{file} is damaged: its checksum does not match")]
-    Checksum { file: String },
-    #[error("no checkpoint in {folder} can be read: {newest}")]
-    Damaged {
-        folder: String,
-        newest: Box<CheckpointError>,
-    },
-    #[error("{file}, byte {at}: {error}")]
-    Run {
-        file: String,
-        at: u64,
-        error: arrow::error::ArrowError,
-    },
-    #[error("a run cannot be written: {0}")]
-    Encode(#[from] arrow::error::ArrowError),
-}
-
 type Result<T> = std::result::Result<T, CheckpointError>;
-
-impl CheckpointError {
-    /// Whether the checkpoint itself is at fault, so that an older one may serve; not the disk.
-    fn is_damage(&self) -> bool {
-        match self {
-            Self::Checksum { .. } | Self::Manifest { .. } | Self::Run { .. } => true,
-            Self::Disk { error, .. } => matches!(
-                error.kind(),
-                io::ErrorKind::NotFound | io::ErrorKind::UnexpectedEof
-            ),
-            Self::Damaged { .. } | Self::Encode(_) => false,
-        }
-    }
-}
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Written {
@@ -98,97 +52,149 @@ pub(crate) struct Written {
 pub(crate) struct Checkpoints {
     disk: Arc<dyn Disk>,
     folder: PathBuf,
+    /// The id of the data folder.
+    id: Id,
     /// The number of the last checkpoint; 0 before the first.
     number: u64,
+    /// Whether the last manifest has the format of now.
+    is_current: bool,
     /// The locations of the last checkpoint's runs, by their ids.
     locations: HashMap<u64, RunLocation>,
     /// The data files that a kept manifest names, by its number; at most two manifests are kept.
     named: BTreeMap<u64, BTreeSet<u64>>,
     /// The definitions of the last checkpoint.
     definitions: Vec<Definition>,
-    /// The size of each data file, bytes.
-    sizes: BTreeMap<u64, u64>,
+    /// The data files of the last checkpoint.
+    files: BTreeMap<u64, FileSum>,
+}
+
+/// What opening the folder found.
+pub(crate) struct OpenedCheckpoints {
+    pub checkpoints: Checkpoints,
+    /// The newest checkpoint that is whole; of a new folder, one with nothing.
+    pub state: Checkpoint<Run>,
+    /// Why newer checkpoints than that do not count.
+    pub passed_over: Vec<CheckpointError>,
 }
 
 impl Checkpoints {
-    /// Opens the folder, and reads the newest checkpoint that is whole, if there is one. Removes what a
-    /// crash left unfinished.
-    pub fn open(disk: Arc<dyn Disk>, folder: PathBuf) -> Result<(Self, Option<Checkpoint<Run>>)> {
-        let mut this = Self {
-            disk,
-            folder,
-            number: 0,
-            locations: HashMap::new(),
-            named: BTreeMap::new(),
-            definitions: Vec::new(),
-            sizes: BTreeMap::new(),
+    /// Opens the folder, and reads the newest checkpoint that is whole. A new data folder gets a first one;
+    /// `has_more` says whether something else is in the data folder, of which only a manifest can tell what it
+    /// is. Removes what a crash left unfinished.
+    pub fn open(
+        disk: Arc<dyn Disk>,
+        folder: PathBuf,
+        has_more: Option<String>,
+    ) -> Result<OpenedCheckpoints> {
+        let mut this = Self::new(disk, folder);
+        let made = this.disk.create_dir(&this.folder);
+        made.map_err(|error| failed(&this.folder.display().to_string(), error))?;
+        let mut manifests = this.find()?;
+        let mut passed_over = Vec::new();
+        let Some(&newest) = manifests.last() else {
+            let state = this.begin(has_more)?;
+            return Ok(OpenedCheckpoints {
+                checkpoints: this,
+                state,
+                passed_over,
+            });
         };
-        let folder = this.folder.clone();
-        let failed = |error| CheckpointError::Disk {
-            file: folder.display().to_string(),
-            error,
-        };
-        this.disk.create_dir(&folder).map_err(failed)?;
-        let names = this.disk.list(&folder).map_err(failed)?;
-        let mut manifests: Vec<u64> = names
-            .iter()
-            .filter_map(|name| number(name, "json"))
-            .collect();
-        manifests.sort_unstable();
-        for name in &names {
-            if let Some(file) = number(name, "data") {
-                this.number = this.number.max(file);
-                let bytes = this.read_len(name)?;
-                this.sizes.insert(file, bytes);
-            }
-        }
-        this.number = this.number.max(manifests.last().copied().unwrap_or(0));
-        let mut newest = None;
         while let Some(candidate) = manifests.pop() {
             match this.restore(candidate) {
                 Ok(state) => {
                     this.keep_older(manifests.pop());
                     this.clean();
-                    return Ok((this, Some(state)));
+                    return Ok(OpenedCheckpoints {
+                        checkpoints: this,
+                        state,
+                        passed_over,
+                    });
                 }
                 Err(error) if error.is_damage() => {
                     tracing::error!(%error, "a checkpoint is damaged; the one before it counts");
-                    newest.get_or_insert(error);
+                    passed_over.push(error);
                 }
                 Err(error) => return Err(error),
             }
         }
-        match newest {
-            None => Ok((this, None)),
-            Some(newest) => Err(CheckpointError::Damaged {
-                folder: this.folder.display().to_string(),
-                newest: Box::new(newest),
-            }),
+        let unread = || CheckpointError::Checksum {
+            file: manifest_name(newest),
+        };
+        Err(CheckpointError::Damaged {
+            folder: this.folder.display().to_string(),
+            newest: Box::new(passed_over.into_iter().next().unwrap_or_else(unread)),
+        })
+    }
+
+    /// The folder, of which nothing is known yet.
+    pub fn new(disk: Arc<dyn Disk>, folder: PathBuf) -> Self {
+        Self {
+            disk,
+            folder,
+            id: Id::fresh(),
+            number: 0,
+            is_current: true,
+            locations: HashMap::new(),
+            named: BTreeMap::new(),
+            definitions: Vec::new(),
+            files: BTreeMap::new(),
         }
     }
 
+    /// The numbers of the manifests, oldest first. No file gets a number that one has.
+    pub fn find(&mut self) -> Result<Vec<u64>> {
+        let folder = self.folder.display().to_string();
+        let failed = |error| failed(&folder, error);
+        let names = self.disk.list(&self.folder).map_err(failed)?;
+        let numbers = |extension| names.iter().filter_map(move |name| number(name, extension));
+        let mut manifests: Vec<u64> = numbers("json").collect();
+        manifests.sort_unstable();
+        let used = numbers("data").chain(numbers("json"));
+        self.number = used.max().unwrap_or(0);
+        Ok(manifests)
+    }
+
+    /// Writes the first checkpoint of a new data folder.
+    fn begin(&mut self, has_more: Option<String>) -> Result<Checkpoint<Run>> {
+        let data = (self.number > 0).then(|| data_name(self.number));
+        if let Some(found) = has_more.or(data) {
+            return Err(CheckpointError::Missing {
+                folder: self.folder.display().to_string(),
+                found,
+            });
+        }
+        self.write(Checkpoint::default())?;
+        Ok(Checkpoint::default())
+    }
+
     /// Reads the checkpoint of this number, which becomes the last one.
-    fn restore(&mut self, number: u64) -> Result<Checkpoint<Run>> {
+    pub fn restore(&mut self, number: u64) -> Result<Checkpoint<Run>> {
         let manifest = self.read_manifest(number)?;
-        let definitions = manifest.definitions.clone();
+        let definitions = manifest.state.definitions.clone();
+        let (id, is_current) = (manifest.folder, manifest.format == manifest::FORMAT);
+        self.check_files(&manifest)?;
         let state = self.load(manifest)?;
         self.named.insert(number, self.files());
-        self.definitions = definitions;
+        (self.id, self.is_current, self.definitions) = (id, is_current, definitions);
+        if !is_current {
+            // So that the next checkpoint writes all runs again, in the format of now.
+            self.locations.clear();
+        }
         Ok(state)
     }
 
     /// Keeps the checkpoint before the last, if it may replace a damaged one.
     fn keep_older(&mut self, number: Option<u64>) {
-        let Some((number, manifest)) =
-            number.and_then(|number| Some((number, self.read_manifest(number).ok()?)))
-        else {
+        let older = number.and_then(|number| Some((number, self.read_manifest(number).ok()?)));
+        let Some((number, manifest)) = older else {
             return;
         };
-        if manifest.definitions != self.definitions {
+        let is_current = manifest.format == manifest::FORMAT;
+        if manifest.state.definitions != self.definitions || is_current != self.is_current {
             return;
         }
         let mut files = BTreeSet::new();
-        let noted = manifest.try_map(|location| {
+        let noted = manifest.state.try_map(|location| {
             files.insert(location.file);
             Ok::<_, std::convert::Infallible>(())
         });
@@ -197,13 +203,25 @@ impl Checkpoints {
         }
     }
 
+    /// The id of the data folder.
+    pub fn id(&self) -> Id {
+        self.id
+    }
+
+    /// The number of the last checkpoint.
+    pub fn number(&self) -> u64 {
+        self.number
+    }
+
     /// Writes a checkpoint, durable when this returns. After an error the last one still counts.
     pub fn write(&mut self, state: Checkpoint<Run>) -> Result<Written> {
         let definitions = state.definitions.clone();
         let written = self.write_files(state);
         if written.is_ok() {
-            if definitions != self.definitions {
-                // A source dropped since has no log any more, so the checkpoint before is of no use.
+            if definitions != self.definitions || !self.is_current {
+                // A source dropped since has no log any more, so the checkpoint before is of no use. Nor may an
+                // older build go on from one in its format.
+                self.is_current = true;
                 let last = self.named.pop_last();
                 self.named = last.into_iter().collect();
                 self.definitions = definitions;
@@ -220,10 +238,10 @@ impl Checkpoints {
     fn write_files(&mut self, state: Checkpoint<Run>) -> Result<Written> {
         let number = self.number + 1;
         let rewritten = self.sparse_files();
-        let mut file = DataFile::new(number);
+        let mut file = DataFile::new(self.id, number);
         let known = &self.locations;
         let mut locations = HashMap::new();
-        let manifest = state.try_map(|run| {
+        let state = state.try_map(|run| {
             let location = match known
                 .get(&run.id)
                 .filter(|it| !rewritten.contains(&it.file))
@@ -241,14 +259,16 @@ impl Checkpoints {
             runs: file.runs,
             bytes: file.bytes,
         };
+        let mut files = self.files.clone();
         if file.runs > 0 {
-            self.put(&data_name(number), &file.parts)?;
-            self.sizes.insert(number, file.bytes);
-            self.sync_names(&data_name(number))?;
+            self.put_data(&file)?;
+            files.insert(number, file.sum());
         }
-        self.put_manifest(number, &manifest)?;
-        self.locations = locations;
-        self.named.insert(number, self.files());
+        let named: BTreeSet<u64> = locations.values().map(|location| location.file).collect();
+        files.retain(|file, _| named.contains(file));
+        self.put_manifest(&Manifest::new(self.id, number, files.clone(), state))?;
+        (self.locations, self.files) = (locations, files);
+        self.named.insert(number, named);
         Ok(written)
     }
 
@@ -259,20 +279,14 @@ impl Checkpoints {
             *live.entry(location.file).or_default() += location.bytes;
         }
         let sparse = |(file, live): (u64, u64)| {
-            let bytes = self.sizes.get(&file).copied().unwrap_or(0);
+            let bytes = self.files.get(&file).map_or(0, |file| file.bytes);
             (live * 100 < bytes * LIVE_PERCENT_MIN).then_some(file)
         };
         live.into_iter().filter_map(sparse).collect()
     }
 
-    fn files(&self) -> BTreeSet<u64> {
-        self.locations
-            .values()
-            .map(|location| location.file)
-            .collect()
-    }
-
-    /// Removes what no kept manifest names; what cannot be removed now goes the next time.
+    /// Removes what no kept manifest names; what cannot be removed now goes the next time. A file with a name that
+    /// this program does not give stays.
     fn clean(&mut self) {
         let Ok(names) = self.disk.list(&self.folder) else {
             return;
@@ -281,62 +295,72 @@ impl Checkpoints {
             let keep = match (number(&name, "json"), number(&name, "data")) {
                 (Some(manifest), _) => self.named.contains_key(&manifest),
                 (_, Some(file)) => self.named.values().any(|files| files.contains(&file)),
-                (None, None) => false,
+                (None, None) => number(&name, "json.new").is_none(),
             };
-            if keep {
-                continue;
-            }
-            if let Err(error) = self.disk.remove(&self.folder.join(&name)) {
+            if !keep && let Err(error) = self.disk.remove(&self.folder.join(&name)) {
                 tracing::warn!(name, %error, "an old checkpoint file cannot be removed");
-            } else if let Some(file) = number(&name, "data") {
-                self.sizes.remove(&file);
             }
         }
     }
 
-    fn put_manifest(&mut self, number: u64, manifest: &Checkpoint<RunLocation>) -> Result<()> {
-        let name = manifest_name(number);
-        let json = serde_json::to_vec(manifest).map_err(|error| CheckpointError::Manifest {
-            file: name.clone(),
-            error,
-        })?;
-        let head = format!("{:08x}\n", crc32c::crc32c(&json)).into_bytes();
-        let temporary = format!("{name}.new");
-        self.put(
-            &temporary,
-            &[Buffer::from_vec(head), Buffer::from_vec(json)],
-        )?;
-        let renamed = self
-            .disk
-            .rename(&self.folder.join(&temporary), &self.folder.join(&name));
-        renamed.map_err(|error| failed(&name, error))?;
-        self.sync_names(&name)
+    fn put_data(&self, file: &DataFile) -> Result<()> {
+        let name = data_name(self.number);
+        let written = write_file(&*self.disk, &self.folder.join(&name), &file.parts)
+            .and_then(|()| self.disk.sync_dir(&self.folder));
+        written.map_err(|error| failed(&name, error))
     }
 
-    /// Syncs the folder, so that the name of this file is durable.
-    fn sync_names(&self, name: &str) -> Result<()> {
-        let synced = self.disk.sync_dir(&self.folder);
-        synced.map_err(|error| failed(name, error))
+    fn put_manifest(&self, manifest: &Manifest) -> Result<()> {
+        let name = manifest_name(manifest.number);
+        let written = replace_file(&*self.disk, &self.folder, &name, manifest.encode()?);
+        written.map_err(|error| failed(&name, error))
     }
 
-    fn read_manifest(&self, number: u64) -> Result<Checkpoint<RunLocation>> {
+    pub(super) fn read_manifest(&self, number: u64) -> Result<Manifest> {
         let name = manifest_name(number);
-        let bytes = self.read(&name, 0, self.read_len(&name)?)?;
-        let (head, json) = bytes.split_at_checked(9).unwrap_or_default();
-        let sum = std::str::from_utf8(head).ok().and_then(|head| {
-            let digits = head.strip_suffix('\n')?;
-            u32::from_str_radix(digits, 16).ok()
-        });
-        if sum != Some(crc32c::crc32c(json)) {
-            return Err(CheckpointError::Checksum { file: name });
+        let bytes = read_file(&*self.disk, &self.folder.join(&name));
+        let bytes = bytes.map_err(|error| failed(&name, error))?;
+        Manifest::decode(number, &bytes, self.id)
+    }
+
+    /// Checks each data file whole against its checksum.
+    pub(super) fn check_sums(&self, manifest: &Manifest) -> Result<()> {
+        for (&number, sum) in &manifest.files {
+            let file = data_name(number);
+            let bytes = read_file(&*self.disk, &self.folder.join(&file));
+            let bytes = bytes.map_err(|error| failed(&file, error))?;
+            if crc32c::crc32c(&bytes) != sum.crc {
+                let problem = DataFileProblem::Checksum;
+                return Err(CheckpointError::DataFile { file, problem });
+            }
         }
-        let state = serde_json::from_slice(json);
-        state.map_err(|error| CheckpointError::Manifest { file: name, error })
+        Ok(())
     }
 
-    fn load(&mut self, manifest: Checkpoint<RunLocation>) -> Result<Checkpoint<Run>> {
+    /// Checks that each data file is the one that the manifest names, by its length and its head.
+    pub(super) fn check_files(&self, manifest: &Manifest) -> Result<()> {
+        for (&number, sum) in &manifest.files {
+            let file = data_name(number);
+            let path = self.folder.join(&file);
+            let wrong = |problem| CheckpointError::DataFile {
+                file: file.clone(),
+                problem,
+            };
+            let found = self.disk.open(&path).and_then(|file| file.len());
+            let (found, expected) = (found.map_err(|error| failed(&file, error))?, sum.bytes);
+            if found != expected {
+                return Err(wrong(DataFileProblem::Length { found, expected }));
+            }
+            let head = read_part(&*self.disk, &path, 0, run_file::HEAD);
+            let head = head.map_err(|error| failed(&file, error))?;
+            check_head(&head, manifest.folder, number).map_err(wrong)?;
+        }
+        Ok(())
+    }
+
+    fn load(&mut self, manifest: Manifest) -> Result<Checkpoint<Run>> {
         let mut locations = HashMap::new();
-        let state = manifest.try_map(|location| {
+        let state = manifest.state.try_map(|location| {
             let run = Run {
                 counted_from: location.counted_from.unwrap_or(i64::MIN),
                 ..Run::new(location.slot, self.read_run(&location)?)
@@ -344,50 +368,25 @@ impl Checkpoints {
             locations.insert(run.id, location);
             Ok::<_, CheckpointError>(run)
         })?;
-        self.locations = locations;
+        (self.locations, self.files) = (locations, manifest.files);
         Ok(state)
     }
 
-    fn read_run(&self, location: &RunLocation) -> Result<RecordBatch> {
-        let name = data_name(location.file);
-        let bytes = self.read(&name, location.at, location.bytes)?;
-        decode(bytes).map_err(|error| CheckpointError::Run {
-            file: name,
-            at: location.at,
-            error,
-        })
+    fn files(&self) -> BTreeSet<u64> {
+        let locations = self.locations.values();
+        locations.map(|location| location.file).collect()
     }
 
-    fn put(&self, name: &str, parts: &[Buffer]) -> Result<()> {
-        let mut slices: Vec<IoSlice<'_>> = parts.iter().map(|part| IoSlice::new(part)).collect();
-        let file = self.disk.create(&self.folder.join(name));
-        let written = file.and_then(|file| {
-            write_full(&*file, &mut slices, 0)?;
-            file.sync()
-        });
-        written.map_err(|error| failed(name, error))
-    }
-
-    fn read(&self, name: &str, at: u64, bytes: u64) -> Result<Vec<u8>> {
-        let len = self.read_len(name)?;
-        let short = || failed(name, io::ErrorKind::UnexpectedEof.into());
-        // Before the allocation: a damaged manifest may ask for any size.
-        if at.checked_add(bytes).is_none_or(|end| end > len) {
-            return Err(short());
+    pub(super) fn read_run(&self, location: &RunLocation) -> Result<RecordBatch> {
+        let file = data_name(location.file);
+        let at = location.at;
+        let bytes = read_part(&*self.disk, &self.folder.join(&file), at, location.bytes);
+        let bytes = bytes.map_err(|error| failed(&file, error))?;
+        if !is_run(&bytes, location) {
+            let problem = DataFileProblem::Exchanged { at };
+            return Err(CheckpointError::DataFile { file, problem });
         }
-        let mut buffer = vec![0; usize::try_from(bytes).map_err(|_| short())?];
-        let file = self.disk.open(&self.folder.join(name));
-        let read = file.and_then(|file| read_full(&*file, &mut buffer, at));
-        match read.map_err(|error| failed(name, error))? {
-            read if read == buffer.len() => Ok(buffer),
-            _ => Err(short()),
-        }
-    }
-
-    fn read_len(&self, name: &str) -> Result<u64> {
-        let file = self.disk.open(&self.folder.join(name));
-        let len = file.and_then(|file| file.len());
-        len.map_err(|error| failed(name, error))
+        decode(bytes).map_err(|error| CheckpointError::Run { file, at, error })
     }
 }
 
@@ -398,77 +397,8 @@ fn failed(file: &str, error: io::Error) -> CheckpointError {
     }
 }
 
-fn manifest_name(number: u64) -> String {
-    format!("{number:012}.json")
-}
-
-fn data_name(number: u64) -> String {
-    format!("{number:012}.data")
-}
-
 /// The number of a file with this extension.
 fn number(name: &str, extension: &str) -> Option<u64> {
     let (number, found) = name.split_once('.')?;
     (found == extension).then(|| number.parse().ok()).flatten()
-}
-
-/// A data file in memory, before it is written.
-struct DataFile {
-    number: u64,
-    parts: Vec<Buffer>,
-    bytes: u64,
-    runs: usize,
-}
-
-impl DataFile {
-    fn new(number: u64) -> Self {
-        Self {
-            number,
-            parts: Vec::new(),
-            bytes: 0,
-            runs: 0,
-        }
-    }
-
-    /// Adds a run; its buffers are shared, not copied.
-    fn add(&mut self, run: &Run) -> Result<RunLocation> {
-        let mut encoder = StreamEncoder::try_new(run.rows.schema_ref())?;
-        let mut parts = encoder.encode(&run.rows)?;
-        let bytes = encoder.finish().map(|end| {
-            parts.extend(end);
-            parts.iter().map(Buffer::len).sum::<usize>() as u64
-        })?;
-        // The checksum follows the run.
-        let sum = parts
-            .iter()
-            .fold(0, |sum, part| crc32c::crc32c_append(sum, part));
-        parts.push(Buffer::from_vec(sum.to_le_bytes().to_vec()));
-        let location = RunLocation {
-            file: self.number,
-            at: self.bytes,
-            bytes: bytes + 4,
-            slot: run.slot,
-            counted_from: Some(run.counted_from).filter(|from| *from > i64::MIN),
-        };
-        self.parts.extend(parts);
-        self.bytes += bytes + 4;
-        self.runs += 1;
-        Ok(location)
-    }
-}
-
-fn decode(mut bytes: Vec<u8>) -> std::result::Result<RecordBatch, arrow::error::ArrowError> {
-    use arrow::error::ArrowError::IpcError;
-    let sum = bytes.split_off(bytes.len().saturating_sub(4));
-    if crc32c::crc32c(&bytes).to_le_bytes() != *sum {
-        return Err(IpcError("the checksum does not match".to_owned()));
-    }
-    let mut decoder = StreamDecoder::new();
-    let mut bytes = Buffer::from_vec(bytes);
-    while !bytes.is_empty() {
-        if let Some(batch) = decoder.decode(&mut bytes)? {
-            return Ok(batch);
-        }
-    }
-    Err(IpcError("there is no batch".to_owned()))
 }

@@ -4,6 +4,7 @@
 //!   headwater-data/
 //!     LOCK                  one process at a time
 //!     log/<source>/         what arrived, in order of arrival                 (crate `log`)
+//!     log/<source>/identity which log that is                                 (identity.rs)
 //!     checkpoints/          the engine's state between two steps              (checkpoints.rs)
 //! ```
 //!
@@ -16,10 +17,17 @@
 mod ack_tracker;
 mod adaptive_compression;
 mod checkpoint;
+mod checkpoint_error;
 mod checkpoints;
+mod files;
 mod folder;
+mod identity;
+mod manifest;
+mod run_file;
+mod salvage;
 mod source_feed;
 mod source_step;
+mod verify;
 mod wal_merge;
 mod wal_record;
 mod wal_writer;
@@ -28,10 +36,12 @@ pub(crate) use ack_tracker::{AckTracker, Acks};
 pub(crate) use checkpoint::{
     Checkpoint, Definition, QueryCheckpoint, SinkCheckpoint, SourceCheckpoint, TopicCheckpoint,
 };
-
-pub(crate) use folder::{Folder, too_long};
+pub(crate) use folder::{Folder, OpenedFolder, too_long};
+pub(crate) use identity::Id;
+pub use salvage::{Salvage, SalvagedLog, salvage};
 pub(crate) use source_feed::SourceFeed;
 pub(crate) use source_step::{BadRowPosition, SourceStep, bad_rows, bad_schema};
+pub use verify::{Finding, FolderReport, verify};
 pub(crate) use wal_merge::{Replayed, WalMerge};
 pub(crate) use wal_record::WalRecordCodec;
 pub(crate) use wal_writer::{WalSettings, WalWriter};

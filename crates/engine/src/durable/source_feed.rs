@@ -98,25 +98,15 @@ impl SourceFeed {
             sequence,
             taken,
         } = self.unfed.pop_front()?;
-        self.note(end, sequence, &taken);
+        self.fed.note(end, sequence, &taken);
         Some(taken)
     }
 
     /// A record of the log has been fed again.
     pub fn replayed(&mut self, replayed: &Replayed) {
-        self.note(replayed.end, replayed.sequence, &replayed.taken);
+        let Replayed { end, sequence, .. } = *replayed;
+        self.fed.note(end, sequence, &replayed.taken);
         self.taken = self.taken.max(replayed.end);
-    }
-
-    fn note(&mut self, end: u64, sequence: u64, taken: &SourceStep) {
-        self.fed.offset = end;
-        self.fed.sequence = sequence;
-        if let Some(watermark) = taken.watermark {
-            self.fed.watermark = self.fed.watermark.later(watermark);
-        }
-        if taken.cursor.is_some() {
-            self.fed.cursor.clone_from(&taken.cursor);
-        }
     }
 
     /// The source starts from its beginning the next time.

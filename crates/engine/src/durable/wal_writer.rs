@@ -20,6 +20,7 @@ use std::thread::JoinHandle;
 
 use headwater_log::{LogReader, LogWriter, Needed};
 
+use super::checkpoint::LogEnd;
 use super::wal_record::WalRecordCodec;
 use crate::event_time::EventTimeColumn;
 use crate::locked::{locked, notified};
@@ -90,6 +91,12 @@ impl WalWriter {
     pub fn durable(&self) -> u64 {
         // Acquire: pairs with the Release of `became_durable`.
         self.shared.durable.load(Ordering::Acquire)
+    }
+
+    /// The log, as far as it is on disk.
+    pub fn end(&self) -> LogEnd {
+        let begin = self.reader().begin();
+        LogEnd::at(self.shared.id, begin, self.shared.durable_end())
     }
 
     /// Blocks until the records of all steps up to `step` are on disk, also those without rows.

@@ -66,6 +66,8 @@ pub(crate) enum WorkerCommand {
     /// The logs have been replayed: sources are read from now on. The number is added to the epoch of a step
     /// to get its number in the logs.
     EndReplay(u64),
+    /// The steps to come have at least this number.
+    SkipTo(u64),
     /// Every worker answers its part of a checkpoint at this moment.
     Checkpoint {
         answer: SyncSender<dataflow::Result<Checkpoint<Run>>>,

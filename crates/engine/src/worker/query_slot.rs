@@ -11,8 +11,8 @@ use super::command::NewQuery;
 use super::input_hold::{ActiveHold, InputHold};
 use crate::clock::now_us;
 use crate::dataflow::{
-    self, Built, Input, OnError, Outlet, QueryErrors, QueryFailure, Run, Share, StageHandle,
-    StreamElement,
+    self, Built, Fingerprint, Input, OnError, Outlet, QueryErrors, QueryFailure, Run, Share,
+    StageHandle, StreamElement,
 };
 use crate::durable::QueryCheckpoint;
 use crate::sql::plan::sqlstate_of;
@@ -25,6 +25,8 @@ pub(super) struct QuerySlot {
     pub probe: Probe<u64>,
     pub outlet: Outlet,
     stages: Vec<StageHandle>,
+    /// What each stage computes.
+    fingerprints: Vec<Fingerprint>,
     pub output: Arc<Topic>,
     pub late: Vec<Arc<Topic>>,
     /// Where rows go whose expressions fail, if they do not end the query.
@@ -64,6 +66,12 @@ impl QuerySlot {
             }
         };
         let columns = &query.plan.metadata_columns;
+        let names = query
+            .inputs
+            .iter()
+            .map(|topic| topic.relation.name.as_str());
+        let fingerprints = query.plan.fingerprints(&names.collect::<Vec<_>>());
+        debug_assert_eq!(fingerprints.len(), stages.len());
         let needed = |input: usize| columns.get(input).is_some_and(Option::is_some);
         Some(Self {
             needs_provenance: (0..inputs.len()).map(needed).collect(),
@@ -71,6 +79,7 @@ impl QuerySlot {
             probe,
             outlet,
             stages,
+            fingerprints,
             output: Arc::clone(&query.output),
             late: query.late.clone(),
             dead_letters: query.dead_letters.clone(),
@@ -95,6 +104,7 @@ impl QuerySlot {
             probe: Probe::new(),
             outlet: Outlet::default(),
             stages: Vec::new(),
+            fingerprints: Vec::new(),
             output,
             late,
             errors: QueryErrors::new(
@@ -225,21 +235,31 @@ impl QuerySlot {
             is_kept.then(|| (topic.relation.name.clone(), held.before.clone()))
         });
         Ok(QueryCheckpoint {
+            stages: self.fingerprints.clone(),
+            inputs: self
+                .inputs
+                .iter()
+                .map(|(topic, _)| topic.relation.name.clone())
+                .collect(),
             workers: [(here, stages.collect::<dataflow::Result<_>>()?)].into(),
             held: held.collect(),
         })
     }
 
     /// Restores its stages from the states of all workers, and its held inputs whose results change.
+    ///
+    /// # Errors
+    /// If the stages that were saved are not those of this query; then none is restored.
     pub fn restore(&mut self, state: &QueryCheckpoint<Run>, share: Share) -> dataflow::Result<()> {
+        let places = state.places_of(&self.fingerprints)?;
         for (name, before) in &state.held {
             let mut inputs = self.inputs.iter();
             let input = inputs.find(|(topic, _)| topic.relation.name == *name);
             self.held
                 .extend(input.map(|(topic, _)| ActiveHold::restored(topic, before, share.index)));
         }
-        for (number, stage) in self.stages.iter().enumerate() {
-            stage.restore(&state.stage(number), share)?;
+        for (stage, place) in self.stages.iter().zip(places) {
+            stage.restore(&state.stage(place), share)?;
         }
         Ok(())
     }

@@ -13,10 +13,12 @@
 //! so a point is not the same operation each time; each is checked all the same.
 //!
 //! By default some points are visited, `HEADWATER_DISK_ALL=1` visits every one, `HEADWATER_DISK_SEED`
-//! makes other crashes of them; `--nocapture` prints how many. `damage.rs` has disks that lose, refuse and change bytes; `full.rs` those that are full.
+//! makes other crashes of them; `--nocapture` prints how many. `damage.rs` has disks that lose, refuse and change bytes;
+//! `random.rs` folders with random damages; `full.rs` disks that are full.
 
 mod damage;
 mod full;
+mod random;
 mod script;
 #[path = "../support/mod.rs"]
 mod support;

@@ -3,6 +3,7 @@
 //! An operation in which the machine stops has changed the cache, and then fails: the crash that follows decides how
 //! much of it reached the disk. A sync in which it stops may have written nothing.
 
+use std::collections::BTreeSet;
 use std::io::{self, ErrorKind, IoSlice};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
@@ -56,11 +57,13 @@ impl Disk for LyingDisk {
         if world.down {
             return Err(down());
         }
-        let inside = world.names.keys().filter(|path| path.parent() == Some(dir));
-        let names = inside.filter_map(|path| path.file_name());
-        Ok(names
-            .map(|name| name.to_string_lossy().into_owned())
-            .collect())
+        // A folder exists as long as there is a file below it.
+        let inside = world.names.keys().filter_map(|path| {
+            let below = path.strip_prefix(dir).ok()?;
+            Some(below.iter().next()?.to_string_lossy().into_owned())
+        });
+        let names: BTreeSet<String> = inside.collect();
+        Ok(names.into_iter().collect())
     }
 
     fn create_dir(&self, _: &Path) -> io::Result<()> {

@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use headwater_log::lying::LyingDisk;
 use headwater_log::{
-    Append, LogConfig, LogRecord, LogScan, LogWriter, Needed, Position, Recovered, Result, SyncMode,
+    Append, LogConfig, LogRecord, LogScan, LogWriter, Needed, Position, Recovered, Result,
 };
 
 /// The folder of the log under test.
@@ -27,8 +27,8 @@ pub fn small() -> LogConfig {
     LogConfig {
         segment_bytes: 600,
         extent_bytes: 200,
-        mode: SyncMode::default(),
-        skip_damaged: false,
+        id: 7,
+        ..LogConfig::default()
     }
 }
 

@@ -3,6 +3,7 @@
 mod check;
 mod connectors;
 mod data_folder;
+mod folder;
 mod full_output;
 mod run;
 mod signals;

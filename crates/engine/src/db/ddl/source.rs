@@ -8,14 +8,15 @@ use headwater_connect::{Blueprint, Care, SourceHandle, SourceSpec};
 
 use super::declaration::{payload_of, schema_of};
 use crate::db::catalog::{CatalogEntry, SourceConnector, SourceEntry, event_columns};
+use crate::db::checkpoint::checkpoint;
 use crate::db::engine::Engine;
 use crate::db::options::IngestOptions;
-use crate::durable::bad_schema;
+use crate::durable::{SourceCheckpoint, SourceFeed, bad_schema};
 use crate::error::{Error, Result};
 use crate::event_time::EventTimeColumn;
 use crate::source::SourceShared;
 use crate::sql::plan::Relation;
-use crate::sql::{CreateSource, Name, SqlError};
+use crate::sql::{CreateSource, Name, SqlError, sqlstate};
 use crate::tap::SourceTap;
 use crate::topic::Topic;
 use crate::worker::{Handoff, NewSource, WorkerCommand};
@@ -42,12 +43,13 @@ pub(super) fn add_source(
         None => Arc::clone(&payload),
     };
     let time = event_time_column(create, options, &schema)?;
-    let mut catalog = engine.catalog();
-    let home = catalog.sources().count() % engine.workers.count;
     let relation = Relation {
         event_time: event_columns(time.as_ref()),
         ..Relation::new(name, schema)
     };
+    let adopted = claim_log(engine, &create.name, &relation, options)?;
+    let mut catalog = engine.catalog();
+    let home = catalog.sources().count() % engine.workers.count;
     let topic = engine.restored_topic(home, relation, false)?;
     let bad = Relation::new(&format!("{name}__bad"), bad_schema());
     let bad = engine.restored_topic(home, bad, false)?;
@@ -67,7 +69,23 @@ pub(super) fn add_source(
         wal: options.wal_mode,
         connector: spec.map(|spec| stopped_connector(spec, waits)),
     };
-    engine.workers.command(WorkerCommand::AddSource(NewSource {
+    if let Some(adopted) = adopted {
+        go_on_from(engine, &entry, adopted);
+    }
+    let new = new_source(engine, &entry, options, feed);
+    engine.workers.command(WorkerCommand::AddSource(new));
+    catalog.insert(name, CatalogEntry::Source(entry));
+    Ok(())
+}
+
+/// The source as its home worker gets it.
+fn new_source(
+    engine: &Engine,
+    entry: &SourceEntry,
+    options: &IngestOptions,
+    feed: SourceFeed,
+) -> NewSource {
+    NewSource {
         topic: Arc::clone(&entry.topic),
         bad: Arc::clone(&entry.bad),
         shared: Arc::clone(&entry.shared),
@@ -77,9 +95,42 @@ pub(super) fn add_source(
         idle_advance: options.goes_by_clock(entry.connector.is_some()),
         replays: engine.persistence.is_restoring(),
         feed: Handoff::new(feed),
-    }));
-    catalog.insert(name, CatalogEntry::Source(entry));
-    Ok(())
+    }
+}
+
+/// Goes on behind the last record of a log that the source took over.
+fn go_on_from(engine: &Engine, source: &SourceEntry, adopted: SourceCheckpoint) {
+    let next = WorkerCommand::SkipTo(adopted.sequence + 1);
+    engine.workers.command(next);
+    if let Some(connector) = &source.connector {
+        connector.handle.resume_from(adopted.cursor);
+    }
+}
+
+/// Makes room for the log of a new source, or takes over the one that is there if the options say so.
+fn claim_log(
+    engine: &Engine,
+    name: &Name,
+    relation: &Relation,
+    options: &IngestOptions,
+) -> Result<Option<SourceCheckpoint>> {
+    let folder = engine.persistence.folder();
+    if folder.is_some_and(|folder| folder.dropped().contains_key(&relation.name)) {
+        // The log of a source of this name, dropped just now, goes once no checkpoint names it.
+        checkpoint(engine)?;
+    }
+    let claimed = engine.persistence.claim_log(relation, options);
+    claimed.map_err(|why| {
+        let hint = match options.adopts_log() {
+            true => "Leave log = 'adopt' out to begin with an empty log.",
+            false => {
+                "Take the log over with WITH (log = 'adopt'), or move it out of the data folder."
+            }
+        };
+        let message = format!("source {:?} cannot have its log: {why}", relation.name);
+        let error = SqlError::new(sqlstate::NOT_IN_STATE, message).hint(hint);
+        error.at(name.span.clone()).into()
+    })
 }
 
 /// What the producers of a source share with the engine.

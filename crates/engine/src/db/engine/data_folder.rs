@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use headwater_log::Disk;
 
 use crate::dataflow::Run;
-use crate::durable::{AckTracker, Checkpoint, Folder, WalWriter};
+use crate::durable::{AckTracker, Checkpoint, Folder, Id, OpenedFolder, WalWriter};
 use crate::error::{Error, Result};
 use crate::locked::locked;
 
@@ -27,8 +27,10 @@ pub(crate) struct DataFolder {
     closed: AtomicBool,
     /// Notified at the end, after which nothing becomes durable.
     ack_trackers: Mutex<Vec<Weak<AckTracker>>>,
-    /// Dropped sources, whose logs are removed once no checkpoint names them.
-    dropped: Mutex<Vec<String>>,
+    /// The logs of dropped sources, removed once no checkpoint names them.
+    dropped: Mutex<BTreeMap<String, Id>>,
+    /// Why newer checkpoints than the one restored do not count.
+    pub passed_over: Vec<String>,
     checkpointing: Mutex<()>,
     /// Whether recovery has replayed the logs.
     pub caught_up: tokio::sync::watch::Sender<bool>,
@@ -47,19 +49,24 @@ struct TimerState {
 
 impl DataFolder {
     pub fn open(disk: Arc<dyn Disk>, path: &Path, segment_bytes: u64) -> Result<Self> {
-        let (folder, state) = Folder::open(disk, path, segment_bytes)?;
+        let OpenedFolder {
+            folder,
+            state,
+            passed_over,
+        } = Folder::open(disk, path, segment_bytes)?;
         let timer = TimerState {
             every: CHECKPOINT_INTERVAL,
             ended: false,
         };
         Ok(Self {
             folder,
-            restored: Mutex::new(state.unwrap_or_default()),
+            dropped: Mutex::new(state.dropped.clone()),
+            passed_over,
+            restored: Mutex::new(state),
             restoring: AtomicBool::new(false),
             wal_writers: Mutex::default(),
             closed: AtomicBool::new(false),
             ack_trackers: Mutex::default(),
-            dropped: Mutex::default(),
             checkpointing: Mutex::new(()),
             caught_up: tokio::sync::watch::Sender::new(false),
             timer: CheckpointTimer {
@@ -104,18 +111,20 @@ impl DataFolder {
         let wal_writer = locked(&self.wal_writers).remove(name);
         if let Some(wal_writer) = wal_writer {
             wal_writer.close();
-            locked(&self.dropped).push(name.to_owned());
+            locked(&self.dropped).insert(name.to_owned(), wal_writer.end().id);
         }
+    }
+
+    /// The logs of dropped sources that may still be there.
+    pub fn dropped(&self) -> BTreeMap<String, Id> {
+        locked(&self.dropped).clone()
     }
 
     /// Removes the logs of dropped sources; what cannot be removed now is removed later.
     pub fn remove_dropped(&self) {
         let mut dropped = locked(&self.dropped);
-        dropped.retain(|name| {
-            if self.wal_writer(name).is_some() {
-                return false;
-            }
-            let removed = self.folder.remove_log(name);
+        dropped.retain(|name, id| {
+            let removed = self.folder.remove_log(name, *id);
             if let Err(error) = &removed {
                 tracing::warn!(source = name, %error, "the log of a dropped source cannot be removed yet");
             }

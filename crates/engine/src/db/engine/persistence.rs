@@ -10,11 +10,13 @@ use super::data_folder::DataFolder;
 use crate::dataflow::Run;
 use crate::db::options::{IngestOptions, WalOption};
 use crate::durable::{
-    AckTracker, QueryCheckpoint, SinkCheckpoint, SourceFeed, WalSettings, WalWriter,
+    AckTracker, QueryCheckpoint, SinkCheckpoint, SourceCheckpoint, SourceFeed, TopicCheckpoint,
+    WalSettings, WalWriter,
 };
 use crate::error::{Error, Result};
 use crate::event_time::EventTimeColumn;
 use crate::source::{Backpressure, SourceConfig, WalMode};
+use crate::sql::plan::Relation;
 use crate::topic::Topic;
 
 pub(crate) struct Persistence {
@@ -52,10 +54,6 @@ impl Persistence {
         };
         folder.checkpoint_every(options.checkpoint_interval.0);
         let saved = folder.restore(|state| state.sources.remove(name));
-        if !folder.is_restoring() {
-            // Of a source that was dropped just before a crash.
-            folder.folder.remove_log(name)?;
-        }
         let sync = mode == Some(WalOption::Sync);
         if mode == Some(WalOption::Off) {
             return Ok(SourceFeed::new(None, sync, saved.unwrap_or_default()));
@@ -68,8 +66,7 @@ impl Persistence {
             sync,
             retention: options.retention(),
         };
-        let fed = saved.as_ref().map_or(0, |saved| saved.offset);
-        let wal_writer = folder.folder.wal_writer(settings, fed)?;
+        let wal_writer = folder.folder.wal_writer(settings, saved.as_ref())?;
         let wal_writer = Arc::new(wal_writer);
         folder.add_wal_writer(name, &wal_writer);
         Ok(SourceFeed::new(
@@ -77,6 +74,44 @@ impl Persistence {
             sync,
             saved.unwrap_or_default(),
         ))
+    }
+
+    /// Makes room for the log of a new source, or takes over the one that is there. Returns what is known of
+    /// the source behind the last record of the latter.
+    ///
+    /// # Errors
+    /// Why there is no room, or nothing to take over.
+    pub fn claim_log(
+        &self,
+        relation: &Relation,
+        options: &IngestOptions,
+    ) -> Result<Option<SourceCheckpoint>, String> {
+        let Some(folder) = &self.folder else {
+            return match options.adopts_log() && !self.is_trial {
+                true => Err(no_data_folder("log").to_string()),
+                false => Ok(None),
+            };
+        };
+        if folder.is_restoring() {
+            return Ok(None);
+        }
+        if !options.adopts_log() {
+            return folder.folder.free_log(&relation.name).map(|()| None);
+        }
+        let adopted = folder.folder.adopt_log(&relation.name, &relation.schema)?;
+        let topic = TopicCheckpoint {
+            rows: adopted.offset,
+            watermark: Some(adopted.watermark),
+            failure: None,
+            resumable: None,
+            kept: Vec::new(),
+        };
+        // As if a checkpoint had held it.
+        folder.restore(|state| {
+            state.topics.insert(relation.name.clone(), topic);
+            state.sources.insert(relation.name.clone(), adopted.clone());
+        });
+        Ok(Some(adopted))
     }
 
     /// What makes the pushes of a handle wait for the disk, if `config` asks for that.

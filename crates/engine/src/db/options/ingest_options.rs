@@ -35,6 +35,9 @@ pub(crate) struct IngestOptions {
     /// When rows are written to the log: `async` soon after they came, `sync` before a push returns
     /// and before any result shows them, `off` never. A database in memory has only `off`.
     pub wal_mode: Option<WalOption>,
+    /// What happens to a log that is there for a new source of this name: `adopt` takes it over, with its rows, if its
+    /// columns are those of the source. Without this it is an error.
+    log: Option<LogOption>,
     /// How often the state of queries is saved; the least of all sources counts.
     #[serde(default = "seconds::<10>")]
     pub checkpoint_interval: Duration,
@@ -82,6 +85,12 @@ pub(crate) enum WalOption {
     Sync,
 }
 
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+enum LogOption {
+    Adopt,
+}
+
 impl Options for IngestOptions {
     fn objections(&self) -> Vec<Objection> {
         let mut objections = Vec::new();
@@ -104,6 +113,10 @@ impl Options for IngestOptions {
                 "cannot both be: a push that returned would be lost when a later one drops it";
             object(&["wal_mode", "backpressure"], reason);
         }
+        if self.wal_mode == Some(WalOption::Off) && self.adopts_log() {
+            let reason = "cannot both be: a source without a log has none to adopt";
+            object(&["wal_mode", "log"], reason);
+        }
         if self.checkpoint_interval.0.is_zero() {
             object(&["checkpoint_interval"], "must be more than zero");
         }
@@ -117,6 +130,11 @@ impl IngestOptions {
             age: Some(self.retention.0),
             bytes: Some(self.retention_bytes.0),
         }
+    }
+
+    /// Whether a new source takes over the log that is there.
+    pub fn adopts_log(&self) -> bool {
+        self.log == Some(LogOption::Adopt)
     }
 
     /// Whether the watermark goes on by the clock. What a connector brings is mostly of now, and a last window

@@ -8,6 +8,7 @@ use arrow::datatypes::SchemaRef;
 use headwater_log::{LogWriter, Needed, Position, Retention};
 use headwater_ring::Bell;
 
+use crate::durable::Id;
 use crate::durable::ack_tracker::Acks;
 use crate::durable::source_step::SourceStep;
 use crate::event_time::EventTimeColumn;
@@ -45,6 +46,8 @@ pub(crate) struct WalSettings {
 
 pub(super) struct WalShared {
     pub name: String,
+    /// The id of the log.
+    pub id: Id,
     queue: Mutex<WalQueue>,
     pub changed: Condvar,
     /// Bytes in the queue, so that the worker can read them without the lock.
@@ -55,6 +58,8 @@ pub(super) struct WalShared {
     pub durable: AtomicU64,
     /// The step up to which records are on disk; only grows.
     pub durable_step: AtomicU64,
+    /// The place up to which records are on disk; only grows.
+    durable_end: Mutex<Position>,
     /// Records that have been written; only grows.
     pub written: AtomicU64,
     needs: Mutex<CheckpointNeeds>,
@@ -102,6 +107,7 @@ impl WalShared {
         let end = log.end();
         let shared = Arc::new(Self {
             name: settings.name.clone(),
+            id: Id::of(log.id()),
             queue: Mutex::new(WalQueue {
                 step: end.sequence,
                 time: settings.time.clone(),
@@ -112,6 +118,7 @@ impl WalShared {
             failing: AtomicBool::new(false),
             durable: AtomicU64::new(end.offset),
             durable_step: AtomicU64::new(end.sequence),
+            durable_end: Mutex::new(end),
             written: AtomicU64::new(0),
             needs: Mutex::new(CheckpointNeeds {
                 older: EVERYTHING,
@@ -181,12 +188,23 @@ impl WalShared {
     pub fn became_durable(&self, end: Position) {
         // Release: pairs with the Acquire of `durable` and `sync_to`.
         self.durable.fetch_max(end.offset, Ordering::AcqRel);
+        {
+            let mut known = locked(&self.durable_end);
+            if known.bytes < end.bytes {
+                *known = end;
+            }
+        }
         self.durable_step.fetch_max(end.sequence, Ordering::AcqRel);
         self.acknowledge_due();
         self.changed.notify_all();
         if self.sync {
             self.bell.ring();
         }
+    }
+
+    /// The place up to which records are on disk.
+    pub fn durable_end(&self) -> Position {
+        *locked(&self.durable_end)
     }
 
     /// `bytes` bytes of the queue have been written.
