@@ -44,6 +44,8 @@ pub(crate) struct Gather {
     origin: Option<Arc<str>>,
     /// Bad rows that came before everything in `frames`.
     bad: Vec<Bad>,
+    /// Bytes of frames in `bad`.
+    bad_bytes: usize,
     frames: Frames,
     /// The latest cursor, and how many of `frames` it covers: in `0 ..= frames.len()`.
     cursor: Option<(Cursor, usize)>,
@@ -78,6 +80,7 @@ impl Gather {
             clock,
             origin: None,
             bad: Vec::new(),
+            bad_bytes: 0,
             frames: Frames::default(),
             cursor: None,
             arrival_us: 0,
@@ -101,9 +104,10 @@ impl Gather {
         self.decoder.as_ref()?.record_end()
     }
 
-    /// Whether the gathered frames should be sealed before more come.
+    /// Whether what is gathered should be sealed before more comes.
     pub(crate) fn is_full(&self) -> bool {
-        self.frames.len() >= FRAMES_MAX || self.frames.bytes.len() >= BYTES_MAX
+        self.frames.len() + self.bad.len() >= FRAMES_MAX
+            || self.frames.bytes.len() + self.bad_bytes >= BYTES_MAX
     }
 
     pub(crate) fn queued(&self) -> usize {
@@ -143,6 +147,7 @@ impl Gather {
             self.seal();
         }
         self.note_arrival();
+        self.bad_bytes += bad.bytes.len();
         self.bad.push(bad);
     }
 
@@ -240,6 +245,7 @@ impl Gather {
             return;
         }
         let mut bad = std::mem::take(&mut self.bad);
+        self.bad_bytes = 0;
         let decoded = self.decode();
         self.warn();
         bad.extend(decoded.bad);

@@ -87,7 +87,7 @@ pub use dead_letters::{DeadLetter, DeadLetters, originals};
 pub use error::{Error, Result, Retry};
 pub use handle::{Blueprint, Care, SourceHandle};
 pub use lane::{Bad, Cursor, Delivery, Gap, Item, Lane, LaneClosed, Lifecycle};
-pub use output::{Output, OutputParts, Tap};
+pub use output::{MAX_FRAME, Output, OutputParts, Tap};
 pub use overlong::{BAD_COPY_MAX, overlong};
 pub use registry::{Connectors, Rejection, SinkSpec, SourceSpec};
 pub use sink::{Guarantee, Receipt, Sink};

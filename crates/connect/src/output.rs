@@ -19,12 +19,16 @@ use crate::gather::Gather;
 #[cfg(any(feature = "file", feature = "process"))]
 use crate::lines::Framing;
 use crate::locked::locked;
+use crate::options::ByteSize;
 use crate::overlong::overlong;
 use crate::status::StatusCell;
 use crate::{Bad, BadRows, Clock, Cursor, Error, Gap, Item, Lifecycle, Result};
 
 /// Is called with the raw bytes of every frame before it is decoded. Must be quick.
 pub type Tap = Arc<dyn Fn(&[u8]) + Send + Sync>;
+
+/// The greatest `max_frame`: whoever keeps frames has room for rows of at least twice this size.
+pub const MAX_FRAME: ByteSize = ByteSize::mib(256);
 
 /// The largest number of queued items after the source was stopped.
 const QUEUED_AFTER_STOP_MAX: usize = 16;
@@ -128,9 +132,11 @@ impl Output {
         Ok(())
     }
 
-    /// Emits a frame that the source knows to be undecodable, with as much of it as is at hand.
-    pub async fn bad(&mut self, bad: Bad) -> Result<()> {
+    /// Emits a frame that the source knows to be undecodable, with as much of it as is at hand. Bytes beyond
+    /// [`MAX_FRAME`] are cut off.
+    pub async fn bad(&mut self, mut bad: Bad) -> Result<()> {
         self.ready().await?;
+        bad.bytes.truncate(MAX_FRAME.as_usize());
         self.tap(&bad.bytes);
         locked(&self.gather).bad(bad);
         Ok(())

@@ -16,6 +16,7 @@ pub fn record(input: &Struct) -> TokenStream {
     let private = quote!(#krate::record::__private);
     let (schema, event_time) = (schema(input), event_time(input, &private));
     let (to_columns, from_columns) = (to_columns(input), from_columns(input));
+    let heap_bytes = heap_bytes(input);
     quote! {
         #[automatically_derived]
         impl #krate::record::Record for #ident {
@@ -29,6 +30,12 @@ pub fn record(input: &Struct) -> TokenStream {
             }
 
             #event_time
+
+            #[inline]
+            fn heap_bytes(&self) -> usize {
+                use #private as __private;
+                #heap_bytes
+            }
 
             fn to_columns(
                 rows: &[Self],
@@ -70,6 +77,14 @@ fn event_time(input: &Struct, private: &TokenStream) -> TokenStream {
             #micros
         }
     }
+}
+
+fn heap_bytes(input: &Struct) -> TokenStream {
+    let fields = input.columns.iter().map(|column| {
+        let (ident, types) = (&column.ident, types(column));
+        quote_spanned!(column.ty.span()=> __private::heap_bytes::<#types>(&self.#ident))
+    });
+    quote!(0 #(+ #fields)*)
 }
 
 fn to_columns(input: &Struct) -> TokenStream {

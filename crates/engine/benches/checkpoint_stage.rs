@@ -15,6 +15,9 @@
 // The stages have no public door, so the bench is built from their source; it uses some of it. Cargo
 // builds it with `cfg(test)`: nothing but tests may hang on that.
 #[allow(dead_code, unused_imports)]
+#[path = "../src/batch_bytes.rs"]
+mod batch_bytes;
+#[allow(dead_code, unused_imports)]
 #[path = "../src/dataflow/mod.rs"]
 mod dataflow;
 #[allow(dead_code)]

@@ -38,12 +38,12 @@ use crate::record::{Record, matches};
 use crate::source::{ArrowSource, Source, SourceConfig};
 use crate::stream_status::LifecycleState;
 use crate::subscription::{
-    Gate, QUEUE_ROWS, QueueConfig, SubscriberQueue, Subscription, TypedSubscription, WhenFull,
+    Gate, QUEUE_LIMIT, QueueConfig, SubscriberQueue, Subscription, TypedSubscription, WhenFull,
 };
 use crate::telemetry::Metric;
 use crate::topic::Begin;
 use catalog::SourceEntry;
-use engine::LOSSLESS_QUEUE_ROWS;
+use engine::LOSSLESS_QUEUE;
 use shutdown::EngineOwner;
 
 pub use crate::sql::Kind;
@@ -157,7 +157,7 @@ impl Db {
     /// # Errors
     /// If there is nothing of this name.
     pub fn subscribe_batches(&self, name: &str) -> Result<Subscription> {
-        self.subscribe_queue(name, |_| SubscriberQueue::new(QUEUE_ROWS, None))
+        self.subscribe_queue(name, |_| SubscriberQueue::new(QUEUE_LIMIT, None))
     }
 
     /// As [`subscribe_batches`](Self::subscribe_batches), for a subscriber that must see every row: it
@@ -167,7 +167,7 @@ impl Db {
     /// If there is nothing of this name.
     pub fn subscribe_lossless(&self, name: &str) -> Result<Subscription> {
         self.subscribe_queue(name, |gate| {
-            SubscriberQueue::new(LOSSLESS_QUEUE_ROWS, Some(gate()))
+            SubscriberQueue::new(LOSSLESS_QUEUE, Some(gate()))
         })
     }
 
@@ -183,7 +183,7 @@ impl Db {
         }
         self.subscribe_queue(name, |gate| {
             let gate = (config.when_full == WhenFull::Wait).then(gate);
-            SubscriberQueue::with_policy(config.rows, gate, config.when_full)
+            SubscriberQueue::with_policy(config.limit(), gate, config.when_full)
         })
     }
 

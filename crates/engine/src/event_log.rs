@@ -1,17 +1,20 @@
 //! The event log: recent gaps, errors and lifecycle events of streams, kept in memory.
 //!
 //! ```text
-//!   sources, queries, sinks ──► EventLog ──► system.gaps, system.errors      the newest 1,000 of each
+//!   sources, queries, sinks ──► EventLog ──► system.gaps      the newest 1,000 of each source
+//!                                      ├──► system.errors    the newest 1,000
 //!                                      └──► Events: each watcher           the newest 1,024
 //! ```
 //!
 //! Writing never waits for readers. Old entries are dropped; the counters of sources and the log of the
-//! process keep what must not be lost.
+//! process keep what must not be lost. The gaps of a source are in its log and in checkpoints, from where
+//! they come back at a start.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex};
 
 use headwater_connect::Gap;
+use serde::{Deserialize, Serialize};
 use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::{RecvError, TryRecvError};
 
@@ -19,18 +22,35 @@ use crate::clock::now_us;
 use crate::locked::locked;
 use crate::telemetry::{self, LifecycleEvent};
 
-/// Capacity for gaps, and for errors, entries.
+/// Capacity for the gaps of one source, and for errors, entries.
 const KEPT: usize = 1_000;
+/// Length of a text of a gap, bytes: what is longer is cut off.
+const GAP_TEXT_MAX: usize = 1_024;
 /// Events that a watcher may lag behind.
 const EVENTS: usize = 1_024;
 
 /// An interval in which rows may have been missed.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct GapEntry {
-    pub source: String,
     pub gap: Gap,
     /// When it was recorded, in microseconds since 1970-01-01 UTC.
     pub at_us: i64,
+}
+
+impl GapEntry {
+    pub fn new(mut gap: Gap, at_us: i64) -> Self {
+        let texts = [Some(&mut gap.reason), gap.from.as_mut(), gap.to.as_mut()];
+        for text in texts.into_iter().flatten() {
+            text.truncate(text.floor_char_boundary(GAP_TEXT_MAX));
+        }
+        Self { gap, at_us }
+    }
+
+    /// Whether it is `earlier`, which has gone on: for the same reason since the same place.
+    fn continues(&self, earlier: &Self) -> bool {
+        let (gap, earlier) = (&self.gap, &earlier.gap);
+        gap.from.is_some() && gap.from == earlier.from && gap.reason == earlier.reason
+    }
 }
 
 /// An error of a source, a stream, a view or a sink.
@@ -53,7 +73,8 @@ pub(crate) struct EventLog {
 
 #[derive(Debug, Default)]
 struct RecentEntries {
-    gaps: VecDeque<GapEntry>,
+    /// By the name of the source.
+    gaps: BTreeMap<String, VecDeque<GapEntry>>,
     errors: VecDeque<ErrorEntry>,
 }
 
@@ -67,13 +88,23 @@ impl Default for EventLog {
 }
 
 impl EventLog {
-    pub fn gap(&self, source: &str, gap: Gap) {
-        let entry = GapEntry {
-            source: source.to_owned(),
-            gap,
-            at_us: now_us(),
+    /// Records a gap; returns whether it is new rather than one that goes on.
+    pub fn gap(&self, source: &str, entry: GapEntry) -> bool {
+        let mut recent = locked(&self.recent);
+        let kept = match recent.gaps.get_mut(source) {
+            Some(kept) => kept,
+            None => recent.gaps.entry(source.to_owned()).or_default(),
         };
-        keep(&mut locked(&self.recent).gaps, entry);
+        match kept.back_mut() {
+            Some(last) if entry.continues(last) => {
+                *last = entry;
+                false
+            }
+            _ => {
+                keep(kept, entry);
+                true
+            }
+        }
     }
 
     /// A gap between two times, in microseconds since 1970-01-01 UTC.
@@ -84,7 +115,7 @@ impl EventLog {
             from: Some(readable(from_us)),
             to: Some(readable(to_us)),
         };
-        self.gap(source, gap);
+        self.gap(source, GapEntry::new(gap, now_us()));
     }
 
     pub fn error(&self, kind: &'static str, name: &str, error: &str) {
@@ -114,8 +145,28 @@ impl EventLog {
         locked(&self.events).take();
     }
 
-    pub fn gaps(&self) -> Vec<GapEntry> {
-        locked(&self.recent).gaps.iter().cloned().collect()
+    /// All gaps, each with the name of its source, oldest first.
+    pub fn gaps(&self) -> Vec<(String, GapEntry)> {
+        let recent = locked(&self.recent);
+        let of_each = recent.gaps.iter().flat_map(|(source, gaps)| {
+            let gaps = gaps.iter().cloned();
+            gaps.map(|gap| (source.clone(), gap))
+        });
+        let mut all: Vec<_> = of_each.collect();
+        all.sort_by_key(|(_, gap)| gap.at_us);
+        all
+    }
+
+    /// The gaps of a source, oldest first.
+    pub fn gaps_of(&self, source: &str) -> Vec<GapEntry> {
+        let recent = locked(&self.recent);
+        let gaps = recent.gaps.get(source).into_iter().flatten();
+        gaps.cloned().collect()
+    }
+
+    /// Forgets the gaps of a source that is dropped.
+    pub fn forget_gaps(&self, source: &str) {
+        locked(&self.recent).gaps.remove(source);
     }
 
     pub fn errors(&self) -> Vec<ErrorEntry> {
@@ -146,7 +197,8 @@ fn keep<T>(kept: &mut VecDeque<T>, entry: T) {
     kept.push_back(entry);
 }
 
-fn readable(us: i64) -> String {
+/// A time as text.
+pub(crate) fn readable(us: i64) -> String {
     use arrow::temporal_conversions::timestamp_us_to_datetime;
     timestamp_us_to_datetime(us).map_or_else(|| us.to_string(), |time| time.to_string())
 }

@@ -5,6 +5,7 @@
 #[cfg(test)]
 extern crate self as headwater;
 
+mod batch_bytes;
 mod canonical;
 mod clock;
 pub mod dataflow;

@@ -33,7 +33,9 @@ pub use time::Timestamp;
 #[doc(hidden)]
 pub mod __private {
     pub use super::codec::{InUnit, Plain};
-    pub use super::derived::{array, batch, event_time, field, get, open, refusal, schema, single};
+    pub use super::derived::{
+        array, batch, event_time, field, get, heap_bytes, open, refusal, schema, single,
+    };
     pub use arrow::array::{RecordBatch, types};
     pub use arrow::datatypes::SchemaRef;
     pub use std::sync::OnceLock;
@@ -117,6 +119,12 @@ pub trait Record: Send + Sized + 'static {
     /// of range.
     fn event_time(&self) -> Option<i64> {
         None
+    }
+
+    /// Bytes that this row holds outside of itself, as texts and byte strings do: what is pushed is bounded
+    /// in bytes, too. 0 if that is not known, as in a record written by hand.
+    fn heap_bytes(&self) -> usize {
+        0
     }
 
     /// All rows as columns of [`schema`](Record::schema), in order; no rows make an empty batch.

@@ -8,6 +8,7 @@
 //! conversion. Cloning a handle adds a lane, so producers never wait for each other; there is no
 //! channel type to choose. Event time and watermarks are the worker's work.
 
+mod lane_bytes;
 mod shared;
 
 use std::cell::Cell;
@@ -20,17 +21,21 @@ use arrow::datatypes::{Schema, SchemaRef};
 pub use headwater_ring::{Backpressure, WaitStrategy};
 use headwater_ring::{Producer, PushError};
 
+use crate::batch_bytes::{ROW_BYTES_MAX, batch_bytes, too_large_rows};
 use crate::canonical::canonical_batch;
 use crate::durable::AckTracker;
 use crate::event_time::WatermarkConfig;
 use crate::record::{Mismatch, Record, matches};
 
+pub(crate) use lane_bytes::LanesBytes;
+use lane_bytes::PushedBytes;
 pub(crate) use shared::SourceShared;
 
 /// How a handle pushes.
 #[derive(Debug, Clone)]
 pub struct SourceConfig {
-    /// Rows that a lane holds, a power of two. Default: 65,536.
+    /// Rows that a lane holds, a power of two. Default: 65,536. Texts and bytes of rows also count: at 64 MiB
+    /// of them a lane is full, unless its policy is to drop the oldest.
     pub buffer_size: usize,
     /// What `push` does when the lane is full. Default: [`Backpressure::Block`].
     pub backpressure: Backpressure,
@@ -83,6 +88,14 @@ pub enum SourceError {
     /// The source was closed before the pushed rows were on disk: they may be there or not.
     #[error("the source was closed before the rows were on disk")]
     NotDurable,
+    /// The row is larger than a record of the log takes. Nothing was pushed, and the handle goes on.
+    #[error("a row of {bytes} bytes was pushed, the largest taken has {limit}")]
+    TooLarge {
+        /// The size of the row, bytes.
+        bytes: usize,
+        /// The size of the largest row, bytes.
+        limit: usize,
+    },
     /// The lane is full, and the source's backpressure is `reject`.
     #[error("the source's buffer is full")]
     Full,
@@ -103,6 +116,8 @@ pub enum SourceError {
 pub enum TryPushError<T> {
     /// The lane is full; a later push may succeed.
     Full(T),
+    /// The row is larger than a record of the log takes.
+    TooLarge(T),
     /// The source was closed.
     Closed(T),
 }
@@ -112,6 +127,8 @@ pub enum TryPushError<T> {
 /// `Send` but not `Sync`: each thread has its own. Cloning costs the other handles nothing.
 pub struct Source<T> {
     lane: Producer<Message<T>>,
+    /// What the rows in the lane hold.
+    bytes: PushedBytes,
     shared: Arc<SourceShared>,
     /// The greatest watermark that any handle has declared.
     watermark: Arc<AtomicI64>,
@@ -129,12 +146,14 @@ struct DurablePushes {
 impl<T: Record> Source<T> {
     pub(crate) fn new(
         lane: Producer<Message<T>>,
+        bytes: &Arc<LanesBytes>,
         shared: Arc<SourceShared>,
         ack_tracker: Option<Arc<AckTracker>>,
     ) -> Self {
         shared.producer_added();
         let watermark = shared.declared_watermark();
         Self {
+            bytes: PushedBytes::new(bytes, lane.lane().get()),
             lane,
             shared,
             watermark,
@@ -147,22 +166,40 @@ impl<T: Record> Source<T> {
     /// nothing.
     ///
     /// # Errors
-    /// [`SourceError::Closed`]; [`SourceError::Full`] with `Reject`; [`SourceError::NotDurable`].
+    /// [`SourceError::Closed`]; [`SourceError::Full`] with `Reject`; [`SourceError::NotDurable`];
+    /// [`SourceError::TooLarge`] of a row above 512 MiB.
     #[inline]
     pub fn push(&self, record: T) -> Result<(), SourceError> {
-        self.put(Message::Record(record))?;
+        self.put_record(record)?;
         self.wait_durable()
     }
 
     #[inline]
-    fn put(&self, message: Message<T>) -> Result<(), SourceError> {
+    fn put_record(&self, record: T) -> Result<(), SourceError> {
+        let bytes = record.heap_bytes();
+        match bytes > ROW_BYTES_MAX {
+            true => Err(too_large(bytes)),
+            false => self.put(Message::Record(record), bytes),
+        }
+    }
+
+    /// `bytes` is what the message holds beside its slot; nothing, for most types of rows.
+    #[inline]
+    fn put(&self, message: Message<T>, bytes: usize) -> Result<(), SourceError> {
+        let is_full = bytes > 0 && self.bytes.is_full();
+        if is_full && !self.bytes.make_room(|| self.lane.is_closed()) {
+            return Err(SourceError::Full);
+        }
         self.lane.push(message).map_err(refused)?;
-        self.count_pushed();
+        self.count_pushed(bytes);
         Ok(())
     }
 
     #[inline]
-    fn count_pushed(&self) {
+    fn count_pushed(&self, bytes: usize) {
+        if bytes > 0 {
+            self.bytes.count(bytes);
+        }
         if let Some(durable) = &self.durable {
             durable.pushed.set(durable.pushed.get() + 1);
         }
@@ -187,12 +224,19 @@ impl<T: Record> Source<T> {
     /// disk; a later [`push`](Self::push) of the same handle waits for this row too.
     ///
     /// # Errors
-    /// The row, if there is no space or the source is closed.
+    /// The row, if there is no space, the source is closed or the row is too large.
     #[inline]
     pub fn try_push(&self, record: T) -> Result<(), TryPushError<T>> {
+        let bytes = record.heap_bytes();
+        if bytes > ROW_BYTES_MAX {
+            return Err(TryPushError::TooLarge(record));
+        }
+        if bytes > 0 && self.bytes.is_full() {
+            return Err(TryPushError::Full(record));
+        }
         self.lane
             .try_push(Message::Record(record))
-            .map(|()| self.count_pushed())
+            .map(|()| self.count_pushed(bytes))
             .map_err(|error| match error {
                 PushError::Full(Message::Record(record)) => TryPushError::Full(record),
                 PushError::Closed(Message::Record(record)) => TryPushError::Closed(record),
@@ -211,7 +255,7 @@ impl<T: Record> Source<T> {
         T: Clone,
     {
         for record in records {
-            self.put(Message::Record(record.clone()))?;
+            self.put_record(record.clone())?;
         }
         self.wait_durable()
     }
@@ -228,7 +272,12 @@ impl<T: Record> Source<T> {
                 mismatch,
             });
         }
-        self.put(Message::Arrow(Box::new(canonical_batch(batch))))?;
+        if let Some((_, bytes)) = too_large_rows(&batch).first() {
+            return Err(too_large(*bytes));
+        }
+        let batch = canonical_batch(batch);
+        let bytes = batch_bytes(&batch);
+        self.put(Message::Arrow(Box::new(batch)), bytes)?;
         self.wait_durable()
     }
 
@@ -245,13 +294,13 @@ impl<T: Record> Source<T> {
             message = back;
             std::thread::yield_now();
         }
-        self.count_pushed();
+        self.count_pushed(0);
     }
 
     /// Whether a push would find space now. Stays true until this handle pushes.
     #[inline]
     pub fn has_capacity(&self) -> bool {
-        self.lane.has_capacity()
+        self.lane.has_capacity() && !self.bytes.is_full()
     }
 
     /// The greatest watermark that any handle has declared, in microseconds; `i64::MIN` before the first.
@@ -360,6 +409,11 @@ impl ArrowSource {
     }
 }
 
+fn too_large(bytes: usize) -> SourceError {
+    let limit = ROW_BYTES_MAX;
+    SourceError::TooLarge { bytes, limit }
+}
+
 fn refused<T>(error: PushError<T>) -> SourceError {
     match error {
         PushError::Closed(_) => SourceError::Closed,
@@ -371,8 +425,10 @@ fn refused<T>(error: PushError<T>) -> SourceError {
 impl<T> Clone for Source<T> {
     fn clone(&self) -> Self {
         self.shared.producer_added();
+        let lane = self.lane.clone();
         Self {
-            lane: self.lane.clone(),
+            bytes: PushedBytes::new(self.bytes.channel(), lane.lane().get()),
+            lane,
             shared: Arc::clone(&self.shared),
             watermark: Arc::clone(&self.watermark),
             durable: self

@@ -7,6 +7,7 @@
 
 mod gate;
 mod queue;
+mod queue_size;
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -21,15 +22,21 @@ use crate::record::Record;
 pub(crate) use gate::Gate;
 pub(crate) use queue::{Delivered, DeliveryTracker, SubscriberQueue};
 pub use queue::{Event, WhenFull};
+pub(crate) use queue_size::QueueSize;
 
-/// Rows a queue holds before its policy acts.
-pub(crate) const QUEUE_ROWS: usize = 1 << 20;
+/// What the queue of a subscriber that may miss rows holds before its policy acts.
+pub(crate) const QUEUE_LIMIT: QueueSize = QueueSize {
+    rows: 1 << 20,
+    bytes: 256 << 20,
+};
 
 /// The capacity of a subscriber's queue, and its policy when it is full.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct QueueConfig {
     /// Capacity, rows; an empty queue accepts a batch of any size. Default: 1,048,576.
     pub rows: usize,
+    /// Capacity, bytes: the queue is full when either is reached. Default: 256 MiB.
+    pub bytes: usize,
     /// The policy of a full queue. Default: [`WhenFull::DropOldest`].
     pub when_full: WhenFull,
 }
@@ -37,9 +44,17 @@ pub struct QueueConfig {
 impl Default for QueueConfig {
     fn default() -> Self {
         Self {
-            rows: QUEUE_ROWS,
+            rows: QUEUE_LIMIT.rows,
+            bytes: QUEUE_LIMIT.bytes,
             when_full: WhenFull::default(),
         }
+    }
+}
+
+impl QueueConfig {
+    pub(crate) fn limit(&self) -> QueueSize {
+        let (rows, bytes) = (self.rows, self.bytes);
+        QueueSize { rows, bytes }
     }
 }
 

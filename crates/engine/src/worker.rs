@@ -172,6 +172,9 @@ impl<'a> Worker<'a> {
             WorkerCommand::ForgetCursor { source } => {
                 self.at_source(*source, |slot| slot.feed.forget_cursor());
             }
+            WorkerCommand::NoteDowntime { source, now_us } => {
+                self.at_source(*source, |slot| slot.add_downtime(*now_us));
+            }
             WorkerCommand::CloseSource { source } => {
                 self.at_source(*source, |slot| slot.reader.close());
             }
@@ -202,16 +205,17 @@ impl<'a> Worker<'a> {
                 }
             }
             WorkerCommand::Seal => self.sources.iter_mut().for_each(SourceSlot::seal),
-            WorkerCommand::Look { of, answer } => {
-                let is_asked = |source: &&mut SourceSlot| {
-                    of.as_ref().is_none_or(|of| of.contains(&source.topic.id))
-                };
-                let asked = self.sources.iter_mut().filter(is_asked);
-                let backlog = asked.map(SourceSlot::backlog).max();
-                send(answer, backlog.unwrap_or(LaneBacklog::Nothing));
-            }
+            WorkerCommand::Look { of, answer } => send(answer, self.backlog(of.as_deref())),
             WorkerCommand::Shutdown => {}
         }
+    }
+
+    /// What waits in the lanes of these sources, or of all.
+    fn backlog(&mut self, of: Option<&[TopicId]>) -> LaneBacklog {
+        let is_asked = |source: &&mut SourceSlot| of.is_none_or(|of| of.contains(&source.topic.id));
+        let asked = self.sources.iter_mut().filter(is_asked);
+        let backlog = asked.map(SourceSlot::backlog).max();
+        backlog.unwrap_or(LaneBacklog::Nothing)
     }
 
     fn query_command(&mut self, command: &QueryCommand) {
@@ -292,7 +296,7 @@ impl<'a> Worker<'a> {
         };
         for source in &self.sources {
             let name = source.topic.relation.name.clone();
-            state.sources.insert(name, source.feed.state());
+            state.sources.insert(name, source.state());
             source.topic.save(&mut state)?;
             source.bad.save(&mut state)?;
         }

@@ -30,7 +30,11 @@ fn push(db: &Db, source: &Source<Number>, numbers: std::ops::Range<i64>) {
 }
 
 fn config(rows: usize, when_full: WhenFull) -> QueueConfig {
-    QueueConfig { rows, when_full }
+    QueueConfig {
+        rows,
+        when_full,
+        ..QueueConfig::default()
+    }
 }
 
 /// The events that are there now: numbers, `-` with the number of missed rows, `!` with an error.
@@ -125,4 +129,24 @@ fn a_topic_is_a_kind_and_a_name() {
         db.subscribe_with("twice", config(0, WhenFull::Wait))
             .is_err()
     );
+}
+
+/// Every row is 8 bytes and a share for its batch, 776 in all.
+#[test]
+fn a_queue_is_full_of_bytes_before_it_is_full_of_rows() {
+    let (db, source) = db();
+    let bytes = |when_full| QueueConfig {
+        bytes: 2_000,
+        when_full,
+        ..QueueConfig::default()
+    };
+    let mut oldest = db
+        .subscribe_with("source:numbers", bytes(WhenFull::DropOldest))
+        .unwrap();
+    let mut newest = db
+        .subscribe_with("source:numbers", bytes(WhenFull::DropNewest))
+        .unwrap();
+    push(&db, &source, 0..5);
+    assert_eq!(taken(&mut oldest), "-3 3 4");
+    assert_eq!(taken(&mut newest), "0 1 -3");
 }

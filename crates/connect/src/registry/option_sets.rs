@@ -6,6 +6,7 @@ use serde::Deserialize;
 use crate::connector::{SinkKind, SourceKind};
 use crate::formats::Format;
 use crate::options::{ByteSize, Objection, OptionSet, Options, Row};
+use crate::output::MAX_FRAME;
 use crate::restart::RestartOptions;
 
 /// Options of every source of frames.
@@ -16,16 +17,19 @@ pub(super) struct FrameOptions {
     #[serde(default)]
     #[allow(dead_code)] // Read before the options of the format are known, see `ChosenFormat`.
     format: Option<String>,
-    /// The largest message accepted; a larger one becomes a bad row.
+    /// The largest message accepted, at most 256 MiB; a larger one becomes a bad row.
     #[serde(default)]
     pub(super) max_frame: Option<ByteSize>,
 }
 
 impl Options for FrameOptions {
     fn objections(&self) -> Vec<Objection> {
-        let nothing = self.max_frame.filter(|size| size.as_usize() == 0);
-        let objection = nothing.map(|_| Objection::new(&["max_frame"], "it must be at least 1 B"));
-        objection.into_iter().collect()
+        let objection = |why: &str| vec![Objection::new(&["max_frame"], why)];
+        match self.max_frame {
+            Some(ByteSize(0)) => objection("it must be at least 1 B"),
+            Some(size) if size > MAX_FRAME => objection(&format!("it must be at most {MAX_FRAME}")),
+            _ => Vec::new(),
+        }
     }
 }
 

@@ -280,7 +280,7 @@ impl FrontierEvent {
     }
 
     /// The number of rows that it covers.
-    fn rows(self) -> usize {
+    pub fn rows(self) -> usize {
         match self {
             Self::Rows { count, .. } => count as usize,
             _ => 0,
@@ -288,7 +288,7 @@ impl FrontierEvent {
     }
 
     /// The part that covers at most `rows` rows, and the rest.
-    fn split_at(self, rows: usize) -> (Self, Option<Self>) {
+    pub fn split_at(self, rows: usize) -> (Self, Option<Self>) {
         match self {
             Self::Rows { lane, count } if count as usize > rows => {
                 let first = rows as u32;

@@ -74,6 +74,7 @@ pub use plan::{
 };
 pub use query_errors::{OnError, QueryErrors, QueryFailure, SqlstateOf};
 pub(crate) use query_errors::{lower_first, reason_of, sqlstate_of_reason};
+pub(crate) use source_columns::ComputedRows;
 pub use source_columns::{ColumnOrigin, SourceColumns};
 pub use stage_state::{Run, Share, StageHandle, StageState};
 pub(crate) use stream_element::batch_of;

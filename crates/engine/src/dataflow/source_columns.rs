@@ -13,6 +13,7 @@ use super::frontier::Frontier;
 use super::query_errors::{SplitRows, contain, reason_of};
 use super::stream_element::batch_of;
 use super::transform::{self, Transform};
+use crate::batch_bytes::{STEP_BYTES, batch_bytes};
 
 /// Where a column of a source comes from.
 #[derive(Debug, Clone)]
@@ -32,8 +33,8 @@ pub struct SourceColumns {
 
 /// Rows that could be computed, and those that could not.
 pub(crate) struct ComputedRows {
-    /// The rows with all columns, in their order.
-    pub rows: RecordBatch,
+    /// The rows with all columns, in their order; in one batch unless that would be large.
+    pub rows: Vec<RecordBatch>,
     /// The numbers of the rows that failed, ascending, each with its error.
     pub failed: Vec<(usize, String)>,
 }
@@ -52,11 +53,15 @@ impl SourceColumns {
             // No row, no error of a row.
             Err(_) => (Vec::new(), Vec::new()),
         };
-        let rows = match whole.len() {
-            1 => whole.remove(0),
-            _ => concat_batches(&self.schema, &whole).expect("batches of this schema"),
-        };
-        ComputedRows { rows, failed }
+        let is_small = whole.iter().map(batch_bytes).sum::<usize>() <= STEP_BYTES;
+        if whole.len() > 1 && is_small {
+            let joined = concat_batches(&self.schema, &whole).expect("batches of this schema");
+            whole = vec![joined];
+        }
+        ComputedRows {
+            rows: whole,
+            failed,
+        }
     }
 
     /// # Errors

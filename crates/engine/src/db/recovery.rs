@@ -7,20 +7,22 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 
-use headwater_connect::{Cursor, Gap};
+use headwater_connect::Cursor;
 
 use super::catalog::Catalog;
 use super::connectors::{start_connectors, start_sinks};
 use super::engine::{DataFolder, Engine};
 use super::lifecycle;
 use super::statements::execute_again;
+use crate::batch_bytes::QUEUE_BYTES;
+use crate::clock::now_us;
 use crate::durable::{Checkpoint, Definition, SourceCheckpoint, WalMerge};
 use crate::error::{Error, Result};
 use crate::event_log::EventLog;
 use crate::topic::TopicId;
 use crate::worker::WorkerCommand;
 
-/// Steps that are fed before recovery waits for the workers to have done them.
+/// Steps that are fed before recovery waits for the workers to have done them, or their bytes.
 const STEPS_AT_ONCE: u64 = 16;
 
 /// How far the sources had been fed at the checkpoint, by name.
@@ -115,7 +117,8 @@ fn replay_logs(
     sequence: u64,
 ) -> Result<u64> {
     let mut replay = records_behind(&engine.catalog(), folder, fed)?;
-    let (mut last, mut steps, mut cursors) = (sequence, 0, BTreeMap::new());
+    let (mut last, mut steps, mut bytes) = (sequence, 0_u64, 0);
+    let mut cursors = BTreeMap::new();
     while let Some(step) = replay.next_step()? {
         last = last.max(step.iter().map(|part| part.sequence).max().unwrap_or(0));
         for part in &step {
@@ -123,14 +126,16 @@ fn replay_logs(
                 cursors.insert(part.source, cursor.clone());
             }
         }
+        bytes += step.iter().map(|part| part.taken.bytes()).sum::<usize>();
         engine.workers.command(WorkerCommand::Replay(step));
         steps += 1;
-        if steps % STEPS_AT_ONCE == 0 {
+        if steps.is_multiple_of(STEPS_AT_ONCE) || bytes > QUEUE_BYTES {
             engine.workers.finish_turns()?;
+            bytes = 0;
         }
     }
     engine.workers.finish_turns()?;
-    resume_connectors(&engine.catalog(), fed, cursors);
+    resume_connectors(engine, fed, cursors);
     if steps > 0 {
         tracing::info!(steps, "replayed from the logs");
     }
@@ -157,8 +162,8 @@ fn records_behind(catalog: &Catalog, folder: &DataFolder, fed: &SourcesFed) -> R
 }
 
 /// Each connector resumes from its last cursor; one that cannot go back has a gap.
-fn resume_connectors(catalog: &Catalog, fed: &SourcesFed, mut cursors: BTreeMap<TopicId, Cursor>) {
-    for source in catalog.sources() {
+fn resume_connectors(engine: &Engine, fed: &SourcesFed, mut cursors: BTreeMap<TopicId, Cursor>) {
+    for source in engine.catalog().sources() {
         let Some(connector) = &source.connector else {
             continue;
         };
@@ -167,10 +172,9 @@ fn resume_connectors(catalog: &Catalog, fed: &SourcesFed, mut cursors: BTreeMap<
         let cursor = cursors.remove(&source.topic.id).or(saved);
         connector.handle.resume_from(cursor);
         if source.topic.rows() > 0 && !connector.goes_back() {
-            source.shared.note_gap(Gap {
-                reason: "the database was not open".to_owned(),
-                from: None,
-                to: None,
+            engine.workers.command(WorkerCommand::NoteDowntime {
+                source: source.topic.id,
+                now_us: now_us(),
             });
         }
     }

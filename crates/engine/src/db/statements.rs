@@ -9,7 +9,7 @@ use super::outcome::Outcome;
 use super::{checkpoint, connectors, dead_letters, lifecycle, query};
 use crate::error::{Error, Result};
 use crate::sql::{Spanned, SqlError, SqlQuery, Statement, deep, parse, sqlstate};
-use crate::subscription::{QUEUE_ROWS, SubscriberQueue};
+use crate::subscription::{QUEUE_LIMIT, SubscriberQueue};
 use crate::topic::Begin;
 
 /// Executes a script, and starts what it created. `outcomes` has those of the statements before an error.
@@ -117,7 +117,7 @@ fn dispatch(engine: &Engine, statement: Statement, place: &OptionSpan) -> Result
         Statement::Query(select) => answer(engine, select),
         Statement::Subscribe(name) => {
             let topic = engine.catalog().topic_named(&name)?;
-            let queue = SubscriberQueue::new(QUEUE_ROWS, None);
+            let queue = SubscriberQueue::new(QUEUE_LIMIT, None);
             let rows = engine.workers.subscribe(&topic, queue, Begin::Kept);
             connectors::begin_reading(engine, std::slice::from_ref(&topic.relation.name))?;
             let name = topic.relation.name.clone();

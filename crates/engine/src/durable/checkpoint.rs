@@ -17,6 +17,7 @@ use super::identity::Id;
 use super::source_step::SourceStep;
 use crate::dataflow;
 use crate::dataflow::{Fingerprint, Run, StageState, Watermark};
+use crate::event_log::GapEntry;
 use crate::event_time::WatermarkConfig;
 use crate::streams::LifecycleState;
 use crate::topic::TopicFailure;
@@ -85,6 +86,11 @@ pub(crate) struct SourceCheckpoint {
     /// Its log when the checkpoint was written; manifests of format 1 have none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub log: Option<LogEnd>,
+    /// When the last row arrived, in microseconds since 1970-01-01 UTC.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_row_us: Option<i64>,
+    #[serde(default, skip_serializing_if = "SourceGaps::is_empty")]
+    pub gaps: SourceGaps,
 }
 
 /// What a manifest says of a log: which it is, and how far it was durable at least.
@@ -101,6 +107,21 @@ pub(crate) struct LogEnd {
     pub first: (u64, u64),
 }
 
+/// The intervals in which rows of a source may have been missed.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct SourceGaps {
+    /// The number of all since the source was created.
+    pub count: u64,
+    /// The newest of them, oldest first.
+    pub newest: Vec<GapEntry>,
+}
+
+impl SourceGaps {
+    fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
 impl Default for SourceCheckpoint {
     fn default() -> Self {
         Self {
@@ -109,6 +130,8 @@ impl Default for SourceCheckpoint {
             watermark: Watermark::START,
             cursor: None,
             log: None,
+            last_row_us: None,
+            gaps: SourceGaps::default(),
         }
     }
 }
@@ -153,6 +176,9 @@ impl SourceCheckpoint {
         }
         if taken.cursor.is_some() {
             self.cursor.clone_from(&taken.cursor);
+        }
+        if let Some(from) = taken.from.last() {
+            self.last_row_us = self.last_row_us.max(Some(from.arrival_us));
         }
     }
 }

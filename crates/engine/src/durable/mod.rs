@@ -34,7 +34,8 @@ mod wal_writer;
 
 pub(crate) use ack_tracker::{AckTracker, Acks};
 pub(crate) use checkpoint::{
-    Checkpoint, Definition, QueryCheckpoint, SinkCheckpoint, SourceCheckpoint, TopicCheckpoint,
+    Checkpoint, Definition, QueryCheckpoint, SinkCheckpoint, SourceCheckpoint, SourceGaps,
+    TopicCheckpoint,
 };
 pub(crate) use folder::{Folder, OpenedFolder, too_long};
 pub(crate) use identity::Id;

@@ -13,6 +13,7 @@ use super::checkpoint::SourceCheckpoint;
 use super::source_step::SourceStep;
 use super::wal_merge::Replayed;
 use super::wal_writer::{Job, WalWriter};
+use crate::batch_bytes::QUEUE_BYTES;
 
 /// Between the lanes of a source and the queries.
 #[derive(Default)]
@@ -23,6 +24,8 @@ pub(crate) struct SourceFeed {
     /// The offset behind the last row taken.
     taken: u64,
     unfed: VecDeque<UnfedStep>,
+    /// Bytes of the rows of `unfed`.
+    unfed_bytes: usize,
     fed: SourceCheckpoint,
 }
 
@@ -32,6 +35,7 @@ struct UnfedStep {
     end: u64,
     sequence: u64,
     taken: SourceStep,
+    bytes: usize,
 }
 
 impl SourceFeed {
@@ -42,13 +46,15 @@ impl SourceFeed {
             sync,
             taken: fed.offset,
             unfed: VecDeque::new(),
+            unfed_bytes: 0,
             fed,
         }
     }
 
     /// Whether the worker must not read the lanes for now.
     pub fn is_full(&self) -> bool {
-        self.wal_writer.as_ref().is_some_and(|wal| wal.is_full())
+        let log_is_full = self.wal_writer.as_ref().is_some_and(|wal| wal.is_full());
+        log_is_full || self.unfed_bytes > QUEUE_BYTES
     }
 
     /// Whether the disk does not take the log.
@@ -72,10 +78,13 @@ impl SourceFeed {
             });
         }
         taken.locate(first, arrival_us);
+        let bytes = if self.sync { taken.bytes() } else { 0 };
+        self.unfed_bytes += bytes;
         self.unfed.push_back(UnfedStep {
             end: self.taken,
             sequence,
             taken,
+            bytes,
         });
     }
 
@@ -97,7 +106,9 @@ impl SourceFeed {
             end,
             sequence,
             taken,
+            bytes,
         } = self.unfed.pop_front()?;
+        self.unfed_bytes -= bytes;
         self.fed.note(end, sequence, &taken);
         Some(taken)
     }

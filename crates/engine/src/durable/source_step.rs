@@ -7,7 +7,9 @@ use arrow::array::{ArrayRef, BinaryArray, RecordBatch, StringArray, TimestampMic
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use headwater_connect::{Bad, Cursor};
 
+use crate::batch_bytes::batch_bytes;
 use crate::dataflow::{Frontier, FrontierMoves, Provenance, StreamElement, Watermark};
+use crate::event_log::GapEntry;
 
 /// What one step took from one source. The payload of one record of the source's log.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -28,6 +30,8 @@ pub(crate) struct SourceStep {
     pub cursor: Option<Cursor>,
     /// The bad rows of earlier records that REPROCESS decoded into some of `rows`.
     pub reprocessed: Vec<BadRowPosition>,
+    /// Intervals in which rows may have been missed, reported since the record before.
+    pub gaps: Vec<GapEntry>,
 }
 
 /// The position of a bad row: the step that took it, and its number among the bad rows of that record.
@@ -67,17 +71,9 @@ impl SourceStep {
         rows.flat_map(|(from, rows)| [from, rows]).chain(watermark)
     }
 
-    /// Bytes of memory that it holds, about.
-    pub fn memory(&self) -> usize {
-        let batches = self.rows.iter().chain(&self.bad);
-        let columns = batches.flat_map(RecordBatch::columns);
-        // Of a slice only the slice counts: the rest belongs to others.
-        let bytes = columns.map(|column| {
-            let data = column.to_data();
-            let slice = data.get_slice_memory_size();
-            slice.unwrap_or_else(|_| column.get_array_memory_size())
-        });
-        bytes.sum::<usize>() + 256
+    /// Bytes that its rows take, good and bad.
+    pub fn bytes(&self) -> usize {
+        self.rows.iter().chain(&self.bad).map(batch_bytes).sum()
     }
 
     /// Whether the log needs no record of it.
@@ -86,6 +82,7 @@ impl SourceStep {
             && self.bad.is_none()
             && self.watermark.is_none()
             && self.cursor.is_none()
+            && self.gaps.is_empty()
     }
 }
 

@@ -14,6 +14,7 @@
 //! | 5 | reprocessed | step u64, number u32; repeated |
 //! | 6 | origins | batches u32, arrival i64, length u32, the origin's bytes; repeated |
 //! | 7 | frontier | column u32, delay i64, frontier i64, others i64, lanes u32, lanes times: lane u32, mark i64, idle u8; then events: kind u8 and its fields; repeated |
+//! | 8 | gaps | at i64, then reason, from and to: length u32, text; repeated |
 //!
 //! A section that is not needed is not there. A reader refuses a tag that it does not know: what a later
 //! version adds is never dropped silently. Records of the first version have a first byte below 0x80 and
@@ -21,13 +22,14 @@
 //!
 //! The schema of the rows is the source's and does not change while its log exists. The encoder hands the
 //! buffers of a batch on and never copies them. All numbers are little endian. An entry of the origins
-//! covers that many batches, in their order; the length 2^32 - 1 means no origin. Without the
+//! covers that many batches, in their order; the length 2^32 - 1 means no origin, or no text. Without the
 //! origins, all rows arrived when the record was made. The cursor is in the record of the rows that it
 //! covers, so a reader that has one has the other.
 
 mod fields;
 mod version_1;
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
@@ -40,7 +42,7 @@ use headwater_connect::Cursor;
 
 use super::source_step::{SourceStep, bad_schema};
 use crate::dataflow::Watermark;
-use fields::{FieldReader, frontier, origins, positions};
+use fields::{FieldReader, frontier, gaps, origins, positions};
 
 /// The first byte of a record of this version.
 const VERSION_2: u8 = 0x80;
@@ -57,12 +59,22 @@ enum Section {
     Reprocessed,
     Origins,
     Frontier,
+    Gaps,
 }
 
 impl Section {
     fn of_tag(tag: u8) -> Result<Self, WalRecordError> {
-        use Section::{Bad, Cursor, Frontier, Origins, Reprocessed, Rows, Watermark};
-        let all = [Rows, Bad, Watermark, Cursor, Reprocessed, Origins, Frontier];
+        use Section::{Bad, Cursor, Frontier, Gaps, Origins, Reprocessed, Rows, Watermark};
+        let all = [
+            Rows,
+            Bad,
+            Watermark,
+            Cursor,
+            Reprocessed,
+            Origins,
+            Frontier,
+            Gaps,
+        ];
         let known = all.into_iter().find(|section| *section as u8 == tag);
         known.ok_or(WalRecordError::Section { tag })
     }
@@ -86,6 +98,10 @@ pub(crate) enum WalRecordError {
     Rows(#[from] ArrowError),
     #[error("its origins cover more than {max} batches")]
     Batches { max: usize },
+    #[error("its rows have lengths that no encoder writes")]
+    Lengths,
+    #[error("it claims {claimed} bytes, but can hold {max} at most")]
+    Claims { claimed: usize, max: usize },
     #[error("it cannot be decompressed: {0}")]
     Compression(#[from] lz4_flex::block::DecompressError),
 }
@@ -125,6 +141,9 @@ impl WalRecordCodec {
         if let Some(moves) = &step.moves {
             section(&mut head, Section::Frontier, &frontier::encode(moves));
         }
+        if !step.gaps.is_empty() {
+            section(&mut head, Section::Gaps, &gaps::encode(&step.gaps));
+        }
         let mut parts = vec![Buffer::from_vec(head)];
         let batches = [
             (Section::Rows, self.rows.encode(&step.rows)?),
@@ -144,7 +163,7 @@ impl WalRecordCodec {
     pub fn decode(&self, bytes: Vec<u8>) -> Result<SourceStep, WalRecordError> {
         let mut bytes = Buffer::from_vec(bytes);
         if bytes.first().is_some_and(|first| first & COMPRESSED != 0) {
-            bytes = Buffer::from_vec(lz4_flex::block::decompress_size_prepended(&bytes[1..])?);
+            bytes = Buffer::from_vec(decompress(&bytes[1..])?);
         }
         match bytes.first() {
             Some(&VERSION_2) => self.decode_sections(FieldReader::new(bytes.slice(1))),
@@ -172,6 +191,7 @@ impl WalRecordCodec {
                 Section::Reprocessed => step.reprocessed = positions::decode(&mut bytes)?,
                 Section::Origins => step.from = origins::decode(&mut bytes)?,
                 Section::Frontier => step.moves = Some(Arc::new(frontier::decode(&mut bytes)?)),
+                Section::Gaps => step.gaps = gaps::decode(&mut bytes)?,
             }
         }
         if let Some(moves) = &step.moves {
@@ -223,6 +243,23 @@ pub(super) fn compress(parts: &[Buffer]) -> Vec<Buffer> {
     }
 }
 
+/// The greatest ratio at which an lz4 block compresses.
+const LZ4_RATIO_MAX: usize = 255;
+
+/// The bytes behind a length. A length that no block of this size can have is never allocated.
+fn decompress(bytes: &[u8]) -> Result<Vec<u8>, WalRecordError> {
+    let Some((length, block)) = bytes.split_first_chunk() else {
+        let (at, need) = (bytes.len(), size_of::<u32>());
+        return Err(WalRecordError::Short { at, need });
+    };
+    let claimed = u32::from_le_bytes(*length) as usize;
+    let max = block.len().saturating_mul(LZ4_RATIO_MAX);
+    match claimed > max {
+        true => Err(WalRecordError::Claims { claimed, max }),
+        false => Ok(lz4_flex::block::decompress(block, claimed)?),
+    }
+}
+
 /// Batches of one schema as IPC messages, the schema's own message left out.
 struct IpcMessages {
     columns: SchemaRef,
@@ -256,11 +293,17 @@ impl IpcMessages {
         Ok(parts)
     }
 
-    fn decode(&self, mut bytes: Buffer) -> Result<Vec<RecordBatch>, ArrowError> {
-        let mut batches = Vec::new();
+    /// The batches. Arrow's reader panics on some lengths that no encoder writes: that is an error, too.
+    fn decode(&self, bytes: Buffer) -> Result<Vec<RecordBatch>, WalRecordError> {
         if bytes.is_empty() {
-            return Ok(batches);
+            return Ok(Vec::new());
         }
+        let read = catch_unwind(AssertUnwindSafe(|| self.read(bytes)));
+        Ok(read.map_err(|_| WalRecordError::Lengths)??)
+    }
+
+    fn read(&self, mut bytes: Buffer) -> Result<Vec<RecordBatch>, ArrowError> {
+        let mut batches = Vec::new();
         let mut decoder = StreamDecoder::new();
         let mut schema = self.schema.clone();
         // Returns the empty batch behind the schema.
@@ -279,7 +322,7 @@ mod tests {
 
     use arrow::array::{Int64Array, StringArray, TimestampMillisecondArray};
     use arrow::datatypes::{DataType, Field, Schema, TimeUnit};
-    use headwater_connect::Bad;
+    use headwater_connect::{Bad, Gap};
 
     use super::*;
     use crate::dataflow::{
@@ -287,6 +330,7 @@ mod tests {
         StreamElement,
     };
     use crate::durable::source_step::bad_rows;
+    use crate::event_log::GapEntry;
 
     fn schema() -> SchemaRef {
         let n = Field::new("n", DataType::Int64, false);
@@ -337,6 +381,15 @@ mod tests {
         }
     }
 
+    fn gap(from: Option<&str>) -> GapEntry {
+        let gap = Gap {
+            reason: "it was away".to_owned(),
+            from: from.map(str::to_owned),
+            to: Some("now".to_owned()),
+        };
+        GapEntry { gap, at_us: -3 }
+    }
+
     fn source_step() -> SourceStep {
         let bad = Bad {
             bytes: b"{".to_vec(),
@@ -358,10 +411,11 @@ mod tests {
             }),
             cursor: Some(Cursor(serde_json::json!({"at": 1_007}))),
             reprocessed: vec![(7, 0), (7, 3), (u64::MAX, u32::MAX)],
+            gaps: vec![gap(None), gap(Some("")), gap(Some("12:00"))],
         }
     }
 
-    fn bytes(parts: &[Buffer]) -> Vec<u8> {
+    fn bytes_of(parts: &[Buffer]) -> Vec<u8> {
         parts
             .iter()
             .flat_map(|part| part.as_slice())
@@ -382,7 +436,7 @@ mod tests {
                 if compressed {
                     parts = compress(&parts);
                 }
-                assert_eq!(codec.decode(bytes(&parts)).unwrap(), step);
+                assert_eq!(codec.decode(bytes_of(&parts)).unwrap(), step);
             }
         }
     }
@@ -412,7 +466,7 @@ mod tests {
     #[test]
     fn a_record_that_was_cut_is_an_error() {
         let mut codec = WalRecordCodec::new(&schema()).unwrap();
-        let whole = bytes(&codec.encode(&source_step()).unwrap());
+        let whole = bytes_of(&codec.encode(&source_step()).unwrap());
         for length in 0..whole.len() {
             // Cut between two batches, a record is a smaller one; the checksum below guards that.
             let _ = codec.decode(whole[..length].to_vec());
@@ -432,7 +486,59 @@ mod tests {
         let mut step = source_step();
         Arc::make_mut(step.moves.as_mut().unwrap()).column = 1;
         let mut codec = codec;
-        let no_time = bytes(&codec.encode(&step).unwrap());
+        let no_time = bytes_of(&codec.encode(&step).unwrap());
         assert!(codec.decode(no_time).is_err());
+    }
+
+    #[test]
+    fn a_length_that_no_block_can_have_is_refused() {
+        let codec = WalRecordCodec::new(&schema()).unwrap();
+        let mut bytes = vec![VERSION_2 | COMPRESSED];
+        bytes.extend_from_slice(&u32::MAX.to_le_bytes());
+        bytes.extend_from_slice(&[0; 100]);
+        let error = codec.decode(bytes).unwrap_err();
+        let claimed = u32::MAX as usize;
+        assert!(
+            matches!(error, WalRecordError::Claims { claimed: it, max: 25_500 } if it == claimed)
+        );
+        let short = vec![VERSION_2 | COMPRESSED, 1];
+        assert!(matches!(
+            codec.decode(short),
+            Err(WalRecordError::Short { .. })
+        ));
+        // The block that compresses best is read.
+        let step = SourceStep {
+            bad: Some(bad_rows(
+                &[Bad {
+                    bytes: vec![0; 10 << 20],
+                    reason: String::new(),
+                }],
+                0,
+            )),
+            ..SourceStep::default()
+        };
+        let mut writing = WalRecordCodec::new(&schema()).unwrap();
+        let parts = compress(&writing.encode(&step).unwrap());
+        assert_eq!(codec.decode(bytes_of(&parts)).unwrap(), step);
+    }
+
+    /// Checksums keep damage from the decoder; what passes them all the same is an error or other rows.
+    #[test]
+    fn no_damage_makes_the_decoder_panic() {
+        let mut codec = WalRecordCodec::new(&schema()).unwrap();
+        let whole = bytes_of(&codec.encode(&source_step()).unwrap());
+        let mut dice = 1_u64;
+        for _ in 0..3_000 {
+            let mut damaged = whole.clone();
+            for _ in 0..=dice % 3 {
+                dice = dice
+                    .wrapping_mul(6_364_136_223_846_793_005)
+                    .wrapping_add(1_442_695_040_888_963_407);
+                let at = (dice >> 33) as usize % damaged.len();
+                damaged[at] ^= (dice >> 20) as u8 | 1;
+            }
+            // An error or not: it returns.
+            let _ = codec.decode(damaged);
+        }
     }
 }

@@ -22,9 +22,10 @@ use headwater_log::{LogReader, LogWriter, Needed};
 
 use super::checkpoint::LogEnd;
 use super::wal_record::WalRecordCodec;
+use crate::batch_bytes::QUEUE_BYTES;
 use crate::event_time::EventTimeColumn;
 use crate::locked::{locked, notified};
-use shared::{QUEUE_BYTES, WalShared};
+use shared::WalShared;
 use thread::{ReopenLog, WalThread};
 
 pub(crate) use shared::{Job, WalSettings};
@@ -60,7 +61,7 @@ impl WalWriter {
 
     /// Queues what a step took. Never waits.
     pub fn append(&self, job: Job) {
-        let bytes = job.taken.memory();
+        let bytes = job.taken.bytes();
         self.shared.bytes.fetch_add(bytes, Ordering::Relaxed);
         let mut queue = self.shared.lock();
         queue.handed += 1;
@@ -165,6 +166,12 @@ impl WalWriter {
     /// Sets the event time of a source whose handle declared it.
     pub fn set_time(&self, time: EventTimeColumn) {
         self.shared.lock().time = Some(time);
+    }
+
+    /// When the last record was appended, in microseconds since 1970-01-01 UTC.
+    pub fn last_append_us(&self) -> Option<i64> {
+        let extents = self.reader().extents();
+        extents.last().map(|extent| extent.appended_us)
     }
 
     pub fn reader(&self) -> LogReader {

@@ -14,14 +14,19 @@ use headwater_ring::{Consumer, LaneId};
 
 use super::channel::{Channel, DrainedLanes, LaneRows};
 use super::lane_queue::LaneQueue;
+use crate::batch_bytes::batch_bytes;
 use crate::dataflow::Provenance;
 use crate::durable::{AckTracker, BadRowPosition};
 use crate::record::Record;
-use crate::source::{Message, SourceShared};
+use crate::source::{LanesBytes, Message, SourceShared};
 
 pub(crate) struct HandleChannel<T> {
     consumer: Consumer<Message<T>>,
+    /// What the rows in the lanes hold.
+    bytes: Arc<LanesBytes>,
     rows: Vec<T>,
+    /// Bytes that `rows` take.
+    rows_bytes: usize,
     /// For each run of `rows` of one lane: the lane, its first row, the row behind its last.
     parts: Vec<(u64, usize, usize)>,
     /// Where to acknowledge durable rows, if pushes wait for that.
@@ -29,10 +34,16 @@ pub(crate) struct HandleChannel<T> {
 }
 
 impl<T: Record> HandleChannel<T> {
-    pub fn new(consumer: Consumer<Message<T>>, ack_tracker: Option<Arc<AckTracker>>) -> Self {
+    pub fn new(
+        consumer: Consumer<Message<T>>,
+        bytes: Arc<LanesBytes>,
+        ack_tracker: Option<Arc<AckTracker>>,
+    ) -> Self {
         Self {
             consumer,
+            bytes,
             rows: Vec::new(),
+            rows_bytes: 0,
             parts: Vec::new(),
             ack_tracker,
         }
@@ -41,20 +52,25 @@ impl<T: Record> HandleChannel<T> {
     /// Reads up to `max` values; returns their number, and the number of rows in them.
     fn read(&mut self, max: usize, drained: &mut DrainedLanes) -> (usize, usize) {
         let (rows, parts) = (&mut self.rows, &mut self.parts);
+        let (bytes, rows_bytes) = (&self.bytes, &mut self.rows_bytes);
         let mut in_batches = 0;
         let ack_tracker = self.ack_tracker.as_ref();
         let read = self.consumer.drain_runs(max, |lane, run| {
             let lane = lane.get();
             let mut from = rows.len();
-            let mut values = 0;
+            let (mut values, mut held) = (0, 0);
             for message in run {
                 values += 1;
                 match message {
-                    Message::Record(record) => rows.push(record),
+                    Message::Record(record) => {
+                        held += record.heap_bytes();
+                        rows.push(record);
+                    }
                     Message::Watermark(at_us) => drained.declare(at_us),
                     Message::Arrow(batch) => {
                         note_part(parts, lane, from, rows.len());
                         Self::convert(rows, parts, drained);
+                        bytes.took(lane, batch_bytes(&batch));
                         in_batches += batch.num_rows().saturating_sub(1);
                         drained.add(lane, *batch);
                         from = 0;
@@ -62,11 +78,18 @@ impl<T: Record> HandleChannel<T> {
                 }
             }
             note_part(parts, lane, from, rows.len());
+            bytes.took(lane, held);
+            *rows_bytes += values as usize * size_of::<T>() + held;
             if let Some(ack_tracker) = ack_tracker {
                 drained.acks.add(ack_tracker, lane, values);
             }
         });
         (read, read + in_batches)
+    }
+
+    fn convert_all(&mut self, drained: &mut DrainedLanes) {
+        Self::convert(&mut self.rows, &mut self.parts, drained);
+        self.rows_bytes = 0;
     }
 
     /// Makes one batch of the records gathered so far.
@@ -80,12 +103,11 @@ impl<T: Record> HandleChannel<T> {
         }
         match columns_of(rows) {
             Ok(batch) => {
-                drained.rows.push(batch);
                 let lanes = parts.drain(..).map(|(lane, from, to)| LaneRows {
                     lane,
                     count: to - from,
                 });
-                drained.lanes.extend(lanes);
+                drained.add_of_lanes(lanes, batch);
             }
             Err(_) => Self::convert_each(rows, parts, drained),
         }
@@ -99,12 +121,10 @@ impl<T: Record> HandleChannel<T> {
             for row in &rows[from..to] {
                 match columns_of(std::slice::from_ref(row)) {
                     Ok(batch) => drained.add(lane, batch),
-                    Err(error) => {
-                        drained.bad.push(Bad {
-                            bytes: Vec::new(),
-                            reason: error,
-                        });
-                    }
+                    Err(reason) => drained.add_bad([Bad {
+                        bytes: Vec::new(),
+                        reason,
+                    }]),
                 }
             }
         }
@@ -137,19 +157,22 @@ impl<T: Record> Channel for HandleChannel<T> {
     }
 
     /// A value may be a batch, so this first reads one, and twice as many as long as they are single rows.
-    fn drain(&mut self, max: usize, drained: &mut DrainedLanes) -> usize {
-        let (mut taken, mut stretch) = (0, 1);
-        while taken < max {
-            let values = stretch.min(max - taken);
+    /// What those hold is counted when they are columns, or before if they hold much.
+    fn drain(&mut self, drained: &mut DrainedLanes) {
+        let mut stretch = 1;
+        while let Some(max) = drained.room() {
+            let values = stretch.min(max);
             let (read, rows) = self.read(values, drained);
-            taken += rows;
+            drained.count(rows);
+            if self.rows_bytes >= drained.bytes_left() {
+                self.convert_all(drained);
+            }
             if read < values {
                 break;
             }
             stretch = if rows > read { 1 } else { stretch * 2 };
         }
-        Self::convert(&mut self.rows, &mut self.parts, drained);
-        taken
+        self.convert_all(drained);
     }
 
     fn lanes(&mut self) -> Vec<u64> {
@@ -185,25 +208,23 @@ impl Channel for ConnectorChannel {
         self.queue.is_empty()
     }
 
-    fn drain(&mut self, max: usize, drained: &mut DrainedLanes) -> usize {
-        let mut rows = 0;
-        while rows < max {
+    fn drain(&mut self, drained: &mut DrainedLanes) {
+        while drained.room().is_some() {
             match self.queue.pop() {
                 Some(Item::Rows(delivery)) => {
-                    rows += delivery.rows.num_rows();
-                    drained.bad.extend(delivery.bad);
+                    drained.count(delivery.rows.num_rows() + delivery.bad.len());
+                    drained.add_bad(delivery.bad);
                     drained.cursor = delivery.cursor.or(drained.cursor.take());
                     if delivery.rows.num_rows() > 0 {
                         let from = Provenance::arrived(delivery.arrival_us, delivery.origin);
                         drained.add_from(0, delivery.rows, from);
                     }
                 }
-                Some(Item::Gap(gap)) => self.shared.note_gap(gap),
+                Some(Item::Gap(gap)) => drained.add_gap(gap),
                 Some(Item::Lifecycle(event)) => self.shared.note_lifecycle(&event),
                 None => break,
             }
         }
-        rows
     }
 
     fn lanes(&mut self) -> Vec<u64> {
@@ -250,19 +271,17 @@ impl Channel for ReprocessedChannel {
         self.parts.is_empty()
     }
 
-    fn drain(&mut self, max: usize, drained: &mut DrainedLanes) -> usize {
-        let mut taken = 0;
-        while taken < max
+    fn drain(&mut self, drained: &mut DrainedLanes) {
+        while drained.room().is_some()
             && let Some(part) = self.parts.pop_front()
         {
-            taken += part.rows.num_rows();
+            drained.count(part.rows.num_rows());
             drained.add(0, part.rows);
             drained.reprocessed.extend(part.positions);
+            if self.parts.is_empty() {
+                self.shared.reprocessing.store(false, Ordering::Release);
+            }
         }
-        if taken > 0 && self.parts.is_empty() {
-            self.shared.reprocessing.store(false, Ordering::Release);
-        }
-        taken
     }
 
     fn is_finished(&mut self) -> bool {

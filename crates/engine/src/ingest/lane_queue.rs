@@ -8,11 +8,16 @@ use headwater_connect::{Item, Lane, LaneClosed};
 use headwater_ring::{Backpressure, Bell};
 use tokio::sync::Notify;
 
+use crate::batch_bytes::{QUEUE_BYTES, batch_bytes};
 use crate::locked::locked;
 
-/// A queue bounded in rows, with a backpressure policy. Thread-safe.
+/// Events and gaps that may wait in a queue: with more, the connector waits, whatever the policy for rows.
+const EVENTS_MAX: usize = 1_024;
+
+/// A queue bounded in rows and bytes, with a backpressure policy. Thread-safe.
 pub(crate) struct LaneQueue {
     state: Mutex<LaneQueueState>,
+    /// Rows in the queue, at most.
     limit: usize,
     policy: Backpressure,
     bell: Arc<Bell>,
@@ -21,9 +26,9 @@ pub(crate) struct LaneQueue {
 
 #[derive(Default)]
 struct LaneQueueState {
-    items: VecDeque<Item>,
-    /// Rows in the queue, good and bad.
-    weight: usize,
+    items: VecDeque<(Item, Weight)>,
+    /// What is in the queue.
+    weight: Weight,
     /// Rows that the policy has dropped.
     dropped: u64,
     closed: bool,
@@ -31,16 +36,49 @@ struct LaneQueueState {
     finished: bool,
 }
 
-/// Rows that an item counts against the limit.
-fn weight(item: &Item) -> usize {
-    match item {
-        Item::Rows(_) => rows(item).max(1) as usize,
-        Item::Gap(_) | Item::Lifecycle(_) => 0,
+/// What an item counts against the limits of its queue.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+struct Weight {
+    /// Rows, good and bad.
+    rows: usize,
+    bytes: usize,
+    /// Gaps and lifecycle events.
+    events: usize,
+}
+
+impl Weight {
+    fn of(item: &Item) -> Self {
+        let event = Self {
+            events: 1,
+            ..Self::default()
+        };
+        let Item::Rows(delivery) = item else {
+            return event;
+        };
+        let bad = delivery.bad.iter();
+        let bad = bad.map(|bad| bad.bytes.len() + bad.reason.len());
+        Self {
+            rows: (lost(item) as usize).max(1),
+            bytes: batch_bytes(&delivery.rows) + bad.sum::<usize>(),
+            events: 0,
+        }
+    }
+
+    fn add(&mut self, item: Self) {
+        self.rows += item.rows;
+        self.bytes += item.bytes;
+        self.events += item.events;
+    }
+
+    fn remove(&mut self, item: Self) {
+        self.rows -= item.rows;
+        self.bytes -= item.bytes;
+        self.events -= item.events;
     }
 }
 
 /// Rows that are lost if the item is dropped.
-fn rows(item: &Item) -> u64 {
+fn lost(item: &Item) -> u64 {
     match item {
         Item::Rows(delivery) => (delivery.rows.num_rows() + delivery.bad.len()) as u64,
         Item::Gap(_) | Item::Lifecycle(_) => 0,
@@ -48,7 +86,7 @@ fn rows(item: &Item) -> u64 {
 }
 
 impl LaneQueue {
-    /// `limit` is in rows; an empty queue accepts an item of any size.
+    /// `limit` is in rows; a queue without rows accepts an item of any size.
     pub fn new(limit: usize, policy: Backpressure, bell: Arc<Bell>) -> Self {
         Self {
             state: Mutex::default(),
@@ -70,8 +108,8 @@ impl LaneQueue {
 
     pub fn pop(&self) -> Option<Item> {
         let mut state = locked(&self.state);
-        let item = state.items.pop_front()?;
-        state.weight -= weight(&item);
+        let (item, weight) = state.items.pop_front()?;
+        state.weight.remove(weight);
         drop(state);
         self.space.notify_one();
         Some(item)
@@ -88,42 +126,50 @@ impl LaneQueue {
 
     /// Adds the item, or gives it back if the queue is full and the policy is to block.
     fn offer(&self, item: Item) -> Result<(), RefusedItem> {
+        let weight = Weight::of(&item);
         let mut state = locked(&self.state);
         if state.closed {
             return Err(RefusedItem::Closed);
         }
-        let weight = weight(&item);
-        let fits = |state: &LaneQueueState| {
-            state.weight == 0 || weight == 0 || state.weight + weight <= self.limit
-        };
-        match (fits(&state), self.policy) {
-            (true, _) => {}
-            (false, Backpressure::Block) => return Err(RefusedItem::Full(item)),
-            (false, Backpressure::Reject) => {
-                state.dropped += rows(&item);
-                return Ok(());
+        if weight.events > 0 {
+            if state.weight.events >= EVENTS_MAX {
+                return Err(RefusedItem::Full(item));
             }
-            (false, Backpressure::DropOldest) => {
-                while !fits(&state) {
-                    state.drop_oldest();
+        } else if !self.fits(&state, weight) {
+            match self.policy {
+                Backpressure::Block => return Err(RefusedItem::Full(item)),
+                Backpressure::Reject => {
+                    state.dropped += lost(&item);
+                    return Ok(());
+                }
+                Backpressure::DropOldest => {
+                    while !self.fits(&state, weight) {
+                        state.drop_oldest();
+                    }
                 }
             }
         }
-        state.weight += weight;
-        state.items.push_back(item);
+        state.weight.add(weight);
+        state.items.push_back((item, weight));
         drop(state);
         self.bell.ring();
         Ok(())
     }
+
+    fn fits(&self, state: &LaneQueueState, item: Weight) -> bool {
+        let queued = state.weight;
+        queued.rows == 0
+            || queued.rows + item.rows <= self.limit && queued.bytes + item.bytes <= QUEUE_BYTES
+    }
 }
 
 impl LaneQueueState {
+    /// Drops the oldest rows. Gaps and events stay.
     fn drop_oldest(&mut self) {
-        // Gaps and events have no weight and are never dropped.
-        let oldest = self.items.iter().position(|item| weight(item) > 0);
-        if let Some(oldest) = oldest.and_then(|at| self.items.remove(at)) {
-            self.weight -= weight(&oldest);
-            self.dropped += rows(&oldest);
+        let oldest = self.items.iter().position(|(_, weight)| weight.rows > 0);
+        if let Some((item, weight)) = oldest.and_then(|at| self.items.remove(at)) {
+            self.weight.remove(weight);
+            self.dropped += lost(&item);
         }
     }
 }
@@ -157,5 +203,76 @@ impl Drop for ConnectorLane {
     fn drop(&mut self) {
         locked(&self.0.state).finished = true;
         self.0.bell.ring();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow::array::{Int64Array, RecordBatch};
+    use headwater_connect::{Bad, Delivery, Gap};
+
+    use super::*;
+
+    /// A delivery of a bad row of this many bytes.
+    fn delivery(bytes: usize) -> Item {
+        let column = Arc::new(Int64Array::from(Vec::<i64>::new())) as _;
+        let bad = Bad {
+            bytes: vec![0; bytes],
+            reason: "no".to_owned(),
+        };
+        Item::Rows(Delivery {
+            rows: RecordBatch::try_from_iter([("n", column)]).unwrap(),
+            bad: vec![bad],
+            cursor: None,
+            origin: None,
+            arrival_us: 0,
+        })
+    }
+
+    fn gap() -> Item {
+        Item::Gap(Gap {
+            reason: "away".to_owned(),
+            from: None,
+            to: None,
+        })
+    }
+
+    fn queue(policy: Backpressure) -> LaneQueue {
+        LaneQueue::new(1_000, policy, Arc::new(Bell::new()))
+    }
+
+    #[test]
+    fn a_queue_is_full_of_bytes_and_takes_one_item_of_any_size() {
+        let block = queue(Backpressure::Block);
+        assert!(block.offer(delivery(QUEUE_BYTES + 1)).is_ok());
+        let second = block.offer(delivery(1));
+        assert!(matches!(second, Err(RefusedItem::Full(_))));
+        assert!(
+            block.offer(gap()).is_ok(),
+            "an event does not wait for rows"
+        );
+        block.pop().unwrap();
+        assert!(block.offer(delivery(1)).is_ok());
+
+        let reject = queue(Backpressure::Reject);
+        let oldest = queue(Backpressure::DropOldest);
+        for queue in [&reject, &oldest] {
+            for _ in 0..3 {
+                assert!(queue.offer(delivery(QUEUE_BYTES / 2)).is_ok());
+            }
+            assert_eq!(queue.dropped(), 2);
+            assert_eq!(locked(&queue.state).items.len(), 1);
+        }
+    }
+
+    #[test]
+    fn events_of_a_peer_that_reconnects_for_ever_wait() {
+        for policy in [Backpressure::Block, Backpressure::DropOldest] {
+            let queue = queue(policy);
+            while queue.offer(gap()).is_ok() {}
+            assert_eq!(locked(&queue.state).items.len(), EVENTS_MAX);
+            queue.pop().unwrap();
+            assert!(queue.offer(gap()).is_ok());
+        }
     }
 }

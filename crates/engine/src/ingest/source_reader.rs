@@ -9,15 +9,14 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use headwater_connect::Gap;
+
 use super::channel::{Channel, DrainedLanes, LaneRows};
 use crate::dataflow::{
     BatchFrontier, Frontier, FrontierEvent, FrontierMoves, LaneMarks, NO_LANE, SourceColumns,
     Watermark,
 };
 use crate::event_time::EventTimeColumn;
-
-/// Rows that a worker takes from one source in one step, at most.
-const STEP_ROWS: usize = 65_536;
 
 /// The activity of a lane.
 struct LaneActivity {
@@ -37,9 +36,20 @@ pub(crate) struct EventTimeMoved {
     pub watermark: Option<Watermark>,
 }
 
+/// What was drained and is too much for one record of the log.
+struct DrainedRest {
+    drained: DrainedLanes,
+    /// The events of its rows.
+    events: Vec<FrontierEvent>,
+}
+
 /// All channels of one source, and its watermark. On the home worker of the source only.
 pub(crate) struct SourceReader {
     channels: Vec<Box<dyn Channel>>,
+    /// What the next step takes before it reads the channels.
+    rest: Option<Box<DrainedRest>>,
+    /// A gap that the next step takes.
+    gap: Option<Gap>,
     /// The channel that the next step reads first.
     first: usize,
     /// Values that channels had dropped which exist no more.
@@ -75,6 +85,22 @@ fn note(marks: &mut LaneMarks, events: &mut Vec<FrontierEvent>, event: FrontierE
     events.push(event);
 }
 
+/// Keeps the events of the first `rows` rows and those before them; returns the others.
+fn cut_events(events: &mut Vec<FrontierEvent>, rows: u64) -> Vec<FrontierEvent> {
+    let (mut left, mut behind) = (rows as usize, Vec::new());
+    for event in std::mem::take(events) {
+        let (first, rest) = event.split_at(left);
+        let is_behind = event.rows() > 0 && left == 0;
+        left -= first.rows();
+        match is_behind {
+            true => behind.push(event),
+            false => events.push(first),
+        }
+        behind.extend(rest.filter(|_| !is_behind));
+    }
+    behind
+}
+
 impl SourceReader {
     pub fn new(
         computed: Option<SourceColumns>,
@@ -87,6 +113,8 @@ impl SourceReader {
             idle_advance,
             idle_since: None,
             channels: Vec::new(),
+            rest: None,
+            gap: None,
             first: 0,
             dropped_before: 0,
             laneless_since: Instant::now(),
@@ -120,6 +148,11 @@ impl SourceReader {
         self.marks.at_us = self.watermark.at_us;
     }
 
+    /// Rows may be missing behind those that were read.
+    pub fn add_gap(&mut self, gap: Gap) {
+        self.gap = Some(gap);
+    }
+
     pub fn set_time(&mut self, time: EventTimeColumn) {
         self.time = Some(time);
     }
@@ -137,14 +170,19 @@ impl SourceReader {
 
     /// Whether a step would get rows or the end of the input.
     pub fn has_work(&mut self) -> bool {
-        if self.channels.iter_mut().any(|channel| !channel.is_empty()) {
-            return true;
-        }
-        self.at_end() && self.watermark != Watermark::END
+        self.waits() || self.at_end() && self.watermark != Watermark::END
+    }
+
+    /// Whether something waits to be taken.
+    fn waits(&mut self) -> bool {
+        self.rest.is_some()
+            || self.gap.is_some()
+            || self.channels.iter_mut().any(|channel| !channel.is_empty())
     }
 
     fn at_end(&mut self) -> bool {
         self.closed
+            && self.rest.is_none()
             && self
                 .channels
                 .iter_mut()
@@ -155,21 +193,18 @@ impl SourceReader {
     pub fn drain(&mut self, drained: &mut DrainedLanes, now: Instant) -> EventTimeMoved {
         let mut events = Vec::new();
         self.note_joined(now, &mut events);
-        let (mut left, channels) = (STEP_ROWS, self.channels.len());
-        for number in 0..channels {
-            let number = (self.first + number) % channels;
-            if left == 0 {
-                self.keep_active(number, now);
-                continue;
-            }
-            let (first, batch) = (drained.lanes.len(), drained.rows.len());
-            left = left.saturating_sub(self.channels[number].drain(left, drained));
-            if let Some(computed) = &self.computed {
-                drained.compute(computed, batch, first);
-            }
-            self.note_rows(number, &drained.lanes[first..], now, &mut events);
+        match self.rest.take() {
+            Some(rest) => self.take_rest(*rest, drained, now, &mut events),
+            None => self.read_channels(drained, now, &mut events),
         }
-        self.first = (self.first + 1) % channels.max(1);
+        drained.gaps.extend(self.gap.take().map(|gap| (gap, None)));
+        let rest = drained.cut();
+        let cut = rest.map(|rest| DrainedRest {
+            events: cut_events(&mut events, drained.row_count()),
+            drained: rest,
+        });
+        self.rest = cut.map(Box::new);
+        let is_whole = self.rest.is_none();
         drained.ended = self.at_end();
         if let Some(declared) = drained.declared_us {
             self.declared_us = self.declared_us.max(declared);
@@ -180,9 +215,13 @@ impl SourceReader {
             None => Vec::new(),
         };
         let had_lanes = !self.lanes.is_empty();
-        self.note_ended(&mut moves.events);
-        self.note_floor(drained.ended, &mut moves.events);
-        let idle = !drained.ended && self.is_idle(now, &mut moves.events);
+        let mut idle = false;
+        if is_whole {
+            // Rows of the rest are before the end of their lane.
+            self.note_ended(&mut moves.events);
+            self.note_floor(drained.ended, &mut moves.events);
+            idle = !drained.ended && self.is_idle(now, &mut moves.events);
+        }
         let watermark = Watermark {
             at_us: self.marks.at_us,
             idle,
@@ -195,8 +234,45 @@ impl SourceReader {
         };
         let moved = (self.watermark != watermark).then_some(watermark);
         self.watermark = watermark;
-        self.remove_ended(had_lanes, now);
+        if is_whole {
+            self.remove_ended(had_lanes, now);
+        }
         self.moved(moves, batches, moved)
+    }
+
+    fn read_channels(
+        &mut self,
+        drained: &mut DrainedLanes,
+        now: Instant,
+        events: &mut Vec<FrontierEvent>,
+    ) {
+        let channels = self.channels.len();
+        for number in 0..channels {
+            let number = (self.first + number) % channels;
+            if drained.room().is_none() {
+                self.keep_active(number, now);
+                continue;
+            }
+            let (first, batch) = (drained.lanes.len(), drained.rows.len());
+            self.channels[number].drain(drained);
+            drained.compute(self.computed.as_ref(), batch, first);
+            self.note_rows(number, &drained.lanes[first..], now, events);
+        }
+        self.first = (self.first + 1) % channels.max(1);
+    }
+
+    /// Takes what an earlier step left, with the events of its rows. All lanes are as active as then.
+    fn take_rest(
+        &mut self,
+        rest: DrainedRest,
+        drained: &mut DrainedLanes,
+        now: Instant,
+        events: &mut Vec<FrontierEvent>,
+    ) {
+        *drained = rest.drained;
+        events.extend(rest.events);
+        let active = self.lanes.values_mut().filter(|lane| !lane.idle);
+        active.for_each(|lane| lane.last_active = now);
     }
 
     /// A lane counts from its creation, with rows or without.
@@ -353,9 +429,7 @@ impl SourceReader {
     /// A declared watermark also covers rows that are already pushed, so it holds once all lanes have
     /// been read.
     fn declared_in_force(&mut self) -> i64 {
-        if self.declared_us > self.watermark.at_us
-            && self.channels.iter_mut().any(|channel| !channel.is_empty())
-        {
+        if self.declared_us > self.watermark.at_us && self.waits() {
             return i64::MIN;
         }
         self.declared_us
@@ -380,7 +454,7 @@ impl SourceReader {
     /// Moves the watermark to `at_us`, if the clock has come as far and nothing waits to be read.
     pub fn advance_by_clock(&mut self, at_us: i64, now: Instant) {
         let has_come = self.clock_reaches(at_us).is_some_and(|at| at <= now);
-        if has_come && self.channels.iter_mut().all(|channel| channel.is_empty()) {
+        if has_come && !self.waits() {
             self.declared_us = self.declared_us.max(at_us);
         }
     }

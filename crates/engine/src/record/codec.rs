@@ -88,6 +88,12 @@ pub trait Scalar: Sized + 'static {
     ///
     /// [`Refusal::Row`] when this type cannot hold the value.
     fn get(array: &Self::Array, row: usize) -> Result<Self, Refusal>;
+
+    /// Bytes that the value holds outside of itself.
+    #[inline]
+    fn heap_bytes(&self) -> usize {
+        0
+    }
 }
 
 /// Stores fields of type `F` in a column; implemented by [`Plain`] and [`InUnit`].
@@ -134,6 +140,12 @@ pub trait Codec<F> {
     ///
     /// Those of [`Scalar::get`].
     fn get(array: &Self::Array, row: usize) -> Result<F, Refusal>;
+
+    /// Bytes that the field holds outside of its record, as [`Scalar::heap_bytes`].
+    #[inline]
+    fn heap_bytes(_field: &F) -> usize {
+        0
+    }
 }
 
 /// A field that can have the attribute `#[record(event_time)]`.
@@ -181,6 +193,11 @@ impl<T: Scalar> Codec<T> for Plain {
     fn get(array: &T::Array, row: usize) -> Result<T, Refusal> {
         T::get(array, row)
     }
+
+    #[inline]
+    fn heap_bytes(field: &T) -> usize {
+        field.heap_bytes()
+    }
 }
 
 #[diagnostic::do_not_recommend]
@@ -209,6 +226,11 @@ impl<T: Scalar> Codec<Option<T>> for Plain {
 
     fn get(array: &T::Array, row: usize) -> Result<Option<T>, Refusal> {
         array.is_valid(row).then(|| T::get(array, row)).transpose()
+    }
+
+    #[inline]
+    fn heap_bytes(field: &Option<T>) -> usize {
+        field.as_ref().map_or(0, T::heap_bytes)
     }
 }
 

@@ -53,6 +53,12 @@ pub fn event_time<C: Moment<F>, F>(field: &F) -> Option<i64> {
     C::micros(field)
 }
 
+/// Bytes that a field holds outside of its record.
+#[inline]
+pub fn heap_bytes<C: Codec<F>, F>(field: &F) -> usize {
+    C::heap_bytes(field)
+}
+
 /// A column whose type and NULLs have been checked. It has no trait bound, so that the compiler
 /// reports a field without a column type once and not for each use of this type.
 pub struct CheckedColumn<A> {

@@ -44,6 +44,11 @@ macro_rules! texts {
             fn get(array: &Self::Array, row: usize) -> Result<Self, Refusal> {
                 Ok(array.value(row).to_owned().into())
             }
+
+            #[inline]
+            fn heap_bytes(&self) -> usize {
+                self.len()
+            }
         }
     )+};
 }
@@ -79,6 +84,11 @@ macro_rules! blobs {
 
             fn get(array: &Self::Array, row: usize) -> Result<Self, Refusal> {
                 Ok(array.value(row).into())
+            }
+
+            #[inline]
+            fn heap_bytes(&self) -> usize {
+                self.len()
             }
         }
     )+};

@@ -4,9 +4,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
 
 use arrow::datatypes::SchemaRef;
-use headwater_connect::{Gap, Lifecycle};
+use headwater_connect::Lifecycle;
 
-use crate::event_log::EventLog;
+use crate::durable::SourceGaps;
+use crate::event_log::{EventLog, GapEntry};
 use crate::telemetry;
 
 /// Called when a handle closes its source.
@@ -102,14 +103,29 @@ impl SourceShared {
         Some(self.last_row_us.load(Ordering::Relaxed)).filter(|at| *at != i64::MIN)
     }
 
-    pub fn note_gap(&self, gap: Gap) {
-        tracing::warn!(
-            source = self.name,
-            reason = gap.reason,
-            "rows may be missing"
-        );
-        self.gap_count.fetch_add(1, Ordering::Relaxed);
-        self.event_log.gap(&self.name, gap);
+    /// Records a gap; returns whether it is new rather than one that goes on.
+    pub fn note_gap(&self, entry: GapEntry) -> bool {
+        let is_new = self.event_log.gap(&self.name, entry);
+        if is_new {
+            self.gap_count.fetch_add(1, Ordering::Relaxed);
+        }
+        is_new
+    }
+
+    /// Takes over the gaps of a checkpoint, and the number of all there were.
+    pub fn restore_gaps(&self, saved: &SourceGaps) {
+        saved.newest.iter().for_each(|gap| {
+            self.event_log.gap(&self.name, gap.clone());
+        });
+        self.gap_count.store(saved.count, Ordering::Relaxed);
+    }
+
+    /// The gaps as a checkpoint keeps them.
+    pub fn gaps(&self) -> SourceGaps {
+        SourceGaps {
+            count: self.gap_count.load(Ordering::Relaxed),
+            newest: self.event_log.gaps_of(&self.name),
+        }
     }
 
     /// Records an error that does not end the source.

@@ -9,7 +9,7 @@ use proptest::prelude::*;
 
 use super::{Message, Source, SourceError, TryPushError};
 use crate::record::{Record, Timestamp};
-use crate::source::SourceShared;
+use crate::source::{LanesBytes, SourceShared};
 
 #[derive(Record, Debug, Clone, Copy, PartialEq)]
 struct Tick {
@@ -39,7 +39,11 @@ fn source(backpressure: Backpressure) -> (Source<Tick>, Consumer<Message<Tick>>)
         Box::new(|| {}),
         Arc::default(),
     );
-    (Source::new(producer, Arc::new(shared), None), consumer)
+    let bytes = LanesBytes::new(backpressure, WaitStrategy::Park);
+    (
+        Source::new(producer, &bytes, Arc::new(shared), None),
+        consumer,
+    )
 }
 
 fn ids(consumer: &mut Consumer<Message<Tick>>) -> Vec<i64> {
@@ -183,6 +187,107 @@ fn test_backpressure_reject() {
     source.push_batch(&[tick(1), tick(2)]).unwrap();
     assert_eq!(source.push(tick(3)), Err(SourceError::Full));
     assert_eq!(ids(&mut lane), [1, 2]);
+}
+
+/// A row that says of itself how much it holds.
+struct Large(usize);
+
+impl Record for Large {
+    fn schema() -> arrow::datatypes::SchemaRef {
+        Tick::schema()
+    }
+
+    fn to_record_batch(&self) -> RecordBatch {
+        tick(0).to_record_batch()
+    }
+
+    fn heap_bytes(&self) -> usize {
+        self.0
+    }
+}
+
+/// A handle whose lane has 64 slots, the reading end, and what its rows hold.
+fn large_source(
+    backpressure: Backpressure,
+) -> (Source<Large>, Consumer<Message<Large>>, Arc<LanesBytes>) {
+    let config = ChannelConfig {
+        capacity: 64,
+        backpressure,
+        wait: WaitStrategy::Park,
+    };
+    let (producer, consumer) = channel(config).unwrap();
+    let close = Box::new(|| {});
+    let shared = SourceShared::new("large".into(), Tick::schema(), close, Arc::default());
+    let bytes = LanesBytes::new(backpressure, WaitStrategy::Park);
+    let source = Source::new(producer, &bytes, Arc::new(shared), None);
+    (source, consumer, bytes)
+}
+
+const MIB: usize = 1 << 20;
+
+#[test]
+fn a_row_above_the_limit_is_refused_and_the_handle_goes_on() {
+    let (source, _lane, _) = large_source(Backpressure::Block);
+    let (bytes, limit) = (513 * MIB, 512 * MIB);
+    let refused = SourceError::TooLarge { bytes, limit };
+    assert_eq!(source.push(Large(bytes)), Err(refused));
+    assert!(matches!(
+        source.try_push(Large(bytes)),
+        Err(TryPushError::TooLarge(_))
+    ));
+    source.push(Large(limit)).unwrap();
+}
+
+#[test]
+fn a_lane_is_full_of_bytes_before_it_is_full_of_rows() {
+    let (source, mut lane, bytes) = large_source(Backpressure::Reject);
+    source.push(Large(40 * MIB)).unwrap();
+    source.push(Large(40 * MIB)).unwrap();
+    assert!(!source.has_capacity());
+    assert_eq!(source.push(Large(1)), Err(SourceError::Full));
+    assert!(matches!(
+        source.try_push(Large(1)),
+        Err(TryPushError::Full(_))
+    ));
+    source.push(Large(0)).unwrap();
+    let clone = source.clone();
+    clone.push(Large(1)).unwrap();
+    bytes.took(source.lane.lane().get(), 40 * MIB);
+    source.push(Large(1)).unwrap();
+    assert_eq!(lane.len(), 5);
+
+    let (source, mut lane, _bytes) = large_source(Backpressure::DropOldest);
+    (0..70).for_each(|_| source.push(Large(40 * MIB)).unwrap());
+    assert_eq!(
+        (lane.len(), source.dropped()),
+        (64, 6),
+        "its slots bound it"
+    );
+}
+
+#[test]
+fn a_push_waits_for_bytes_and_ends_with_the_source() {
+    let (source, mut lane, bytes) = large_source(Backpressure::Block);
+    let number = source.lane.lane().get();
+    source.push(Large(64 * MIB)).unwrap();
+    let (waiting, waits) = (source.clone(), source);
+    let pushed = std::thread::spawn(move || {
+        (
+            waits.push(Large(1)),
+            waits.push(Large(64 * MIB)),
+            waits.push(Large(1)),
+        )
+    });
+    bytes.took(number, 64 * MIB);
+    while lane.len() < 3 {
+        std::thread::yield_now();
+    }
+    waiting.close();
+    let (first, second, third) = pushed.join().unwrap();
+    assert_eq!(
+        (first, second, third),
+        (Ok(()), Ok(()), Err(SourceError::Closed))
+    );
 }
 
 proptest! {

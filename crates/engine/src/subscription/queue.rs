@@ -14,6 +14,7 @@ use arrow::array::RecordBatch;
 use headwater_connect::Receipt;
 
 use super::gate::Gate;
+use super::queue_size::QueueSize;
 use crate::dataflow::Run;
 use crate::durable::SinkCheckpoint;
 use crate::error::Error;
@@ -52,6 +53,32 @@ pub enum WhenFull {
     Disconnect,
 }
 
+/// An event in the queue, with the size of its rows.
+#[derive(Debug)]
+struct Queued {
+    event: Event,
+    size: QueueSize,
+}
+
+impl Queued {
+    fn rows(batch: RecordBatch) -> Self {
+        Self {
+            size: QueueSize::of(&batch),
+            event: Event::Rows(batch),
+        }
+    }
+}
+
+impl From<Event> for Queued {
+    /// Of an event without rows.
+    fn from(event: Event) -> Self {
+        Self {
+            event,
+            size: QueueSize::default(),
+        }
+    }
+}
+
 /// A bounded queue of events for one subscriber. Thread-safe.
 #[derive(Debug)]
 pub(crate) struct SubscriberQueue {
@@ -62,7 +89,7 @@ pub(crate) struct SubscriberQueue {
     /// The gate of a lossless queue.
     gate: Option<Arc<Gate>>,
     when_full: WhenFull,
-    limit: usize,
+    limit: QueueSize,
     /// The sink that reads it, if one does.
     sink: Option<SinkEnd>,
 }
@@ -98,8 +125,9 @@ impl std::fmt::Debug for SinkEnd {
 
 #[derive(Debug, Default)]
 struct SubscriberQueueState {
-    events: VecDeque<Event>,
-    rows: usize,
+    events: VecDeque<Queued>,
+    /// The size of the rows in it.
+    size: QueueSize,
     /// Batches that the sink has taken and may need again after a crash, oldest first.
     taken: VecDeque<RecordBatch>,
     /// The number of batches taken before those.
@@ -120,12 +148,16 @@ struct SubscriberQueueState {
 }
 
 impl SubscriberQueue {
-    pub fn new(limit: usize, gate: Option<Arc<Gate>>) -> Arc<Self> {
+    pub fn new(limit: QueueSize, gate: Option<Arc<Gate>>) -> Arc<Self> {
         Self::with_policy(limit, gate, WhenFull::DropOldest)
     }
 
     /// With a gate, `when_full` has no effect: the gate closes.
-    pub fn with_policy(limit: usize, gate: Option<Arc<Gate>>, when_full: WhenFull) -> Arc<Self> {
+    pub fn with_policy(
+        limit: QueueSize,
+        gate: Option<Arc<Gate>>,
+        when_full: WhenFull,
+    ) -> Arc<Self> {
         Arc::new(Self {
             state: Mutex::default(),
             changed: Condvar::new(),
@@ -139,21 +171,22 @@ impl SubscriberQueue {
 
     /// A queue for a sink; it begins with the rows that were not written before a restart.
     pub fn for_sink(
-        limit: usize,
+        limit: QueueSize,
         gate: Arc<Gate>,
         name: String,
         progress: Arc<dyn DeliveryTracker>,
         waiting: Vec<Run>,
     ) -> Arc<Self> {
-        let events = waiting.into_iter().map(|run| Event::Rows(run.rows));
-        let events: VecDeque<Event> = events.collect();
+        let events = waiting.into_iter().map(|run| Queued::rows(run.rows));
+        let events: VecDeque<Queued> = events.collect();
+        let sizes = events.iter().map(|queued| queued.size);
         let state = SubscriberQueueState {
-            rows: events.iter().map(rows_of).sum(),
+            size: sizes.fold(QueueSize::default(), QueueSize::with),
             events,
             ..SubscriberQueueState::default()
         };
         Arc::new(Self {
-            filled: AtomicBool::new(state.rows > 0),
+            filled: AtomicBool::new(state.size.rows > 0),
             state: Mutex::new(state),
             changed: Condvar::new(),
             gate: Some(gate),
@@ -175,10 +208,13 @@ impl SubscriberQueue {
         let mut state = locked(&self.state);
         let Delivered { receipt, items } = sink.progress.delivered();
         state.trim(items);
-        let queued = state.events.iter().filter_map(|event| match event {
-            Event::Rows(rows) => Some(rows),
-            _ => None,
-        });
+        let queued = state
+            .events
+            .iter()
+            .filter_map(|queued| match &queued.event {
+                Event::Rows(rows) => Some(rows),
+                _ => None,
+            });
         let waiting = state.taken.iter().chain(queued).cloned().collect();
         let receipt = receipt.map(|receipt| receipt.0);
         Some((&sink.name, SinkCheckpoint::new(receipt, waiting)))
@@ -204,10 +240,11 @@ impl SubscriberQueue {
         (state.stranded, state.ended, state.failure) = (false, false, None);
         state.trimmed = 0;
         for batch in state.taken.drain(..).rev() {
-            state.rows += batch.num_rows();
-            state.events.push_front(Event::Rows(batch));
+            let queued = Queued::rows(batch);
+            state.size = state.size.with(queued.size);
+            state.events.push_front(queued);
         }
-        if state.rows > self.limit {
+        if state.size.exceeds(self.limit) {
             self.over_limit(state);
         }
         self.filled.store(true, Ordering::Release);
@@ -237,27 +274,30 @@ impl SubscriberQueue {
 
     /// Adds a batch; false if there is no reader any more.
     pub fn push(&self, batch: RecordBatch) -> bool {
+        let queued = Queued::rows(batch);
+        let QueueSize { rows, .. } = queued.size;
         let mut state = locked(&self.state);
         if state.dropped || state.ended {
             return false;
         }
-        if let (true, Some(sink)) = (state.stranded && state.rows >= self.limit, &self.sink) {
-            sink.progress.lose(batch.num_rows() as u64);
+        let after = state.size.with(queued.size);
+        let full = state.size.rows > 0 && after.exceeds(self.limit);
+        if let (true, Some(sink)) = (state.stranded && full, &self.sink) {
+            sink.progress.lose(rows as u64);
             return true;
         }
-        let full = state.rows > 0 && state.rows + batch.num_rows() > self.limit;
         match (&self.gate, self.when_full) {
-            (None, WhenFull::DropNewest) if full => state.miss_newest(batch.num_rows()),
+            (None, WhenFull::DropNewest) if full => state.miss_newest(rows),
             (None, WhenFull::Disconnect) if full => {
                 state.cut = true;
                 state.ended = true;
             }
             _ => {
-                state.rows += batch.num_rows();
-                state.events.push_back(Event::Rows(batch));
+                state.size = after;
+                state.events.push_back(queued);
             }
         }
-        if state.rows > self.limit {
+        if state.size.exceeds(self.limit) {
             self.over_limit(&mut state);
         }
         self.notify(state);
@@ -271,7 +311,7 @@ impl SubscriberQueue {
             return false;
         }
         let reason = reason.to_owned();
-        state.events.push_back(Event::Gap { rows, reason });
+        state.events.push_back(Event::Gap { rows, reason }.into());
         self.notify(state);
         true
     }
@@ -371,13 +411,13 @@ impl SubscriberQueue {
     }
 
     fn take(&self, state: &mut SubscriberQueueState) -> Option<Result<Event, Error>> {
-        if let Some(event) = state.events.pop_front() {
-            state.rows -= rows_of(&event);
+        if let Some(Queued { event, size }) = state.events.pop_front() {
+            state.size = state.size.without(size);
             if let (Some(sink), Event::Rows(batch)) = (&self.sink, &event) {
                 state.trim(sink.progress.delivered().items);
                 state.taken.push_back(batch.clone());
             }
-            if state.shut && state.rows <= self.limit / 2 {
+            if state.shut && !state.size.exceeds(self.limit.half()) {
                 state.shut = false;
                 if let Some(gate) = &self.gate {
                     gate.open();
@@ -388,54 +428,51 @@ impl SubscriberQueue {
         if let Some(reason) = state.failure.take() {
             return Some(Err(Error::QueryFailed { reason }));
         }
-        let rows = self.limit;
+        let rows = self.limit.rows;
         std::mem::take(&mut state.cut).then_some(Err(Error::TooSlow { rows }))
-    }
-}
-
-fn rows_of(event: &Event) -> usize {
-    match event {
-        Event::Rows(batch) => batch.num_rows(),
-        Event::Missed { .. } | Event::Gap { .. } => 0,
     }
 }
 
 impl SubscriberQueueState {
     /// Drops the oldest rows until `limit` are left, or one batch. Gaps stay.
-    fn drop_oldest(&mut self, limit: usize) {
-        let is_rows = |event: &&Event| matches!(event, Event::Rows(_));
+    fn drop_oldest(&mut self, limit: QueueSize) {
+        let is_rows = |queued: &&Queued| matches!(queued.event, Event::Rows(_));
         let (mut at, mut missed) = (0, 0);
-        while self.rows > limit && self.events.iter().filter(is_rows).nth(1).is_some() {
-            match &self.events[at] {
+        while self.size.exceeds(limit) && self.events.iter().filter(is_rows).nth(1).is_some() {
+            match &self.events[at].event {
                 Event::Gap { .. } => at += 1,
                 Event::Missed { rows } => {
                     missed += rows;
                     self.events.remove(at);
                 }
                 Event::Rows(batch) => {
-                    self.rows -= batch.num_rows();
                     missed += batch.num_rows() as u64;
+                    self.size = self.size.without(self.events[at].size);
                     self.events.remove(at);
                 }
             }
         }
         if missed > 0 {
-            self.events.insert(at, Event::Missed { rows: missed });
+            let missed = Event::Missed { rows: missed };
+            self.events.insert(at, missed.into());
         }
     }
 
     fn miss_newest(&mut self, count: usize) {
         let count = count as u64;
-        match self.events.back_mut() {
+        match self.events.back_mut().map(|queued| &mut queued.event) {
             Some(Event::Missed { rows }) => *rows += count,
-            _ => self.events.push_back(Event::Missed { rows: count }),
+            _ => {
+                let missed = Event::Missed { rows: count };
+                self.events.push_back(missed.into());
+            }
         }
     }
 
     fn abandon(&mut self, gate: Option<&Gate>) {
         self.dropped = true;
         self.events.clear();
-        self.rows = 0;
+        self.size = QueueSize::default();
         self.open(gate);
     }
 

@@ -35,6 +35,11 @@ pub(crate) enum WorkerCommand {
     ForgetCursor {
         source: TopicId,
     },
+    /// The database was not open until `now_us`, and the source cannot go back.
+    NoteDowntime {
+        source: TopicId,
+        now_us: i64,
+    },
     /// Refuses further rows of a source, and ends its input.
     CloseSource {
         source: TopicId,

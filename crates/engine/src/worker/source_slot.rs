@@ -4,12 +4,15 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
+use headwater_connect::Gap;
+
 use super::command::{LaneBacklog, NewSource};
 use super::epoch_output::EpochOutput;
 use super::queries::Queries;
 use crate::clock::now_us;
 use crate::dataflow::StreamElement;
-use crate::durable::{Replayed, SourceFeed, SourceStep};
+use crate::durable::{Replayed, SourceCheckpoint, SourceFeed, SourceStep};
+use crate::event_log::{GapEntry, readable};
 use crate::ingest::{DrainedLanes, SourceReader};
 use crate::source::SourceShared;
 use crate::subscription::Gate;
@@ -24,6 +27,8 @@ pub(super) struct SourceSlot {
     /// Whether its log is still to be replayed: a step before that has no number that follows those in it.
     replays: bool,
     pub feed: SourceFeed,
+    /// A gap that goes on, which the next record takes along.
+    ongoing: Option<GapEntry>,
     /// The step up to which the queries had been fed before the step at hand.
     pub fed_before: u64,
 }
@@ -37,7 +42,9 @@ impl SourceSlot {
             source.idle_timeout,
             source.idle_advance,
         );
-        reader.resume(feed.state().watermark);
+        let fed = feed.state();
+        reader.resume(fed.watermark);
+        source.shared.restore_gaps(&fed.gaps);
         Self {
             topic: Arc::clone(&source.topic),
             bad: Arc::clone(&source.bad),
@@ -47,6 +54,7 @@ impl SourceSlot {
             replays: source.replays,
             fed_before: feed.sequence(),
             feed,
+            ongoing: None,
         }
     }
 
@@ -118,11 +126,57 @@ impl SourceSlot {
             self.shared.dropped.store(dropped, Ordering::Relaxed);
             let bad = drained.bad.len() as u64;
             self.shared.bad.fetch_add(bad, Ordering::Relaxed);
-            let (taken, acks) = drained.into_source_step(moved, arrival_us);
+            let gaps = std::mem::take(&mut drained.gaps);
+            let (mut taken, acks) = drained.into_source_step(moved, arrival_us);
+            self.take_gaps(gaps, arrival_us, &mut taken);
             self.feed.take_in(taken, acks, sequence, arrival_us);
         }
         while let Some(taken) = self.feed.next_due() {
             self.publish(taken, output);
+        }
+    }
+
+    /// Records gaps. One that only goes on needs no record of its own: after a crash, the gap of the time
+    /// that the database was not open covers it.
+    fn take_gaps(&mut self, gaps: Vec<(Gap, Option<i64>)>, now_us: i64, taken: &mut SourceStep) {
+        for (mut gap, arrived_us) in gaps {
+            if gap.from.is_none() && gap.to.is_none() {
+                let from_us = arrived_us.or(self.feed.state().last_row_us);
+                gap.from = from_us.map(readable);
+                gap.to = Some(readable(now_us));
+            }
+            let reason = &gap.reason;
+            tracing::warn!(source = self.shared.name(), reason, "rows may be missing");
+            let entry = GapEntry::new(gap, now_us);
+            match self.shared.note_gap(entry.clone()) {
+                true => {
+                    taken.gaps.extend(self.ongoing.take());
+                    taken.gaps.push(entry);
+                }
+                false => self.ongoing = Some(entry),
+            }
+        }
+        if !taken.is_empty() {
+            taken.gaps.extend(self.ongoing.take());
+        }
+    }
+
+    /// The database was not open between the last row, or the gap behind it, and now.
+    pub fn add_downtime(&mut self, now_us: i64) {
+        let last_row = self.feed.state().last_row_us;
+        let last_gap = self.shared.gaps().newest.last().map(|gap| gap.at_us);
+        self.reader.add_gap(Gap {
+            reason: "the database was not open".to_owned(),
+            from: last_row.max(last_gap).map(readable),
+            to: Some(readable(now_us)),
+        });
+    }
+
+    /// How far the queries have been fed, and what is missing.
+    pub fn state(&self) -> SourceCheckpoint {
+        SourceCheckpoint {
+            gaps: self.shared.gaps(),
+            ..self.feed.state()
         }
     }
 
@@ -145,6 +199,9 @@ impl SourceSlot {
     /// Feeds a record that was logged before a restart.
     pub fn replay(&mut self, replayed: &Replayed, output: &mut EpochOutput) {
         self.feed.replayed(replayed);
+        for gap in &replayed.taken.gaps {
+            self.shared.note_gap(gap.clone());
+        }
         if let Some(watermark) = replayed.taken.watermark {
             self.reader.resume(watermark);
         }

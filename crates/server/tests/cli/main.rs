@@ -5,6 +5,7 @@ mod connectors;
 mod data_folder;
 mod folder;
 mod full_output;
+mod large_rows;
 mod run;
 mod signals;
 mod sql;

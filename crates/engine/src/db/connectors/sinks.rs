@@ -10,7 +10,7 @@ use tracing::Instrument as _;
 use super::STOP_DEADLINE;
 use crate::db::catalog::{Catalog, CatalogEntry, SinkEntry, undefined};
 use crate::db::dead_letters::dead_letter_writer;
-use crate::db::engine::{Engine, LOSSLESS_QUEUE_ROWS};
+use crate::db::engine::{Engine, LOSSLESS_QUEUE};
 use crate::db::outcome::Outcome;
 use crate::db::sink_task::{SinkStatus, SinkTask, SinkTaskParts};
 use crate::error::Result;
@@ -179,7 +179,7 @@ pub(crate) fn open_sink_queue(
     let gate = engine.workers.gate(&catalog.sources_of(inputs));
     let (name, progress) = (sink.to_owned(), Arc::clone(status) as _);
     let waiting = saved.unwrap_or_default().waiting;
-    let queue = SubscriberQueue::for_sink(LOSSLESS_QUEUE_ROWS, gate, name, progress, waiting);
+    let queue = SubscriberQueue::for_sink(LOSSLESS_QUEUE, gate, name, progress, waiting);
     status.reads(&queue);
     (queue, from)
 }

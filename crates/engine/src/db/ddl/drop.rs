@@ -87,6 +87,7 @@ fn end_entry(engine: &Engine, entry: CatalogEntry) -> Option<JoinHandle<()>> {
     match entry {
         CatalogEntry::Source(source) => {
             remove(source.topic.id);
+            engine.event_log.forget_gaps(source.shared.name());
             if let Some(folder) = engine.persistence.folder() {
                 folder.drop_log(source.shared.name());
             }

@@ -32,7 +32,7 @@ use crate::topic::Topic;
 pub(crate) use data_folder::DataFolder;
 pub(crate) use io_runtime::IoRuntime;
 pub(crate) use persistence::Persistence;
-pub(crate) use workers::{LOSSLESS_QUEUE_ROWS, Workers};
+pub(crate) use workers::{LOSSLESS_QUEUE, Workers};
 
 /// What all handles of a database share.
 pub(crate) struct Engine {

@@ -69,11 +69,11 @@ impl Persistence {
         let wal_writer = folder.folder.wal_writer(settings, saved.as_ref())?;
         let wal_writer = Arc::new(wal_writer);
         folder.add_wal_writer(name, &wal_writer);
-        Ok(SourceFeed::new(
-            Some(wal_writer),
-            sync,
-            saved.unwrap_or_default(),
-        ))
+        let mut fed = saved.unwrap_or_default();
+        // Checkpoints of earlier versions have no such time.
+        let last_append_us = || wal_writer.last_append_us();
+        fed.last_row_us = fed.last_row_us.or_else(last_append_us);
+        Ok(SourceFeed::new(Some(wal_writer), sync, fed))
     }
 
     /// Makes room for the log of a new source, or takes over the one that is there. Returns what is known of

@@ -13,6 +13,7 @@ use arrow::array::RecordBatch;
 use headwater_ring::{Bell, ChannelConfig, WaitStrategy, channel_with_bell};
 use timely::communication::WorkerGuards;
 
+use crate::batch_bytes::QUEUE_BYTES;
 use crate::db::catalog::SourceEntry;
 use crate::durable::{AckTracker, Replayed};
 use crate::error::{Error, Result};
@@ -20,13 +21,16 @@ use crate::ingest::HandleChannel;
 use crate::locked::locked;
 use crate::record::Record;
 use crate::sequencer::Sequencer;
-use crate::source::{Source, SourceConfig};
-use crate::subscription::{Gate, SubscriberQueue, Subscription};
+use crate::source::{LanesBytes, Source, SourceConfig};
+use crate::subscription::{Gate, QueueSize, SubscriberQueue, Subscription};
 use crate::topic::{Begin, Topic, TopicId};
 use crate::worker::{Handoff, LaneBacklog, QueryCommand, Worker, WorkerCommand};
 
-/// Rows that wait for a sink or lossless subscriber before the sources behind it are held back.
-pub(crate) const LOSSLESS_QUEUE_ROWS: usize = 1 << 18;
+/// What waits for a sink or lossless subscriber before the sources behind it are held back.
+pub(crate) const LOSSLESS_QUEUE: QueueSize = QueueSize {
+    rows: 1 << 18,
+    bytes: QUEUE_BYTES,
+};
 
 /// Steps that [`Workers::settle_briefly`] does at most. Rows that still wait then, behind a sink that is
 /// full, reach a paused stream later if their source is paused, and are counted as missed if not.
@@ -235,13 +239,13 @@ impl Workers {
         };
         let (producer, consumer) =
             channel_with_bell(ring, self.bell(source.topic.home)).map_err(Error::config)?;
-        let channel =
-            Handoff::new(Box::new(HandleChannel::<T>::new(consumer, ack_tracker.clone())) as _);
+        let bytes = LanesBytes::new(config.backpressure, config.wait_strategy);
+        let channel = HandleChannel::<T>::new(consumer, Arc::clone(&bytes), ack_tracker.clone());
         self.command(WorkerCommand::AddChannel {
             source: source.topic.id,
-            channel,
+            channel: Handoff::new(Box::new(channel) as _),
         });
         let shared = Arc::clone(&source.shared);
-        Ok(Source::new(producer, shared, ack_tracker))
+        Ok(Source::new(producer, &bytes, shared, ack_tracker))
     }
 }

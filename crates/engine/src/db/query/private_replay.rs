@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use headwater_ring::Bell;
 
+use crate::batch_bytes::QUEUE_BYTES;
 use crate::dataflow::{Plan, QueryFailure, Watermark};
 use crate::db::backfill::{BackfillInput, Clip, instant_us};
 use crate::db::catalog::{Catalog, CatalogEntry, StreamDefinition, undefined};
@@ -19,12 +20,15 @@ use crate::durable::{Replayed, SourceStep, WalMerge};
 use crate::error::{Error, Result};
 use crate::sql::plan::Relation;
 use crate::sql::{ReplaySource, SqlError, TimeLiteral, sqlstate};
-use crate::subscription::{Gate, SubscriberQueue, Subscription};
+use crate::subscription::{Gate, QueueSize, SubscriberQueue, Subscription};
 use crate::topic::{Begin, Topic, TopicId};
 use crate::worker::{NewQuery, WorkerCommand};
 
-/// Rows that wait for the reader before the replay pauses.
-const QUEUE_ROWS: usize = 1 << 16;
+/// What waits for the reader before the replay pauses.
+const QUEUE: QueueSize = QueueSize {
+    rows: 1 << 16,
+    bytes: QUEUE_BYTES,
+};
 
 /// Time between two checks of a paused replay for room in the queue.
 const POLL_INTERVAL: Duration = Duration::from_millis(20);
@@ -95,7 +99,7 @@ pub(crate) fn replay(
     let late = late.collect::<Result<_>>()?;
     let dead_letters = dead_letters.map(|relation| new_topic(relation, false));
     let gate = Arc::new(Gate::new(vec![Arc::new(Bell::new())]));
-    let queue = SubscriberQueue::new(QUEUE_ROWS, Some(Arc::clone(&gate)));
+    let queue = SubscriberQueue::new(QUEUE, Some(Arc::clone(&gate)));
     let rows = workers.subscribe(&output, Arc::clone(&queue), Begin::Kept);
     workers.command(WorkerCommand::AddQuery(NewQuery {
         plan,

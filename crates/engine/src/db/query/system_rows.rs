@@ -151,9 +151,9 @@ fn sink_rows(engine: &Engine) -> Vec<Vec<Cell>> {
 
 fn gap_rows(event_log: &EventLog) -> Vec<Vec<Cell>> {
     let gaps = event_log.gaps().into_iter();
-    let row = |it: GapEntry| {
+    let row = |(source, it): (String, GapEntry)| {
         vec![
-            Cell::text(it.source),
+            Cell::text(source),
             Cell::text(it.gap.reason),
             Cell::Text(it.gap.from),
             Cell::Text(it.gap.to),

@@ -14,7 +14,9 @@ use tokio::task::JoinHandle;
 
 use super::sink_status::SinkHealth;
 use super::*;
-use crate::subscription::{Delivered, DeliveryTracker, Gate, SubscriberQueue};
+use crate::subscription::{
+    Delivered, DeliveryTracker, Gate, QUEUE_LIMIT, QueueSize, SubscriberQueue,
+};
 
 /// The external system, and how it behaves.
 #[derive(Default)]
@@ -186,7 +188,7 @@ fn feed_from(sink: &Scripted, options: &[(&str, &str)], receipt: Option<Receipt>
         .iter()
         .map(|(key, it)| Given::new(key, *it))
         .collect();
-    let queue = SubscriberQueue::new(1 << 20, None);
+    let queue = SubscriberQueue::new(QUEUE_LIMIT, None);
     let (status, stop) = (Arc::<SinkStatus>::default(), CancellationToken::new());
     let dead_letters = Arc::<FullThenTaking>::default();
     status.begin(receipt.clone());
@@ -618,8 +620,17 @@ fn a_failed_sink_keeps_as_many_rows_as_its_queue_holds() {
         Arc::new(Gate::new(Vec::new())),
     );
     let progress = Arc::clone(&status) as _;
-    let queue =
-        SubscriberQueue::for_sink(4, Arc::clone(&gate), "k".to_owned(), progress, Vec::new());
+    let limit = QueueSize {
+        rows: 4,
+        ..QUEUE_LIMIT
+    };
+    let queue = SubscriberQueue::for_sink(
+        limit,
+        Arc::clone(&gate),
+        "k".to_owned(),
+        progress,
+        Vec::new(),
+    );
     let schema = rows([]).schema();
     let mut first = Subscription::new(Arc::clone(&queue), Arc::clone(&schema));
     queue.push(rows([1, 2]));

@@ -84,13 +84,70 @@ pub(super) mod positions {
     }
 }
 
+/// The length that stands for no text.
+const NO_TEXT: u32 = u32::MAX;
+
+/// Texts behind their lengths.
+mod text {
+    use super::{FieldReader, NO_TEXT, WalRecordError};
+
+    pub fn encode(text: Option<&str>, bytes: &mut Vec<u8>) {
+        let length = text.map_or(NO_TEXT, |text| text.len() as u32);
+        bytes.extend_from_slice(&length.to_le_bytes());
+        bytes.extend_from_slice(text.unwrap_or_default().as_bytes());
+    }
+
+    pub fn decode(bytes: &mut FieldReader) -> Result<Option<String>, WalRecordError> {
+        let length = bytes.u32()?;
+        if length == NO_TEXT {
+            return Ok(None);
+        }
+        let text = bytes.take(length as usize)?;
+        Ok(Some(String::from_utf8_lossy(&text).into_owned()))
+    }
+}
+
+/// Intervals in which rows may have been missed.
+pub(super) mod gaps {
+    use headwater_connect::Gap;
+
+    use super::{FieldReader, WalRecordError, text};
+    use crate::event_log::GapEntry;
+
+    pub fn encode(gaps: &[GapEntry]) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        for GapEntry { gap, at_us } in gaps {
+            bytes.extend_from_slice(&at_us.to_le_bytes());
+            for of in [
+                Some(gap.reason.as_str()),
+                gap.from.as_deref(),
+                gap.to.as_deref(),
+            ] {
+                text::encode(of, &mut bytes);
+            }
+        }
+        bytes
+    }
+
+    pub fn decode(bytes: &mut FieldReader) -> Result<Vec<GapEntry>, WalRecordError> {
+        let mut gaps = Vec::new();
+        while !bytes.is_empty() {
+            let at_us = bytes.i64()?;
+            let gap = Gap {
+                reason: text::decode(bytes)?.unwrap_or_default(),
+                from: text::decode(bytes)?,
+                to: text::decode(bytes)?,
+            };
+            gaps.push(GapEntry { gap, at_us });
+        }
+        Ok(gaps)
+    }
+}
+
 /// Where the batches came from, and when.
 pub(super) mod origins {
-    use super::{FieldReader, WalRecordError};
+    use super::{FieldReader, WalRecordError, text};
     use crate::dataflow::Provenance;
-
-    /// The length that stands for no origin.
-    const UNKNOWN: u32 = u32::MAX;
 
     /// Batches of a record, at most. A step takes far fewer.
     const BATCHES_MAX: usize = 1 << 20;
@@ -105,9 +162,7 @@ pub(super) mod origins {
             let origin = run[0].origin.as_deref();
             bytes.extend_from_slice(&(run.len() as u32).to_le_bytes());
             bytes.extend_from_slice(&run[0].arrival_us.to_le_bytes());
-            let length = origin.map_or(UNKNOWN, |origin| origin.len() as u32);
-            bytes.extend_from_slice(&length.to_le_bytes());
-            bytes.extend_from_slice(origin.unwrap_or_default().as_bytes());
+            text::encode(origin, &mut bytes);
         }
         bytes
     }
@@ -126,13 +181,7 @@ pub(super) mod origins {
     ) -> Result<(), WalRecordError> {
         let batches = bytes.u32()? as usize;
         let arrival_us = bytes.i64()?;
-        let origin = match bytes.u32()? {
-            UNKNOWN => None,
-            length => {
-                let origin = bytes.take(length as usize)?;
-                Some(String::from_utf8_lossy(&origin).into())
-            }
-        };
+        let origin = text::decode(bytes)?.map(Into::into);
         if from.len().saturating_add(batches) > BATCHES_MAX {
             return Err(WalRecordError::Batches { max: BATCHES_MAX });
         }

@@ -8,14 +8,12 @@ use arrow::datatypes::SchemaRef;
 use headwater_log::{LogWriter, Needed, Position, Retention};
 use headwater_ring::Bell;
 
+use crate::batch_bytes::QUEUE_BYTES;
 use crate::durable::Id;
 use crate::durable::ack_tracker::Acks;
 use crate::durable::source_step::SourceStep;
 use crate::event_time::EventTimeColumn;
 use crate::locked::locked;
-
-/// Bytes that may wait to be written before the worker stops reading the source.
-pub(super) const QUEUE_BYTES: usize = 64 << 20;
 
 /// What is needed of the log before there are checkpoints.
 const EVERYTHING: Needed = Needed {
