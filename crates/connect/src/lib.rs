@@ -71,6 +71,7 @@ mod registry;
 mod restart;
 #[cfg(test)]
 mod scripted;
+pub mod shown;
 mod sink;
 mod source;
 mod sources;
@@ -89,7 +90,7 @@ pub use handle::{Blueprint, Care, SourceHandle};
 pub use lane::{Bad, Cursor, Delivery, Gap, Item, Lane, LaneClosed, Lifecycle};
 pub use output::{MAX_FRAME, Output, OutputParts, Tap};
 pub use overlong::{BAD_COPY_MAX, overlong};
-pub use registry::{Connectors, Rejection, SinkSpec, SourceSpec};
+pub use registry::{Connectors, DeclaredOptions, Rejection, SinkSpec, SourceSpec};
 pub use sink::{Guarantee, Receipt, Sink};
 pub use source::{End, Source};
 pub use sources::{

@@ -20,6 +20,7 @@ mod quantity;
 mod secret;
 
 use std::any::TypeId;
+use std::fmt;
 
 use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
@@ -94,8 +95,9 @@ impl From<bool> for Value {
     }
 }
 
-/// One entry of a `WITH` list; `S` is the caller's type for a position in the user's text.
-#[derive(Debug, Clone, PartialEq)]
+/// One entry of a `WITH` list; `S` is the caller's type for a position in the user's text. Debug output
+/// leaves out the value, which may be a secret.
+#[derive(Clone, PartialEq)]
 pub struct Given<S> {
     /// The key, as written.
     pub key: String,
@@ -103,6 +105,14 @@ pub struct Given<S> {
     pub value: Value,
     /// Its position in the user's text.
     pub span: S,
+}
+
+impl<S: fmt::Debug> fmt::Debug for Given<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut given = f.debug_struct("Given");
+        given.field("key", &self.key).field("span", &self.span);
+        given.finish_non_exhaustive()
+    }
 }
 
 impl Given<()> {

@@ -8,6 +8,7 @@
 mod chosen_format;
 mod lint;
 mod option_sets;
+mod secret_options;
 mod spec;
 
 use std::collections::BTreeMap;
@@ -17,6 +18,7 @@ use arrow::datatypes::SchemaRef;
 
 use self::chosen_format::ChosenFormat;
 pub(crate) use self::option_sets::{sink_sets, sorted_rows, source_sets};
+pub use self::secret_options::DeclaredOptions;
 pub use self::spec::{SinkSpec, SourceSpec};
 use crate::connector::{Connector, SourceKind};
 use crate::connectors;

@@ -48,7 +48,7 @@ use shutdown::EngineOwner;
 
 pub use crate::sql::Kind;
 pub use builder::Builder;
-pub use options::source_options;
+pub use options::{shown_sql, source_options};
 pub use outcome::Outcome;
 pub use query::{Guarantees, Link};
 pub use streams::Streams;
@@ -118,7 +118,7 @@ impl Db {
         columns: Option<&SchemaRef>,
         config: Option<SourceConfig>,
     ) -> Result<Source<T>> {
-        self.engine.workers.check_open()?;
+        self.engine.check_running()?;
         let catalog = self.engine.catalog();
         let source = catalog.source(name)?;
         let name = source.shared.name().to_owned();
@@ -194,7 +194,7 @@ impl Db {
         queue: impl FnOnce(&dyn Fn() -> Arc<Gate>) -> Arc<SubscriberQueue>,
     ) -> Result<Subscription> {
         let workers = &self.engine.workers;
-        workers.check_open()?;
+        self.engine.check_running()?;
         let catalog = self.engine.catalog();
         let topic = catalog.topic(name)?;
         let inputs = std::slice::from_ref(&topic.relation.name);
@@ -208,7 +208,7 @@ impl Db {
     /// # Errors
     /// If there is no such source, or it reads no bytes: it has no connector, or one that makes rows.
     pub fn tap(&self, name: &str) -> Result<headwater_ring::ByteReader> {
-        self.engine.workers.check_open()?;
+        self.engine.check_running()?;
         let catalog = self.engine.catalog();
         let source = catalog.source(name)?;
         let refused = |why: &str| {
@@ -241,7 +241,7 @@ impl Db {
     /// # Errors
     /// If the database is closed.
     pub fn start_connectors(&self) -> Result<()> {
-        self.engine.workers.check_open()?;
+        self.engine.check_running()?;
         connectors::end_waiting(&self.engine);
         connectors::start_connectors(&self.engine).map(drop)
     }
@@ -361,7 +361,7 @@ impl Db {
     /// # Errors
     /// If a source that was attached is not there or does not fit any more.
     pub fn restore_lifecycle(&self, state: &LifecycleState) -> Result<()> {
-        self.engine.workers.check_open()?;
+        self.engine.check_running()?;
         lifecycle::restore(&self.engine, state)
     }
 
@@ -387,7 +387,7 @@ impl Db {
         speed: Option<f64>,
         stream: &str,
     ) -> Result<Subscription> {
-        self.engine.workers.check_open()?;
+        self.engine.check_running()?;
         query::replay(&self.engine, source, (from_us, to_us), speed, stream)
     }
 

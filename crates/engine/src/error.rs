@@ -1,5 +1,7 @@
 //! The errors of the library's functions.
 
+use std::io;
+
 use crate::record::{Mismatch, RecordError};
 use crate::sql::SqlError;
 
@@ -86,6 +88,19 @@ impl Error {
 
     pub(crate) fn data(error: impl std::fmt::Display) -> Self {
         Self::Data(error.to_string())
+    }
+
+    /// The operating system refused a thread for `what`, or what a thread needs; any other error is one of
+    /// the data folder.
+    pub(crate) fn no_thread(what: &str, error: &io::Error) -> Self {
+        use io::ErrorKind::{OutOfMemory, WouldBlock};
+        match error.kind() {
+            WouldBlock | OutOfMemory => Self::Start(format!(
+                "there is no thread for {what} ({error}): raise the limit of threads (ulimit -u, pids.max of \
+                 the cgroup) or of memory (ulimit -v)"
+            )),
+            _ => Self::data(error),
+        }
     }
 
     /// The mistakes in the SQL: at least one if this error is about SQL, else none.

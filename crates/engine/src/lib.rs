@@ -32,7 +32,7 @@ mod topic;
 mod worker;
 
 pub use arrow;
-pub use db::{Builder, Db, Guarantees, Kind, Link, Outcome, source_options};
+pub use db::{Builder, Db, Guarantees, Kind, Link, Outcome, shown_sql, source_options};
 pub use error::{Error, Result};
 pub use event_log::{Events, Watched};
 pub use event_time::WatermarkConfig;

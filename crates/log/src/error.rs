@@ -105,10 +105,12 @@ impl Error {
         }
     }
 
-    /// Whether the disk or a quota is full: a failed append can be retried when there is room.
+    /// Whether the disk or a quota is full, or no file may be longer: a failed append can be retried when there is
+    /// room.
     pub fn is_full(&self) -> bool {
-        use io::ErrorKind::{QuotaExceeded, StorageFull};
-        matches!(self, Error::Io { source, .. } if matches!(source.kind(), StorageFull | QuotaExceeded))
+        use io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
+        let full = [FileTooLarge, QuotaExceeded, StorageFull];
+        matches!(self, Error::Io { source, .. } if full.contains(&source.kind()))
     }
 }
 

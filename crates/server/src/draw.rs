@@ -1,13 +1,39 @@
-//! SQL errors, drawn under the text with the wrong part underlined.
+//! SQL errors, drawn under the text with the wrong part underlined. Neither the text nor what is said of it
+//! shows a secret.
 
 use std::ops::Range;
 
 use ariadne::{Config, IndexType, Label, Report, ReportKind, Source};
+use headwater::connect::Connectors;
+use headwater::connect::shown::shown;
+use headwater::shown_sql;
 use headwater::sql::SqlError;
 
 /// All errors of a text, one after the other; `name` is the file name shown.
 pub fn draw_all(name: &str, text: &str, errors: &[SqlError], color: bool) -> String {
-    let drawn = errors.iter().map(|error| draw(name, text, error, color));
+    let (name, written) = (shown(name), text);
+    let text = shown_sql(&Connectors::builtin(), written);
+    let drawn = errors.iter().map(|error| {
+        let of_text = |said: &String| text.message(said);
+        let written_at = error.position.as_ref();
+        let error = SqlError {
+            sqlstate: error.sqlstate,
+            message: of_text(&error.message),
+            detail: error.detail.as_ref().map(of_text),
+            hint: error.hint.as_ref().map(of_text),
+            position: error.position.as_ref().map(|range| text.place(range)),
+        };
+        let drawn = draw(&name, text.text(), &error, color);
+        let (Some(at), Some(marked)) = (written_at, &error.position) else {
+            return drawn;
+        };
+        // What is hidden moves what follows it; the heading has the place in the file.
+        let place = |text, range| {
+            let (line, column) = line_and_column(text, visible(text, range).start);
+            format!("{name}:{line}:{column}")
+        };
+        drawn.replacen(&place(text.text(), marked), &place(written, at), 1)
+    });
     drawn.collect::<Vec<_>>().join("\n")
 }
 
@@ -46,6 +72,14 @@ fn draw(name: &str, text: &str, error: &SqlError, color: bool) -> String {
         Ok(()) => String::from_utf8_lossy(&drawn).into_owned(),
         Err(_) => without_position(error),
     }
+}
+
+/// The line and the column of a byte, counted from 1, as characters.
+fn line_and_column(text: &str, at: usize) -> (usize, usize) {
+    let before = &text[..at];
+    let start = before.rfind('\n').map_or(0, |end| end + 1);
+    let line = before.matches('\n').count() + 1;
+    (line, before[start..].chars().count() + 1)
 }
 
 fn without_position(error: &SqlError) -> String {
@@ -112,6 +146,28 @@ mod tests {
         }
         assert_eq!(visible("", &(0..0)), 0..0);
         assert!(!drawn("", SqlError::new("42601", "no").at(0..0)).is_empty());
+    }
+
+    #[test]
+    fn no_secret_is_drawn_and_nothing_that_commands_the_terminal() {
+        let text = "CREATE SOURCE s WITH (url = 'ws://u:hunter2@h/?token=t0p', \
+                    headers.Authorization = 'Bearer sesame', \x1b[2J frmat = 'json')";
+        let at = text.find("frmat").unwrap();
+        let error = SqlError::new(
+            "42601",
+            "found 'Bearer sesame' of ws://u:hunter2@h/\u{202e}",
+        );
+        let drawn = drawn(text, error.hint("Not 'Bearer ses\u{2026}.").at(at..at + 5));
+        for secret in ["hunter2", "t0p", "sesame", "ses", "\x1b", "\u{202e}"] {
+            assert!(!drawn.contains(secret), "{secret:?} in {drawn}");
+        }
+        let lines: Vec<&str> = drawn.lines().collect();
+        let column = |line: &str, what: &str| line.find(what).map(|at| line[..at].chars().count());
+        let source = lines.iter().find(|line| line.contains("frmat")).unwrap();
+        let marks = lines.iter().find(|line| line.contains("──┬──")).unwrap();
+        assert_eq!(column(source, "frmat"), column(marks, "──┬──"), "{drawn}");
+        let written = text[..at].chars().count() + 1;
+        assert!(drawn.contains(&format!("[ t.sql:1:{written} ]")), "{drawn}");
     }
 
     #[test]

@@ -2,14 +2,15 @@
 //!
 //! Each subscription has a thread that waits for its rows and locks the shared output while it writes a
 //! batch. It flushes the output when no further rows are ready. If several streams are shown, each
-//! object names its stream under `_stream`.
+//! object names its stream under `_stream`. On a terminal no character commands it.
 
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arrow::array::RecordBatch;
 use headwater::connect::formats::{Encoder, Frames, format};
 use headwater::connect::options::check;
+use headwater::connect::shown::printable;
 use headwater::{Event, Subscription};
 
 use crate::error::CliError;
@@ -24,6 +25,8 @@ pub struct JsonLines {
     start: Vec<u8>,
     text: Vec<u8>,
     out: SharedOutput,
+    /// Whether `out` is a terminal.
+    is_terminal: bool,
 }
 
 impl JsonLines {
@@ -45,6 +48,7 @@ impl JsonLines {
             start: start.unwrap_or_else(|| "{".to_owned()).into_bytes(),
             text: Vec::new(),
             out,
+            is_terminal: io::stdout().is_terminal(),
         })
     }
 
@@ -59,6 +63,10 @@ impl JsonLines {
             self.text.extend_from_slice(&self.start);
             self.text.extend_from_slice(&object[1..]);
             self.text.push(b'\n');
+        }
+        if self.is_terminal {
+            let text = String::from_utf8_lossy(&self.text);
+            return self.lock(|out| out.write_all(printable(&text).as_bytes()));
         }
         self.lock(|out| out.write_all(&self.text))
     }

@@ -1,4 +1,5 @@
-//! The program's log: on the standard error output, and held back while a table is on the screen.
+//! The program's log: on the standard error output, and held back while a table is on the screen. A line
+//! shows no secret of a URL, does not command the terminal, and what it quotes begins no line of its own.
 //!
 //! A log line in the middle of a table that is redrawn in place would tear it. So while a [`LogBuffer`]
 //! exists it collects the lines, and the screen prints them above the table.
@@ -6,6 +7,7 @@
 use std::io::{self, Write};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use headwater::connect::shown::{REPLACED, printable, without_url_secrets};
 use tracing_subscriber::EnvFilter;
 
 /// The lines that wait; `None` while there is no [`LogBuffer`].
@@ -26,8 +28,14 @@ pub fn filter(text: &str) -> Result<String, String> {
 pub fn start(asked: Option<&str>) {
     let wanted = asked.map(str::to_owned).or(std::env::var("RUST_LOG").ok());
     let filter = wanted.and_then(|text| EnvFilter::try_new(text).ok());
+    let filter = filter.unwrap_or_else(|| EnvFilter::new("warn"));
+    // It logs requests and messages as they are sent, with their secrets.
+    let filter = match "tungstenite=warn".parse() {
+        Ok(quiet) => filter.add_directive(quiet),
+        Err(_) => filter,
+    };
     tracing_subscriber::fmt()
-        .with_env_filter(filter.unwrap_or_else(|| EnvFilter::new("warn")))
+        .with_env_filter(filter)
         .with_ansi(crate::terminal::colors(&io::stderr()))
         .with_writer(|| ScreenLog)
         // It would report a log that cannot be written with `eprintln!`, which panics then.
@@ -38,10 +46,12 @@ pub fn start(asked: Option<&str>) {
 struct ScreenLog;
 
 impl Write for ScreenLog {
+    /// Takes one event, as the formatter writes it.
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let event = clean(&String::from_utf8_lossy(bytes));
         match buffered().as_mut() {
-            Some(lines) => lines.extend_from_slice(bytes),
-            None => io::stderr().write_all(bytes)?,
+            Some(lines) => lines.extend_from_slice(event.as_bytes()),
+            None => io::stderr().write_all(event.as_bytes())?,
         }
         Ok(bytes.len())
     }
@@ -49,6 +59,23 @@ impl Write for ScreenLog {
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
+}
+
+/// An event for the terminal: its further lines are indented. The colors of the formatter stay, which
+/// escapes those of the data.
+fn clean(event: &str) -> String {
+    let event = without_url_secrets(event);
+    let mut parts = event.trim_end().split('\x1b');
+    let mut clean = printable(parts.next().unwrap_or_default()).into_owned();
+    for part in parts {
+        let code = part.trim_start_matches(|it: char| it.is_ascii_digit() || "[;".contains(it));
+        clean.push(match part.starts_with('[') && code.starts_with('m') {
+            true => '\x1b',
+            false => REPLACED,
+        });
+        clean += &printable(part);
+    }
+    clean.replace('\n', "\n    ") + "\n"
 }
 
 /// Holds log lines back until it is dropped.
@@ -71,6 +98,29 @@ impl Drop for LogBuffer {
         if let Some(lines) = buffered().take() {
             // The standard error output may be closed; there is nowhere else to report that.
             let _ = io::stderr().write_all(&lines);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_event_is_one_entry_whatever_it_quotes() {
+        for (event, expected) in [
+            ("WARN x\n", "WARN x\n"),
+            (
+                "WARN x\n2026 ERROR forged\n",
+                "WARN x\n    2026 ERROR forged\n",
+            ),
+            (
+                "\x1b[33mWARN\x1b[0m \x1b]0;x\x07\n",
+                "\x1b[33mWARN\x1b[0m \u{fffd}]0;x\u{fffd}\n",
+            ),
+            ("\u{202e}ws://u:p@h/?k=v\n", "\u{fffd}ws://***@h/?k=***\n"),
+        ] {
+            assert_eq!(clean(event), expected);
         }
     }
 }

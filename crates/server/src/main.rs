@@ -11,7 +11,7 @@
 //! pipe and on a terminal; and [`signals`], which catches Ctrl-C. The library does all other work.
 //!
 //! Exit codes: 0 success, 1 the input is wrong, 2 the command line is wrong, 3 something failed at run
-//! time.
+//! time, 129 the terminal hung up.
 
 mod check;
 mod connectors;
@@ -86,8 +86,9 @@ enum HeadwaterCommand {
 
 fn main() -> ExitCode {
     let arguments = CommandLine::parse();
+    error::catch_panics();
     log::start(arguments.log.as_deref());
-    let done = match &arguments.command {
+    let done = prepare(&arguments.command).and_then(|()| match &arguments.command {
         HeadwaterCommand::Run(arguments) => run::run(arguments),
         HeadwaterCommand::Check(arguments) => check::run(arguments),
         HeadwaterCommand::Sql(arguments) => shell::run(arguments),
@@ -96,11 +97,21 @@ fn main() -> ExitCode {
         HeadwaterCommand::Verify(arguments) => verify::run(arguments),
         HeadwaterCommand::Salvage(arguments) => salvage::run(arguments),
         HeadwaterCommand::Connectors(arguments) => connectors::run(arguments),
-    };
+    });
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => failure.report(),
     }
+}
+
+/// What comes before everything that opens files or starts threads.
+fn prepare(command: &HeadwaterCommand) -> Result<(), CliError> {
+    if matches!(command, HeadwaterCommand::Connectors(_)) {
+        return Ok(());
+    }
+    let resources = Db::builder().check_resources();
+    resources.map_err(CliError::runtime)?;
+    signals::outlive_long_files()
 }
 
 #[derive(clap::Args)]

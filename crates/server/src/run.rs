@@ -20,12 +20,13 @@ use std::time::Duration;
 use arrow::array::AsArray;
 use arrow::datatypes::Int64Type;
 use headwater::Db;
+use tokio::signal::unix::SignalKind;
 
 use crate::error::{self, CliError};
 use crate::lines::{JsonLines, SharedOutput};
 use crate::screen::Screen;
 use crate::script::{LoadedScript, SqlScript};
-use crate::signals::{Signals, runtime};
+use crate::signals::{Signals, exit_code, no_thread, on_thread, runtime};
 use crate::{DatabaseArguments, SqlFile, script, show, terminal, trial};
 
 /// The name of the data folder beside a file.
@@ -34,8 +35,6 @@ const DATA_FOLDER: &str = "headwater-data";
 const POLL: Duration = Duration::from_millis(50);
 /// The longest shutdown: the library gives sources and sinks 5 s each.
 const SHUTDOWN_MAX: Duration = Duration::from_secs(12);
-/// Exit code of a program killed by Ctrl-C: 128 and the number of SIGINT.
-const KILLED: i32 = 130;
 
 #[derive(clap::Args)]
 pub struct RunArguments {
@@ -179,8 +178,7 @@ impl Pipeline {
             screen.query(select).map_err(CliError::runtime)?;
         }
         let shutdown = Arc::clone(&self.shutdown);
-        self.spawn(move || screen.run(|| shutdown.closed.load(Ordering::Acquire)));
-        Ok(())
+        self.spawn(move || screen.run(|| shutdown.closed.load(Ordering::Acquire)))
     }
 
     fn show_lines(&mut self) -> Result<(), CliError> {
@@ -192,40 +190,51 @@ impl Pipeline {
                 .subscribe_lossless(&name)
                 .map_err(CliError::runtime)?;
             let mut lines = JsonLines::new(Arc::clone(&out), several.then_some(name.as_str()))?;
-            self.spawn(move || lines.follow(rows));
+            self.spawn(move || lines.follow(rows))?;
         }
         Ok(())
     }
 
     /// Runs `show` on its own thread, which sets `unread` when the output is closed.
-    fn spawn(&mut self, show: impl FnOnce() -> io::Result<()> + Send + 'static) {
+    fn spawn(
+        &mut self,
+        show: impl FnOnce() -> io::Result<()> + Send + 'static,
+    ) -> Result<(), CliError> {
         let shutdown = Arc::clone(&self.shutdown);
-        self.shows.push(std::thread::spawn(move || {
+        let thread = std::thread::Builder::new().spawn(move || {
             let shown = show();
             if shown.is_err() {
                 shutdown.unread.store(true, Ordering::Release);
             }
             shown
-        }));
+        });
+        self.shows.push(thread.map_err(|error| no_thread(&error))?);
+        Ok(())
     }
 
     async fn run(self) -> Result<(), CliError> {
         let mut signals = Signals::listen()?;
         self.db.start_connectors().map_err(CliError::runtime)?;
-        tokio::select! {
-            () = self.over() => {}
-            () = signals.next() => {}
-        }
-        let ended = tokio::task::spawn_blocking(move || self.end());
-        tokio::select! {
-            ended = ended => ended.map_err(CliError::runtime)?,
-            () = signals.next() => std::process::exit(KILLED),
+        let signal = tokio::select! {
+            () = self.over() => None,
+            signal = signals.next() => Some(signal),
+        };
+        let ended = tokio::select! {
+            ended = on_thread(move || self.end()) => ended?,
+            signal = signals.next() => std::process::exit(exit_code(signal).into()),
             () = tokio::time::sleep(SHUTDOWN_MAX) => {
                 let seconds = SHUTDOWN_MAX.as_secs();
                 // Not by returning: a thread that still blocks would block the return too.
                 error::print_error(&format!("error: the pipeline did not end within {seconds} s; results may be missing"));
                 std::process::exit(3);
             }
+        };
+        // Who asks for the end gets it; a terminal that hangs up asks for nothing.
+        match signal {
+            Some(signal) if signal == SignalKind::hangup().as_raw_value() => {
+                ended.and(Err(CliError::HungUp))
+            }
+            _ => ended,
         }
     }
 

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use arrow::array::AsArray;
 use arrow::datatypes::Int64Type;
+use headwater::connect::shown::printable;
 use headwater::{Db, Event, Outcome, Subscription};
 
 use crate::log::LogBuffer;
@@ -201,6 +202,8 @@ fn layout<'a>(
     let mut lines: Vec<String> = drawn.take(room).collect();
     lines.push(status.to_owned());
     for line in &mut lines {
+        // Headings and the status line name what the user named.
+        *line = printable(line).replace(['\n', '\t'], " ");
         if let Some((at, _)) = line.char_indices().nth(size.columns) {
             line.truncate(at);
         }

@@ -71,7 +71,7 @@ impl SqlScript {
 
     /// The errors of this script, drawn for the user.
     pub fn failure(&self, errors: &[SqlError]) -> CliError {
-        CliError::Input(draw_for_stderr(&self.name, &self.text, errors))
+        CliError::Drawn(draw_for_stderr(&self.name, &self.text, errors))
     }
 
     /// Runs the statements in `db`, whose connectors must not start by themselves.

@@ -1,9 +1,9 @@
 //! `headwater sql`: statements one by one, typed at a prompt or read from a pipe.
 //!
 //! A statement ends with a semicolon. All run in one database that stays open until the shell ends; with
-//! `--data` the database is that folder. SUBSCRIBE prints until Ctrl-C, in a pipe until its sources
-//! end. At a prompt the shell prints an
-//! error and goes on, and Ctrl-C ends a SELECT; in a pipe the first error, or Ctrl-C, ends the shell.
+//! `--data` the database is that folder, in which nothing runs with `--stopped`. SUBSCRIBE prints until
+//! Ctrl-C, in a pipe until its sources end. At a prompt the shell prints an error and goes on, and Ctrl-C
+//! ends a SELECT; in a pipe the first error, or Ctrl-C, ends the shell.
 //!
 //! What comes through a pipe is one script, and so is a file: a source starts with the first
 //! SELECT or SUBSCRIBE that reads it, or at the end of the script. At a prompt, which has no end, a sink
@@ -27,7 +27,7 @@ use crate::draw::draw_for_stderr;
 use crate::error::{self, CliError};
 use crate::lines::JsonLines;
 use crate::script::{self, SqlScript};
-use crate::signals::{Signals, runtime};
+use crate::signals::{Signals, close_at_signals, on_thread, runtime};
 use crate::{DatabaseArguments, show};
 
 const HELP: &str = "\
@@ -53,19 +53,35 @@ pub struct SqlArguments {
     path: Option<PathBuf>,
     #[command(flatten)]
     database: DatabaseArguments,
+    /// Run nothing of the data folder: look with SHOW, DESCRIBE and EXPLAIN, repair with ALTER and DROP
+    #[arg(long, requires = "data")]
+    stopped: bool,
+}
+
+impl SqlArguments {
+    fn open(&self) -> Result<Db, CliError> {
+        let builder = Db::builder().script();
+        match self.stopped {
+            true => self.database.open_with(builder.stopped(), None),
+            false => self.database.open_with(builder, None),
+        }
+    }
 }
 
 /// Runs the file, then the statements of the prompt or the pipe.
 pub fn run(arguments: &SqlArguments) -> Result<(), CliError> {
     let shell = SqlShell {
-        db: arguments.database.open_with(Db::builder().script(), None)?,
+        db: arguments.open()?,
         runtime: runtime()?,
         has_prompt: io::stdin().is_terminal(),
     };
+    close_at_signals(&shell.db)?;
     if let Some(path) = &arguments.path {
         let script = SqlScript::read(path)?;
         shell.run_file(&script)?;
-        shell.db.start_connectors().map_err(CliError::runtime)?;
+        if !arguments.stopped {
+            shell.db.start_connectors().map_err(CliError::runtime)?;
+        }
     }
     let done = match shell.has_prompt {
         true => shell.prompt(),
@@ -185,15 +201,15 @@ impl SqlShell {
         let db = self.db.clone();
         self.runtime.block_on(async {
             let mut signals = Signals::listen()?;
-            let mut ended = tokio::task::spawn_blocking(move || db.end_script());
+            let mut ended = std::pin::pin!(on_thread(move || db.end_script()));
             loop {
                 tokio::select! {
-                    ended = &mut ended => match ended.map_err(CliError::runtime)? {
+                    ended = &mut ended => match ended? {
                         // A signal has ended the wait.
                         Err(error) if is_cancelled(&error) => return Ok(()),
                         ended => return ended.map_err(CliError::runtime),
                     },
-                    () = signals.next() => self.db.cancel_queries(),
+                    _ = signals.next() => self.db.cancel_queries(),
                 }
             }
         })
@@ -202,7 +218,7 @@ impl SqlShell {
     /// Runs the statements of a text and shows each result before the next statement runs.
     fn statements(&self, name: &str, text: &str) -> Result<(), CliError> {
         for part in parts(text) {
-            let wrong = |errors: &[SqlError]| CliError::Input(draw_for_stderr(name, text, errors));
+            let wrong = |errors: &[SqlError]| CliError::Drawn(draw_for_stderr(name, text, errors));
             let range = part.map_err(|error| wrong(&[error]))?;
             let (outcomes, done) = self.execute(&text[range.clone()])?;
             self.show_all(outcomes)?;
@@ -272,7 +288,7 @@ impl SqlShell {
         }
         let db = self.db.clone();
         // Without an answer the rows so far are all there are.
-        let _ = tokio::task::spawn_blocking(move || db.settle()).await;
+        let _ = on_thread(move || db.settle()).await;
     }
 }
 
@@ -287,10 +303,11 @@ async fn interruptible(
     mut interrupt: impl AsyncFnMut(),
 ) -> Result<Executed, CliError> {
     let (running, text) = (db.clone(), text.to_owned());
-    let mut running = tokio::task::spawn_blocking(move || running.execute_until_error(&text));
+    let work = move || running.execute_until_error(&text);
+    let mut running = std::pin::pin!(on_thread(work));
     loop {
         tokio::select! {
-            done = &mut running => return done.map_err(CliError::runtime),
+            done = &mut running => return done,
             () = interrupt() => db.cancel_queries(),
         }
     }
@@ -350,7 +367,7 @@ async fn follow(mut rows: Subscription, end: impl Future<Output = ()>) -> Result
             true => rows.try_next().transpose(),
             false => tokio::select! {
                 event = StreamExt::next(&mut rows) => event,
-                () = signals.next() => None,
+                _ = signals.next() => None,
                 () = &mut end => {
                     ended = true;
                     continue;

@@ -11,6 +11,7 @@ use arrow::error::ArrowError;
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use comfy_table::presets::UTF8_FULL_CONDENSED;
 use comfy_table::{Cell, CellAlignment, ContentArrangement, Table};
+use headwater::connect::shown::printable;
 
 use crate::error::CliError;
 use crate::lines::JsonLines;
@@ -25,8 +26,10 @@ pub fn print(schema: &SchemaRef, batches: &[RecordBatch]) -> Result<(), CliError
     })
 }
 
+/// Prints a text of our own, in which names may stand that others chose.
 pub fn text(text: &str) -> Result<(), CliError> {
     let mut out = io::stdout();
+    let text = printable(text);
     written(out.write_all(text.as_bytes()).and_then(|()| out.flush()))
 }
 
@@ -81,7 +84,7 @@ pub fn cells(
         .iter()
         .map(|column| column.data_type().is_floating())
         .collect();
-    let cell = |column: usize, row: usize| -> Result<String, ArrowError> {
+    let formatted = |column: usize, row: usize| -> Result<String, ArrowError> {
         let text = columns[column].value(row).try_to_string()?;
         Ok(if is_float[column] {
             rounded(text)
@@ -89,7 +92,11 @@ pub fn cells(
             text
         })
     };
-    let row = |row| (0..columns.len()).map(|column| cell(column, row)).collect();
+    let row = |row| {
+        (0..columns.len())
+            .map(|column| formatted(column, row))
+            .collect()
+    };
     rows.map(row).collect()
 }
 
@@ -111,10 +118,9 @@ pub fn table<'a>(schema: &Schema, rows: impl Iterator<Item = &'a TextRow>, width
         .load_preset(UTF8_FULL_CONDENSED)
         .set_content_arrangement(ContentArrangement::Dynamic)
         .set_width(u16::try_from(width).unwrap_or(u16::MAX));
-    table.set_header(schema.fields().iter().map(|field| Cell::new(field.name())));
+    table.set_header(schema.fields().iter().map(|field| cell(field.name())));
     for row in rows {
-        let clean = row.iter().map(|cell| Cell::new(printable(cell)));
-        table.add_row(clean);
+        table.add_row(row.iter().map(|text| cell(text)));
     }
     for (column, field) in table.column_iter_mut().zip(schema.fields()) {
         if field.data_type().is_numeric() {
@@ -124,22 +130,14 @@ pub fn table<'a>(schema: &Schema, rows: impl Iterator<Item = &'a TextRow>, width
     table
 }
 
-/// Replaces control characters: a value must not move the terminal's cursor.
-fn printable(text: &str) -> String {
-    text.chars()
-        .map(|letter| {
-            if letter.is_control() {
-                '\u{fffd}'
-            } else {
-                letter
-            }
-        })
-        .collect()
+/// A text for a cell, in which line ends and tabs would tear the table.
+fn cell(text: &str) -> Cell {
+    Cell::new(printable(text).replace(['\n', '\t'], " "))
 }
 
 #[cfg(test)]
 mod tests {
-    use arrow::array::{ArrayRef, TimestampMicrosecondArray};
+    use arrow::array::{ArrayRef, StringArray, TimestampMicrosecondArray};
 
     use super::*;
 
@@ -166,6 +164,11 @@ mod tests {
 
     #[test]
     fn values_cannot_move_the_cursor() {
-        assert_eq!(printable("a\x1b[2J\tb"), "a\u{fffd}[2J\u{fffd}b");
+        let column: ArrayRef = Arc::new(StringArray::from(vec!["a\x1b[2J\tb\nc\u{202e}d"]));
+        let batch = RecordBatch::try_from_iter([("n\x1bame", column)]).unwrap();
+        let rows = cells(&batch, 0..1).unwrap();
+        let drawn = table(&batch.schema(), rows.iter(), 80).to_string();
+        assert!(drawn.contains("a\u{fffd}[2J b c\u{fffd}d"), "{drawn}");
+        assert!(drawn.contains("n\u{fffd}ame"), "{drawn}");
     }
 }

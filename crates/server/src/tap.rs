@@ -1,16 +1,19 @@
-//! `headwater tap`: the raw bytes of a source, before they are decoded.
+//! `headwater tap`: the raw bytes of a source, before they are decoded. A terminal gets them as text that
+//! does not command it.
 //!
 //! Only the tapped source of the file is created and started. For a command the program creates a
 //! `process` source that runs it once.
 
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 
+use headwater::connect::shown::printable;
 use headwater::sql::{CreateSource, Statement, parse_each};
 use headwater::{ByteRead, ByteReader, Db};
+use tokio::signal::unix::SignalKind;
 
 use crate::error::CliError;
 use crate::script::SqlScript;
-use crate::signals::{Signals, runtime};
+use crate::signals::{Signals, on_thread, runtime};
 use crate::{script, trial};
 
 /// The name of a command's source.
@@ -99,16 +102,21 @@ fn statement<'a>(
 async fn follow(db: Db, reader: ByteReader) -> Result<(), CliError> {
     let mut signals = Signals::listen()?;
     db.start_connectors().map_err(CliError::runtime)?;
-    let print = tokio::task::spawn_blocking(move || print(reader, &mut io::stdout()));
+    let mut hung_up = false;
     let printed = tokio::select! {
-        printed = print => printed.map_err(CliError::runtime)?,
-        () = signals.next() => Ok(()),
+        printed = on_thread(move || print(reader, &mut io::stdout())) => printed?,
+        signal = signals.next() => {
+            hung_up = signal == SignalKind::hangup().as_raw_value();
+            Ok(())
+        }
     };
     let closing = db.clone();
-    let close = tokio::task::spawn_blocking(move || closing.close());
     tokio::select! {
-        closed = close => closed.map_err(CliError::runtime)?,
-        () = signals.next() => {}
+        closed = on_thread(move || closing.close()) => closed?,
+        _ = signals.next() => {}
+    }
+    if hung_up {
+        return Err(CliError::HungUp);
     }
     match printed {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
@@ -121,11 +129,19 @@ async fn follow(db: Db, reader: ByteReader) -> Result<(), CliError> {
 
 /// Copies the bytes of the source to `out` until it ends. Blocks.
 fn print(mut reader: ByteReader, out: &mut impl Write) -> io::Result<()> {
+    let is_terminal = io::stdout().is_terminal();
     let mut buffer = vec![0; 64 << 10];
     loop {
         match reader.read(&mut buffer, None) {
             ByteRead::Bytes(count) => {
-                out.write_all(&buffer[..count])?;
+                match is_terminal {
+                    true => write!(
+                        out,
+                        "{}",
+                        printable(&String::from_utf8_lossy(&buffer[..count]))
+                    )?,
+                    false => out.write_all(&buffer[..count])?,
+                }
                 out.flush()?;
             }
             ByteRead::Overtaken { missed } => {

@@ -11,8 +11,8 @@ use serde_json::Value as Json;
 use super::declared::{Declared, OptionType};
 use super::fields::{Complaint, Map};
 use super::problem::{Fault, Problem, nearest};
-use super::secret::HIDDEN;
 use super::{Given, OptionSet, Options, Value};
+use crate::shown::HIDDEN;
 use crate::{Error, Result};
 
 /// Options without a problem, to be read as the structs that declared them.
@@ -329,7 +329,7 @@ fn number(
 }
 
 fn wrong(kind: &OptionType, value: &Value) -> Fault {
-    let secret = matches!(kind, OptionType::Custom { name, .. } if name == "secret");
+    let secret = kind.short().ends_with("secret");
     let near = match (kind, value) {
         (OptionType::Choice(words), Value::Text(text)) => {
             nearest(text, words.iter().map(String::as_str))

@@ -58,6 +58,21 @@ pub struct Row {
     pub doc: String,
 }
 
+impl Row {
+    /// Whether a key of a `WITH` list, in lower case, is this option or an entry of this map.
+    pub(crate) fn is_for(&self, key: &str) -> bool {
+        match self.name.strip_suffix('*') {
+            Some(group) => key.starts_with(group),
+            None => self.name == key,
+        }
+    }
+
+    /// Whether its values are never shown.
+    pub(crate) fn is_secret(&self) -> bool {
+        self.kind.ends_with("secret")
+    }
+}
+
 pub(super) fn of<T: Options>() -> Vec<Declared> {
     let settings =
         SchemaSettings::draft2020_12().with(|settings| settings.inline_subschemas = true);
@@ -153,7 +168,7 @@ impl OptionType {
     }
 
     /// For a table of options: `duration`, `'text' | 'binary'`.
-    fn short(&self) -> String {
+    pub(super) fn short(&self) -> String {
         match self {
             Self::Text => "text".to_owned(),
             Self::Bool => "bool".to_owned(),

@@ -10,8 +10,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize, Serializer};
 
-/// What is shown in the place of a secret.
-pub(crate) const HIDDEN: &str = "***";
+use crate::shown::HIDDEN;
 
 /// A text that must not be seen.
 #[derive(Clone, Deserialize)]

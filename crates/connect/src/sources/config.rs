@@ -9,14 +9,14 @@ use std::fmt;
 use arrow::datatypes::SchemaRef;
 use serde_json::Value as Json;
 
-use crate::options::{Given, OptionSet, Secret, Value};
+use crate::options::{Given, OptionSet, Row, Secret, Value};
 use crate::registry::source_sets;
 use crate::{Connector, Cursor, Error, Result};
 
 /// The options, columns and cursor to make a source with.
 #[derive(Debug, Clone, Default)]
 pub struct SourceConfig {
-    given: Vec<Given<()>>,
+    pub(super) given: Vec<Given<()>>,
     pub(super) columns: Option<SchemaRef>,
     pub(super) cursor: Option<Cursor>,
 }
@@ -152,11 +152,7 @@ fn is_shown(connector: &str, sets: &[OptionSet], option: &str) -> bool {
     let bare = key
         .strip_prefix(connector)
         .and_then(|rest| rest.strip_prefix('.'));
-    let is = |name: &str, key: &str| match name.strip_suffix('*') {
-        Some(group) => key.starts_with(group),
-        None => name == key,
-    };
-    let is_it = |name: &str| is(name, &key) || bare.is_some_and(|bare| is(name, bare));
+    let is_it = |row: &Row| row.is_for(&key) || bare.is_some_and(|bare| row.is_for(bare));
     let mut rows = sets.iter().flat_map(OptionSet::rows);
-    rows.any(|row| is_it(&row.name) && !row.kind.ends_with("secret"))
+    rows.any(|row| is_it(&row) && !row.is_secret())
 }

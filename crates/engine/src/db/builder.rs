@@ -7,7 +7,7 @@ use headwater_connect::Connectors;
 use headwater_log::Disk;
 use headwater_ring::WaitStrategy;
 
-use super::engine::{DataFolder, Engine, IoRuntime, Persistence, Workers};
+use super::engine::{DataFolder, Engine, IoRuntime, Persistence, Workers, check_resources};
 use super::shutdown::EngineOwner;
 use super::{Db, checkpoint, recovery};
 use crate::error::Result;
@@ -21,6 +21,7 @@ pub struct Builder {
     start_connectors: bool,
     trial: bool,
     script: bool,
+    stopped: bool,
     segment_bytes: u64,
 }
 
@@ -34,6 +35,7 @@ impl Default for Builder {
             start_connectors: true,
             trial: false,
             script: false,
+            stopped: false,
             segment_bytes: headwater_log::LogConfig::default().segment_bytes,
         }
     }
@@ -86,6 +88,17 @@ impl Builder {
         self
     }
 
+    /// Opens a data folder without running anything: no source, query or sink, and no state is loaded, so it
+    /// opens where the state does not fit into memory. What exists can be looked at, altered and dropped;
+    /// everything else is refused. What is not dropped keeps its state.
+    #[must_use]
+    pub fn stopped(mut self) -> Self {
+        self.stopped = true;
+        self.workers = 1;
+        self.start_connectors = false;
+        self
+    }
+
     /// How large a file of a log becomes before the next is begun: for tests and benches that want many.
     #[doc(hidden)]
     #[must_use]
@@ -94,11 +107,21 @@ impl Builder {
         self
     }
 
+    /// Checks that the machine gives the threads, the memory and the open files that opening needs. Opening
+    /// does that, too; a program that needs some itself before asks here.
+    ///
+    /// # Errors
+    /// What is missing, and which limit to raise.
+    pub fn check_resources(&self) -> Result<()> {
+        check_resources(self.workers)
+    }
+
     /// Opens a database that keeps everything in memory.
     ///
     /// # Errors
     /// If the number of workers is out of range, or the machine refuses the threads.
     pub fn in_memory(self) -> Result<Db> {
+        check_resources(self.workers)?;
         self.start(None)
     }
 
@@ -120,12 +143,19 @@ impl Builder {
     /// As there.
     #[doc(hidden)]
     pub fn open_on(self, disk: Arc<dyn Disk>, folder: &Path) -> Result<Db> {
-        let folder = DataFolder::open(disk, folder, self.segment_bytes)?;
+        check_resources(self.workers)?;
+        let (is_stopped, bytes) = (self.stopped, self.segment_bytes);
+        let folder = match is_stopped {
+            true => DataFolder::open_stopped(disk, folder, bytes)?,
+            false => DataFolder::open(disk, folder, bytes)?,
+        };
         let db = self.start(Some(folder))?;
         if let Some(folder) = db.engine.persistence.folder() {
             recovery::recover(&db.engine, folder)?;
         }
-        checkpoint::start_thread(&db.engine.0)?;
+        if !is_stopped {
+            checkpoint::start_thread(&db.engine.0)?;
+        }
         Ok(db)
     }
 

@@ -29,6 +29,9 @@ pub(crate) fn checkpoint(engine: &Engine) -> Result<()> {
         return Ok(());
     };
     let _one_at_a_time = folder.one_checkpoint();
+    if folder.folder.is_unloaded() {
+        return keep_what_exists(engine, folder);
+    }
     let _span = telemetry::checkpoint_span().entered();
     let mut state = collect(engine)?;
     state.dropped = folder.dropped();
@@ -46,6 +49,19 @@ pub(crate) fn checkpoint(engine: &Engine) -> Result<()> {
         bytes = written.bytes,
         "checkpoint"
     );
+    Ok(())
+}
+
+/// The checkpoint of a database that runs nothing: the last one without what was dropped.
+fn keep_what_exists(engine: &Engine, folder: &DataFolder) -> Result<()> {
+    let (definitions, names) = {
+        let catalog = engine.catalog();
+        let topics = catalog.topics().map(|topic| topic.relation.name.clone());
+        let names = topics.chain(catalog.entries.keys().cloned()).collect();
+        (catalog.definitions(), names)
+    };
+    folder.add_dropped(folder.folder.keep_only(definitions, &names)?);
+    folder.remove_dropped();
     Ok(())
 }
 
@@ -137,7 +153,7 @@ pub(crate) fn start_thread(engine: &Arc<Engine>) -> Result<()> {
     let engine = Arc::downgrade(engine);
     let thread = std::thread::Builder::new().name("checkpoints".to_owned());
     let spawned = thread.spawn(move || checkpoint_when_due(&engine));
-    let spawned = spawned.map_err(|error| Error::Start(error.to_string()));
+    let spawned = spawned.map_err(|error| Error::no_thread("checkpoints", &error));
     spawned.map(drop)
 }
 

@@ -47,6 +47,11 @@ pub(crate) fn recover(engine: &Engine, folder: &DataFolder) -> Result<()> {
         define_again(engine, definition)?;
     }
     report_what_does_not_fit(&engine.catalog(), folder, &engine.event_log);
+    if folder.folder.is_unloaded() {
+        lifecycle::note_status(&mut engine.catalog(), &streams);
+        folder.set_restoring(false);
+        return Ok(());
+    }
     lifecycle::restore(engine, &streams)?;
     folder.set_restoring(false);
     if starts_connectors {

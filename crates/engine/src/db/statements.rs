@@ -4,7 +4,7 @@ use arrow::array::RecordBatch;
 
 use super::ddl;
 use super::engine::Engine;
-use super::options::OptionSpan;
+use super::options::{OptionSpan, shown_error};
 use super::outcome::Outcome;
 use super::{checkpoint, connectors, dead_letters, lifecycle, query};
 use crate::error::{Error, Result};
@@ -17,6 +17,7 @@ pub(crate) fn execute(engine: &Engine, sql: &str, outcomes: &mut Vec<Outcome>) -
     engine.workers.check_open()?;
     deep(|| {
         let done = execute_all(engine, sql, outcomes);
+        let done = done.map_err(|error| shown_error(&engine.connectors, sql, error));
         let is_change = |outcome: &Outcome| {
             use Outcome::{Altered, Created, Dropped, Lifecycle};
             matches!(
@@ -37,7 +38,8 @@ pub(crate) fn execute(engine: &Engine, sql: &str, outcomes: &mut Vec<Outcome>) -
 
 /// Executes the statement of an entry again, at a restart: nothing is saved, and nothing started.
 pub(crate) fn execute_again(engine: &Engine, sql: &str) -> Result<()> {
-    deep(|| execute_all(engine, sql, &mut Vec::new()))
+    let done = deep(|| execute_all(engine, sql, &mut Vec::new()));
+    done.map_err(|error| shown_error(&engine.connectors, sql, error))
 }
 
 /// Executes a statement without text, and starts what it created; returns the names of the sources
@@ -88,11 +90,34 @@ fn exists_unchanged(engine: &Engine, statement: &Statement, text: &str) -> Optio
 fn execute_one(engine: &Engine, statement: Spanned<Statement>) -> Result<Outcome> {
     let _one_at_a_time = engine.one_statement();
     engine.workers.check_open()?;
+    if engine.persistence.is_stopped() && !engine.persistence.is_restoring() {
+        refuse_to_run(engine, &statement)?;
+    }
     let outcome = dispatch(engine, statement.node, &statement.span)?;
     if let Outcome::Created { .. } | Outcome::Dropped { .. } = outcome {
         lifecycle::regulate(engine)?;
     }
     Ok(outcome)
+}
+
+/// Refuses what a database that runs nothing cannot do.
+fn refuse_to_run(engine: &Engine, statement: &Spanned<Statement>) -> Result<()> {
+    use Statement::{AlterSource, AlterStream, Describe, Drop, Explain, Query, Show};
+    let what = match &statement.node {
+        AlterSource(_) | AlterStream(_) | Describe(_) | Drop(_) | Explain(_) | Show(_) => {
+            return Ok(());
+        }
+        Query(select) => match &query::read_by(&engine.catalog(), select)[..] {
+            [] => return Ok(()),
+            [name, ..] => format!("the rows of {name:?} are not loaded"),
+        },
+        _ => "this statement needs a database that runs".to_owned(),
+    };
+    let message = format!("{what}: the data folder is open without running anything");
+    let hint = "SHOW, DESCRIBE, EXPLAIN and SELECT from system tables work, and so do ALTER and DROP. For \
+                everything else start without --stopped.";
+    let error = SqlError::new(sqlstate::NOT_IN_STATE, message).hint(hint);
+    Err(error.at(statement.span.clone()).into())
 }
 
 fn dispatch(engine: &Engine, statement: Statement, place: &OptionSpan) -> Result<Outcome> {
@@ -147,7 +172,7 @@ fn answer(engine: &Engine, select: SqlQuery) -> Result<Outcome> {
 /// Answers a text that is one SELECT, with what has been read so far.
 pub(crate) fn select_text(engine: &Engine, sql: &str) -> Result<Vec<RecordBatch>> {
     engine.workers.check_open()?;
-    deep(|| {
+    let answer = deep(|| {
         let mut statements = parse(sql)?;
         let (Some(Statement::Query(select)), true) =
             (statements.pop().map(|it| it.node), statements.is_empty())
@@ -155,6 +180,9 @@ pub(crate) fn select_text(engine: &Engine, sql: &str) -> Result<Vec<RecordBatch>
             return Err(not_one_query());
         };
         let read = query::read_by(&engine.catalog(), &select);
+        if !read.is_empty() {
+            engine.check_running()?;
+        }
         let (_, batches) = query::select(engine, select)?;
         let reading = connectors::still_read(&engine.catalog(), &read);
         if !reading.is_empty() {
@@ -162,13 +190,17 @@ pub(crate) fn select_text(engine: &Engine, sql: &str) -> Result<Vec<RecordBatch>
             tracing::info!(sources, "answered while these sources are still being read");
         }
         Ok(batches)
-    })
+    });
+    answer.map_err(|error| shown_error(&engine.connectors, sql, error))
 }
 
 /// Starts the sources that wait for the end of the script; returns when the finite ones that sinks read
 /// have ended and been processed.
 pub(crate) fn end_script(engine: &Engine) -> Result<()> {
     engine.workers.check_open()?;
+    if engine.persistence.is_stopped() {
+        return Ok(());
+    }
     connectors::end_waiting(engine);
     connectors::start_connectors(engine)?;
     let inputs: Vec<String> = {

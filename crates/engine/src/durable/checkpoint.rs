@@ -4,8 +4,8 @@
 //! manifest they are locations in data files. [`Checkpoint::try_map`] converts one into the other.
 //! Names, not numbers, link the parts, since a restart gives new numbers.
 
-use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
 
 use arrow::array::RecordBatch;
 use datafusion::error::DataFusionError;
@@ -23,7 +23,7 @@ use crate::streams::LifecycleState;
 use crate::topic::TopicFailure;
 
 /// The state of the engine between two steps.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Checkpoint<R> {
     /// The number of the last step.
     pub sequence: u64,
@@ -58,8 +58,9 @@ impl<R> Default for Checkpoint<R> {
     }
 }
 
-/// A statement that created something, and the later changes to it.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+/// A statement that created something, and the later changes to it. Debug output leaves out the
+/// statements, which may have secrets.
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Definition {
     /// The name of what it created.
     pub name: String,
@@ -71,6 +72,13 @@ pub(crate) struct Definition {
     /// One ALTER statement with all changes since; empty if there are none.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub altered: String,
+}
+
+impl std::fmt::Debug for Definition {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let mut definition = f.debug_struct("Definition");
+        definition.field("name", &self.name).finish_non_exhaustive()
+    }
 }
 
 /// How far the queries have been fed from a source.
@@ -184,7 +192,7 @@ impl SourceCheckpoint {
 }
 
 /// The state of a topic: a source, its bad rows, a stream, a view or its late rows.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct TopicCheckpoint<R> {
     pub rows: u64,
     pub watermark: Option<Watermark>,
@@ -198,7 +206,7 @@ pub(crate) struct TopicCheckpoint<R> {
 }
 
 /// The state of a query: that of each stage on each worker.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct QueryCheckpoint<R> {
     /// The stages, in their order; manifests of format 1 have none.
     #[serde(default)]
@@ -213,7 +221,7 @@ pub(crate) struct QueryCheckpoint<R> {
     pub held: BTreeMap<String, Vec<R>>,
 }
 
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct SinkCheckpoint<R> {
     /// The sink's position in the external system after the last complete write.
     pub receipt: Option<serde_json::Value>,
@@ -292,6 +300,50 @@ impl SinkCheckpoint<Run> {
 }
 
 impl<R> Checkpoint<R> {
+    /// The same without any state: what exists, and its counters.
+    pub fn without_state(&self) -> Checkpoint<Run> {
+        let topics = self.topics.iter().map(|(name, topic)| {
+            let topic = TopicCheckpoint {
+                rows: topic.rows,
+                watermark: topic.watermark,
+                failure: topic.failure.clone(),
+                resumable: topic.resumable.clone(),
+                kept: Vec::new(),
+            };
+            (name.clone(), topic)
+        });
+        let sinks = self.sinks.iter().map(|(name, sink)| {
+            let sink = SinkCheckpoint {
+                receipt: sink.receipt.clone(),
+                waiting: Vec::new(),
+            };
+            (name.clone(), sink)
+        });
+        Checkpoint {
+            sequence: self.sequence,
+            workers: self.workers,
+            dropped: self.dropped.clone(),
+            definitions: self.definitions.clone(),
+            streams: self.streams.clone(),
+            sources: self.sources.clone(),
+            topics: topics.collect(),
+            queries: BTreeMap::new(),
+            sinks: sinks.collect(),
+        }
+    }
+
+    /// Removes everything but what these definitions create, whose names and topics are in `names`.
+    pub fn keep_only(&mut self, definitions: Vec<Definition>, names: &BTreeSet<String>) {
+        self.definitions = definitions;
+        self.streams.streams.retain(|name, _| names.contains(name));
+        let gone = self.sources.extract_if(.., |name, _| !names.contains(name));
+        let logs = gone.filter_map(|(name, source)| Some((name, source.log?.id)));
+        self.dropped.extend(logs);
+        self.topics.retain(|name, _| names.contains(name));
+        self.queries.retain(|name, _| names.contains(name));
+        self.sinks.retain(|name, _| names.contains(name));
+    }
+
     /// Replaces each run by what `map` makes of it.
     pub fn try_map<S, E>(self, mut map: impl FnMut(R) -> Result<S, E>) -> Result<Checkpoint<S>, E> {
         let map = &mut map;

@@ -17,6 +17,8 @@
 //! A folder has a manifest from its creation on. So one without a manifest, and with anything else, has lost
 //! it: it is refused, and nothing in it is changed.
 
+mod unloaded;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
 use std::path::PathBuf;
@@ -68,11 +70,11 @@ pub(crate) struct Checkpoints {
     files: BTreeMap<u64, FileSum>,
 }
 
-/// What opening the folder found.
-pub(crate) struct OpenedCheckpoints {
+/// What opening the folder found. `R` is a run, or its location on disk.
+pub(crate) struct OpenedCheckpoints<R> {
     pub checkpoints: Checkpoints,
     /// The newest checkpoint that is whole; of a new folder, one with nothing.
-    pub state: Checkpoint<Run>,
+    pub state: Checkpoint<R>,
     /// Why newer checkpoints than that do not count.
     pub passed_over: Vec<CheckpointError>,
 }
@@ -85,22 +87,32 @@ impl Checkpoints {
         disk: Arc<dyn Disk>,
         folder: PathBuf,
         has_more: Option<String>,
-    ) -> Result<OpenedCheckpoints> {
+    ) -> Result<OpenedCheckpoints<Run>> {
+        Self::open_with(disk, folder, has_more, Self::restore)
+    }
+
+    /// As [`open`](Self::open); reads a checkpoint with `restore`.
+    fn open_with<R>(
+        disk: Arc<dyn Disk>,
+        folder: PathBuf,
+        has_more: Option<String>,
+        restore: impl Fn(&mut Self, u64) -> Result<Checkpoint<R>>,
+    ) -> Result<OpenedCheckpoints<R>> {
         let mut this = Self::new(disk, folder);
         let made = this.disk.create_dir(&this.folder);
         made.map_err(|error| failed(&this.folder.display().to_string(), error))?;
         let mut manifests = this.find()?;
         let mut passed_over = Vec::new();
         let Some(&newest) = manifests.last() else {
-            let state = this.begin(has_more)?;
+            this.begin(has_more)?;
             return Ok(OpenedCheckpoints {
                 checkpoints: this,
-                state,
+                state: Checkpoint::default(),
                 passed_over,
             });
         };
         while let Some(candidate) = manifests.pop() {
-            match this.restore(candidate) {
+            match restore(&mut this, candidate) {
                 Ok(state) => {
                     this.keep_older(manifests.pop());
                     this.clean();
@@ -155,7 +167,7 @@ impl Checkpoints {
     }
 
     /// Writes the first checkpoint of a new data folder.
-    fn begin(&mut self, has_more: Option<String>) -> Result<Checkpoint<Run>> {
+    fn begin(&mut self, has_more: Option<String>) -> Result<()> {
         let data = (self.number > 0).then(|| data_name(self.number));
         if let Some(found) = has_more.or(data) {
             return Err(CheckpointError::Missing {
@@ -163,8 +175,7 @@ impl Checkpoints {
                 found,
             });
         }
-        self.write(Checkpoint::default())?;
-        Ok(Checkpoint::default())
+        self.write(Checkpoint::default()).map(drop)
     }
 
     /// Reads the checkpoint of this number, which becomes the last one.

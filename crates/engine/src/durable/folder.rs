@@ -3,6 +3,7 @@
 //! A log is opened only if it is the one that the checkpoint names, and removed or replaced only if it is
 //! known to be the folder's own and to be dropped or empty.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
@@ -10,9 +11,10 @@ use std::sync::{Arc, Mutex};
 use arrow::datatypes::{Schema, SchemaRef};
 use headwater_log::{Disk, FolderLock, LogConfig, LogWriter, SyncMode, Syncer, inspect, lock};
 
-use super::checkpoint::{Checkpoint, LogEnd, SourceCheckpoint};
-use super::checkpoints::{Checkpoints, OpenedCheckpoints, Written};
+use super::checkpoint::{Checkpoint, Definition, LogEnd, SourceCheckpoint};
+use super::checkpoints::{Checkpoints, Written};
 use super::identity::{Id, IdentityError, LogIdentity};
+use super::run_file::RunLocation;
 use super::wal_record::WalRecordCodec;
 use super::wal_writer::{WalSettings, WalWriter};
 use crate::dataflow::Run;
@@ -30,6 +32,8 @@ pub(crate) struct Folder {
     syncer: Arc<Syncer>,
     segment_bytes: u64,
     checkpoints: Mutex<Checkpoints>,
+    /// The last checkpoint, if its state is not loaded.
+    unloaded: Option<Mutex<Checkpoint<RunLocation>>>,
     lock: Mutex<Option<FolderLock>>,
 }
 
@@ -50,29 +54,100 @@ impl Folder {
     /// If another process has it open, it cannot be read, or it has a log and no manifest.
     pub fn open(disk: Arc<dyn Disk>, path: &Path, segment_bytes: u64) -> Result<OpenedFolder> {
         let lock = lock(&*disk, path).map_err(Error::data)?;
-        let logs = logs(&*disk, path);
-        let logs: Vec<_> = logs.iter().map(|log| log.display().to_string()).collect();
-        let has_more = (!logs.is_empty()).then(|| logs.join(", "));
-        let opened = Checkpoints::open(Arc::clone(&disk), path.join("checkpoints"), has_more);
-        let OpenedCheckpoints {
-            checkpoints,
-            state,
-            passed_over,
-        } = opened.map_err(Error::data)?;
+        let (checkpoints, has_more) = (path.join("checkpoints"), has_more(&*disk, path));
+        let opened = Checkpoints::open(Arc::clone(&disk), checkpoints, has_more);
+        let opened = opened.map_err(Error::data)?;
+        Ok(OpenedFolder {
+            folder: Self::new(disk, path, segment_bytes, opened.checkpoints, lock)?,
+            state: opened.state,
+            passed_over: opened.passed_over.iter().map(ToString::to_string).collect(),
+        })
+    }
+
+    /// Opens a data folder without the state of its newest checkpoint, which stays on disk: it is returned
+    /// without. There must be a data folder.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn open_unloaded(
+        disk: Arc<dyn Disk>,
+        path: &Path,
+        segment_bytes: u64,
+    ) -> Result<OpenedFolder> {
+        let checkpoints = path.join("checkpoints");
+        // Opening would create it.
+        if disk.list(&checkpoints).is_err() {
+            let path = path.display();
+            return Err(Error::Data(format!("{path} is no data folder")));
+        }
+        let lock = lock(&*disk, path).map_err(Error::data)?;
+        let has_more = has_more(&*disk, path);
+        let opened = Checkpoints::open_unloaded(Arc::clone(&disk), checkpoints, has_more);
+        let opened = opened.map_err(Error::data)?;
+        let state = opened.state.without_state();
         let folder = Self {
-            syncer: Arc::new(Syncer::start().map_err(Error::data)?),
-            disk,
-            id: checkpoints.id(),
-            segment_bytes,
-            path: path.to_owned(),
-            checkpoints: Mutex::new(checkpoints),
-            lock: Mutex::new(Some(lock)),
+            unloaded: Some(Mutex::new(opened.state)),
+            ..Self::new(disk, path, segment_bytes, opened.checkpoints, lock)?
         };
         Ok(OpenedFolder {
             folder,
             state,
-            passed_over: passed_over.iter().map(ToString::to_string).collect(),
+            passed_over: opened.passed_over.iter().map(ToString::to_string).collect(),
         })
+    }
+
+    fn new(
+        disk: Arc<dyn Disk>,
+        path: &Path,
+        segment_bytes: u64,
+        checkpoints: Checkpoints,
+        lock: FolderLock,
+    ) -> Result<Self> {
+        let syncer = Syncer::start().map_err(|error| Error::no_thread("the logs", &error))?;
+        Ok(Self {
+            disk,
+            path: path.to_owned(),
+            id: checkpoints.id(),
+            syncer: Arc::new(syncer),
+            segment_bytes,
+            checkpoints: Mutex::new(checkpoints),
+            unloaded: None,
+            lock: Mutex::new(Some(lock)),
+        })
+    }
+
+    /// Whether the state of the last checkpoint is not loaded.
+    pub fn is_unloaded(&self) -> bool {
+        self.unloaded.is_some()
+    }
+
+    /// Makes what is not loaded a checkpoint of these definitions, whose names and topics are in `names`.
+    /// Returns the logs that are then to be removed. Blocks until it is durable; writes nothing if nothing has
+    /// changed.
+    ///
+    /// # Errors
+    /// If the disk fails; the last checkpoint still counts.
+    pub fn keep_only(
+        &self,
+        definitions: Vec<Definition>,
+        names: &BTreeSet<String>,
+    ) -> Result<BTreeMap<String, Id>> {
+        let Some(unloaded) = &self.unloaded else {
+            return Ok(BTreeMap::new());
+        };
+        let mut manifest = locked(unloaded);
+        if manifest.definitions != definitions {
+            let mut checkpoints = locked(&self.checkpoints);
+            if !checkpoints.is_current() {
+                let what = "the data folder has the format of an earlier version: start it once, which \
+                            writes that of this one, before it is changed while nothing runs";
+                return Err(Error::Data(what.to_owned()));
+            }
+            let mut kept = manifest.clone();
+            kept.keep_only(definitions, names);
+            *manifest = checkpoints.rewrite(kept).map_err(Error::data)?;
+        }
+        Ok(manifest.dropped.clone())
     }
 
     /// Opens the log of a source and starts its WAL writer. `fed` is what the checkpoint held of the source; a
@@ -129,7 +204,8 @@ impl Folder {
             syncer.serve(&log);
             Ok(log)
         });
-        WalWriter::start(log, open, settings).map_err(Error::data)
+        let what = format!("the log of {:?}", settings.name);
+        WalWriter::start(log, open, settings).map_err(|error| Error::no_thread(&what, &error))
     }
 
     /// The identity of a new log, on disk before the log has a segment.
@@ -378,6 +454,13 @@ pub(crate) fn too_long(name: &str) -> Option<String> {
     let bytes = file_name(name).len();
     (bytes > FILE_NAME_MAX)
         .then(|| format!("the name of its log would have {bytes} bytes, at most {FILE_NAME_MAX}"))
+}
+
+/// The logs in a data folder, of which only a manifest can tell what they are; `None` if there are none.
+fn has_more(disk: &dyn Disk, folder: &Path) -> Option<String> {
+    let logs = logs(disk, folder);
+    let logs: Vec<_> = logs.iter().map(|log| log.display().to_string()).collect();
+    (!logs.is_empty()).then(|| logs.join(", "))
 }
 
 /// The folders of all logs in a data folder that hold a file.

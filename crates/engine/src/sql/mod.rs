@@ -36,6 +36,7 @@ pub mod plan;
 mod refuse;
 mod replay_source;
 mod script;
+mod shown;
 mod stack;
 mod statement;
 mod suggest;
@@ -49,6 +50,7 @@ pub(crate) use alter::{alter_text, quoted};
 pub use error::{Result, SqlError, sqlstate};
 pub use identifiers::{NamedMetadataColumns, TableLookup, resolve_identifiers};
 pub use parse::{parse, parse_each};
+pub use shown::ShownSql;
 pub(crate) use stack::STACK;
 pub use stack::deep;
 pub use statement::{

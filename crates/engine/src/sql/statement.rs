@@ -363,8 +363,9 @@ impl std::fmt::Display for Kind {
     }
 }
 
-/// One `key = value` of a `WITH` list or an annotation.
-#[derive(Debug, Clone, PartialEq)]
+/// One `key = value` of a `WITH` list or an annotation. Debug output leaves out the value, which may be a
+/// secret.
+#[derive(Clone, PartialEq)]
 pub struct OptionEntry {
     /// The key as written, without quotes: `websocket.headers.X-Key`.
     pub key: String,
@@ -374,6 +375,18 @@ pub struct OptionEntry {
     pub value: OptionValue,
     /// The position of the value, in bytes of the script.
     pub value_span: Range<usize>,
+}
+
+impl std::fmt::Debug for OptionEntry {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let mut entry = f.debug_struct("OptionEntry");
+        let entry = entry
+            .field("key", &self.key)
+            .field("key_span", &self.key_span);
+        entry
+            .field("value_span", &self.value_span)
+            .finish_non_exhaustive()
+    }
 }
 
 /// The value of an option.

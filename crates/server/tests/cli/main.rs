@@ -6,9 +6,12 @@ mod data_folder;
 mod folder;
 mod full_output;
 mod large_rows;
+mod limits;
 mod run;
+mod secrets;
 mod signals;
 mod sql;
+mod stopped;
 #[path = "../support/mod.rs"]
 mod support;
 mod tap;

@@ -5,7 +5,7 @@ use std::process::Stdio;
 
 use rustix::process::{Pid, Signal};
 
-use crate::support::{Lines, Program, headwater, until};
+use crate::support::{Lines, Program, headwater, rows, until, with_input};
 
 /// A running pipeline whose source is a shell script with a child process.
 pub struct Family {
@@ -74,11 +74,11 @@ fn runs(pid: Pid) -> bool {
 
 #[test]
 fn ctrl_c_and_sigterm_end_every_child() {
-    for signal in [Signal::INT, Signal::TERM, Signal::HUP] {
+    for (signal, code) in [(Signal::INT, 0), (Signal::TERM, 0), (Signal::HUP, 129)] {
         let folder = tempfile::tempdir().unwrap();
         let family = Family::start(folder.path(), "sleep 1000 & echo $$; echo $!; wait");
         family.signal(signal);
-        assert_eq!(family.exit_code(), Some(0), "{signal:?}");
+        assert_eq!(family.exit_code(), Some(code), "{signal:?}");
     }
 }
 
@@ -116,4 +116,35 @@ fn a_closed_output_ends_the_pipeline() {
     } = Family::start(folder.path(), script);
     drop(lines);
     assert_eq!(exit_code(program, pids), Some(0));
+}
+
+#[test]
+fn the_shell_closes_its_folder_at_a_signal() {
+    for (signal, code) in [(Signal::TERM, 143), (Signal::HUP, 129)] {
+        let folder = tempfile::tempdir().unwrap();
+        let data = folder.path().display().to_string();
+        let mut command = headwater(&["sql", "--data", &data]);
+        let mut program = Program::start(command.stdin(Stdio::piped()));
+        let lines = program.lines();
+        program.type_in("CREATE SOURCE s (n BIGINT);\nSELECT 1 AS one;\n");
+        assert_eq!(lines.next("an answer"), "{\"one\":1}");
+        program.signal(signal);
+        assert_eq!(program.wait().code(), Some(code), "{signal:?}");
+        let shown = rows(with_input(&["sql", "--data", &data], "SHOW SOURCES;"));
+        assert!(shown.contains("\"name\":\"s\""), "{shown}");
+    }
+}
+
+#[test]
+fn a_reader_that_has_enough_ends_the_shell() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("endless.sql");
+    let sql = "CREATE SOURCE s (n BIGINT) WITH (connector = 'generate', rows_per_second = 1000); SUBSCRIBE TO s;";
+    std::fs::write(&file, sql).unwrap();
+    let mut program = Program::start(&mut headwater(&["sql", file.to_str().unwrap()]));
+    let (lines, errors) = (program.lines(), program.error_lines());
+    assert_eq!(lines.next("a row"), "{\"n\":0}");
+    drop(lines);
+    assert_eq!(program.wait().code(), Some(0));
+    assert!(errors.is_over(), "it says nothing of that");
 }

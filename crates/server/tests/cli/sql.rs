@@ -148,7 +148,7 @@ fn results_before_an_error_are_shown() {
         (
             "SELECT 1 AS a; SELECT 2 AS b; SELECT nothing; SELECT 3 AS c;\n",
             "{\"a\":1}\n{\"b\":2}\n",
-            "<stdin>:1:31",
+            "<stdin>:1:38",
         ),
         ("SELECT 1 AS a; SELEC 2;\n", "{\"a\":1}\n", "<stdin>:1:16"),
     ] {

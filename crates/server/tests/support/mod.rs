@@ -106,14 +106,18 @@ impl Program {
 
     /// The lines of its standard output.
     pub fn lines(&mut self) -> Lines {
-        let out = BufReader::new(self.0.stdout.take().unwrap());
-        // Bounded, so that a program that nobody reads blocks.
-        let (send, receive) = sync_channel(16);
-        spawn(move || {
-            out.lines()
-                .try_for_each(|line| send.send(line.unwrap()).map_err(drop))
-        });
-        Lines(receive)
+        lines_of(self.0.stdout.take().unwrap())
+    }
+
+    /// The lines of its standard error output.
+    pub fn error_lines(&mut self) -> Lines {
+        lines_of(self.0.stderr.take().unwrap())
+    }
+
+    /// Writes to its standard input, which stays open.
+    pub fn type_in(&mut self, text: &str) {
+        let input = self.0.stdin.as_mut().unwrap();
+        input.write_all(text.as_bytes()).unwrap();
     }
 
     pub fn signal(&self, signal: Signal) {
@@ -144,10 +148,26 @@ impl Drop for Program {
     }
 }
 
+fn lines_of(pipe: impl Read + Send + 'static) -> Lines {
+    // Bounded, so that a program that nobody reads blocks.
+    let (send, receive) = sync_channel(16);
+    spawn(move || {
+        BufReader::new(pipe)
+            .lines()
+            .try_for_each(|line| send.send(line.unwrap()).map_err(drop))
+    });
+    Lines(receive)
+}
+
 /// Lines of a pipe, which is closed after this is dropped.
 pub struct Lines(Receiver<String>);
 
 impl Lines {
+    /// Whether the pipe is closed without a further line. Blocks until one or the other.
+    pub fn is_over(&self) -> bool {
+        self.0.recv_timeout(PATIENCE).is_err()
+    }
+
     #[track_caller]
     pub fn next(&self, awaited: &str) -> String {
         let line = self.0.recv_timeout(PATIENCE);

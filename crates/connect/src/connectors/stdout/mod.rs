@@ -3,7 +3,10 @@
 //! The sink writes whenever no further batch waits, so that a terminal or a pipe shows each row at once.
 //! When the reader of the pipe is gone the sink fails for good. A pipe cannot be rewound: after a crash
 //! rows may be written twice, and whether anyone read them is not known. The server draws the table that
-//! updates in place on a terminal; this connector is for pipes and files.
+//! updates in place on a terminal; this connector is for pipes and files, and on a terminal writes no
+//! character that commands it.
+
+use std::io::IsTerminal;
 
 use arrow::array::RecordBatch;
 use async_trait::async_trait;
@@ -14,6 +17,7 @@ use tokio::io::{AsyncWrite, AsyncWriteExt};
 use crate::formats::{self, Encoder};
 use crate::line_buffer::LineBuffer;
 use crate::options::{OptionSet, Options};
+use crate::shown::printable;
 use crate::{Connector, Error, Guarantee, Receipt, Result, Retry, Sink, SinkArgs, SinkKind};
 
 pub const CONNECTOR: Connector = Connector {
@@ -37,20 +41,36 @@ impl Options for StdoutOptions {}
 fn create(args: SinkArgs<'_>) -> Result<Box<dyn Sink>> {
     let StdoutOptions {} = args.options.get()?;
     let encoder = args.encoder.ok_or(Error::NoEncoder)?;
-    Ok(Box::new(Stdout::new(encoder, tokio::io::stdout())))
+    let is_terminal = std::io::stdout().is_terminal();
+    let out = tokio::io::stdout();
+    Ok(Box::new(Stdout::new(encoder, out, is_terminal)))
 }
 
 struct Stdout<W> {
     buffer: LineBuffer,
     out: W,
+    is_terminal: bool,
 }
 
 impl<W: AsyncWrite + Unpin + Send + Sync + 'static> Stdout<W> {
-    fn new(encoder: Box<dyn Encoder>, out: W) -> Self {
+    fn new(encoder: Box<dyn Encoder>, out: W, is_terminal: bool) -> Self {
         Self {
             buffer: LineBuffer::new(encoder),
             out,
+            is_terminal,
         }
+    }
+
+    async fn write_out(&mut self) -> std::io::Result<()> {
+        let bytes = self.buffer.bytes();
+        match self.is_terminal {
+            true => {
+                let text = String::from_utf8_lossy(bytes);
+                self.out.write_all(printable(&text).as_bytes()).await?;
+            }
+            false => self.out.write_all(bytes).await?,
+        }
+        self.out.flush().await
     }
 }
 
@@ -72,11 +92,7 @@ impl<W: AsyncWrite + Unpin + Send + Sync + 'static> Sink for Stdout<W> {
     }
 
     async fn flush(&mut self) -> Result<()> {
-        let written = match self.out.write_all(self.buffer.bytes()).await {
-            Ok(()) => self.out.flush().await,
-            failed => failed,
-        };
-        written.map_err(|error| Error::Refused {
+        self.write_out().await.map_err(|error| Error::Refused {
             target: "the standard output".to_owned(),
             reason: error.to_string(),
             retry: Retry::Fatal,

@@ -24,7 +24,7 @@ fn rows(lines: &[&str]) -> RecordBatch {
 #[tokio::test]
 async fn each_row_is_a_line_once_flushed() {
     let (out, mut reader) = tokio::io::duplex(1 << 20);
-    let mut sink = Stdout::new(encoder(), out);
+    let mut sink = Stdout::new(encoder(), out, false);
     sink.open(None).await.unwrap();
     sink.write(&rows(&["a", "b"])).await.unwrap();
     assert_eq!(sink.unsent(), 2);
@@ -45,7 +45,7 @@ async fn each_row_is_a_line_once_flushed() {
 async fn a_reader_that_is_gone_is_a_failure_for_good() {
     let (out, reader) = tokio::io::duplex(16);
     drop(reader);
-    let mut sink = Stdout::new(encoder(), out);
+    let mut sink = Stdout::new(encoder(), out, false);
     sink.write(&rows(&["a"])).await.unwrap();
     let error = sink.flush().await.unwrap_err();
     assert_eq!(error.retry(), Retry::Fatal);
@@ -54,4 +54,18 @@ async fn a_reader_that_is_gone_is_a_failure_for_good() {
         error.to_string(),
         "the standard output refused: broken pipe"
     );
+}
+
+#[tokio::test]
+async fn a_terminal_gets_no_character_that_commands_it() {
+    let (out, mut reader) = tokio::io::duplex(1 << 20);
+    let mut sink = Stdout::new(encoder(), out, true);
+    sink.write(&rows(&["\x1b]0;title\x07\u{202e}", "b"]))
+        .await
+        .unwrap();
+    sink.close().await.unwrap();
+    drop(sink);
+    let mut seen = String::new();
+    reader.read_to_string(&mut seen).await.unwrap();
+    assert_eq!(seen, "\u{fffd}]0;title\u{fffd}\u{fffd}\nb\n");
 }

@@ -22,6 +22,7 @@ use tokio_tungstenite::{Connector, MaybeTlsStream, WebSocketStream};
 
 use super::policy::{Trouble, retry_after_close, retry_after_status};
 use super::tls::{self, Tls};
+use crate::shown::without_url_secrets;
 use crate::{Error, Result};
 
 pub(super) type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
@@ -219,18 +220,9 @@ pub(super) fn subprotocol(name: &str) -> Result<(HeaderName, HeaderValue), Strin
 
 /// Checks a URL without looking anything up.
 pub(super) fn parse_url(url: &str) -> Result<Uri> {
-    let refuse = |reason: &str| {
-        let url = url.split(['?', '#']).next().unwrap_or_default();
-        let url = match (url.find("://"), url.rfind('@')) {
-            (Some(scheme), Some(at)) if scheme < at => {
-                format!("{}://***{}", &url[..scheme], &url[at..])
-            }
-            _ => url.to_owned(),
-        };
-        Error::InvalidUrl {
-            url,
-            reason: reason.to_owned(),
-        }
+    let refuse = |reason: &str| Error::InvalidUrl {
+        url: without_url_secrets(url).into_owned(),
+        reason: reason.to_owned(),
     };
     if url.contains('#') {
         return Err(refuse("a websocket URL has no fragment (#)"));

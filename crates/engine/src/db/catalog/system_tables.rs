@@ -1,10 +1,12 @@
 //! The tables of the schema `system`: their names and columns, and a batch of their rows.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use datafusion::common::ScalarValue;
+use headwater_connect::shown::without_url_secrets;
 
 pub(crate) const SYSTEM_SCHEMA: &str = "system";
 
@@ -167,7 +169,11 @@ impl Cell {
 
     fn scalar(&self) -> ScalarValue {
         match self {
-            Self::Text(text) => ScalarValue::Utf8(text.clone()),
+            // A reason may quote a URL, also one that a peer sent.
+            Self::Text(text) => {
+                let shown = text.as_deref().map(without_url_secrets);
+                ScalarValue::Utf8(shown.map(Cow::into_owned))
+            }
             Self::Count(count) => ScalarValue::Int64(Some((*count).try_into().unwrap_or(i64::MAX))),
             Self::Seconds(seconds) => ScalarValue::Float64(*seconds),
             Self::Time(us) => ScalarValue::TimestampMicrosecond(*us, None),

@@ -17,7 +17,7 @@ use crate::sql::plan::{Planned, Relation};
 use crate::sql::{CreateQuery, Emit, Kind, SqlError};
 use crate::subscription::SubscriberQueue;
 use crate::topic::{Begin, Topic, TopicId};
-use crate::worker::{NewQuery, WorkerCommand};
+use crate::worker::{NewQuery, QueryCommand, WorkerCommand};
 
 pub(crate) fn create_query(engine: &Engine, create: CreateQuery) -> Result<Outcome> {
     let (kind, name, query) = (create.kind, create.name.value.clone(), create.query);
@@ -107,7 +107,7 @@ pub(super) fn install(
     let mut lifecycle = StreamLifecycle::active(planned.plan.clone(), now_us());
     lifecycle.start = new.restart;
     lifecycle.if_failed = held_if_failed(&engine.persistence, &planned.inputs);
-    engine.workers.command(WorkerCommand::AddQuery(NewQuery {
+    let query = NewQuery {
         plan: planned.plan,
         inputs,
         output: Arc::clone(&output),
@@ -118,7 +118,13 @@ pub(super) fn install(
         state,
         held: backfill.iter().map(BackfillInput::hold).collect(),
         if_failed: holds(&catalog, &lifecycle.if_failed),
-    }));
+    };
+    engine
+        .workers
+        .command(match engine.persistence.is_stopped() {
+            true => reserved(&output),
+            false => WorkerCommand::AddQuery(query),
+        });
     let entry = QueryEntry {
         kind: new.kind,
         topic: output,
@@ -131,6 +137,12 @@ pub(super) fn install(
     };
     catalog.insert(new.name, CatalogEntry::Query(entry));
     Ok(id)
+}
+
+/// The place of a query that does not run.
+fn reserved(output: &Arc<Topic>) -> WorkerCommand {
+    let output = Arc::clone(output);
+    WorkerCommand::Query(QueryCommand::Reserve { output })
 }
 
 /// The topic of the results and those of late rows, as the checkpoint held them.

@@ -3,7 +3,7 @@
 use super::dead_letter_stream::ensure_dead_letter_stream;
 use super::declaration::{is_taken, payload_of, refuse_long_name};
 use super::source::add_source;
-use crate::db::engine::Engine;
+use crate::db::engine::{Engine, check_thread_for};
 use crate::db::options::{OptionSpan, refuse_unbuilt_options, source_spec};
 use crate::db::outcome::Outcome;
 use crate::error::Result;
@@ -23,6 +23,9 @@ pub(crate) fn create_source(
     let declared = (!create.columns.is_empty()).then(|| payload_of(&create.columns));
     let (options, spec) = source_spec(&engine.connectors, &create.options, declared, place)?;
     if let Some(spec) = &spec {
+        if !engine.persistence.is_restoring() {
+            check_thread_for(&name)?;
+        }
         ensure_dead_letter_stream(engine, spec.errors(), &create.options, &name, &[])?;
     }
     add_source(engine, &create, &options, spec)?;

@@ -82,6 +82,15 @@ pub(super) fn refuse_cycle(
 fn create_dead_letter_stream(engine: &Engine, name: &Name) -> Result<()> {
     is_taken(&engine.catalog(), name, false)?;
     refuse_long_name(engine, name)?;
+    if engine.persistence.is_stopped() && !engine.persistence.is_restoring() {
+        let message = format!(
+            "stream {:?} does not exist, and a database that runs nothing creates none",
+            name.value
+        );
+        let error = SqlError::new(sqlstate::NOT_IN_STATE, message);
+        let hint = "Name a stream that exists, or alter it in a database that runs.";
+        return Err(error.hint(hint).at(name.span.clone()).into());
+    }
     let written = quoted(&name.value);
     let text = format!(
         "CREATE SOURCE {written} ({COLUMNS}, \

@@ -49,16 +49,25 @@ struct TimerState {
 
 impl DataFolder {
     pub fn open(disk: Arc<dyn Disk>, path: &Path, segment_bytes: u64) -> Result<Self> {
+        Folder::open(disk, path, segment_bytes).map(Self::new)
+    }
+
+    /// Opens a folder without the state of its checkpoint and without its logs.
+    pub fn open_stopped(disk: Arc<dyn Disk>, path: &Path, segment_bytes: u64) -> Result<Self> {
+        Folder::open_unloaded(disk, path, segment_bytes).map(Self::new)
+    }
+
+    fn new(opened: OpenedFolder) -> Self {
         let OpenedFolder {
             folder,
             state,
             passed_over,
-        } = Folder::open(disk, path, segment_bytes)?;
+        } = opened;
         let timer = TimerState {
             every: CHECKPOINT_INTERVAL,
             ended: false,
         };
-        Ok(Self {
+        Self {
             folder,
             dropped: Mutex::new(state.dropped.clone()),
             passed_over,
@@ -73,7 +82,7 @@ impl DataFolder {
                 state: Mutex::new(timer),
                 changed: Condvar::new(),
             },
-        })
+        }
     }
 
     /// Takes something out of what the checkpoint held.
@@ -113,6 +122,11 @@ impl DataFolder {
             wal_writer.close();
             locked(&self.dropped).insert(name.to_owned(), wal_writer.end().id);
         }
+    }
+
+    /// These are logs of dropped sources, too.
+    pub fn add_dropped(&self, logs: BTreeMap<String, Id>) {
+        locked(&self.dropped).extend(logs);
     }
 
     /// The logs of dropped sources that may still be there.

@@ -12,6 +12,7 @@
 mod data_folder;
 mod io_runtime;
 mod persistence;
+mod resources;
 mod workers;
 
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -20,7 +21,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use headwater_connect::Connectors;
 
 use super::catalog::{Catalog, SourceEntry};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::event_log::EventLog;
 use crate::event_time::WatermarkConfig;
 use crate::locked::locked;
@@ -32,6 +33,7 @@ use crate::topic::Topic;
 pub(crate) use data_folder::DataFolder;
 pub(crate) use io_runtime::IoRuntime;
 pub(crate) use persistence::Persistence;
+pub(crate) use resources::{check_resources, check_thread_for};
 pub(crate) use workers::{LOSSLESS_QUEUE, Workers};
 
 /// What all handles of a database share.
@@ -81,6 +83,18 @@ impl Engine {
     /// No other statement runs while the guard is there. Blocks.
     pub fn one_statement(&self) -> MutexGuard<'_, ()> {
         locked(&self.statement)
+    }
+
+    /// # Errors
+    /// If the database is closed, or runs nothing.
+    pub fn check_running(&self) -> Result<()> {
+        self.workers.check_open()?;
+        match self.persistence.is_stopped() {
+            true => Err(Error::config(
+                "the database is open without running anything: open it without Builder::stopped",
+            )),
+            false => Ok(()),
+        }
     }
 
     /// Whether statements start what they create.

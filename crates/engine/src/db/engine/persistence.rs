@@ -55,6 +55,9 @@ impl Persistence {
         folder.checkpoint_every(options.checkpoint_interval.0);
         let saved = folder.restore(|state| state.sources.remove(name));
         let sync = mode == Some(WalOption::Sync);
+        if folder.folder.is_unloaded() {
+            return Ok(SourceFeed::new(None, sync, saved.unwrap_or_default()));
+        }
         if mode == Some(WalOption::Off) {
             return Ok(SourceFeed::new(None, sync, saved.unwrap_or_default()));
         }
@@ -146,6 +149,12 @@ impl Persistence {
                 Ok(Some(ack_tracker))
             }
         }
+    }
+
+    /// Whether nothing runs: the state of the data folder is not loaded.
+    pub fn is_stopped(&self) -> bool {
+        let folder = self.folder.as_ref();
+        folder.is_some_and(|it| it.folder.is_unloaded())
     }
 
     /// Whether the statements of the checkpoint are being executed again.

@@ -36,6 +36,9 @@ pub(crate) const LOSSLESS_QUEUE: QueueSize = QueueSize {
 /// full, reach a paused stream later if their source is paused, and are counted as missed if not.
 const SETTLE_STEPS: usize = 64;
 
+/// The most worker threads of a database.
+pub(super) const WORKERS_MAX: usize = 64;
+
 pub(crate) struct Workers {
     pub count: usize,
     sequencer: Arc<Sequencer<WorkerCommand>>,
@@ -61,8 +64,8 @@ impl<T> Answers<T> {
 impl Workers {
     /// Starts `count` threads, from 1 to 64.
     pub fn start(count: usize, wait: WaitStrategy) -> Result<Self> {
-        if !(1..=64).contains(&count) {
-            let what = format!("workers must be from 1 to 64, not {count}");
+        if !(1..=WORKERS_MAX).contains(&count) {
+            let what = format!("workers must be from 1 to {WORKERS_MAX}, not {count}");
             return Err(Error::config(what));
         }
         let config = match count {

@@ -23,6 +23,6 @@ mod transition;
 pub(crate) use attach::attach;
 pub(crate) use rebuild::{held_if_failed, holds};
 pub(crate) use regulate::regulate;
-pub(crate) use restore::{reattach, restore};
+pub(crate) use restore::{note_status, reattach, restore};
 pub(crate) use source_group::new_topic;
 pub(crate) use transition::change_state;

@@ -23,6 +23,9 @@ struct Released {
 /// Pauses connectors, holds inputs and releases inputs as the status of the streams requires. Blocks
 /// until the connectors are paused.
 pub(crate) fn regulate(engine: &Engine) -> Result<()> {
+    if engine.persistence.is_stopped() {
+        return Ok(());
+    }
     let has_paused = pause_unwanted(engine);
     if has_paused || holds_would_change(&engine.catalog()) {
         engine.workers.settle_briefly()?;

@@ -4,7 +4,7 @@ use super::attach::attach_source;
 use super::rebuild::holds;
 use super::transition::change_state;
 use crate::clock::now_us;
-use crate::db::catalog::HeldInput;
+use crate::db::catalog::{Catalog, HeldInput};
 use crate::db::engine::Engine;
 use crate::error::Result;
 use crate::sql::{Name, StreamAction};
@@ -39,6 +39,16 @@ pub(crate) fn restore(engine: &Engine, state: &LifecycleState) -> Result<()> {
         restore_places(engine, name, saved);
     }
     Ok(())
+}
+
+/// Gives streams the status that they had when `state` was taken, and does nothing about it: for a database
+/// that runs nothing.
+pub(crate) fn note_status(catalog: &mut Catalog, state: &LifecycleState) {
+    for (name, saved) in &state.streams {
+        if let Some(query) = catalog.query_mut(name) {
+            query.lifecycle.enter(saved.status, now_us());
+        }
+    }
 }
 
 /// Attaches the sources that exist to the source groups that exist, in the order of each group.

@@ -2,10 +2,13 @@
 //! with them.
 
 mod ingest_options;
+mod shown_options;
 mod with_list;
 
 pub use ingest_options::source_options;
 pub(crate) use ingest_options::{IngestOptions, WalOption};
+pub(crate) use shown_options::shown_error;
+pub use shown_options::shown_sql;
 pub(crate) use with_list::{
     OptionSpan, refuse_all_but, refuse_allowed_lateness, refuse_unbuilt_options, sink_spec,
     source_spec,

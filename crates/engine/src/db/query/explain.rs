@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use arrow::array::{ArrayRef, RecordBatch, StringArray};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use headwater_connect::shown::without_url_secrets;
 
 use super::guarantees::{Guarantees, Link, explained_guarantees};
 use super::plan::plan;
@@ -21,7 +22,8 @@ fn text_table<const N: usize>(names: [&str; N], rows: &[[Option<String>; N]]) ->
     let fields = names.map(|name| Field::new(name, DataType::Utf8, true));
     let column = |number: usize| -> ArrayRef {
         let values = rows.iter().map(|row| row[number].as_deref());
-        Arc::new(values.collect::<StringArray>())
+        let shown = values.map(|value| value.map(without_url_secrets));
+        Arc::new(shown.collect::<StringArray>())
     };
     let schema = Arc::new(Schema::new(fields.to_vec()));
     let batch = RecordBatch::try_new(schema, (0..N).map(column).collect());

@@ -123,7 +123,7 @@ pub(crate) fn replay(
     };
     let thread = std::thread::Builder::new().name(format!("replay-{source}"));
     let spawned = thread.spawn(move || replay.run());
-    spawned.map_err(|error| Error::Start(error.to_string()))?;
+    spawned.map_err(|error| Error::no_thread("the replay", &error))?;
     Ok(rows)
 }
 
