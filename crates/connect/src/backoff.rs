@@ -26,6 +26,8 @@ pub struct Backoff {
     pub factor: f64,
     /// The longest wait, before jitter.
     pub cap: Duration,
+    /// The longest wait that the other side may ask for.
+    pub asked_max: Duration,
     /// Each wait is made longer or shorter by up to this part of it, in 0 ..= 1.
     pub jitter: f64,
     /// After running this long the next failure counts as the first.
@@ -39,13 +41,14 @@ pub struct Backoff {
 }
 
 impl Default for Backoff {
-    /// 1 s, doubling up to 30 s, each 20 % longer or shorter; healthy after 60 s; given up after more
-    /// than 10 restarts in 60 s.
+    /// 1 s, doubling up to 30 s, or up to 1 hour if the other side asks for it, each 20 % longer or shorter;
+    /// healthy after 60 s; given up after more than 10 restarts in 60 s.
     fn default() -> Self {
         Self {
             base: Duration::from_secs(1),
             factor: 2.0,
             cap: Duration::from_secs(30),
+            asked_max: Duration::from_secs(60 * 60),
             jitter: JITTER,
             healthy: Duration::from_secs(60),
             restarts_max: 10,
@@ -115,7 +118,7 @@ impl Attempts {
         let asked = match retry {
             Retry::Fatal => return None,
             Retry::Backoff => Duration::ZERO,
-            Retry::After(at_least) => at_least,
+            Retry::After(at_least) => at_least.min(self.policy.asked_max),
         };
         self.exceeded = self.too_many().or_else(|| self.too_often());
         match self.exceeded {
@@ -207,6 +210,13 @@ mod tests {
         assert_eq!(
             attempts.next(SECOND, Retry::After(SECOND / 9)),
             Some(2 * SECOND)
+        );
+        let years = Duration::from_secs(1 << 32);
+        let wait = attempts.next(SECOND, Retry::After(years));
+        assert_eq!(
+            wait,
+            Some(3_600 * SECOND),
+            "one answer does not park it for ever"
         );
         assert_eq!(attempts.next(SECOND, Retry::Fatal), None);
     }

@@ -72,8 +72,17 @@ pub struct SinkKind {
     pub formats: &'static [&'static str],
     /// How often a row arrives with these options if the process crashes and restarts from what was saved.
     pub guarantee: fn(&Checked) -> Guarantee,
+    /// Who has the rows when the guarantee is fulfilled, as a clause, if that is not obvious.
+    pub reaches: fn(&Checked) -> Option<&'static str>,
     /// Makes the sink. Does not touch the external system: `validate` and `open` do.
     pub create: fn(SinkArgs<'_>) -> Result<Box<dyn Sink>>,
+}
+
+impl SinkKind {
+    /// For [`reaches`](Self::reaches) of a connector whose rows are in the external system itself.
+    pub fn the_system(_: &Checked) -> Option<&'static str> {
+        None
+    }
 }
 
 /// The arguments of a sink's constructor.

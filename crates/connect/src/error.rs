@@ -265,6 +265,16 @@ pub enum Error {
         /// The file that is written to.
         target: String,
     },
+    /// A file that a sink must not write.
+    #[error("cannot write {target}: {reason}")]
+    RefusedTarget {
+        /// The file that is written to.
+        target: String,
+        /// What is wrong with it, as a clause.
+        reason: String,
+        /// What the user can do about it, as a sentence.
+        hint: &'static str,
+    },
     /// The connector `generate` could not make rows.
     #[error("cannot make rows: {reason}")]
     Generate {
@@ -334,6 +344,7 @@ impl Error {
             Self::BadCursor { .. } => ("bad_cursor", Fatal),
             Self::BadReceipt { .. } => ("bad_receipt", Fatal),
             Self::InUse { .. } => ("in_use", Fatal),
+            Self::RefusedTarget { .. } => ("refused_target", Fatal),
             Self::BadRow { .. } => ("bad_row", Fatal),
             Self::Generate { .. } => ("generate", Fatal),
             Self::Options(_) => ("options", Fatal),
@@ -366,6 +377,7 @@ impl Error {
                  path: it then begins with the rows of that moment"
                     .to_owned(),
             ),
+            Self::RefusedTarget { hint, .. } => Some((*hint).to_owned()),
             Self::InUse { .. } => Some("give each sink a file of its own".to_owned()),
             _ => None,
         }

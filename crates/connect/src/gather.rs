@@ -110,6 +110,18 @@ impl Gather {
             || self.frames.bytes.len() + self.bad_bytes >= BYTES_MAX
     }
 
+    /// Whether a bad row can be taken now. Behind frames it begins a delivery of its own, and each of those
+    /// waits for the one before.
+    pub(crate) fn has_room_for_bad(&self) -> bool {
+        let seals = !self.frames.is_empty() || self.cursor.is_some();
+        !self.is_full() && (!seals || self.queue.is_empty())
+    }
+
+    #[cfg(test)]
+    pub(crate) fn bad_bytes(&self) -> usize {
+        self.bad_bytes
+    }
+
     pub(crate) fn queued(&self) -> usize {
         self.queue.len()
     }
@@ -240,6 +252,7 @@ impl Gather {
         if self.spoilt {
             self.frames.clear();
             self.bad.clear();
+            self.bad_bytes = 0;
         }
         if self.spoilt || self.frames.is_empty() && self.bad.is_empty() && cursor.is_none() {
             return;

@@ -104,6 +104,12 @@ impl Output {
 
     /// Emits one message of the external system. A frame above `max_frame` becomes a bad row.
     pub async fn frame(&mut self, bytes: &[u8]) -> Result<()> {
+        if bytes.len() > self.max_frame && locked(&self.gather).has_decoder() {
+            self.tap(bytes);
+            return self
+                .take_bad(overlong(bytes, bytes.len(), self.max_frame))
+                .await;
+        }
         while !self.take(bytes)? {
             self.make_room().await?;
         }
@@ -138,8 +144,7 @@ impl Output {
         self.ready().await?;
         bad.bytes.truncate(MAX_FRAME.as_usize());
         self.tap(&bad.bytes);
-        locked(&self.gather).bad(bad);
-        Ok(())
+        self.take_bad(bad).await
     }
 
     /// Emits rows that need no decoding, in the source's schema.
@@ -195,12 +200,16 @@ impl Output {
             return Err(Error::NoDecoder);
         }
         self.tap(bytes);
-        if bytes.len() > self.max_frame {
-            gather.bad(overlong(bytes, bytes.len(), self.max_frame));
-        } else {
-            gather.frame(bytes);
-        }
+        gather.frame(bytes);
         Ok(true)
+    }
+
+    async fn take_bad(&mut self, bad: Bad) -> Result<()> {
+        if !locked(&self.gather).has_room_for_bad() {
+            self.make_room().await?;
+        }
+        locked(&self.gather).bad(bad);
+        Ok(())
     }
 
     async fn item(&mut self, item: Item) -> Result<()> {

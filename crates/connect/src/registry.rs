@@ -179,7 +179,7 @@ impl Connectors {
             options,
             columns,
         };
-        spec.args()?;
+        spec.sink()?;
         Ok(spec)
     }
 }

@@ -20,6 +20,16 @@ pub fn shown(text: &str) -> Cow<'_, str> {
     }
 }
 
+/// The first `max` bytes of a text of somebody else, on one line, for a message. What is not UTF-8 is replaced.
+pub(crate) fn excerpt(text: &[u8], max: usize) -> String {
+    let kept = String::from_utf8_lossy(&text[..text.len().min(max)]);
+    let mut excerpt = printable(&kept).replace(['\n', '\t'], "\u{fffd}");
+    if text.len() > max {
+        excerpt.push('…');
+    }
+    excerpt
+}
+
 /// A text without characters that command a terminal; line ends and tabs stay.
 pub fn printable(text: &str) -> Cow<'_, str> {
     match text.chars().any(commands_terminal) {
@@ -141,5 +151,17 @@ mod tests {
         assert_eq!(clean.chars().count(), hostile.chars().count());
         assert_eq!(printable("a\tb\nß😀"), "a\tb\nß😀");
         assert_eq!(shown("\x1bws://u:p@h"), "\u{fffd}ws://***@h");
+    }
+
+    #[test]
+    fn nothing_that_acts_on_a_terminal_is_left() {
+        assert_eq!(excerpt("süß 日".as_bytes(), 99), "süß 日");
+        assert_eq!(excerpt(b"\x1b[2Jx\ny", 99), "\u{fffd}[2Jx\u{fffd}y");
+        assert_eq!(
+            excerpt("a\u{202e}b\u{9b}c".as_bytes(), 99),
+            "a\u{fffd}b\u{fffd}c"
+        );
+        assert_eq!(excerpt(b"abcd", 3), "abc…");
+        assert_eq!(excerpt(b"a\xffb", 3), "a\u{fffd}b");
     }
 }

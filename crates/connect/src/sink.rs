@@ -98,6 +98,19 @@ pub trait Sink: Send + 'static {
         0
     }
 
+    /// Waits until [`unsent`](Self::unsent) may have become smaller, or the next `flush` must report a failure.
+    /// Only for a sink whose `flush` does not wait until the external system has confirmed its rows. Dropping this
+    /// future loses nothing.
+    async fn progress(&mut self) {
+        std::future::pending().await
+    }
+
+    /// Whether the sink can never be used as it is, for reasons on this machine. Asked when it is created; looks
+    /// at no network and changes nothing.
+    fn refusal(&self) -> Result<()> {
+        Ok(())
+    }
+
     /// Drop counter: rows that the sink's own policy has dropped since it was made. Only grows.
     fn dropped(&self) -> u64 {
         0

@@ -59,6 +59,20 @@ fn a_chain_is_as_good_as_its_weakest_link() {
             "",
         ),
         (FILE, WEBSOCKET, AtLeastOnce, "o", "are sent again"),
+        (
+            FILE,
+            WEBSOCKET,
+            AtLeastOnce,
+            "o",
+            "reach the server's websocket library, whose pong confirms them",
+        ),
+        (
+            FILE,
+            &format!("{WEBSOCKET}, \"ack.match\" = 'a'"),
+            AtLeastOnce,
+            "o",
+            "the server's program acknowledges rows (ack.match)",
+        ),
         (PROCESS, OUT, AtMostOnce, "s", "process cannot go back"),
         (WEBSOCKET, OUT, AtMostOnce, "s", "websocket cannot go back"),
         (

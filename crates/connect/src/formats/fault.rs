@@ -7,6 +7,7 @@
 use arrow::datatypes::DataType;
 
 use super::data_type::sql_name;
+use crate::shown::excerpt;
 
 /// The longest part of a value that an error shows, bytes.
 const SHOWN_MAX: usize = 64;
@@ -81,12 +82,7 @@ impl DecodeFault {
 
 /// The value as it arrived, cut to [`SHOWN_MAX`]; what is not UTF-8 or not printable is replaced.
 pub(super) fn show(value: &[u8]) -> String {
-    let text = String::from_utf8_lossy(&value[..value.len().min(SHOWN_MAX)]);
-    let printable = |c: char| if c.is_control() { '\u{fffd}' } else { c };
-    let mut shown: String = text.chars().map(printable).collect();
-    if value.len() > SHOWN_MAX {
-        shown.push('…');
-    }
+    let shown = excerpt(value, SHOWN_MAX);
     if shown.is_empty() {
         "an empty value".to_owned()
     } else {

@@ -32,6 +32,8 @@ use crate::{Bad, Result};
 pub use self::csv::RecordEnd;
 pub(crate) use self::csv::has_header;
 pub(crate) use self::data_type::sql_name;
+#[cfg(feature = "websocket")]
+pub(crate) use self::json::json_field;
 
 /// Every format there is.
 pub const FORMATS: &[Format] = &[

@@ -407,3 +407,41 @@ proptest! {
         runtime.enable_time().start_paused(true).build().unwrap().block_on(compare(acts));
     }
 }
+
+/// A source that never waits emits nothing but bad rows, or one behind each frame: what is gathered and queued stays
+/// small.
+#[tokio::test(start_paused = true)]
+async fn bad_rows_are_bounded_as_frames_are() {
+    for alternating in [false, true] {
+        let (most, seen) = (Arc::new(Mutex::new(0)), Arc::new(Mutex::new(0)));
+        let noted = most.clone();
+        let source = handle(move |_, out, _| {
+            let noted = noted.clone();
+            Box::pin(async move {
+                for _ in 0..20_000 {
+                    if alternating {
+                        out.frame(b"a").await?;
+                    }
+                    let reason = "it was never good".to_owned();
+                    let bytes = vec![0; 1_000];
+                    out.bad(Bad { bytes, reason }).await?;
+                    let gather = locked(&out.gather);
+                    let held = gather.queued() * 1_000 + gather.bad_bytes();
+                    drop(gather);
+                    let mut most = locked(&noted);
+                    *most = held.max(*most);
+                }
+                Ok(End::Finished)
+            })
+        });
+        let mut items = start(&source);
+        while let Some(item) = next(&mut items).await {
+            if let Item::Rows(delivery) = item {
+                *locked(&seen) += delivery.bad.len();
+            }
+        }
+        assert_eq!(*locked(&seen), 20_000, "none is lost");
+        let most = *locked(&most);
+        assert!(most <= 2 << 20, "{most} bytes were held");
+    }
+}

@@ -136,6 +136,11 @@ impl SinkSpec {
         }
     }
 
+    /// Who has the rows when the guarantee is fulfilled, if that is not obvious.
+    pub fn reaches(&self) -> Option<&'static str> {
+        (self.kind.reaches)(&self.options)
+    }
+
     /// Makes the sink; opens nothing.
     pub fn sink(&self) -> Result<Box<dyn Sink>> {
         (self.kind.create)(self.args()?)

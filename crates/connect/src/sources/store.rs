@@ -8,6 +8,7 @@ use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::fs::{self, File};
 use std::io::{self, Write as _};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
@@ -145,7 +146,13 @@ impl CursorStore for FolderCursors {
 fn replace(folder: &Path, path: &Path, bytes: &[u8]) -> io::Result<()> {
     // The file name of an id has no dot before its extension.
     let beside = folder.join("being.written");
-    let mut file = File::create(&beside)?;
+    match fs::remove_file(&beside) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let mut how = File::options();
+    // A new file: what somebody else has put there, a link perhaps, is not written.
+    let mut file = how.write(true).create_new(true).mode(0o640).open(&beside)?;
     file.write_all(bytes)?;
     file.sync_all()?;
     fs::rename(&beside, path)?;
@@ -225,5 +232,16 @@ mod tests {
         assert_eq!(fs::read(&path).unwrap(), b"old");
         replace(folder.path(), &path, b"newer").unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"newer");
+    }
+
+    #[test]
+    fn a_link_at_the_temporary_name_is_not_written() {
+        let folder = tempfile::tempdir().unwrap();
+        let [victim, path] = ["victim", "a.json"].map(|name| folder.path().join(name));
+        fs::write(&victim, "mine").unwrap();
+        std::os::unix::fs::symlink(&victim, folder.path().join("being.written")).unwrap();
+        replace(folder.path(), &path, b"new").unwrap();
+        assert_eq!(fs::read(&victim).unwrap(), b"mine");
+        assert_eq!(fs::read(&path).unwrap(), b"new");
     }
 }

@@ -67,6 +67,7 @@ const MOODY: Connector = Connector {
         options: OptionSet::of::<MoodyOptions>(),
         formats: &[],
         guarantee: |_: &Checked| Guarantee::AtLeastOnce,
+        reaches: SinkKind::the_system,
         create: |args: SinkArgs<'_>| {
             let options: MoodyOptions = args.options.get()?;
             Ok(Box::new(Moody(options.script)))

@@ -7,12 +7,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 
 use globset::{GlobBuilder, GlobMatcher, GlobSet, GlobSetBuilder};
 
 use super::identity::{FileId, file_id};
+use super::kind::other_than_file;
+use crate::shown::excerpt;
 
 /// Paths in which every part may be a glob, and those to be left out.
 #[derive(Debug, Clone)]
@@ -44,15 +45,52 @@ pub(super) struct FoundFiles {
     /// The folders that files may appear in.
     pub folders: BTreeSet<PathBuf>,
     /// What could not be read, and why.
-    pub failures: Vec<String>,
+    pub failures: Failures,
     /// The first path that a pattern matches and that is not read, and why.
     passed_over: Option<String>,
+}
+
+/// What could not be read, and why: the first few by name, all counted. A million files that cannot be opened are no
+/// message of 100 MB.
+#[derive(Debug, Default)]
+pub(super) struct Failures {
+    first: Vec<String>,
+    count: usize,
+}
+
+/// How much of a name that cannot be used is shown, bytes.
+const NAME_SHOWN_MAX: usize = 200;
+
+/// The number of failures that are kept by name.
+const FAILURES_MAX: usize = 8;
+
+impl Failures {
+    pub(super) fn push(&mut self, what: String) {
+        self.count += 1;
+        if self.first.len() < FAILURES_MAX {
+            self.first.push(what);
+        }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    /// The failures as a sentence, and `more` behind them; `None` if there is nothing to say.
+    pub(super) fn shown(&self, more: Option<&str>) -> Option<String> {
+        let further = self.count - self.first.len();
+        let further = (further > 0).then(|| format!("and {further} more"));
+        let first = self.first.iter().map(String::as_str);
+        let all = first.chain(further.as_deref()).chain(more);
+        let all = all.collect::<Vec<_>>().join("; ");
+        Some(all).filter(|all| !all.is_empty())
+    }
 }
 
 impl FoundFiles {
     /// Why no file was found.
     pub(super) fn why_nothing(&self) -> String {
-        let known = self.failures.first().or(self.passed_over.as_ref());
+        let known = self.failures.first.first().or(self.passed_over.as_ref());
         known
             .map_or("there is no such file", String::as_str)
             .to_owned()
@@ -130,10 +168,16 @@ impl Patterns {
             if metadata.is_dir() {
                 self.descend(path, rest, found);
             }
-        } else if let Some(other) = other_than_file(metadata.file_type()) {
-            found.pass_over(path, other);
+        } else if let Some(why) = why_not_read(metadata.file_type()) {
+            found.pass_over(path, &why);
         } else if self.excludes(path) {
             found.pass_over(path, "is left out by 'exclude'");
+        } else if path.to_str().is_none() {
+            // It could not be in a cursor, so one such file would end the source.
+            let name = excerpt(path.as_os_str().as_encoded_bytes(), NAME_SHOWN_MAX);
+            found
+                .failures
+                .push(format!("{name} is not read: its name is not UTF-8"));
         } else {
             let known = found.files.entry(file_id(&metadata));
             let known = known.or_insert_with(|| path.to_owned());
@@ -150,16 +194,13 @@ impl Patterns {
 }
 
 /// Why a path of this type, which cannot be read again from a position, is not read.
-fn other_than_file(kind: fs::FileType) -> Option<&'static str> {
-    match () {
-        () if kind.is_file() => None,
-        () if kind.is_dir() => Some("is a folder; add /* to read the files in it"),
-        () if kind.is_fifo() => {
-            Some("is a pipe, not a file; the connector 'process' reads it with 'cat'")
-        }
-        () if kind.is_socket() => Some("is a socket, not a file"),
-        () => Some("is a device, not a file; the connector 'process' reads it with 'cat'"),
-    }
+fn why_not_read(kind: fs::FileType) -> Option<String> {
+    let what = other_than_file(kind)?;
+    Some(match what {
+        "a folder" => "is a folder; add /* to read the files in it".to_owned(),
+        "a socket" => "is a socket, not a file".to_owned(),
+        _ => format!("is {what}, not a file; the connector 'process' reads it with 'cat'"),
+    })
 }
 
 fn names(folder: &Path, found: &mut FoundFiles) -> Vec<std::ffi::OsString> {
@@ -306,10 +347,38 @@ mod tests {
     }
 
     #[test]
+    fn a_name_that_is_not_utf_8_is_reported_and_read_by_nobody() {
+        use std::os::unix::ffi::OsStrExt;
+        let folder = tempfile::tempdir().unwrap();
+        for name in [&b"a.log"[..], b"b\xff\x1b[2J.log"] {
+            fs::write(folder.path().join(std::ffi::OsStr::from_bytes(name)), "").unwrap();
+        }
+        let pattern = format!("{}/*.log", folder.path().display());
+        let found = Patterns::new(&[pattern], &[]).unwrap().find();
+        assert_eq!(found.files.len(), 1);
+        let said = found.failures.shown(None).unwrap();
+        let expected = "b\u{fffd}\u{fffd}[2J.log is not read: its name is not UTF-8";
+        assert!(said.ends_with(expected), "{said}");
+    }
+
+    #[test]
+    fn failures_beyond_the_first_few_are_counted() {
+        let mut failures = Failures::default();
+        (0..1_000).for_each(|number| failures.push(format!("cannot open {number}")));
+        let said = failures.shown(Some("no file matches yet")).unwrap();
+        assert!(said.starts_with("cannot open 0; cannot open 1; "), "{said}");
+        assert!(
+            said.ends_with("; and 992 more; no file matches yet"),
+            "{said}"
+        );
+        assert_eq!(Failures::default().shown(None), None);
+    }
+
+    #[test]
     fn what_cannot_be_read_is_reported() {
         let patterns = Patterns::new(&["/no such folder/*".to_owned()], &[]).unwrap();
         let found = patterns.find();
-        assert!(found.failures[0].starts_with("cannot read the folder /no such folder: "));
+        assert!(found.failures.first[0].starts_with("cannot read the folder /no such folder: "));
         for text in ["", "/", "a/", "a/**", "[", "{a"] {
             assert!(Patterns::new(&[text.to_owned()], &[]).is_err(), "{text:?}");
         }

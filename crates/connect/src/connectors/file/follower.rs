@@ -15,7 +15,7 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use super::cursor::FileCursor;
-use super::find::Patterns;
+use super::find::{Failures, Patterns};
 use super::identity::FileId;
 use super::resume::ResumePoints;
 use super::source_options::{FileSourceOptions, ReadFrom};
@@ -55,7 +55,7 @@ pub(super) struct FileFollower<'a> {
     /// Whether names have changed since the last scan.
     names_changed: bool,
     /// What the last scan could not read.
-    failures: Vec<String>,
+    failures: Failures,
     /// Why the last scan found nothing, if it did.
     why_nothing: String,
     /// The reason for `degraded` that was reported last.
@@ -88,7 +88,7 @@ impl<'a> FileFollower<'a> {
             watcher: FolderWatcher::new(),
             scanned: Instant::now(),
             names_changed: false,
-            failures: Vec::new(),
+            failures: Failures::default(),
             why_nothing: String::new(),
             reported: None,
             last: None,

@@ -9,6 +9,9 @@
 //! that was renamed, removed or truncated while it is open fails the next write, since nobody would ever
 //! read what is written then.
 //!
+//! What may not be written, such as a link that others can replace or a pipe, is refused when the sink is created and
+//! when it is opened; see `target.rs`.
+//!
 //! There is no rotation: a sink has one file. It is locked while it is open, since of two sinks with one
 //! file each would truncate what the other wrote. The system releases the lock with the handle, even when
 //! the process dies.
@@ -21,11 +24,13 @@ use arrow::array::RecordBatch;
 use async_trait::async_trait;
 use schemars::JsonSchema;
 use serde::Deserialize;
-use tokio::fs::{self, File, OpenOptions};
+use tokio::fs::{self, File};
 use tokio::io::AsyncWriteExt;
 
+use super::follower::blocking;
 use super::identity::{FileId, file_id};
 use super::position::{FilePosition, FileReceipt};
+use super::target;
 use crate::formats;
 use crate::line_buffer::LineBuffer;
 use crate::options::{OptionSet, Options, yes};
@@ -35,6 +40,7 @@ pub(super) const KIND: SinkKind = SinkKind {
     options: OptionSet::of::<FileSinkOptions>(),
     formats: formats::LINES,
     guarantee: |_| Guarantee::ExactlyOnce,
+    reaches: SinkKind::the_system,
     create,
 };
 
@@ -48,7 +54,9 @@ const LOCK_WAIT: Duration = Duration::from_millis(20);
 struct FileSinkOptions {
     /// The file; its folder must exist. Nothing else may write to it: after a crash whatever follows
     /// the last saved row is truncated. It is locked while it is open, so a second sink with the same
-    /// file fails at once.
+    /// file fails at once. A new file has mode 640, less the umask. A pipe, device, socket or folder is refused; so is a
+    /// link, unless it belongs to this user or root in a folder where nobody else may replace it; and in a folder
+    /// where others may write, such as `/tmp`, a file of another user or one with a second name.
     path: PathBuf,
     /// Whether rows are appended to a file that already exists; otherwise it is replaced. A sink that
     /// continues after a restart appends to its own file in any case.
@@ -107,7 +115,11 @@ impl Sink for FileSink {
             let source = std::io::ErrorKind::NotADirectory.into();
             return Err(failed("cannot look into", folder)(source));
         }
-        regular(path).await
+        self.refusal()
+    }
+
+    fn refusal(&self) -> Result<()> {
+        target::refusal(&self.options.path)
     }
 
     async fn open(&mut self, from: Option<Receipt>) -> Result<()> {
@@ -284,16 +296,13 @@ async fn resume(path: &Path, receipt: &Receipt) -> Result<OpenFile> {
 
 /// Opens and locks a file. Always in append mode: after a truncation, writing continues at the end.
 async fn opened(path: &Path, create: bool) -> Result<File> {
-    regular(path).await?;
-    let mut how = OpenOptions::new();
-    how.read(true).append(true).create(create);
-    let file = how.open(path).await.map_err(failed("cannot open", path))?;
+    let name = path.to_owned();
+    let file = blocking(move || target::open(&name, create)).await??;
     locked(file, path).await
 }
 
 /// Locks the file until this handle is dropped.
-async fn locked(file: File, path: &Path) -> Result<File> {
-    let file = file.into_std().await;
+async fn locked(file: std::fs::File, path: &Path) -> Result<File> {
     for _ in 0..LOCK_TRIES {
         match file.try_lock() {
             Ok(()) => return Ok(File::from_std(file)),
@@ -310,25 +319,14 @@ async fn locked(file: File, path: &Path) -> Result<File> {
     Err(Error::InUse { target })
 }
 
-/// Refuses pipes, devices and folders, which cannot be truncated.
-async fn regular(path: &Path) -> Result<()> {
-    match fs::metadata(path).await {
-        Ok(found) if !found.is_file() => {
-            let source = std::io::Error::other("it is not a regular file");
-            Err(failed("cannot write", path)(source))
-        }
-        _ => Ok(()),
-    }
-}
-
-fn folder(path: &Path) -> &Path {
+pub(super) fn folder(path: &Path) -> &Path {
     match path.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => folder,
         _ => Path::new("."),
     }
 }
 
-fn failed(what: &str, path: &Path) -> impl Fn(std::io::Error) -> Error {
+pub(super) fn failed(what: &str, path: &Path) -> impl Fn(std::io::Error) -> Error {
     let what = format!("{what} {}", path.display());
     move |source| Error::Io {
         what: what.clone(),

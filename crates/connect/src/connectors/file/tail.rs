@@ -6,13 +6,15 @@
 
 use std::fs::File;
 use std::io::{self, BufReader, Read, Seek, SeekFrom};
-use std::os::unix::fs::{FileExt, MetadataExt};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use rustix::fs::OFlags;
 use tokio::time::Instant;
 
 use super::identity::{FileId, Prefix, file_id};
+use super::kind::other_than_file;
 use crate::lines::{Framing, LineSplitter, first_line};
 
 /// The largest distance from the end of a file at which the start of its last line is found, and the
@@ -82,10 +84,16 @@ pub(super) enum ReadStep {
 }
 
 impl TailedFile {
-    /// Opens a file, whose bytes are cut into lines as `framing` says.
+    /// Opens a file, whose bytes are cut into lines as `framing` says. A pipe that has taken its place since it
+    /// was found is refused, and not waited for.
     pub(super) fn open(path: PathBuf, framing: Framing) -> io::Result<Self> {
-        let file = File::open(&path)?;
+        let mut how = File::options();
+        how.custom_flags(OFlags::NONBLOCK.bits().cast_signed());
+        let file = how.read(true).open(&path)?;
         let metadata = file.metadata()?;
+        if let Some(other) = other_than_file(metadata.file_type()) {
+            return Err(io::Error::other(format!("it is {other}, not a file")));
+        }
         Ok(Self {
             id: file_id(&metadata),
             origin: path.display().to_string().into(),

@@ -28,6 +28,10 @@ struct PendingChanges {
     wake: Notify,
 }
 
+/// The number of paths that are collected. What changes beyond that is found by looking at every file, as for
+/// events that the system has lost.
+const PATHS_MAX: usize = 4_096;
+
 /// What has changed since the last `take`.
 #[derive(Debug, Default)]
 pub(super) struct Changed {
@@ -119,7 +123,9 @@ impl PendingChanges {
             EventKind::Access(_) | EventKind::Modify(notify::event::ModifyKind::Data(_))
         );
         changed.names |= !content || event.need_rescan();
-        changed.files.extend(event.paths);
+        let room = PATHS_MAX.saturating_sub(changed.files.len());
+        changed.names |= event.paths.len() > room;
+        changed.files.extend(event.paths.into_iter().take(room));
         drop(changed);
         self.wake.notify_one();
     }

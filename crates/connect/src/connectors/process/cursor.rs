@@ -14,6 +14,10 @@ use serde_json::{Value as Json, json};
 use crate::formats::Frames;
 use crate::{Cursor, Result};
 
+/// The longest text that a command is given in its environment, bytes. Linux takes 128 KiB for one variable, its
+/// name included; with more no command would ever start again.
+const TEXT_MAX: usize = 64 << 10;
+
 /// Finds cursors in lines, and keeps the last one.
 pub(super) struct CursorFinder {
     field: String,
@@ -45,10 +49,7 @@ impl CursorFinder {
 
     /// The cursor as the text that the next run finds in its environment.
     pub(super) fn text(&self) -> Option<String> {
-        self.last.as_ref().map(|last| match last {
-            Json::String(text) => text.clone(),
-            other => other.to_string(),
-        })
+        self.last.as_ref().map(text_of)
     }
 
     /// The number of lines that the last cursor among them covers, and that cursor.
@@ -74,7 +75,9 @@ impl CursorFinder {
     pub(super) fn missing_field(&self) -> Option<String> {
         let field = &self.field;
         self.field_missing.then(|| {
-            format!("no line is a JSON object with the field {field:?}: there is no cursor")
+            format!(
+                "no line is a JSON object with the field {field:?} that fits a variable: there is no cursor"
+            )
         })
     }
 
@@ -82,8 +85,20 @@ impl CursorFinder {
         let line: ObjectLine<'_> = serde_json::from_slice(line).ok()?;
         let value = line.get(self.field.as_str())?;
         let value = serde_json::from_str(value.get()).ok()?;
-        Some(value).filter(|value: &Json| !value.is_null())
+        Some(value).filter(|value: &Json| !value.is_null() && fits_a_variable(&text_of(value)))
     }
+}
+
+fn text_of(value: &Json) -> String {
+    match value {
+        Json::String(text) => text.clone(),
+        other => other.to_string(),
+    }
+}
+
+/// Whether a command can be started with this text in its environment.
+fn fits_a_variable(text: &str) -> bool {
+    text.len() <= TEXT_MAX && !text.contains('\0')
 }
 
 #[cfg(test)]
@@ -119,6 +134,15 @@ mod tests {
             .find(&frames(&[r#"{"\u0061t": {"page": 2}}"#]))
             .unwrap();
         assert_eq!(finder.text().as_deref(), Some(r#"{"page":2}"#));
+    }
+
+    #[test]
+    fn a_value_that_no_command_can_be_given_is_no_cursor() {
+        let mut finder = CursorFinder::new(Some("at"), None).unwrap().unwrap();
+        let long = format!(r#"{{"at": "{}"}}"#, "x".repeat(TEXT_MAX + 1));
+        let lines = [r#"{"at": 1}"#, r#"{"at": "a\u0000b"}"#, &long];
+        assert_eq!(finder.find(&frames(&lines)).unwrap().0, 1);
+        assert_eq!(finder.text().as_deref(), Some("1"));
     }
 
     #[test]

@@ -27,6 +27,7 @@ use super::cursor::CursorFinder;
 use super::group::{Group, Watcher};
 use crate::formats::Frames;
 use crate::lines::{Framing, LineSplitter, OverlongLine};
+use crate::shown::excerpt;
 use crate::{Error, Lifecycle, Output, Result};
 
 /// Read buffer size, bytes.
@@ -369,9 +370,7 @@ impl StderrTail {
         if self.lines.len() == TAIL_LINES {
             self.lines.pop_front();
         }
-        let line = &line[..line.len().min(TAIL_LINE_MAX)];
-        self.lines
-            .push_back(String::from_utf8_lossy(line).into_owned());
+        self.lines.push_back(excerpt(line, TAIL_LINE_MAX));
     }
 
     fn shown(&self) -> String {

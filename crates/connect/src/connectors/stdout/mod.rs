@@ -28,6 +28,7 @@ pub const CONNECTOR: Connector = Connector {
         options: OptionSet::of::<StdoutOptions>(),
         formats: formats::LINES,
         guarantee: |_| Guarantee::AtLeastOnce,
+        reaches: SinkKind::the_system,
         create,
     }),
 };

@@ -15,14 +15,15 @@ use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::handshake::client::{Request, Response};
 use tokio_tungstenite::tungstenite::http::{HeaderName, HeaderValue, Uri, header};
+use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
-use tokio_tungstenite::tungstenite::protocol::{CloseFrame, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{self, Error as WsError, Message, error::CapacityError};
 use tokio_tungstenite::{Connector, MaybeTlsStream, WebSocketStream};
 
 use super::policy::{Trouble, retry_after_close, retry_after_status};
 use super::tls::{self, Tls};
-use crate::shown::without_url_secrets;
+use super::wire::{bounds, parts};
+use crate::shown::{excerpt, without_url_secrets};
 use crate::{Error, Result};
 
 pub(super) type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
@@ -31,8 +32,10 @@ pub(super) type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
 const FAREWELL: Duration = Duration::from_secs(1);
 /// Who we say we are, unless the user says otherwise: some servers refuse the nameless.
 const USER_AGENT: &str = concat!("headwater/", env!("CARGO_PKG_VERSION"));
-/// How much of a refusal's body is shown.
-const BODY_SHOWN_MAX: usize = 200;
+/// How much is shown of each text that a server sends, bytes.
+const SHOWN_MAX: usize = 200;
+/// The largest message that is read where the user does not say, bytes: what is read by a sink only confirms.
+const MESSAGE_MAX: usize = 16 << 20;
 
 /// Everything needed to open a connection, again and again.
 #[derive(Debug, Clone)]
@@ -43,7 +46,10 @@ pub(super) struct Dialer {
     headers: Vec<(HeaderName, HeaderValue)>,
     tls: Tls,
     connect_timeout: Duration,
-    config: WebSocketConfig,
+    /// The longest wait that a refusal may ask for.
+    asked_wait_max: Duration,
+    /// The largest message that is read, bytes.
+    max_message: usize,
 }
 
 impl Dialer {
@@ -51,12 +57,13 @@ impl Dialer {
     pub fn new(url: &str, tls: Tls, connect_timeout: Duration) -> Result<Self> {
         let url = parse_url(url)?;
         Ok(Self {
-            target: shown(&url),
+            target: without_secrets(&url),
             url,
             headers: Vec::new(),
             tls,
             connect_timeout,
-            config: WebSocketConfig::default(),
+            asked_wait_max: Duration::MAX,
+            max_message: MESSAGE_MAX,
         })
     }
 
@@ -68,10 +75,13 @@ impl Dialer {
 
     /// The largest message that is read, in bytes.
     pub fn max_message(mut self, bytes: usize) -> Self {
-        self.config = self
-            .config
-            .max_message_size(Some(bytes))
-            .max_frame_size(Some(bytes));
+        self.max_message = bytes;
+        self
+    }
+
+    /// The longest wait that a server may ask for (`Retry-After`).
+    pub fn asked_wait_max(mut self, wait: Duration) -> Self {
+        self.asked_wait_max = wait;
         self
     }
 
@@ -140,12 +150,12 @@ impl Dialer {
         tokio_tungstenite::client_async_tls_with_config(
             request,
             stream,
-            Some(self.config),
+            Some(bounds(self.max_message)),
             Some(connector),
         )
         .await
         .map(|(socket, _)| socket)
-        .map_err(refusal)
+        .map_err(|error| refusal(error, self.asked_wait_max))
     }
 
     fn request(&self) -> Result<Request, Trouble> {
@@ -256,18 +266,30 @@ fn port(url: &Uri) -> u16 {
 }
 
 /// Scheme, host, port and path.
-fn shown(url: &Uri) -> String {
+fn without_secrets(url: &Uri) -> String {
     let scheme = url.scheme_str().unwrap_or_default();
     let authority = url.authority().map_or("", |authority| authority.as_str());
     format!("{scheme}://{authority}{}", url.path())
 }
 
-/// What a failed handshake means.
-fn refusal(error: WsError) -> Trouble {
+/// Sends a data message and waits until it is written.
+pub(super) async fn send(socket: &mut Socket, message: Message) -> Result<(), WsError> {
+    for part in parts(message) {
+        socket.send(part).await?;
+    }
+    Ok(())
+}
+
+/// What a failed handshake means; it may ask for a wait of at most `wait_max`.
+fn refusal(error: WsError, wait_max: Duration) -> Trouble {
     match error {
         WsError::Http(response) => {
-            let retry = retry_after_status(response.status(), response.headers(), Timestamp::now());
-            let reason = describe(&response);
+            let (status, headers) = (response.status(), response.headers());
+            let (retry, cut) = retry_after_status(status, headers, Timestamp::now(), wait_max);
+            let mut reason = describe(&response);
+            if let Some(asked) = cut {
+                reason.push_str(&too_long_a_wait(asked, wait_max));
+            }
             Trouble {
                 reason,
                 retry,
@@ -287,19 +309,25 @@ fn refusal(error: WsError) -> Trouble {
     }
 }
 
+fn too_long_a_wait(asked: Duration, max: Duration) -> String {
+    let (asked, max) = (span(asked), span(max));
+    format!("; it asks for a wait of {asked}, reconnect.max.retry_after allows {max}")
+}
+
 /// Status, where it points to, and the beginning of what it says.
 fn describe(response: &Response) -> String {
     let mut text = format!("HTTP {}", response.status());
     if let Some(to) = response.headers().get(header::LOCATION) {
-        text.push_str(&format!(
-            ", it points to {}",
-            String::from_utf8_lossy(to.as_bytes())
-        ));
+        let to = excerpt(to.as_bytes(), SHOWN_MAX);
+        text.push_str(&format!(", it points to {to}"));
     }
     let body = response.body().as_deref().unwrap_or_default();
-    let body = String::from_utf8_lossy(&body[..body.len().min(BODY_SHOWN_MAX)]);
-    let body = body.split_whitespace().collect::<Vec<_>>().join(" ");
+    let words = body
+        .split(u8::is_ascii_whitespace)
+        .filter(|word| !word.is_empty());
+    let body = words.collect::<Vec<_>>().join(&b' ');
     if !body.is_empty() {
+        let body = excerpt(&body, SHOWN_MAX);
         text.push_str(&format!(": {body}"));
     }
     text
@@ -328,9 +356,13 @@ pub(super) fn loss(error: &WsError) -> (Trouble, Option<CloseCode>) {
         WsError::ConnectionClosed | WsError::AlreadyClosed => {
             (Trouble::passing("the connection was closed"), None)
         }
+        WsError::WriteBufferFull(_) => (Trouble::passing(READS_NOTHING), None),
         error => (Trouble::passing(lower(&error.to_string())), None),
     }
 }
+
+/// The reason when the server leaves unread what it is sent.
+pub(super) const READS_NOTHING: &str = "the server reads nothing of what it is sent";
 
 /// What a Close frame of the server means.
 pub(super) fn closed(frame: Option<&CloseFrame>) -> Trouble {
@@ -340,7 +372,8 @@ pub(super) fn closed(frame: Option<&CloseFrame>) -> Trouble {
     let code = u16::from(frame.code);
     let mut reason = format!("the server closed the connection with code {code}");
     if !frame.reason.is_empty() {
-        reason.push_str(&format!(": {}", frame.reason.as_str()));
+        let said = excerpt(frame.reason.as_bytes(), SHOWN_MAX);
+        reason.push_str(&format!(": {said}"));
     }
     Trouble {
         reason,
@@ -372,8 +405,9 @@ pub(super) fn span(duration: Duration) -> String {
     )
 }
 
-/// The message of another crate in our style.
+/// The message of another crate, which may quote the server, in our style.
 fn lower(message: &str) -> String {
+    let message = excerpt(message.as_bytes(), SHOWN_MAX);
     let mut chars = message.chars();
     chars.next().map_or_else(String::new, |first| {
         first.to_lowercase().chain(chars).collect()

@@ -1,10 +1,14 @@
 //! The connection of a websocket sink, in a task of its own.
 //!
 //! While the sink fills the queue, the link empties it: it writes, it reads (so that pings are
-//! answered, pongs confirm, and a Close is seen at once), it pings, and it reconnects. Reading and
-//! writing are two futures over the two halves of one socket; the first to end takes the other with
+//! answered, pongs or acknowledgements confirm, and a Close is seen at once), it pings, and it reconnects.
+//! Reading and writing are two futures over one socket; the first to end takes the other with
 //! it. Behind every run of messages goes a ping with the number of the last; see `queue`. So only a
-//! pong proves that the server is well: one that sends other things but no pong confirms nothing.
+//! pong proves that the server is well: one that sends other things but no pong confirms nothing. With
+//! `ack.match` the pong proves only that, and messages of the server confirm; see `ack`.
+//!
+//! A server that takes nothing, answers no ping or acknowledges nothing for too long is left: what it has
+//! not confirmed goes to the next connection.
 //!
 //! The link ends when it is stopped, or when reconnecting is off, pointless or was tried too often;
 //! it then marks the queue as broken, and that is how the sink learns of it. A sink that is to go on
@@ -13,18 +17,18 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use futures_util::stream::{SplitSink, SplitStream};
-use futures_util::{SinkExt, StreamExt};
 use tokio::sync::{Notify, watch};
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::{Bytes, Error as WsError, Message};
 use tokio_util::sync::CancellationToken;
 
-use super::connect::{Dialer, Socket, closed, farewell, loss, span};
+use super::ack::AckBy;
+use super::connect::{Dialer, READS_NOTHING, Socket, closed, farewell, loss, span};
 use super::policy::Trouble;
 use super::pulse::{Pulse, sleep_until};
 use super::queue::MessageQueue;
+use super::wire::{SharedSocket, parts};
 use crate::locked::locked;
 use crate::{Attempts, Backoff, Error};
 
@@ -42,6 +46,8 @@ pub(super) struct ServerLink {
     pub outage: watch::Sender<Option<String>>,
     pub ping_interval: Option<Duration>,
     pub ping_timeout: Duration,
+    /// How the server acknowledges; `None` if pongs confirm.
+    pub ack: Option<AckBy>,
     pub queue: Arc<MessageQueue>,
     /// Says that everything that shall be sent was sent.
     pub stop: CancellationToken,
@@ -89,41 +95,43 @@ impl ServerLink {
     async fn serve(&self, socket: Socket) -> Option<Trouble> {
         self.queue.connected();
         report_outage(&self.outage, None);
-        let (mut writer, mut reader) = socket.split();
-        let beat = Beat::new(Pulse::new(
-            self.ping_interval,
-            self.ping_timeout,
-            Instant::now(),
-        ));
+        let socket = SharedSocket::new(socket);
+        let beat = Beat::new(self);
         let trouble = tokio::select! {
-            trouble = self.read(&mut reader, &beat) => Some(trouble),
-            trouble = self.write(&mut writer, &beat) => Some(trouble),
+            trouble = self.read(&socket, &beat) => Some(trouble),
+            trouble = self.write(&socket, &beat) => Some(trouble),
             () = self.stop.cancelled() => None,
         };
-        if trouble.is_none()
-            && let Ok(mut socket) = writer.reunite(reader)
-        {
-            farewell(&mut socket, CloseCode::Normal, "").await;
+        if trouble.is_none() {
+            farewell(&mut socket.into_inner(), CloseCode::Normal, "").await;
         }
         trouble
     }
 
     /// Reads until the connection is lost or silent for too long.
-    async fn read(&self, reader: &mut SplitStream<Socket>, beat: &Beat) -> Trouble {
+    async fn read(&self, socket: &SharedSocket, beat: &Beat) -> Trouble {
+        let mut wrong_acks = 0;
         loop {
             let message = tokio::select! {
                 biased;
-                message = reader.next() => message,
-                () = sleep_until(beat.with(|pulse| pulse.dead_at())) => {
+                message = socket.next() => message,
+                () = sleep_until(beat.pong_due()) => {
                     let timeout = span(self.ping_timeout);
                     return Trouble::passing(format!("no answer to a ping within {timeout}"));
                 }
+                () = sleep_until(beat.ack_due()) => return self.acknowledges_nothing(wrong_acks),
                 () = beat.changed.notified() => continue,
             };
             match message {
                 Some(Ok(Message::Pong(number))) => {
-                    beat.with(Pulse::heard);
+                    locked(&beat.pulse).heard();
                     self.confirm(&number);
+                }
+                Some(Ok(Message::Text(text))) => {
+                    self.acknowledge(text.as_bytes(), beat, &mut wrong_acks);
+                }
+                Some(Ok(Message::Binary(bytes))) => {
+                    self.acknowledge(&bytes, beat, &mut wrong_acks);
                 }
                 Some(Ok(Message::Close(frame))) => return closed(frame.as_ref()),
                 Some(Ok(_)) => {}
@@ -135,21 +143,50 @@ impl ServerLink {
 
     /// A pong that is none of ours confirms nothing.
     fn confirm(&self, payload: &Bytes) {
-        if let Ok(number) = <[u8; 8]>::try_from(payload.as_ref()) {
+        if let (None, Ok(number)) = (&self.ack, <[u8; 8]>::try_from(payload.as_ref())) {
             self.queue.confirm(u64::from_be_bytes(number));
         }
     }
 
-    async fn write(&self, writer: &mut SplitSink<Socket, Message>, beat: &Beat) -> Trouble {
+    /// A message without the field is none of ours; a value that no row has which was sent confirms nothing.
+    fn acknowledge(&self, message: &[u8], beat: &Beat, wrong_acks: &mut u64) {
+        let Some(key) = self.ack.as_ref().and_then(|ack| ack.find(message)) else {
+            return;
+        };
+        if self.queue.confirm_key(key) {
+            beat.acked(self.queue.awaits());
+            return;
+        }
+        *wrong_acks += 1;
+        if *wrong_acks == 1 {
+            let target = self.dialer.target();
+            tracing::warn!(
+                target,
+                "an acknowledgement matches no row that waits for one"
+            );
+        }
+    }
+
+    fn acknowledges_nothing(&self, wrong_acks: u64) -> Trouble {
+        let timeout = self.ack.as_ref().map(|ack| span(ack.timeout));
+        let timeout = timeout.unwrap_or_default();
+        let mut reason = format!("no acknowledgement within {timeout}");
+        if wrong_acks > 0 {
+            reason.push_str(&format!(", but {wrong_acks} that match no row"));
+        }
+        Trouble::passing(reason)
+    }
+
+    async fn write(&self, socket: &SharedSocket, beat: &Beat) -> Trouble {
         let mut number = 0;
         loop {
             let next = tokio::select! {
                 biased;
                 next = self.queue.take() => Some(next),
-                () = sleep_until(beat.with(|pulse| pulse.ping_at())) => None,
+                () = sleep_until(beat.ping_due()) => None,
             };
-            if let Err(error) = self.write_run(writer, beat, next, &mut number).await {
-                return loss(&error).0;
+            if let Err(trouble) = self.write_run(socket, beat, next, &mut number).await {
+                return trouble;
             }
         }
     }
@@ -157,26 +194,34 @@ impl ServerLink {
     /// Writes what is waiting, up to a point, then a ping, and flushes.
     async fn write_run(
         &self,
-        writer: &mut SplitSink<Socket, Message>,
+        socket: &SharedSocket,
         beat: &Beat,
         mut next: Option<(u64, Message)>,
         number: &mut u64,
-    ) -> Result<(), WsError> {
+    ) -> Result<(), Trouble> {
         let mut bytes = 0;
         while let Some((taken, message)) = next {
             *number = taken;
             bytes += message.len();
-            writer.feed(message).await?;
+            for part in parts(message) {
+                match timeout(self.ping_timeout, socket.put(part)).await {
+                    Ok(put) => put.map_err(|error| loss(&error).0)?,
+                    Err(_) => return Err(Trouble::passing(READS_NOTHING)),
+                }
+            }
             next = if bytes < RUN_BYTES {
                 self.queue.try_take()
             } else {
                 None
             };
         }
-        let ping = number.to_be_bytes().to_vec();
-        beat.with(|pulse| pulse.sent(Instant::now()));
-        beat.changed.notify_one();
-        writer.send(Message::Ping(ping.into())).await
+        beat.sent(self.queue.awaits());
+        let ping = Message::Ping(number.to_be_bytes().to_vec().into());
+        let written = async {
+            socket.put(ping).await?;
+            socket.flush().await
+        };
+        written.await.map_err(|error| loss(&error).0)
     }
 }
 
@@ -190,23 +235,57 @@ pub(super) fn report_outage(outage: &watch::Sender<Option<String>>, why: Option<
     });
 }
 
-/// The pulse, shared by reader and writer.
+/// What is expected of the server and until when, shared by reader and writer.
 struct Beat {
     pulse: Mutex<Pulse>,
+    /// Unanswered while rows wait for their acknowledgement; `None` without `ack.match`.
+    acks: Option<Mutex<Pulse>>,
     /// Told to the reader: a ping was sent.
     changed: Notify,
 }
 
 impl Beat {
-    fn new(pulse: Pulse) -> Self {
+    fn new(link: &ServerLink) -> Self {
+        let now = Instant::now();
+        let ack = |ack: &AckBy| Mutex::new(Pulse::new(None, ack.timeout, now));
         Self {
-            pulse: Mutex::new(pulse),
+            pulse: Mutex::new(Pulse::new(link.ping_interval, link.ping_timeout, now)),
+            acks: link.ack.as_ref().map(ack),
             changed: Notify::new(),
         }
     }
 
-    fn with<T>(&self, act: impl FnOnce(&mut Pulse) -> T) -> T {
-        act(&mut locked(&self.pulse))
+    fn ping_due(&self) -> Option<Instant> {
+        locked(&self.pulse).ping_at()
+    }
+
+    fn pong_due(&self) -> Option<Instant> {
+        locked(&self.pulse).dead_at()
+    }
+
+    fn ack_due(&self) -> Option<Instant> {
+        self.acks.as_ref().and_then(|acks| locked(acks).dead_at())
+    }
+
+    /// A ping follows; `awaits` if rows before it wait for their acknowledgement.
+    fn sent(&self, awaits: bool) {
+        let now = Instant::now();
+        locked(&self.pulse).sent(now);
+        if let Some(acks) = self.acks.as_ref().filter(|_| awaits) {
+            locked(acks).sent(now);
+        }
+        self.changed.notify_one();
+    }
+
+    /// Rows were acknowledged; `awaits` if others were not.
+    fn acked(&self, awaits: bool) {
+        if let Some(acks) = &self.acks {
+            let mut acks = locked(acks);
+            acks.heard();
+            if awaits {
+                acks.sent(Instant::now());
+            }
+        }
     }
 }
 

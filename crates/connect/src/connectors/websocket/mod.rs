@@ -11,9 +11,13 @@
 //! fatal, so the wrapper's own backoff never acts on it. The sink returns one when it has given up
 //! reconnecting; what then becomes of its rows, and when it is to try again, is said by `error.*`.
 //!
+//! A server may be hostile: what it makes us queue is bounded in `wire`, what it says is shown without control
+//! characters, and a wait that it asks for has a limit.
+//!
 //! There is no permessage-deflate (the library has none; `compression` is for payloads), and no
 //! server role.
 
+mod ack;
 mod connect;
 mod link;
 mod options;
@@ -26,6 +30,7 @@ mod source;
 #[cfg(test)]
 mod tests;
 mod tls;
+mod wire;
 
 use crate::options::{ByteSize, Checked, OptionSet};
 use crate::{
@@ -48,6 +53,7 @@ pub const CONNECTOR: Connector = Connector {
         options: OptionSet::of::<WebsocketSinkOptions>(),
         formats: FORMATS,
         guarantee,
+        reaches,
         create: create_sink,
     }),
 };
@@ -67,9 +73,23 @@ fn guarantee(options: &Checked) -> Guarantee {
     }
 }
 
+fn reaches(options: &Checked) -> Option<&'static str> {
+    match options.get::<WebsocketSinkOptions>() {
+        Ok(options) if options.acknowledged() => Some(
+            "the server's program acknowledges rows (ack.match); those it has not acknowledged when a \
+             connection is lost are sent again as well",
+        ),
+        _ => Some(
+            "rows reach the server's websocket library, whose pong confirms them perhaps before its program has \
+             read them; ack.match lets the program confirm",
+        ),
+    }
+}
+
 fn create_sink(args: SinkArgs<'_>) -> Result<Box<dyn Sink>> {
     let options: WebsocketSinkOptions = args.options.get()?;
     let encoder = args.encoder.ok_or(Error::NoEncoder)?;
-    let settings = options.settings(args.strategy.is_some())?;
+    let mut settings = options.settings(args.strategy.is_some())?;
+    settings.ack = options.ack(&args.schema, args.format)?;
     Ok(Box::new(sink::WebsocketSink::new(settings, encoder)))
 }

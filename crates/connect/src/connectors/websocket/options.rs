@@ -9,14 +9,16 @@
 use std::path::PathBuf;
 use std::time;
 
+use arrow::datatypes::Schema as ArrowSchema;
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
+use super::ack::AckBy;
 use super::connect::{Dialer, header, parse_url, subprotocol};
-use super::payload::{Compression, Inflater};
+use super::payload::Compression;
 use super::queue::{Bounds, Overflow};
 use super::sink::MessageType;
 use super::tls::Tls;
@@ -25,9 +27,6 @@ use crate::options::{
     ByteSize, Duration, Objection, Options, Secret, count, mebibytes, seconds, yes,
 };
 use crate::{Backoff, Error, Result};
-
-/// The largest payload after decompression, in bytes.
-const INFLATED_MAX: u64 = 100 << 20;
 
 /// Declares a struct of options that begins with those of the connection.
 macro_rules! with_connection {
@@ -46,10 +45,14 @@ macro_rules! with_connection {
             /// further attempt, and is made up to a fifth longer or shorter at random.
             #[serde(rename = "reconnect.delay.ms", default = "count::<1_000>")]
             reconnect_delay_ms: u64,
-            /// The longest wait between attempts to reconnect, in milliseconds. Only a server that
-            /// asks for more (`Retry-After`) gets it.
+            /// The longest wait between attempts to reconnect, in milliseconds. A server that
+            /// asks for more (`Retry-After`) gets it, up to `reconnect.max.retry_after`.
             #[serde(rename = "reconnect.max.delay.ms", default = "count::<30_000>")]
             reconnect_max_delay_ms: u64,
+            /// The longest wait that a server may ask for with `Retry-After`. What it asks beyond that is in
+            /// the reason of the outage.
+            #[serde(rename = "reconnect.max.retry_after", default = "seconds::<3_600>")]
+            reconnect_max_retry_after: Duration,
             /// How many attempts to reconnect may fail in a row; -1 for any number, or for one if a
             /// sink has an `error.strategy`, which says what is done then.
             #[serde(rename = "reconnect.max.attempts", default = "unlimited")]
@@ -92,6 +95,7 @@ macro_rules! with_connection {
                     reconnect: self.reconnect,
                     delay_ms: self.reconnect_delay_ms,
                     max_delay_ms: self.reconnect_max_delay_ms,
+                    max_retry_after: self.reconnect_max_retry_after.0,
                     max_attempts: self.reconnect_max_attempts,
                     healthy_after: self.reconnect_healthy_after.0,
                     headers: &self.headers,
@@ -108,7 +112,9 @@ macro_rules! with_connection {
 
         impl Options for $name {
             fn objections(&self) -> Vec<Objection> {
-                self.connection().objections()
+                let mut objections = self.connection().objections();
+                objections.extend(self.own_objection());
+                objections
             }
         }
     };
@@ -122,7 +128,7 @@ with_connection! {
         #[serde(rename = "subscribe.message", default)]
         subscribe_message: SubscribeMessages,
         /// How the server compresses the payload of each binary message. Text messages are taken as
-        /// they are. A payload may inflate to 100 MiB.
+        /// they are. A payload that inflates to more than `max_frame` is a bad row.
         compression: Option<Compression>,
         /// Reconnect when no message comes for this long, even if pings are answered.
         data_timeout: Option<Duration>,
@@ -145,8 +151,25 @@ with_connection! {
         /// What to do with a message when the queue is full.
         #[serde(default)]
         overflow: Overflow,
+        /// The column by which the server's program confirms rows: it sends a JSON object in which the field of
+        /// this name has the value of the last row that it has processed, such as `{"id": 7}`. That confirms this
+        /// row and all sent before it, so rows are acknowledged in order, at the latest when no further
+        /// one comes. The column is an integer or a text, is not NULL, and should differ from row to row; the
+        /// format is json. Rows that are not confirmed when a connection is lost are sent again on the next, in
+        /// order: the program may see them twice. Other messages are ignored, and so is a value that no
+        /// unconfirmed row has. Without this option the pong of the server's library confirms, which it may send
+        /// before its program has read the rows: those are then lost with the connection.
+        #[serde(rename = "ack.match")]
+        ack_match: Option<String>,
+        /// Reconnect, and send what is not confirmed again, when rows wait this long for the next
+        /// acknowledgement. Default: 30 s.
+        #[serde(rename = "ack.timeout")]
+        ack_timeout: Option<Duration>,
     }
 }
+
+/// The wait for an acknowledgement, unless `ack.timeout` says otherwise.
+const ACK_TIMEOUT: time::Duration = time::Duration::from_secs(30);
 
 fn unlimited() -> i64 {
     -1
@@ -198,6 +221,7 @@ struct ConnectionOptions<'a> {
     reconnect: bool,
     delay_ms: u64,
     max_delay_ms: u64,
+    max_retry_after: time::Duration,
     max_attempts: i64,
     healthy_after: time::Duration,
     headers: &'a BTreeMap<String, Secret>,
@@ -260,7 +284,8 @@ impl ConnectionOptions<'_> {
             ca_file: self.ca_file.cloned(),
             identity: self.cert_file.cloned().zip(self.key_file.cloned()),
         };
-        Ok(Dialer::new(self.url, tls, self.connect_timeout)?.headers(headers))
+        let dialer = Dialer::new(self.url, tls, self.connect_timeout)?;
+        Ok(dialer.headers(headers).asked_wait_max(self.max_retry_after))
     }
 
     /// `None` turns reconnecting off.
@@ -269,6 +294,7 @@ impl ConnectionOptions<'_> {
             base: time::Duration::from_millis(self.delay_ms),
             cap: time::Duration::from_millis(self.max_delay_ms),
             healthy: self.healthy_after,
+            asked_max: self.max_retry_after,
             attempts_max: u32::try_from(self.max_attempts).ok(),
             restarts_max: u32::MAX,
             ..Backoff::default()
@@ -281,6 +307,10 @@ impl ConnectionOptions<'_> {
 }
 
 impl WebsocketSourceOptions {
+    fn own_objection(&self) -> Option<Objection> {
+        None
+    }
+
     /// What these options come to.
     pub(super) fn settings(&self) -> Result<source::WebsocketSourceSettings> {
         let connection = self.connection();
@@ -292,14 +322,34 @@ impl WebsocketSourceOptions {
             ping_interval: connection.ping_interval(),
             ping_timeout: connection.ping_timeout,
             data_timeout: self.data_timeout.map(|timeout| timeout.0),
-            inflater: self
-                .compression
-                .map(|kind| Inflater::new(kind, INFLATED_MAX)),
+            compression: self.compression,
         })
     }
 }
 
 impl WebsocketSinkOptions {
+    fn own_objection(&self) -> Option<Objection> {
+        match (&self.ack_match, self.ack_timeout) {
+            (None, Some(_)) => Some(Objection::new(&["ack.timeout"], "it needs ack.match")),
+            (_, Some(timeout)) if timeout.0.is_zero() => {
+                Some(Objection::new(&["ack.timeout"], "it must be longer than 0"))
+            }
+            _ => None,
+        }
+    }
+
+    /// Whether the server's program confirms rows, not its library.
+    pub(super) fn acknowledged(&self) -> bool {
+        self.ack_match.is_some()
+    }
+
+    /// How the server acknowledges; fails if these columns cannot be acknowledged.
+    pub(super) fn ack(&self, schema: &ArrowSchema, format: Option<&str>) -> Result<Option<AckBy>> {
+        let timeout = self.ack_timeout.map_or(ACK_TIMEOUT, |timeout| timeout.0);
+        let by = |field: &String| AckBy::new(field, timeout, schema, format);
+        self.ack_match.as_ref().map(by).transpose()
+    }
+
     /// Whether no row is ever dropped.
     pub(super) fn blocks(&self) -> bool {
         self.overflow == Overflow::Block
@@ -318,6 +368,7 @@ impl WebsocketSinkOptions {
             message_type: self.message_type,
             ping_interval: connection.ping_interval(),
             ping_timeout: connection.ping_timeout,
+            ack: None,
             bounds: Bounds {
                 rows: self.queue_rows,
                 bytes: self.queue_bytes.as_usize(),

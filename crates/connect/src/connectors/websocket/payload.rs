@@ -27,33 +27,32 @@ pub enum Compression {
 #[derive(Debug, Clone)]
 pub(super) struct Inflater {
     compression: Compression,
-    limit: u64,
     out: Vec<u8>,
 }
 
+/// Memory that is kept from one payload to the next, bytes.
+const KEPT_MAX: usize = 1 << 20;
+
 impl Inflater {
-    /// `limit` is the largest result in bytes.
-    pub fn new(compression: Compression, limit: u64) -> Self {
+    pub fn new(compression: Compression) -> Self {
         Self {
             compression,
-            limit,
             out: Vec::new(),
         }
     }
 
-    /// The bytes that were compressed; or why that cannot be told, as a sentence for a person.
-    pub fn inflate(&mut self, payload: &[u8]) -> Result<&[u8], String> {
+    /// The bytes that were compressed, at most `limit`; or why that cannot be told, as a sentence for a person.
+    pub fn inflate(&mut self, payload: &[u8], limit: usize) -> Result<&[u8], String> {
         self.out.clear();
+        self.out.shrink_to(KEPT_MAX);
         let name = match self.compression {
             Compression::Gzip => "gzip",
             Compression::Deflate => "deflate",
             Compression::Zstd => "zstd",
         };
-        self.read(payload)
+        self.read(payload, limit)
             .map_err(|error| format!("the payload is not valid {name}: {error}"))?;
-        if self.out.len() as u64 > self.limit {
-            self.out = Vec::new();
-            let limit = self.limit;
+        if self.out.len() > limit {
             return Err(format!(
                 "the {name} payload of {} bytes inflates to more than the limit of {limit} bytes",
                 payload.len()
@@ -63,8 +62,8 @@ impl Inflater {
     }
 
     /// Reads one byte beyond the limit at most.
-    fn read(&mut self, payload: &[u8]) -> std::io::Result<usize> {
-        let (out, most) = (&mut self.out, self.limit.saturating_add(1));
+    fn read(&mut self, payload: &[u8], limit: usize) -> std::io::Result<usize> {
+        let (out, most) = (&mut self.out, (limit as u64).saturating_add(1));
         match self.compression {
             Compression::Gzip => flate2::read::MultiGzDecoder::new(payload)
                 .take(most)
@@ -134,14 +133,10 @@ mod tests {
         let plain = br#"{"e":"trade","p":"50000.00"}"#.repeat(40);
         for (compression, compress) in CASES {
             let packed = compress(&plain);
-            let exact = plain.len() as u64;
-            assert_eq!(
-                Inflater::new(compression, exact).inflate(&packed),
-                Ok(&plain[..])
-            );
-            let refused = Inflater::new(compression, exact - 1)
-                .inflate(&packed)
-                .map(<[u8]>::len);
+            let exact = plain.len();
+            let mut inflater = Inflater::new(compression);
+            assert_eq!(inflater.inflate(&packed, exact), Ok(&plain[..]));
+            let refused = inflater.inflate(&packed, exact - 1).map(<[u8]>::len);
             let reason = refused.expect_err("one byte too much");
             assert!(
                 reason.contains(&format!("limit of {} bytes", exact - 1)),
@@ -154,18 +149,30 @@ mod tests {
     fn a_cut_payload_is_an_error_and_the_next_one_is_fine() {
         for (compression, compress) in CASES {
             let packed = compress(b"one two three one two three");
-            let mut inflater = Inflater::new(compression, 1000);
+            let mut inflater = Inflater::new(compression);
             let cut = inflater
-                .inflate(&packed[..packed.len() - 3])
+                .inflate(&packed[..packed.len() - 3], 1000)
                 .map(<[u8]>::len);
             assert!(
                 cut.expect_err("cut").contains("not valid"),
                 "{compression:?}"
             );
             assert_eq!(
-                inflater.inflate(&packed),
+                inflater.inflate(&packed, 1000),
                 Ok(&b"one two three one two three"[..])
             );
+        }
+    }
+
+    #[test]
+    fn a_payload_that_inflates_to_much_leaves_little_behind() {
+        for (compression, compress) in CASES {
+            let bomb = compress(&vec![0; 4 << 20]);
+            let mut inflater = Inflater::new(compression);
+            inflater.inflate(&bomb, 2 << 20).expect_err("too much");
+            inflater.inflate(&compress(b"x"), 9).expect("a small one");
+            let kept = inflater.out.capacity();
+            assert!(kept <= KEPT_MAX, "{compression:?}: {kept} bytes are kept");
         }
     }
 
@@ -173,7 +180,7 @@ mod tests {
         #[test]
         fn noise_never_panics(noise: Vec<u8>) {
             for (compression, _) in CASES {
-                Inflater::new(compression, 4096).inflate(&noise).map(<[u8]>::len).ok();
+                Inflater::new(compression).inflate(&noise, 4096).map(<[u8]>::len).ok();
             }
         }
     }

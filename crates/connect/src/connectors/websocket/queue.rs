@@ -7,9 +7,10 @@
 //! ```
 //!
 //! A message that was written to a socket may still be lost with it. So the link sends a ping
-//! behind what it wrote, and only the pong, which the server sends after it has read everything
-//! before the ping, confirms. What is not confirmed when a connection breaks is sent again on the
-//! next one: at least once, in order.
+//! behind what it wrote, and only the pong, which the server's library sends after it has read everything
+//! before the ping, confirms; or, with `ack.match`, a message of the server with the key of the last one that
+//! it has processed. What is not confirmed when a connection breaks is sent again on the next one: at
+//! least once, in order.
 //!
 //! Each message has a place: how many were pushed before it. Everything from the oldest unconfirmed
 //! place on is [`unsent`](MessageQueue::unsent), also what was dropped in between, so that the count always
@@ -30,8 +31,8 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
 use tokio_tungstenite::tungstenite::Message;
 
+use super::ack::AckKey;
 use super::policy::Trouble;
-
 use crate::locked::locked;
 
 /// What a sink does with a new message while its queue is full.
@@ -59,11 +60,26 @@ pub(super) struct Bounds {
 #[derive(Debug, Clone)]
 pub(super) struct Broken(pub Trouble);
 
+/// A message to be sent.
+#[derive(Debug)]
+pub(super) struct Outgoing {
+    pub message: Message,
+    /// What the server confirms it by; `None` if a pong does.
+    pub key: Option<AckKey>,
+}
+
+impl From<Message> for Outgoing {
+    fn from(message: Message) -> Self {
+        Self { message, key: None }
+    }
+}
+
 /// A message and its place.
 #[derive(Debug)]
 struct Placed {
     place: u64,
     message: Message,
+    key: Option<AckKey>,
 }
 
 #[derive(Debug, Default)]
@@ -105,7 +121,8 @@ impl MessageQueue {
     }
 
     /// Puts a message behind all others; waits for room if the policy is to block.
-    pub async fn push(&self, message: Message) -> Result<(), Broken> {
+    pub async fn push(&self, message: impl Into<Outgoing>) -> Result<(), Broken> {
+        let Outgoing { message, key } = message.into();
         while !self.has_room_for(&message)? {
             match self.bounds.overflow {
                 Overflow::Block => self.progress.notified().await,
@@ -122,7 +139,11 @@ impl MessageQueue {
         let place = state.pushed;
         state.pushed += 1;
         state.waiting_bytes += message.len();
-        state.waiting.push_back(Placed { place, message });
+        state.waiting.push_back(Placed {
+            place,
+            message,
+            key,
+        });
         drop(state);
         self.work.notify_one();
         Ok(())
@@ -175,6 +196,30 @@ impl MessageQueue {
         drop(state);
         self.progress.notify_one();
         Some((number, message))
+    }
+
+    /// The server has processed everything up to and including the message of this key: of several with the
+    /// same key, the first that is not confirmed. False if none of this connection has it.
+    pub fn confirm_key(&self, key: AckKey) -> bool {
+        let state = locked(&self.state);
+        let mut sent = state.sent.iter();
+        let found = sent.find(|(_, placed)| placed.key == Some(key));
+        let number = found.map(|(number, _)| *number);
+        drop(state);
+        number.inspect(|number| self.confirm(*number)).is_some()
+    }
+
+    /// Waits until fewer messages than `unsent` are unconfirmed, or the queue is broken off. Dropping this
+    /// future loses nothing.
+    pub async fn confirmed_below(&self, unsent: u64) {
+        while !self.is_broken() && self.unsent() >= unsent {
+            self.progress.notified().await;
+        }
+    }
+
+    /// Whether messages of this connection are not confirmed yet.
+    pub fn awaits(&self) -> bool {
+        !locked(&self.state).sent.is_empty()
     }
 
     /// The server has read everything up to and including this number.
@@ -317,6 +362,43 @@ mod tests {
         assert_eq!(queue.try_take(), Some((3, Message::text("3"))));
         queue.confirm(3);
         assert_eq!(queue.unconfirmed(), 0);
+    }
+
+    fn keyed(text: &str) -> Outgoing {
+        let key = Some(AckKey::of(text));
+        let message = Message::text(text);
+        Outgoing { message, key }
+    }
+
+    #[tokio::test]
+    async fn a_key_confirms_what_was_sent_up_to_the_first_message_that_has_it() {
+        let queue = MessageQueue::new(Bounds {
+            rows: 9,
+            bytes: 99,
+            overflow: Overflow::Block,
+        });
+        for text in ["a", "b", "a", "c", "d"] {
+            queue.push(keyed(text)).await.expect("room");
+        }
+        assert!(!queue.confirm_key(AckKey::of("a")), "nothing was sent yet");
+        for _ in 0..4 {
+            queue.try_take().expect("it waits");
+        }
+        assert!(queue.confirm_key(AckKey::of("a")));
+        assert_eq!(
+            queue.unsent(),
+            4,
+            "the second of this key may not have come"
+        );
+        for wrong in ["d", "x", ""] {
+            assert!(!queue.confirm_key(AckKey::of(wrong)), "{wrong}");
+        }
+        assert_eq!(queue.unsent(), 4);
+        assert!(queue.confirm_key(AckKey::of("c")));
+        assert_eq!((queue.unsent(), queue.awaits()), (1, false));
+        queue.confirmed_below(2).await;
+        queue.break_off(Trouble::lasting("gone"));
+        queue.confirmed_below(1).await;
     }
 
     #[tokio::test]

@@ -6,7 +6,8 @@
 //! ```
 //!
 //! `write` returns when its rows are in the bounded queue, `flush` when the server has confirmed
-//! them. With `overflow = 'block'` a server that is away therefore holds up the query behind the
+//! them. With `ack.match`, where a confirmation may take as long as the server's program does, `flush` does not wait
+//! for it: `progress` tells of it. With `overflow = 'block'` a server that is away therefore holds up the query behind the
 //! sink, and nothing is lost; with the other policies it does not, and what no longer fits is
 //! dropped and counted. Until a row is confirmed it counts as unsent, so that whoever keeps unsent
 //! rows over a crash loses none. The connection lives in a task of its own, the link.
@@ -16,6 +17,7 @@
 //! go on over a new link. When to call again, and how often, is left to the caller.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use arrow::array::RecordBatch;
@@ -28,10 +30,11 @@ use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::{Bytes, Message, Utf8Bytes};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
+use super::ack::AckBy;
 use super::connect::{Dialer, Socket};
 use super::link::{ServerLink, report_outage};
 use super::policy::Trouble;
-use super::queue::{Bounds, Broken, MessageQueue};
+use super::queue::{Bounds, Broken, MessageQueue, Outgoing};
 use crate::formats::{Encoder, Frames};
 use crate::{Backoff, Error, Receipt, Result, Retry, Sink};
 
@@ -60,6 +63,8 @@ pub(super) struct WebsocketSinkSettings {
     pub message_type: MessageType,
     pub ping_interval: Option<Duration>,
     pub ping_timeout: Duration,
+    /// How the server acknowledges; `None` if pongs confirm.
+    pub ack: Option<AckBy>,
     pub bounds: Bounds,
 }
 
@@ -75,6 +80,8 @@ pub(super) struct WebsocketSink {
     outage: watch::Sender<Option<String>>,
     /// The number of dropped messages reported so far.
     reported: u64,
+    /// The last answer of `unsent`.
+    told_unsent: AtomicU64,
 }
 
 /// A link at work. Dropping it stops the link.
@@ -94,10 +101,11 @@ impl WebsocketSink {
             link: None,
             outage: watch::Sender::default(),
             reported: 0,
+            told_unsent: AtomicU64::new(0),
         }
     }
 
-    fn messages(&self) -> Result<Vec<Message>> {
+    fn messages(&self) -> Result<Vec<Outgoing>> {
         let message = |frame: &[u8]| match self.settings.message_type {
             MessageType::Binary => Ok(Message::Binary(Bytes::copy_from_slice(frame))),
             MessageType::Text => Utf8Bytes::try_from(Bytes::copy_from_slice(frame))
@@ -107,7 +115,13 @@ impl WebsocketSink {
                     reason: format!("{error}; use message.type = 'binary'"),
                 }),
         };
-        self.frames.iter().map(message).collect()
+        let outgoing = |frame: &[u8]| {
+            let ack = self.settings.ack.as_ref();
+            let key = ack.map(|ack| ack.key_of_row(frame)).transpose()?;
+            let message = message(frame)?;
+            Ok(Outgoing { message, key })
+        };
+        self.frames.iter().map(outgoing).collect()
     }
 
     fn broken(&self, Broken(trouble): Broken) -> Error {
@@ -124,6 +138,7 @@ impl WebsocketSink {
             outage: self.outage.clone(),
             ping_interval: self.settings.ping_interval,
             ping_timeout: self.settings.ping_timeout,
+            ack: self.settings.ack.clone(),
             queue: self.queue.clone(),
             stop: stop.clone(),
         };
@@ -233,6 +248,9 @@ impl Sink for WebsocketSink {
         if self.queue.unconfirmed() > 0 {
             self.revive().await?;
         }
+        if self.settings.ack.is_some() {
+            return Ok(());
+        }
         let drained = self.queue.drained(false).await;
         drained.map_err(|broken| self.broken(broken))
     }
@@ -243,7 +261,16 @@ impl Sink for WebsocketSink {
     }
 
     fn unsent(&self) -> u64 {
-        self.queue.unsent()
+        let unsent = self.queue.unsent();
+        self.told_unsent.store(unsent, Ordering::Relaxed);
+        unsent
+    }
+
+    async fn progress(&mut self) {
+        match self.told_unsent.load(Ordering::Relaxed) {
+            0 => std::future::pending().await,
+            unsent => self.queue.confirmed_below(unsent).await,
+        }
     }
 
     fn dropped(&self) -> u64 {

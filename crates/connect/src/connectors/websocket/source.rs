@@ -25,10 +25,11 @@ use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::{Bytes, Error as WsError, Message, Utf8Bytes};
 use tokio_util::sync::CancellationToken;
 
-use super::connect::{Dialer, Socket, closed, farewell, loss, span};
-use super::payload::Inflater;
+use super::connect::{Dialer, Socket, closed, farewell, loss, send, span};
+use super::payload::{Compression, Inflater};
 use super::policy::Trouble;
 use super::pulse::Pulse;
+use super::wire::next_message;
 use crate::options::Secret;
 use crate::{Attempts, Backoff, Bad, End, Gap, Lifecycle, Output, Result, Retry, Source, overlong};
 
@@ -43,13 +44,14 @@ pub(super) struct WebsocketSourceSettings {
     pub ping_interval: Option<Duration>,
     pub ping_timeout: Duration,
     pub data_timeout: Option<Duration>,
-    pub inflater: Option<Inflater>,
+    pub compression: Option<Compression>,
 }
 
 /// Reads messages from a websocket server.
 #[derive(Debug)]
 pub(super) struct WebsocketSource {
     settings: WebsocketSourceSettings,
+    inflater: Option<Inflater>,
 }
 
 /// How a connection, or the attempt at one, ended.
@@ -77,7 +79,8 @@ struct Outage {
 
 impl WebsocketSource {
     pub fn new(settings: WebsocketSourceSettings) -> Self {
-        Self { settings }
+        let inflater = settings.compression.map(Inflater::new);
+        Self { settings, inflater }
     }
 
     /// One connection from dialling to its end.
@@ -102,7 +105,7 @@ impl WebsocketSource {
         }
         let to = dialer.target().to_owned();
         out.lifecycle(Lifecycle::Connected { to }).await?;
-        SocketReader::new(&mut socket, &mut self.settings)
+        SocketReader::new(&mut socket, &self.settings, self.inflater.as_mut())
             .run(out, stop)
             .await
     }
@@ -111,7 +114,7 @@ impl WebsocketSource {
         let mut socket = dialer.dial().await?;
         let subscribe = async {
             for message in &self.settings.subscribe {
-                socket.send(Message::text(message.expose())).await?;
+                send(&mut socket, Message::text(message.expose())).await?;
             }
             Ok(())
         };
@@ -220,7 +223,9 @@ enum SocketEvent {
 /// One open connection being read.
 struct SocketReader<'a> {
     socket: &'a mut Socket,
-    settings: &'a mut WebsocketSourceSettings,
+    settings: &'a WebsocketSourceSettings,
+    inflater: Option<&'a mut Inflater>,
+    owes_pong: bool,
     pulse: Pulse,
     opened: Instant,
     /// When any frame came last.
@@ -230,12 +235,18 @@ struct SocketReader<'a> {
 }
 
 impl<'a> SocketReader<'a> {
-    fn new(socket: &'a mut Socket, settings: &'a mut WebsocketSourceSettings) -> Self {
+    fn new(
+        socket: &'a mut Socket,
+        settings: &'a WebsocketSourceSettings,
+        inflater: Option<&'a mut Inflater>,
+    ) -> Self {
         let now = Instant::now();
         Self {
             pulse: Pulse::new(settings.ping_interval, settings.ping_timeout, now),
             socket,
             settings,
+            inflater,
+            owes_pong: false,
             opened: now,
             heard: now,
             data: now,
@@ -252,7 +263,7 @@ impl<'a> SocketReader<'a> {
                 biased;
                 () = &mut stopped => SocketEvent::Stop,
                 () = &mut alarm => SocketEvent::Alarm,
-                message = self.socket.next() => SocketEvent::Message(message),
+                message = next_message(self.socket, &mut self.owes_pong) => SocketEvent::Message(message),
             };
             let lost = match event {
                 SocketEvent::Stop => {
@@ -373,10 +384,10 @@ impl<'a> SocketReader<'a> {
 
     async fn binary(&mut self, bytes: &Bytes, out: &mut Output) -> Result<()> {
         self.data = self.heard;
-        let Some(inflater) = &mut self.settings.inflater else {
+        let Some(inflater) = &mut self.inflater else {
             return out.frame(bytes).await;
         };
-        match inflater.inflate(bytes) {
+        match inflater.inflate(bytes, out.max_frame()) {
             Ok(plain) => out.frame(plain).await,
             Err(reason) => {
                 out.bad(Bad {

@@ -13,6 +13,10 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ClientConfig, RootCertStore};
 
 use super::policy::Trouble;
+use crate::shown::excerpt;
+
+/// How much of the reason for a failed handshake is shown, bytes.
+const REASON_MAX: usize = 400;
 
 /// The files of `tls.*`.
 #[derive(Debug, Clone, Default)]
@@ -83,7 +87,8 @@ fn unreadable(option: &str, file: &Path, error: &dyn std::fmt::Display) -> Troub
 pub(super) fn trouble(error: &std::io::Error) -> Option<Trouble> {
     use rustls::{CertificateError as Certificate, Error};
     let tls = error.get_ref()?.downcast_ref::<Error>()?;
-    let reason = format!("TLS: {tls}");
+    // It may list the names in a certificate, as many as the server likes.
+    let reason = format!("TLS: {}", excerpt(tls.to_string().as_bytes(), REASON_MAX));
     let lasting = match tls {
         Error::InvalidCertificate(
             Certificate::Expired

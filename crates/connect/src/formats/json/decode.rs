@@ -11,6 +11,9 @@ use super::scanner::JsonScanner;
 use crate::options::Checked;
 use crate::{Bad, Result};
 
+/// The largest number of bad elements of one array that are bad rows of their own.
+const BAD_ELEMENTS_MAX: usize = 1_000;
+
 /// Decodes `json`, and `ndjson`, where a frame is any number of lines.
 pub(super) struct JsonDecoder {
     schema: SchemaRef,
@@ -82,17 +85,34 @@ impl JsonDecoder {
         }
     }
 
-    /// The objects of a well-formed array.
+    /// The objects of a well-formed array. An array of many tiny elements that are bad would become a bad row
+    /// of a hundred bytes for each; so from a number on they are one bad row, an array of them.
     fn array(&mut self, scan: &mut JsonScanner<'_>) {
+        let alone = self.bad.len() + BAD_ELEMENTS_MAX;
+        let (mut further, mut count) = (None, 0_u64);
         scan.at += 1;
         scan.blanks();
         while !matches!(scan.peek(), b']' | 0) {
             self.object(scan);
+            if self.bad.len() > alone
+                && let Some(Bad { bytes, reason }) = self.bad.pop()
+            {
+                let (together, _) = further.get_or_insert_with(|| (Vec::new(), reason));
+                together.push(if count == 0 { b'[' } else { b',' });
+                together.extend_from_slice(&bytes);
+                count += 1;
+            }
             scan.blanks();
             if scan.peek() == b',' {
                 scan.at += 1;
                 scan.blanks();
             }
+        }
+        if let Some((mut bytes, reason)) = further {
+            bytes.push(b']');
+            let reason =
+                format!("{count} further elements of an array are bad, the first: {reason}");
+            self.bad.push(Bad { bytes, reason });
         }
     }
 

@@ -14,6 +14,8 @@
 
 mod decode;
 mod encode;
+#[cfg(feature = "websocket")]
+mod field;
 mod object;
 mod scanner;
 mod template;
@@ -25,6 +27,8 @@ use serde::{Deserialize, Serialize};
 
 use self::decode::JsonDecoder;
 use self::encode::{JsonEncoder, JsonEncoderOptions};
+#[cfg(feature = "websocket")]
+pub(crate) use self::field::json_field;
 use super::{Encoder, EpochUnit, Format};
 use crate::Result;
 use crate::options::{Checked, OptionSet, Options};

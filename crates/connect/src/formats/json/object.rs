@@ -260,7 +260,10 @@ impl ObjectReader {
 }
 
 /// Reads the key that is next and moves to its value; `None` at the end of the object.
-fn key<'a>(scan: &mut JsonScanner<'a>, first: bool) -> Result<Option<Cow<'a, [u8]>>, DecodeFault> {
+pub(super) fn key<'a>(
+    scan: &mut JsonScanner<'a>,
+    first: bool,
+) -> Result<Option<Cow<'a, [u8]>>, DecodeFault> {
     scan.blanks();
     if first {
         scan.expect(b'{', DecodeFault::NoObject)?;

@@ -311,6 +311,29 @@ fn keys_in_any_order_and_number_find_their_columns() {
 }
 
 #[test]
+fn an_array_of_many_bad_elements_is_no_larger_than_it_came() {
+    const ELEMENTS: usize = 200_000;
+    let schema = schema(&[("v", DataType::Int64)]);
+    let mut text = "[".to_owned();
+    for at in 0..ELEMENTS {
+        text.push_str(if at % 4 == 0 { r#"{"v":7},"# } else { "1," });
+    }
+    text.push_str(r#""last"]"#);
+    let decoded = decode(&schema, &[&text]);
+    assert_eq!(decoded.rows.num_rows(), ELEMENTS / 4, "no good row is lost");
+    let bad = decoded.bad;
+    assert_eq!(bad.len(), 1_001);
+    let held = |bad: &crate::Bad| size_of_val(bad) + bad.bytes.len() + bad.reason.len();
+    let held: usize = bad.iter().map(held).sum();
+    assert!(held < text.len(), "{held} bytes of {}", text.len());
+    let rest: Vec<Value> = serde_json::from_slice(&bad[1_000].bytes).unwrap();
+    assert_eq!(rest.len(), ELEMENTS / 4 * 3 + 1 - 1_000);
+    assert_eq!(rest.last(), Some(&json!("last")));
+    let expected = "149001 further elements of an array are bad, the first: an object was expected";
+    assert_eq!(bad[1_000].reason, expected);
+}
+
+#[test]
 fn an_array_is_a_row_for_each_object() {
     let schema = trades();
     let text = r#" [ {"qty":1}, {"qty":"x"}, 7, {"qty":2} ] "#;

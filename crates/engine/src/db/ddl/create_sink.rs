@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use arrow::datatypes::SchemaRef;
+use headwater_connect::SinkSpec;
 use tokio_util::sync::CancellationToken;
 
 use super::create_query::{NewStream, install};
@@ -12,7 +14,7 @@ use crate::dataflow::OnError;
 use crate::db::catalog::{Catalog, CatalogEntry, SinkEntry, Start};
 use crate::db::connectors::{open_sink_queue, subscribe_sink};
 use crate::db::engine::Engine;
-use crate::db::options::{OptionSpan, refuse_unbuilt_options, sink_spec};
+use crate::db::options::{OptionSpan, refuse_unbuilt_options, refuse_unusable, sink_spec};
 use crate::db::outcome::Outcome;
 use crate::db::query::{plan, published_schema};
 use crate::db::sink_task::SinkStatus;
@@ -47,7 +49,7 @@ pub(crate) fn create_sink(
             let schema = published_schema(&planned);
             // The options are checked before anything is created.
             let options = &create.options;
-            let spec = sink_spec(&engine.connectors, options, Arc::clone(&schema), place)?;
+            let spec = usable_spec(engine, options, &schema, place)?;
             ensure_dead_letter_stream(engine, spec.errors(), options, &name, &planned.inputs)?;
             rows = Some(install_sink_query(engine, &name, &status, text, planned)?);
             (Some(sink_query_name(&name)), schema)
@@ -55,7 +57,7 @@ pub(crate) fn create_sink(
         SinkInput::Declared(columns) => (None, schema_of(&columns)),
     };
     let options = &create.options;
-    let spec = sink_spec(&engine.connectors, options, Arc::clone(&schema), place)?;
+    let spec = usable_spec(engine, options, &schema, place)?;
     ensure_dead_letter_stream(engine, spec.errors(), options, &name, input.as_slice())?;
     if let (None, Some(input), true) = (&rows, &input, engine.persistence.is_restoring()) {
         // Before the logs are replayed, so that it misses no row of them.
@@ -75,6 +77,21 @@ pub(crate) fn create_sink(
     };
     engine.catalog().insert(&name, CatalogEntry::Sink(entry));
     Ok(Outcome::created(Kind::Sink, name))
+}
+
+/// The connector of the sink, which must be usable on this machine when the sink is new. When it is restored the
+/// sink itself reports that, and holds up nothing else.
+fn usable_spec(
+    engine: &Engine,
+    options: &[OptionEntry],
+    schema: &SchemaRef,
+    place: &OptionSpan,
+) -> Result<SinkSpec> {
+    let spec = sink_spec(&engine.connectors, options, Arc::clone(schema), place)?;
+    if !engine.persistence.is_restoring() {
+        refuse_unusable(&spec, options, place)?;
+    }
+    Ok(spec)
 }
 
 /// The rows of a sink's own query have nowhere to go but to the sink.

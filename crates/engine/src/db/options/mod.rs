@@ -10,6 +10,6 @@ pub(crate) use ingest_options::{IngestOptions, WalOption};
 pub(crate) use shown_options::shown_error;
 pub use shown_options::shown_sql;
 pub(crate) use with_list::{
-    OptionSpan, refuse_all_but, refuse_allowed_lateness, refuse_unbuilt_options, sink_spec,
-    source_spec,
+    OptionSpan, refuse_all_but, refuse_allowed_lateness, refuse_unbuilt_options, refuse_unusable,
+    sink_spec, source_spec,
 };

@@ -172,6 +172,23 @@ pub(crate) fn sink_spec(
     spec.map_err(|error| refused(error, entry, place))
 }
 
+/// Refuses a sink that can never be used as it is, for reasons on this machine.
+pub(crate) fn refuse_unusable(
+    spec: &SinkSpec,
+    options: &[OptionEntry],
+    place: &OptionSpan,
+) -> Result<()> {
+    let usable = spec.sink().and_then(|sink| sink.refusal());
+    let connector = given(options).0.map(|entry| entry.value_span.clone());
+    let place = connector.unwrap_or_else(|| place.clone());
+    usable.map_err(|error| {
+        SqlError::new(sqlstate::NOT_IN_STATE, error.to_string())
+            .maybe_hint(error.hint())
+            .at(place)
+            .into()
+    })
+}
+
 fn refused(rejection: Rejection<OptionSpan>, connector: &OptionEntry, place: &OptionSpan) -> Error {
     match rejection {
         Rejection::Options(problems) => rejected(problems, place),

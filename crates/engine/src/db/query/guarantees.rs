@@ -248,7 +248,9 @@ fn sink_link(name: &str, spec: &SinkSpec, on_disk: bool) -> Link {
         }
     };
     let guarantee = if on_disk { guarantee } else { AtMostOnce };
-    link(Kind::Sink, name, (guarantee, why.to_owned()))
+    let reaches = spec.reaches().map(|who| format!("; {who}"));
+    let why = format!("{why}{}", reaches.unwrap_or_default());
+    link(Kind::Sink, name, (guarantee, why))
 }
 
 fn link(kind: Kind, name: &str, (guarantee, why): Judged) -> Link {

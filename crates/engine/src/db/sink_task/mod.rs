@@ -165,6 +165,10 @@ impl SinkTask {
                     tokio::select! {
                         event = StreamExt::next(&mut parts.rows) => event.transpose(),
                         () = parts.status.sync_requested() => continue,
+                        () = sink.progress() => {
+                            self.settle(sink);
+                            continue;
+                        }
                     }
                 }
                 event => event,

@@ -55,9 +55,7 @@ impl FileFollower<'_> {
     /// Reports what keeps files from being read as the state `degraded`.
     pub(in super::super) fn report_failures(&mut self, out: &mut Output) {
         let nothing = self.tails.is_empty().then_some("no file matches yet");
-        let reasons = self.failures.iter().map(String::as_str).chain(nothing);
-        let reason = reasons.collect::<Vec<_>>().join("; ");
-        let reason = Some(reason).filter(|reason| !reason.is_empty());
+        let reason = self.failures.shown(nothing);
         if reason != self.reported {
             self.reported.clone_from(&reason);
             out.degraded(reason);

@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field};
 
+use tokio::fs::OpenOptions;
+
 use super::*;
 use crate::SinkSpec;
 use crate::line_buffer::WRITE_AT;

@@ -4,7 +4,9 @@
 //! wait for what comes out, item by item. Every wait has a deadline that only a broken connector
 //! reaches; no test sleeps.
 
+mod acks;
 mod conform;
+mod hostile;
 mod messages;
 mod options;
 mod server;

@@ -32,6 +32,7 @@ fn all_of_the_connection() -> Value {
         "websocket.reconnect.delay.ms": "250",
         "websocket.reconnect.max.delay.ms": 4_000,
         "websocket.reconnect.max.attempts": 7,
+        "websocket.reconnect.max.retry_after": "5 min",
         "websocket.reconnect.healthy_after": "5 minutes",
         "websocket.headers": {"Authorization": format!("Bearer {TOKEN}"), "X-Other": "1"},
         "websocket.subprotocol": "v2.feed",
@@ -97,7 +98,7 @@ mod source {
         assert_eq!(settings.ping_interval, Some(Duration::from_secs(20)));
         assert_eq!(settings.ping_timeout, Duration::from_secs(20));
         assert_eq!(settings.data_timeout, None);
-        assert!(settings.subscribe.is_empty() && settings.inflater.is_none());
+        assert!(settings.subscribe.is_empty() && settings.compression.is_none());
     }
 
     #[test]
@@ -138,6 +139,7 @@ mod source {
         assert_eq!(backoff.cap, Duration::from_secs(4));
         assert_eq!(backoff.healthy, Duration::from_secs(300));
         assert_eq!(backoff.attempts_max, Some(7));
+        assert_eq!(backoff.asked_max, Duration::from_secs(300));
     }
 
     #[test]
