@@ -3,10 +3,11 @@
 //! A source, the bad rows of a source, a stream, a view and the late rows of a stream are topics.
 //! Each has one worker as its **home**, which publishes to it once a step.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::fmt;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 
-use arrow::array::RecordBatch;
+use arrow::array::{ArrayRef, RecordBatch};
 use arrow::datatypes::SchemaRef;
 use serde::{Deserialize, Serialize};
 
@@ -17,7 +18,7 @@ use crate::error::{Error, Result};
 use crate::event_log::EventLog;
 use crate::locked::locked;
 use crate::sql::plan::Relation;
-use crate::store::Store;
+use crate::store::{Store, ViewVersion};
 use crate::subscription::SubscriberQueue;
 
 /// The number of a topic. Never reused within a process.
@@ -32,11 +33,20 @@ pub(crate) struct Topic {
     pub relation: Relation,
     publication: Mutex<Publication>,
     rows: AtomicU64,
+    /// Whether it keeps its rows: whether it is a view.
+    pub is_kept: bool,
+    kept_rows: AtomicUsize,
     /// Of the query behind it.
     pub open_windows: OpenWindows,
     failed: AtomicBool,
     /// Where a failure is recorded.
     event_log: OnceLock<Arc<EventLog>>,
+}
+
+impl fmt::Debug for Topic {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.relation.name)
+    }
 }
 
 /// Where a new subscriber of a view begins.
@@ -46,6 +56,37 @@ pub(crate) enum Begin {
     Kept,
     /// With the next change: it had the rest before a restart.
     Next,
+}
+
+/// A question for the rows of a view, which its home worker answers between two steps.
+#[derive(Debug)]
+pub(crate) struct ViewRead {
+    pub topic: Arc<Topic>,
+    /// The keys of the rows, if it is not for all; as [`Store::look_up`] takes them.
+    pub keys: Option<Vec<ArrayRef>>,
+    answer: OnceLock<Arc<ViewVersion>>,
+}
+
+impl ViewRead {
+    pub fn new(topic: Arc<Topic>, keys: Option<Vec<ArrayRef>>) -> Self {
+        Self {
+            topic,
+            keys,
+            answer: OnceLock::new(),
+        }
+    }
+
+    /// Answers it. Between steps, on the home worker.
+    pub fn answer(&self) -> Result<()> {
+        let rows = self.topic.read(self.keys.as_deref())?;
+        self.answer.get_or_init(|| rows);
+        Ok(())
+    }
+
+    /// The rows, once it has been answered.
+    pub fn rows(&self) -> Option<&Arc<ViewVersion>> {
+        self.answer.get()
+    }
 }
 
 /// Why a query gives no results, and whether it can go on.
@@ -108,6 +149,8 @@ impl Topic {
             home,
             relation,
             publication,
+            is_kept: kept,
+            kept_rows: AtomicUsize::new(0),
             rows: AtomicU64::new(0),
             open_windows: OpenWindows::default(),
             failed: AtomicBool::new(false),
@@ -133,15 +176,15 @@ impl Topic {
         self.rows.load(Ordering::Relaxed)
     }
 
+    /// The number of rows that it keeps, about.
+    pub fn kept_rows(&self) -> usize {
+        self.kept_rows.load(Ordering::Relaxed)
+    }
+
     pub fn watermark(&self) -> Watermark {
         locked(&self.publication)
             .watermark
             .unwrap_or(Watermark::START)
-    }
-
-    /// Whether it keeps its rows: whether it is a view.
-    pub fn is_kept(&self) -> bool {
-        locked(&self.publication).store.is_some()
     }
 
     pub fn has_failed(&self) -> bool {
@@ -154,8 +197,18 @@ impl Topic {
     }
 
     /// Publishes what a step produced to the view and the subscribers. On the home worker only.
-    pub fn publish(&self, elements: &[StreamElement]) {
+    ///
+    /// # Errors
+    /// If the view cannot keep it: then nobody gets the rows of this step, and the topic has failed.
+    pub fn publish(&self, elements: &[StreamElement]) -> std::result::Result<(), String> {
         let mut state = locked(&self.publication);
+        if let Err(error) = state.keep(elements) {
+            drop(state);
+            let reason = format!("its rows cannot be kept: {}", error.strip_backtrace());
+            self.fail(&TopicFailure::fatal(reason.clone()));
+            return Err(reason);
+        }
+        self.count_kept(&state);
         for element in elements {
             let batch = match element {
                 StreamElement::Rows(batch, _) => batch,
@@ -171,13 +224,14 @@ impl Topic {
             };
             self.rows
                 .fetch_add(batch.num_rows() as u64, Ordering::Relaxed);
-            if let Some(store) = &mut state.store
-                && let Err(error) = store.apply(batch)
-            {
-                state.fail(TopicFailure::fatal(error.strip_backtrace()));
-            }
             state.queues.retain(|queue| queue.push(batch.clone()));
         }
+        Ok(())
+    }
+
+    fn count_kept(&self, state: &Publication) {
+        let kept = state.store.as_ref().map_or(0, Store::len);
+        self.kept_rows.store(kept, Ordering::Relaxed);
     }
 
     /// Adds a subscriber, once. A view first sends its rows, unless `from` is [`Begin::Next`]. Between
@@ -188,10 +242,10 @@ impl Topic {
             return;
         }
         let kept = state.store.as_ref().filter(|_| from == Begin::Kept);
-        match kept.map(Store::snapshot) {
+        match kept.map(|store| store.version().published()) {
             Some(Ok(batches)) => {
                 for batch in batches.into_iter().filter(|batch| batch.num_rows() > 0) {
-                    queue.push(self.as_published(batch));
+                    queue.push(batch);
                 }
             }
             Some(Err(error)) => queue.end(Some(error.strip_backtrace())),
@@ -205,25 +259,34 @@ impl Topic {
         state.queues.push(queue);
     }
 
-    /// The rows of a view. Between steps.
-    pub fn snapshot(&self) -> Result<Vec<RecordBatch>> {
+    /// The rows of a view, or those with these keys. Between steps.
+    ///
+    /// # Errors
+    /// If the query behind it has failed.
+    pub fn read(&self, keys: Option<&[ArrayRef]>) -> Result<Arc<ViewVersion>> {
+        let failed = |reason| Err(Error::QueryFailed { reason });
         let state = locked(&self.publication);
-        if let Some(failure) = &state.failure {
-            return Err(Error::QueryFailed {
-                reason: failure.reason.clone(),
-            });
+        match (&state.failure, &state.store, keys) {
+            (Some(failure), ..) => failed(failure.reason.clone()),
+            (None, Some(store), Some(keys)) => {
+                let rows = store.look_up(keys);
+                rows.or_else(|error| failed(error.strip_backtrace()))
+            }
+            (None, Some(store), None) => Ok(store.version()),
+            (None, None, _) => Ok(self.no_rows()),
         }
-        state.rows().map_err(|error| Error::QueryFailed {
-            reason: error.strip_backtrace(),
-        })
     }
 
-    /// The rows of a view, as they are published to a query that reads it: of one that has failed, those
-    /// before the failure.
-    pub fn published_rows(&self) -> Vec<RecordBatch> {
-        let batches = locked(&self.publication).rows().unwrap_or_default();
-        let batches = batches.into_iter().filter(|batch| batch.num_rows() > 0);
-        batches.map(|batch| self.as_published(batch)).collect()
+    /// The rows of a view: of one that has failed, those before the failure.
+    pub fn version(&self) -> Arc<ViewVersion> {
+        let state = locked(&self.publication);
+        let version = state.store.as_ref().map(Store::version);
+        version.unwrap_or_else(|| self.no_rows())
+    }
+
+    fn no_rows(&self) -> Arc<ViewVersion> {
+        let schema = Arc::clone(&self.relation.schema);
+        Arc::new(ViewVersion::new(schema, self.relation.changes))
     }
 
     /// Whether its sinks have written all rows published.
@@ -234,25 +297,17 @@ impl Topic {
             .all(|queue| queue.is_delivered())
     }
 
-    /// Saves a view while it is empty: from then on each save costs only what has changed.
-    pub fn begin_saving(&self) -> dataflow::Result<()> {
-        match &mut locked(&self.publication).store {
-            Some(store) => store.save().map(drop),
-            None => Ok(()),
-        }
-    }
-
     /// Adds its state, and that of the sinks that read it, to a checkpoint. Between steps, on the home
     /// worker.
     pub fn save(&self, into: &mut durable::Checkpoint<Run>) -> dataflow::Result<()> {
-        let mut state = locked(&self.publication);
-        let kept = state.store.as_mut().map(Store::save).transpose()?;
+        let state = locked(&self.publication);
+        let kept = state.store.as_ref().map(|store| store.version().to_runs());
         let topic = durable::TopicCheckpoint {
             rows: self.rows(),
             watermark: state.watermark,
             failure: state.failure.as_ref().map(|it| it.reason.clone()),
             resumable: state.failure.clone().filter(|it| it.keeps_state),
-            kept: kept.unwrap_or_default(),
+            kept: kept.transpose()?.unwrap_or_default(),
         };
         into.topics.insert(self.relation.name.clone(), topic);
         for queue in &state.queues {
@@ -264,26 +319,21 @@ impl Topic {
     }
 
     /// Restores its state from a checkpoint. Before the first step.
-    pub fn restore(&self, saved: durable::TopicCheckpoint<Run>) -> dataflow::Result<()> {
+    pub fn restore(&self, saved: durable::TopicCheckpoint<Run>) {
         let mut state = locked(&self.publication);
         self.rows.store(saved.rows, Ordering::Relaxed);
         state.watermark = saved.watermark;
-        if let Some(store) = &mut state.store {
-            store.restore(&saved.kept)?;
-        }
+        let restored = state.store.as_mut().map(|store| store.restore(&saved.kept));
+        self.count_kept(&state);
+        let unreadable = restored.and_then(dataflow::Result::err).map(|error| {
+            let reason = format!("its rows cannot be restored: {}", error.strip_backtrace());
+            TopicFailure::fatal(reason)
+        });
         let failure = saved.failure.map(TopicFailure::fatal);
-        if let Some(failure) = saved.resumable.or(failure) {
+        if let Some(failure) = unreadable.or(saved.resumable).or(failure) {
             state.fail(failure);
             self.failed.store(true, Ordering::Release);
         }
-        Ok(())
-    }
-
-    fn as_published(&self, batch: RecordBatch) -> RecordBatch {
-        if !self.relation.changes {
-            return batch;
-        }
-        crate::dataflow::appearing(batch)
     }
 
     /// The query behind it has failed: ends all subscriptions with the reason.
@@ -339,9 +389,20 @@ impl Topic {
 }
 
 impl Publication {
-    fn rows(&self) -> dataflow::Result<Vec<RecordBatch>> {
-        let store = self.store.as_ref();
-        store.map_or(Ok(Vec::new()), Store::snapshot)
+    /// Adds the rows that a step produced to the view.
+    fn keep(&mut self, elements: &[StreamElement]) -> dataflow::Result<()> {
+        let Some(store) = &mut self.store else {
+            return Ok(());
+        };
+        let rows = elements.iter().filter_map(|element| match element {
+            StreamElement::Rows(rows, _) => Some(rows.clone()),
+            _ => None,
+        });
+        let rows: Vec<RecordBatch> = rows.collect();
+        match rows.is_empty() {
+            true => Ok(()),
+            false => store.apply(&rows),
+        }
     }
 
     fn fail(&mut self, failure: TopicFailure) {
@@ -355,7 +416,8 @@ impl Publication {
 }
 
 fn new_store(relation: &Relation) -> Result<Store> {
-    let store = Store::new(Arc::clone(&relation.schema), relation.changes);
+    let key = relation.key.as_deref();
+    let store = Store::new(Arc::clone(&relation.schema), relation.changes, key);
     store.map_err(|error| {
         let what = format!(
             "view {:?} cannot be kept: {}",

@@ -200,8 +200,8 @@ impl<'a> Worker<'a> {
             WorkerCommand::SkipTo(sequence) => self.sequence = self.sequence.max(*sequence),
             WorkerCommand::Checkpoint { answer } => send(answer, self.state()),
             WorkerCommand::Read { views, answer } => {
-                for view in views.iter().filter(|view| view.home == here) {
-                    send(answer, (view.id, view.snapshot()));
+                for view in views.iter().filter(|view| view.topic.home == here) {
+                    send(answer, view.answer());
                 }
             }
             WorkerCommand::Seal => self.sources.iter_mut().for_each(SourceSlot::seal),

@@ -7,9 +7,7 @@
 
 use std::sync::Arc;
 
-use arrow::array::{
-    Array, ArrayRef, BooleanArray, Int64Array, RecordBatch, new_empty_array, new_null_array,
-};
+use arrow::array::{Array, ArrayRef, BooleanArray, Int64Array, RecordBatch, new_null_array};
 use arrow::compute::{CastOptions, cast, cast_with_options, prep_null_mask_filter};
 use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
 use datafusion::common::cast::as_boolean_array;
@@ -18,11 +16,11 @@ use datafusion::error::Result;
 use datafusion::logical_expr::{EmitTo, GroupsAccumulator};
 use datafusion::physical_expr::aggregate::AggregateFunctionExpr;
 use datafusion::physical_expr::{GroupsAccumulatorAdapter, PhysicalExpr};
-use datafusion::physical_plan::aggregates::group_values::{GroupValues, new_group_values};
-use datafusion::physical_plan::aggregates::order::GroupOrdering;
+use datafusion::physical_plan::aggregates::group_values::GroupValues;
 
 use super::computed_columns::ComputedColumns;
 use super::fingerprint::FingerprintText;
+use super::key_numbers::{new_keys, take_keys};
 use super::pane::times;
 use super::stage_state::Run;
 use super::stream_element::batch_of;
@@ -96,7 +94,7 @@ pub enum OutputColumn {
 pub struct Grouping {
     computed: ComputedColumns,
     keys: Vec<Arc<dyn PhysicalExpr>>,
-    key_schema: SchemaRef,
+    pub(super) key_schema: SchemaRef,
     aggregates: Vec<Aggregate>,
     arguments: Vec<Vec<Arc<dyn PhysicalExpr>>>,
     argument_types: Vec<Vec<DataType>>,
@@ -212,12 +210,6 @@ impl Grouping {
         Ok(Some(batch_of(&self.run_schema, columns, 1)?))
     }
 
-    /// An empty map from keys to numbers of groups; `None` if there are no keys.
-    fn new_keys(&self) -> Result<Option<Box<dyn GroupValues>>> {
-        let new = || new_group_values(Arc::clone(&self.key_schema), &GroupOrdering::None);
-        (!self.keys.is_empty()).then(new).transpose()
-    }
-
     pub(super) fn keys_of(&self, rows: &RecordBatch) -> Result<Vec<ArrayRef>> {
         evaluate_all(&self.keys, rows)
     }
@@ -260,29 +252,6 @@ fn rename_key((number, field): (usize, &FieldRef)) -> FieldRef {
         field.data_type().clone(),
         true,
     ))
-}
-
-/// Numbers keys in the order in which they first come.
-pub(super) struct KeyNumbers(Option<Box<dyn GroupValues>>);
-
-impl KeyNumbers {
-    pub fn new(grouping: &Grouping) -> Result<Self> {
-        grouping.new_keys().map(Self)
-    }
-
-    /// The number of keys so far; without key columns there is one group.
-    pub fn count(&self) -> usize {
-        self.0.as_ref().map_or(1, |keys| keys.len())
-    }
-
-    /// The number of the key of each row.
-    pub fn number(&mut self, keys: &[ArrayRef], rows: usize) -> Result<Vec<usize>> {
-        let mut numbers = vec![0; rows];
-        if let Some(values) = &mut self.0 {
-            values.intern(keys, &mut numbers)?;
-        }
-        Ok(numbers)
-    }
 }
 
 /// The results of a set of groups, one row a group.
@@ -345,7 +314,7 @@ impl Groups {
     pub fn new(grouping: &Arc<Grouping>) -> Result<Self> {
         let accumulators = grouping.aggregates.iter().map(Aggregate::accumulator);
         Ok(Self {
-            values: grouping.new_keys()?,
+            values: new_keys(&grouping.key_schema)?,
             accumulators: accumulators.collect::<Result<_>>()?,
             grouping: Arc::clone(grouping),
             count: 0,
@@ -459,19 +428,7 @@ impl Groups {
     }
 
     fn take_keys(&mut self) -> Result<Vec<ArrayRef>> {
-        match &mut self.values {
-            Some(values) if !values.is_empty() => {
-                let groups = values.len();
-                let keys = values.emit(EmitTo::All)?;
-                // Taking the keys out leaves their hashes in the map of several columns.
-                values.clear_shrink(groups);
-                Ok(keys)
-            }
-            _ => {
-                let fields = self.grouping.key_schema.fields().iter();
-                Ok(fields.map(|it| new_empty_array(it.data_type())).collect())
-            }
-        }
+        take_keys(&mut self.values, &self.grouping.key_schema)
     }
 }
 

@@ -19,7 +19,8 @@ use datafusion::error::Result;
 
 use super::frontier::Frontier;
 use super::group_results::GroupResults;
-use super::groups::{Groups, KeyNumbers};
+use super::groups::Groups;
+use super::key_numbers::KeyNumbers;
 use super::keyed_state::KeyedState;
 use super::plan::KeyedSpec;
 use super::query_errors::{QueryErrors, SplitRows, contain};

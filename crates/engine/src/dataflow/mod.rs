@@ -34,6 +34,7 @@ mod frontier;
 mod group_results;
 mod groups;
 mod key_group;
+mod key_numbers;
 mod keyed;
 mod keyed_state;
 mod local_days;
@@ -63,6 +64,7 @@ pub use frontier::{
 };
 pub use groups::{Aggregate, Grouping, OutputColumn};
 pub use key_group::{KEY_GROUPS, owner};
+pub(crate) use key_numbers::KeyNumbers;
 pub use local_days::LocalDays;
 pub use metadata_columns::{
     MetadataColumn, MetadataColumns, Offsets, Provenance, with_metadata_columns,

@@ -27,7 +27,8 @@ use datafusion::error::Result;
 
 use super::frontier::Frontier;
 use super::group_results::GroupResults;
-use super::groups::{Groups, KeyNumbers};
+use super::groups::Groups;
+use super::key_numbers::KeyNumbers;
 use super::pane;
 use super::panes::{PaneKey, Panes};
 use super::plan::{self, SessionSpec};

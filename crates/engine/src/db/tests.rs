@@ -3,3 +3,4 @@
 mod cuts;
 mod fingerprints;
 mod places;
+mod views;

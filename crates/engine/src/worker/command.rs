@@ -7,8 +7,6 @@ use std::sync::mpsc::SyncSender;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use arrow::array::RecordBatch;
-
 use super::input_hold::InputHold;
 use crate::dataflow::{self, Plan, QueryFailure, Run, SourceColumns};
 use crate::durable::{Checkpoint, QueryCheckpoint, Replayed, SourceFeed};
@@ -17,7 +15,7 @@ use crate::ingest::Channel;
 use crate::locked::locked;
 use crate::source::SourceShared;
 use crate::subscription::{Gate, SubscriberQueue};
-use crate::topic::{Begin, Topic, TopicFailure, TopicId};
+use crate::topic::{Begin, Topic, TopicFailure, TopicId, ViewRead};
 
 pub(crate) enum WorkerCommand {
     AddSource(NewSource),
@@ -77,10 +75,10 @@ pub(crate) enum WorkerCommand {
     Checkpoint {
         answer: SyncSender<dataflow::Result<Checkpoint<Run>>>,
     },
-    /// The home worker of each view answers its rows at this moment.
+    /// The home worker of each view answers what is asked of it, at this moment.
     Read {
-        views: Vec<Arc<Topic>>,
-        answer: SyncSender<(TopicId, crate::error::Result<Vec<RecordBatch>>)>,
+        views: Vec<Arc<ViewRead>>,
+        answer: SyncSender<crate::error::Result<()>>,
     },
     /// The database closes: refuses further rows, and ignores gates for the rows that wait.
     Seal,

@@ -27,10 +27,15 @@ impl EpochOutput {
         self.0.remove(&topic);
     }
 
-    /// Publishes everything; the next step begins with nothing.
-    pub fn publish(&mut self) {
-        for (_, (topic, elements)) in self.0.drain() {
-            topic.publish(&elements);
-        }
+    /// Publishes everything; the next step begins with nothing. Returns the views that cannot keep it, each
+    /// with the reason.
+    pub fn publish(&mut self) -> Vec<(TopicId, String)> {
+        let published = self
+            .0
+            .drain()
+            .map(|(id, (topic, elements))| (id, topic.publish(&elements)));
+        published
+            .filter_map(|(id, it)| Some((id, it.err()?)))
+            .collect()
     }
 }

@@ -14,7 +14,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use arrow::array::RecordBatch;
 
-use crate::dataflow::{Run, StreamElement, Watermark, disappearing};
+use crate::dataflow::{self, Run, StreamElement, Watermark, disappearing};
+use crate::store::ViewVersion;
 use crate::topic::{Topic, TopicId};
 
 /// How far a query has been fed from a source that has a log: the number of a step. Thread-safe.
@@ -65,7 +66,7 @@ pub(crate) struct InputHold {
 pub(super) struct ActiveHold {
     pub hold: InputHold,
     /// The result when the hold began, of an input whose result changes; on its home worker.
-    pub before: Vec<Run>,
+    pub before: Option<Arc<ViewVersion>>,
     changes: bool,
     watermark: Option<Watermark>,
     /// What passes by, once the query has nearly caught up with the log.
@@ -74,27 +75,25 @@ pub(super) struct ActiveHold {
 
 impl ActiveHold {
     pub fn new(hold: &InputHold, topic: &Topic, here: usize) -> Self {
-        let before = match topic.relation.changes && topic.home == here {
-            true => topic.published_rows(),
-            false => Vec::new(),
-        };
-        let before = before.into_iter().map(|rows| Run::new(0, rows)).collect();
+        let is_kept_here = topic.relation.changes && topic.home == here;
+        let before = is_kept_here.then(|| topic.version());
         Self::with(hold.clone(), topic, before)
     }
 
     /// The hold of an input whose result changes, as it was before a restart.
-    pub fn restored(topic: &Topic, before: &[Run], here: usize) -> Self {
+    pub fn restored(topic: &Topic, before: &[Run], here: usize) -> dataflow::Result<Self> {
         let hold = InputHold {
             input: topic.id,
             missed: Arc::default(),
             place: None,
         };
-        let is_home = topic.home == here;
-        let before = before.iter().filter(|_| is_home).cloned().collect();
-        Self::with(hold, topic, before)
+        let schema = || Arc::clone(&topic.relation.schema);
+        let before = (topic.home == here).then(|| ViewVersion::restored(schema(), true, before));
+        let before = before.transpose()?.map(Arc::new);
+        Ok(Self::with(hold, topic, before))
     }
 
-    fn with(hold: InputHold, topic: &Topic, before: Vec<Run>) -> Self {
+    fn with(hold: InputHold, topic: &Topic, before: Option<Arc<ViewVersion>>) -> Self {
         Self {
             hold,
             before,
@@ -135,17 +134,18 @@ impl ActiveHold {
     }
 
     /// What the query must be fed so that it is as if it had read the input.
-    pub fn release(self, topic: &Topic) -> Vec<StreamElement> {
+    pub fn release(self, topic: &Topic) -> dataflow::Result<Vec<StreamElement>> {
         if let Some(buffer) = self.buffer {
-            return buffer;
+            return Ok(buffer);
         }
-        let gone = self.before.into_iter().map(|run| disappearing(run.rows));
-        let mut rows: Vec<RecordBatch> = gone.collect();
+        let gone = self.before.as_ref().map(|before| before.published());
+        let gone = gone.transpose()?.unwrap_or_default();
+        let mut rows: Vec<RecordBatch> = gone.into_iter().map(disappearing).collect();
         if self.changes {
-            rows.extend(topic.published_rows());
+            rows.extend(topic.version().published()?);
         }
         let mut elements: Vec<_> = rows.into_iter().map(StreamElement::rows).collect();
         elements.extend(self.watermark.map(StreamElement::Watermark));
-        elements
+        Ok(elements)
     }
 }

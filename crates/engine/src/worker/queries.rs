@@ -78,7 +78,13 @@ impl<'a> Queries<'a> {
         for number in first..self.slots.len() {
             self.run(number);
         }
-        self.output.publish();
+        for (view, reason) in self.output.publish() {
+            // From the next epoch on: the others may be through with this one.
+            if let Some(number) = self.number_of(view) {
+                let failure = self.slots[number].errors.failure();
+                failure.set(self.epoch + 1, reason);
+            }
+        }
     }
 
     fn run(&mut self, number: usize) {
@@ -152,11 +158,12 @@ impl<'a> Queries<'a> {
         let here = self.here();
         let query = &mut self.slots[number];
         let staged = query.errors.failure().has_staged(self.epoch);
-        let failure = TopicFailure {
+        // That of a view that could not keep its rows is there already.
+        let failure = query.output.failure().unwrap_or_else(|| TopicFailure {
             keeps_state: query.begun && !staged,
             is_inherited,
             ..TopicFailure::fatal(reason)
-        };
+        });
         let held_before = query.held.len();
         query.fail(failure, here);
         if !is_inherited {
@@ -277,12 +284,29 @@ impl<'a> Queries<'a> {
             return;
         }
         let present = |topic: &Topic| {
-            let rows = topic.published_rows().into_iter();
+            let is_it = |slot: &QuerySlot| slot.output.id == query.output.id;
+            let rows = self.or_fail(is_it, topic.version().published()).into_iter();
             let mut elements: Vec<_> = rows.map(StreamElement::rows).collect();
             elements.push(StreamElement::Watermark(topic.watermark()));
             elements
         };
-        self.feed(number, at_home(query, self.here(), present));
+        let fed = at_home(query, self.here(), present);
+        self.feed(number, fed);
+    }
+
+    /// The rows of a view that these queries are to be fed; an error fails them in this epoch.
+    fn or_fail<T>(
+        &self,
+        readers: impl Fn(&QuerySlot) -> bool,
+        fed: dataflow::Result<Vec<T>>,
+    ) -> Vec<T> {
+        fed.unwrap_or_else(|error| {
+            let reason = format!("a view that it reads: {}", error.strip_backtrace());
+            for slot in self.slots.iter().filter(|slot| readers(slot)) {
+                slot.errors.failure().set(self.epoch, reason.clone());
+            }
+            Vec::new()
+        })
     }
 
     /// Starts the query of this output, without any state and with these inputs held.
@@ -344,11 +368,14 @@ impl<'a> Queries<'a> {
         }
         let mut fed = TopicElements::new();
         for held in released {
-            let input = slot.inputs.iter().find(|(topic, _)| held.is_of(topic.id));
+            let inputs = &self.slots[number].inputs;
+            let input = inputs.iter().find(|(topic, _)| held.is_of(topic.id));
             if let Some((topic, _)) = input
                 && topic.home == here
             {
-                fed.push((Arc::clone(topic), held.release(topic)));
+                let (topic, elements) = (Arc::clone(topic), held.release(topic));
+                let is_it = |slot: &QuerySlot| slot.output.id == output;
+                fed.push((topic, self.or_fail(is_it, elements)));
             }
         }
         self.slots[number].begun = false;
@@ -368,8 +395,9 @@ impl<'a> Queries<'a> {
         let is_home = output.home == self.here();
         // A changing result disappears row by row, so that the queries that read it follow.
         if is_home && output.relation.changes {
-            let gone = output.published_rows().into_iter().map(disappearing);
-            let gone = gone.map(StreamElement::rows);
+            let reads = |slot: &QuerySlot| slot.inputs.iter().any(|(it, _)| it.id == output.id);
+            let gone = self.or_fail(reads, output.version().published());
+            let gone = gone.into_iter().map(disappearing).map(StreamElement::rows);
             self.output.of(&output).extend(gone);
         }
         self.run_from(number + 1);

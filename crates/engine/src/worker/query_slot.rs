@@ -231,8 +231,8 @@ impl QuerySlot {
         let held = self.held.iter().filter_map(|held| {
             let mut inputs = self.inputs.iter().map(|(topic, _)| topic);
             let topic = inputs.find(|topic| held.is_of(topic.id))?;
-            let is_kept = topic.relation.changes && topic.home == here;
-            is_kept.then(|| (topic.relation.name.clone(), held.before.clone()))
+            let before = held.before.as_ref()?.to_runs();
+            Some(before.map(|before| (topic.relation.name.clone(), before)))
         });
         Ok(QueryCheckpoint {
             stages: self.fingerprints.clone(),
@@ -242,7 +242,7 @@ impl QuerySlot {
                 .map(|(topic, _)| topic.relation.name.clone())
                 .collect(),
             workers: [(here, stages.collect::<dataflow::Result<_>>()?)].into(),
-            held: held.collect(),
+            held: held.collect::<dataflow::Result<_>>()?,
         })
     }
 
@@ -255,8 +255,8 @@ impl QuerySlot {
         for (name, before) in &state.held {
             let mut inputs = self.inputs.iter();
             let input = inputs.find(|(topic, _)| topic.relation.name == *name);
-            self.held
-                .extend(input.map(|(topic, _)| ActiveHold::restored(topic, before, share.index)));
+            let held = input.map(|(topic, _)| ActiveHold::restored(topic, before, share.index));
+            self.held.extend(held.transpose()?);
         }
         for (stage, place) in self.stages.iter().zip(places) {
             stage.restore(&state.stage(place), share)?;

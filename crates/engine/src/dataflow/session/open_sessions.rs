@@ -10,7 +10,8 @@ use std::collections::HashMap;
 use arrow::array::{ArrayRef, BooleanArray, Int64Array};
 use datafusion::error::Result;
 
-use crate::dataflow::groups::{Grouping, KeyNumbers};
+use crate::dataflow::groups::Grouping;
+use crate::dataflow::key_numbers::KeyNumbers;
 use crate::dataflow::stage_state::StageState;
 
 /// The source of clusters that were saved without their source.

@@ -155,6 +155,7 @@ fn new_topics(
     let relation = Relation {
         event_time: new.planned.event_time.clone(),
         changes: plan.changes,
+        key: new.planned.key.clone(),
         in_order: new.planned.in_order,
         ..Relation::new(new.name, Arc::clone(&plan.schema))
     };

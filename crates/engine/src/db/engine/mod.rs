@@ -130,7 +130,7 @@ impl Engine {
         is_kept: bool,
     ) -> Result<Arc<Topic>> {
         let topic = Topic::new(self.workers.next_topic(), home, relation, is_kept)?;
-        self.persistence.restore_topic(&topic)?;
+        self.persistence.restore_topic(&topic);
         Ok(Arc::new(topic))
     }
 

@@ -163,15 +163,13 @@ impl Persistence {
     }
 
     /// Gives a topic what the checkpoint held of it.
-    pub fn restore_topic(&self, topic: &Topic) -> Result<()> {
-        let Some(folder) = &self.folder else {
-            return Ok(());
-        };
-        let restored = match folder.restore(|state| state.topics.remove(&topic.relation.name)) {
-            Some(saved) => topic.restore(saved),
-            None => topic.begin_saving(),
-        };
-        restored.map_err(|error| Error::Data(error.strip_backtrace()))
+    pub fn restore_topic(&self, topic: &Topic) {
+        let folder = self.folder.as_ref();
+        let saved =
+            folder.and_then(|it| it.restore(|state| state.topics.remove(&topic.relation.name)));
+        if let Some(saved) = saved {
+            topic.restore(saved);
+        }
     }
 
     /// What the checkpoint held of a query.

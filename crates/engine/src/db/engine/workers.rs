@@ -3,13 +3,11 @@
 //! All workers do the same turns in the same order, so an answer is what holds between the same two
 //! steps on all of them. After the end commands are dropped, and their senders get [`Error::Closed`].
 
-use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex};
 
-use arrow::array::RecordBatch;
 use headwater_ring::{Bell, ChannelConfig, WaitStrategy, channel_with_bell};
 use timely::communication::WorkerGuards;
 
@@ -23,7 +21,7 @@ use crate::record::Record;
 use crate::sequencer::Sequencer;
 use crate::source::{LanesBytes, Source, SourceConfig};
 use crate::subscription::{Gate, QueueSize, SubscriberQueue, Subscription};
-use crate::topic::{Begin, Topic, TopicId};
+use crate::topic::{Begin, Topic, TopicId, ViewRead};
 use crate::worker::{Handoff, LaneBacklog, QueryCommand, Worker, WorkerCommand};
 
 /// What waits for a sink or lossless subscriber before the sources behind it are held back.
@@ -167,20 +165,14 @@ impl Workers {
         Ok(())
     }
 
-    /// What these views hold, all at one moment, in their order.
-    pub fn read(&self, views: &[Arc<Topic>]) -> Result<Vec<Vec<RecordBatch>>> {
-        let (answer, answers) = sync_channel(views.len().max(1));
-        self.command(WorkerCommand::Read {
-            views: views.to_vec(),
-            answer,
-        });
-        let mut rows_of = HashMap::new();
-        for _ in views {
-            let (view, rows) = answers.recv().map_err(|_| Error::Closed)?;
-            rows_of.insert(view, rows?);
-        }
-        let rows = views.iter().map(|view| rows_of.remove(&view.id));
-        Ok(rows.map(Option::unwrap_or_default).collect())
+    /// Has these answered, all at one moment: after a step that takes what has arrived by now. Blocks.
+    pub fn read(&self, views: Vec<Arc<ViewRead>>) -> Result<()> {
+        self.check_open()?;
+        let count = views.len();
+        let (answer, answers) = sync_channel(count.max(1));
+        self.sequencer.step();
+        self.command(WorkerCommand::Read { views, answer });
+        (0..count).try_for_each(|_| answers.recv().map_err(|_| Error::Closed)?)
     }
 
     /// Feeds one query the records of a log, and waits until it has taken them; returns whether it has

@@ -10,6 +10,7 @@ mod retained_rows;
 mod select;
 mod system_rows;
 mod undefined;
+mod view_rows;
 mod wildcards;
 
 pub(crate) use explain::{describe, explain};

@@ -9,8 +9,9 @@ use datafusion::catalog::{MemorySchemaProvider, TableProvider};
 use datafusion::common::TableReference;
 use datafusion::datasource::MemTable;
 use datafusion::error::DataFusionError;
+use datafusion::execution::TaskContext;
 use datafusion::execution::session_state::SessionStateBuilder;
-use datafusion::physical_plan::collect;
+use datafusion::physical_plan::{ExecutionPlan, collect};
 use datafusion::prelude::{SessionConfig, SessionContext};
 use datafusion::sql::sqlparser::ast::{Query, Statement as AstStatement};
 
@@ -18,6 +19,7 @@ use super::plan::relation_names;
 use super::retained_rows::{RetainedPart, RetainedRows};
 use super::system_rows::system_rows;
 use super::undefined::{refuse_undefined, with_fields};
+use super::view_rows::{LARGE_VIEW, ViewReads, ViewTable};
 use super::wildcards::expand_wildcards;
 use crate::dataflow::MetadataColumns;
 use crate::db::catalog::{Catalog, SYSTEM_SCHEMA, SourceEntry, SystemTable};
@@ -39,14 +41,21 @@ pub(crate) fn read_by(catalog: &Catalog, query: &SqlQuery) -> Vec<String> {
 }
 
 /// Answers a query over views, retained rows and system tables. Blocks.
+///
+/// Views are read once the query has been planned, since it may need few of their rows; what it reads of
+/// them is of one moment.
 pub(crate) fn select(
     engine: &Engine,
     mut query: SqlQuery,
 ) -> Result<(SchemaRef, Vec<RecordBatch>)> {
     let SelectInputs { views, logs, named } =
         inputs_of(&engine.catalog(), &engine.persistence, &mut query)?;
-    engine.workers.step()?;
-    let partitions = match logs.is_empty() {
+    let system_tables = system_tables(&query);
+    if views.is_empty() || !logs.is_empty() || !system_tables.is_empty() {
+        engine.workers.step()?;
+    }
+    let is_large = |view: &Arc<Topic>| view.kept_rows() > LARGE_VIEW;
+    let partitions = match logs.is_empty() && !views.iter().any(is_large) {
         true => 1,
         false => engine.workers.count,
     };
@@ -55,10 +64,9 @@ pub(crate) fn select(
         let registered = context.register_table(TableReference::bare(name), table);
         registered.map(|_| ()).map_err(explain)
     };
-    let kept = engine.workers.read(&views)?;
-    for (topic, rows) in views.iter().zip(kept) {
-        let schema = Arc::clone(&topic.relation.schema);
-        let table = MemTable::try_new(schema, vec![rows]).map_err(explain)?;
+    let reads = ViewReads::default();
+    for topic in &views {
+        let table = ViewTable::new(topic, &reads, partitions);
         register(&topic.relation.name, Arc::new(table))?;
     }
     for log in &logs {
@@ -66,34 +74,43 @@ pub(crate) fn select(
         let table = log.table(&named, partitions);
         register(&log.topic.relation.name, Arc::new(table))?;
     }
-    register_system_tables(engine, &context, &query)?;
-    let ast = (*query.ast).clone();
-    let answer = engine
-        .io
-        .run_select(async move { run(&context, ast).await })?;
-    answer.map_err(|error| {
+    register_system_tables(engine, &context, system_tables)?;
+    let failed = |error| {
         let error = engine.planner.suggest_function(explain_in(error, &query));
         let place = error.position.clone().unwrap_or_else(|| query.span.clone());
         let topics = views.iter().chain(logs.iter().map(|it| &it.topic));
         let tables: Vec<_> = topics.map(|it| Arc::clone(&it.relation.schema)).collect();
-        with_fields(error.at(place), &query, &tables).into()
-    })
+        Error::from(with_fields(error.at(place), &query, &tables))
+    };
+    let ast = (*query.ast).clone();
+    let planned = engine
+        .io
+        .run_select(async move { plan(&context, ast).await })?;
+    let (plan, task) = planned.map_err(failed)?;
+    if !views.is_empty() {
+        engine.workers.read(reads.of(&views))?;
+    }
+    let schema = plan.schema();
+    let answer = engine.io.run_select(collect(plan, task))?;
+    Ok((schema, answer.map_err(failed)?))
 }
 
-/// Registers the system tables that a query names, with the rows of this moment.
-fn register_system_tables(
-    engine: &Engine,
-    context: &SessionContext,
-    query: &SqlQuery,
-) -> Result<()> {
+/// The system tables that a query names, each once.
+fn system_tables(query: &SqlQuery) -> Vec<&'static SystemTable> {
     let mut tables = relation_names(&query.ast);
     tables.sort();
     tables.dedup();
-    let mut tables = tables
-        .iter()
-        .filter_map(|name| SystemTable::find(name))
-        .peekable();
-    if tables.peek().is_none() {
+    let tables = tables.iter().filter_map(|name| SystemTable::find(name));
+    tables.collect()
+}
+
+/// Registers system tables with the rows of this moment.
+fn register_system_tables(
+    engine: &Engine,
+    context: &SessionContext,
+    tables: Vec<&'static SystemTable>,
+) -> Result<()> {
+    if tables.is_empty() {
         return Ok(());
     }
     let catalog = &context
@@ -142,7 +159,7 @@ fn inputs_of(
         }
         match log_of(catalog, persistence, &topic) {
             Some(log) => inputs.logs.push(log),
-            None if topic.is_kept() => inputs.views.push(topic),
+            None if topic.is_kept => inputs.views.push(topic),
             None => return Err(keeps_no_rows(catalog, &name, query).into()),
         }
     }
@@ -199,11 +216,11 @@ struct SelectInputs {
     named: NamedMetadataColumns,
 }
 
-/// Runs one query to its end. The result's schema is known even if there are no rows.
-async fn run(
+/// Plans one query. The result's schema is known even if there will be no rows.
+async fn plan(
     context: &SessionContext,
     mut query: Query,
-) -> Result<(SchemaRef, Vec<RecordBatch>), DataFusionError> {
+) -> Result<(Arc<dyn ExecutionPlan>, Arc<TaskContext>), DataFusionError> {
     let state = context.state();
     expand_wildcards(&state, &mut query).await;
     output_names::number_repeated(&mut query);
@@ -213,12 +230,11 @@ async fn run(
     let frame = context.execute_logical_plan(plan).await?;
     let task = Arc::new(frame.task_ctx());
     // The types of the logical plan are those before coercion; these are those of the rows.
-    let plan = frame.create_physical_plan().await?;
-    Ok((plan.schema(), collect(plan, task).await?))
+    Ok((frame.create_physical_plan().await?, task))
 }
 
 /// A session that plans as the continuous queries are planned: names as declared, text as Utf8.
-fn batch_context(partitions: usize) -> SessionContext {
+pub(super) fn batch_context(partitions: usize) -> SessionContext {
     let mut config = SessionConfig::new()
         .with_target_partitions(partitions)
         .with_information_schema(false);

@@ -79,9 +79,16 @@ fn canonical_results(plan: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
     if !fields.iter().any(|field| is_float(field.data_type())) {
         return Ok(Transformed::no(plan));
     }
-    let columns = plan.schema().iter().map(|(relation, field)| {
+    // A column that is grouped by is canonical: it stays the same column.
+    let keys = match &plan {
+        Aggregate(aggregate) => aggregate.group_expr.as_slice(),
+        _ => &[],
+    };
+    let columns = plan.schema().iter().enumerate();
+    let columns = columns.map(|(number, (relation, field))| {
         let column = Expr::Column(Column::from((relation, field)));
-        match is_float(field.data_type()) {
+        let is_column = matches!(keys.get(number), Some(Expr::Column(_)));
+        match is_float(field.data_type()) && !is_column {
             true => canonical(column).alias_qualified(relation.cloned(), field.name()),
             false => column,
         }

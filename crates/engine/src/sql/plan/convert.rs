@@ -18,6 +18,7 @@ use crate::sql::{Result, SqlError};
 pub(super) struct Converted {
     pub plan: Plan,
     pub event_time: Vec<EventColumn>,
+    pub key: Option<Vec<usize>>,
     pub in_order: bool,
 }
 
@@ -47,6 +48,7 @@ pub(super) fn convert(
             late: converter.late,
         },
         event_time: root.event_time,
+        key: root.key,
         in_order: root.in_order,
     })
 }
@@ -86,6 +88,7 @@ impl Converter<'_> {
                 schema: empty.schema.clone(),
                 event_time: Vec::new(),
                 changes: false,
+                key: None,
                 in_order: true,
             }),
             LogicalPlan::Aggregate(aggregate) => {
@@ -118,6 +121,7 @@ impl Converter<'_> {
             schema: schema.clone(),
             event_time: relation.event_time.clone(),
             changes: relation.changes,
+            key: relation.key.clone(),
             in_order: relation.in_order,
         };
         Ok(match projection {
@@ -154,6 +158,7 @@ impl Converter<'_> {
             schema: schema.clone(),
             event_time,
             changes,
+            key: None,
             in_order: false,
         })
     }

@@ -36,12 +36,13 @@ pub(super) fn keyed(
     for key in &aggregate.group_expr {
         keys.push(from.physical(key, props)?);
     }
+    let key_count = keys.len();
     let aggregates = aggregates(&aggregate.aggr_expr, &from, props)?;
-    let output = (0..keys.len())
+    let output = (0..key_count)
         .map(OutputColumn::Key)
         .chain((0..aggregates.len()).map(OutputColumn::Aggregate))
         .collect();
-    let fields = aggregate.schema.fields()[..keys.len()].to_vec();
+    let fields = aggregate.schema.fields()[..key_count].to_vec();
     let grouping =
         Grouping::new(from.schema.as_arrow(), keys, fields, aggregates).map_err(explain)?;
     let schema = Arc::new(aggregate.schema.as_arrow().clone());
@@ -59,6 +60,7 @@ pub(super) fn keyed(
         schema: aggregate.schema.clone(),
         event_time: Vec::new(),
         changes: true,
+        key: Some((0..key_count).collect()),
         in_order: false,
     })
 }
@@ -84,8 +86,7 @@ pub(super) fn windowed(
     output.extend((0..aggregates.len()).map(OutputColumn::Aggregate));
     let event_time = window_event_time(&output, &window.lengths, time.lag_us);
     refuse_late_columns(&from)?;
-    let stage = late.len();
-    let columns = Arc::new(from.schema.as_arrow().clone());
+    let (stage, columns) = (late.len(), Arc::new(from.schema.as_arrow().clone()));
     late.push(with_lateness(&columns, &time.data_type));
     let schema = Arc::new(aggregate.schema.as_arrow().clone());
     let grouping = |aggregates| Grouping::new(&columns, keys, fields, aggregates).map_err(explain);
@@ -121,6 +122,7 @@ pub(super) fn windowed(
         schema: aggregate.schema.clone(),
         event_time,
         changes: false,
+        key: None,
         in_order: false,
     })
 }

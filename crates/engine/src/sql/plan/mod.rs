@@ -51,6 +51,8 @@ pub struct Planned {
     pub inputs: Vec<String>,
     /// The columns of its result that carry event time.
     pub event_time: Vec<EventColumn>,
+    /// The columns of which no two rows of its result have the same values, if they are known.
+    pub key: Option<Vec<usize>>,
     /// Whether the rows of its result come in the order of one log.
     pub in_order: bool,
     /// The optimized logical plan, for EXPLAIN.
@@ -136,6 +138,7 @@ impl Planner {
         Ok(Planned {
             plan: converted.plan,
             event_time: converted.event_time,
+            key: converted.key,
             in_order: converted.in_order,
             inputs,
             logical: plan.display_indent().to_string(),

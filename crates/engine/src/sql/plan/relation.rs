@@ -48,6 +48,8 @@ pub struct Relation {
     pub event_time: Vec<EventColumn>,
     /// Whether it can retract rows.
     pub changes: bool,
+    /// The columns of which no two rows have the same values, if the query groups by them.
+    pub key: Option<Vec<usize>>,
     /// Whether its rows come in the order of one log, on any number of workers.
     pub in_order: bool,
     /// Appends the metadata columns at the end of `schema`, if the query names some.
@@ -62,6 +64,7 @@ impl Relation {
             schema,
             event_time: Vec::new(),
             changes: false,
+            key: None,
             in_order: true,
             metadata_columns: None,
         }

@@ -25,6 +25,8 @@ pub(super) struct Subplan {
     pub event_time: Vec<EventColumn>,
     /// Whether it can retract rows, and so has a diff.
     pub changes: bool,
+    /// The columns of which no two rows have the same values, if they are known.
+    pub key: Option<Vec<usize>>,
     /// Whether its rows come in the order of one log.
     pub in_order: bool,
 }
@@ -73,8 +75,10 @@ impl Subplan {
             let name = relation.schema.field(column).name();
             Arc::new(Column::new(name, column)) as Arc<dyn PhysicalExpr>
         });
+        let key = self.key_in(|column| columns.iter().position(|it| *it == column));
         let diff = relation.schema.fields().len();
-        self.project(exprs.collect(), schema, event_time, diff)
+        let projected = self.project(exprs.collect(), schema, event_time, diff);
+        Self { key, ..projected }
     }
 
     pub fn projected(
@@ -84,7 +88,24 @@ impl Subplan {
         event_time: Vec<EventColumn>,
     ) -> Self {
         let diff = self.schema.fields().len();
-        self.project(exprs, schema, event_time, diff)
+        let key = self.key_in(|column| {
+            let is_it = |expr: &Arc<dyn PhysicalExpr>| {
+                let source = expr.downcast_ref::<Column>();
+                source.is_some_and(|source| source.index() == column)
+            };
+            exprs.iter().position(is_it)
+        });
+        let projected = self.project(exprs, schema, event_time, diff);
+        Self { key, ..projected }
+    }
+
+    /// The key after a projection that moves each column there; `None` if one of its columns goes.
+    fn key_in(&self, moved: impl Fn(usize) -> Option<usize>) -> Option<Vec<usize>> {
+        self.key
+            .as_ref()?
+            .iter()
+            .map(|&column| moved(column))
+            .collect()
     }
 
     /// Adds a projection, which keeps the diff at column `diff` if there is one.
